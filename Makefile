@@ -1,7 +1,7 @@
 # Every target makes its own virtual environment from the lock; nothing but Python, make and a package index is needed.
 # Variables: PYTHON, PYTHON313, PYTEST_ARGS, ARGS, KEEP, SCALE, ROUNDS, WORKLOADS, TLS, LIMIT, BASE, UPGRADE.
 # For the simulator, random examples and promises: SEEDS, SEED, EXAMPLES, TESTS, NAMES.
-# For the image: ENGINE, BASE, ALLOW_TAG, VARIABLES, IMAGE, PLATFORM, PIP_CONF, PIP_INDEX_URL, CA_BUNDLE, BUILD_OPTIONS,
+# For the image: ENGINE, BASE, VARIABLES, IMAGE, PLATFORM, PIP_CONF, PIP_INDEX_URL, CA_BUNDLE, BUILD_OPTIONS,
 # REPOSITORY.
 
 PYTHON ?= python3
@@ -147,16 +147,19 @@ SECRETS = $(if $(PIP_CONF),--secret id=pip.conf$(comma)src=$(PIP_CONF)) \
 	$(if $(CA_BUNDLE),--secret id=ca$(comma)src=$(CA_BUNDLE)) \
 	$(if $(PIP_INDEX_URL),--secret id=index$(comma)env=PIP_INDEX_URL)
 
-# A base by tag is another image tomorrow, with other packages in it, and nothing would say so.
-BY_DIGEST = $(shell printf '%s\n' '$(BASE)' | grep -cE '^[^@[:space:]]+@sha256:[0-9a-f]{64}$$')
-image: ## The container image; BASE=name@sha256:… PLATFORM=linux/arm64 ENGINE=docker VARIABLES=… PIP_CONF=… CA_BUNDLE=…
-	$(if $(BASE),,$(error no base image: make image BASE=docker.io/library/python@sha256:…, see images/Dockerfile))
-	$(if $(ALLOW_TAG)$(filter 1,$(BY_DIGEST)),,$(error $(BASE) is no digest, so it may be another image \
-		tomorrow: name it BASE=name@sha256:<64 hex digits>, or say ALLOW_TAG=1 for a build that is not repeated))
-	$(ENGINE) build --file images/Dockerfile --tag $(IMAGE):$(TAG) --build-arg BASE=$(BASE) \
+# A base by tag is another image tomorrow: it is asked of its registry, and built on by the digest that is printed at the end.
+IMAGE_BASE = $(or $(BASE),docker.io/library/python:3.13-slim)
+image: ## The container image; BASE=name:tag or name@sha256:… PLATFORM=linux/arm64 ENGINE=docker VARIABLES=… PIP_CONF=… CA_BUNDLE=…
+	@set -eu; base='$(IMAGE_BASE)'; \
+	case "$$base" in *@sha256:*) ;; *) \
+		$(ENGINE) pull --quiet $(if $(PLATFORM),--platform $(PLATFORM)) $(PULL_OPTIONS) "$$base" >&2; \
+		base=$$($(ENGINE) image inspect --format '{{index .RepoDigests 0}}' "$$base");; \
+	esac; \
+	$(ENGINE) build --file images/Dockerfile --tag $(IMAGE):$(TAG) --build-arg BASE="$$base" \
 		--build-arg VARIABLES="$(VARIABLES)" \
 		$(if $(PLATFORM),--platform $(PLATFORM)) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
-		$(SECRETS) $(BUILD_OPTIONS) .
+		$(SECRETS) $(BUILD_OPTIONS) .; \
+	echo "built on $$base"
 
 sbom: $(VENV)/dev.stamp ## build/sbom.cdx.json, CycloneDX: the image's packages, Python's and Debian's, checked against the lock
 	@mkdir -p build && $(BIN)/python images/sbom.py --engine "$(ENGINE)" --image $(IMAGE):$(TAG) --to build/sbom.cdx.json
@@ -192,7 +195,7 @@ terraform-lock: ## .terraform.lock.hcl of TERRAFORM_ROOT with the provider's has
 	$(TERRAFORM) -chdir=$(TERRAFORM_ROOT) providers lock -platform=linux_amd64 -platform=linux_arm64 \
 		-platform=darwin_amd64 -platform=darwin_arm64
 
-acceptance: $(VENV)/dev.stamp ## Sealift in your AWS account, made, tried and destroyed; BASE=name@sha256:… or ARGS=--local
+acceptance: $(VENV)/dev.stamp ## Sealift in your AWS account, made, tried and destroyed; BASE=… or ARGS=--local
 	@ENGINE="$(ENGINE)" TERRAFORM="$(TERRAFORM)" $(BIN)/python -m tests.acceptance $(if $(BASE),--base "$(BASE)") $(ARGS)
 
 format: $(VENV)/dev.stamp ## Mend what ruff can mend

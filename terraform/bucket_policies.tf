@@ -40,7 +40,7 @@ locals {
     {
       Sid       = "ReplicateFrom${account}"
       Effect    = "Allow"
-      Principal = { AWS = "arn:${local.partition}:iam::${account}:root" }
+      Principal = { AWS = "arn:aws:iam::${account}:root" }
       Action = concat(["s3:ReplicateObject", "s3:ReplicateTags", "s3:ObjectOwnerOverrideToBucketOwner"],
       anytrue([for rule in local.replication_rules : rule.replica.delete_markers if rule.replica.bucket == bucket && rule.hot.account == account]) ? ["s3:ReplicateDelete"] : [])
       Resource  = distinct([for rule in local.replication_rules : "${local.bucket_arns[bucket]}/${rule.prefix}*" if rule.replica.bucket == bucket && rule.hot.account == account])
@@ -49,7 +49,7 @@ locals {
     {
       Sid       = "SeeVersioningFrom${account}"
       Effect    = "Allow"
-      Principal = { AWS = "arn:${local.partition}:iam::${account}:root" }
+      Principal = { AWS = "arn:aws:iam::${account}:root" }
       Action    = ["s3:GetBucketVersioning", "s3:ListBucket"]
       Resource  = [local.bucket_arns[bucket]]
       Condition = { ArnLike = { "aws:PrincipalArn" = local.replicators[account] } }

@@ -1,57 +1,43 @@
-# What `sealift doctor` reads, for a role or a group of yours: the output doctor_policy.
+# What `sealift doctor` reads (docs/doctor.md), for a role or a group of yours: the output doctor_policy.
 
 locals {
   doctor_statements = [
     {
-      Sid    = "ReadSettingsOfBuckets"
-      Effect = "Allow"
-      Action = ["s3:ListBucket", "s3:GetBucketVersioning", "s3:GetBucketNotification", "s3:GetEncryptionConfiguration",
-        "s3:GetBucketObjectLockConfiguration", "s3:GetBucketOwnershipControls", "s3:GetBucketPublicAccessBlock",
-      "s3:GetLifecycleConfiguration", "s3:GetReplicationConfiguration", "s3:GetInventoryConfiguration"]
+      Sid      = "LookAtBuckets"
+      Effect   = "Allow"
+      Action   = ["s3:ListBucket", "s3:GetBucketVersioning", "s3:GetBucketNotification"]
       Resource = values(local.bucket_arns)
     },
     {
-      Sid    = "ReadNightsAndReports"
+      Sid    = "ReadLedgerAndReports"
       Effect = "Allow"
       Action = ["s3:GetObject"]
-      Resource = concat(
-        [for name in ["nights/*", "policy.yaml"] : "${local.bucket_arns[local.ledger.bucket]}/${local.ledger.prefix}${name}"],
-        [for bucket in values(local.inventory.buckets) : "${local.bucket_arns[bucket]}/${local.inventory.prefix}*/manifest.*"],
-      )
+      Resource = concat(local.objects.ledger, [for bucket in values(local.inventory.buckets) :
+      "${local.bucket_arns[bucket]}/${local.inventory.prefix}*/manifest.*"])
     },
     {
       Sid       = "DecryptObjects"
       Effect    = "Allow"
       Action    = ["kms:Decrypt"]
       Resource  = distinct(concat(local.keys.ledger, local.keys.reports))
-      Condition = { StringLike = { "kms:ViaService" = "s3.*.${local.dns_suffix}" } }
+      Condition = { StringLike = { "kms:ViaService" = "s3.*.amazonaws.com" } }
     },
     {
-      Sid    = "ReadOurSettings"
+      Sid    = "LookAtTheSystem"
       Effect = "Allow"
-      Action = ["sqs:GetQueueUrl", "sqs:GetQueueAttributes", "events:DescribeRule", "events:ListTargetsByRule",
-        "lambda:GetFunctionConfiguration", "lambda:GetFunctionConcurrency", "lambda:GetPolicy", "scheduler:GetSchedule",
+      Action = ["sqs:GetQueueUrl", "sqs:GetQueueAttributes", "sns:ListSubscriptionsByTopic", "lambda:GetFunctionConfiguration",
       "ecr:DescribeImages", "iam:SimulatePrincipalPolicy"]
       Resource = concat(
-        [for place in ["sqs:*:${local.account}:", "events:*:${local.account}:rule/", "lambda:*:${local.account}:function:"] :
-        "arn:${local.partition}:${place}${local.name}-*"],
-        [for account in local.foreign_accounts : "arn:${local.partition}:sqs:*:${account}:${local.name}-undelivered"],
-        ["arn:${local.partition}:scheduler:${local.region}:${local.account}:schedule/${local.name}/*", aws_ecr_repository.this.arn],
-        [for path in distinct([var.role_path, "/"]) : "arn:${local.partition}:iam::${local.account}:role${path}${local.name}-*"],
+        [for place in ["sqs:*:${local.account}:", "lambda:*:${local.account}:function:", "iam::${local.account}:role${var.role_path}"] : "arn:aws:${place}${local.name}-*"],
+        [for account in local.foreign_accounts : "arn:aws:sqs:*:${account}:${local.name}-undelivered"],
+        [local.topic_arn, local.repository_arn],
       )
     },
     {
-      Sid      = "ReadKeys"
-      Effect   = "Allow"
-      Action   = ["kms:DescribeKey", "kms:GetKeyPolicy"]
-      Resource = distinct(concat(flatten(values(local.keys)), values(local.key_arns)))
-    },
-    {
-      Sid    = "ReadTheAccount"
+      Sid    = "LookAtTheAccount"
       Effect = "Allow"
-      Action = ["lambda:ListEventSourceMappings", "lambda:GetAccountSettings", "batch:DescribeJobQueues",
-        "batch:DescribeComputeEnvironments", "batch:DescribeJobDefinitions", "servicequotas:GetServiceQuota",
-      "cloudwatch:GetMetricStatistics"]
+      Action = ["lambda:GetAccountSettings", "batch:DescribeJobQueues", "batch:DescribeComputeEnvironments",
+      "batch:DescribeJobDefinitions", "servicequotas:GetServiceQuota", "cloudwatch:GetMetricStatistics"]
       Resource = ["*"] # these offer no resource
     },
   ]

@@ -1,10 +1,13 @@
-# A role for each function and each job, and what each may do: read down to `roles` for the table.
+# The roles of functions and jobs, and what each may do: read down to `roles` for the table.
 #
-#   replicate  reads sources, writes copies; where `deletes: mirror` is said it may put delete markers, never delete a version
-#   verify     reads both sides, writes the ledger
-#   folds      what ends runs and nights takes the state's old files away, in the ledger's state/ alone; no version of theirs
-#   expire     the only one that deletes: what archive rules cover, of pairs with `archive.expire`; it reads both places
-#   nobody     bypasses Object Lock's governance: denied to each role here, and to everyone by the buckets (bucket_policies.tf)
+#   backup       the function that copies by events
+#   control      the other functions: they start and follow jobs, and touch no object but the ledger's
+#   replicate    reads sources, writes copies; where `deletes: mirror` is said it may put delete markers, never delete a version
+#   verify       reads both sides, writes the ledger
+#   orchestrate  nights, backfills and comparisons: read both sides, write the ledger, start the workers of replicate and verify
+#   folds        what ends runs and nights takes the state's old files away, in the ledger's state/ alone; no version of theirs
+#   expire       the only one that deletes: what archive rules cover, of pairs with `archive.expire`; it reads both places
+#   nobody       bypasses Object Lock's governance: denied to each role here, and to everyone by the buckets (bucket_policies.tf)
 #
 # Two things that are easy to get wrong:
 #
@@ -38,7 +41,7 @@ locals {
     copy    = distinct(flatten([for name, pair in local.pairs : [for prefix in local.copy_prefixes[name] : "${local.bucket_arns[pair.destination.bucket]}/${prefix}*"]]))
     replica = distinct(flatten([for name, pair in local.replicas : [for prefix in local.copy_prefixes[name] : "${local.bucket_arns[pair.replica.bucket]}/${prefix}*"]]))
     archive = distinct([for pair in local.archives : "${local.bucket_arns[pair.archive.bucket]}/${pair.archive.prefix}*"])
-    restore = [for place in var.restore_to : "arn:${local.partition}:s3:::${place}*"]
+    restore = [for place in var.restore_to : "arn:aws:s3:::${place}*"]
     reports = [for bucket in values(local.inventory.buckets) : "${local.bucket_arns[bucket]}/${local.inventory.prefix}*"]
     ledger  = ["${local.bucket_arns[local.ledger.bucket]}/${local.ledger.prefix}*"]
     state   = ["${local.bucket_arns[local.ledger.bucket]}/${local.ledger.prefix}state/*"]
@@ -98,7 +101,7 @@ locals {
     reports = [for region in keys(local.inventory.buckets) : local.key_arns[region]]
     ledger  = [local.key_arns[local.region]]
     restore = var.source_kms_key_arns
-    kept    = [for region in var.kept_key_regions : aws_kms_key.this[region].arn] # under older copies
+    kept    = [for region in var.kept_key_regions : local.made_key_arns[region]] # under older copies
 
     original = flatten([for pair in local.expiring : pair.archive.side == "source" ? var.source_kms_key_arns : [local.bucket_keys[pair.destination.bucket]]])
     place    = []
@@ -112,24 +115,19 @@ locals {
       for bucket in distinct(flatten([for kind in concat(each.lists, ["ledger"]) : keys(listed[kind])])) : bucket => distinct(flatten([
         [for kind in concat(each.lists, ["ledger"]) : [for prefix in try(listed[kind][bucket], []) : "${prefix}*"]],
       ]))
-    } : jsonencode(contains(patterns, "*") ? ["*"] : sort(patterns)) => "arn:${local.partition}:s3:::${bucket}"... }
-    if action == "s3:ListBucket" || !contains(["enqueue", "submit", "follow", "backfill"], role) } # these list no versions
+    } : jsonencode(contains(patterns, "*") ? ["*"] : sort(patterns)) => "arn:aws:s3:::${bucket}"... }
+    if action == "s3:ListBucket" || role != "control" } # it lists no versions
   }
 
   # Who reads, writes, lists and starts what; `marks`: may put delete markers. Everybody reads and writes the ledger. What
   # compares and decides starts the workers of replicate; nothing starts expire but a person.
   roles = merge(
     {
-      backup    = { function = true, reads = ["source", "copy"], writes = ["copy"], lists = ["source", "copy"], marks = true, submits = [] }
-      enqueue   = { function = true, reads = [], writes = [], lists = [], marks = false, submits = [] }
-      submit    = { function = true, reads = [], writes = [], lists = [], marks = false, submits = ["nightly", "backfill"] }
-      follow    = { function = true, reads = [], writes = [], lists = [], marks = false, submits = ["replicate", "restore"] }
-      inventory = { function = false, reads = ["source", "copy", "replica"], writes = [], lists = ["source", "copy", "replica"], marks = false, submits = [] }
-      replicate = { function = false, reads = ["source", "copy", "reports"], writes = ["copy"], lists = ["source", "copy", "reports"], marks = true, submits = ["replicate", "verify"] }
-      verify    = { function = false, reads = ["source", "copy", "replica", "archive", "reports"], writes = [], lists = ["source", "copy", "replica", "archive", "reports"], marks = false, submits = ["verify"] }
-      reconcile = { function = false, reads = ["source", "copy", "replica", "reports"], writes = [], lists = ["source", "copy", "replica", "reports"], marks = false, submits = ["replicate", "verify", "reconcile"] }
-      backfill  = { function = false, reads = ["source", "copy", "reports"], writes = [], lists = ["source", "copy", "reports"], marks = false, submits = ["replicate", "verify"] }
-      nightly   = { function = false, reads = ["source", "copy", "replica", "reports"], writes = [], lists = ["source", "copy", "replica", "packed", "reports"], marks = false, submits = ["replicate", "verify"] }
+      backup      = { function = true, reads = ["source", "copy"], writes = ["copy"], lists = ["source", "copy"], marks = true, submits = [] }
+      control     = { function = true, reads = [], writes = [], lists = [], marks = false, submits = ["nightly", "backfill", "replicate", "restore"] }
+      replicate   = { function = false, reads = ["source", "copy", "reports"], writes = ["copy"], lists = ["source", "copy", "reports"], marks = true, submits = ["replicate", "verify"] }
+      verify      = { function = false, reads = ["source", "copy", "replica", "archive", "reports"], writes = [], lists = ["source", "copy", "replica", "archive", "reports"], marks = false, submits = ["verify"] }
+      orchestrate = { function = false, reads = ["source", "copy", "replica", "reports"], writes = [], lists = ["source", "copy", "replica", "packed", "reports"], marks = false, submits = ["replicate", "verify"] }
     },
     { for job, each in {
       compact = { function = false, reads = ["source", "copy", "archive", "reports"], writes = ["archive"], lists = ["source", "copy", "archive", "reports"], marks = false, submits = ["compact", "verify"] }
@@ -139,7 +137,7 @@ locals {
   )
 
   # Who ends runs that say something of copies, and so makes generations of the ledger's state.
-  folding = ["replicate", "verify", "reconcile", "backfill", "nightly"]
+  folding = ["replicate", "verify", "orchestrate"]
 
   # What each role may delete: delete markers where the policy mirrors deletes, and in the state; for expire, what archives cover.
   deletable = { for role, each in local.roles : role => role == "expire" ? local.objects.covered : concat(
@@ -192,14 +190,14 @@ locals {
       Sid      = "AreThereVersions"
       Effect   = "Allow"
       Action   = "s3:GetBucketVersioning"
-      Resource = [for bucket in buckets : "arn:${local.partition}:s3:::${bucket}"]
-    } if contains(["backup", "replicate", "verify", "reconcile", "restore", "expire"], role)],
+      Resource = [for bucket in buckets : "arn:aws:s3:::${bucket}"]
+    } if contains(["backup", "replicate", "verify", "orchestrate", "restore", "expire"], role)],
     # what a lifecycle rule removes is no copy
     [for buckets in [keys(local.listed.archive)] : {
       Sid      = "DoCopiesStay"
       Effect   = "Allow"
       Action   = "s3:GetLifecycleConfiguration"
-      Resource = [for bucket in buckets : "arn:${local.partition}:s3:::${bucket}"]
+      Resource = [for bucket in buckets : "arn:aws:s3:::${bucket}"]
     } if role == "expire"],
     # `replicate --object-lock`: as the source has them; neither can be shortened without a bypass
     [for kind in ["locked_source"] : {
@@ -251,17 +249,17 @@ locals {
       Effect    = "Allow"
       Action    = "kms:Decrypt"
       Resource  = arns
-      Condition = { StringLike = { "kms:ViaService" = "s3.*.${local.dns_suffix}" } }
+      Condition = { StringLike = { "kms:ViaService" = "s3.*.amazonaws.com" } }
     }],
     [for arns in [distinct(flatten([for kind in concat(each.writes, ["ledger"]) : local.keys[kind]]))] : {
       Sid       = "Encrypt"
       Effect    = "Allow"
       Action    = "kms:GenerateDataKey"
       Resource  = arns
-      Condition = { StringLike = { "kms:ViaService" = "s3.*.${local.dns_suffix}" } }
+      Condition = { StringLike = { "kms:ViaService" = "s3.*.amazonaws.com" } }
     }],
     local.submit_statements[role],
-    flatten([for function in [role] : local.function_statements[function] if each.function]),
+    flatten([for role in [role] : local.function_statements[role] if each.function]),
     local.guards[role],
   ) }
 
@@ -270,21 +268,21 @@ locals {
       Sid    = "SubmitJobs"
       Effect = "Allow"
       Action = "batch:SubmitJob"
-      Resource = concat(distinct([for queue in each.function ? ["orchestrators"] : ["spot", "on_demand"] : local.queue_arns[queue]]), flatten([for name in names : [
-        "arn:${local.partition}:batch:${local.region}:${local.account}:job-definition/${name}",
-        "arn:${local.partition}:batch:${local.region}:${local.account}:job-definition/${name}:*",
+      Resource = concat([local.queue_arns[each.function ? "orchestrators" : "workers"]], flatten([for name in names : [
+        "arn:aws:batch:${local.region}:${local.account}:job-definition/${name}",
+        "arn:aws:batch:${local.region}:${local.account}:job-definition/${name}:*",
       ]]))
     } if length(names) > 0],
     # Both name a job by its id, which is Batch's to choose. SubmitJob with tags asks for TagResource, on a job that is
     # not there yet, so that no condition can tell it from one on another's job; what is ended bears our tag.
     # https://docs.aws.amazon.com/service-authorization/latest/reference/list_batch.html
-    [for jobs in ["arn:${local.partition}:batch:${local.region}:${local.account}:job/*"] : {
+    [for jobs in ["arn:aws:batch:${local.region}:${local.account}:job/*"] : {
       Sid      = "TagJobs"
       Effect   = "Allow"
       Action   = "batch:TagResource"
       Resource = jobs
     } if length(each.submits) > 0],
-    [for jobs in ["arn:${local.partition}:batch:${local.region}:${local.account}:job/*"] : {
+    [for jobs in ["arn:aws:batch:${local.region}:${local.account}:job/*"] : {
       Sid       = "EndOurJobs"
       Effect    = "Allow"
       Action    = "batch:TerminateJob"
@@ -299,14 +297,14 @@ locals {
     } if length(each.submits) > 0],
   ) }
 
-  # What every function needs, and what one of them alone does.
-  function_statements = { for function in keys(local.functions) : function => concat(
+  # What every function needs, and what some of them alone do.
+  function_statements = { for role in ["backup", "control"] : role => concat(
     [
       {
         Sid      = "Log"
         Effect   = "Allow"
         Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
-        Resource = "${aws_cloudwatch_log_group.function[function].arn}:*"
+        Resource = "${aws_cloudwatch_log_group.this.arn}:*"
       },
       {
         Sid      = "DeadLetters"
@@ -319,7 +317,7 @@ locals {
         Effect    = "Allow"
         Action    = ["kms:Decrypt", "kms:GenerateDataKey"]
         Resource  = local.key_arns[local.region]
-        Condition = { StringEquals = { "kms:ViaService" = [for service in ["sqs", "sns", "lambda"] : "${service}.${local.region}.${local.dns_suffix}"] } }
+        Condition = { StringEquals = { "kms:ViaService" = [for service in ["sqs", "sns", "lambda"] : "${service}.${local.region}.amazonaws.com"] } }
       },
     ],
     [for queue in ["objects"] : {
@@ -327,25 +325,11 @@ locals {
       Effect   = "Allow"
       Action   = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ChangeMessageVisibility"]
       Resource = aws_sqs_queue.this[queue].arn
-    } if function == "backup"],
-    [for next in ["submit"] : {
-      Sid      = "StartRuns"
-      Effect   = "Allow"
-      Action   = "lambda:InvokeFunction"
-      Resource = "arn:${local.partition}:lambda:${local.region}:${local.account}:function:${local.name}-${next}"
-    } if function == "enqueue"],
-    [for topic in [local.topic_arn] : {
-      Sid      = "TellPeople"
-      Effect   = "Allow"
-      Action   = "sns:Publish"
-      Resource = topic
-    } if function == "follow"],
-    [for any in ["xray"] : {
-      Sid      = "Trace"
-      Effect   = "Allow"
-      Action   = ["xray:PutTraceSegments", "xray:PutTelemetryRecords"]
-      Resource = "*" # X-Ray offers no resource for these
-    } if var.xray],
+    } if role == "backup"],
+    [for sid, each in {
+      StartRuns  = { action = "lambda:InvokeFunction", resource = "arn:aws:lambda:${local.region}:${local.account}:function:${local.name}-submit" }
+      TellPeople = { action = "sns:Publish", resource = local.topic_arn }
+    } : { Sid = sid, Effect = "Allow", Action = each.action, Resource = each.resource } if role == "control"],
   ) }
 
   # Denied whatever else is allowed, also by a policy that somebody adds to the role one day.
@@ -367,14 +351,14 @@ locals {
         Sid      = "NoPlaces" # they are declared by people, or here
         Effect   = "Deny"
         Action   = ["s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion"]
-        Resource = "arn:${local.partition}:s3:::*${local.place_folder}${join("", [for number in range(32) : "?"])}.json"
+        Resource = "arn:aws:s3:::*${local.place_folder}${join("", [for number in range(32) : "?"])}.json"
       },
     ],
     [for name in [lookup(local.job_names, "expire", null)] : {
       Sid      = "NobodyStartsExpire" # but a person
       Effect   = "Deny"
       Action   = "batch:SubmitJob"
-      Resource = ["arn:${local.partition}:batch:*:*:job-definition/${name}", "arn:${local.partition}:batch:*:*:job-definition/${name}:*"]
+      Resource = ["arn:aws:batch:*:*:job-definition/${name}", "arn:aws:batch:*:*:job-definition/${name}:*"]
     } if name != null],
     [for resources in [local.deletable[role]] : {
       Sid         = "NoDeletesElsewhere"
@@ -398,85 +382,12 @@ data "aws_kms_alias" "given" {
   name   = split(":", each.key)[5]
 }
 
-resource "aws_iam_role" "function" {
-  for_each = local.functions
-
-  name                 = "${local.name}-fn-${each.key}"
-  path                 = var.role_path
-  permissions_boundary = var.role_permissions_boundary
-  description          = each.value.does
-  assume_role_policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [{
-      Effect    = "Allow"
-      Principal = { Service = "lambda.amazonaws.com" }
-      Action    = "sts:AssumeRole"
-      Condition = {
-        StringEquals = { "aws:SourceAccount" = local.account }
-        # a function, or an event source mapping that polls for it
-        ArnLike = { "aws:SourceArn" = "arn:${local.partition}:lambda:${local.region}:${local.account}:*" }
-      }
-    }]
-  })
-  tags = local.tags
-}
-
-resource "aws_iam_role_policy" "function" {
-  for_each = local.functions
-
-  name   = each.key
-  role   = aws_iam_role.function[each.key].name
-  policy = local.role_policies[each.key]
-
-  lifecycle {
-    precondition {
-      condition     = local.known_lengths[each.key] <= 10240
-      error_message = local.too_many_pairs
-    }
-
-    precondition {
-      condition     = length(local.role_policies[each.key]) <= 10240
-      error_message = local.too_many_pairs
-    }
-  }
-}
-
-resource "aws_iam_role" "job" {
-  for_each = local.jobs
-
-  name                 = "${local.name}-job-${each.key}"
-  path                 = var.role_path
-  permissions_boundary = var.role_permissions_boundary
-  description          = each.value
-  assume_role_policy   = local.task_trust
-  tags                 = local.tags
-}
-
-resource "aws_iam_role_policy" "job" {
-  for_each = local.jobs
-
-  name   = each.key
-  role   = aws_iam_role.job[each.key].name
-  policy = local.role_policies[each.key]
-
-  lifecycle {
-    precondition {
-      condition     = local.known_lengths[each.key] <= 10240
-      error_message = local.too_many_pairs
-    }
-
-    precondition {
-      condition     = length(local.role_policies[each.key]) <= 10240
-      error_message = local.too_many_pairs
-    }
-  }
-}
-
 locals {
-  role_policies = { for role, statements in local.statements : role => jsonencode({ Version = "2012-10-17", Statement = statements }) }
+  role_names    = { for role, each in local.roles : role => "${each.function ? "fn" : "job"}-${role}" }
+  role_policies = { for role, each in local.all_roles : role => jsonencode({ Version = "2012-10-17", Statement = each.statements }) }
 
   # What a plan knows of their length. ARNs of what is not there yet are left out: they are a quarter of a small policy's.
-  known_lengths = { for role, each in local.roles : role => 2000 + sum(concat(
+  known_lengths = { for role, each in local.roles : local.role_names[role] => 2000 + sum(concat(
     [for kind in concat(each.reads, each.writes, ["ledger", "ledger"]) : length(jsonencode(local.objects[kind]))],
     flatten([for groups in values(local.list_groups[role]) : [for patterns, buckets in groups : length(jsonencode([buckets, patterns]))]]),
     [for kind in each.lists : length(jsonencode(keys(local.listed[kind])))],

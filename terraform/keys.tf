@@ -5,17 +5,10 @@ locals {
     toset([for use in local.uses : use.region if use.kms_key == "create" && use.account == local.owner]),
     keys(var.kms_key_arns),
   ))
-  key_arns = merge({ for region, key in aws_kms_key.this : region => key.arn }, var.kms_key_arns)
-}
+  made_key_arns = { for region, key in merge(aws_kms_key.this, aws_kms_key.disposable) : region => key.arn }
+  key_arns      = merge(local.made_key_arns, var.kms_key_arns)
 
-resource "aws_kms_key" "this" {
-  for_each = local.key_regions
-
-  region                  = each.key
-  description             = "Sealift ${local.name}: buckets, queues and logs in ${each.key}"
-  enable_key_rotation     = true
-  deletion_window_in_days = 30
-  policy = jsonencode({
+  key_policies = { for region in local.key_regions : region => jsonencode({
     Version = "2012-10-17"
     Statement = concat(
       [
@@ -23,7 +16,7 @@ resource "aws_kms_key" "this" {
           # KMS's own default: IAM decides in this account. Without it a mistake below leaves a key that nobody can mend.
           Sid       = "TheAccountAdministersItsKey"
           Effect    = "Allow"
-          Principal = { AWS = "arn:${local.partition}:iam::${local.account}:root" }
+          Principal = { AWS = "arn:aws:iam::${local.account}:root" }
           Action    = "kms:*"
           Resource  = "*" # in a key's policy: this key
         },
@@ -38,14 +31,14 @@ resource "aws_kms_key" "this" {
       ],
       [
         for account in distinct(flatten([for bucket, accounts in local.replicator_accounts : accounts
-          if local.buckets[bucket].region == each.key && local.buckets[bucket].kms_key == "create"])) : {
+          if local.buckets[bucket].region == region && local.buckets[bucket].kms_key == "create"])) : {
           Sid       = "ReplicateFrom${account}"
           Effect    = "Allow"
-          Principal = { AWS = "arn:${local.partition}:iam::${account}:root" }
+          Principal = { AWS = "arn:aws:iam::${account}:root" }
           Action    = "kms:Encrypt"
           Resource  = "*"
           Condition = {
-            StringEquals = { "kms:ViaService" = "s3.${each.key}.${local.dns_suffix}" }
+            StringEquals = { "kms:ViaService" = "s3.${region}.amazonaws.com" }
             ArnLike      = { "aws:PrincipalArn" = local.replicators[account] }
           }
         }
@@ -58,48 +51,49 @@ resource "aws_kms_key" "this" {
           Action    = ["kms:GenerateDataKey", "kms:Decrypt"]
           Resource  = "*"
           Condition = { StringEquals = { "aws:SourceAccount" = local.account } }
-        } if each.key == local.region
+        } if region == local.region
       ],
-      # EventBridge sends no source account to an encrypted topic, and its messages would be lost without a word. What SNS
-      # and SQS encrypt for is in their encryption context: our topic, our queues.
+      # EventBridge sends no source account to an encrypted queue or topic, and its messages would be lost without a word. What
+      # SNS and SQS encrypt for is in their encryption context: our topic, our queues.
       # https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html#compatibility-with-aws-services
       [
-        for service in ["events"] : {
-          Sid       = "EventsToQueues"
+        for sid, context in {
+          EventsToQueues = { "kms:EncryptionContext:aws:sqs:arn" = "arn:aws:sqs:${local.region}:${local.account}:${local.name}-*" }
+          EventsToTopics = { "kms:EncryptionContext:aws:sns:topicArn" = "arn:aws:sns:${local.region}:${local.account}:${local.name}-*" }
+          } : {
+          Sid       = sid
           Effect    = "Allow"
-          Principal = { Service = "${service}.amazonaws.com" }
+          Principal = { Service = "events.amazonaws.com" }
           Action    = ["kms:GenerateDataKey", "kms:Decrypt"]
           Resource  = "*"
-          Condition = { ArnLike = { "kms:EncryptionContext:aws:sqs:arn" = "arn:${local.partition}:sqs:${local.region}:${local.account}:${local.name}-*" } }
-        } if each.key == local.region
+          Condition = { ArnLike = context }
+        } if region == local.region
       ],
       [
-        for service in ["events"] : {
-          Sid       = "EventsToTopics"
-          Effect    = "Allow"
-          Principal = { Service = "${service}.amazonaws.com" }
-          Action    = ["kms:GenerateDataKey", "kms:Decrypt"]
-          Resource  = "*"
-          Condition = { ArnLike = { "kms:EncryptionContext:aws:sns:topicArn" = "arn:${local.partition}:sns:${local.region}:${local.account}:${local.name}-*" } }
-        } if each.key == local.region
-      ],
-      [
-        for logs in ["logs.${each.key}.${local.dns_suffix}"] : {
+        for logs in ["logs.${region}.amazonaws.com"] : {
           Sid       = "CloudWatchKeepsLogs"
           Effect    = "Allow"
           Principal = { Service = logs }
           Action = ["kms:Encrypt", "kms:Decrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:GenerateDataKey",
           "kms:GenerateDataKeyWithoutPlaintext", "kms:DescribeKey"]
-          Resource = "*"
-          Condition = { ArnLike = { "kms:EncryptionContext:aws:logs:arn" = [
-            for group in ["/aws/lambda/${local.name}-*", "/aws/batch/${local.name}", "/aws/vpc/${local.name}"] :
-            "arn:${local.partition}:logs:${local.region}:${local.account}:log-group:${group}"
-          ] } }
-        } if each.key == local.region
+          Resource  = "*"
+          Condition = { ArnEquals = { "kms:EncryptionContext:aws:logs:arn" = "arn:aws:logs:${region}:${local.account}:log-group:${local.log_group}" } }
+        } if region == local.region
       ],
     )
-  })
-  tags = local.tags
+  }) }
+  log_group = "/sealift/${local.name}"
+}
+
+resource "aws_kms_key" "this" {
+  for_each = var.disposable ? [] : local.key_regions
+
+  region                  = each.key
+  description             = "Sealift ${local.name}: buckets, queues and logs in ${each.key}"
+  enable_key_rotation     = true
+  deletion_window_in_days = 30
+  policy                  = local.key_policies[each.key]
+  tags                    = local.tags
 
   # A policy that names a key of yours, or one region less, would end this one, and every copy under it. Such a plan is
   # refused: put the region into kept_key_regions, or bring the copies under another key first.
@@ -108,10 +102,23 @@ resource "aws_kms_key" "this" {
   }
 }
 
-resource "aws_kms_alias" "this" {
-  for_each = aws_kms_key.this
+# Terraform takes no variable in prevent_destroy.
+resource "aws_kms_key" "disposable" {
+  for_each = var.disposable ? local.key_regions : []
 
-  region        = each.key
-  name          = "alias/${local.name}"
-  target_key_id = each.value.key_id
+  region                  = each.key
+  description             = "Sealift ${local.name}: buckets, queues and logs in ${each.key}"
+  enable_key_rotation     = true
+  deletion_window_in_days = 7
+  policy                  = local.key_policies[each.key]
+  tags                    = local.tags
+}
+
+# What functions and jobs say; the ledger keeps what was done. Its streams are called after function or job.
+resource "aws_cloudwatch_log_group" "this" {
+  region            = local.region
+  name              = local.log_group
+  retention_in_days = var.log_retention_days
+  kms_key_id        = local.key_arns[local.region]
+  tags              = local.tags
 }

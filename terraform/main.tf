@@ -10,10 +10,13 @@ data "aws_caller_identity" "current" {
       condition     = local.owner == null || local.owner == self.account_id
       error_message = "account ${coalesce(local.owner, "null")}: expected ${self.account_id}, the account of the provider"
     }
+
+    postcondition {
+      condition     = startswith(self.arn, "arn:aws:")
+      error_message = "This module is for the partition aws: in China and GovCloud ARNs, endpoints and services have other names."
+    }
   }
 }
-
-data "aws_partition" "current" {}
 
 data "aws_availability_zones" "available" {
   #checkov:skip=CKV_AWS_394:the first ones by name are taken; a zone that AWS adds comes last, and local zones are left out
@@ -31,18 +34,16 @@ data "aws_availability_zones" "available" {
 
   lifecycle {
     postcondition {
-      condition     = !local.makes_vpc || length(self.names) >= var.availability_zones
-      error_message = "availability_zones: ${var.availability_zones} are more than ${local.region} has for workers: ${length(self.names)}"
+      condition     = !local.makes_vpc || length(self.names) >= local.zones
+      error_message = "availability_zones: ${local.zones} are more than ${local.region} has for workers: ${length(self.names)}"
     }
   }
 }
 
 # With `depends_on` on the module a plan knows nothing of these data sources. So they are values only: what there is, the
-# keys of every for_each, follows from the policy file and the variables.
+# keys of every for_each, follows from the policy and the variables.
 locals {
-  account    = data.aws_caller_identity.current.account_id
-  partition  = data.aws_partition.current.partition
-  dns_suffix = data.aws_partition.current.dns_suffix
+  account = data.aws_caller_identity.current.account_id
 
   # The budget counts what bears `System`.
   tags = merge({ System = local.name, ManagedBy = "terraform" }, var.tags)

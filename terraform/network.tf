@@ -1,33 +1,39 @@
-# By default: a VPC without a way out. Workers reach S3 by the gateway endpoint (free), S3 in other regions and a few
-# services by interface endpoints. No NAT, no internet gateway.
+# The workers' network. By default it is open: a VPC with an internet gateway, where each worker has a public address, and
+# nothing may connect to it. It costs nothing while no worker runs. `closed_network` has no way out: interface endpoints lead
+# to a few services, and are paid for by the hour.
 #
-# S3 refuses copies between regions that come through an endpoint, so that workers stream these: SEALIFT_ENDPOINTS_ONLY. A
-# NAT gateway would not be enough for S3 to copy, since requests to our region's S3 still take the gateway endpoint.
+# S3 in the ledger's region is reached by a gateway endpoint, which is free. S3 refuses copies between regions that come
+# through an endpoint, so that workers stream these (SEALIFT_ENDPOINTS_ONLY), or, in the open network of a policy with several
+# regions, there is none, and S3 copies.
 # https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
 
 locals {
-  makes_vpc = local.makes_queue && length(var.subnet_ids) == 0
-  vpc       = toset([for name in ["this"] : name if local.makes_vpc])
-
-  # By number: a plan may not know the names of the zones.
-  subnets            = local.makes_vpc ? { for number in range(var.availability_zones) : tostring(number) => number } : {}
-  subnet_ids         = local.makes_vpc ? [for name in keys(local.subnets) : aws_subnet.private[name].id] : var.subnet_ids
-  security_group_ids = local.makes_vpc ? [for group in aws_security_group.worker : group.id] : var.security_group_ids
-
-  # Pulling the image, writing logs, submitting and following jobs; EC2 hosts also have to find their cluster.
-  services = concat(["ecr.api", "ecr.dkr", "logs", "batch"], local.is_fargate ? [] : ["ecs", "ecs-agent", "ecs-telemetry"])
+  makes_vpc = length(var.subnet_ids) == 0
+  vpc       = toset(local.makes_vpc ? ["this"] : [])
+  closed    = toset(local.makes_vpc && var.closed_network ? ["this"] : [])
+  open      = setsubtract(local.vpc, local.closed)
 
   # A gateway endpoint leads to the S3 of its own region only.
   # https://docs.aws.amazon.com/vpc/latest/privatelink/aws-services-cross-region-privatelink-support.html
-  far_regions = setsubtract(toset([for each in local.named : each.region]), [local.region])
+  far_regions  = setsubtract(toset(local.named[*].region), [local.region])
+  by_endpoint  = local.makes_vpc ? var.closed_network || length(local.far_regions) == 0 : !var.workers_reach_internet
+  s3_endpoints = setsubtract(local.vpc, local.by_endpoint ? [] : ["this"])
 
-  endpoints = merge(
-    { for service in local.services : service => { service = service, region = local.region } if local.makes_vpc },
-    { for region in local.far_regions : "s3-${region}" => { service = "s3", region = region } if local.makes_vpc },
+  # By number: a plan may not know the names of the zones.
+  zones              = coalesce(var.availability_zones, var.closed_network ? 1 : 2)
+  subnets            = local.makes_vpc ? { for number in range(local.zones) : tostring(number) => number } : {}
+  subnet_ids         = local.makes_vpc ? [for name in keys(local.subnets) : aws_subnet.this[name].id] : var.subnet_ids
+  security_group_ids = local.makes_vpc ? [aws_security_group.worker["this"].id] : var.security_group_ids
+  assign_public_ip   = local.makes_vpc ? !var.closed_network : var.assign_public_ip
+
+  # Pulling the image, writing logs, submitting and following jobs, S3 elsewhere.
+  endpoints = length(local.closed) == 0 ? {} : merge(
+    { for service in ["ecr.api", "ecr.dkr", "logs", "batch"] : service => { service = service, region = local.region } },
+    { for region in local.far_regions : "s3-${region}" => { service = "s3", region = region } },
   )
 }
 
-# Where the endpoints lead to. Whatever a role or a leaked key may do elsewhere, from this network it reaches these
+# Where the endpoints lead to. Whatever a role or a leaked key may do elsewhere, from the closed network it reaches these
 # places only, and only as a principal of this account.
 # https://docs.aws.amazon.com/vpc/latest/privatelink/vpc-endpoints-access.html
 locals {
@@ -43,7 +49,7 @@ locals {
         Effect    = "Allow"
         Principal = "*"
         Action    = "s3:*"
-        Resource  = flatten([for bucket in local.reached_buckets : ["arn:${local.partition}:s3:::${bucket}", "arn:${local.partition}:s3:::${bucket}/*"]])
+        Resource  = flatten([for bucket in local.reached_buckets : ["arn:aws:s3:::${bucket}", "arn:aws:s3:::${bucket}/*"]])
         Condition = { StringEquals = merge(local.by_our_principals, { "aws:ResourceAccount" = distinct(concat([local.account], compact(local.named[*].account), var.source_accounts)) }) }
       },
       {
@@ -53,7 +59,7 @@ locals {
         Effect    = "Allow"
         Principal = "*"
         Action    = "s3:GetObject"
-        Resource  = ["arn:${local.partition}:s3:::prod-${local.region}-starport-layer-bucket/*"]
+        Resource  = ["arn:aws:s3:::prod-${local.region}-starport-layer-bucket/*"]
       },
     ]
   }
@@ -73,7 +79,7 @@ locals {
         Effect    = "Allow"
         Principal = "*"
         Action    = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
-        Resource  = aws_ecr_repository.this.arn
+        Resource  = local.repository_arn
         Condition = { StringEquals = local.by_our_principals }
       },
     ] },
@@ -83,7 +89,7 @@ locals {
         Effect    = "Allow"
         Principal = "*"
         Action    = ["logs:CreateLogStream", "logs:PutLogEvents"]
-        Resource  = "${aws_cloudwatch_log_group.batch.arn}:*"
+        Resource  = "${aws_cloudwatch_log_group.this.arn}:*"
         Condition = { StringEquals = local.by_our_principals }
       }]
       batch = [{
@@ -98,8 +104,6 @@ locals {
     },
   )
 
-  # ECS has no policies for the endpoints of its agents, and its documentation is of two minds about `ecs` itself. They
-  # lead to ECS alone, and only hosts of `compute: ec2_spot` use them.
   endpoint_policies = merge(
     { for service, statements in local.endpoint_statements : service => jsonencode({ Version = "2012-10-17", Statement = statements }) },
     { s3 = jsonencode(local.s3_endpoint_policy) },
@@ -107,25 +111,43 @@ locals {
 }
 
 resource "aws_vpc" "this" {
+  #checkov:skip=CKV2_AWS_11:a flow log costs by the gigabyte: the owner of the account turns one on where somebody reads it
+  #checkov:skip=CKV2_AWS_12:nothing of ours is in the default group, which lets in only what is
   for_each = local.vpc
 
   region               = local.region
   cidr_block           = var.vpc_cidr
-  enable_dns_support   = true
   enable_dns_hostnames = true
   tags                 = merge(local.tags, { Name = local.name })
 }
 
-# AWS makes it open; nothing of ours is in it.
-resource "aws_default_security_group" "closed" {
-  for_each = local.vpc
+resource "aws_internet_gateway" "this" {
+  for_each = local.open
 
   region = local.region
   vpc_id = aws_vpc.this[each.key].id
-  tags   = local.tags
+  tags   = merge(local.tags, { Name = local.name })
 }
 
-resource "aws_subnet" "private" {
+# The VPC's own table, so that each subnet has it.
+resource "aws_default_route_table" "this" {
+  for_each = local.vpc
+
+  region                 = local.region
+  default_route_table_id = aws_vpc.this[each.key].default_route_table_id
+  tags                   = merge(local.tags, { Name = local.name })
+
+  dynamic "route" {
+    for_each = aws_internet_gateway.this
+
+    content {
+      cidr_block = "0.0.0.0/0"
+      gateway_id = route.value.id
+    }
+  }
+}
+
+resource "aws_subnet" "this" {
   for_each = local.subnets
 
   region            = local.region
@@ -140,30 +162,21 @@ resource "aws_subnet" "private" {
   }
 }
 
-resource "aws_route_table" "private" {
-  for_each = local.vpc
+data "aws_subnet" "given" {
+  count = length(var.subnet_ids)
 
   region = local.region
-  vpc_id = aws_vpc.this[each.key].id
-  tags   = merge(local.tags, { Name = local.name })
-}
-
-resource "aws_route_table_association" "private" {
-  for_each = local.subnets
-
-  region         = local.region
-  subnet_id      = aws_subnet.private[each.key].id
-  route_table_id = aws_route_table.private["this"].id
+  id     = var.subnet_ids[count.index]
 }
 
 resource "aws_vpc_endpoint" "s3" {
-  for_each = local.vpc
+  for_each = local.s3_endpoints
 
   region            = local.region
   vpc_id            = aws_vpc.this[each.key].id
   service_name      = "com.amazonaws.${local.region}.s3"
   vpc_endpoint_type = "Gateway"
-  route_table_ids   = [aws_route_table.private[each.key].id]
+  route_table_ids   = [aws_default_route_table.this[each.key].id]
   policy            = local.endpoint_policies["s3"]
   tags              = merge(local.tags, { Name = "${local.name}-s3" })
 }
@@ -179,7 +192,7 @@ resource "aws_vpc_endpoint" "interface" {
   subnet_ids          = local.subnet_ids
   security_group_ids  = [aws_security_group.endpoint["this"].id]
   private_dns_enabled = true
-  policy              = lookup(local.endpoint_policies, each.value.service, null)
+  policy              = local.endpoint_policies[each.value.service]
   tags                = merge(local.tags, { Name = "${local.name}-${each.key}" })
 
   # Beside a gateway endpoint S3's private names may be kept for resolvers outside of the VPC. Ours are inside.
@@ -201,11 +214,21 @@ resource "aws_security_group" "worker" {
   description = "Sealift workers: they call, nothing calls them"
   vpc_id      = aws_vpc.this[each.key].id
   tags        = local.tags
+
+  egress {
+    description     = "HTTPS"
+    protocol        = "tcp"
+    from_port       = 443
+    to_port         = 443
+    cidr_blocks     = var.closed_network ? [] : ["0.0.0.0/0"]
+    security_groups = [for group in aws_security_group.endpoint : group.id]
+    prefix_list_ids = var.closed_network ? [aws_vpc_endpoint.s3[each.key].prefix_list_id] : []
+  }
 }
 
 resource "aws_security_group" "endpoint" {
   #checkov:skip=CKV2_AWS_5:the interface endpoints have it; not seen through for_each
-  for_each = local.vpc
+  for_each = local.closed
 
   region      = local.region
   name        = "${local.name}-endpoint"
@@ -214,34 +237,8 @@ resource "aws_security_group" "endpoint" {
   tags        = local.tags
 }
 
-resource "aws_vpc_security_group_egress_rule" "endpoints" {
-  for_each = local.vpc
-
-  region                       = local.region
-  security_group_id            = aws_security_group.worker[each.key].id
-  description                  = "HTTPS to interface endpoints"
-  ip_protocol                  = "tcp"
-  from_port                    = 443
-  to_port                      = 443
-  referenced_security_group_id = aws_security_group.endpoint[each.key].id
-  tags                         = local.tags
-}
-
-resource "aws_vpc_security_group_egress_rule" "s3" {
-  for_each = local.vpc
-
-  region            = local.region
-  security_group_id = aws_security_group.worker[each.key].id
-  description       = "HTTPS to S3 through the gateway endpoint"
-  ip_protocol       = "tcp"
-  from_port         = 443
-  to_port           = 443
-  prefix_list_id    = aws_vpc_endpoint.s3[each.key].prefix_list_id
-  tags              = local.tags
-}
-
 resource "aws_vpc_security_group_ingress_rule" "endpoints" {
-  for_each = local.vpc
+  for_each = local.closed
 
   region                       = local.region
   security_group_id            = aws_security_group.endpoint[each.key].id
@@ -251,25 +248,4 @@ resource "aws_vpc_security_group_ingress_rule" "endpoints" {
   to_port                      = 443
   referenced_security_group_id = aws_security_group.worker[each.key].id
   tags                         = local.tags
-}
-
-resource "aws_cloudwatch_log_group" "flow" {
-  for_each = local.vpc
-
-  region            = local.region
-  name              = "/aws/vpc/${local.name}"
-  retention_in_days = var.log_retention_days
-  kms_key_id        = local.key_arns[local.region]
-  tags              = local.tags
-}
-
-resource "aws_flow_log" "this" {
-  for_each = local.vpc
-
-  region          = local.region
-  vpc_id          = aws_vpc.this[each.key].id
-  traffic_type    = "REJECT" # what was tried and refused; accepted traffic is S3's, by the terabyte
-  iam_role_arn    = aws_iam_role.flow[each.key].arn
-  log_destination = aws_cloudwatch_log_group.flow[each.key].arn
-  tags            = local.tags
 }

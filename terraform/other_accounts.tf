@@ -10,11 +10,8 @@
 locals {
   foreign           = { for bucket, each in local.written : bucket => each if each.account != local.owner }
   foreign_sources   = { for bucket, each in local.sources : bucket => each if each.account != local.owner }
-  from_this_account = { AWS = "arn:${local.partition}:iam::${local.account}:root" }
-  role_arns = merge(
-    { for role, each in local.roles : role => "arn:${local.partition}:iam::${local.account}:role${var.role_path}${local.name}-${each.function ? "fn" : "job"}-${role}" },
-    { for role in ["replication"] : role => "arn:${local.partition}:iam::${local.account}:role${var.role_path}${local.name}-${role}" },
-  )
+  from_this_account = { AWS = "arn:aws:iam::${local.account}:root" }
+  role_arns         = { for role, name in merge(local.role_names, { replication = "replication" }) : role => "arn:aws:iam::${local.account}:role${var.role_path}${local.name}-${name}" }
 
   # bucket → kind → the ARNs of objects there
   shared_objects = { for bucket in concat(keys(local.foreign), keys(local.foreign_sources)) : bucket => {
@@ -105,7 +102,7 @@ locals {
         Action    = ["kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey"]
         Resource  = "*" # in a key's policy: this key
         Condition = {
-          StringEquals = { "kms:ViaService" = "s3.${region}.${local.dns_suffix}" }
+          StringEquals = { "kms:ViaService" = "s3.${region}.amazonaws.com" }
           ArnLike = { "aws:PrincipalArn" = [for role in distinct(flatten([
             for bucket, each in local.foreign : local.key_users[bucket] if each.account == account && each.region == region
           ])) : local.role_arns[role]] }
@@ -160,10 +157,9 @@ locals {
     for rule in local.replication_rules : rule.hot.account if rule.replica.bucket == bucket && rule.hot.account != local.owner
   ]) }
   replicators = { for account in distinct(flatten(values(local.replicator_accounts))) : account => [
-    for path in ["", "*/"] : "arn:${local.partition}:iam::${account}:role/${path}${local.name}-replication"
+    for path in ["", "*/"] : "arn:aws:iam::${account}:role/${path}${local.name}-replication"
   ] }
 
-  foreign_accounts = toset(length(local.mistakes) == 0 ? local.foreign_named[*].account : [])
   other_accounts = { for account in local.foreign_accounts : account => {
     name            = local.name
     system_account  = local.account
@@ -198,15 +194,7 @@ locals {
         kms_key    = local.key_arns[each.region]
       }
     } if each.account == account }
-    alarms = { for name, each in local.alarms_of_rules : "${local.name}-${name}" => {
-      region     = each.region
-      metric     = each.metric
-      statistic  = each.statistic
-      periods    = each.periods
-      above      = each.above
-      means      = each.means
-      dimensions = { SourceBucket = each.hot, DestinationBucket = each.twin, RuleId = each.rule }
-    } if each.account == account }
+    alarms = { for name, each in local.alarms_of_rules : "${local.name}-${name}" => each if each.account == account }
     events = { for name, each in local.foreign_events : name => {
       region  = each.region
       name    = "${local.name}-${length(name) <= 38 ? name : "${substr(name, 0, 31)}-${substr(md5(name), 0, 6)}"}"

@@ -9,16 +9,6 @@ output "shell" {
   "${name}='${replace(value, "'", "'\\''")}'\n"])
 }
 
-output "repository" {
-  description = "Where the image is pushed to: `make image-push REPOSITORY=…`."
-  value       = aws_ecr_repository.this.repository_url
-}
-
-output "ledger" {
-  description = "The ledger's URI."
-  value       = local.ledger_uri
-}
-
 output "policy" {
   description = "The URI of the policy file that functions and workers read."
   value       = local.policy_uri
@@ -31,12 +21,11 @@ output "buckets" {
 
 output "queues" {
   description = "SQS queues by name: URL."
-  value = merge({ for name, queue in aws_sqs_queue.this : name => queue.url }, { for name, queue in aws_sqs_queue.dead : name => queue.url },
-  { for region, queue in aws_sqs_queue.far : "undelivered-${region}" => queue.url })
+  value       = merge({ for name, queue in aws_sqs_queue.this : name => queue.url }, { objects-dead = aws_sqs_queue.dead.url })
 }
 
 output "job_queues" {
-  description = "Batch job queues: spot, on_demand, orchestrators (nights and backfills, which wait for the others)."
+  description = "Batch job queues: workers, and orchestrators (nights and backfills, which wait for workers)."
   value       = local.queue_names
 }
 
@@ -45,15 +34,9 @@ output "job_definitions" {
   value       = local.job_names
 }
 
-output "functions" {
-  description = "Lambda functions by name: ARN."
-  value       = { for name, function in aws_lambda_function.this : name => function.arn }
-}
-
 output "roles" {
   description = "Roles of functions and jobs: ARN."
-  value = merge({ for name, role in aws_iam_role.function : name => role.arn }, { for name, role in aws_iam_role.job : name => role.arn },
-  { for name, role in aws_iam_role.replication : name => role.arn }, { for name, role in aws_iam_role.batch_replication : "batch_${name}" => role.arn })
+  value       = { for name, role in aws_iam_role.this : name => role.arn }
 }
 
 output "other_accounts" {
@@ -64,24 +47,19 @@ output "other_accounts" {
   depends_on = [aws_s3_bucket_versioning.this, aws_s3_bucket_policy.this]
 }
 
+output "keys" {
+  description = "The KMS keys made here, by region: ARN. What lies under one is lost with it."
+  value       = local.made_key_arns
+}
+
 output "topic" {
   description = "The SNS topic of alarms and of runs that ended."
   value       = local.topic_arn
 }
 
-output "dashboard" {
-  description = "Where to look in the morning."
-  value       = "https://${local.region}.console.${local.partition == "aws" ? "aws.amazon.com" : "amazonaws.cn"}/cloudwatch/home?region=${local.region}#dashboards/dashboard/${local.name}"
-}
-
 output "s3_endpoint_policy" {
   description = "For the S3 endpoint of subnets that you give (subnet_ids): the policy that endpoints made here have."
   value       = jsonencode(local.s3_endpoint_policy)
-}
-
-output "athena_workgroup" {
-  description = "The Athena workgroup with the named queries."
-  value       = aws_athena_workgroup.this.name
 }
 
 output "doctor_policy" {

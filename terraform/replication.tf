@@ -22,7 +22,7 @@ resource "aws_s3_bucket_replication_configuration" "this" {
 
   bucket = aws_s3_bucket.this[each.key].id
   region = each.value.region
-  role   = aws_iam_role.replication["replication"].arn
+  role   = aws_iam_role.this["replication"].arn
 
   dynamic "rule" {
     for_each = each.value.rules
@@ -97,144 +97,58 @@ resource "aws_s3_bucket_replication_configuration" "this" {
     }
   }
 
-  depends_on = [aws_s3_bucket_versioning.this, aws_iam_role_policy.replication]
+  depends_on = [aws_s3_bucket_versioning.this, aws_iam_role_policy.this]
 }
 
-resource "aws_iam_role" "replication" {
-  for_each = toset([for any in keys(local.replicated) : "replication"])
+locals {
+  # Objects by the prefixes of rules: what hot buckets give, what replicas take, and of these what is another account's or gets
+  # delete markers.
+  hot_objects = distinct([for rule in local.own_rules : "${local.bucket_arns[rule.hot.bucket]}/${rule.prefix}*"])
+  replica_objects = { for name, rules in { all = local.own_rules, given = [for rule in local.own_rules : rule if rule.replica.account != local.owner],
+  marked = [for rule in local.own_rules : rule if rule.replica.delete_markers] } : name => distinct([for rule in rules : "${local.bucket_arns[rule.replica.bucket]}/${rule.prefix}*"]) }
+  own_rules = [for rule in local.replication_rules : rule if rule.hot.account == local.owner]
+  hot_arns  = [for bucket in keys(local.replicated) : local.bucket_arns[bucket]]
+  replication_keys = {
+    Decrypt = { for name, pair in local.own_replicas : pair.destination.region => local.bucket_keys[pair.destination.bucket]...
+    if local.buckets[pair.destination.bucket].kms_key != null }
+    Encrypt = { for name, pair in local.twinned : pair.replica.region => local.bucket_keys[pair.replica.bucket]...
+    if local.written[pair.replica.bucket].kms_key != null }
+  }
 
-  name                 = "${local.name}-replication"
-  path                 = var.role_path
-  permissions_boundary = var.role_permissions_boundary
-  description          = "S3 carries hot buckets to their twins"
-  # No source account: S3 documents none for replication, and one that it does not send would stop replication without a
-  # word. A configuration takes iam:PassRole in this account, and the role reads our hot buckets only.
-  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/setting-repl-config-perm-overview.html
-  assume_role_policy = jsonencode({
-    Version   = "2012-10-17"
-    Statement = [{ Effect = "Allow", Principal = { Service = "s3.amazonaws.com" }, Action = "sts:AssumeRole" }]
-  })
-  tags = local.tags
-}
-
-# What is older than a rule, or failed, waits for a job of S3 Batch Replication, which a person starts: `sealift doctor` says
-# when, and has the command. S3 makes the manifest, and the role above copies.
-# https://docs.aws.amazon.com/AmazonS3/latest/userguide/s3-batch-replication-policies.html
-resource "aws_iam_role" "batch_replication" {
-  for_each = aws_iam_role.replication
-
-  name                 = "${local.name}-batch-replication"
-  path                 = var.role_path
-  permissions_boundary = var.role_permissions_boundary
-  description          = "S3 Batch Replication of what is older than the rules"
-  # No source account, as above: a job takes iam:PassRole in this account.
-  assume_role_policy = jsonencode({
-    Version   = "2012-10-17"
-    Statement = [{ Effect = "Allow", Principal = { Service = "batchoperations.s3.amazonaws.com" }, Action = "sts:AssumeRole" }]
-  })
-  tags = local.tags
-}
-
-resource "aws_iam_role_policy" "batch_replication" {
-  for_each = aws_iam_role.batch_replication
-
-  name = "start"
-  role = each.value.name
-  policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [
-      {
-        Sid    = "StartReplication"
-        Effect = "Allow"
-        Action = "s3:InitiateReplication"
-        Resource = distinct(flatten([for name, pair in local.own_replicas : [
-          for prefix in local.copy_prefixes[name] : "${local.bucket_arns[pair.destination.bucket]}/${prefix}*"
-        ]]))
-      },
-      {
-        Sid      = "ListByInventory"
-        Effect   = "Allow"
-        Action   = ["s3:GetReplicationConfiguration", "s3:PutInventoryConfiguration"]
-        Resource = [for bucket in keys(local.replicated) : local.bucket_arns[bucket]]
-      },
-    ]
-  })
-}
-
-resource "aws_iam_role_policy" "replication" {
-  for_each = aws_iam_role.replication
-
-  name = "replicate"
-  role = each.value.name
-  policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = concat(
+  replication_roles = {
+    replication = { by = "s3", statements = concat(
       [
-        {
-          Sid      = "ReadHotBuckets"
-          Effect   = "Allow"
-          Action   = ["s3:GetReplicationConfiguration", "s3:ListBucket"]
-          Resource = [for bucket in keys(local.replicated) : local.bucket_arns[bucket]]
-        },
+        { Sid = "ReadHotBuckets", Effect = "Allow", Action = ["s3:GetReplicationConfiguration", "s3:ListBucket"], Resource = local.hot_arns },
         {
           Sid    = "ReadHotObjects"
           Effect = "Allow"
           Action = concat(["s3:GetObjectVersionForReplication", "s3:GetObjectVersionAcl", "s3:GetObjectVersionTagging",
           "s3:GetObjectRetention", "s3:GetObjectLegalHold"], local.s3_replicate_annotations)
-          Resource = distinct(flatten([for name, pair in local.own_replicas : [
-            for prefix in local.copy_prefixes[name] : "${local.bucket_arns[pair.destination.bucket]}/${prefix}*"
-          ]]))
-        },
-        {
-          Sid    = "WriteReplicas"
-          Effect = "Allow"
-          Action = ["s3:ReplicateObject", "s3:ReplicateTags"]
-          Resource = distinct(flatten([for name, pair in local.own_replicas : [
-            for prefix in local.copy_prefixes[name] : "${local.bucket_arns[pair.replica.bucket]}/${prefix}*"
-          ]]))
+          Resource = local.hot_objects
         },
       ],
+      # Delete markers only: S3 never replicates the deletion of a version.
       # https://docs.aws.amazon.com/AmazonS3/latest/userguide/replication-change-owner.html
-      [for resources in [distinct(flatten([for name, pair in local.own_replicas : [
-        for prefix in local.copy_prefixes[name] : "${local.bucket_arns[pair.replica.bucket]}/${prefix}*"
-        ] if pair.replica.account != local.owner]))] : {
-        Sid      = "GiveReplicasToTheirBucketsOwner"
-        Effect   = "Allow"
-        Action   = "s3:ObjectOwnerOverrideToBucketOwner"
-        Resource = resources
-      } if length(resources) > 0],
-      # delete markers only: S3 never replicates the deletion of a version
-      [for resources in [distinct(flatten([for name, pair in local.own_replicas : [
-        for prefix in local.copy_prefixes[name] : "${local.bucket_arns[pair.replica.bucket]}/${prefix}*"
-        ] if pair.replica.delete_markers]))] : {
-        Sid      = "ReplicateDeleteMarkers"
-        Effect   = "Allow"
-        Action   = "s3:ReplicateDelete"
-        Resource = resources
-      } if length(resources) > 0],
-      [for region, arns in local.replication_keys.hot : {
-        Sid       = "Decrypt${replace(title(region), "-", "")}"
+      [for sid, each in {
+        WriteReplicas                   = { actions = ["s3:ReplicateObject", "s3:ReplicateTags"], objects = local.replica_objects.all }
+        GiveReplicasToTheirBucketsOwner = { actions = ["s3:ObjectOwnerOverrideToBucketOwner"], objects = local.replica_objects.given }
+        ReplicateDeleteMarkers          = { actions = ["s3:ReplicateDelete"], objects = local.replica_objects.marked }
+      } : { Sid = sid, Effect = "Allow", Action = each.actions, Resource = each.objects } if length(each.objects) > 0],
+      flatten([for action, regions in local.replication_keys : [for region, arns in regions : {
+        Sid       = "${action}${replace(title(region), "-", "")}"
         Effect    = "Allow"
-        Action    = "kms:Decrypt"
+        Action    = "kms:${action}"
         Resource  = distinct(arns)
-        Condition = { StringEquals = { "kms:ViaService" = "s3.${region}.${local.dns_suffix}" } }
-      }],
-      [for region, arns in local.replication_keys.replica : {
-        Sid       = "Encrypt${replace(title(region), "-", "")}"
-        Effect    = "Allow"
-        Action    = "kms:Encrypt"
-        Resource  = distinct(arns)
-        Condition = { StringEquals = { "kms:ViaService" = "s3.${region}.${local.dns_suffix}" } }
-      }],
-    )
-  })
-}
+        Condition = { StringEquals = { "kms:ViaService" = "s3.${region}.amazonaws.com" } }
+      }]]),
+    ) }
 
-locals {
-  replication_keys = {
-    hot = { for name, pair in local.own_replicas : pair.destination.region => local.bucket_keys[pair.destination.bucket]...
-    if local.buckets[pair.destination.bucket].kms_key != null }
-    replica = { for name, pair in local.twinned : pair.replica.region => local.bucket_keys[pair.replica.bucket]...
-    if local.written[pair.replica.bucket].kms_key != null }
+    # What is older than a rule, or failed, waits for a job of S3 Batch Replication, which a person starts: `sealift doctor` says
+    # when, and has the command. S3 makes the manifest, and the role above copies.
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/s3-batch-replication-policies.html
+    batch-replication = { by = "batchoperations.s3", statements = [
+      { Sid = "StartReplication", Effect = "Allow", Action = "s3:InitiateReplication", Resource = local.hot_objects },
+      { Sid = "ListByInventory", Effect = "Allow", Action = ["s3:GetReplicationConfiguration", "s3:PutInventoryConfiguration"], Resource = local.hot_arns },
+    ] }
   }
 }

@@ -1,37 +1,25 @@
-# Every bucket of this account that Sealift writes to. Pairs may share one; what belongs to the bucket (encryption, lock, lifecycle) is
-# then said the same by each of them, which policy.tf checks. Source buckets are referenced only, see events.tf. What lies
-# in another account is made there: other_accounts.tf.
+# Every bucket of this account that Sealift writes to. Pairs may share one; what belongs to the bucket (encryption, lock,
+# lifecycle) is then said the same by each of them. Source buckets are referenced only, see events.tf. What lies in another
+# account is made there: other_accounts.tf.
+#
+# S3 gives new buckets BucketOwnerEnforced and encryption by AES256, so that neither is set here.
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/create-bucket-faq.html
 
 locals {
+  unlocked = { object_lock = null, noncurrent_days = null, transitions = [], encryption = "aws:kms", kms_key = "create" }
+
   # One entry for each reason to have a bucket.
   uses = concat(
-    [for pair in local.pairs : {
-      bucket          = pair.destination.bucket, region = pair.destination.region, account = pair.destination.account, use = "hot",
-      encryption      = pair.destination.encryption, kms_key = pair.destination.kms_key,
-      lock            = pair.destination.object_lock, is_locked = pair.destination.object_lock != null,
-      noncurrent_days = pair.destination.noncurrent_days, transitions = pair.destination.transitions,
-    }],
+    [for pair in local.policy.pairs : merge(pair.destination, { use = "hot", is_locked = pair.destination.object_lock != null })],
     # Replicas keep the lock that each version brings; S3 refuses to replicate a locked bucket to one without Object Lock.
-    [for pair in local.pairs : {
-      bucket          = pair.replica.bucket, region = pair.replica.region, account = pair.replica.account, use = "replica",
-      encryption      = pair.replica.kms_key == null ? "AES256" : "aws:kms", kms_key = pair.replica.kms_key,
-      lock            = null, is_locked = pair.destination.object_lock != null,
-      noncurrent_days = pair.destination.noncurrent_days, transitions = [],
-    } if pair.replica != null],
-    [for pair in local.pairs : {
-      bucket          = pair.archive.bucket, region = pair.archive.region, account = pair.archive.account, use = "archive",
-      encryption      = pair.archive.encryption, kms_key = pair.archive.kms_key,
-      lock            = pair.archive.object_lock, is_locked = pair.archive.object_lock != null,
-      noncurrent_days = null, transitions = [],
-    } if pair.archive != null],
-    [for region, bucket in local.inventory.buckets : {
-      bucket = bucket, region = region, account = local.owner, use = "inventory", encryption = "aws:kms", kms_key = "create",
-      lock   = null, is_locked = false, noncurrent_days = null, transitions = [],
-    }],
-    [{
-      bucket = local.ledger.bucket, region = local.region, account = local.owner, use = "ledger", encryption = "aws:kms", kms_key = "create",
-      lock   = null, is_locked = false, noncurrent_days = null, transitions = [],
-    }],
+    [for pair in local.policy.pairs : merge(local.unlocked, pair.replica, {
+      use = "replica", is_locked = pair.destination.object_lock != null, noncurrent_days = pair.destination.noncurrent_days
+    encryption = pair.replica.kms_key == null ? "AES256" : "aws:kms" }) if pair.replica != null],
+    [for pair in local.policy.pairs : merge(local.unlocked, pair.archive, { use = "archive", is_locked = pair.archive.object_lock != null })
+    if pair.archive != null],
+    [for region, bucket in local.inventory.buckets : merge(local.unlocked, {
+    use = "inventory", is_locked = false, bucket = bucket, region = region, account = local.owner })],
+    [merge(local.unlocked, { use = "ledger", is_locked = false, bucket = local.ledger.bucket, region = local.region, account = local.owner })],
   )
   uses_of = { for use in local.uses : use.bucket => use... }
 
@@ -41,19 +29,30 @@ locals {
     uses            = distinct(uses[*].use)
     encryption      = try([for use in uses : use.encryption if use.encryption != "AES256"][0], "AES256")
     kms_key         = try([for use in uses : use.kms_key if use.kms_key != null][0], null)
-    lock            = try([for use in uses : use.lock if use.lock != null][0], null)
+    lock            = try([for use in uses : use.object_lock if use.object_lock != null][0], null)
     is_locked       = anytrue(uses[*].is_locked)
-    noncurrent_days = try(max([for use in uses : use.noncurrent_days if use.noncurrent_days != null]...), null)
+    noncurrent_days = try([for use in uses : use.noncurrent_days if use.noncurrent_days != null][0], null)
     transitions     = try([for use in uses : use.transitions if length(use.transitions) > 0][0], [])
   } }
   buckets     = { for bucket, each in local.written : bucket => each if each.account == local.owner }
-  bucket_arns = { for bucket in distinct(local.named[*].bucket) : bucket => "arn:${local.partition}:s3:::${bucket}" }
+  bucket_arns = { for bucket in distinct(local.named[*].bucket) : bucket => "arn:aws:s3:::${bucket}" }
   bucket_keys = { for bucket, each in local.written : bucket => each.kms_key != "create" ? each.kms_key : (
     each.account == local.owner ? local.key_arns[each.region] : try(var.other_accounts[each.account].kms_key_arns[each.region], null)
+  ) }
+
+  # What is removed by age, bucket by bucket: of the ledger only what was taken over long before, rows of the backlog that are
+  # in a manifest and files of the state that newer ones hold. Runs and journal stay. All buckets keep versions, so that what
+  # expires is freed a month later.
+  expiries = { for bucket, each in local.buckets : bucket => concat(
+    [for days in each.noncurrent_days[*] : { id = "noncurrent", prefix = null, days = null, noncurrent_days = days }],
+    [for prefix in [local.inventory.prefix] : { id = "inventory-reports", prefix = prefix, days = 90, noncurrent_days = 30 } if contains(each.uses, "inventory")],
+    [for prefix in [local.ledger.prefix] : { id = "backlog", prefix = "${prefix}backlog/", days = 90, noncurrent_days = 30 } if contains(each.uses, "ledger")],
+    [for prefix in [local.ledger.prefix] : { id = "state", prefix = "${prefix}state/", days = null, noncurrent_days = 30 } if contains(each.uses, "ledger")],
   ) }
 }
 
 resource "aws_s3_bucket" "this" {
+  #checkov:skip=CKV_AWS_18:who reads is in CloudTrail's data events, where somebody asks for them
   #checkov:skip=CKV_AWS_19:encrypted, each as the policy says, below; not seen through for_each
   #checkov:skip=CKV_AWS_145:AES256 is the policy's choice for hot buckets and archives; the others have KMS
   for_each = local.buckets
@@ -79,7 +78,7 @@ resource "aws_s3_bucket_versioning" "this" {
 }
 
 resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
-  for_each = local.buckets
+  for_each = { for bucket, each in local.buckets : bucket => each if each.encryption != "AES256" }
 
   bucket = aws_s3_bucket.this[each.key].id
   region = each.value.region
@@ -104,17 +103,6 @@ resource "aws_s3_bucket_public_access_block" "this" {
   block_public_policy     = true
   ignore_public_acls      = true
   restrict_public_buckets = true
-}
-
-resource "aws_s3_bucket_ownership_controls" "this" {
-  for_each = local.buckets
-
-  bucket = aws_s3_bucket.this[each.key].id
-  region = each.value.region
-
-  rule {
-    object_ownership = "BucketOwnerEnforced"
-  }
 }
 
 resource "aws_s3_bucket_object_lock_configuration" "this" {
@@ -153,21 +141,24 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
   }
 
   dynamic "rule" {
-    for_each = each.value.noncurrent_days[*]
+    for_each = local.expiries[each.key]
 
     content {
-      id     = "noncurrent"
+      id     = rule.value.id
       status = "Enabled"
 
-      filter {}
-
-      noncurrent_version_expiration {
-        noncurrent_days = rule.value
+      filter {
+        prefix = rule.value.prefix
       }
 
-      # a delete marker under which nothing is left
+      # without days: a delete marker under which nothing is left
       expiration {
-        expired_object_delete_marker = true
+        days                         = rule.value.days
+        expired_object_delete_marker = rule.value.days == null ? true : null
+      }
+
+      noncurrent_version_expiration {
+        noncurrent_days = rule.value.noncurrent_days
       }
     }
   }
@@ -192,105 +183,17 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
     }
   }
 
-  dynamic "rule" {
-    for_each = contains(each.value.uses, "inventory") ? [local.inventory.prefix] : []
-
-    content {
-      id     = "inventory-reports"
-      status = "Enabled"
-
-      filter {
-        prefix = rule.value
-      }
-
-      expiration {
-        days = 90
-      }
-
-      noncurrent_version_expiration {
-        noncurrent_days = 30
-      }
-    }
-  }
-
-  dynamic "rule" {
-    for_each = contains(each.value.uses, "ledger") ? [local.athena_prefix] : []
-
-    content {
-      id     = "query-results"
-      status = "Enabled"
-
-      filter {
-        prefix = rule.value
-      }
-
-      expiration {
-        days = 30
-      }
-
-      noncurrent_version_expiration {
-        noncurrent_days = 1
-      }
-    }
-  }
-
-  # Of the ledger only what has been taken over long ago: rows of the backlog that are in a manifest, and files of the state
-  # that newer ones hold. Runs and journal stay.
-  dynamic "rule" {
-    for_each = contains(each.value.uses, "ledger") ? ["backlog/"] : []
-
-    content {
-      id     = trimsuffix(rule.value, "/")
-      status = "Enabled"
-
-      filter {
-        prefix = "${local.ledger.prefix}${rule.value}"
-      }
-
-      expiration {
-        days = 90
-      }
-
-      # the bucket keeps versions: what expires is freed a month later
-      noncurrent_version_expiration {
-        noncurrent_days = 30
-      }
-    }
-  }
-
-  dynamic "rule" {
-    for_each = contains(each.value.uses, "ledger") ? ["state/"] : []
-
-    content {
-      id     = trimsuffix(rule.value, "/")
-      status = "Enabled"
-
-      filter {
-        prefix = "${local.ledger.prefix}${rule.value}"
-      }
-
-      # what a fold has deleted, and then the marker above it
-      noncurrent_version_expiration {
-        noncurrent_days = 30
-      }
-
-      expiration {
-        expired_object_delete_marker = true
-      }
-    }
-  }
-
   depends_on = [aws_s3_bucket_versioning.this]
 }
 
-# The policy file where functions and workers read it. It lies beside the ledger, and no role may write it.
+# The checked policy, where functions and workers read it. It lies beside the ledger, and no role may write it.
 resource "aws_s3_object" "policy" {
   region       = local.region
   bucket       = aws_s3_bucket.this[local.ledger.bucket].id
   key          = local.policy_key
   source       = var.policy_file
   source_hash  = filemd5(var.policy_file)
-  content_type = "application/yaml"
+  content_type = "application/json"
   kms_key_id   = local.key_arns[local.region]
 
   # S3 takes ten tags of an object. A caller's, with the provider's, may be more, and S3 would refuse the file.
@@ -303,7 +206,19 @@ resource "aws_s3_object" "policy" {
     }
   }
 
-  depends_on = [aws_s3_bucket_versioning.this, terraform_data.policy]
+  lifecycle {
+    precondition {
+      condition     = local.document.format == 1
+      error_message = "${var.policy_file} has format ${local.document.format}, and this module reads 1: write it with the same version of sealift."
+    }
+
+    precondition {
+      condition     = filesha256(local.yaml) == local.document.sha256
+      error_message = "${local.document.file} changed: sealift policy check ${local.document.file} --write ${basename(var.policy_file)}"
+    }
+  }
+
+  depends_on = [aws_s3_bucket_versioning.this]
 }
 
 # The documents of places (jobs/expire/places.py): without them nothing expires. Their age tells that nothing mirrors one place
@@ -329,7 +244,7 @@ resource "aws_s3_object" "place" {
     ignore_changes = all
   }
 
-  depends_on = [aws_s3_bucket_versioning.this, terraform_data.policy]
+  depends_on = [aws_s3_bucket_versioning.this, aws_s3_object.policy]
 }
 
 locals {
@@ -351,8 +266,7 @@ locals {
       document = jsonencode({ format = 1, id = md5("${local.name} ${at}"), rank = place.rank, deletes = place.deletes })
   }) }
 
-  policy_key    = "${local.ledger.prefix}policy.yaml"
-  athena_prefix = "${local.ledger.prefix}athena/"
-  ledger_uri    = trimsuffix("s3://${local.ledger.bucket}/${local.ledger.prefix}", "/")
-  policy_uri    = "s3://${local.ledger.bucket}/${local.policy_key}"
+  policy_key = "${local.ledger.prefix}policy.json"
+  ledger_uri = trimsuffix("s3://${local.ledger.bucket}/${local.ledger.prefix}", "/")
+  policy_uri = "s3://${local.ledger.bucket}/${local.policy_key}"
 }

@@ -1,16 +1,16 @@
 variable "policy_file" {
-  description = "Path of the policy file, the one that `sealift policy check` accepts. Everything else follows from it."
+  description = "Path of policy.json, which `sealift policy check policy.yaml --write policy.json` writes beside the policy. Everything else follows from it."
   type        = string
   nullable    = false
 
   validation {
-    condition     = fileexists(var.policy_file)
-    error_message = "There is no policy file at this path: copy policy.example.yaml, and say where it is."
+    condition     = can(jsondecode(file(var.policy_file)).sha256)
+    error_message = "There is no policy.json at this path: sealift policy check policy.yaml --write policy.json"
   }
 }
 
 variable "image" {
-  description = "The container image by digest, `name@sha256:…`: the last line that `make image-push` prints."
+  description = "The container image by digest, `name@sha256:…`: the last line that `make image-push` prints. It is in the account's own registry, in the ledger's region."
   type        = string
   nullable    = false
 
@@ -39,29 +39,18 @@ variable "lambda_zip" {
 }
 
 variable "lambda_object" {
-  description = "The functions' package in S3 instead of a local file; its bucket must be in the ledger's region."
-  type = object({
-    bucket  = string
-    key     = string
-    version = optional(string)
-  })
-  default = null
+  description = "The functions' package in S3 instead of a local file, in the ledger's region: with its version, or its hash (SHA-256 in base64). By the key alone a new package would change nothing."
+  type        = object({ bucket = string, key = string, version = optional(string), hash = optional(string) })
+  default     = null
 
   validation {
     condition     = var.lambda_object == null || var.lambda_zip == null
     error_message = "Give lambda_zip or lambda_object, not both."
   }
-}
-
-variable "lambda_memory_mib" {
-  description = "Memory of the functions, by function. More memory is also more processor."
-  type        = map(number)
-  default     = {}
-  nullable    = false
 
   validation {
-    condition     = alltrue([for name, mib in var.lambda_memory_mib : contains(["backup", "enqueue", "submit", "follow"], name) && mib >= 128 && mib <= 10240])
-    error_message = "Functions are backup, enqueue, submit and follow; memory is 128 to 10240 MiB."
+    condition     = try(var.lambda_object.version != null || var.lambda_object.hash != null, true)
+    error_message = "lambda_object needs version or hash: by its key alone a new package would not be deployed, and functions and workers of two versions would write one ledger."
   }
 }
 
@@ -84,13 +73,6 @@ variable "reserve_concurrency" {
   nullable    = false
 }
 
-variable "xray" {
-  description = "Whether the functions send traces to X-Ray."
-  type        = bool
-  default     = false
-  nullable    = false
-}
-
 variable "log_retention_days" {
   description = "How long CloudWatch keeps the logs of functions and jobs. The ledger keeps what was done for ever."
   type        = number
@@ -103,13 +85,6 @@ variable "log_retention_days" {
   }
 }
 
-variable "access_logs" {
-  description = "Whether S3 writes access logs of the buckets made here, into a bucket per region. Off saves their storage."
-  type        = bool
-  default     = true
-  nullable    = false
-}
-
 variable "kms_key_arns" {
   description = "Existing KMS keys by region, in place of the key that is made there. Their policies must allow what keys.tf allows."
   type        = map(string)
@@ -117,7 +92,7 @@ variable "kms_key_arns" {
   nullable    = false
 
   validation {
-    condition     = alltrue([for region, arn in var.kms_key_arns : can(regex("^arn:aws[a-z-]*:kms:${region}:[0-9]{12}:key/", arn))])
+    condition     = alltrue([for region, arn in var.kms_key_arns : can(regex("^arn:aws:kms:${region}:[0-9]{12}:key/", arn))])
     error_message = "Each key must be the ARN of a key in the region that it is given for: { eu-central-1 = \"arn:aws:kms:eu-central-1:…:key/…\" }."
   }
 }
@@ -141,7 +116,7 @@ variable "source_kms_key_arns" {
   nullable    = false
 
   validation {
-    condition     = alltrue([for arn in var.source_kms_key_arns : can(regex("^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/", arn))])
+    condition     = alltrue([for arn in var.source_kms_key_arns : can(regex("^arn:aws:kms:[a-z0-9-]+:[0-9]{12}:key/", arn))])
     error_message = "Each must be the ARN of a key, arn:aws:kms:REGION:ACCOUNT:key/ID; aliases do not work in IAM."
   }
 }
@@ -191,7 +166,7 @@ variable "role_path" {
   nullable    = false
 
   validation {
-    condition     = can(regex("^/([A-Za-z0-9+=,.@_-]+/)*$", var.role_path))
+    condition     = startswith(var.role_path, "/") && endswith(var.role_path, "/")
     error_message = "A path begins and ends with a slash: / or /platform/sealift/."
   }
 }
@@ -202,7 +177,7 @@ variable "role_permissions_boundary" {
   default     = null
 
   validation {
-    condition     = var.role_permissions_boundary == null || can(regex("^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/", var.role_permissions_boundary))
+    condition     = var.role_permissions_boundary == null || can(regex("^arn:aws:iam::([0-9]{12}|aws):policy/", var.role_permissions_boundary))
     error_message = "The boundary must be the ARN of a policy, arn:aws:iam::ACCOUNT:policy/NAME."
   }
 }
@@ -216,6 +191,24 @@ variable "restore_to" {
   validation {
     condition     = alltrue([for place in var.restore_to : can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/", place))])
     error_message = "Each must be bucket/prefix, or bucket/ for a whole bucket, without s3://."
+  }
+}
+
+variable "closed_network" {
+  description = "Whether the workers' network has no way out: they reach S3, ECR, CloudWatch Logs and Batch by endpoints alone, which are paid for by the hour, zone and region. Default: public subnets."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "availability_zones" {
+  description = "In how many zones workers run: the first ones by name that take Fargate. Default: 2, and 1 in the closed network, where each is paid for."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.availability_zones == null || try(var.availability_zones >= 1 && var.availability_zones <= 4, false)
+    error_message = "1 to 4 zones."
   }
 }
 
@@ -238,15 +231,22 @@ variable "security_group_ids" {
   }
 }
 
+variable "assign_public_ip" {
+  description = "Whether workers in subnet_ids get a public address: public subnets need it."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 variable "workers_reach_internet" {
-  description = "Whether subnet_ids have a way out, and no gateway endpoint of S3, so that S3 itself may copy between regions. Otherwise workers stream such copies."
+  description = "Whether subnet_ids have a way out, and no endpoint of S3, so that S3 itself may copy between regions. Otherwise workers stream such copies."
   type        = bool
   default     = false
   nullable    = false
 
   validation {
-    condition     = !var.workers_reach_internet || length(var.subnet_ids) > 0
-    error_message = "The VPC that is made here has no way out: give subnet_ids of a network that has one."
+    condition     = !(var.workers_reach_internet || var.assign_public_ip) || length(var.subnet_ids) > 0
+    error_message = "assign_public_ip and workers_reach_internet are for subnet_ids: the network that is made here knows both."
   }
 }
 
@@ -262,34 +262,8 @@ variable "vpc_cidr" {
   }
 }
 
-variable "availability_zones" {
-  description = "In how many zones workers run: the first ones by name that take Fargate. An interface endpoint is paid for in each."
-  type        = number
-  default     = 2
-  nullable    = false
-
-  validation {
-    condition     = var.availability_zones >= 1 && var.availability_zones <= 4
-    error_message = "1 to 4 zones."
-  }
-}
-
-variable "ec2_instance_types" {
-  description = "Instance types and families for `compute: ec2_spot`. Several, so that Spot finds one. Default: by the image's architecture."
-  type        = list(string)
-  default     = []
-  nullable    = false
-}
-
-variable "on_demand_behind_spot" {
-  description = "Whether workers run on demand where Spot has no capacity, or no vCPU left of `max_vcpus`: faster and dearer, with up to twice as many at once."
-  type        = bool
-  default     = false
-  nullable    = false
-}
-
-variable "fair_share" {
-  description = "Whether the queues share workers fairly between pairs. What functions start and its runs have the pair as share, other runs `--share` or the system's name. Batch gives no policy to a queue that has none, and takes none away: to change this later, replace each queue (`terraform apply -replace`) when nothing runs."
+variable "disposable" {
+  description = "Whether `terraform destroy` takes the keys that are made here. Say it when the system is made: what lies under a key is lost with it."
   type        = bool
   default     = false
   nullable    = false

@@ -1,7 +1,7 @@
-policy_file = "../policy.example.yaml"
+policy_file = "examples/full/policy.json"
 
 object_annotations = false # the checker does not know these actions yet
-image              = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/parcels@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+image              = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/sealift@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 lambda_object = {
   bucket  = "example-packages"

@@ -1,63 +1,63 @@
-# What is refused before anything is made. tests/policies has more policies with one mistake each.
+# What is refused before anything is made.
 
 mock_provider "aws" {
   mock_data "aws_caller_identity" {
-    defaults = { account_id = "123456789012" }
-  }
-
-  mock_data "aws_partition" {
-    defaults = { partition = "aws", dns_suffix = "amazonaws.com" }
+    defaults = { account_id = "123456789012", arn = "arn:aws:iam::123456789012:root" }
   }
 
   mock_data "aws_availability_zones" {
     defaults = { names = ["eu-central-1a", "eu-central-1b", "eu-central-1c"] }
   }
+
+  mock_data "aws_subnet" {
+    defaults = { map_public_ip_on_launch = true }
+  }
 }
 
 variables {
-  policy_file   = "examples/minimal/policy.yaml"
-  image         = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/parcels@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
-  lambda_object = { bucket = "example-packages", key = "sealift/lambda-arm64.zip" }
+  policy_file   = "examples/minimal/policy.json"
+  image         = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/sealift@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+  lambda_object = { bucket = "example-packages", key = "sealift/lambda-arm64.zip", version = "3HL4kqtJvjVBH40Nrjfkd" }
 }
 
-run "a_pair_to_itself" {
+run "a_policy_that_was_changed_since" {
   command = plan
 
   variables {
-    policy_file = "tests/policies/itself.yaml"
+    policy_file = "tests/stale/policy.json"
   }
 
-  expect_failures = [terraform_data.policy]
+  expect_failures = [aws_s3_object.policy]
 }
 
-run "two_pairs_in_one_place" {
+run "a_policy_that_nobody_has_checked" {
   command = plan
 
   variables {
-    policy_file = "tests/policies/overlap.yaml"
+    policy_file = "examples/minimal/policy.yaml"
   }
 
-  expect_failures = [terraform_data.policy]
-}
-
-run "a_far_copy_without_a_key" {
-  command = plan
-
-  variables {
-    policy_file = "tests/policies/no-key-across-regions.yaml"
-  }
-
-  expect_failures = [terraform_data.policy]
+  expect_failures = [var.policy_file]
 }
 
 run "an_image_by_tag" {
   command = plan
 
   variables {
-    image = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/parcels:latest"
+    image = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/sealift:latest"
   }
 
   expect_failures = [var.image]
+}
+
+run "an_image_of_another_registry" {
+  command = plan
+
+  variables {
+    image = "public.ecr.aws/example/sealift@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+  }
+
+  expect_failures = [aws_batch_job_definition.this]
 }
 
 run "no_package" {
@@ -81,6 +81,16 @@ run "a_package_twice" {
   expect_failures = [var.lambda_object]
 }
 
+run "a_package_without_version_or_hash" {
+  command = plan
+
+  variables {
+    lambda_object = { bucket = "example-packages", key = "sealift/lambda-arm64.zip" }
+  }
+
+  expect_failures = [var.lambda_object]
+}
+
 run "subnets_without_security_groups" {
   command = plan
 
@@ -91,11 +101,22 @@ run "subnets_without_security_groups" {
   expect_failures = [var.security_group_ids]
 }
 
-run "a_way_out_of_a_network_that_has_none" {
+run "public_subnets_without_addresses" {
   command = plan
 
   variables {
-    workers_reach_internet = true
+    subnet_ids         = ["subnet-0a1b2c3d4e5f60718"]
+    security_group_ids = ["sg-0a1b2c3d4e5f60718"]
+  }
+
+  expect_failures = [aws_batch_compute_environment.this]
+}
+
+run "an_address_in_the_network_that_is_made" {
+  command = plan
+
+  variables {
+    assign_public_ip = true
   }
 
   expect_failures = [var.workers_reach_internet]

@@ -56,7 +56,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--yes", action="store_true", help="begin without asking")
     parser.add_argument("--destroy", action="store_true", help="only destroy what earlier starts have left")
     parser.add_argument("--steps", action="append", default=[], metavar="NAME", help="only this step; may be repeated")
-    parser.add_argument("--base", default="", metavar="IMAGE@DIGEST", help="what the image is built from")
+    parser.add_argument(
+        "--base", default="", metavar="IMAGE", help="what the image is built from (default: that of `make image`)"
+    )
     parser.add_argument("--terraform", default=os.environ.get("TERRAFORM", "terraform"), metavar="PROGRAM")
     parser.add_argument("--engine", default=os.environ.get("ENGINE", "podman"), metavar="PROGRAM")
     parser.add_argument("--make", default="make", metavar="PROGRAM")
@@ -118,9 +120,6 @@ def _agreed(options: argparse.Namespace, steps: Sequence[Step], left: Sequence[S
     for stack in left:
         _say(f"{stack.name} is left of an earlier start: it is destroyed first.")
     if not options.destroy:
-        if not options.base:
-            _say("Name the image's base: --base docker.io/library/python@sha256:…, see images/Dockerfile")
-            return False
         hours = sum(step.minutes for step in steps) / 60
         table = cost.price_table()
         items = cost.estimate(hours, table)

@@ -10,4 +10,4 @@ from tests.acceptance.site import Places, Site
 
 @pytest.fixture
 def site() -> Site:
-    return Site(Places.of(POLICY), {}, "spot", "orchestrators", "definition-{job}", poll_seconds=0, limit_seconds=0)
+    return Site(Places.of(POLICY), {}, "workers", "orchestrators", "definition-{job}", poll_seconds=0, limit_seconds=0)

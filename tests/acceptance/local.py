@@ -33,7 +33,7 @@ def local_site(folder: Path, *, limit_seconds: float = 180.0, heard: list[Record
     `heard` gets what each job's role asks of S3 and Batch.
     """
     places = Places.of(POLICY)
-    queue, waiting_queue = f"{places.name}-spot", f"{places.name}-orchestrators"
+    queue, waiting_queue = f"{places.name}-workers", f"{places.name}-orchestrators"
     with contextlib.ExitStack() as running:
         local = running.enter_context(local_process("--retry", "1", "--policy", str(POLICY)))
         assert local.process.stdout is not None

@@ -3,7 +3,7 @@
     install(folder)   # makes folder/terraform, folder/make, folder/podman
 
 Each writes what it was asked to FOLDER/calls. Terraform keeps a state of one word, refuses to
-destroy while FOLDER/stuck exists, and waits in its second apply while FOLDER/hold exists, as a real
+destroy the system while FOLDER/stuck exists, and waits in its apply while FOLDER/hold exists, as a real
 one does for minutes. It ends on SIGINT, with its state written.
 """
 
@@ -47,22 +47,21 @@ def main() -> int:
 
 def _terraform(folder: Path, arguments: list[str]) -> int:
     root = Path(arguments[0].removeprefix("-chdir="))
-    state, verb = root / "terraform.tfstate", arguments[1]
+    state, verb, is_system = root / "terraform.tfstate", arguments[1], root.name != "repository"
     if verb == "apply":
         signal.signal(signal.SIGINT, lambda *_: sys.exit(1))
         state.write_text("made")
-        is_second = not any(each.startswith("-target") for each in arguments)
-        while is_second and (folder / "hold").exists():
+        while is_system and (folder / "hold").exists():
             (folder / "holding").touch()
             time.sleep(0.02)
-        return 1 if is_second and (folder / "broken").exists() else 0
+        return 1 if is_system and (folder / "broken").exists() else 0
     if verb == "destroy":
-        if (folder / "stuck").exists():
+        if is_system and (folder / "stuck").exists():
             return 1
         state.write_text("destroyed")
     if verb == "output":
         environment = {"SEALIFT_LEDGER": "s3://l/sealift", "SEALIFT_BATCH_JOB_DEFINITION": "d-{job}"}
-        queues = {"spot": "spot", "orchestrators": "orchestrators"}
+        queues = {"workers": "workers", "orchestrators": "orchestrators"}
         outputs = {"repository": REPOSITORY, "environment": environment, "job_queues": queues}
         print(json.dumps({name: {"value": value} for name, value in outputs.items()}))
     if verb == "show":

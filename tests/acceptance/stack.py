@@ -1,6 +1,7 @@
 """The system in AWS: made by Terraform in a folder of its own, and destroyed with all that is in it.
 
-    build/acceptance/sealift-3f9a1c/     main.tf, policy.yaml, Terraform's state, and what was said
+    build/acceptance/sealift-3f9a1c/               main.tf, policy.yaml, Terraform's state, and what was said
+    build/acceptance/sealift-3f9a1c/repository/    the image's repository, a root of its own
 
 The folder is there before anything is made, and goes when everything is destroyed. So a start that
 was killed leaves a folder, by which the next one finds and destroys what it made.
@@ -24,13 +25,14 @@ from typing import Any
 
 import boto3
 
+from jobs.policy.reader import resolve_policy
+from jobs.policy.resolved import encode_policy
 from tests.acceptance.site import EXAMPLE, ROOT, Places, Site
 
 NAME = "sealift-acceptance"
 """What the example calls everything. Each start has a name of its own in its place."""
 ROUNDS = 3
 """What is still being written may fill a bucket between its emptying and its end."""
-_FIRST = ("aws_s3_bucket_versioning.mine", "aws_kms_key.this", "module.sealift.aws_ecr_repository.this")
 
 
 class StackError(Exception):
@@ -61,13 +63,15 @@ class Stack:
 
     def make(self) -> None:
         """Make it. Raises StackError. Then what was made is in the state, and `destroy` finds it."""
-        self._write_root()
-        self._terraform("init", "-input=false")
-        self._terraform("apply", *_UNASKED, *(f"-target={each}" for each in _FIRST))
+        region = self._write_roots()
+        (self._repository / "terraform.tfvars.json").write_text(json.dumps({"name": self.name, "region": region}))
+        self._terraform("init", "-input=false", root=self._repository)
+        self._terraform("apply", *_UNASKED, root=self._repository)
         _run([self.tools.make, "lambda"], self.folder)
-        image = self._push_image(self._outputs()["repository"])
+        image = self._push_image(self._outputs(self._repository)["repository"])
         settings = {"image": image, "lambda_zip": str(ROOT / "build" / "lambda-arm64.zip"), "object_annotations": True}
         (self.folder / "terraform.tfvars.json").write_text(json.dumps(settings))
+        self._terraform("init", "-input=false")
         self._terraform("apply", *_UNASKED)
 
     def site(self) -> Site:
@@ -77,17 +81,14 @@ class Stack:
         return Site(
             Places.of(self.folder / "policy.yaml"),
             environment,
-            outputs["job_queues"]["spot"],
+            outputs["job_queues"]["workers"],
             outputs["job_queues"]["orchestrators"],
             environment["SEALIFT_BATCH_JOB_DEFINITION"],
         )
 
     def destroy(self) -> None:
         """Destroy everything, full or not, and the folder at last. Raises StackError if something is left."""
-        if not (self.folder / "terraform.tfstate").exists():  # nothing was made
-            shutil.rmtree(self.folder)
-            return
-        for attempt in range(1, ROUNDS + 1):
+        for attempt in range(1, ROUNDS + 1 if _is_made(self.folder) else 1):
             _empty(self._resources(), self.name)
             try:
                 self._terraform("destroy", *_UNASKED)
@@ -96,15 +97,25 @@ class Stack:
                     raise
             else:
                 break
+        if _is_made(self._repository):
+            self._terraform("destroy", *_UNASKED, root=self._repository)
         shutil.rmtree(self.folder)
 
-    def _write_root(self) -> None:
-        """The example as a root module of its own, with this name."""
-        self.folder.mkdir(parents=True)
+    @property
+    def _repository(self) -> Path:
+        return self.folder / "repository"
+
+    def _write_roots(self) -> str:
+        """The example and the repository as root modules of their own, with this name. Returns the region."""
+        self._repository.mkdir(parents=True)
+        shutil.copy(ROOT / "terraform" / "repository" / "main.tf", self._repository)
         text = (EXAMPLE / "main.tf").read_text()
         (self.folder / "main.tf").write_text(text.replace('"../.."', json.dumps(str(ROOT / "terraform"))))
-        policy = (EXAMPLE / "policy.yaml").read_text()
-        (self.folder / "policy.yaml").write_text(policy.replace(NAME, self.name))
+        path = self.folder / "policy.yaml"
+        path.write_text((EXAMPLE / "policy.yaml").read_text().replace(NAME, self.name))
+        resolved = resolve_policy(str(path))
+        path.with_suffix(".json").write_bytes(encode_policy(resolved))
+        return str(resolved.policy.ledger.region)
 
     def _push_image(self, repository: str) -> str:
         """Build the image and push it. Returns its name by digest."""
@@ -116,18 +127,19 @@ class Stack:
         _run(login, self.folder, stdin=password)
         engine = f"ENGINE={self.tools.engine}"
         platform = "PLATFORM=linux/amd64"
-        _run([self.tools.make, "image", engine, platform, f"BASE={self.tools.base}"], self.folder)
+        base = [f"BASE={self.tools.base}"] if self.tools.base else []
+        _run([self.tools.make, "image", engine, platform, *base], self.folder)
         said = _run([self.tools.make, "image-push", engine, f"REPOSITORY={repository}"], self.folder)
         found = re.findall(r"\S+@sha256:[0-9a-f]{64}", said)
         if not found:
             raise StackError("`make image-push` printed no reference by digest")
         return str(found[-1])
 
-    def _terraform(self, *arguments: str) -> str:
-        return _run([self.tools.terraform, f"-chdir={self.folder}", *arguments], self.folder)
+    def _terraform(self, *arguments: str, root: Path | None = None) -> str:
+        return _run([self.tools.terraform, f"-chdir={root or self.folder}", *arguments], self.folder)
 
-    def _outputs(self) -> dict[str, Any]:
-        outputs = json.loads(self._terraform("output", "-json"))
+    def _outputs(self, root: Path | None = None) -> dict[str, Any]:
+        outputs = json.loads(self._terraform("output", "-json", root=root))
         return {name: each["value"] for name, each in outputs.items()}
 
     def _resources(self) -> list[dict[str, Any]]:
@@ -150,6 +162,10 @@ def leftovers(parent: Path, tools: Tools) -> list[Stack]:
     return [Stack(folder, tools) for folder in found if folder.is_dir()]
 
 
+def _is_made(root: Path) -> bool:
+    return (root / "terraform.tfstate").exists()
+
+
 def _below(module: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield from (each for each in module.get("resources", []) if each["mode"] == "managed")
     for child in module.get("child_modules", []):
@@ -157,7 +173,7 @@ def _below(module: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _empty(resources: Sequence[dict[str, Any]], name: str) -> None:
-    """End the jobs, and remove what keeps buckets and the repository from being destroyed.
+    """End the jobs, and remove what keeps buckets from being destroyed.
 
     Only of what the state has and is called after this stack: names of anybody else's stay untouched.
     """
@@ -170,8 +186,6 @@ def _empty(resources: Sequence[dict[str, Any]], name: str) -> None:
         values = each["values"]
         if each["type"] == "aws_s3_bucket":
             empty_bucket(values["bucket"], values["region"])
-        if each["type"] == "aws_ecr_repository":
-            _remove_images(values["name"], values["region"])
 
 
 def _called(values: dict[str, Any]) -> str:
@@ -194,13 +208,6 @@ def empty_bucket(bucket: str, region: str) -> None:
             objects = [{"Key": each["Key"], "VersionId": each["VersionId"]} for each in entries]
             if objects:
                 client.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
-
-
-def _remove_images(repository: str, region: str) -> None:
-    client = boto3.client("ecr", region_name=region)
-    for page in client.get_paginator("list_images").paginate(repositoryName=repository):
-        if page["imageIds"]:
-            client.batch_delete_image(repositoryName=repository, imageIds=page["imageIds"])
 
 
 def _run(command: Sequence[str], folder: Path, stdin: str = "") -> str:

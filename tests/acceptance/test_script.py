@@ -95,7 +95,7 @@ def test_steps_that_only_aws_can_show_say_so(tmp_path, capsys, monkeypatch):
 @contextlib.contextmanager
 def nowhere(folder, **_):
     """A site that no step reaches."""
-    yield Site(Places.of(EXAMPLE / "policy.yaml"), {}, "spot", "orchestrators", "{job}", limit_seconds=0)
+    yield Site(Places.of(EXAMPLE / "policy.yaml"), {}, "workers", "orchestrators", "{job}", limit_seconds=0)
 
 
 def test_a_step_that_breaks_off_keeps_no_other_from_its_turn(site):

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.terraform.world import EXAMPLE, MODULE, ROOT, TERRAFORM, State, Terraform
+from tests.terraform.world import MODULE, TERRAFORM, State, Terraform, written
+from tests.terraform.world import example as example_policy
 
 ELSEWHERE = "ap-southeast-2"
 BOUNDARY = "arn:aws:iam::123456789012:policy/platform/boundary"
@@ -30,47 +31,53 @@ def terraform(tmp_path_factory) -> Terraform:
 
 @pytest.fixture(scope="session")
 def example(tmp_path_factory) -> State:
-    return applied(tmp_path_factory, "example", EXAMPLE, *AS_THE_POLICY_SAYS)[1]
+    """The policy of the example, in the closed network."""
+    return _example(tmp_path_factory)[1]
 
 
 @pytest.fixture(scope="session")
 def applied_example(tmp_path_factory) -> Terraform:
     """With the example's state: for plans of what would change."""
-    return applied(tmp_path_factory, "example", EXAMPLE, *AS_THE_POLICY_SAYS)[0]
+    return _example(tmp_path_factory)[0]
+
+
+def _example(tmp_path_factory: pytest.TempPathFactory) -> tuple[Terraform, State]:
+    policy = written(tmp_path_factory.mktemp("policy"), example_policy())
+    return applied(tmp_path_factory, "example", policy, "closed_network=true", *AS_THE_POLICY_SAYS)
 
 
 @pytest.fixture(scope="session")
-def hosts(tmp_path_factory) -> State:
-    """The example on EC2 hosts, one worker at a time, fair shares, a partner's account, a place to restore to.
+def elsewhere(tmp_path_factory) -> State:
+    """The example in the open network, one worker at a time, a partner's account, a place to restore to.
 
     The account wants roles with a boundary and a path, and the caller's provider is of a region that no policy names.
     """
-    content = yaml.safe_load((ROOT / "policy.example.yaml").read_text())
-    content["batch"] |= {"compute": "ec2_spot", "max_vcpus": content["batch"]["vcpus"]}
+    content = yaml.safe_load(example_policy())
+    content["batch"] |= {"max_vcpus": content["batch"]["vcpus"]}
     customs = next(pair for pair in content["pairs"] if pair["name"] == "customs")
     twin = {"bucket": "example-customs-twin", "region": "us-east-1", "kms_key": "create"}
     customs["replica"] = twin | {"replication_time_control": True}
-    policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
-    policy.write_text(yaml.safe_dump(content))
     variables = (
-        "fair_share=true",
         "object_annotations=true",
-        "on_demand_behind_spot=true",
         'source_accounts=["111122223333"]',
         'restore_to=["partners-bucket/back/"]',
         f"role_permissions_boundary={BOUNDARY}",
         f"role_path={ROLE_PATH}",
         'tags={CostCentre="4711"}',
     )
-    return applied(tmp_path_factory, "hosts", str(policy), *variables, provider_region=ELSEWHERE)[1]
+    policy = written(tmp_path_factory.mktemp("policy"), content)
+    return applied(tmp_path_factory, "elsewhere", policy, *variables, provider_region=ELSEWHERE)[1]
 
 
 @pytest.fixture(scope="session")
 def minimal(tmp_path_factory) -> State:
     """The small example as a root of its own: one pair that mirrors, archives and expires nothing."""
     root = tmp_path_factory.mktemp("minimal")
-    shutil.copy(MODULE / "examples" / "minimal" / "policy.yaml", root)
+    for name in ("policy.yaml", "policy.json"):
+        shutil.copy(MODULE / "examples" / "minimal" / name, root)
     (root / "functions.zip").touch()
+    image = f"123456789012.dkr.ecr.eu-central-1.amazonaws.com/sealift@sha256:{'0' * 64}"
+    (root / "image.auto.tfvars").write_text(f'image = "{image}"\n')
     call = f'source = "{os.path.relpath(MODULE, root)}"\n  lambda_zip = "${{path.module}}/functions.zip"'
     text = (MODULE / "examples" / "minimal" / "main.tf").read_text()
     assert "lambda_object" not in text  # nobody has filled a bucket with the package

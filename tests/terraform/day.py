@@ -30,10 +30,11 @@ from tests.doubles.batch.runners import ProcessRunner
 from tests.doubles.batch.server import BatchServer, batch_server
 from tests.doubles.lambda_invoke import LambdaApi, lambda_api
 from tests.doubles.lambda_runtime import Answer, Function, function
+from tests.doubles.policies import resolved
 from tests.doubles.servers import moto
 from tests.scheduler.event_samples import batch as messages
 from tests.scheduler.event_samples import notification, record
-from tests.terraform.world import MODULE, ROOT, State, module_call
+from tests.terraform.world import MODULE, ROOT, State, module_call, written
 
 NAME, REGION, ACCOUNT, OTHER_ACCOUNT = "parcels", "eu-central-1", "123456789012", "222233334444"
 PERSON = "person"
@@ -48,7 +49,7 @@ def day_policy() -> dict[str, Any]:
     The other account has the copies of customs, which cross regions, the twin of scans, and its archives.
     """
     content: dict[str, Any] = yaml.safe_load((ROOT / "policy.example.yaml").read_text())
-    content["batch"] |= {"compute": "ec2_spot", "max_vcpus": content["batch"]["vcpus"]}
+    content["batch"] |= {"max_vcpus": content["batch"]["vcpus"]}
     content["defaults"]["thresholds"] = {"lambda_max_size": "1 MiB", "backlog_rows": 1, "backlog_age": "1h"}
     content["defaults"]["verify"] = {"rota": "1/1", "deep": "1/1"}
     content["pairs"][0]["archive"]["expire"] = {"grace": "1s", "max_share": "100%"}
@@ -67,7 +68,7 @@ def day_policy() -> dict[str, Any]:
 
 def two_accounts(folder: Path, policy: Mapping[str, Any]) -> Path:
     """A root that applies the policy in both accounts, as `terraform/examples/two-accounts` does."""
-    (folder / "policy.yaml").write_text(yaml.safe_dump(dict(policy)))
+    written(folder, policy)
     (folder / "main.tf").write_text(f"""
       provider "aws" {{
         region = "{REGION}"
@@ -81,8 +82,8 @@ def two_accounts(folder: Path, policy: Mapping[str, Any]) -> Path:
       }}
       module "system" {{
         {module_call(folder)}
-        policy_file        = "${{path.module}}/policy.yaml"
-        fair_share         = true
+        policy_file        = "${{path.module}}/policy.json"
+        closed_network     = true
         object_annotations = true
         restore_to         = ["example-back/back/"]
         other_accounts     = {{ "{OTHER_ACCOUNT}" = module.other.made }}
@@ -172,15 +173,13 @@ class Day:
             name, payload = self.invoked.calls.pop(0)
             self.invoke(name.rpartition("-")[2], payload)
 
-    def submit(self, job: str, *command: str, queue: str = "orchestrators", share: str = "people") -> Job:
+    def submit(self, job: str, *command: str, queue: str = "orchestrators") -> Job:
         """A job that a person starts."""
         name = f"{job}-{uuid.uuid4().hex[:8]}"
         make_client(self.batch).submit_job(
             jobName=name,
             jobQueue=f"{NAME}-{queue}",
             jobDefinition=f"{NAME}-{job}",
-            shareIdentifier=share,
-            schedulingPriorityOverride=0,
             containerOverrides={"command": list(command)},
         )
         return self.batch.job(name)
@@ -296,7 +295,7 @@ def _make_buckets(day: Day) -> None:
         place = {name.title(): values[name] for name in ("bucket", "key")}
         day.client(values["region"] or REGION).put_object(**place, Body=values["content"].encode())
     bucket, _, key = day.state.output("policy").removeprefix("s3://").partition("/")
-    day.client().put_object(Bucket=bucket, Key=key, Body=yaml.safe_dump(day.policy).encode())
+    day.client().put_object(Bucket=bucket, Key=key, Body=resolved(dict(day.policy)))
 
 
 def _make_services(day: Day) -> None:
@@ -310,10 +309,7 @@ def _make_services(day: Day) -> None:
     }
     for values in day.state.all_values("aws_batch_job_queue"):
         arn = values["compute_environment_order"][0]["compute_environment"]
-        is_fair = bool(values["scheduling_policy_arn"])
-        day.batch.add_queue(
-            values["name"], is_fair_share=is_fair, environment=environments[arn], priority=values["priority"]
-        )
+        day.batch.add_queue(values["name"], environment=environments[arn], priority=values["priority"])
     client = make_client(day.batch)
     for values in day.state.all_values("aws_batch_job_definition"):
         container = json.loads(values["container_properties"])

@@ -23,7 +23,6 @@ class World:
     bucket_regions: Mapping[str, str]
     locked: Collection[str]
     bucket_keys: Mapping[str, str]
-    owned: Collection[str]
     account: str
     owners: Mapping[str, str]
 

@@ -67,11 +67,6 @@ class Replay:
             bucket_regions=self.bucket_regions,
             locked={values["bucket"] for values in self.state.all_values("aws_s3_bucket_object_lock_configuration")},
             bucket_keys=keys,
-            owned={
-                values["bucket"]
-                for values in self.state.all_values("aws_s3_bucket_ownership_controls")
-                if values["rule"][0]["object_ownership"] == "BucketOwnerEnforced"
-            },
             account=self.account_id,
             owners=self.owners,
         )

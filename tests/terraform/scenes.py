@@ -58,7 +58,7 @@ def backlog(day: Day) -> None:
 def nights(day: Day) -> None:
     """A pair's night as Scheduler starts it; then both nights at once, with copies to mend.
 
-    Shares are fair, and there is room for one worker at a time: no night may wait for what another one holds.
+    There is room for one worker at a time: no night may wait for what another one holds.
     """
     day.invoke("submit", {"action": "nightly", "pair": "scans", "scheduled_at": datetime.now(UTC).isoformat()})
     day.settle()
@@ -68,7 +68,7 @@ def nights(day: Day) -> None:
     next_second()
     night = datetime.now(UTC).date() - timedelta(days=2)
     jobs = [
-        day.submit("nightly", "nightly", "--pair", pair, "--night", night.isoformat(), "--margin", "0s", share=pair)
+        day.submit("nightly", "nightly", "--pair", pair, "--night", night.isoformat(), "--margin", "0s")
         for pair in ("scans", "customs")
     ]
     day.settle()
@@ -99,7 +99,7 @@ def listings(day: Day) -> None:
     sides = (("example-scans/scans/", "scans"), ("example-hot-fra/delivery/scans/", "hot"))
     for place, name in sides:
         to = f"s3://example-ledger/sealift/inventories/{name}"
-        day.run("inventory", "inventory", f"s3://{place}", "--destination", to, "--versions", "all")
+        day.run("verify", "inventory", f"s3://{place}", "--destination", to, "--versions", "all")
 
 
 def repair(day: Day) -> None:
@@ -111,7 +111,7 @@ def repair(day: Day) -> None:
         to = f"s3://example-ledger/sealift/repair/{name}"
         reports.append(day.command("inventory", f"s3://{place}", "--destination", to)["manifest"])
     sides = ("--source-inventory", reports[0], "--destination-inventory", reports[1], "--map", "scans/=delivery/scans/")
-    day.run("reconcile", "reconcile", *sides, "--margin", "0s", "--repair", "--yes", codes=(0, 3))
+    day.run("nightly", "reconcile", *sides, "--margin", "0s", "--repair", "--yes", codes=(0, 3))
     assert day.client().head_object(Bucket="example-hot-fra", Key=f"delivery/{SCANS}lost.jpg")
 
 

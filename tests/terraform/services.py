@@ -14,7 +14,6 @@ No recorder hears them: they follow from what the plan connects. What a service 
 - https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
 - https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
 - https://docs.aws.amazon.com/scheduler/latest/UserGuide/setting-up.html
-- https://docs.aws.amazon.com/vpc/latest/userguide/flow-logs-iam-role.html
 """
 
 from __future__ import annotations
@@ -124,15 +123,6 @@ def sent_by_services(
     yield from _functions(state, region, own_key)
     yield from _containers(state)
     yield from _replication(state, annotations=annotations)
-    for values in state.all_values("aws_cloudwatch_log_group"):
-        if "/vpc/" in values["name"]:
-            for action in ("logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"):
-                role = next(each for each in _names(state) if each.endswith("-flow-logs"))
-                yield Sent(role, action, f"{values['arn']}:log-stream:eni")
-
-
-def _names(state: State) -> list[str]:
-    return [values["name"] for values in state.all_values("aws_iam_role")]
 
 
 def _rules(state: State, own_key: str) -> Iterator[Sent]:
@@ -210,11 +200,13 @@ def _functions(state: State, region: str, own_key: str) -> Iterator[Sent]:
 
 
 def _containers(state: State) -> Iterator[Sent]:
-    (repository,) = (values["arn"] for values in state.all_values("aws_ecr_repository"))
     groups = {values["name"]: values["arn"] for values in state.all_values("aws_cloudwatch_log_group")}
     for values in state.all_values("aws_batch_job_definition"):
         container = json.loads(values["container_properties"])
         role = container["executionRoleArn"].rpartition("/")[2]
+        registry, name = container["image"].partition("@")[0].split("/")
+        account, _, _, region, *_ = registry.split(".")
+        repository = f"arn:aws:ecr:{region}:{account}:repository/{name}"
         yield Sent(role, "ecr:GetAuthorizationToken", "*")
         for action in ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"):
             yield Sent(role, action, repository)

@@ -18,9 +18,9 @@ pytestmark = pytest.mark.slow
 
 NAME = "parcels"
 REGION, ACCOUNT = "eu-central-1", "123456789012"
-FUNCTIONS = ("backup", "enqueue", "submit", "follow")
-JOBS = ("inventory", "replicate", "verify", "reconcile", "nightly", "backfill", "compact", "restore", "expire")
-ROLES = {**{name: f"{NAME}-fn-{name}" for name in FUNCTIONS}, **{name: f"{NAME}-job-{name}" for name in JOBS}}
+JOBS = ("replicate", "verify", "nightly", "backfill", "compact", "restore", "expire")
+ROLES = {name: f"{NAME}-fn-{name}" for name in ("backup", "control")}
+ROLES |= {name: f"{NAME}-job-{name}" for name in ("replicate", "verify", "orchestrate", "compact", "restore", "expire")}
 
 S3 = "arn:aws:s3:::"
 SCAN = f"{S3}example-scans/scans/2026/11/1Z.jpg"
@@ -34,10 +34,10 @@ REPLICA = f"{S3}example-hot-dub/delivery/scans/2026/11/1Z.jpg"
 ARCHIVE = f"{S3}example-archives-fra/delivery/2026/0001.tar"
 OUTCOME = f"{S3}example-ledger/sealift/runs/20261125T000000Z-verify-1f3a/outcomes/00000/1.parquet"
 STATE = f"{S3}example-ledger/sealift/state/deltas/20261125T000000Z-verify-1f3a.parquet"
-FOLDING = {"replicate", "verify", "reconcile", "backfill", "nightly"}
+FOLDING = {"replicate", "verify", "orchestrate"}
 """Roles that make generations of the state."""
 DOCUMENT = f".sealift/place-{'0a' * 16}.json"
-POLICY_FILE = f"{S3}example-ledger/sealift/policy.yaml"
+POLICY_FILE = f"{S3}example-ledger/sealift/policy.json"
 REPORT = f"{S3}example-inventory-fra/inventory/example-scans/parcels/2026-11-25T01-00Z/manifest.json"
 UNRELATED = f"{S3}somebodys-bucket/key"
 EVERYWHERE = (
@@ -45,8 +45,8 @@ EVERYWHERE = (
     *(OUTCOME, STATE, POLICY_FILE, REPORT, UNRELATED),
 )
 
-QUEUE = f"arn:aws:batch:{REGION}:{ACCOUNT}:job-queue/{NAME}-spot"
-ORCHESTRATORS = QUEUE.replace("-spot", "-orchestrators")
+QUEUE = f"arn:aws:batch:{REGION}:{ACCOUNT}:job-queue/{NAME}-workers"
+ORCHESTRATORS = QUEUE.replace("-workers", "-orchestrators")
 TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:{NAME}-alarms"
 EVENTS = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{NAME}-objects"
 CUSTOMS_KEY = "arn:aws:kms:eu-west-1:111122223333:key/0a1b2c3d-4e5f-6789-abcd-ef0123456789"
@@ -100,10 +100,10 @@ MUST_BE_REFUSED = [
     *((role, "batch:SubmitJob", definition("expire"), {}) for role in ROLES),
     ("verify", "batch:SubmitJob", definition("replicate"), {}),
     ("backup", "batch:SubmitJob", QUEUE, {}),
-    ("nightly", "batch:SubmitJob", ORCHESTRATORS, {}),
-    ("submit", "batch:SubmitJob", QUEUE, {}),
-    ("enqueue", "s3:GetObject", SCAN, {}),
-    ("enqueue", "sns:Publish", TOPIC, {}),
+    ("orchestrate", "batch:SubmitJob", ORCHESTRATORS, {}),
+    ("control", "batch:SubmitJob", QUEUE, {}),
+    ("control", "s3:GetObject", SCAN, {}),
+    ("backup", "sns:Publish", TOPIC, {}),
     ("verify", "kms:GenerateDataKey", CUSTOMS_KEY, BY_S3),
     ("verify", "kms:Decrypt", CUSTOMS_KEY, {"kms:ViaService": "ec2.eu-west-1.amazonaws.com"}),
 ]  # fmt: skip
@@ -112,8 +112,8 @@ MUST_BE_REFUSED = [
 NOT_IN_THE_DAY = [
     ("replicate", "s3:AbortMultipartUpload", COPY, {}),
     ("replicate", "s3:ListMultipartUploadParts", CUSTOMS_COPY, {}),
-    ("nightly", "s3:ListBucketVersions", f"{S3}example-scans", {"s3:prefix": "scans/1.png"}),
-    ("submit", "batch:ListJobs", "*", {}),
+    ("orchestrate", "s3:ListBucketVersions", f"{S3}example-scans", {"s3:prefix": "scans/1.png"}),
+    ("control", "batch:ListJobs", "*", {}),
     ("verify", "kms:Decrypt", CUSTOMS_KEY, BY_S3),
     ("restore", "s3:GetObjectVersion", REPLICA, {}),
     ("restore", "s3:ListBucketVersions", f"{S3}example-hot-dub", {"s3:prefix": "delivery/scans/"}),
@@ -149,7 +149,7 @@ def test_roles_may_not_what_they_must_not(example):
 
 
 def test_verify_writes_nothing_but_the_ledger(example):
-    for role in ("verify", "reconcile", "nightly", "backfill", "inventory", "submit", "follow", "enqueue"):
+    for role in ("verify", "orchestrate", "control"):
         allowed = {(action, place) for action in WRITES for place in EVERYWHERE if may(example, role, action, place)}
         writes = {
             (action, place) for action in ("s3:PutObject", "s3:AbortMultipartUpload") for place in (OUTCOME, STATE)
@@ -157,12 +157,12 @@ def test_verify_writes_nothing_but_the_ledger(example):
         assert allowed == writes | ({("s3:DeleteObject", STATE)} if role in FOLDING else set()), role
 
 
-def test_who_may_abort_an_upload_may_list_its_parts(hosts):
+def test_who_may_abort_an_upload_may_list_its_parts(elsewhere):
     """Else a killed copy could never go on with its parts, and nobody would see that an abort left some."""
     for role in ROLES:
         for place in EVERYWHERE:
-            aborts = may(hosts, role, "s3:AbortMultipartUpload", place)
-            assert may(hosts, role, "s3:ListMultipartUploadParts", place) == aborts, (role, place)
+            aborts = may(elsewhere, role, "s3:AbortMultipartUpload", place)
+            assert may(elsewhere, role, "s3:ListMultipartUploadParts", place) == aborts, (role, place)
 
 
 def test_delete_markers_are_put_where_the_policy_mirrors_deletes_and_into_the_state(example):
@@ -203,7 +203,7 @@ def test_places_of_an_expiry_are_declared_and_copies_have_the_higher_rank(exampl
 
 def test_without_mirrored_deletes_and_archives_nobody_deletes_anything(minimal):
     roles = {values["role"] for values in minimal.all_values("aws_iam_role_policy")}
-    assert len(roles) >= 10
+    assert len(roles) == 7
     deletes = ("s3:DeleteObject", "s3:DeleteObjectVersion", "s3:ReplicateDelete", "s3:BypassGovernanceRetention")
     places = [f"{S3}example-{name}/2026/x" for name in ("documents", "documents-hot", "ledger")]
     found = [
@@ -293,14 +293,12 @@ def test_each_definition_has_few_submitters_and_expire_none(example):
     """Who may submit a job runs commands of Sealift under the job's role."""
     submitters = {job: {role for role in ROLES if job in submitted(example, role)} for job in JOBS}
     assert submitters == {
-        "inventory": set(),
-        "replicate": {"follow", "replicate", "reconcile", "backfill", "nightly"},
-        "verify": {"replicate", "verify", "reconcile", "backfill", "nightly", "compact", "restore"},
-        "reconcile": {"reconcile"},
-        "nightly": {"submit"},
-        "backfill": {"submit"},
+        "replicate": {"control", "replicate", "orchestrate"},
+        "verify": {"replicate", "verify", "orchestrate", "compact", "restore"},
+        "nightly": {"control"},
+        "backfill": {"control"},
         "compact": {"compact"},
-        "restore": {"follow", "restore"},
+        "restore": {"control", "restore"},
         "expire": set(),
     }
     for role in ROLES:  # in another queue, of another system, or another account: nobody

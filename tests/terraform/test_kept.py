@@ -10,7 +10,8 @@ import yaml
 from jobs.ledger.write_rules import LEDGER_FILES, Change
 from tests.terraform.conftest import _terraform
 from tests.terraform.iam import Answer, decide
-from tests.terraform.world import EXAMPLE, ROOT, SETTINGS
+from tests.terraform.world import SETTINGS, written
+from tests.terraform.world import example as example_policy
 
 pytestmark = pytest.mark.slow
 
@@ -51,16 +52,19 @@ def test_of_the_state_only_what_was_deleted_goes(example):
 @pytest.fixture(scope="module")
 def narrower(applied_example, tmp_path_factory):
     """(Terraform with the example's state, a policy file that no longer names Virginia)."""
-    content = yaml.safe_load((ROOT / "policy.example.yaml").read_text())
+    content = yaml.safe_load(example_policy())
     content["pairs"] = [pair for pair in content["pairs"] if pair["name"] != "customs"]
     del content["inventory"]["buckets"]["us-east-1"]
-    policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
-    policy.write_text(yaml.safe_dump(content))
-    return applied_example, str(policy)
+    return applied_example, written(tmp_path_factory.mktemp("policy"), content)
 
 
 def plan(terraform, policy: str, *variables: str):
-    chosen = [f"-var-file={SETTINGS}", f"-var=policy_file={policy}", *(f"-var={each}" for each in variables)]
+    chosen = [
+        f"-var-file={SETTINGS}",
+        f"-var=policy_file={policy}",
+        "-var=closed_network=true",
+        *(f"-var={each}" for each in variables),
+    ]
     return terraform.run("plan", "-no-color", "-input=false", *chosen)
 
 
@@ -78,8 +82,9 @@ def test_a_region_that_is_dropped_keeps_its_key(narrower):
 
 def test_copies_under_a_kept_key_can_still_be_read(tmp_path_factory):
     given = "arn:aws:kms:eu-central-1:123456789012:key/0a1b2c3d-4e5f-6789-abcd-ef0123456789"
+    policy = written(tmp_path_factory.mktemp("policy"), example_policy())
     state = _terraform(tmp_path_factory).apply(
-        EXAMPLE, f'kms_key_arns={{"eu-central-1"="{given}"}}', 'kept_key_regions=["eu-central-1"]'
+        policy, f'kms_key_arns={{"eu-central-1"="{given}"}}', 'kept_key_regions=["eu-central-1"]'
     )
     kept = state.all("aws_kms_key")["eu-central-1"]["arn"]
     by_s3 = {"kms:ViaService": "s3.eu-central-1.amazonaws.com"}

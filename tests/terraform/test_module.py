@@ -25,7 +25,7 @@ def full(tmp_path_factory) -> State:
 
 def managed(state: State) -> list[dict]:
     found = [each for each in state.resources if each["mode"] == "managed" and each["type"].startswith("aws_")]
-    assert len(found) > 80
+    assert len(found) > 60
     return found
 
 
@@ -39,16 +39,16 @@ def test_the_module_configures_no_provider():
     assert [path.name for path in MODULE.glob("*.tf") if re.search(r"^provider ", path.read_text(), re.MULTILINE)] == []
 
 
-def test_nothing_is_made_in_the_providers_region(hosts):
-    made = {each["address"]: each["values"]["region"] for each in managed(hosts) if "region" in each["values"]}
-    assert len(made) > 150
+def test_nothing_is_made_in_the_providers_region(elsewhere):
+    made = {each["address"]: each["values"]["region"] for each in managed(elsewhere) if "region" in each["values"]}
+    assert len(made) > 100
     assert set(made.values()) <= regions(ROOT / "policy.example.yaml")
-    assert [each["address"] for each in hosts.resources if ELSEWHERE in str(each["values"])] == []
+    assert [each["address"] for each in elsewhere.resources if ELSEWHERE in str(each["values"])] == []
 
 
-def test_everything_that_takes_tags_has_ours(hosts):
-    tagged = [each for each in managed(hosts) if "tags" in each["values"]]
-    assert len(tagged) > 100
+def test_everything_that_takes_tags_has_ours(elsewhere):
+    tagged = [each for each in managed(elsewhere) if "tags" in each["values"]]
+    assert len(tagged) > 70
     wanted = {"System": "parcels", "ManagedBy": "terraform", "CostCentre": "4711"}
     for each in tagged:
         tags = each["values"]["tags"] or {}
@@ -67,17 +67,17 @@ def test_examples_are_made_in_the_regions_of_their_policies(request, name):
     assert made == regions(MODULE / "examples" / name / "policy.yaml")
 
 
-def test_every_role_has_the_boundary_and_the_path(hosts):
-    roles = list(hosts.all_values("aws_iam_role"))
-    assert len(roles) > 15
+def test_every_role_has_the_boundary_and_the_path(elsewhere):
+    roles = list(elsewhere.all_values("aws_iam_role"))
+    assert len(roles) > 10
     for values in roles:
         assert (values["permissions_boundary"], values["path"]) == (BOUNDARY, ROLE_PATH), values["name"]
         assert f":role{values['path']}{values['name']}" in values["arn"]
 
 
-def test_no_policy_names_a_role_without_its_path(hosts):
+def test_no_policy_names_a_role_without_its_path(elsewhere):
     """An ARN that is put together would lack it."""
-    documents = [json.loads(values["policy"]) for values in hosts.all_values("aws_iam_role_policy")]
+    documents = [json.loads(values["policy"]) for values in elsewhere.all_values("aws_iam_role_policy")]
     named = {
         resource
         for document in documents

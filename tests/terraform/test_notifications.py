@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.doubles.event_filters import is_notified
 from tests.terraform.conftest import applied
-from tests.terraform.world import State
+from tests.terraform.world import State, written
 
 pytestmark = pytest.mark.slow
 
@@ -33,9 +31,7 @@ def odd(tmp_path_factory) -> State:
             }
         ],
     }
-    path: Path = tmp_path_factory.mktemp("policy") / "policy.yaml"
-    path.write_text(yaml.safe_dump(policy))
-    return applied(tmp_path_factory, "odd-prefixes", str(path))[1]
+    return applied(tmp_path_factory, "odd-prefixes", written(tmp_path_factory.mktemp("policy"), policy))[1]
 
 
 def filters(state: State) -> list[Mapping[str, Any]]:

@@ -23,7 +23,7 @@ from tests.terraform.conftest import _terraform
 from tests.terraform.day import ACCOUNT, NAME, REGION, Day, day_policy, open_day, two_accounts
 from tests.terraform.iam import listed
 from tests.terraform.replay import Replay
-from tests.terraform.scenes import SCENES
+from tests.terraform.scenes import SCENES, nights
 from tests.terraform.services import sent_by_services
 from tests.terraform.world import State
 
@@ -45,10 +45,7 @@ WITHOUT_REQUEST = {
     (f"{NAME}-fn-backup", "s3:GetObjectVersionTagging"): "only what is not current is copied by its version id",
     (f"{NAME}-fn-backup", "s3:GetObjectVersionAnnotation"): "the same",
     (f"{NAME}-fn-backup", "s3:ListBucket"): "without it S3 says 403 of a key that is gone; none is in the day",
-    **{
-        (f"{NAME}-job-{role}", "s3:DeleteObject"): "a run's end folds the state where many deltas wait; nights do daily"
-        for role in ("verify", "reconcile", "backfill")
-    },
+    (f"{NAME}-job-verify", "s3:DeleteObject"): "a run's end folds the state where many deltas wait; nights do daily",
     ("*", "s3:ListObjectVersionAnnotations"): "lists are of copies in parts, streams, archives and expiries alone",
     ("*", "s3:PutObjectVersionAnnotation"): "no object of the day has an annotation",
 }
@@ -57,11 +54,12 @@ WITHOUT_REQUEST = {
 
 @dataclass(frozen=True)
 class Recording:
-    """A day that is over but for what a test adds."""
+    """A day that is over but for what a test adds. `of_the_policy`: requests before people began to start jobs."""
 
     day: Day
     replay: Replay
     requests: tuple[Recorded, ...]
+    of_the_policy: int
 
     def judged(self, requests: tuple[Recorded, ...], replay: Replay | None = None) -> list[str]:
         return sorted((replay or self.replay).refusals(requests))
@@ -86,10 +84,12 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recording]:
     policy, folder = day_policy(), tmp_path_factory.mktemp("day")
     state: State = _terraform(tmp_path_factory, root=two_accounts(folder, policy)).apply_root()
     with open_day(state, policy, folder) as day:
+        until = {}
         for scene in SCENES:
             scene(day)
+            until[scene] = len(day.aws.requests)
         replay = Replay(state, ACCOUNT, REGION, day.aws.bucket_regions, day.owners())
-        yield Recording(day, replay, tuple(day.aws.requests))
+        yield Recording(day, replay, tuple(day.aws.requests), until[nights])
 
 
 def nothing_that_the_day_asks_for_is_refused(recording: Recording) -> None:
@@ -145,10 +145,10 @@ def requests_name_the_owners_of_buckets(recording: Recording) -> None:
     pairs = recording.day.policy["pairs"]
     owners = {pair[side]["bucket"]: ACCOUNT for pair in pairs for side in ("source", "destination")}
     owners |= recording.day.owners()
-    roles = {f"{NAME}-fn-backup", f"{NAME}-job-nightly", f"{NAME}-job-backfill"}
+    roles = {f"{NAME}-fn-backup", f"{NAME}-job-orchestrate"}
     named = [
         (request.bucket, request.headers.get("x-amz-expected-bucket-owner"))
-        for request in recording.requests
+        for request in recording.requests[: recording.of_the_policy]
         if request.service == "s3" and request.role in roles and request.bucket in owners
     ]
     assert {bucket for bucket, _ in named} >= {"example-scans", "example-customs-us", "example-customs-copies"}

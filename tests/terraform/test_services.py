@@ -25,9 +25,9 @@ def refused(state: State) -> set[tuple[str, str]]:
     return {(each.who, each.action) for each in sent if not policies.allow(each)}
 
 
-def test_services_are_let_in(example: State, hosts: State) -> None:
+def test_services_are_let_in(example: State, elsewhere: State) -> None:
     assert refused(example) == set()
-    assert refused(hosts) == set()
+    assert refused(elsewhere) == set()
 
 
 def test_services_for_strangers_are_not_let_in(example: State) -> None:
@@ -44,8 +44,8 @@ def test_services_for_strangers_are_not_let_in(example: State) -> None:
     assert asked > 30
 
 
-def test_a_condition_that_eventbridge_does_not_meet_is_found(hosts: State) -> None:
-    resources = copy.deepcopy(list(hosts.resources))
+def test_a_condition_that_eventbridge_does_not_meet_is_found(elsewhere: State) -> None:
+    resources = copy.deepcopy(list(elsewhere.resources))
     for each in resources:
         if each["type"] == "aws_sns_topic_policy":
             policy = json.loads(each["values"]["policy"])
@@ -53,4 +53,4 @@ def test_a_condition_that_eventbridge_does_not_meet_is_found(hosts: State) -> No
                 if statement["Principal"] == {"Service": "events.amazonaws.com"}:
                     statement["Condition"] = {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
             each["values"]["policy"] = json.dumps(policy)
-    assert refused(State(resources, hosts.outputs)) == {("events.amazonaws.com", "sns:Publish")}
+    assert refused(State(resources, elsewhere.outputs)) == {("events.amazonaws.com", "sns:Publish")}

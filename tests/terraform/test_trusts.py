@@ -19,7 +19,6 @@ RESOURCE_POLICIES = (
     *("aws_s3_bucket_policy", "aws_sqs_queue_policy", "aws_sns_topic_policy", "aws_kms_key", "aws_vpc_endpoint"),
 )
 WITHOUT_ACCOUNT = {
-    (f"{NAME}-host", "ec2.amazonaws.com"): "EC2 sends no source account; an instance profile takes iam:PassRole here",
     (f"{NAME}-batch-replication", "batchoperations.s3.amazonaws.com"): "as for replication, which it starts",
     (f"{NAME}-replication", "s3.amazonaws.com"): "S3 documents none for replication; it takes iam:PassRole here",
     (
@@ -76,7 +75,7 @@ def names_account(statement) -> bool:
     )
 
 
-@pytest.mark.parametrize("world", ["example", "hosts"])
+@pytest.mark.parametrize("world", ["example", "elsewhere"])
 def test_every_service_acts_for_this_account_only(request, world):
     state = request.getfixturevalue(world)
     found = [(role, statement) for role, statement in trusts(state)]
@@ -88,8 +87,7 @@ def test_every_service_acts_for_this_account_only(request, world):
         for service in services(statement)
         if statement["Effect"] == "Allow" and not names_account(statement)
     }
-    expected = {each for each in WITHOUT_ACCOUNT if world == "hosts" or each[0] != f"{NAME}-host"}
-    assert without == expected
+    assert without == set(WITHOUT_ACCOUNT)
 
 
 def test_nobody_is_let_in_who_is_not_named(example):

@@ -16,7 +16,8 @@ from jobs.policy.reader import read_policy
 from jobs.policy.words import minutes_of
 from scheduler.settings import FunctionSettings
 from tests.terraform.conftest import applied
-from tests.terraform.world import ROOT
+from tests.terraform.iam import Answer, decide
+from tests.terraform.world import ROOT, written
 
 pytestmark = pytest.mark.slow
 
@@ -58,7 +59,7 @@ def test_workers_find_ledger_policy_and_batch(definitions, example):
         assert settings.ledger == policy.ledger.uri
         assert settings.policy == example.output("policy")
         assert settings.executor == "batch"
-        assert settings.batch_queue == example.output("job_queues")["spot"]
+        assert settings.batch_queue == example.output("job_queues")["workers"]
         assert settings.batch_job_definition is not None
         assert settings.batch_job_definition.replace("{job}", job) == values["name"] == f"{policy.name}-{job}"
         assert environment["AWS_REGION"] == policy.ledger.region
@@ -77,16 +78,16 @@ def test_functions_find_policy_and_ledger(example):
         assert settings.batch_queue == example.output("job_queues")["orchestrators"]
 
 
-def test_nobody_holds_vcpus_that_he_waits_for(hosts):
+def test_nobody_holds_vcpus_that_he_waits_for(elsewhere):
     """A night waits for workers. In their compute environment it would wait for itself."""
     environments = {
         values["name"]: {each["compute_environment"] for each in values["compute_environment_order"]}
-        for values in hosts.all_values("aws_batch_job_queue")
+        for values in elsewhere.all_values("aws_batch_job_queue")
     }
     held, used = set(), set()
-    for values in hosts.all_values("aws_lambda_function"):
+    for values in elsewhere.all_values("aws_lambda_function"):
         held |= environments[values["environment"][0]["variables"]["SEALIFT_BATCH_QUEUE"]]
-    for values in hosts.all_values("aws_batch_job_definition"):
+    for values in elsewhere.all_values("aws_batch_job_definition"):
         for each in json.loads(values["container_properties"])["environment"]:
             used |= environments[each["value"]] if each["name"].startswith("SEALIFT_BATCH_QUEUE") else set()
     assert held
@@ -112,10 +113,10 @@ def test_containers_can_do_nothing_but_their_work(definitions):
         assert container["linuxParameters"]["initProcessEnabled"] is True  # as PID 1 it would miss an early SIGTERM
         assert container["user"] == user
         assert [mount["containerPath"] for mount in container["mountPoints"]] == [scratch]
-        assert container["networkConfiguration"] == {"assignPublicIp": "DISABLED"}
+        assert container["networkConfiguration"] == {"assignPublicIp": "DISABLED"}  # in the closed network
         assert re.search(r"@sha256:[0-9a-f]{64}$", container["image"])
         roles.add(container["jobRoleArn"])
-    assert len(roles) == len(definitions)  # a role for each
+    assert len(roles) == len(definitions) - 1  # a role for each, but that nights and backfills share one
 
 
 def test_queues_outlast_six_times_their_function(example):
@@ -150,8 +151,8 @@ def test_schedules_are_the_pairs_nights(example):
 
 def test_reports_leave_older_versions_beside_them_alone(tmp_path_factory):
     """Copies that the policy keeps for ever may share a bucket with inventory reports, whose versions go."""
-    policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
-    policy.write_text(
+    policy = written(
+        tmp_path_factory.mktemp("policy"),
         "version: 1\n"
         "name: parcels\n"
         "ledger: {bucket: example-all, region: eu-central-1, prefix: sealift/}\n"
@@ -159,9 +160,19 @@ def test_reports_leave_older_versions_beside_them_alone(tmp_path_factory):
         "pairs:\n"
         "  - name: scans\n"
         "    source: {bucket: example-scans, region: eu-central-1}\n"
-        "    destination: {bucket: example-all, region: eu-central-1, prefix: copies/}\n"
+        "    destination:\n"
+        "      {bucket: example-all, region: eu-central-1, prefix: copies/, encryption: aws:kms, kms_key: create}\n",
     )
-    made = applied(tmp_path_factory, "all-in-one", str(policy))[1].all("aws_s3_bucket_lifecycle_configuration", "this")
+    made = applied(tmp_path_factory, "all-in-one", policy)[1].all("aws_s3_bucket_lifecycle_configuration", "this")
     for rule in made["example-all"]["rule"]:
         if rule["noncurrent_version_expiration"] or any(each["days"] for each in rule["expiration"]):
             assert rule["filter"][0]["prefix"].startswith(("inventory/", "sealift/")), rule["id"]
+
+
+def test_the_doctor_may_read_what_its_page_says(example):
+    table = re.findall(r"^\| (`\w+:.*) \|.*\|$", (ROOT / "docs" / "doctor.md").read_text(), re.MULTILINE)
+    statements = json.loads(example.output("doctor_policy"))["Statement"]
+    allowed = {action for statement in statements for action in statement["Action"]}
+    assert allowed == set(re.findall(r"\w+:\w+", " ".join(table)))
+    for role in (each["arn"] for each in example.all_values("aws_iam_role")):
+        assert decide(statements, "iam:SimulatePrincipalPolicy", role) is Answer.ALLOWED

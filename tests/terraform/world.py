@@ -9,16 +9,33 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from tests.doubles.policies import resolved
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 MODULE = ROOT / "terraform"
 TERRAFORM = ROOT.parent / "shared" / "tools" / "terraform" / "tf"
-EXAMPLE = "../policy.example.yaml"
 SETTINGS = MODULE / "tests" / "ci.tfvars"
+
+
+def written(folder: Path, policy: Mapping[str, Any] | str) -> str:
+    """policy.json of a policy, which is written as policy.yaml into the folder."""
+    text = policy if isinstance(policy, str) else yaml.safe_dump(dict(policy))
+    (folder / "policy.yaml").write_text(text)
+    path = folder / "policy.json"
+    path.write_bytes(resolved(text.encode()))
+    return str(path)
+
+
+def example() -> str:
+    """The text of policy.example.yaml."""
+    return (ROOT / "policy.example.yaml").read_text()
 
 
 def module_call(folder: Path) -> str:
@@ -26,7 +43,7 @@ def module_call(folder: Path) -> str:
     return f"""
       source        = "{os.path.relpath(MODULE, folder)}"
       image         = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/backup@sha256:{"0" * 64}"
-      lambda_object = {{ bucket = "example-packages", key = "sealift/lambda-arm64.zip" }}
+      lambda_object = {{ bucket = "example-packages", key = "sealift/lambda-arm64.zip", version = "1" }}
     """
 
 

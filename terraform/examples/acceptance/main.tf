@@ -12,7 +12,7 @@ terraform {
 }
 
 variable "policy_file" {
-  description = "The policy of one start, with a prefix of its own. Default: policy.yaml, for a look at the plan."
+  description = "The policy.json of one start, with a prefix of its own. Default: the one here, for a look at the plan."
   type        = string
   default     = null
 }
@@ -42,24 +42,19 @@ variable "object_annotations" {
 }
 
 locals {
-  policy_file = coalesce(var.policy_file, "${path.module}/policy.yaml")
-  policy      = yamldecode(file(local.policy_file))
+  policy_file = coalesce(var.policy_file, "${path.module}/policy.json")
+  policy      = jsondecode(file(local.policy_file)).policy
   region      = local.policy.ledger.region
 
-  # The user's own buckets: two sources, and one to restore to. They have to be there before the module is applied, which
-  # sets their notifications and inventories: `terraform apply -target=aws_s3_bucket_versioning.mine` makes them.
-  back  = "${local.policy.name}-back"
-  mine  = toset(concat([for pair in local.policy.pairs : pair.source.bucket], [local.back]))
-  tags  = { System = local.policy.name, Use = "acceptance" }
-  zones = 1
+  # The user's own buckets: two sources, and one to restore to.
+  back = "${local.policy.name}-back"
+  mine = toset(concat([for pair in local.policy.pairs : pair.source.bucket], [local.back]))
+  tags = { System = local.policy.name, Use = "acceptance" }
 }
 
 provider "aws" {
   region = local.region
 }
-
-data "aws_caller_identity" "current" {}
-data "aws_partition" "current" {}
 
 resource "aws_s3_bucket" "mine" {
   #checkov:skip=CKV_AWS_144:lives for hours
@@ -98,62 +93,6 @@ resource "aws_s3_bucket_public_access_block" "mine" {
   restrict_public_buckets = true
 }
 
-# The module's own keys refuse to be destroyed, as they should. These are for hours: they allow what keys.tf allows.
-resource "aws_kms_key" "this" {
-  for_each = toset(keys(local.policy.inventory.buckets))
-
-  region                  = each.key
-  description             = "Sealift ${local.policy.name}: buckets, queues and logs in ${each.key}"
-  enable_key_rotation     = true
-  deletion_window_in_days = 7
-  tags                    = local.tags
-  policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [
-      {
-        Sid       = "TheAccountAdministersItsKey"
-        Effect    = "Allow"
-        Principal = { AWS = "arn:${data.aws_partition.current.partition}:iam::${data.aws_caller_identity.current.account_id}:root" }
-        Action    = "kms:*"
-        Resource  = "*"
-      },
-      {
-        Sid       = "ServicesOfThisAccount"
-        Effect    = "Allow"
-        Principal = { Service = ["s3.amazonaws.com", "cloudwatch.amazonaws.com"] }
-        Action    = ["kms:GenerateDataKey", "kms:Decrypt"]
-        Resource  = "*"
-        Condition = { StringEquals = { "aws:SourceAccount" = data.aws_caller_identity.current.account_id } }
-      },
-      {
-        Sid       = "EventsToQueues"
-        Effect    = "Allow"
-        Principal = { Service = "events.amazonaws.com" }
-        Action    = ["kms:GenerateDataKey", "kms:Decrypt"]
-        Resource  = "*"
-        Condition = { ArnLike = { "kms:EncryptionContext:aws:sqs:arn" = "arn:${data.aws_partition.current.partition}:sqs:*:${data.aws_caller_identity.current.account_id}:${local.policy.name}-*" } }
-      },
-      {
-        Sid       = "EventsToTopics"
-        Effect    = "Allow"
-        Principal = { Service = "events.amazonaws.com" }
-        Action    = ["kms:GenerateDataKey", "kms:Decrypt"]
-        Resource  = "*"
-        Condition = { ArnLike = { "kms:EncryptionContext:aws:sns:topicArn" = "arn:${data.aws_partition.current.partition}:sns:*:${data.aws_caller_identity.current.account_id}:${local.policy.name}-*" } }
-      },
-      {
-        Sid       = "CloudWatchKeepsLogs"
-        Effect    = "Allow"
-        Principal = { Service = "logs.${each.key}.amazonaws.com" }
-        Action = ["kms:Encrypt", "kms:Decrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:GenerateDataKey",
-        "kms:GenerateDataKeyWithoutPlaintext", "kms:DescribeKey"]
-        Resource  = "*"
-        Condition = { ArnLike = { "kms:EncryptionContext:aws:logs:arn" = "arn:${data.aws_partition.current.partition}:logs:*:${data.aws_caller_identity.current.account_id}:log-group:/aws/*/${local.policy.name}*" } }
-      },
-    ]
-  })
-}
-
 module "sealift" {
   source = "../.."
 
@@ -161,23 +100,21 @@ module "sealift" {
   image              = var.image
   image_architecture = var.image_architecture
   lambda_zip         = var.lambda_zip
-  lambda_object      = var.lambda_zip == null ? { bucket = "example-packages", key = "sealift/lambda-arm64.zip" } : null
+  lambda_object      = var.lambda_zip == null ? { bucket = "example-packages", key = "sealift/lambda-arm64.zip", version = "3HL4kqtJvjVBH40Nrjfkd" } : null
   object_annotations = var.object_annotations
 
-  kms_key_arns       = { for region, key in aws_kms_key.this : region => key.arn }
   restore_to         = ["${local.back}/"]
-  availability_zones = local.zones
+  closed_network     = true
   backup_concurrency = 2
-  access_logs        = false
+  disposable         = true
   tags               = local.tags
+
+  # it sets the notifications and inventories of the sources
+  depends_on = [aws_s3_bucket_versioning.mine]
 }
 
 output "environment" {
   value = module.sealift.environment
-}
-
-output "repository" {
-  value = module.sealift.repository
 }
 
 output "buckets" {

@@ -23,14 +23,14 @@ provider "aws" {
 module "sealift" {
   source = "../.."
 
-  policy_file   = "${path.module}/policy.yaml"
+  policy_file   = "${path.module}/policy.json"
   image         = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/atlantic@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
   lambda_object = { bucket = "example-packages", key = "sealift/lambda-arm64.zip", version = "3HL4kqtJvjVBH40Nrjfkd" }
 
   image_architecture  = "ARM64"
-  availability_zones  = 3
+  closed_network      = true
+  availability_zones  = 2
   backup_concurrency  = 100
-  xray                = true
   source_kms_key_arns = ["arn:aws:kms:us-east-1:123456789012:key/0a1b2c3d-4e5f-6789-abcd-ef0123456789"]
   restore_to          = ["example-restored/"]
 
@@ -47,10 +47,6 @@ output "shell" {
   value = module.sealift.shell
 }
 
-output "repository" {
-  value = module.sealift.repository
-}
-
 # for the policies of buckets and keys in other accounts
 output "roles" {
   value = module.sealift.roles
@@ -58,8 +54,4 @@ output "roles" {
 
 output "doctor_policy" {
   value = module.sealift.doctor_policy
-}
-
-output "dashboard" {
-  value = module.sealift.dashboard
 }

@@ -1,4 +1,4 @@
-# The least that has to be said. Copy this folder, and change the names in it and in policy.yaml.
+# The least that has to be said: change the names in policy.yaml, and the region here. ../../README.md has the commands.
 
 terraform {
   required_version = ">= 1.9"
@@ -11,6 +11,11 @@ terraform {
   }
 }
 
+variable "image" {
+  description = "The last line of `make image-push`."
+  type        = string
+}
+
 provider "aws" {
   region = "eu-central-1"
 }
@@ -18,8 +23,8 @@ provider "aws" {
 module "sealift" {
   source = "../.."
 
-  policy_file = "${path.module}/policy.yaml"
-  image       = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/backup@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+  policy_file = "${path.module}/policy.json"
+  image       = var.image
 
   # true, which is the default, where objects have annotations: checkers of policies may not know these actions yet
   object_annotations = false
@@ -30,6 +35,15 @@ output "shell" {
   value = module.sealift.shell
 }
 
-output "repository" {
-  value = module.sealift.repository
+# for a first object, and for the way out
+output "source" {
+  value = jsondecode(file("${path.module}/policy.json")).policy.pairs[0].source.bucket
+}
+
+output "buckets" {
+  value = join("\n", keys(module.sealift.buckets))
+}
+
+output "keys" {
+  value = join("\n", [for region, arn in module.sealift.keys : "${region}=${arn}"])
 }

@@ -28,10 +28,9 @@ provider "aws" {
 module "sealift" {
   source = "../.."
 
-  policy_file   = "${path.module}/policy.yaml"
+  policy_file   = "${path.module}/policy.json"
   image         = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/ward@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
-  lambda_object = { bucket = "example-packages", key = "sealift/lambda-arm64.zip" }
-  fair_share    = true
+  lambda_object = { bucket = "example-packages", key = "sealift/lambda-arm64.zip", version = "3HL4kqtJvjVBH40Nrjfkd" }
 
   # what the other account has made
   other_accounts = { "222233334444" = module.vault.made }
@@ -50,10 +49,6 @@ module "vault" {
 # `terraform output -raw shell > sealift.env`, for the command line
 output "shell" {
   value = module.sealift.shell
-}
-
-output "repository" {
-  value = module.sealift.repository
 }
 
 # statements that buckets of your sources in other accounts need

@@ -1,18 +1,15 @@
 # An account that keeps copies, replicas or archives of a Sealift system in another account. Its owners apply this, with a
-# provider of theirs: buckets and keys are theirs, what lies there is theirs (BucketOwnerEnforced), and the system's roles
-# are let in for what the policies below say, and nothing else. Settings are those of storage.tf, two folders above.
+# provider of theirs: buckets and keys are theirs, what lies there is theirs (new buckets have BucketOwnerEnforced), and the
+# system's roles are let in for what the policies below say, and nothing else. Settings are those of storage.tf, two folders above.
 
 data "aws_caller_identity" "current" {}
 
-data "aws_partition" "current" {}
-
 locals {
-  account   = data.aws_caller_identity.current.account_id
-  partition = data.aws_partition.current.partition
-  tags      = merge({ System = var.asked.name, ManagedBy = "terraform" }, var.tags)
-  buckets   = var.asked.buckets
-  keyed     = toset([for each in values(local.buckets) : each.region if each.kms_key == "create"])
-  forwards  = var.asked.events
+  account  = data.aws_caller_identity.current.account_id
+  tags     = merge({ System = var.asked.name, ManagedBy = "terraform" }, var.tags)
+  buckets  = var.asked.buckets
+  keyed    = toset([for each in values(local.buckets) : each.region if each.kms_key == "create"])
+  forwards = var.asked.events
 
   forward_regions = toset(values(local.forwards)[*].region)
 }
@@ -29,7 +26,7 @@ resource "aws_kms_key" "this" {
     Statement = concat([{
       Sid       = "TheAccountAdministersItsKey"
       Effect    = "Allow"
-      Principal = { AWS = "arn:${local.partition}:iam::${local.account}:root" }
+      Principal = { AWS = "arn:aws:iam::${local.account}:root" }
       Action    = "kms:*"
       Resource  = "*" # in a key's policy: this key
     }], jsondecode(var.asked.key_statements[each.key]))
@@ -99,18 +96,6 @@ resource "aws_s3_bucket_public_access_block" "this" {
   block_public_policy     = true
   ignore_public_acls      = true
   restrict_public_buckets = true
-}
-
-# ACLs are off: whoever writes, what lies here belongs to this account.
-resource "aws_s3_bucket_ownership_controls" "this" {
-  for_each = local.buckets
-
-  bucket = aws_s3_bucket.this[each.key].id
-  region = each.value.region
-
-  rule {
-    object_ownership = "BucketOwnerEnforced"
-  }
 }
 
 resource "aws_s3_bucket_object_lock_configuration" "this" {
@@ -280,7 +265,7 @@ resource "aws_cloudwatch_event_target" "forward" {
   rule      = aws_cloudwatch_event_rule.forward[each.key].name
   target_id = "system"
   arn       = var.asked.bus
-  role_arn  = aws_iam_role.events["events"].arn
+  role_arn  = aws_iam_role.this["forward"].arn
 
   retry_policy {
     maximum_event_age_in_seconds = 86400
@@ -330,7 +315,7 @@ resource "aws_sqs_queue_policy" "undelivered" {
       {
         Sid       = "LookFromTheSystem" # `sealift events list`, `status` and `doctor`: its own account says who
         Effect    = "Allow"
-        Principal = { AWS = "arn:${local.partition}:iam::${var.asked.system_account}:root" }
+        Principal = { AWS = "arn:aws:iam::${var.asked.system_account}:root" }
         Action    = ["sqs:GetQueueUrl", "sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:ChangeMessageVisibility"]
         Resource  = aws_sqs_queue.undelivered[each.key].arn
       },
@@ -339,32 +324,18 @@ resource "aws_sqs_queue_policy" "undelivered" {
 }
 
 # Alarms are where their metrics are. The rules above forward them to the system, whose people hear of them.
-resource "aws_cloudwatch_metric_alarm" "undelivered" {
-  for_each = local.forward_regions
-
-  region              = each.key
-  alarm_name          = "${var.asked.name}-undelivered-not-empty"
-  alarm_description   = "A rule of ${each.key}, account ${local.account}, could not forward an event: read the messages of the queue ${var.asked.name}-undelivered there."
-  namespace           = "AWS/SQS"
-  metric_name         = "ApproximateNumberOfMessagesVisible"
-  dimensions          = { QueueName = aws_sqs_queue.undelivered[each.key].name }
-  statistic           = "Maximum"
-  period              = 300
-  evaluation_periods  = 1
-  comparison_operator = "GreaterThanThreshold"
-  threshold           = 0
-  treat_missing_data  = "notBreaching"
-  alarm_actions       = lookup(var.alarm_topics, each.key, null)[*]
-  tags                = local.tags
-}
-
-resource "aws_cloudwatch_metric_alarm" "replication" {
-  for_each = var.asked.alarms
+resource "aws_cloudwatch_metric_alarm" "this" {
+  for_each = merge(var.asked.alarms, { for region in local.forward_regions : "${var.asked.name}-undelivered-not-empty-${region}" => {
+    name       = "${var.asked.name}-undelivered-not-empty", region = region, namespace = "AWS/SQS", metric = "ApproximateNumberOfMessagesVisible"
+    statistic  = "Maximum", periods = 1, above = 0
+    dimensions = { QueueName = aws_sqs_queue.undelivered[region].name }
+    means      = "A rule of ${region}, account ${local.account}, could not forward an event: read the messages of the queue ${var.asked.name}-undelivered there."
+  } })
 
   region              = each.value.region
-  alarm_name          = each.key
+  alarm_name          = try(each.value.name, each.key)
   alarm_description   = each.value.means
-  namespace           = "AWS/S3"
+  namespace           = each.value.namespace
   metric_name         = each.value.metric
   dimensions          = each.value.dimensions
   statistic           = each.value.statistic
@@ -373,39 +344,37 @@ resource "aws_cloudwatch_metric_alarm" "replication" {
   comparison_operator = "GreaterThanThreshold"
   threshold           = each.value.above
   treat_missing_data  = "notBreaching"
-  alarm_actions       = lookup(var.alarm_topics, each.value.region, null)[*]
   tags                = local.tags
 }
 
-resource "aws_iam_role" "events" {
-  for_each = toset([for any in slice(["events"], 0, min(1, length(local.forwards))) : any])
-
-  name                 = "${var.asked.name}-forward"
-  path                 = var.role_path
-  permissions_boundary = var.role_permissions_boundary
-  description          = "Rules forward events of buckets to account ${var.asked.system_account}"
-  assume_role_policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [{
-      Effect    = "Allow"
-      Principal = { Service = "events.amazonaws.com" }
-      Action    = "sts:AssumeRole"
-      Condition = {
+# The roles in which rules forward events, and S3 replicates (replication.tf).
+locals {
+  roles = merge(
+    { for role in ["forward"] : role => {
+      trust = { Principal = { Service = "events.amazonaws.com" }, Condition = {
         StringEquals = { "aws:SourceAccount" = local.account }
-        ArnLike      = { "aws:SourceArn" = "arn:${local.partition}:events:*:${local.account}:rule/${var.asked.name}-*" }
-      }
-    }]
-  })
-  tags = local.tags
+        ArnLike      = { "aws:SourceArn" = "arn:aws:events:*:${local.account}:rule/${var.asked.name}-*" }
+      } }
+      statements = [{ Sid = "Forward", Effect = "Allow", Action = "events:PutEvents", Resource = var.asked.bus }]
+    } if length(local.forwards) > 0 },
+    { for role, each in local.replication_roles : role => each if length(local.replicated) > 0 },
+  )
 }
 
-resource "aws_iam_role_policy" "events" {
-  for_each = aws_iam_role.events
+resource "aws_iam_role" "this" {
+  for_each = { for role, each in local.roles : role => each.trust }
 
-  name = "forward"
-  role = each.value.name
-  policy = jsonencode({
-    Version   = "2012-10-17"
-    Statement = [{ Sid = "Forward", Effect = "Allow", Action = "events:PutEvents", Resource = var.asked.bus }]
-  })
+  name                 = "${var.asked.name}-${each.key}"
+  path                 = var.role_path
+  permissions_boundary = var.role_permissions_boundary
+  assume_role_policy   = jsonencode({ Version = "2012-10-17", Statement = [merge({ Effect = "Allow", Action = "sts:AssumeRole" }, each.value)] })
+  tags                 = local.tags
+}
+
+resource "aws_iam_role_policy" "this" {
+  for_each = aws_iam_role.this
+
+  name   = each.key
+  role   = each.value.name
+  policy = jsonencode({ Version = "2012-10-17", Statement = local.roles[each.key].statements })
 }

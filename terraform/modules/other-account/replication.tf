@@ -16,7 +16,7 @@ resource "aws_s3_bucket_replication_configuration" "this" {
 
   bucket = aws_s3_bucket.this[each.key].id
   region = each.value.region
-  role   = aws_iam_role.replication["replication"].arn
+  role   = aws_iam_role.this["replication"].arn
 
   dynamic "rule" {
     for_each = each.value.replication
@@ -41,7 +41,7 @@ resource "aws_s3_bucket_replication_configuration" "this" {
       }
 
       destination {
-        bucket        = "arn:${local.partition}:s3:::${rule.value.bucket}"
+        bucket        = "arn:aws:s3:::${rule.value.bucket}"
         account       = rule.value.account
         storage_class = rule.value.storage_class
 
@@ -88,118 +88,50 @@ resource "aws_s3_bucket_replication_configuration" "this" {
     }
   }
 
-  depends_on = [aws_s3_bucket_versioning.this, aws_s3_bucket_policy.this, aws_iam_role_policy.replication]
+  depends_on = [aws_s3_bucket_versioning.this, aws_s3_bucket_policy.this, aws_iam_role_policy.this]
 }
 
-resource "aws_iam_role" "replication" {
-  for_each = toset([for any in slice(["replication"], 0, min(1, length(local.replicated))) : any])
+locals {
+  hot_arns    = [for bucket in keys(local.replicated) : "arn:aws:s3:::${bucket}"]
+  hot_objects = distinct([for rule in local.rules : "arn:aws:s3:::${rule.hot}/${rule.prefix}*"])
+  replica_objects = { for name, rules in { all = local.rules, given = [for rule in local.rules : rule if rule.account != null],
+  marked = [for rule in local.rules : rule if rule.delete_markers] } : name => distinct([for rule in rules : "arn:aws:s3:::${rule.bucket}/${rule.prefix}*"]) }
+  replication_keys = {
+    Decrypt = { for rule in local.rules : rule.from => rule.hot_key... if rule.hot_key != null }
+    Encrypt = { for rule in local.rules : rule.region => rule.key... if rule.key != null }
+  }
 
-  name                 = "${var.asked.name}-replication"
-  path                 = var.role_path
-  permissions_boundary = var.role_permissions_boundary
-  description          = "S3 carries hot buckets to their twins"
-  # No source account: S3 documents none for replication.
-  assume_role_policy = jsonencode({
-    Version   = "2012-10-17"
-    Statement = [{ Effect = "Allow", Principal = { Service = "s3.amazonaws.com" }, Action = "sts:AssumeRole" }]
-  })
-  tags = local.tags
-}
-
-resource "aws_iam_role_policy" "replication" {
-  for_each = aws_iam_role.replication
-
-  name = "replicate"
-  role = each.value.name
-  policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = concat(
+  replication_roles = {
+    # No source account: S3 documents none for replication.
+    replication = { trust = { Principal = { Service = "s3.amazonaws.com" } }, statements = concat(
       [
-        {
-          Sid      = "ReadHotBuckets"
-          Effect   = "Allow"
-          Action   = ["s3:GetReplicationConfiguration", "s3:ListBucket"]
-          Resource = [for bucket in keys(local.replicated) : "arn:${local.partition}:s3:::${bucket}"]
-        },
+        { Sid = "ReadHotBuckets", Effect = "Allow", Action = ["s3:GetReplicationConfiguration", "s3:ListBucket"], Resource = local.hot_arns },
         {
           Sid    = "ReadHotObjects"
           Effect = "Allow"
           Action = concat(["s3:GetObjectVersionForReplication", "s3:GetObjectVersionAcl", "s3:GetObjectVersionTagging",
           "s3:GetObjectRetention", "s3:GetObjectLegalHold"], anytrue(local.rules[*].annotations) ? ["s3:GetObjectVersionAnnotationForReplication"] : [])
-          Resource = distinct([for rule in local.rules : "arn:${local.partition}:s3:::${rule.hot}/${rule.prefix}*"])
-        },
-        {
-          Sid      = "WriteReplicas"
-          Effect   = "Allow"
-          Action   = ["s3:ReplicateObject", "s3:ReplicateTags"]
-          Resource = distinct([for rule in local.rules : "arn:${local.partition}:s3:::${rule.bucket}/${rule.prefix}*"])
+          Resource = local.hot_objects
         },
       ],
-      [for resources in [distinct([for rule in local.rules : "arn:${local.partition}:s3:::${rule.bucket}/${rule.prefix}*" if rule.account != null])] : {
-        Sid      = "GiveReplicasToTheirBucketsOwner"
-        Effect   = "Allow"
-        Action   = "s3:ObjectOwnerOverrideToBucketOwner"
-        Resource = resources
-      } if length(resources) > 0],
-      [for resources in [distinct([for rule in local.rules : "arn:${local.partition}:s3:::${rule.bucket}/${rule.prefix}*" if rule.delete_markers])] : {
-        Sid      = "ReplicateDeleteMarkers"
-        Effect   = "Allow"
-        Action   = "s3:ReplicateDelete"
-        Resource = resources
-      } if length(resources) > 0],
-      [for region in distinct([for rule in local.rules : rule.from if rule.hot_key != null]) : {
-        Sid       = "Decrypt${replace(title(region), "-", "")}"
+      [for sid, each in {
+        WriteReplicas                   = { actions = ["s3:ReplicateObject", "s3:ReplicateTags"], objects = local.replica_objects.all }
+        GiveReplicasToTheirBucketsOwner = { actions = ["s3:ObjectOwnerOverrideToBucketOwner"], objects = local.replica_objects.given }
+        ReplicateDeleteMarkers          = { actions = ["s3:ReplicateDelete"], objects = local.replica_objects.marked }
+      } : { Sid = sid, Effect = "Allow", Action = each.actions, Resource = each.objects } if length(each.objects) > 0],
+      flatten([for action, regions in local.replication_keys : [for region, arns in regions : {
+        Sid       = "${action}${replace(title(region), "-", "")}"
         Effect    = "Allow"
-        Action    = "kms:Decrypt"
-        Resource  = distinct([for rule in local.rules : rule.hot_key if rule.from == region && rule.hot_key != null])
-        Condition = { StringEquals = { "kms:ViaService" = "s3.${region}.${data.aws_partition.current.dns_suffix}" } }
-      }],
-      [for region in distinct([for rule in local.rules : rule.region if rule.key != null]) : {
-        Sid       = "Encrypt${replace(title(region), "-", "")}"
-        Effect    = "Allow"
-        Action    = "kms:Encrypt"
-        Resource  = distinct([for rule in local.rules : rule.key if rule.region == region && rule.key != null])
-        Condition = { StringEquals = { "kms:ViaService" = "s3.${region}.${data.aws_partition.current.dns_suffix}" } }
-      }],
-    )
-  })
-}
+        Action    = "kms:${action}"
+        Resource  = distinct(arns)
+        Condition = { StringEquals = { "kms:ViaService" = "s3.${region}.amazonaws.com" } }
+      }]]),
+    ) }
 
-# For what is older than a rule, or failed: a person of this account starts a job with it. `sealift doctor` has the command.
-resource "aws_iam_role" "batch_replication" {
-  for_each = aws_iam_role.replication
-
-  name                 = "${var.asked.name}-batch-replication"
-  path                 = var.role_path
-  permissions_boundary = var.role_permissions_boundary
-  description          = "S3 Batch Replication of what is older than the rules"
-  assume_role_policy = jsonencode({
-    Version   = "2012-10-17"
-    Statement = [{ Effect = "Allow", Principal = { Service = "batchoperations.s3.amazonaws.com" }, Action = "sts:AssumeRole" }]
-  })
-  tags = local.tags
-}
-
-resource "aws_iam_role_policy" "batch_replication" {
-  for_each = aws_iam_role.batch_replication
-
-  name = "start"
-  role = each.value.name
-  policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [
-      {
-        Sid      = "StartReplication"
-        Effect   = "Allow"
-        Action   = "s3:InitiateReplication"
-        Resource = distinct([for rule in local.rules : "arn:${local.partition}:s3:::${rule.hot}/${rule.prefix}*"])
-      },
-      {
-        Sid      = "ListByInventory"
-        Effect   = "Allow"
-        Action   = ["s3:GetReplicationConfiguration", "s3:PutInventoryConfiguration"]
-        Resource = [for bucket in keys(local.replicated) : "arn:${local.partition}:s3:::${bucket}"]
-      },
-    ]
-  })
+    # For what is older than a rule, or failed: a person of this account starts a job with it. `sealift doctor` has the command.
+    batch-replication = { trust = { Principal = { Service = "batchoperations.s3.amazonaws.com" } }, statements = [
+      { Sid = "StartReplication", Effect = "Allow", Action = "s3:InitiateReplication", Resource = local.hot_objects },
+      { Sid = "ListByInventory", Effect = "Allow", Action = ["s3:GetReplicationConfiguration", "s3:PutInventoryConfiguration"], Resource = local.hot_arns },
+    ] }
+  }
 }

@@ -36,6 +36,7 @@ variable "asked" {
     events = map(object({ region = string, name = string, pattern = string }))
     alarms = optional(map(object({
       region     = string
+      namespace  = string
       metric     = string
       statistic  = string
       periods    = number
@@ -44,13 +45,6 @@ variable "asked" {
       dimensions = map(string)
     })), {})
   })
-}
-
-variable "alarm_topics" {
-  description = "SNS topics of this account for its alarms, by region. The system's people hear of them in any case."
-  type        = map(string)
-  default     = {}
-  nullable    = false
 }
 
 variable "role_path" {
