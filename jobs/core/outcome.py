@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -125,35 +125,10 @@ _WEIGHT = {status: place for place, status in enumerate(_ORDER)}
 _YOUNG, _FAILED = len(_ORDER), len(_ORDER) + 1
 
 
-def prefer(one: Outcome, other: Outcome) -> Outcome:
-    """The outcome that counts of two for the same row. A total order decides."""
-    return min(one, other, key=_precedence)
-
-
-def _precedence(outcome: Outcome) -> tuple[object, ...]:
-    return (_weight(outcome.status, outcome.reason), outcome.at, outcome.attempt, repr(outcome))
-
-
-def _weight(status: Status, reason: Why) -> int:
-    if status is Status.LEFT and reason == Reason.TOO_NEW:
-        return _YOUNG
-    return _FAILED if status is Status.BLOCKED and reason in FAILURES else _WEIGHT[status]
-
-
-def fold(outcomes: Iterable[Outcome]) -> dict[int, Outcome]:
-    """Row number → the one outcome that counts, however many attempts wrote and in any order."""
-    chosen: dict[int, Outcome] = {}
-    for outcome in outcomes:
-        known = chosen.get(outcome.row)
-        chosen[outcome.row] = outcome if known is None else prefer(known, outcome)
-    return chosen
-
-
 def precedence_sql() -> str:
-    """What `prefer` orders by, as SQL over outcomes in files: the first one counts.
+    """What decides which of several outcomes of a row counts, as SQL over outcomes in files: the first one.
 
-    Runs fold by this, in DuckDB, since their outcomes are larger than memory. `prefer` and `fold`
-    say the same of outcomes in memory: tests compare the two.
+    It is a total order. Runs fold by it, in DuckDB, since their outcomes are larger than memory.
     """
     failures = ", ".join(f"'{reason.value}'" for reason in sorted(FAILURES))
     cases = " ".join(f"WHEN status = '{status.value}' THEN {weight}" for status, weight in _WEIGHT.items())

@@ -8,10 +8,13 @@ all is well.
 from __future__ import annotations
 
 import calendar
-import math
 import re
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from jobs.core.run import Plan, RunSpec
 
@@ -37,7 +40,7 @@ def spec_disagreement(run_id: str, spec: RunSpec) -> str:
         return f"asks for the job {spec.job!r}, the run's id for {job!r}"
     if not _is_within(spec.created_at, run_id):
         return f"was made at another time (created_at {spec.created_at}) than the run's id says"
-    return _defect({name: getattr(spec, name) for name in _SPEC_FIELDS}, _SPEC_FIELDS)
+    return _defect({name: getattr(spec, name) for name in _SpecFields.__struct_fields__}, _SpecFields)
 
 
 def report_disagreement(run_id: str, report: Mapping[str, object]) -> str:
@@ -47,63 +50,50 @@ def report_disagreement(run_id: str, report: Mapping[str, object]) -> str:
     """
     if report.get("run_id", run_id) != run_id:
         return f"is the report of run {report['run_id']!r}"
-    return _defect(report, _REPORT_FIELDS)
+    return _defect(report, _ReportFields)
 
 
-def _defect(document: Mapping[str, object], fields: Mapping[str, Callable[[object], bool]]) -> str:
+def _defect(document: Mapping[str, object], fields: type[Struct]) -> str:
     """Name the first field that does not hold what it should."""
-    wrong = (name for name, is_fit in fields.items() if name in document and not is_fit(document[name]))
-    return next((f"has the {name} {document[name]!r:.100}" for name in wrong), "")
+    try:
+        msgspec.convert(document, fields)
+    except msgspec.ValidationError as error:
+        return f"is none ({error})"
+    return ""
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
+_Count = Annotated[int, Meta(ge=0)]
+_Number = Annotated[float, Meta(ge=-1e18, le=1e18)]  # no infinity, and no NaN
+_Text = str | UnsetType
 
 
-def _is_count(value: object) -> bool:
-    return type(value) is int and value >= 0
+class _Amount(Struct):
+    rows: _Count
+    bytes: _Count
 
 
-def _is_number(value: object) -> bool:
-    return type(value) is int or (type(value) is float and math.isfinite(value))
+class _SpecFields(Struct):
+    manifest: str
+    options: dict[str, Any]
+    retry_of: str | None
 
 
-def _is_tally(value: object) -> bool:
-    return isinstance(value, Mapping) and all(map(_is_count, value.values()))
+class _ReportFields(Struct):
+    """What the fields of a report hold that lists of runs, pages and exit codes are made of."""
 
-
-def _is_comparison_tally(value: object) -> bool:
-    return isinstance(value, Mapping) and all(
-        isinstance(each, Mapping) and _is_count(each.get("rows")) and _is_count(each.get("bytes"))
-        for each in value.values()
-    )
-
-
-def _is_list_of_objects(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(each, Mapping) for each in value)
-
-
-_SPEC_FIELDS: Mapping[str, Callable[[object], bool]] = {
-    "manifest": _is_text,
-    "options": lambda value: isinstance(value, Mapping),
-    "retry_of": lambda value: value is None or _is_text(value),
-}
-_REPORT_FIELDS: Mapping[str, Callable[[object], bool]] = {
-    "job": _is_text,
-    "state": _is_text,
-    "rows": _is_count,
-    "accounted": _is_count,
-    "outcomes": _is_tally,
-    "categories": _is_comparison_tally,
-    "failures": _is_count,
-    "findings": _is_count,
-    "left_out_archives": _is_list_of_objects,
-    "bytes": _is_count,
-    "seconds": _is_number,
-    "planned_dollars": _is_number,
-    "finished_at": _is_text,
-}
-"""What the fields of a report hold that lists of runs, pages and exit codes are made of."""
+    job: _Text = UNSET
+    state: _Text = UNSET
+    rows: _Count | UnsetType = UNSET
+    accounted: _Count | UnsetType = UNSET
+    outcomes: dict[str, _Count] | UnsetType = UNSET
+    categories: dict[str, _Amount] | UnsetType = UNSET
+    failures: _Count | UnsetType = UNSET
+    findings: _Count | UnsetType = UNSET
+    left_out_archives: list[dict[str, Any]] | UnsetType = UNSET
+    bytes: _Count | UnsetType = UNSET
+    seconds: _Number | UnsetType = UNSET
+    planned_dollars: _Number | UnsetType = UNSET
+    finished_at: _Text = UNSET
 
 
 def is_comparison(run_id: str) -> bool:

@@ -82,7 +82,7 @@ def copy_key_sql(spec: RunSpec) -> str:
 
 
 async def fold_run(ledger: Ledger, run_id: str, plan: Plan, spec: RunSpec | None = None) -> Folded:
-    """Choose one outcome per row (`jobs.core.outcome.prefer` says which) and count.
+    """Choose one outcome per row (`jobs.core.outcome.precedence_sql` says which) and count.
 
     The failures hold, for each row that ended badly, the manifest's columns (so that the file is
     itself a manifest), the status, the reason and its detail. What a complete run says of copies is

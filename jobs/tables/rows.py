@@ -249,21 +249,6 @@ def read_outcome_numbers(data: bytes) -> tuple[list[int], int]:
         return rows, bad_rows
 
 
-def read_statuses(data: bytes) -> list[tuple[int, Status]]:
-    """The row and the status of each outcome of a checkpoint.
-
-    Raises LedgerError for another file.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with unaltered("a checkpoint of the run"):
-        table = pq.ParquetFile(pa.BufferReader(data)).read(["row", "status"])
-        rows: list[Any] = table["row"].to_pylist()
-        statuses: list[Any] = table["status"].to_pylist()
-        return list(zip(rows, map(Status, statuses), strict=True))
-
-
 def write_outcomes(outcomes: Sequence[Outcome]) -> bytes:
     """Outcomes as one Parquet file."""
     import pyarrow as pa

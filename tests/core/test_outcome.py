@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.core.model import ObjectVersion
-from jobs.core.outcome import GOOD, Evidence, Outcome, PartlyDone, Status, fold, precedence_sql
+from jobs.core.outcome import GOOD, Evidence, Outcome, PartlyDone, Status, precedence_sql
 from jobs.core.reasons import Reason
+from tests.doubles.plain_fold import fold
 
 outcomes = st.lists(
     st.builds(

@@ -11,7 +11,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from jobs.core import outcome as outcome_rules
 from jobs.core.evidence import is_md5
 from jobs.core.model import Listed, ObjectVersion, Route
 from jobs.core.outcome import GOOD, Outcome
@@ -26,6 +25,7 @@ from jobs.runs.filtering import select_rows
 from jobs.runs.sharding import count_shards
 from jobs.runs.there import list_destination
 from jobs.tables import rows as tables
+from tests.doubles.plain_fold import fold
 
 _read_outcomes, _read_shard, _write = tables.read_outcomes, tables.read_shard, tables.write_outcomes
 _read_numbers, _read_outcome_numbers = tables.read_row_numbers, tables.read_outcome_numbers
@@ -159,7 +159,7 @@ async def _fold_run(ledger: Any, run_id: str, plan: Any, *_: Any) -> folding.Fol
     numbers, checkpoints = plan.row_numbers(), await ledger.checkpoints(run_id, plan=plan)
     files = [(each, numbers[each.shard]) for each in checkpoints]
     found = [outcomes_of(await ledger.checkpoint_data(run_id, each, rows)) for each, rows in files]
-    chosen = outcome_rules.fold(outcome for some in found for outcome in some)
+    chosen = fold(outcome for some in found for outcome in some)
     bad = {row: each for row, each in chosen.items() if each.status not in GOOD}
     slices = [await ledger.shard(run_id, shard, some) for shard, some in enumerate(numbers) if bad.keys() & set(some)]
     rows = [row for data in slices for row in rows_of(data) if row.row in bad]

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from jobs.core.model import Attributes, Location
-from jobs.core.outcome import GOOD, Evidence, Outcome, Status, fold
+from jobs.core.outcome import GOOD, Evidence, Outcome, Status
 from jobs.errors import LedgerError, UsageError
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.table_docs import TABLES
@@ -20,6 +20,7 @@ from jobs.s3.store import ABSENT
 from jobs.tables.duck import Database, check_select, named_tables
 from jobs.tables.rows import outcome_schema, shard_schema, write_outcomes, write_parquet
 from tests.doubles.memory_store import MemoryStore
+from tests.doubles.plain_fold import fold
 
 RUN = "20261125T000000Z-verify-1"
 

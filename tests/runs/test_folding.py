@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.core.model import Location, ObjectVersion
-from jobs.core.outcome import GOOD, Evidence, Outcome, Status, fold
+from jobs.core.outcome import GOOD, Evidence, Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.ledger.ledger import Checkpoint, Ledger
@@ -21,6 +21,7 @@ from jobs.runs.folding import Folded, ReasonCount, fold_run, write_late_verdicts
 from jobs.tables.rows import manifest_schema, shard_schema, write_outcomes, write_parquet
 from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
+from tests.doubles.plain_fold import fold
 
 ROWS = 6
 KEYS = [f"k{row}" for row in range(ROWS)]

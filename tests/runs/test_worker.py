@@ -13,7 +13,7 @@ import pytest
 from jobs.core.failure_limit import FailureLimit
 from jobs.core.histories import keys_of
 from jobs.core.model import Attributes, Location, ObjectVersion
-from jobs.core.outcome import Outcome, Status, fold
+from jobs.core.outcome import Outcome, Status
 from jobs.core.rate_limits import RateLimits
 from jobs.core.reasons import Reason
 from jobs.core.run import Plan, ShardSummary
@@ -37,6 +37,7 @@ from jobs.s3.gated_store import Throttle, checked
 from jobs.s3.store import UNGUARDED, Store
 from jobs.tables.rows import read_outcomes, shard_schema, write_parquet
 from tests.doubles.memory_store import MemoryStore, Request
+from tests.doubles.plain_fold import fold
 
 ROWS = 60
 LIMITS = WorkerLimits(in_flight=8, checkpoint_rows=10, checkpoint_seconds=60, patience_seconds=5, grace_seconds=5)

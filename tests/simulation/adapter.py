@@ -27,7 +27,7 @@ from jobs.core import part_sizes
 from jobs.core.elapsed import refuse_late
 from jobs.core.evidence import compare
 from jobs.core.model import Attributes, Location, ObjectVersion, Route
-from jobs.core.outcome import GOOD, Outcome, fold
+from jobs.core.outcome import GOOD, Outcome
 from jobs.core.reasons import Reason
 from jobs.core.run import worker_pins
 from jobs.errors import SealiftError, StoreError, store_error
@@ -45,6 +45,7 @@ from scheduler.runtime import Runtime
 from scheduler.settings import FunctionSettings
 from tests.doubles import one_duckdb
 from tests.doubles.few_rows import CACHED, QUICK, outcomes_of, rows_of
+from tests.doubles.plain_fold import fold
 from tests.doubles.policies import resolved
 from tests.doubles.polling import to_event
 from tests.doubles.tuning import tuned

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from jobs.core.model import Location, ObjectRef
-from jobs.core.outcome import GOOD, Outcome, fold
+from jobs.core.outcome import GOOD, Outcome
 from jobs.core.run import Plan, ShardSummary
 from jobs.errors import Interrupted, TakenOver
 from jobs.ledger.ledger import Ledger
@@ -26,6 +26,7 @@ from jobs.s3.uploads import abort_unfinished
 from jobs.tables.rows import shard_schema, write_parquet
 from tests.doubles.hooks import Killed
 from tests.doubles.memory_store import Request
+from tests.doubles.plain_fold import fold
 from tests.sync.scene import KIB, PARTS, ROUTE, bodies, job, make_store, put, ticking
 
 RUN = "20261125T003345Z-replicate-aaaaaa"
