@@ -79,14 +79,23 @@ def _region(system: System, bucket: str, wanted: str) -> Finding | None:
 def _bucket(system: System, bucket: str, region: str) -> Finding:
     if (wrong := _region(system, bucket, region)) is not None:
         return wrong
-    answer = system.call("s3", "GetBucketVersioning", bucket, region, Bucket=bucket)
-    if answer.get("Status") != "Enabled":
+    if not _keeps_versions(system, bucket, region):
         return failure("it keeps no versions: a write replaces what is there for good", f"enable versioning: {APPLY}")
     return ok(f"it is in {region} and keeps versions")
 
 
 def _source(system: System, source: Source) -> Finding:
-    return _region(system, source.bucket, source.region) or ok(f"it is in {source.region}")
+    if (wrong := _region(system, source.bucket, source.region)) is not None:
+        return wrong
+    if not _keeps_versions(system, source.bucket, source.region):
+        says = "it keeps no versions: what is overwritten before it is copied is lost"
+        return warning(says, "enable versioning there")
+    return ok(f"it is in {source.region} and keeps versions")
+
+
+def _keeps_versions(system: System, bucket: str, region: str) -> bool:
+    answer = system.call("s3", "GetBucketVersioning", bucket, region, Bucket=bucket)
+    return bool(answer.get("Status") == "Enabled")
 
 
 def _conditions(system: System, place: Location, region: str, operations: Sequence[Operation]) -> Finding:

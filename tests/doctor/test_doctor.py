@@ -88,6 +88,8 @@ PLANTS = [
           set_in(lambda s: s.account.buckets["example-hot-fra"], Versioning={"Status": "Suspended"})),
     Plant("failure source example-tracking: it is in eu-west-1",
           set_in(lambda s: s.account.buckets["example-tracking"], region="eu-west-1")),
+    Plant("warning source example-tracking: overwritten before it is copied",
+          set_in(lambda s: s.account.buckets["example-tracking"], Versioning={})),
     Plant("failure notifications example-scans: somebody replaced its notifications",
           set_in(lambda s: s.account.buckets["example-scans"], Notification={"EventBridgeConfiguration": {}})),
     Plant("failure notifications example-tracking: nothing is backed up at once",
