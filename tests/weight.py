@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 
 ROOT = Path(__file__).resolve().parents[1]
-READ_AT_RUN_TIME = {".py", ".js", ".css", ".sql", ".html", ".json"}
+READ_AT_RUN_TIME = {".py", ".jinja", ".js", ".css", ".sql", ".html", ".json"}
 
 
 def code_lines(path: Path) -> int:

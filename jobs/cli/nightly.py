@@ -76,7 +76,7 @@ def nightly(options: NightlyCommand) -> int:
     async def run() -> tuple[Summary, bool]:
         ended, unfinished = await first.ended()
         if ended is not None and not options.again:
-            from jobs.nights.page import write_page
+            from jobs.nights.page import write_page  # jinja2 loads here
 
             await write_page(replace(unfinished, times=unfinished.times - 1), ended)  # a killed start may owe it
             return ended, True

@@ -104,7 +104,7 @@ async def _end(stages: Stages, results: Sequence[StageResult], known: Known, emp
     Exit code 3: the night is done, and something is left to people, or nothing was compared. Code 2
     would say that nothing was started. A night that stopped has its run's code.
     """
-    from jobs.nights.page import write_page
+    from jobs.nights.page import write_page  # jinja2 loads here
 
     night, claim, pair = stages.night, stages.claim, stages.pair
     zone, is_over = zoneinfo.ZoneInfo(pair.nightly.time_zone), results[-1].is_over

@@ -33,6 +33,6 @@ async def write_page(
 
 async def make_page(report: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> bytes:
     """Return the page of a run."""
-    from jobs.reports.html.page import render
+    from jobs.reports.html.page import render  # jinja2 loads here
 
     return (await asyncio.to_thread(render, report, findings=findings)).encode()

@@ -323,8 +323,11 @@ def is_worked_here(spec: RunSpec, plan: Plan) -> bool:
 
 def load_reporting() -> None:
     """Load what `conclude` needs, while the workers work."""
-    for name in ("duckdb", "jobs.runs.folding", "jobs.reports.html.page"):
+    from jobs.reports.html.page import prepare
+
+    for name in ("duckdb", "jobs.runs.folding"):
         importlib.import_module(name)
+    prepare()
 
 
 async def conclude(

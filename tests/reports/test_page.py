@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 from typing import Any
 
+import jinja2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ from jobs.core.words import why
 from jobs.errors import ExitCode
 from jobs.reports import figures
 from jobs.reports.document import counts, exit_code, schema, verdict
-from jobs.reports.html.page import MEANINGS, render
+from jobs.reports.html.page import MEANINGS, prepare, render, template_environment
 from jobs.reports.html.visible import visible, visible_text
 from tests.doubles.examples import examples
 from tests.reports.samples import HOSTILE, HOSTILE_SHOWN, dry_expire, finding, findings, reconciliation, repaired, run
@@ -380,6 +381,17 @@ def test_page_holds_no_address():
 )
 def test_figures(shown: str, expected: str):
     assert shown == expected
+
+
+def test_a_page_that_was_prepared_for_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    template_environment.cache_clear()
+    prepare()
+
+    def compiled(*arguments: Any, **named: Any) -> None:
+        raise AssertionError("a template was compiled")
+
+    monkeypatch.setattr(jinja2.Environment, "compile", compiled)
+    assert "</html>" in render(run(reasons=[], prefixes=[]), findings=[])
 
 
 def test_the_page_of_a_dry_run_is_no_success_of_something_done() -> None:
