@@ -26,6 +26,8 @@ from jobs.runs.kind import Kind, bad_outcomes
 
 SHOWN_DELETIONS = 20
 SHOWN_REASONS = 10
+ELSEWHERE_ROWS = 10
+"""From so many rows on, a destination that has none of their names is worth a warning."""
 
 
 def plan_text(spec: RunSpec, plan: Plan) -> str:
@@ -36,7 +38,7 @@ def plan_text(spec: RunSpec, plan: Plan) -> str:
         f"Plan of {spec.run_id}: {spec.job} {spec.manifest} → {spec.destination.location}",
         f"  objects   {plan.rows:,} ({_size_text(spec, plan)}){shards}",
         *(_forecast_lines(plan) if has_workers else ()),
-        *there_lines(plan.there),
+        *there_lines(plan.there, plan.rows),
         *(f"  assumes   {each}" for each in assumptions(spec, plan)),
         *_joined_name_lines(spec),
         *race_lines(str(spec.destination.location), ignored_conditions(spec) or ()),
@@ -102,12 +104,22 @@ def _forecast_lines(plan: Plan) -> list[str]:
     ]
 
 
-def there_lines(there: Mapping[str, int]) -> list[str]:
-    """How many objects a list of the destination showed to be there already."""
+def there_lines(there: Mapping[str, int], rows: int) -> list[str]:
+    """How many objects a list of the destination showed to be there already.
+
+    A warning if it is about as full as the source, and has next to none of these names.
+    """
     if not there:
         return []
     looks = f"; {there['alike']:,} may be there and take a look each" if there["alike"] else ""
-    return [f"  there     {there['same']:,} are the same already by size and MD5 ETag, and take no request{looks}"]
+    lines = [f"  there     {there['same']:,} are the same already by size and MD5 ETag, and take no request{looks}"]
+    of_these = there["same"] + there["alike"] + there["other"]
+    if 2 * there["listed"] >= rows >= ELSEWHERE_ROWS and 10 * of_these < rows:
+        others = plural(there["listed"] - of_these, "object")
+        lines.append(
+            f"  warning   {others} at the destination have other names: is its prefix the one of these copies?"
+        )
+    return lines
 
 
 def assumptions(spec: RunSpec, plan: Plan) -> list[str]:

@@ -45,3 +45,16 @@ def test_a_plan_says_how_long_it_takes_as_a_range(seconds: float, most: float, e
     spec = RunSpec("20261128T000000Z-verify-000000", "verify", 0.0, *place, manifest="rows.csv")
     plan = Plan(1, 1, (), seconds=seconds, seconds_most=most, timed_by=earlier)
     assert f"\n  duration  {shown}\n" in plan_text(spec, plan) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("rows", "listed", "same", "is_warned"),
+    [(1000, 900, 0, True), (1000, 900, 500, False), (1000, 100, 0, False), (5, 5, 0, False)],
+)
+def test_a_plan_warns_of_a_destination_that_is_full_of_other_names(
+    rows: int, listed: int, same: int, is_warned: bool
+) -> None:
+    place = Side(Location.parse("s3://documents/")), Side(Location.parse("s3://copies/"))
+    spec = RunSpec("20261128T000000Z-replicate-000000", "replicate", 0.0, *place, manifest="rows.csv")
+    plan = Plan(rows, 1, (), there={"listed": listed, "same": same, "alike": 0, "other": 0})
+    assert ("have other names" in plan_text(spec, plan)) == is_warned

@@ -44,7 +44,7 @@ def refused(result: Result, code: int, *words: str) -> None:
         ("query SELEC", 2, "SELEC"),
         ("verify --destination s3://aaa", 2, "--source"),
         ("verify --source s3://aaa", 2, "destination"),
-        (f"verify {SIDES} --sample 2/3", 2, "1/30"),
+        (f"verify {SIDES} --sample 4/3", 2, "1/30"),
         ("verify --archives s3://aaa --deep", 2, "--deep"),
         ("replicate --source bucket/prefix --destination s3://bbb", 2, "s3://bucket/prefix"),
         ("replicate --source s3://Bad_Bucket!/x --destination s3://bbb", 2, "Bad_Bucket"),
