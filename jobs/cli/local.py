@@ -50,13 +50,6 @@ class LocalCommand:
 
     port: int = option("S3's port. Default: any.", type=click.IntRange(0, 65535), default=0, metavar="N")
     data: Path | None = option("A folder that keeps the buckets.", type=click.Path(file_okay=False, path_type=Path))
-    retry: int = option(
-        "A failed event comes again after so long. After five times it is given up.",
-        type=click.IntRange(0, 43200),
-        default=5,
-        show_default=True,
-        metavar="SECONDS",
-    )
     policy: str | None = shared("policy", "A path. Default: SEALIFT_POLICY, or a pair of two sample buckets.")
     as_json: bool = shared("json", "Print one line of JSON a second.")
 
@@ -90,7 +83,7 @@ def local(options: LocalCommand) -> int:
         if not options.as_json:
             say("Starting …")
         keeps_data = options.data is not None
-        with running(policy, folder, port=options.port, keeps_data=keeps_data, retry_seconds=options.retry) as system:
+        with running(policy, folder, port=options.port, keeps_data=keeps_data) as system:
             if options.as_json:
                 ready = {"event": "ready", "environment": dict(system.environment), "folder": str(folder.resolve())}
                 click.echo(json.dumps(ready), file=out)

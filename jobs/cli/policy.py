@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from jobs.cli.console import emit
-from jobs.cli.options import Group, Place, Tag, argument, command_options, flag, option, shared, tags_of, takes
+from jobs.cli.options import Group, Place, Tag, argument, command_options, option, shared, tags_of, takes
 from jobs.cli.policy_and_ledger import is_local, read_policy
 from jobs.config import Settings
 from jobs.core.display import shown
@@ -45,7 +45,6 @@ class ExplainCommand:
     tags: tuple[tuple[str, str], ...] = option(
         "A tag of the object. May be repeated.", name="--tag", multiple=True, type=Tag
     )
-    no_tags: bool = flag("The object has no tags.")
     as_json: bool = shared("json")
 
 
@@ -124,7 +123,7 @@ def explain_object(options: ExplainCommand) -> int:
         options.uri.key,
         size_bytes=_word(Size, "--size", options.size),
         age_seconds=_word(Age, "--age", options.age),
-        tags=tags_of("--tag", options.tags) if options.tags or options.no_tags else None,
+        tags=tags_of("--tag", options.tags) if options.tags else None,
     )
     emit(to_dict(answer), as_json=options.as_json, text=_explanation_text(answer))
     return int(ExitCode.DONE if answer.pair and not answer.copy_problem else ExitCode.FINDINGS)

@@ -21,7 +21,7 @@ from jobs.policy.model import Policy
 from scheduler.log import say
 
 SETTLE_SECONDS = 0.1
-TRIES = 5
+TRIES, RETRY_SECONDS = 5, 1.0
 BATCH_MESSAGES = 100
 FUNCTION_SECONDS = 60.0
 GIVEN_UP_KEPT = 10_000
@@ -59,10 +59,8 @@ class Waiting(NamedTuple):
 class Backups:
     """Takes SeaweedFS's notifications (`add`, from any thread) and hands them on (`step`)."""
 
-    def __init__(
-        self, policy: Policy, handler: Handler, retry_seconds: float, clock: Callable[[], float] = time.time
-    ) -> None:
-        self.policy, self.handler, self.retry_seconds, self._clock = policy, handler, retry_seconds, clock
+    def __init__(self, policy: Policy, handler: Handler, clock: Callable[[], float] = time.time) -> None:
+        self.policy, self.handler, self._clock = policy, handler, clock
         self._lock = threading.Lock()
         self._messages: dict[str, _Message] = {}
         self._given_up: dict[str, None] = {}
@@ -94,7 +92,7 @@ class Backups:
                 uri = f"s3://{each.change.bucket}/{each.change.key}"
                 each.tries += 1
                 if name in failed and each.tries < TRIES:
-                    each.due = self._clock() + self.retry_seconds
+                    each.due = self._clock() + RETRY_SECONDS
                     continue
                 del self._messages[name]
                 if name not in failed:

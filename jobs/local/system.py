@@ -81,14 +81,11 @@ class System:
 
 
 @contextlib.contextmanager
-def running(
-    policy_file: Path, folder: Path, *, port: int = 0, keeps_data: bool = False, retry_seconds: int = 5
-) -> Iterator[System]:
+def running(policy_file: Path, folder: Path, *, port: int = 0, keeps_data: bool = False) -> Iterator[System]:
     """A system over the policy, with data and logs below `folder` and S3 on `port` (0: any).
 
     Until the block ends, this process's AWS variables are replaced, and its stdout is
-    `functions.log`. An event that failed comes again after `retry_seconds`. Raises PolicyError,
-    ConfigError, StoreError.
+    `functions.log`. Raises PolicyError, ConfigError, StoreError.
     """
     resolved = resolve_policy(str(policy_file))
     policy = resolved.policy
@@ -97,7 +94,7 @@ def running(
         "AWS_SECRET_ACCESS_KEY": secrets.token_urlsafe(30),
     }
     token, stop = secrets.token_hex(32), threading.Event()
-    backups = Backups(policy, backup.handler, retry_seconds)
+    backups = Backups(policy, backup.handler)
     allow_open_files()
     with contextlib.ExitStack() as undo:
         (folder / "jobs").mkdir(exist_ok=True)

@@ -35,7 +35,7 @@ def local_site(folder: Path, *, limit_seconds: float = 180.0, heard: list[Record
     places = Places.of(POLICY)
     queue, waiting_queue = f"{places.name}-workers", f"{places.name}-orchestrators"
     with contextlib.ExitStack() as running:
-        local = running.enter_context(local_process("--retry", "1", "--policy", str(POLICY)))
+        local = running.enter_context(local_process("--policy", str(POLICY)))
         assert local.process.stdout is not None
         threading.Thread(target=_drain, args=(local.process.stdout,), daemon=True).start()
         door = running.enter_context(cold_proxy(local.environment["AWS_ENDPOINT_URL_S3"]))

@@ -168,7 +168,6 @@ ZERO_HAS_A_MEANING = {
     "--max-size": "only empty objects",
     "--owner": "nobody has claimed the run",
     "--port": "any port",
-    "--retry": "at once",
     "--shard": "the first one",
     "--submission": "the first one",
 }

@@ -38,7 +38,7 @@ def scene() -> None:
     """Show it; ends the process with 1 when anything is not as it should be."""
     step("sealift local: S3 with notifications, the functions and the runs on this machine")
     with _local() as shell:
-        print(f"$ sealift local --retry 1\n  S3 is at {shell.environment['AWS_ENDPOINT_URL_S3']}")
+        print(f"$ sealift local\n  S3 is at {shell.environment['AWS_ENDPOINT_URL_S3']}")
 
         step("Put in a scan too large for a function")
         large = os.urandom(9 * 1024 * 1024)
@@ -131,7 +131,7 @@ class _Shell:
 
 @contextlib.contextmanager
 def _local() -> Iterator[_Shell]:
-    with local_process("--retry", "1") as local:
+    with local_process() as local:
         yield _Shell(local.process, local.environment)
 
 

@@ -1,6 +1,6 @@
 """`sealift local` in a process of its own, as a user starts it.
 
-with local_process("--retry", "1") as local:
+with local_process() as local:
     ...  # local.environment points a shell at it; local.process.stdout has a status line a second
 """
 

@@ -90,7 +90,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def local(policy: str) -> Iterator[Local]:
-    with running("--retry", "1", "--policy", policy) as made:
+    with running("--policy", policy) as made:
         yield made
 
 
@@ -188,7 +188,7 @@ def test_what_cannot_be_started_is_told_in_a_line(arguments: list[str], code: in
 
 @pytest.mark.slow
 def test_doctor_looks_at_what_a_local_system_has_and_says_what_it_has_not() -> None:
-    with running("--retry", "1") as local:
+    with running() as local:
         before = local.client.list_object_versions(Bucket="freight-ledger").get("Versions", [])
         code, document = local.sealift("doctor")
         lines: list[dict[str, Any]] = document["lines"]

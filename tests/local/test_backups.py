@@ -11,10 +11,8 @@ import pytest
 from jobs.backup.events import parse_message
 from jobs.cli.local import SAMPLE
 from jobs.errors import ConfigError
-from jobs.local.backups import BATCH_MESSAGES, SETTLE_SECONDS, TRIES, Backups
+from jobs.local.backups import BATCH_MESSAGES, RETRY_SECONDS, SETTLE_SECONDS, TRIES, Backups
 from jobs.policy.reader import parse_policy
-
-RETRY_SECONDS = 5.0
 
 
 class Function:
@@ -40,7 +38,7 @@ class Bench:
     def __init__(self) -> None:
         self.now, self.function = 1000.0, Function()
         policy = parse_policy(SAMPLE.encode(), "sample")
-        self.backups = Backups(policy, self.function, RETRY_SECONDS, clock=lambda: self.now)
+        self.backups = Backups(policy, self.function, clock=lambda: self.now)
 
     def put(self, key: str, bucket: str = "freight-in", number: int = 0) -> None:
         name = f"v_67131b2482d7eda5{number:016x}"
