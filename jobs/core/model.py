@@ -86,10 +86,9 @@ class ObjectVersion(NamedTuple):
     at rest (`jobs.verify.attestation`).
     `known_checksum` (`ALGORITHM:base64`) is the content's, as an earlier run has proven it.
     `archive` is the URI of the archive that a restore takes it from. None: it is an object of its
-    own. Of an event of the journal
-    `event_order` sorts it, and `event_copy` is its copy's version id (`jobs.restore.as_of_journal`).
-    `beside` is what the shards of one kind of work have beside each row, in a type of that kind
-    (`jobs.runs.kind.Kind.beside`): of an expire run where the copy is (`jobs.expire.rules.CopyAt`).
+    own. `beside` is what the shards of one kind of work have beside each row, in a type of that kind
+    (`jobs.runs.kind.Kind.beside`): of an expire run where the copy is (`jobs.expire.rules.CopyAt`),
+    of a restore what the journal's event says (`jobs.restore.as_of_journal.Event`).
     No manifest has these.
     """
 
@@ -108,8 +107,6 @@ class ObjectVersion(NamedTuple):
     destination_attested: str | None = None
     known_checksum: str | None = None
     archive: str | None = None
-    event_order: str | None = None
-    event_copy: str | None = None
     beside: object = None
 
     @property

@@ -3,8 +3,7 @@
 S3 dates a copy when it is made: seconds after its original, or days later after a backlog. And if a
 policy retains what is deleted at the source, no delete marker records the deletion. The journal has
 the time of each event and its result. Its rows are `ObjectVersion`s: `version_id` and `etag` are
-the source's, `last_modified` is the event's time. `event_order` is its sequencer, and `event_copy`
-the copy's version id, empty where the journal lacks it.
+the source's, `last_modified` is the event's time, and `beside` has what only an event says.
 
 Objects without a version id of their own replace one another: a key has one of them at a time. They
 are written while versioning is off or suspended.
@@ -13,11 +12,20 @@ are written while versioning is off or suspended.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from jobs.core.histories import SKEW_SECONDS
 from jobs.core.model import ObjectVersion, is_exact
 from jobs.ledger.journal import Entry
+
+
+class Event(NamedTuple):
+    """What a row of the journal has beside a version's: the event's sequencer as text that sorts, and the version id of
+    its copy. Empty where the journal lacks them.
+    """
+
+    order: str = ""
+    copy_id: str = ""
 
 
 def row_from_entry(entry: Entry) -> ObjectVersion | None:
@@ -42,14 +50,13 @@ def row_from_entry(entry: Entry) -> ObjectVersion | None:
         entry.size_bytes if is_creation else None,
         entry.etag if is_creation else None,
         entry.recorded_at if entry.event_at is None else entry.event_at,
-        event_order=_order(entry.sequencer),
-        event_copy=entry.destination_version_id or "",
+        beside=Event(_order(entry.sequencer), entry.destination_version_id or ""),
     )
 
 
 def is_event(row: ObjectVersion) -> bool:
     """True for a row of the journal."""
-    return row.event_order is not None
+    return isinstance(row.beside, Event)
 
 
 def is_of_event(version: ObjectVersion, rows: Sequence[ObjectVersion]) -> bool:
@@ -137,12 +144,12 @@ def _order(sequencer: str | None) -> str:
 
 def _when(event: ObjectVersion) -> tuple[float, str]:
     """The event's time, and its place among the events of that time."""
-    return event.last_modified or 0.0, event.event_order or ""
+    return event.last_modified or 0.0, cast(Event, event.beside).order
 
 
 def _copy_id(event: ObjectVersion) -> str:
     """The version id of the event's copy, empty if the journal does not name it."""
-    return event.event_copy or ""
+    return cast(Event, event.beside).copy_id
 
 
 def _once(events: Sequence[ObjectVersion]) -> list[ObjectVersion]:
@@ -155,7 +162,7 @@ def _once(events: Sequence[ObjectVersion]) -> list[ObjectVersion]:
         identity = (event.version_id, event.is_delete_marker, event.is_latest, event.etag, unversioned)
         first = chosen.setdefault(identity, event)
         if _copy_id(event) and not _copy_id(first):
-            chosen[identity] = first._replace(event_order=event.event_order, event_copy=event.event_copy)
+            chosen[identity] = first._replace(beside=event.beside)
     return list(chosen.values())
 
 

@@ -1,10 +1,10 @@
-"""Rows of a manifest from the ledger's journal, for a restore to a time."""
+"""Rows of a restore, some of them from the ledger's journal: a manifest's, with the columns that events have."""
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,15 +15,32 @@ import pyarrow.parquet as pq
 from jobs.core.model import Location, ObjectRef, ObjectVersion
 from jobs.errors import ManifestError
 from jobs.ledger.journal import Entry, from_document
-from jobs.restore.as_of_journal import row_from_entry
+from jobs.restore.as_of_journal import Event, row_from_entry
 from jobs.s3.listing import list_all
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Store
-from jobs.tables.rows import restore_schema, version_batch
+from jobs.tables.rows import manifest_schema, shard_schema, version_batch
 
 FILES_AT_ONCE = 64
 LATE_DAYS = 15
 """How long after an event its line may come: SQS keeps a message for 14 days at most."""
+
+
+SCHEMA = pa.schema([*manifest_schema(), pa.field("event_order", pa.string()), pa.field("event_copy", pa.string())])
+SHARD_SCHEMA = pa.schema([shard_schema().field("row"), *SCHEMA])
+
+
+def restore_batch(rows: Sequence[ObjectVersion]) -> pa.RecordBatch:
+    """Rows in `SCHEMA`."""
+    events = [row.beside if isinstance(row.beside, Event) else (None, None) for row in rows]
+    columns = [pa.array(column, pa.string()) for column in zip(*events, strict=True)]
+    return pa.RecordBatch.from_arrays([*version_batch(rows).columns, *columns], schema=SCHEMA)
+
+
+def read_events(batch: pa.RecordBatch) -> Iterator[Event | None]:
+    """What the rows of a batch have beside a version's columns. None: a row is about no event."""
+    for order, copy_id in zip(*(batch[name].to_pylist() for name in SCHEMA.names[-2:]), strict=True):
+        yield None if order is None else Event(order, copy_id or "")
 
 
 async def journal_rows(
@@ -48,7 +65,7 @@ async def journal_rows(
             rows = [row for row in map(row_from_entry, entries) if row is not None and row.key.startswith(prefix)]
             # S3's names are UTF-8, whatever a message said
             if kept := [row for row in rows if _is_text(row)]:
-                yield version_batch(kept, restore_schema().remove(0))
+                yield restore_batch(kept)
 
 
 async def _read(store: Store, ref: ObjectRef) -> list[Entry]:
@@ -79,7 +96,8 @@ def _in_text(row: dict[str, Any]) -> dict[str, Any]:
 
 def _is_text(row: ObjectVersion) -> bool:
     try:
-        "".join(value for value in row if isinstance(value, str)).encode()
+        values = (*row, *row.beside) if isinstance(row.beside, Event) else row
+        "".join(value for value in values if isinstance(value, str)).encode()
     except UnicodeEncodeError:
         return False
     return True

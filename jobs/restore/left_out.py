@@ -140,9 +140,7 @@ def _is_newest(version: ObjectVersion, holders: Sequence[LeftOut]) -> bool:
 
 def _open(version: ObjectVersion) -> ObjectVersion:
     """The row of a key whose newest version is unknown."""
-    return version._replace(
-        version_id=None, etag=None, is_delete_marker=False, archive=LEFT_OPEN, event_order=None, event_copy=None
-    )
+    return version._replace(version_id=None, etag=None, is_delete_marker=False, archive=LEFT_OPEN, beside=None)
 
 
 def _time(version: ObjectVersion) -> float:

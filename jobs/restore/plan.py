@@ -31,8 +31,9 @@ from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reports.figures import plural
 from jobs.restore.as_of import UNKNOWN
-from jobs.restore.as_of_journal import is_event
+from jobs.restore.as_of_journal import Event, is_event
 from jobs.restore.candidates import RestoreQuery
+from jobs.restore.journal_rows import SCHEMA, SHARD_SCHEMA, restore_batch
 from jobs.restore.pricing import forecast, look_at_archives
 from jobs.restore.thawing import Tier
 from jobs.runs import sharding as shards
@@ -41,7 +42,7 @@ from jobs.runs.request import Planned, Request, check_outside, drafting
 from jobs.runs.sorting import SORT_BYTES, limit_sort
 from jobs.runs.there import WriteShard
 from jobs.tables.duck import Database, in_thread, parquet, scratch_folder
-from jobs.tables.rows import cut, fill_batch, restore_schema, version_batch
+from jobs.tables.rows import cut, fill_batch
 
 BATCH_ROWS = 20_000
 _IS_OWN = "archive IS NULL AND event_order IS NULL"
@@ -91,11 +92,10 @@ class RestoreSelection:
 
     def choose_rows(self) -> None:
         """Write the wanted version of each key to chosen.parquet."""
-        schema = restore_schema().remove(0)
-        with pq.ParquetWriter(self.folder / "chosen.parquet", schema, compression="lz4") as writer:
+        with pq.ParquetWriter(self.folder / "chosen.parquet", SCHEMA, compression="lz4") as writer:
             rows = self._chosen()
             while batch := list(itertools.islice(rows, BATCH_ROWS)):
-                writer.write_batch(version_batch(batch, schema))
+                writer.write_batch(restore_batch(batch))
 
     def count(self) -> None:
         """Add up the chosen rows."""
@@ -129,7 +129,7 @@ class RestoreSelection:
     def in_order(self) -> Any:
         """The rows in the order of shards: those of an archive together, in its order, the others spread by hash."""
         return self.connection.sql(
-            f"SELECT {', '.join(restore_schema().names[1:])} FROM {self._relation} "
+            f"SELECT {', '.join(SCHEMA.names)} FROM {self._relation} "
             f"ORDER BY archive NULLS FIRST, {_IS_OWN}, CASE WHEN archive IS NULL THEN hash(key) END, key"
         )
 
@@ -150,16 +150,15 @@ class RestoreSelection:
         """All rows by key: a key's own rows oldest first, then archived ones, the preferred
         first.
         """
-        names = restore_schema().names[1:]
+        names = SCHEMA.names
         relation: Any = self.connection.sql(
             f"SELECT {', '.join(names)} FROM {parquet(self.folder / 'rows.parquet')} "
             f"ORDER BY key, NOT ({_IS_OWN}), CASE WHEN {_IS_OWN} THEN -place ELSE place END"
         )
         for batch in relation.to_arrow_reader(BATCH_ROWS):
             for values in zip(*(batch.column(name).to_pylist() for name in names), strict=True):
-                row = ObjectVersion(0, *values[:-2])
-                if values[-2] is not None:
-                    row = row._replace(event_order=values[-2], event_copy=values[-1])
+                event = None if values[-2] is None else Event(values[-2], values[-1] or "")
+                row = ObjectVersion._make((0, *values[:-2], event))
                 yield row if row.last_modified is None else row._replace(last_modified=row.last_modified / 1e6)
 
     def _query(self, sql: str) -> list[tuple[Any, ...]]:
@@ -176,20 +175,19 @@ async def plan_restore(
     rows_per_shard: int = ROWS_PER_SHARD,
     processes: int = 1,
 ) -> RestoreSelection:
-    """Choose among `candidates` (in `manifest_schema()`, or a restore's) and write shards.
+    """Choose among `candidates` (in `manifest_schema()`, or in `SCHEMA`) and write shards.
 
-    A row with an `archive` is archived, one with an `event_order` is an event of the journal. A
+    A row with an `archive` is archived, one with an `Event` is an event of the journal. A
     key's own rows come newest first, as listings have them.
     `write_shard(number, parquet)` is awaited once for each shard, in order from 0, none of them
     empty. Raises ConfigError when the scratch directory cannot hold the rows.
     """
     with scratch_folder(scratch_directory, "planning-", "sort the rows") as folder:
-        schema = restore_schema().remove(0)
         whole = (
-            fill_batch({name: each[name] for name in each.schema.names}, each.num_rows, schema)
+            fill_batch({name: each[name] for name in each.schema.names}, each.num_rows, SCHEMA)
             async for each in candidates
         )
-        excluded, _ = await spool(whole, selection, folder / "rows.parquet", schema)
+        excluded, _ = await spool(whole, selection, folder / "rows.parquet", SCHEMA)
         with closing(Database(folder, memory_limit=f"{SORT_BYTES}B").connection) as connection:
             await in_thread(connection, limit_sort, connection, parquet(folder / "rows.parquet"))
             chosen = RestoreSelection(connection, folder, choose, excluded)
@@ -199,7 +197,7 @@ async def plan_restore(
                 chosen.rows, chosen.size_bytes, rows_per_shard=rows_per_shard, processes=processes
             )
             tables = cut(chosen.in_order().to_arrow_reader(BATCH_ROWS), -(-chosen.rows // max(shard_count, 1)))
-            chosen.shards, _ = await write_shards(tables, write_shard, connection, restore_schema())
+            chosen.shards, _ = await write_shards(tables, write_shard, connection, SHARD_SCHEMA)
     return chosen
 
 

@@ -65,14 +65,6 @@ def shard_schema() -> pa.Schema:
 
 
 @cache
-def restore_schema() -> pa.Schema:
-    """The columns of a restore's shard: a usual one's, and what events of the journal have."""
-    import pyarrow as pa
-
-    return shard_schema().append(pa.field("event_order", pa.string())).append(pa.field("event_copy", pa.string()))
-
-
-@cache
 def outcome_schema() -> pa.Schema:
     """The columns of an outcome file: an Outcome's fields."""
     import pyarrow as pa
@@ -215,11 +207,10 @@ def read_shard(data: bytes, beside: ReadBeside | None = None) -> Iterator[list[O
 
     with unaltered("a shard of the run"):
         file = pq.ParquetFile(io.BytesIO(data))
-        schema = restore_schema() if "event_order" in file.schema_arrow.names else shard_schema()
         for batch in file.iter_batches(batch_size=SHARD_BATCH_ROWS):
-            columns: list[Iterable[object]] = [*_columns(batch, schema)]
+            columns: list[Iterable[object]] = [*_columns(batch, shard_schema())]
             if beside is not None:
-                columns += [[None] * batch.num_rows, [None] * batch.num_rows, beside(batch)]
+                columns.append(beside(batch))
             yield list(starmap(ObjectVersion, zip(*columns, strict=True)))
 
 

@@ -14,6 +14,7 @@ from jobs.core.model import Location, ObjectVersion
 from jobs.core.run import Side
 from jobs.restore import left_out
 from jobs.restore.as_of import LEFT_OPEN, current_at, pick_asked
+from jobs.restore.as_of_journal import Event
 from jobs.restore.left_out import LeftOut, SureChoice, look_at_left_out
 from tests.archives.samples import TAR, member, packed
 
@@ -46,7 +47,7 @@ def as_of(rows: list[ObjectVersion], found: list[ObjectVersion], at: float) -> l
 
 def event(key: str) -> ObjectVersion:
     """The event of the copy `v1`: with it, dates of copies do not say what is newer."""
-    return ObjectVersion(0, key, "s1", True, False, 1, "e", LATER, event_order="", event_copy="v1")
+    return ObjectVersion(0, key, "s1", True, False, 1, "e", LATER, beside=Event("", "v1"))
 
 
 @pytest.mark.parametrize(
@@ -156,7 +157,7 @@ def test_a_null_marker_is_hidden_by_expire_only_if_a_marker_says_so() -> None:
 
 
 def test_what_the_journal_alone_has_keeps_its_own_reason() -> None:
-    row = archived(1.0)._replace(archive=None, event_order="x")
+    row = archived(1.0)._replace(archive=None, beside=Event("x"))
     choice = SureChoice(lambda _, copies: list(copies), [BOUNDED], is_asked=False, at=LATER)
     assert choice([], [row]) == [row]
 

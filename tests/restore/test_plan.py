@@ -20,10 +20,11 @@ from jobs.core.pricing import own_prices
 from jobs.core.run import RunSpec, Side
 from jobs.core.selection import Selection
 from jobs.restore.as_of import ONE_SECOND, pick_asked
-from jobs.restore.as_of_journal import is_event
+from jobs.restore.as_of_journal import Event, is_event
+from jobs.restore.journal_rows import read_events, restore_batch
 from jobs.restore.plan import Choose, RestoreSelection, plan_restore
 from jobs.restore.pricing import ArchivesNow, forecast
-from jobs.tables.rows import read_shard, restore_schema, version_batch
+from jobs.tables.rows import read_shard, version_batch
 from tests.doubles.examples import examples
 
 KEYS = st.sampled_from([f"k/{n}" for n in range(12)] + ["é", "z"])
@@ -37,7 +38,6 @@ ROWS = st.builds(
     etag=st.sampled_from(["e", "f"]),
     last_modified=st.sampled_from([1.0, 2.5]),
     archive=st.sampled_from([None, "s3://cold/a", "s3://cold/b"]),
-    event_order=st.none(),
 )
 
 
@@ -49,7 +49,7 @@ def plan(
     async def batches() -> AsyncIterator[pa.RecordBatch]:
         for start in range(0, len(rows), 7):
             some = rows[start : start + 7]
-            yield version_batch(some, restore_schema().remove(0) if any(map(is_event, some)) else None)
+            yield restore_batch(some) if any(map(is_event, some)) else version_batch(some)
 
     async def write_shard(number: int, data: bytes) -> None:
         assert number == len(shards)
@@ -66,7 +66,7 @@ def plan(
                 rows_per_shard=rows_per_shard,
             )
         )
-    return chosen, [[row for part in read_shard(data) for row in part] for data in shards]
+    return chosen, [[row for part in read_shard(data, read_events) for row in part] for data in shards]
 
 
 @settings(max_examples=examples(15), deadline=None)
@@ -94,10 +94,10 @@ def test_each_key_that_is_asked_for_is_in_one_shard_once(rows: list[ObjectVersio
 
 def test_events_are_apart_from_the_buckets_own_rows() -> None:
     own = [ObjectVersion(0, f"k/{n:02d}", "1", size_bytes=1, etag="e", last_modified=1.0) for n in range(20)]
-    events = [row._replace(event_order="0A", event_copy="c") for row in own[::2]]
+    events = [row._replace(beside=Event("0A", "c")) for row in own[::2]]
     chosen, [found] = plan([*own, *events], 1000, lambda listed, archived: [*listed, *archived])
     assert [is_event(row) for row in found] == [True] * 10 + [False] * 10
-    assert {(row.key, row.event_order, row.event_copy) for row in found[:10]} == {(e.key, "0A", "c") for e in events}
+    assert {(row.key, row.beside) for row in found[:10]} == {(each.key, each.beside) for each in events}
     assert (chosen.archives, sum(each.rows for each in chosen.histogram.groups)) == ([], 10)
 
 
