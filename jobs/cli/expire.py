@@ -252,7 +252,7 @@ async def _undo(ledger: Ledger, run_id: str, options: ExpireCommand) -> int:
     if kind_of(spec) is not KIND:
         raise UsageError(
             f"run {run_id} is a {spec.job} run: it hid nothing",
-            advice="name an expire run: sealift runs list --job expire",
+            advice="name an expire run: sealift runs list",
         )
     if options.source is None:
         raise UsageError(

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from jobs.cli.options import (
     Group,
     Run,
     StartOptions,
-    When,
     argument,
     command_options,
     flag,
@@ -30,7 +28,7 @@ from jobs.cli.options import (
     shared,
     takes,
 )
-from jobs.cli.policy_and_ledger import ledger_location, read_policy
+from jobs.cli.policy_and_ledger import ledger_location
 from jobs.cli.run_command import follow_and_report, launch_and_report, run_and_report
 from jobs.cli.texts import continued_text, plan_text, report_text
 from jobs.config import Settings
@@ -41,7 +39,7 @@ from jobs.errors import ConfigError, ExitCode, LedgerError, NotFound, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reconcile.repair_result import read_result, result_now
 from jobs.reconcile.since_then import find_since_then, read_findings
-from jobs.registry import KINDS, is_proof_only, kind_of
+from jobs.registry import is_proof_only, kind_of
 from jobs.reports.document import exit_code, iso_time, verdict
 from jobs.reports.figures import UNKNOWN, human_bytes, human_dollars, human_time
 from jobs.reports.publish import PAGE, make_page, write_page
@@ -58,7 +56,7 @@ from jobs.runs.progress import (
 from jobs.runs.prompt_ledger import open_prompt_ledger
 from jobs.runs.request import Request, open_ledger
 from jobs.runs.standing import standing_rows
-from jobs.runs.summaries import STATES, RunFilter, counted, find_run_id, known_pairs, summarize_runs
+from jobs.runs.summaries import counted, find_run_id, summarize_runs
 
 WATCH_SECONDS = 2.0
 WITHOUT_OUTCOME = "without an outcome"
@@ -89,10 +87,6 @@ class ListRunsCommand:
     """`sealift runs list`, as it was typed."""
 
     limit: int = shared("limit")
-    job: str | None = option("Only runs of this kind.", type=click.Choice(sorted({job for job, _ in KINDS})))
-    state: str | None = option("Only runs in this state.", type=click.Choice(STATES))
-    pair: str | None = shared("pair", "Only runs of this pair of the policy.")
-    since: float | None = option("Only runs that began after: 30d, 12h, 2026-11-01.", type=When)
     as_json: bool = shared("json")
     ledger: str | None = shared("ledger")
 
@@ -135,11 +129,12 @@ def runs() -> None:
 @runs.command("list")
 @takes(ListRunsCommand)
 def list_runs(options: ListRunsCommand) -> int:
-    """List the runs of a ledger, the latest first."""
-    settings = Settings.from_environment()
-    ledger, is_checked = _open(options.ledger), options.pair is not None and settings.policy is not None
-    pairs = [pair.name for pair in read_policy(settings.policy).pairs] if is_checked else []
-    return interrupts.run(_list(ledger, options, pairs))
+    """List the runs of a ledger, the latest first.
+
+    \b
+    sealift query "SELECT * FROM runs WHERE job = 'verify' AND failures > 0"
+    """
+    return interrupts.run(_list(_open(options.ledger), options))
 
 
 @runs.command()
@@ -192,49 +187,20 @@ def _open(ledger: str | None) -> Ledger:
     return open_prompt_ledger(ledger_location(ledger, Settings.from_environment()))
 
 
-async def _check_pair(ledger: Ledger, name: str, pairs: Iterable[str]) -> None:
-    """Check that the policy (`pairs`) or a run of the ledger has a pair of this name.
-
-    Raises UsageError with the names that there are.
-    """
-    known = sorted({*pairs, *await known_pairs(ledger)})
-    if name in known:
-        return
-    alike = get_close_matches(name, known, 1)
-    meant = f"did you mean {alike[0]}? " if alike else ""
-    names = f"the pairs are {', '.join(known)}" if known else "no run there has one. Name the policy: SEALIFT_POLICY"
-    raise UsageError(f"--pair {name}: neither the policy nor a run in {ledger.location} has this pair; {meant}{names}")
-
-
-async def _list(ledger: Ledger, options: ListRunsCommand, pairs: Iterable[str]) -> int:
-    if options.since is not None and options.since > time.time():
-        raise UsageError(
-            f"--since {human_time(options.since)}: no run can have begun then", advice="name a time before now"
-        )
-    chosen = RunFilter(options.job, options.state, options.pair, options.since)
-    runs = await summarize_runs(ledger, options.limit + 1, chosen)  # one more says whether there are more
-    runs, has_more = runs[: options.limit], len(runs) > options.limit
-    if options.pair is not None and not runs:
-        await _check_pair(ledger, options.pair, pairs)
-    if runs:
-        text = _runs_table(runs)
-    elif chosen == RunFilter():
+async def _list(ledger: Ledger, options: ListRunsCommand) -> int:
+    run_ids = await ledger.run_ids()
+    runs = await summarize_runs(ledger, run_ids[: -options.limit - 1 : -1])
+    text = _runs_table(runs)
+    if not runs:
         text = f"no runs in {ledger.location}: if there should be some, check --ledger or SEALIFT_LEDGER"
-    else:
-        text = f"no run matches in {ledger.location}"
-    total: int | None = len(runs)
-    if has_more:  # by their ids alone: how many have a state or a pair takes a read of each
-        is_known = options.state is None and options.pair is None
-        total = sum(map(chosen.is_candidate, await ledger.run_ids())) if is_known else None
-        text += f"\nthe latest {len(runs):,} of {'more' if total is None else f'{total:,}'}, --limit N shows more"
+    has_more = len(run_ids) > len(runs)
+    if has_more:
+        text += f"\nthe latest {len(runs):,} of {len(run_ids):,}, --limit N shows more"
     for run in runs:
         if "error" in run:
             say(f"{run['run_id']} cannot be read: {run['error']}")
-    emit(
-        {"ledger": str(ledger.location), "runs": runs, "has_more": has_more, "total": total},
-        as_json=options.as_json,
-        text=text,
-    )
+    document = {"ledger": str(ledger.location), "runs": runs, "has_more": has_more, "total": len(run_ids)}
+    emit(document, as_json=options.as_json, text=text)
     return 0
 
 

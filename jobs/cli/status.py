@@ -32,7 +32,7 @@ from jobs.policy.model import Pair, Policy
 from jobs.reports.document import iso_time, need_attention
 from jobs.reports.figures import human_bytes, human_time, plural
 from jobs.runs.prompt_ledger import open_prompt_ledger
-from jobs.runs.summaries import RunFilter, summarize_runs
+from jobs.runs.summaries import summarize_runs
 from jobs.s3.retries import gather_bounded
 
 RUNS = 100
@@ -136,7 +136,8 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
     from jobs.ledger.state_files import open_state, summary
     from jobs.tables.duck import in_thread
 
-    run_ids, runs, now = await ledger.run_ids(), await summarize_runs(ledger, RUNS, RunFilter()), time.time()
+    run_ids, now = await ledger.run_ids(), time.time()
+    runs = await summarize_runs(ledger, run_ids[: -RUNS - 1 : -1])
     pairs = policy.pairs if policy else ()
     nights = await gather_bounded(lambda pair: _last_night(ledger, pair), pairs, AT_ONCE)
     problems, unknown = [*_run_problems(runs)], list[Unknown]()

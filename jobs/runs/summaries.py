@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -15,8 +15,6 @@ from jobs.runs.progress import find_command, find_progress, silent_since
 from jobs.s3.retries import gather_bounded
 
 READS = 32
-STATES = ("complete", "incomplete", "stopped", "unreported", "unplanned", "unreadable")
-"""The states that a summary has."""
 SHOWN_IDS = 5
 SELECTING = (
     "filters", "all_versions", "versions", "sample", ROWS_SHA256, "deep", "compares_tags", "maps", "of_replica",
@@ -54,53 +52,9 @@ async def find_run_id(ledger: Ledger, text: str) -> str:
     return meant[0]
 
 
-@dataclass(frozen=True, slots=True)
-class RunFilter:
-    """Which runs are listed. `since`: epoch seconds."""
-
-    job: str | None = None
-    state: str | None = None
-    pair: str | None = None
-    since: float | None = None
-
-    def is_candidate(self, run_id: str) -> bool:
-        """Whether the run's id alone does not rule it out."""
-        if self.job is not None and _job_of(run_id) != self.job:
-            return False
-        return self.since is None or run_id >= iso_time(self.since).replace("-", "").replace(":", "")
-
-    def takes(self, summary: dict[str, Any]) -> bool:
-        """Whether a run with this summary is listed."""
-        return (self.state is None or summary["state"] == self.state) and (
-            self.pair is None or summary["pair"] == self.pair
-        )
-
-
-async def known_pairs(ledger: Ledger) -> set[str]:
-    """The names of the pairs that runs of the ledger belong to. Reads the spec of every run."""
-    specs = await gather_bounded(lambda run_id: _readable_spec(ledger, run_id), await ledger.run_ids(), READS)
-    return {str(spec.options["pair"]) for spec in specs if spec is not None and spec.options.get("pair")}
-
-
-async def _readable_spec(ledger: Ledger, run_id: str) -> RunSpec | None:
-    try:
-        return await ledger.spec(run_id)
-    except LedgerError:
-        return None
-
-
-async def summarize_runs(ledger: Ledger, limit: int, chosen: RunFilter) -> list[dict[str, Any]]:
-    """The latest runs that a filter takes, at most `limit`, the latest first.
-
-    A run with a damaged document has the state `unreadable`, and `error` says why.
-    """
-    candidates = [run_id for run_id in reversed(await ledger.run_ids()) if chosen.is_candidate(run_id)]
-    summaries: list[dict[str, Any]] = []
-    while candidates and len(summaries) < limit:
-        part, candidates = candidates[:limit], candidates[limit:]
-        read = await gather_bounded(lambda run_id: summarize_run(ledger, run_id), part, READS)
-        summaries += filter(chosen.takes, read)
-    return summaries[:limit]
+async def summarize_runs(ledger: Ledger, run_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """These runs. A run with a damaged document has the state `unreadable`, and `error` says why."""
+    return await gather_bounded(lambda run_id: summarize_run(ledger, run_id), run_ids, READS)
 
 
 async def summarize_run(ledger: Ledger, run_id: str) -> dict[str, Any]:

@@ -144,7 +144,7 @@ def test_an_advice_of_its_own_comes_through_a_process_boundary(error: SealiftErr
         ["runs", "list", "--limit", "none"],
         ["runs", "list", "--limit"],
         ["runs", "show"],
-        ["runs", "list", "--state", "odd"],
+        ["runs", "list", "--stat", "odd"],
         ["verify", "--manifest"],
     ],
     ids=" ".join,

@@ -62,8 +62,6 @@ def refused(result: Result, code: int, *words: str) -> None:
         ("restore --destination s3://aaa --key k", 2, "nothing to restore from"),
         ("restore --destination s3://aaa --archives s3://bbb", 2, "restore what?"),
         ("restore --destination s3://aaa --source s3://bbb --as-of 2999-01-01", 2, "future"),
-        ("runs list --state failed", 2, "failed"),
-        ("runs list --since 2999-01-01", 2, "2999"),
         ("runs list --limit 0", 2, "--limit"),
         ("policy check", 2, "SEALIFT_POLICY"),
         ("expire", 2, "--destination"),

@@ -32,13 +32,9 @@ def test_list_and_show_agree_on_a_run_that_is_named_in_several_ways(world: World
     assert (several.code, first["run_id"] in several.stderr, second["run_id"] in several.stderr) == (2, True, True)
     text = world.sealift("runs", "list").stdout
     assert (f"s3://{world.source}/" in text, first["run_id"] in text) == (True, True)
-
-    def ids(*options: str) -> list[str]:
-        return [each["run_id"] for each in world.sealift("runs", "list", "--json", *options).document["runs"]]
-
-    assert ids("--job", "verify") == ids("--state", "complete", "--limit", "1") == [second["run_id"]]
-    assert ids("--state", "stopped") == []
-    assert ids("--since", "1h") == [second["run_id"], first["run_id"]]
+    latest = world.sealift("runs", "list", "--json", "--limit", "1").document
+    assert [each["run_id"] for each in latest["runs"]] == [second["run_id"]]
+    assert (latest["has_more"], latest["total"]) == (True, 2)
 
 
 def test_retry_acts_on_the_failed_rows_and_nothing_else(world: World) -> None:
