@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from jobs.aws.clients import invoke
 from jobs.core.enums import StorageClass
 from jobs.core.metrics import Metric, Unit
+from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
 from jobs.core.pricing import Group, Histogram, PricedWork, estimate, own_prices
 from jobs.errors import LedgerError, SealiftError, Unavailable
 from jobs.ledger.backlog import Manifest, Waiting, backlog_pairs, manifest_numbers, read_manifest, read_manifests
@@ -147,8 +148,8 @@ def _dollars(pair: Pair, rows: int, size_bytes: int) -> float:
         sse=pair.destination.encryption,
         annotations=pair.destination.annotations,
     )
-    in_parts = rows > 0 and size_bytes / rows > work.multipart_threshold_bytes
-    parts = max(rows, -(-size_bytes // work.part_size_bytes)) if in_parts else rows
+    in_parts = rows > 0 and size_bytes / rows > COPY_LIMIT_BYTES
+    parts = max(rows, -(-size_bytes // PREFERRED_PART_BYTES)) if in_parts else rows
     group = Group(StorageClass.STANDARD, in_parts, True, False, rows, size_bytes, parts)
     return sum(estimate(work, Histogram((group,), rows), own_prices()).values())
 

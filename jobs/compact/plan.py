@@ -37,7 +37,7 @@ from jobs.core.selection import Selection
 from jobs.ledger.ledger import Ledger
 from jobs.runs import sharding as shards
 from jobs.runs.planning import MEMORY_LIMIT, spool, write_shards
-from jobs.runs.request import Planned, Request, drafting, manifest_rows
+from jobs.runs.request import Planned, Request, check_sides, drafting, manifest_rows
 from jobs.runs.sorting import Sorting
 from jobs.runs.there import WriteShard
 from jobs.s3.sessions import open_side
@@ -59,7 +59,7 @@ async def plan_run(
     """
     with drafting(request) as draft:
         source, description, batches = await manifest_rows(request, ledger, draft)
-        source = await draft.check_sides(source, destination_name="archives")
+        source, draft.destination = await check_sides(source, draft.destination, destination_name="archives")
         prices = own_prices()
         asked = request.options
         economy = Economy.of(prices, asked["storage_class"], draft.started, asked["payback_months"])

@@ -65,8 +65,6 @@ class PricedWork:
     annotations: str = AnnotationRule.COPY
     storage_class: str = "keep"
     sse: str | None = None
-    multipart_threshold_bytes: int = COPY_LIMIT_BYTES
-    part_size_bytes: int = PREFERRED_PART_BYTES
 
     @classmethod
     def of(cls, spec: RunSpec, *, is_copying: bool) -> PricedWork:
@@ -213,11 +211,8 @@ def own_prices() -> PriceTable:
 
 def part_rule(work: PricedWork) -> PartRule:
     """The size from which a job works in parts, and the parts' size, for a plan's `histogram`."""
-    if work.is_copying and not work.streamed:
-        return PartRule(work.multipart_threshold_bytes, work.part_size_bytes)
-    if work.is_copying or work.deep:
-        return PartRule(RANGE_BYTES, RANGE_BYTES)
-    return PartRule(COPY_LIMIT_BYTES, PREFERRED_PART_BYTES)
+    is_read = work.streamed if work.is_copying else work.deep
+    return PartRule(RANGE_BYTES, RANGE_BYTES) if is_read else PartRule(COPY_LIMIT_BYTES, PREFERRED_PART_BYTES)
 
 
 def requests_for(work: PricedWork, histogram: Histogram) -> dict[str, int]:

@@ -72,33 +72,15 @@ class RunSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
-        return {
-            "spec_version": SPEC_VERSION,
-            "run_id": self.run_id,
-            "job": self.job,
-            "created_at": self.created_at,
-            "source": self.source.to_dict(),
-            "destination": self.destination.to_dict(),
-            "manifest": self.manifest,
-            "options": dict(self.options),
-            "retry_of": self.retry_of,
-            "sealift_version": self.sealift_version,
-        }
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        sides = {"source": self.source.to_dict(), "destination": self.destination.to_dict()}
+        return {"spec_version": SPEC_VERSION, **fields, **sides, "options": dict(self.options)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RunSpec:
         """The inverse of `to_dict`."""
-        return cls(
-            run_id=data["run_id"],
-            job=data["job"],
-            created_at=data["created_at"],
-            source=Side.from_dict(data["source"]),
-            destination=Side.from_dict(data["destination"]),
-            manifest=data["manifest"],
-            options=data["options"],
-            retry_of=data["retry_of"],
-            sealift_version=data["sealift_version"],
-        )
+        sides = {name: Side.from_dict(data[name]) for name in ("source", "destination")}
+        return cls(**{name: data[name] for name in cls.__dataclass_fields__} | sides)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ from jobs.restore.pricing import forecast, look_at_archives
 from jobs.restore.thawing import Tier
 from jobs.runs import sharding as shards
 from jobs.runs.planning import spool, write_shards
-from jobs.runs.request import Planned, Request, check_outside, drafting
+from jobs.runs.request import Planned, Request, check_outside, check_sides, drafting
 from jobs.runs.sorting import SORT_BYTES, limit_sort
 from jobs.runs.there import WriteShard
 from jobs.tables.duck import Database, in_thread, parquet, scratch_folder
@@ -214,7 +214,8 @@ async def plan_run(
     with drafting(request) as draft:
         query = RestoreQuery(request, ledger, ArchiveIndex(ledger.store, ledger.location), keys, draft)
         records = await query.records()
-        source = await draft.check_sides(request.source, in_place=request.options["in_place"])
+        in_place = request.options["in_place"]
+        source, draft.destination = await check_sides(request.source, draft.destination, in_place=in_place)
         chosen = await plan_restore(
             query.candidates(records),
             request.selection,

@@ -47,7 +47,7 @@ from jobs.reports.figures import human_dollars, plural
 from jobs.reports.publish import PAGE
 from jobs.reports.publish import publish as publish_report
 from jobs.runs.progress import find_command
-from jobs.runs.request import Draft, Planned, Request, drafting, manifest_rows, outcomes_name
+from jobs.runs.request import Draft, Planned, Request, check_sides, drafting, manifest_rows, outcomes_name
 from jobs.s3.condition_trial import find_ignored, ignored_error, untried_error
 from jobs.s3.operations import Operation
 from jobs.s3.retries import gather_bounded
@@ -114,7 +114,8 @@ async def plan_run(
 
     with drafting(request) as draft:
         source, description, batches = await manifest_rows(request, ledger, draft)
-        source = await draft.check_sides(source, all_versions=bool(request.options.get("all_versions")))
+        all_versions = bool(request.options.get("all_versions"))
+        source, draft.destination = await check_sides(source, draft.destination, all_versions=all_versions)
         if warning := await warning_of_one(source, request.destination):
             display.say(warning)
         extra: dict[str, Any] = {}

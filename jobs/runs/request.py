@@ -162,27 +162,6 @@ class Draft:
             "cross_region": (source.region or "") != (destination.region or ""),
         } | ({"endpoint_hops": hops} if hops else {})
 
-    async def check_sides(
-        self,
-        source: Side,
-        *,
-        all_versions: bool = False,
-        in_place: bool = False,
-        destination_name: str = "destination",
-    ) -> Side:
-        """Check both sides. The destination gets the region where its bucket is.
-
-        Returns the source with its region. Raises as `check_sides`.
-        """
-        source, self.destination = await check_sides(
-            source,
-            self.destination,
-            all_versions=all_versions,
-            in_place=in_place,
-            destination_name=destination_name,
-        )
-        return source
-
     def planned(self, spec: RunSpec, plan: Plan) -> Planned:
         """The finished plan, which keeps the scratch folder. Its rows have been read."""
         options = {**spec.options, ROWS_SHA256: self._rows_sha256, OLD_VERSIONS: self._has_old_versions}

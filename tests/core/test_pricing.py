@@ -167,8 +167,7 @@ def test_seconds(requests, bytes_moved, processes, seconds):
     ("is_copying", "options", "rule"),
     [
         (True, {}, PartRule(5_000_000_000, 64 * 1024**2)),
-        (True, {"multipart_threshold_bytes": 1, "part_size_bytes": 2}, PartRule(1, 2)),
-        (True, {"streamed": True, "part_size_bytes": 2}, PartRule(RANGE_BYTES, RANGE_BYTES)),
+        (True, {"streamed": True}, PartRule(RANGE_BYTES, RANGE_BYTES)),
         (False, {"deep": True}, PartRule(RANGE_BYTES, RANGE_BYTES)),
         (False, {}, PartRule(5_000_000_000, 64 * 1024**2)),
     ],
@@ -181,7 +180,7 @@ def test_the_work_of_a_run_is_what_its_spec_says_and_nothing_else():
     side = Side(Location("bucket"))
     options = {"storage_class": "", "sse": None, "deep": True, "part_size_bytes": 7, "overwrite": "older"}
     spec = RunSpec("run", "replicate", 0.0, side, side, "manifest", options)
-    assert PricedWork.of(spec, is_copying=True) == PricedWork(deep=True, part_size_bytes=7)
+    assert PricedWork.of(spec, is_copying=True) == PricedWork(deep=True)
 
 
 def test_the_table_that_comes_with_sealift_says_what_it_is():
