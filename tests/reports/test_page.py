@@ -383,15 +383,22 @@ def test_figures(shown: str, expected: str):
     assert shown == expected
 
 
-def test_a_page_that_was_prepared_for_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_another_process", [False, True])
+def test_a_page_that_was_prepared_for_compiles_nothing(
+    monkeypatch: pytest.MonkeyPatch, is_another_process: bool
+) -> None:
+    monkeypatch.setattr("sys.dont_write_bytecode", False)
     template_environment.cache_clear()
     prepare()
+    if is_another_process:
+        template_environment.cache_clear()
 
     def compiled(*arguments: Any, **named: Any) -> None:
         raise AssertionError("a template was compiled")
 
     monkeypatch.setattr(jinja2.Environment, "compile", compiled)
     assert "</html>" in render(run(reasons=[], prefixes=[]), findings=[])
+    template_environment.cache_clear()
 
 
 def test_the_page_of_a_dry_run_is_no_success_of_something_done() -> None:

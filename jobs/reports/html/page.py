@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
@@ -199,6 +202,7 @@ def template_environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        bytecode_cache=_compiled(),
     )
     environment.filters |= {
         "visible": visible,
@@ -227,6 +231,13 @@ def template_environment() -> jinja2.Environment:
         "unfolded_max": UNFOLDED_MAX,
     }
     return environment
+
+
+def _compiled() -> jinja2.BytecodeCache | None:
+    """Where compiled templates are kept: beside Python's own bytecode, if that may be written."""
+    folder = Path(__file__).with_name("__pycache__")
+    is_kept = os.access(folder, os.W_OK) and not sys.dont_write_bytecode
+    return jinja2.FileSystemBytecodeCache(str(folder)) if is_kept else None
 
 
 def _asset(environment: jinja2.Environment, name: str) -> str:
