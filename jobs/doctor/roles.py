@@ -33,7 +33,6 @@ _WORK: Mapping[str, Mapping[str, tuple[Operation, ...]]] = {
     "replicate": {"source": _READ, "copy": _READ + _WRITE},
     "verify": {"source": _LOOK, "copy": _LOOK, "replica": _LOOK, "archive": _LOOK},
     "nightly": {"source": _LIST, "copy": _LIST, "replica": _LIST},
-    "reconcile": {"source": _LIST, "copy": _LIST},
     "compact": {"packed": _READ, "archive": (*_LOOK, *_WRITE)},
     "restore": {"copy": _LOOK, "archive": (*_LOOK, Operation.RESTORE)},
     "expire": {"packed": _ORIGINALS, "archive": _LOOK},

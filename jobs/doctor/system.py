@@ -77,7 +77,6 @@ class System:
         archives = [pair.archive for pair in self.policy.pairs if pair.archive]
         return (
             *("replicate", "verify", "nightly", "backfill"),
-            *["reconcile"] * bool(self.policy.inventory),
             *["compact", "restore"] * bool(archives),
             *["expire"] * any(archive.expire for archive in archives),
         )

@@ -32,11 +32,8 @@ NOTIFICATIONS_MAX = 100
 """https://docs.aws.amazon.com/general/latest/gr/s3.html"""
 PATTERN_CHARACTERS_MAX = 2_048
 """https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-quota.html"""
-OVERRIDES_CHARACTERS_MAX = 8_192
-"""Of a task's command and environment, as JSON:
-https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_TaskOverride.html"""
-_PATTERN_ROOM, _OVERRIDES_ROOM = 220, 2_000
-"""What stands beside the prefixes: kinds of events and the bucket, a command and its environment."""
+_PATTERN_ROOM = 220
+"""What stands beside the prefixes: kinds of events, and the bucket."""
 
 
 _WHOLE = (
@@ -88,7 +85,7 @@ def find_mistakes(policy: Policy) -> Iterator[Finding]:
 
 
 def find_refusals(policy: Policy) -> Iterator[Finding]:
-    """What AWS refuses when Terraform applies the policy, or when a job starts."""
+    """What AWS refuses when Terraform applies the policy."""
     for steps, prefix in _granted(policy):
         if any(character > LAST_OF_IAM for character in prefix):
             yield Finding(steps, prefix, "characters up to U+00FF (ÿ): IAM takes no others in policies of roles")
@@ -103,10 +100,6 @@ def find_refusals(policy: Policy) -> Iterator[Finding]:
         elif len(json.dumps([{"prefix": prefix} for prefix in of_bucket])) > PATTERN_CHARACTERS_MAX - _PATTERN_ROOM:
             most = f"a rule of EventBridge takes {PATTERN_CHARACTERS_MAX:,} characters"
             yield _too_many(steps, of_bucket, most)
-        maps = [["--map", f"{prefix}={pair.copy_key(prefix)}"] for prefix in source.prefixes]
-        if len(json.dumps(maps)) > OVERRIDES_CHARACTERS_MAX - _OVERRIDES_ROOM:
-            most = f"ECS takes {OVERRIDES_CHARACTERS_MAX:,} characters of a job's command"
-            yield _too_many(steps, source.prefixes, most)
 
 
 def _too_many(steps: Steps, prefixes: Sequence[str], most: str) -> Finding:

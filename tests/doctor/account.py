@@ -27,7 +27,7 @@ HOME, DUBLIN, IAD = "eu-central-1", "eu-west-1", "us-east-1"
 DIGEST = f"sha256:{'0' * 64}"
 IMAGE = f"{ACCOUNT}.dkr.ecr.{HOME}.amazonaws.com/parcels@{DIGEST}"
 OBJECTS = f"arn:aws:sqs:{HOME}:{ACCOUNT}:parcels-objects"
-JOBS = ("replicate", "verify", "nightly", "backfill", "reconcile", "compact", "restore", "expire")
+JOBS = ("replicate", "verify", "nightly", "backfill", "compact", "restore", "expire")
 FUNCTIONS = ("backup", "enqueue", "submit", "follow")
 
 
