@@ -37,6 +37,8 @@ from jobs.s3.retries import gather_bounded
 
 RUNS = 100
 """How many of the latest runs are looked at."""
+RUN_DAYS = 7
+"""So long a run counts that is of no pair, and whose rows are not in the state."""
 NIGHT_DAYS = 2
 """A pair's last night is at most so old, or something is wrong."""
 OVERDUE_SECONDS = 1800
@@ -97,7 +99,8 @@ def status(options: StatusCommand) -> int:
 
     A finding stands until a later look that is as deep finds the object right, until a run makes a
     newer copy and proves it, or until a person accepts it. The exit code is 3 if something needs
-    attention, or is not known. Of runs the latest 100 are read. The pairs are those of the policy.
+    attention, or is not known. Of runs the latest 100 are read. A restore, a compaction or an expire
+    run that nobody continues counts for a week. The pairs are those of the policy.
 
     \b
     sealift status
@@ -140,7 +143,7 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
     runs = await summarize_runs(ledger, run_ids[: -RUNS - 1 : -1])
     pairs = policy.pairs if policy else ()
     nights = await gather_bounded(lambda pair: _last_night(ledger, pair), pairs, AT_ONCE)
-    problems, unknown = [*_run_problems(runs)], list[Unknown]()
+    problems, unknown = [*_run_problems(runs, iso_time(now - RUN_DAYS * 86_400))], list[Unknown]()
     rows: list[dict[str, Any]] = []
     for pair, night in zip(pairs, nights, strict=True):
         problems += _night_problems(pair, night, datetime.fromtimestamp(now, UTC).date())
@@ -190,10 +193,11 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
     } | document
 
 
-def _run_problems(runs: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
+def _run_problems(runs: Sequence[Mapping[str, Any]], since: str) -> Iterator[Problem]:
     """Runs that did not end, and bad rows that are not in the state.
 
-    `runs`: the latest first. A complete run that selected the same rows between the same places, or
+    `runs`: the latest first. What a person asked for once, as a restore, counts if it began after
+    `since`. A complete run that selected the same rows between the same places, or
     retried them, answers for those before it.
     """
     answered, retried = list[tuple[Any, ...]](), set[str | None]()
@@ -202,7 +206,8 @@ def _run_problems(runs: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
         is_comparison = run["job"] == "reconcile"  # another day's inventories list the same places
         names = ("job", "source", "destination", "selection", *(() if is_comparison else ("manifest",)))
         asked = tuple(run[name] for name in names)
-        if asked in answered or run_id in retried:
+        is_forgotten = run["job"] not in IN_STATE and not run["pair"] and (run["created_at"] or since) < since
+        if asked in answered or run_id in retried or is_forgotten:
             continue
         if state in _NEXT:
             yield Problem(f"run {run_id} is {state}: sealift runs {_NEXT[state]} {run_id}", run["created_at"])

@@ -78,8 +78,8 @@ class FailureCount:
         return TooManyFailures(
             f"run {run_id}, shard {shard} ended early: {why}; the last one: "
             f"{sentence(self._last.reason, self._last.detail)}. What was done is recorded",
-            advice=f"mend the cause, then continue with: {continuation(run_id)}. "
-            "SEALIFT_TUNING=max_failures=100% goes on whatever fails",
+            advice="mend the cause (SEALIFT_TUNING=max_failures=100% goes on whatever fails), then continue with: "
+            f"{continuation(run_id)}",
             may_pass=self._last.reason == Reason.GIVEN_UP,
         )
 

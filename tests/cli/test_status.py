@@ -29,6 +29,7 @@ def run(run_id: str, **more: Any) -> dict[str, Any]:
     } | more  # fmt: skip
 
 
+SINCE, BEFORE = "2026-11-20T00:00:00+00:00", "2026-11-19T23:59:59+00:00"
 BAD = {"failures": 1}
 NAMED = BAD | {"manifest": "rows.csv", "selection": {"rows_sha256": "1"}, "outcomes": {"missing": 1}}
 PART = {"filters": {"include": ["b/*"]}}
@@ -43,6 +44,9 @@ PART = {"filters": {"include": ["b/*"]}}
         ([run("1", state="incomplete")], []),
         ([run("1", state="incomplete", silent_since="2026-11-20T10:00:00+00:00")], ["1"]),
         ([run("1", **BAD)], ["1"]),
+        ([run("1", created_at=BEFORE, **BAD), run("2", created_at=BEFORE, job="restore", state="stopped")], []),
+        ([run("1", created_at=BEFORE, pair="docs", **BAD)], ["1"]),
+        ([run("1", created_at=BEFORE, job="replicate", state="stopped")], ["1"]),
         ([run("1", job="verify", **BAD)], []),
         ([run("1", job="verify", unread=1)], ["1"]),
         ([run("1", job="replicate", **NAMED)], ["1"]),
@@ -71,7 +75,7 @@ PART = {"filters": {"include": ["b/*"]}}
     ],
 )
 def test_a_run_counts_until_another_one_took_its_rows(runs: list[dict[str, Any]], named: list[str]) -> None:
-    assert [each.problem.split()[1].rstrip(":") for each in _run_problems(runs)] == named
+    assert [each.problem.split()[1].rstrip(":") for each in _run_problems(runs, SINCE)] == named
 
 
 @pytest.mark.parametrize(
