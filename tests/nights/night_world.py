@@ -19,18 +19,21 @@ from unittest.mock import patch
 
 import yaml
 
+from jobs.cli import status
 from jobs.cli.nightly import nightly
 from jobs.cli.worker import open_sides
 from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.model import Attributes, Location
 from jobs.core.run import Plan, RunSpec
-from jobs.errors import ExitCode, SealiftError
+from jobs.errors import Denied, ExitCode, SealiftError
 from jobs.ledger.ledger import Ledger
-from jobs.ledger.state_files import accept
+from jobs.ledger.state import OPEN
+from jobs.ledger.state_files import accept, open_state
 from jobs.registry import open_job
 from jobs.runs import launch
 from jobs.runs.kind import Opened
+from jobs.runs.standing import standing_rows
 from jobs.runs.worker import Worker, WorkerLimits
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
@@ -62,7 +65,8 @@ class World:
 
     `dark`: keys whose copy's bytes are others under an unchanged ETag, which only reading finds.
     `is_stale`: a report is older than the last change. `accepted`: keys that a person has accepted as they are.
-    `quiet`: the summaries since the last change.
+    `quiet`: the summaries since the last change. `refused`: keys whose copies nobody may read. `skew`:
+    by how many seconds the clock of the command is ahead of S3's.
     """
 
     folder: Path
@@ -75,6 +79,8 @@ class World:
     accepted: set[str] = field(default_factory=set)
     quiet: list[dict[str, Any]] = field(default_factory=list)
     objects_before: int = 0
+    refused: set[str] = field(default_factory=set)
+    skew: float = 0.0
 
     def __post_init__(self) -> None:
         self.requests_left, self.is_after, self.is_dead = -1, False, False
@@ -90,8 +96,14 @@ class World:
         self.now += 1.0
         return self.now
 
+    def own_clock(self) -> float:
+        """The clock of the command."""
+        return self.clock() + self.skew
+
     async def _die(self, request: Request) -> Any:
         """Kill who sends the n-th request, before or after its effect."""
+        if request.operation in ("get", "head") and request.place.key.removeprefix("copies/") in self.refused:
+            raise Denied("GetObject", str(request.place), "AccessDenied", status=403)
         self.requests_left -= 1
         is_last = self.requests_left == 0 and not self.is_dead
         if self.is_dead or is_last:
@@ -144,6 +156,17 @@ class World:
             copy.data = bytes([copy.data[0] ^ 1]) + copy.data[1:]
             self._changed(key)
             self.dark.add(key)
+
+    def refuse(self, key: str) -> None:
+        """Nobody may read the key any more, at neither side."""
+        self.refused.add(key)
+        self.accepted.discard(key)
+        self.quiet = []
+
+    def allow(self) -> None:
+        """All keys can be read again."""
+        self.refused.clear()
+        self.quiet = []
 
     def deliver(self, bucket: str, absent: set[str], file_format: str, versions: bool) -> None:
         """S3 Inventory delivers a report of a bucket as it is now."""
@@ -201,6 +224,7 @@ class World:
         assert all(there.get(each) == kept for each, kept in before.items()), "a night has lost a version"
         self._check_added(there.keys() - before.keys())
         self._check(summary, missing)
+        self._check_readers(summary)
         self.quiet.append(summary)
         self._check_rota()
         self.objects_before = len(self._keys())
@@ -223,7 +247,7 @@ class World:
             patch("jobs.cli.nightly.emit", lambda document, **how: answers.append(document)),
             patch.dict(os.environ, ENVIRONMENT),
             patch("duckdb.connect", one_duckdb.connect_unlocked),
-            patch("time.time", self.clock),
+            patch("time.time", self.own_clock),
         ):
             nightly.main([*arguments, "--json"], standalone_mode=False)
         return answers[0]
@@ -291,10 +315,48 @@ class World:
             left_missing = [key for key in missing if not self._has_copy(key)]
             assert not left_missing, f"{left_missing} were missing, and still are"
 
+    def _check_readers(self, summary: dict[str, Any]) -> None:
+        """The page, `status`, `query` and `retry` say what the night says."""
+        ledger = Ledger(self.store, Location("ledger", "l/"))
+
+        async def ask() -> tuple[list[Any], list[Any], dict[str, Any]]:
+            found = []
+            for only_open in (True, False):
+                async with open_state(ledger, only_open=only_open) as database:
+                    rows = f"SELECT key, finding IS NULL FROM findings WHERE {OPEN} ORDER BY ALL"
+                    found.append(database.connection.execute(rows).fetchall())
+            return found[0], found[1], await status._look(ledger, None)
+
+        with patch.dict(os.environ, ENVIRONMENT), patch("time.time", self.own_clock):
+            short, long, document = asyncio.run(ask())
+            assert short == long, "the short way and the long one differ"
+            assert sum(each["objects"] for each in document["findings"]) == len(long)
+            assert document["state"] == "wrong" or not long
+            keys = {key for key, _ in long}
+            assert {*summary["known"]["left_first"]} >= {key for key, is_blocked in long if not is_blocked}
+            assert summary["exit_code"] or not keys, f"all is well, and {keys} are open"
+            self._check_retries(ledger, summary, keys)
+        page = self.store._buckets.named["ledger"].versions[summary["report_html"].removeprefix("s3://ledger/")][-1]
+        assert (b"All is well" in page.data) is summary["verdict"].startswith("All is well")
+
+    def _check_retries(self, ledger: Ledger, summary: dict[str, Any], keys: set[str]) -> None:
+        """What `runs retry` takes is bad now."""
+        for stage in summary["stages"]:
+            if stage["stage"] not in ("repair", "slice", "deep") or not stage["run_id"]:
+                continue
+            report = asyncio.run(ledger.report(stage["run_id"]))
+            if report and report["failures"]:
+                spec, folder = asyncio.run(ledger.spec(stage["run_id"])), self.folder / stage["run_id"]
+                folder.mkdir()
+                standing = asyncio.run(standing_rows(ledger, spec, report["finished_at"], folder, OPEN))
+                taken = {key for each in standing.first_keys.values() for key in each}
+                assert taken <= keys | {*standing.first_keys.get("unknown", ())}, f"{taken} of {keys}"
+
     def _wrong(self) -> set[str]:
         """The keys whose copies lack, differ, have rotted, or have no original where deletes are mirrored."""
         extra = self._extra() if self.deletes == "mirror" else []
-        return {key for key in self._keys() if not self._has_copy(key)} | self.dark | {*extra}
+        refused = {key for key in self.refused if self.current("source", key)}
+        return {key for key in self._keys() if not self._has_copy(key)} | self.dark | {*extra} | refused
 
     def _in_flight(self, summary: dict[str, Any]) -> int:
         """How many objects the comparison did not judge."""

@@ -31,6 +31,7 @@ class Nights(RuleBasedStateMachine):
         deletes=st.sampled_from(["mirror", "retain"]),
         is_versioned=st.booleans(),
         has_inventory=st.booleans(),
+        skew=st.sampled_from([0.0, 0.0, -120.0, 120.0]),
         first=st.dictionaries(keys, contents, min_size=1),
     )
     def begin(self, first: dict[str, bytes], **world: Any) -> None:
@@ -57,6 +58,15 @@ class Nights(RuleBasedStateMachine):
     @rule(key=keys)
     def rot(self, key: str) -> None:
         self.world.rot(key)
+
+    @rule(key=keys)
+    def refuse(self, key: str) -> None:
+        self.world.refuse(key)
+
+    @precondition(lambda self: self.world.refused)
+    @rule()
+    def allow_all(self) -> None:
+        self.world.allow()
 
     @rule()
     def accept_what_is_known(self) -> None:
