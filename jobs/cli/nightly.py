@@ -82,7 +82,7 @@ def nightly(options: NightlyCommand) -> int:
             return ended, True
         who = {"batch_job_id": settings.batch_job_id} if settings.batch_job_id else {"host": os.uname().nodename}
         ledger = unfinished.ledger
-        if not await claim(ledger.store, ledger.location, f"{unfinished.name}/claims", who, is_dead=_is_dead):
+        if not await claim(ledger.store, ledger.location, f"{unfinished.name}/claims", who):
             raise Interrupted(f"another machine works at the night of {night}", advice="wait until it has ended")
         summary = await run_night(
             unfinished,
@@ -101,11 +101,6 @@ def nightly(options: NightlyCommand) -> int:
     text = summary_text(summary, zone, ran_before=ran_before, is_latest=night == latest)
     emit(to_builtins(summary) | {"ran_before": ran_before}, as_json=options.as_json, text=text)
     return summary.exit_code
-
-
-async def _is_dead() -> bool:
-    """A claim of a quarter of an hour ago hinders nobody: what two machines do at one night is done once."""
-    return True
 
 
 def summary_text(summary: Summary, zone: tzinfo, *, ran_before: bool, is_latest: bool) -> str:

@@ -4,6 +4,7 @@
       deltas/<run id>.parquet          the verdicts of one run (one more for what came late)
       generations/000001.json          what it holds: deltas, files, counts (exists = it is valid)
       generations/000001/<id>-….parquet   the verdicts that can still matter, and those of findings
+      claims/000001/                   who makes that generation
       cleaned.json                     deltas were removed: without a generation much is lost
 
 All are written once. Readers take the newest generation that can be read, and the deltas that it
@@ -31,6 +32,7 @@ import msgspec
 from jobs.core.model import Location, ObjectRef
 from jobs.core.run import RunSpec
 from jobs.errors import ConfigError, Denied, LedgerError, NotFound, PreconditionFailed, SealiftError, UsageError
+from jobs.ledger.claims import claim
 from jobs.ledger.damage import DamagedFile, DamagedFiles, find_damaged
 from jobs.ledger.files import PARQUET, list_names, read_file, write_file
 from jobs.ledger.guard import ledger_guard
@@ -51,7 +53,7 @@ from jobs.s3.sessions import service_of
 from jobs.s3.uploads import upload_file
 from jobs.tables.duck import Database, check_select, file_list, in_thread, parquet, quoted, refusals, room
 
-DELTAS, GENERATIONS, CLEANED = "state/deltas/", "state/generations/", "state/cleaned.json"
+DELTAS, GENERATIONS, CLAIMS, CLEANED = "state/deltas/", "state/generations/", "state/claims/", "state/cleaned.json"
 RANGE_ROWS = 200_000
 """So many verdicts are judged at once, all those of their keys: memory does not grow with the state."""
 MEMORY_LIMIT = "320MB"
@@ -61,6 +63,7 @@ DELTAS_MAX = 32
 _DOCUMENT = re.compile(r"\d{6}\.json")
 _DELTA = re.compile(r"[^/]+\.parquet")
 _OF_GENERATIONS = re.compile(r"\d{6}(\.json|/[0-9a-f]{16}-(state-\d{5}|findings)\.parquet)", re.ASCII)
+_OF_CLAIMS = re.compile(r"\d{6}/\d{6}\.json", re.ASCII)
 _AT_PLACE = "source_service, source_bucket, key, copy_service, copy_bucket, copy_key"
 _ACCEPTED = ", ".join([
     *[name for name in VERDICT_TYPES if name in STATE_TYPES],
@@ -268,16 +271,18 @@ async def accept(ledger: Ledger, where: str, reason: str, by: str) -> int:
 async def compact(ledger: Ledger, by: str, *, prefixes: Sequence[Location] = ()) -> Generation:
     """Make a generation of the newest one and the deltas since. Returns the newest one then.
 
-    `prefixes`: places of copies that are counted apart; the rest is counted by bucket. Of two who
-    make one number the first wins. Raises as `open_state` does.
+    `prefixes`: places of copies that are counted apart; the rest is counted by bucket. Where another
+    one is making it, there is nothing to do: readers take the deltas. Raises as `open_state` does.
     """
     with TemporaryDirectory(prefix="sealift-state-") as scratch:
         database = Database(Path(scratch), memory_limit=MEMORY_LIMIT)
         with contextlib.closing(database.connection) as connection:
             held = await _fetch(ledger, database.files, lambda it: it.files)
-            if held.is_newest and not held.newer:
-                return held.generation
             number, folder = held.highest + 1, database.files / "made"
+            name, who = f"{CLAIMS}{number:06d}", {"by": by, "id": secrets.token_hex(8)}
+            has_news = held.newer or not held.is_newest
+            if not has_news or not await claim(ledger.store, ledger.location, name, who):
+                return held.generation
             folder.mkdir()
             async with _readable(ledger, connection, held, Path(scratch)):
                 places, until = await in_thread(connection, _compact, connection, folder, [*held.origins], prefixes)
@@ -367,6 +372,7 @@ async def _clean(ledger: Ledger, made: Generation, before: _Held) -> None:
         is_leftover = name not in kept and not _DOCUMENT.fullmatch(name)
         if number < before.generation.number or (is_leftover and number <= made.number):
             gone.append(f"{GENERATIONS}{name}")
+    gone += [f"{CLAIMS}{name}" for name in await _names(ledger, CLAIMS, _OF_CLAIMS) if int(name[:6]) <= made.number]
     with contextlib.suppress(Denied):  # they cost room, nothing else
         if before.generation.deltas:
             with contextlib.suppress(PreconditionFailed):
