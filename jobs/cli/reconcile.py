@@ -39,8 +39,8 @@ from jobs.core.selection import parse_age
 from jobs.errors import ExitCode, SealiftError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reconcile.advice import are_disjoint, disjoint_step, findings_by_category, forgotten_prefix, next_steps
-from jobs.reconcile.repair_result import publish_result
 from jobs.reconcile.run import first_keys, make_spec, publish_run, read_checksums, write_result_page
+from jobs.reconcile.since_then import publish_repaired
 from jobs.registry import kind_named, kind_of
 from jobs.reports.document import exit_code, is_empty, is_unjudged, is_unproven
 from jobs.reports.figures import plural
@@ -140,10 +140,7 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
                 runs = [step for each in repaired.reports for step in _run_steps(each)]
                 return [*runs, *next_steps(left, None, different)]
 
-            differences = result.folder / "differences.parquet"
-            report |= repaired.document | await publish_result(
-                ledger, spec, report, repaired.reports, differences, Path(folder), left_steps
-            )
+            report |= repaired.document | await publish_repaired(ledger, spec, report, Path(folder), left_steps)
             texts = [report_text(each, kind_named(each["job"])) for each in repaired.reports]
             text = "\n".join([*texts, repair_text(report)])
             is_all = result.repairable_rows == result.findings
@@ -237,7 +234,7 @@ async def _repair(
 
     Then, or if the repair fails, the page of the comparison says how to go on: `report`.
     """
-    from jobs.reconcile.repair import Limits, repair
+    from jobs.reconcile.repair import Limits, await_later_second, repair
 
     try:
         question = f"Copy {plural(result.repairable_rows, 'object')}?"
@@ -245,6 +242,7 @@ async def _repair(
             await write_result_page(ledger, spec, report, result)
             say("nothing was copied, as you said")
             return None
+        await await_later_second(ledger, report)
         limits = Limits(options.max_cost, options.max_objects)
         agreed = unguarded(is_agreed=options.unguarded)
         return await repair(spec, maps, ledger, settings, limits, options.executor, display(options.as_json), agreed)

@@ -37,9 +37,8 @@ from jobs.core.run import UNSIZED_ROWS, Plan, RunSpec, RunState, continuation
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, ExitCode, LedgerError, NotFound, UsageError
 from jobs.ledger.ledger import Ledger
-from jobs.reconcile.repair_result import read_result, result_now
-from jobs.reconcile.since_then import find_since_then, read_findings
-from jobs.registry import is_proof_only, kind_of
+from jobs.reconcile.since_then import read_findings, since_lines, since_then
+from jobs.registry import kind_of
 from jobs.reports.document import exit_code, iso_time, verdict
 from jobs.reports.figures import UNKNOWN, human_bytes, human_dollars, human_time
 from jobs.reports.publish import PAGE, make_page, write_page
@@ -279,11 +278,7 @@ async def _ended(
     ledger: Ledger, spec: RunSpec, report: dict[str, Any], options: ShowCommand
 ) -> tuple[dict[str, Any], str]:
     """The report of a run as it is now, as a document and as text. Writes the page if one is wanted."""
-    left: list[Any] = []
-    if "categories" in report:
-        repaired, left = await result_now(ledger, spec, report)
-        report = report | repaired
-    document, text = await _with_since(ledger, spec, report)
+    document, text, left = await _with_since(ledger, spec, report)
     if options.html is not None:
         await _write_page(ledger, spec, document, options.html, left)
     return document, text
@@ -332,7 +327,7 @@ async def _cancel(ledger: Ledger, run_id: str, as_json: bool) -> int:
     spec = await ledger.spec(run_id)
     ended = await ledger.report(run_id)
     if ended is not None:
-        document, _ = await _with_since(ledger, spec, ended)
+        document, _, _ = await _with_since(ledger, spec, ended)
         emit(document, as_json=as_json, text=f"Nothing to cancel: {verdict(ended)}")
         return 0
     submitted = await batch_follow.cancel(ledger, run_id)
@@ -342,34 +337,32 @@ async def _cancel(ledger: Ledger, run_id: str, as_json: bool) -> int:
     return 0
 
 
-async def _with_since(ledger: Ledger, spec: RunSpec, report: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """The report of a run with what later runs have made of its bad rows, as a document and as text."""
-    kind = kind_of(spec)
-    since = await find_since_then(ledger, spec, report, kind, is_proof_only)
-    document, advice = report | since.details(), since.lines()
-    if "categories" not in report:
-        return document, report_text(report, kind, advice, is_repaired=since.is_repaired)
-    return document, report_text(report, kind, advice)
+async def _with_since(
+    ledger: Ledger, spec: RunSpec, report: dict[str, Any]
+) -> tuple[dict[str, Any], str, Sequence[Any]]:
+    """The report of a run with what is left of its bad rows by now, as document and text, and the first of these."""
+    more, left = await since_then(ledger, spec, report)
+    document = report | more
+    is_repaired = document.get("since_then", {}).get("is_repaired", False)
+    shown = document if "categories" in report else report
+    return document, report_text(shown, kind_of(spec), since_lines(document), is_repaired=is_repaired), left
 
 
-async def _write_page(ledger: Ledger, spec: RunSpec, report: dict[str, Any], file: Path, left: list[Any]) -> None:
+async def _write_page(ledger: Ledger, spec: RunSpec, report: dict[str, Any], file: Path, left: Sequence[Any]) -> None:
     """Write the run's page to a file, also if a killed command has not written it to the ledger.
 
-    The page in the ledger is written once. `left`: the findings that repairs since then have left.
-    Then, or after other later runs, the file gets a new page.
+    The page in the ledger is written once. `left`: the findings that are left of a comparison. Where
+    something is better since, the file gets a new page.
     """
     run_id = spec.run_id
     page_ref = ObjectRef(*Location.parse(ledger.uri(run_id, PAGE)))
-    is_repaired_since = "repaired" in report and report["repaired"] != (await read_result(ledger, run_id)).get(
-        "repaired"
-    )
     try:
         page = (await ledger.store.get(page_ref)).data
     except NotFound:
         await write_page(ledger, spec, report, [])
         page = (await ledger.store.get(page_ref)).data
-    if is_repaired_since or "since_then" in report or "undone" in report:
-        page = await make_page(report, left or await read_findings(ledger, spec, report))
+    if report.keys() & {"repaired", "since_then", "undone"}:
+        page = await make_page(report, left if "repaired" in report else await read_findings(ledger, spec, report))
     try:
         file.write_bytes(page)
     except OSError as error:
@@ -398,7 +391,7 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
             return await end_and_report(spec, plan, ledger, as_json=as_json)
         return await follow_and_report(submitted, spec, plan, ledger, as_json=as_json, detach=is_detached)
     if "failures" in ended and not ended["failures"]:
-        document, _ = await _with_since(ledger, spec, ended)
+        document, _, _ = await _with_since(ledger, spec, ended)
         emit(document, as_json=as_json, text=f"Nothing to retry: {verdict(ended)}")
         return int(exit_code(ended))
     request = retry_request(spec)
@@ -406,7 +399,7 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
     with tempfile.TemporaryDirectory(prefix="sealift-retry-") as folder:
         standing = await standing_rows(ledger, spec, ended["finished_at"], Path(folder))
         if not standing.rows:
-            document, text = await _with_since(ledger, spec, ended)
+            document, text, _ = await _with_since(ledger, spec, ended)
             emit(document, as_json=as_json, text=f"Nothing to retry: no bad row is bad any more.\n{text}")
             return int(ExitCode.DONE)
         tried = {"rows": standing.rows, "outcomes": standing.outcomes, "first_keys": standing.first_keys}

@@ -226,7 +226,7 @@ def repair_text(report: Mapping[str, Any]) -> str:
 
 
 def _worked(report: Mapping[str, Any], kind: Kind, advice: Iterable[str], *, is_repaired: bool) -> str:
-    lines = [f"{verdict(report)} A retry brought them to a good end." if is_repaired else verdict(report)]
+    lines = [f"{verdict(report)} They are good by now." if is_repaired else verdict(report)]
     if not had_no_rows(report):
         lines.append(f"  outcomes  {counts(outcomes_of(report), report['job'])} ({human_bytes(report['bytes'])})")
     lines += [line for each in reasons_of(report)[:SHOWN_REASONS] for line in _reason(each, report["job"])]

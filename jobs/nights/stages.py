@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
 import tempfile
@@ -19,7 +18,7 @@ from jobs.archives.index import ArchiveIndex
 from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.enums import ArchiveSide, Deletes, Encryption
-from jobs.core.model import Location, parse_time
+from jobs.core.model import Location
 from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import RunSpec, Side
 from jobs.core.selection import Selection
@@ -32,14 +31,13 @@ from jobs.policy.model import Pair, Policy
 from jobs.policy.run_options import Ceiling, copy_options, globs, prefix_map, prefixes_below, replica_map, sides
 from jobs.policy.words import Region
 from jobs.reconcile.advice import REPAIR, findings_by_category, night_steps
-from jobs.reconcile.repair import KINDS
+from jobs.reconcile.repair import KINDS, await_later_second
 from jobs.reconcile.run import make_spec, publish_run
 from jobs.runs import launch
 from jobs.runs.placement import batch_placement, check_placement, planning_settings
 from jobs.runs.request import Planned, Request, new_run_id
 from jobs.runs.work import work
 from jobs.s3.sessions import open_side, open_store
-from jobs.s3.store import server_time
 
 if TYPE_CHECKING:
     from jobs.reconcile.reconcile import Report
@@ -48,8 +46,6 @@ if TYPE_CHECKING:
 NEEDED_FIELDS = ("Size", "LastModifiedDate", "ETag")
 """The fields of a report without which a night finds no copy that differs, or no stale one."""
 MARGIN_SECONDS = 900
-CLOCK_SECONDS = 3
-"""By so much a listing's time and ours may differ, where both are S3's."""
 READ_OBJECTS_MIN, READ_BYTES_MIN = 100, 1 << 30
 """A night reads so many objects, or so many bytes, however small the slice is whose turn it is."""
 
@@ -111,10 +107,7 @@ class Stages:
         report = await self._report_of(run_id)
         if not report["repair_manifest"]:
             return StageResult(stage=Stage.REPAIR)
-        # What was found and what was mended in one second is found: the state lets the worse one win.
-        newest = max(parse_time(report[side]["created_at"]) for side in ("source", "destination"))
-        seconds = newest + 1 - server_time(self.ledger.store)
-        await asyncio.sleep(min(max(seconds, 0.0), CLOCK_SECONDS))
+        await await_later_second(self.ledger, report)
         return await self._work(Stage.REPAIR, self._request("replicate", self.ledger.uri(run_id, REPAIR), run_id))
 
     async def verify(self, stage: Stage, turn: Slice, reconciled: StageResult) -> StageResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 
 from jobs.config import Settings
 from jobs.core.display import Display
-from jobs.core.model import Location
+from jobs.core.model import Location, parse_time
 from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import RunSpec, RunState, Side
 from jobs.core.selection import Selection
@@ -21,9 +22,12 @@ from jobs.runs.kind import Kind, writes_of_copies
 from jobs.runs.placement import batch_placement, check_placement
 from jobs.runs.request import Request, check_apart
 from jobs.runs.work import work
+from jobs.s3.store import server_time
 from jobs.verify.kind import KIND as VERIFY
 
 JOBS = ("replicate", "verify")
+CLOCK_SECONDS = 3
+"""By so much a listing's time and ours may differ, where both are S3's."""
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (REPLICATE, VERIFY)}
 """Job → the kind of work, for the jobs of a repair or a night."""
 
@@ -36,6 +40,16 @@ class Repaired(NamedTuple):
     document: dict[str, Any]
     reports: list[dict[str, Any]]
     code: int
+
+
+async def await_later_second(ledger: Ledger, report: Mapping[str, Any]) -> None:
+    """Wait for a second of S3's after the lists of a comparison.
+
+    What was found and what was mended in one second is found: the state lets the worse one win.
+    """
+    newest = max(parse_time(report[side]["created_at"]) for side in ("source", "destination"))
+    seconds = newest + 1 - server_time(ledger.store)
+    await asyncio.sleep(min(max(seconds, 0.0), CLOCK_SECONDS))
 
 
 class Limits(NamedTuple):

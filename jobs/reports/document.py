@@ -352,9 +352,9 @@ def _repair_verdict(report: Mapping[str, Any]) -> str:
         return _reconcile_verdict(report)
     if not left:
         every = "The only finding is" if repaired == 1 else f"All {repaired:,} findings are"
-        return f"{every} repaired and verified."
+        return f"{every} repaired."
     rest = {name: each["left"] for name, each in report["repaired"]["categories"].items() if each["left"]}
-    mended = f". {repaired:,} {'is' if repaired == 1 else 'are'} repaired and verified" if repaired else ""
+    mended = f". {repaired:,} {'is' if repaired == 1 else 'are'} repaired" if repaired else ""
     has = "needs" if left == 1 else "need"
     return (
         f"{left:,} of {plural(repaired + left, 'finding')} still {has} attention: {_named(rest, _CATEGORIES)}{mended}."

@@ -22,7 +22,6 @@ from jobs.reports import figures
 from jobs.reports.document import (
     LEFT_OUT,
     WOULD_BE_DELETED,
-    counts,
     had_no_rows,
     is_empty,
     left_count,
@@ -212,7 +211,6 @@ def template_environment() -> jinja2.Environment:
         "sentence": lambda text: Markup(re.sub(r"(?<=\d) ", "\N{NO-BREAK SPACE}", visible(text))),
         "count": lambda number: figures.UNKNOWN if number is None else f"{number:,}",
         "bytes": figures.human_bytes,
-        "counts": counts,
         "dollars": figures.human_dollars,
         "duration": figures.human_seconds,
         "time": figures.human_time,
