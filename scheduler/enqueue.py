@@ -24,7 +24,6 @@ from typing import Any, NamedTuple
 
 from jobs.aws.clients import invoke
 from jobs.core.enums import StorageClass
-from jobs.core.metrics import Metric, Unit
 from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
 from jobs.core.pricing import Group, Histogram, PricedWork, estimate, own_prices
 from jobs.errors import LedgerError, SealiftError, Unavailable
@@ -223,9 +222,7 @@ def _summary(each: Manifest) -> dict[str, Any]:
 
 
 def _measure(policy: Policy, pair: str, waiting: Sequence[Waiting], now: float) -> None:
-    metrics = [
-        Metric("BacklogRows", Unit.COUNT, sum(each.rows for each in waiting)),
-        Metric("BacklogBytes", Unit.BYTES, sum(each.size_bytes for each in waiting)),
-        Metric("BacklogAge", Unit.SECONDS, max((now - each.since for each in waiting), default=0.0)),
-    ]
-    measure(metrics, {"System": policy.name, "Pair": pair}, Function="enqueue")
+    age = {"BacklogAge": max((now - each.since for each in waiting), default=0.0)}
+    rows, size_bytes = sum(each.rows for each in waiting), sum(each.size_bytes for each in waiting)
+    where = {"System": policy.name, "Pair": pair}
+    measure(age, where, Function="enqueue", BacklogRows=rows, BacklogBytes=size_bytes)

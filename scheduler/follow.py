@@ -30,22 +30,20 @@ import contextlib
 import json
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import Any
 
 from jobs.aws.batch_arrays import REPORT, WORK
 from jobs.aws.clients import publish
 from jobs.backup.events import EventKind, ObjectEvent, parse_document
-from jobs.core.metrics import Metric, Unit
-from jobs.core.outcome import Status
 from jobs.core.run import RunState
 from jobs.core.words import called
 from jobs.errors import ExitCode, LedgerError, NotFound, UsageError
-from jobs.nights.calendar import Stage, summary_name
+from jobs.nights.calendar import summary_name
 from jobs.policy.coverage import match
 from jobs.policy.model import Policy
-from jobs.reports.document import findings_count, verdict
+from jobs.reports.document import verdict
 from jobs.restore.thawing import can_wait, waiting_name
 from scheduler import backlog
 from scheduler.backlog import BacklogRow
@@ -150,13 +148,7 @@ class _Follower:
             return False
         return await is_started(self.runtime, self.policy, Start(pair, "nightly", night, ()))
 
-    def _report_message(
-        self, run_id: str, report: Mapping[str, Any], spec: Mapping[str, Any]
-    ) -> tuple[str, str, str | None, list[Metric]]:
-        pair = spec.get("options", {}).get("pair")
-        metrics = [Metric("Findings", Unit.COUNT, findings_count(report))]
-        if (dollars := report.get("planned_dollars")) is not None:
-            metrics.append(Metric("PlannedDollars", Unit.NONE, float(dollars)))
+    def _report_message(self, run_id: str, report: Mapping[str, Any], spec: Mapping[str, Any]) -> tuple[str, str]:
         lines = [
             verdict(report),
             "",
@@ -167,7 +159,7 @@ class _Follower:
             *[f"Go on with what is left: sealift runs retry {run_id}"] * (report["state"] != RunState.COMPLETE),
         ]
         subject = f"Sealift {report['job']}: {verdict(report)}"
-        return subject, "\n".join(lines), pair if isinstance(pair, str) else None, metrics
+        return subject, "\n".join(lines)
 
     async def _night_ended(self, started: Start, job: Mapping[str, Any]) -> dict[str, Any]:
         summary = await self._document(summary_name(started.pair, date.fromisoformat(started.once)))
@@ -178,20 +170,13 @@ class _Follower:
                 f"The night {started.once} of the pair {started.pair} did not end: {_why(job)}.\n"
                 f"Go on with it: sealift nightly --pair {started.pair} --night {started.once}"
             )
-            failed = [Metric("NightSucceeded", Unit.COUNT, 0)]
             subject = f"Sealift night of {started.pair} FAILED"
-            return await self._announce(str(job["jobName"]), subject, text, started.pair, failed)
+            return await self._announce(str(job["jobName"]), subject, text)
         with _readable(f"the summary of the night {started.once} of {started.pair}"):
             message = self._night_message(started.pair, summary)
-        return await self._announce(f"night-{started.pair}-{started.once}", *message)
+        return await self._announce(f"night-{started.pair}-{started.once}", *message, night_of=started.pair)
 
-    def _night_message(self, pair: str, summary: Mapping[str, Any]) -> tuple[str, str, str, list[Metric]]:
-        metrics = [
-            Metric("NightSucceeded", Unit.COUNT, 1),
-            Metric("Findings", Unit.COUNT, int(summary["left"])),
-            Metric("PlannedDollars", Unit.NONE, float(summary["planned_dollars"])),
-            *_verified_share(summary["stages"]),
-        ]
+    def _night_message(self, pair: str, summary: Mapping[str, Any]) -> tuple[str, str]:
         lines = [f"The night {summary['night']} of the pair {summary['pair']}: {summary['verdict']}", ""]
         lines += [f"{summary['source']} → {summary['destination']}", ""]
         lines += [*summary["next_steps"], ""] if summary["next_steps"] else []
@@ -199,7 +184,7 @@ class _Follower:
             state = f"refused: {stage['refused']}" if stage["refused"] else stage["state"] or "nothing to do"
             lines.append(f"{stage['stage']}: {state}, {stage['rows']:,} rows")
         lines += ["", f"page: {summary['report_html']}"]
-        return f"Sealift night of {pair}: {summary['verdict']}", "\n".join(lines), pair, metrics
+        return f"Sealift night of {pair}: {summary['verdict']}", "\n".join(lines)
 
     async def _start_ended(self, started: Start, job: Mapping[str, Any]) -> dict[str, Any]:
         """The run that a job started is published by its own end. Here only a job that came to
@@ -222,18 +207,16 @@ class _Follower:
         """
         return await is_second(self.runtime, str(job["jobName"]), str(job["jobId"]))
 
-    async def _announce(
-        self, name: str, subject: str, text: str, pair: str | None = None, metrics: Sequence[Metric] = ()
-    ) -> dict[str, Any]:
-        """Publish to people, and once to CloudWatch: a sum over metrics must not count what Batch says twice."""
+    async def _announce(self, name: str, subject: str, text: str, night_of: str = "") -> dict[str, Any]:
+        """Publish to people, and the good end of a pair's night to CloudWatch as well."""
         marker = f"told/{name}.json"
         if await self._document(marker) is not None:
             return _did("told before", name)
         await asyncio.to_thread(publish, self.topic, subject, text)
         told = {"subject": subject, "at": self.runtime.clock(), "token": secrets.token_hex(8)}
-        is_first = await self.runtime.write_once(marker, json.dumps(told).encode())
-        if is_first and pair and metrics:
-            measure(metrics, {"System": self.policy.name, "Pair": pair}, Function="follow")
+        await self.runtime.write_once(marker, json.dumps(told).encode())
+        if night_of:
+            measure({"NightSucceeded": 1}, {"System": self.policy.name, "Pair": night_of}, Function="follow")
         return _did("told", name, subject=subject)
 
     async def _document(self, name: str) -> dict[str, Any] | None:
@@ -262,16 +245,6 @@ def _places(report: Mapping[str, Any]) -> list[str]:
     sides = [report.get("source"), report.get("destination")]
     places = [side.get("location") or side.get("bucket") if isinstance(side, Mapping) else side for side in sides]
     return [" → ".join(map(str, places))] if all(places) else []
-
-
-def _verified_share(stages: Sequence[Mapping[str, Any]]) -> list[Metric]:
-    """The percentage of rows proven in the night's slices of the rota. Without rows there is no
-    metric.
-    """
-    slices = [each for each in stages if each["stage"] in (Stage.SLICE, Stage.DEEP)]
-    rows = sum(each["rows"] for each in slices)
-    verified = sum(each["counts"].get(Status.VERIFIED, 0) for each in slices)
-    return [Metric("VerifiedShare", Unit.PERCENT, 100 * verified / rows)] if rows else []
 
 
 async def _restored(runtime: Runtime, policy: Policy, event: ObjectEvent) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from jobs.core.metrics import Metric, embed
+from jobs.core.metrics import embed
 
 
 def say(level: str, event: str, **fields: Any) -> None:
@@ -23,8 +23,8 @@ def say(level: str, event: str, **fields: Any) -> None:
     _write({"time": now, "level": level, "event": event, **fields})
 
 
-def measure(metrics: Sequence[Metric], dimensions: Mapping[str, str], **properties: Any) -> None:
-    """Write one line that CloudWatch turns into metrics."""
+def measure(metrics: Mapping[str, float], dimensions: Mapping[str, str], **properties: Any) -> None:
+    """Write one line, of which CloudWatch turns `metrics` into metrics."""
     _write(embed(metrics, dimensions, properties, time.time()))
 
 

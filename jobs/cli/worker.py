@@ -240,7 +240,6 @@ async def _attempt(settings: Settings, task: _Task, stops: _Stops, report: Repor
         __version__,
         plan.shards[shard].rows,
         write=_to_stderr if settings.in_batch else nowhere,
-        system=settings.system,
     )
     attempt.plan = plan
     attempt.on_checkpoint = log.count

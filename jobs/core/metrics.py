@@ -10,49 +10,32 @@ https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedd
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from enum import StrEnum
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 NAMESPACE = "Sealift"
-
-
-class Unit(StrEnum):
-    """The units of CloudWatch that Sealift uses."""
-
-    COUNT = "Count"
-    BYTES = "Bytes"
-    SECONDS = "Seconds"
-    PERCENT = "Percent"
-    NONE = "None"
-
-
-class Metric(NamedTuple):
-    """One value of one metric."""
-
-    name: str
-    unit: Unit
-    value: float
+UNITS = {"OldestUnhandledEventAge": "Seconds", "BacklogAge": "Seconds", "NightSucceeded": "Count"}
+"""The metrics: those that an alarm of terraform/monitoring.tf watches, since each costs by the month
+and pair. Everything else that is counted is a field of a log line."""
 
 
 def embed(
-    metrics: Sequence[Metric], dimensions: Mapping[str, str], properties: Mapping[str, Any], at_seconds: float
+    metrics: Mapping[str, float], dimensions: Mapping[str, str], properties: Mapping[str, Any], at_seconds: float
 ) -> dict[str, Any]:
     """One log line's document: metrics, their dimensions, and properties that can be searched but
-    cost no metric.
+    cost no metric. Without metrics it is a plain line.
 
-    Each distinct set of dimension values is a metric that is billed by itself: nothing that grows
-    with the number of runs, shards or keys may be one. Those are properties. `at_seconds` is epoch
-    time. Raises ValueError where a name would mean two things.
+    `at_seconds` is epoch time. Raises ValueError where a name would mean two things.
     """
-    values = {metric.name: metric.value for metric in metrics}
-    names = [*properties, *dimensions, *(metric.name for metric in metrics)]
+    names = [*properties, *dimensions, *metrics]
     if len(set(names)) < len(names):
         raise ValueError(f"a name is used twice among the properties, dimensions and metrics {names}")
+    document = {**properties, **dimensions, **metrics}
+    if not metrics:
+        return document
     directive = {
         "Namespace": NAMESPACE,
         "Dimensions": [list(dimensions)],
-        "Metrics": [{"Name": metric.name, "Unit": metric.unit.value} for metric in metrics],
+        "Metrics": [{"Name": name, "Unit": UNITS[name]} for name in metrics],
     }
-    meta = {"Timestamp": int(at_seconds * 1000), "CloudWatchMetrics": [directive]}
-    return {**properties, **dimensions, **values, "_aws": meta}
+    return document | {"_aws": {"Timestamp": int(at_seconds * 1000), "CloudWatchMetrics": [directive]}}

@@ -29,7 +29,7 @@ class FunctionLog(io.TextIOBase):
         """Write whole lines, as `scheduler.log` does."""
         with self._lock:
             for line in text.splitlines():
-                self._add(json.loads(line) if line.startswith('{"') and '"_aws"' in line else {})
+                self._add(json.loads(line) if line.startswith('{"') and '"Function"' in line else {})
             self._file.write(text)
         return len(text)
 

@@ -2,12 +2,11 @@
 
     {"time": …, "level": "info", "event": "started", "run": …, "shard": 3, "attempt": …, "planned": 100000, …}
     {"time": …, "level": "info", "event": "progress", "run": …, "shard": 3, "attempt": …, "rows": 61024, …}
-    {"time": …, "level": "info", "event": "ended", "run": …, "shard": 3, "attempt": …, "exit_code": 0, …, "_aws": …}
-    {"time": …, "level": "warning", "event": "errors", …, "Reason": "denied", "Errors": 12, "_aws": …}
+    {"time": …, "level": "info", "event": "ended", "run": …, "shard": 3, "attempt": …, "exit_code": 0, …}
+    {"time": …, "level": "warning", "event": "errors", …, "reason": "denied", "errors": 12}
 
-The ledger's outcomes name the same attempt. `_aws` makes a line a metric in CloudWatch
-(`core.metrics`). Log storage is paid by the byte. At 10⁹ objects a line for each would cost more
-than their copies, so the outcome of a row is in the ledger alone.
+The ledger's outcomes name the same attempt. Log storage is paid by the byte. At 10⁹ objects a line
+for each would cost more than their copies, so the outcome of a row is in the ledger alone.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from jobs.core.display import without_passwords
-from jobs.core.metrics import Metric, Unit, embed
 from jobs.core.outcome import GOOD, Outcome, Status
 from jobs.errors import ExitCode, SealiftError
 from jobs.runs.worker import Progress
@@ -39,8 +37,6 @@ def nowhere(line: str) -> None:
 class WorkerLog:
     """The log of one attempt at one shard: a line when the block begins, and lines when it ends.
 
-    `system`, the policy's name, tells its metrics from those of another system in the account.
-
     It counts what this attempt did, not what earlier attempts did.
     """
 
@@ -52,7 +48,6 @@ class WorkerLog:
     planned_rows: int
     write: Callable[[str], None]
     clock: Callable[[], float] = time.time
-    system: str | None = None
     _statuses: Counter[Status] = field(default_factory=Counter, init=False)
     _errors: Counter[str] = field(default_factory=Counter, init=False)
     _size_bytes: int = field(default=0, init=False)
@@ -86,35 +81,24 @@ class WorkerLog:
             self._line("progress", "info", progress._asdict())
 
     def _end(self, exit_code: ExitCode, message: str = "") -> None:
-        """Write the result with its metrics, and a metric for each code of rows that ended badly."""
-        metrics = [
-            Metric("Objects", Unit.COUNT, self._statuses.total()),
-            Metric("Bytes", Unit.BYTES, self._size_bytes),
-            Metric("Errors", Unit.COUNT, self._errors.total()),
-            Metric("Seconds", Unit.SECONDS, round(self.clock() - self._began, 3)),
-        ]
+        """Write the result, and a line for each code of rows that ended badly."""
         level = {ExitCode.DONE: "info", ExitCode.TRANSIENT: "warning"}.get(exit_code, "error")
-        statuses = {status.value: rows for status, rows in sorted(self._statuses.items())}
-        details = {"exit_code": int(exit_code), "outcomes": statuses} | (
-            {"message": _short(message)} if message else {}
-        )
-        of_job = ({"System": self.system} if self.system else {}) | {"Job": self.job}
-        self._line("ended", level, details, of_job, metrics)
+        details = {
+            "job": self.job,
+            "exit_code": int(exit_code),
+            "outcomes": {status.value: rows for status, rows in sorted(self._statuses.items())},
+            "objects": self._statuses.total(),
+            "bytes": self._size_bytes,
+            "errors": self._errors.total(),
+            "seconds": round(self.clock() - self._began, 3),
+        }
+        self._line("ended", level, details | ({"message": _short(message)} if message else {}))
         for reason, rows in sorted(self._errors.items()):
-            by = of_job | {"Reason": reason}
-            self._line("errors", "warning", {}, by, [Metric("Errors", Unit.COUNT, rows)])
+            self._line("errors", "warning", {"reason": reason, "errors": rows})
 
-    def _line(
-        self,
-        event: str,
-        level: str,
-        details: dict[str, Any],
-        dimensions: dict[str, str] | None = None,
-        metrics: Sequence[Metric] = (),
-    ) -> None:
-        now = self.clock()
+    def _line(self, event: str, level: str, details: dict[str, Any]) -> None:
         document: dict[str, Any] = {
-            "time": datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds"),
+            "time": datetime.fromtimestamp(self.clock(), UTC).isoformat(timespec="milliseconds"),
             "level": level,
             "event": event,
             "run": self.run_id,
@@ -122,8 +106,6 @@ class WorkerLog:
             "attempt": self.attempt,
             **details,
         }
-        if metrics:
-            document = embed(metrics, dimensions or {}, document, now)
         self.write(json.dumps(document, separators=(",", ":")))
 
 

@@ -124,7 +124,7 @@ def test_an_array_of_containers_does_the_work_and_reports(site: Site) -> None:
     lines = site.logs()
     assert {line["shard"] for line in lines} == set(range(CHILDREN))
     assert {line["run"] for line in lines} == {run.document["run_id"]}
-    assert sum(line["Objects"] for line in lines if line["event"] == "ended") == ROWS
+    assert sum(line["objects"] for line in lines if line["event"] == "ended") == ROWS
     assert len(lines) == 2 * CHILDREN
     # The report was made in a container, too: with DuckDB, on a read-only root file system.
     report = site.batch.job(f"{run.document['run_id']}-000-report")
@@ -149,7 +149,7 @@ def test_a_reclaimed_container_checkpoints_and_another_attempt_does_the_rest(sit
     said = [line for line in site.logs() if line["shard"] == victim.index]
     mine = [line for line in said if line["event"] == "ended"]
     assert [(line["exit_code"], line["level"]) for line in mine] == [(75, "warning"), (0, "info")]
-    first, second = (line["Objects"] for line in mine)
+    first, second = (line["objects"] for line in mine)
     assert first > 0
     assert second > 0
     assert [line["planned"] for line in said if line["event"] == "started"] == [first + second] * 2

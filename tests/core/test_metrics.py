@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.metrics import NAMESPACE, Metric, Unit, embed
+from jobs.core.metrics import NAMESPACE, UNITS, embed
 
 NAMES = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=1, max_size=20)
 
@@ -38,7 +38,7 @@ def problems(document: dict[str, Any]) -> list[str]:
 
 
 @given(
-    st.dictionaries(NAMES, st.integers(0, 2**53) | st.floats(0, 1e15), min_size=1, max_size=20),
+    st.dictionaries(st.sampled_from([*UNITS]), st.integers(0, 2**53) | st.floats(0, 1e15), min_size=1),
     st.dictionaries(NAMES.map("d-{}".format), st.text(min_size=1, max_size=20), max_size=5),
     st.dictionaries(NAMES.map("p-{}".format), st.integers() | st.text(max_size=20), max_size=5),
     st.floats(1, 4e9),
@@ -46,8 +46,7 @@ def problems(document: dict[str, Any]) -> list[str]:
 def test_every_document_is_valid_and_says_what_was_given(
     values: dict[str, float], dimensions: dict[str, str], properties: dict[str, Any], at_seconds: float
 ) -> None:
-    metrics = [Metric(name, Unit.COUNT, value) for name, value in values.items()]
-    document = json.loads(json.dumps(embed(metrics, dimensions, properties, at_seconds)))
+    document = json.loads(json.dumps(embed(values, dimensions, properties, at_seconds)))
     assert problems(document) == []
     meta = document.pop("_aws")
     assert document == {**properties, **dimensions, **values}
@@ -58,8 +57,12 @@ def test_every_document_is_valid_and_says_what_was_given(
 
 
 @pytest.mark.parametrize(
-    ("dimensions", "properties"), [({"Errors": "x"}, {}), ({}, {"Errors": 1}), ({"a": "x"}, {"a": 1})]
+    ("dimensions", "properties"), [({"BacklogAge": "x"}, {}), ({}, {"BacklogAge": 1}), ({"a": "x"}, {"a": 1})]
 )
 def test_a_name_that_stands_for_two_things_is_refused(dimensions: dict[str, str], properties: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="used twice"):
-        embed([Metric("Errors", Unit.COUNT, 1)], dimensions, properties, 1.0)
+        embed({"BacklogAge": 1}, dimensions, properties, 1.0)
+
+
+def test_a_line_without_metrics_is_a_plain_one() -> None:
+    assert embed({}, {"Pair": "a"}, {"rows": 1}, 1.0) == {"Pair": "a", "rows": 1}

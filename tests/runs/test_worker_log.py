@@ -1,4 +1,4 @@
-"""A worker's log: JSON lines with run, shard and attempt, metrics that CloudWatch takes, and few bytes."""
+"""A worker's log: JSON lines with run, shard and attempt, and few bytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from jobs.ledger.ledger import Ledger
 from jobs.runs.worker import Progress, Worker, WorkerLimits
 from jobs.runs.worker_log import PROGRESS_SECONDS, WorkerLog
 from jobs.tables.rows import shard_schema, write_parquet
-from tests.core.test_metrics import problems
 from tests.doubles.memory_store import MemoryStore
 
 ROWS_PER_SHARD = Settings.from_environment({}).rows_per_shard
@@ -80,14 +79,9 @@ def test_lines_say_what_was_done_by_whom() -> None:
     assert (started["event"], started["planned"], started["version"]) == ("started", 300, "1.2.3")
     counted = {"done": 160, "blocked": 100, "missing": 40}
     assert (ended["event"], ended["level"], ended["exit_code"], ended["outcomes"]) == ("ended", "info", 0, counted)
-    assert (ended["Objects"], ended["Bytes"], ended["Errors"]) == (300, 3_000, 140)
-    assert 0 < ended["Seconds"] < 60
-    assert {line["Reason"]: line["Errors"] for line in errors} == {"denied": 100, "source_gone": 40}
-    for line in (ended, *errors):
-        assert problems(line) == []
-        [directive] = line["_aws"]["CloudWatchMetrics"]
-        # What a run or a shard is called would make a new metric, and a bill, each time.
-        assert set(directive["Dimensions"][0]) <= {"System", "Job", "Reason"}
+    assert (ended["objects"], ended["bytes"], ended["errors"]) == (300, 3_000, 140)
+    assert 0 < ended["seconds"] < 60
+    assert {line["reason"]: line["errors"] for line in errors} == {"denied": 100, "source_gone": 40}
 
 
 @pytest.mark.parametrize(
@@ -113,7 +107,7 @@ def test_an_attempt_that_breaks_says_why_in_one_line(
     assert (ended["level"], ended["exit_code"]) == (level, exit_code)
     assert ended["message"].startswith(message)
     assert len(lines[-1]) < 4_000
-    assert ended["Objects"] == 0
+    assert ended["objects"] == 0
 
 
 def test_progress_is_a_line_a_minute() -> None:
