@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from jobs.core.outcome import GOOD, Evidence, precedence_sql
 from jobs.core.run import Plan, RunSpec
@@ -32,20 +32,6 @@ KEYS_PER_REASON = 5
 DOWNLOADS = 32
 
 
-class ReasonCount(NamedTuple):
-    """How many rows have a reason and a detail. `keys`: those of the first rows, if they ended badly."""
-
-    status: str
-    reason: str
-    rows: int
-    detail: str | None = None
-    keys: Sequence[str] | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As the report has it, without fields that are None."""
-        return {name: value for name, value in self._asdict().items() if value is not None}
-
-
 @dataclass(frozen=True, slots=True)
 class Folded:
     """The sums of a run's outcomes. `reasons`: the most frequent first. `began_at`: when the first attempt
@@ -60,7 +46,7 @@ class Folded:
     size_bytes: int
     outcomes: dict[str, int]
     evidence: dict[str, int]
-    reasons: list[ReasonCount]
+    reasons: list[dict[str, Any]]
     attempts: int
     finished_at: float
     failures: int
@@ -243,15 +229,18 @@ def _add_told(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def _reason_counts(connection: duckdb.DuckDBPyConnection) -> list[ReasonCount]:
+def _reason_counts(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    """How many rows have a reason and a detail, as the report has it. `keys`: of the first rows that ended badly."""
     groups = connection.execute(
         "SELECT status, reason, if(count(DISTINCT detail) = 1, min(detail), told), count(*), "
         f"arg_min(key, row, {KEYS_PER_REASON}) FILTER (bad) FROM told "
         "WHERE bad OR status = 'left' OR (status IN ('verified', 'done') AND reason <> '') "
         f"GROUP BY status, reason, told ORDER BY 4 DESC, 1, 2, 3 LIMIT {TOP_REASONS}"
     ).fetchall()
-    return [  # versions of a key are one key
-        ReasonCount(status, reason, rows, detail or None, list(dict.fromkeys(keys)) if keys else None)
+    return [
+        {"status": status, "reason": reason, "rows": rows}
+        | ({"detail": detail} if detail else {})
+        | ({"keys": list(dict.fromkeys(keys))} if keys else {})  # versions of a key are one key
         for status, reason, detail, rows, keys in groups
     ]
 

@@ -368,7 +368,7 @@ async def conclude(
         outcome_bytes=folded.outcome_bytes,
         evidence=folded.evidence,
         worked_seconds=round(max(0.0, finished_at - folded.began_at), 3) if folded.began_at else 0.0,
-        reasons=[each.to_dict() for each in folded.reasons],
+        reasons=folded.reasons,
         prefixes=folded.prefixes,
         attempts=folded.attempts,
         exit_codes=sorted(set(codes.values())),

@@ -173,7 +173,7 @@ async def _fold_run(ledger: Any, run_id: str, plan: Any, *_: Any) -> folding.Fol
         outcomes=dict(Counter(str(each.status) for each in chosen.values())),
         evidence=dict(Counter(str(each.evidence) for each in chosen.values() if each.status in GOOD)),
         reasons=[
-            folding.ReasonCount(status, reason, count, detail=detail or None)
+            {"status": status, "reason": reason, "rows": count} | ({"detail": detail} if detail else {})
             for (status, reason, detail), count in reasons.most_common()
         ],
         attempts=len({each.attempt for each in chosen.values()}),

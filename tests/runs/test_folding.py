@@ -17,7 +17,7 @@ from jobs.core.reasons import Reason
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.state_files import open_state
-from jobs.runs.folding import Folded, ReasonCount, fold_run, write_late_verdicts
+from jobs.runs.folding import Folded, fold_run, write_late_verdicts
 from jobs.tables.rows import manifest_schema, shard_schema, write_outcomes, write_parquet
 from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
@@ -133,17 +133,17 @@ def _fold_failed(*causes: tuple[Reason, str]) -> Folded:
 def test_rows_are_counted_by_reason_and_detail() -> None:
     denied, other = (Reason.DENIED, "CopyObject: AccessDenied"), (Reason.DENIED, "HeadObject: AccessDenied")
     assert _fold_failed(denied, other, denied).reasons == [
-        ReasonCount("blocked", denied[0], 2, denied[1], ["a", "c"]),
-        ReasonCount("blocked", other[0], 1, other[1], ["b"]),
+        {"status": "blocked", "reason": denied[0], "rows": 2, "detail": denied[1], "keys": ["a", "c"]},
+        {"status": "blocked", "reason": other[0], "rows": 1, "detail": other[1], "keys": ["b"]},
     ]
 
 
 def test_a_detail_that_is_each_rows_own_tells_no_rows_apart_and_stays_with_them() -> None:
     result = _fold_failed((Reason.CONTENT_DIFFERS, "7"), (Reason.CONTENT_DIFFERS, "8"))
-    assert result.reasons == [ReasonCount("blocked", "content_differs", 2, None, ["a", "b"])]
+    assert result.reasons == [{"status": "blocked", "reason": "content_differs", "rows": 2, "keys": ["a", "b"]}]
     assert [(row["key"], row["detail"]) for row in result.listed] == [("a", "7"), ("b", "8")]
     assert b"from byte 7 on" in result.failures_csv
-    assert _fold_failed((Reason.CONTENT_DIFFERS, "7")).reasons[0].detail == "7"
+    assert _fold_failed((Reason.CONTENT_DIFFERS, "7")).reasons[0]["detail"] == "7"
 
 
 def test_a_reason_names_the_keys_of_its_first_five_rows_once() -> None:
@@ -154,7 +154,7 @@ def test_a_reason_names_the_keys_of_its_first_five_rows_once() -> None:
         for row, key in enumerate(keys)
     ]
     (counted,) = asyncio.run(folded([rows], keys)).reasons
-    assert (counted.rows, counted.keys) == (6, ["a", "b", "c", "d"])
+    assert (counted["rows"], counted["keys"]) == (6, ["a", "b", "c", "d"])
 
 
 def test_what_a_complete_run_says_is_in_the_state_and_what_came_late_as_well() -> None:
