@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -27,6 +28,7 @@ from jobs.core.pricing import (
 from jobs.core.run import RunSpec, Side
 from jobs.errors import ConfigError
 
+README = Path(__file__).parents[2] / "README.md"
 SMALL = Group("STANDARD", False, True, False, 1000, 4_000_000, 1000)
 UNKNOWN = Group("STANDARD", False, False, False, 10, 0, 10)
 LARGE = Group("STANDARD_IA", True, True, False, 2, 100 * GIB, 1600)
@@ -187,6 +189,30 @@ def test_the_table_that_comes_with_sealift_says_what_it_is():
     table = own_prices()
     assert table.name == "us-east-1 list prices of 2026-06 (USD)"
     assert "check https://aws.amazon.com/s3/pricing/" in table.source
+
+
+@pytest.mark.parametrize(
+    ("what", "work"),
+    [
+        ("`replicate`, within a region", PricedWork()),
+        ("`replicate`, to another region", PricedWork(cross_region=True)),
+        ("`verify`, by stored checksums", PricedWork(is_copying=False)),
+        ("`verify --deep`, by all bytes", PricedWork(is_copying=False, deep=True)),
+    ],
+)
+def test_readme_says_what_a_million_objects_cost(what, work):
+    million = Histogram((Group("STANDARD", False, True, False, 10**6, 10**6 * 1024**2, 10**6),), 10**6)
+    requests = ", ".join(f"{count:,} {kind}" for kind, count in requests_for(work, million).items())
+    dollars = sum(estimate(work, million, own_prices()).values())
+    assert f"| {what} | {requests} | ${dollars:.2f} |" in README.read_text()
+
+
+@pytest.mark.parametrize(
+    ("what", "lists"), [("`replicate` again, all copies are there", 1_000), ("`reconcile`, by two listings", 2_000)]
+)
+def test_readme_says_what_lists_of_a_million_objects_cost(what, lists):
+    dollars = lists * own_prices().list_per_1000 / 1000
+    assert f"| {what} | {lists:,} list | ${dollars:.2f} |" in README.read_text()
 
 
 def _table(**changes):
