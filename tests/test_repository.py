@@ -23,7 +23,6 @@ BARE_STORES = {
     "jobs.cli": "the ledger's",
     "jobs.cli.archives": "the ledger's",
     "jobs.cli.policy_and_ledger": "reads",
-    "jobs.cli.reconcile": "reads",
     "jobs.cli.worker": "the ledger's",
     "jobs.doctor.system": "tries what the server heeds, and writes a new key",
     "jobs.nights.stages": "reads",
