@@ -66,8 +66,8 @@ def test_the_policy_names_the_places_of_a_pair(world: World, tmp_path: Path) -> 
     said = world.sealift(*given)
     report = said.document
     assert report.get("outcomes") == {"left": 2}, said.stderr
-    reached = {name: report["expiry"]["source"][name] for name in ("endpoint", "region", "profile")}
-    assert reached == {"endpoint": None, "region": REGION, "profile": None}
+    reached = {name: report["expiry"]["source"][name] for name in ("endpoint", "profile")}
+    assert reached == {"endpoint": None, "profile": None}
     assert report["expiry"]["current"] == {"eligible": 2, "listed": 3}
     assert report["expiry"]["copies"] == [f"s3://{world.destination}/packed/"]
 
