@@ -49,7 +49,7 @@ def test_every_payload_is_of_botocore_s_shape_and_within_batch_s_rules(
     for stage in STAGES:
         request = payload(sent, stage, "work-job")
         check_shape(request, model().operation_model("SubmitJob").input_shape, stage)
-        check_submission(request, is_fair_share=False)
+        check_submission(request)
 
 
 @given(st.integers(1, 35_000))

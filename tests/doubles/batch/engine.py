@@ -1,7 +1,7 @@
 """What Batch does with jobs once they are submitted: capacity, dependencies, arrays, attempts, retries, ends.
 
 Each queue has its jobs wait for the vCPUs of a compute environment. The head of a queue that does not fit holds back
-all behind it. Where queues share fairly, each share has a head, and of those the one whose share uses the fewest vCPUs.
+all behind it.
 https://docs.aws.amazon.com/batch/latest/userguide/job_scheduling.html
 
 A thread advances the jobs a few hundred times a second; whoever wants to change them holds the `lock`.
@@ -75,11 +75,6 @@ class Job:
         """What its container takes of its environment."""
         return float(self.container.get("vcpus", 1))
 
-    @property
-    def share(self) -> str:
-        """The share that it counts to, empty where queues do not share fairly."""
-        return str(self.request.get("shareIdentifier") or "")
-
     def retry_strategy(self) -> dict[str, Any]:
         """The request's, else the definition's."""
         found: dict[str, Any] = self.request.get("retryStrategy") or self.definition.get("retryStrategy") or {}
@@ -105,8 +100,7 @@ class Place:
 
     environment: Environment = field(default_factory=Environment)
     priority: int = 1
-    waiting: dict[str, deque[Job]] = field(default_factory=lambda: defaultdict(deque))
-    """Share → its jobs, in order. Without fair shares there is one share, without a name."""
+    waiting: deque[Job] = field(default_factory=deque)
 
 
 @dataclass
@@ -155,17 +149,16 @@ class Engine:
         with self.lock:
             depends = job.request.get("dependsOn") or []
             plain = [self.jobs[each["jobId"]] for each in depends if not each.get("type")]
-            pairs = [self.jobs[each["jobId"]] for each in depends if each.get("type") == "N_TO_N"]
             is_sequential = any(each.get("type") == "SEQUENTIAL" for each in depends)
             self.jobs[job.id] = job
             if job.size is None:
-                job.waits_for = plain + pairs
+                job.waits_for = plain
                 self._waiting.append(job)
                 return
             for index in range(job.size):
                 child = Job(f"{job.id}:{index}", job.name, job.queue, job.request, job.definition, job.created_at)
                 child.index = index
-                child.waits_for = plain + [each.children[index] for each in pairs]
+                child.waits_for = list(plain)
                 if is_sequential and index:
                     child.waits_for.append(job.children[index - 1])
                 child.container = job.container
@@ -218,7 +211,7 @@ class Engine:
 
     def _make_runnable(self, job: Job) -> None:
         job.status = "RUNNABLE"
-        self.places[job.queue].waiting[job.share].append(job)
+        self.places[job.queue].waiting.append(job)
 
     def _start_runnable(self) -> None:
         for place in sorted(self.places.values(), key=lambda place: -place.priority):
@@ -226,22 +219,14 @@ class Engine:
                 job = self._head(place)
                 if job is None or self._vcpus(place.environment) + job.vcpus > place.environment.max_vcpus:
                     break
-                place.waiting[job.share].popleft()
+                place.waiting.popleft()
                 self._start(job)
 
     def _head(self, place: Place) -> Job | None:
         """The job that is next in a queue."""
-        for jobs in place.waiting.values():
-            while jobs and jobs[0].has_ended:
-                jobs.popleft()
-        heads = [jobs[0] for jobs in place.waiting.values() if jobs]
-        if len(heads) < 2:
-            return heads[0] if heads else None
-        used: dict[str, float] = defaultdict(float)
-        for job in self._running:
-            if self.places[job.queue] is place:
-                used[job.share] += job.vcpus
-        return min(heads, key=lambda job: used[job.share])
+        while place.waiting and place.waiting[0].has_ended:
+            place.waiting.popleft()
+        return place.waiting[0] if place.waiting else None
 
     def _vcpus(self, environment: Environment) -> float:
         """What the jobs of an environment have now."""

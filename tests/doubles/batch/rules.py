@@ -43,12 +43,8 @@ def check_shape(value: dict[str, Any], shape: Any, what: str) -> None:
         raise Refused(f"{what}: unknown members {sorted(unknown)}")
 
 
-def check_submission(request: dict[str, Any], *, is_fair_share: bool, has_priority: bool = False) -> None:
-    """The documented rules of SubmitJob. `has_priority`: the job definition does. Raises Refused.
-
-    That a fair share takes a priority, only Batch's own answer says:
-    https://github.com/nextflow-io/nextflow/pull/3505, https://github.com/hashicorp/terraform-provider-aws/issues/31226
-    """
+def check_submission(request: dict[str, Any]) -> None:
+    """The documented rules of SubmitJob, for queues without a scheduling policy. Raises Refused."""
     _require(len(json.dumps(request)) <= PAYLOAD_BYTES_MAX, "Job payload must be at most 30 KiB")
     _require(
         re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", request["jobName"]) is not None,
@@ -67,22 +63,9 @@ def check_submission(request: dict[str, Any], *, is_fair_share: bool, has_priori
     _check_retries(request.get("retryStrategy"))
     timeout = (request.get("timeout") or {}).get("attemptDurationSeconds")
     _require(timeout is None or timeout >= 60, "attemptDurationSeconds must be at least 60")
-    share, priority = request.get("shareIdentifier"), request.get("schedulingPriorityOverride")
-    if is_fair_share:
-        _require(share is not None, "ShareIdentifier is required for a job queue with a scheduling policy")
-        _require(
-            has_priority or priority is not None,
-            "Either schedulingPriority in job definition or schedulingPriorityOverride is required.",
-        )
-    else:
-        # https://docs.aws.amazon.com/batch/latest/userguide/share-identifiers.html
-        _require(priority is None, "Job with schedulingPriority needs a job queue with a scheduling policy")
-        _require(share is None, "ShareIdentifier cannot be specified for a job queue without a scheduling policy")
-    _require(
-        share is None or re.fullmatch(r"[A-Za-z0-9]{1,255}\*?", share) is not None,
-        f"ShareIdentifier {share} is invalid",
-    )
-    _require(priority is None or 0 <= priority <= 9999, "SchedulingPriorityOverride must be between 0 and 9999")
+    # https://docs.aws.amazon.com/batch/latest/userguide/share-identifiers.html
+    for name in ("shareIdentifier", "schedulingPriorityOverride"):
+        _require(name not in request, f"{name} cannot be specified for a job queue without a scheduling policy")
     _require(len(request.get("tags") or {}) <= 50, "Too many tags")
 
 

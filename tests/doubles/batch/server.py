@@ -27,11 +27,10 @@ _ARN = "arn:aws:batch:us-east-1:123456789012"
 
 @dataclass
 class Queue:
-    """A job queue. `is_fair_share`: it has a scheduling policy, so jobs must name a share."""
+    """A job queue."""
 
     name: str
     state: str = "ENABLED"
-    is_fair_share: bool = False
 
 
 class BatchServer:
@@ -53,12 +52,11 @@ class BatchServer:
         name: str,
         *,
         state: str = "ENABLED",
-        is_fair_share: bool = False,
         environment: Environment | None = None,
         priority: int = 1,
     ) -> Queue:
         """A queue with a compute environment behind it: its own, without a limit, or one that it may share."""
-        self.queues[name] = Queue(name, state, is_fair_share)
+        self.queues[name] = Queue(name, state)
         with self.engine.lock:
             self.engine.places[name] = Place(environment or Environment(), priority)
         return self.queues[name]
@@ -125,7 +123,6 @@ class BatchServer:
                         {"order": 1, "computeEnvironment": f"{_ARN}:compute-environment/local"}
                     ],
                 }
-                | ({"schedulingPolicyArn": f"{_ARN}:scheduling-policy/fair"} if queue.is_fair_share else {})
                 for queue in self.queues.values()
                 if wanted is None or queue.name in wanted or f"{_ARN}:job-queue/{queue.name}" in wanted
             ]
@@ -138,16 +135,13 @@ class BatchServer:
         if queue.state != "ENABLED":
             raise Refused(f"JobQueue {queue.name} is not in ENABLED state.")
         definition = self._definition(request["jobDefinition"])
-        has_priority = definition.get("schedulingPriority") is not None
-        check_submission(request, is_fair_share=queue.is_fair_share, has_priority=has_priority)
+        check_submission(request)
         size = (request.get("arrayProperties") or {}).get("size")
         with self.engine.lock:
             for each in request.get("dependsOn") or []:
                 other = self.engine.jobs.get(each.get("jobId", ""))
                 if each.get("type") != "SEQUENTIAL" and other is None:
                     raise Refused(f"Job {each.get('jobId')} does not exist")
-                if each.get("type") == "N_TO_N" and (other is None or other.size is None or other.size != size):
-                    raise Refused("N_TO_N dependencies need array jobs of the same size")
             job = Job(new_id(), request["jobName"], queue.name, request, definition, _now_ms(), size)
             job.container = _container(definition, request.get("containerOverrides") or {})
             self.engine.add(job)
@@ -259,8 +253,6 @@ def _common(engine: Engine, job: Job) -> dict[str, Any]:
         found["statusReason"] = job.status_reason
     if job.stopped_at:
         found["stoppedAt"] = job.stopped_at
-    if job.request.get("shareIdentifier"):
-        found["shareIdentifier"] = job.request["shareIdentifier"]
     if job.size is not None:
         found["arrayProperties"] = {"size": job.size, "statusSummary": engine.summary(job)}
     elif job.index is not None:

@@ -147,20 +147,6 @@ def test_out_of_memory_and_an_image_that_cannot_start_say_so(account: Account) -
     assert "exitCode" not in broken["container"]
 
 
-def test_n_to_n_lets_each_child_follow_its_own_and_fail_with_it(account: Account) -> None:
-    first = account.submit("first", 2)
-    second = account.submit("second", 2, dependsOn=[{"jobId": first, "type": "N_TO_N"}])
-    await_value(lambda: len(account.runner.started) == 2)
-    assert account.describe(second)["arrayProperties"]["statusSummary"]["PENDING"] == 2
-    account.runner.of(0)[0].exit = Exit(0)
-    await_value(lambda: [each.child.name for each in account.runner.of(0)] == ["first", "second"])
-    account.runner.of(1)[0].exit = Exit(1)
-    assert account.await_status(f"{second}:1", "FAILED")["statusReason"] == "Dependent Job failed"
-    succeed(account.runner.started)
-    account.await_status(second, "FAILED")
-    assert [each.child.name for each in account.runner.of(1)] == ["first"]
-
-
 def test_a_dependency_waits_for_the_whole_array_and_fails_with_it(account: Account) -> None:
     first = account.submit("first", 2)
     after = account.submit("after", dependsOn=[{"jobId": first}])
@@ -282,11 +268,7 @@ def test_lists_come_in_pages(account: Account) -> None:
         ({"retryStrategy": {"attempts": 2, "evaluateOnExit": [{"onExitCode": "a", "action": "EXIT"}]}}, "no pattern"),
         ({"timeout": {"attemptDurationSeconds": 59}}, "at least 60"),
         ({"shareIdentifier": "night"}, "without a scheduling policy"),
-        ({"jobQueue": "fair"}, "ShareIdentifier is required"),
-        ({"jobQueue": "fair", "shareIdentifier": "a-b", "schedulingPriorityOverride": 0}, "is invalid"),
-        ({"jobQueue": "fair", "shareIdentifier": "a"}, "schedulingPriorityOverride is required"),
-        ({"schedulingPriorityOverride": 1}, "needs a job queue with a scheduling policy"),
-        ({"jobQueue": "fair", "shareIdentifier": "a", "schedulingPriorityOverride": 10_000}, "between 0 and 9999"),
+        ({"schedulingPriorityOverride": 1}, "without a scheduling policy"),
         ({"containerOverrides": {"command": ["x" * 9_000]}}, "at most 8192"),
         ({"containerOverrides": {"environment": [{"name": "AWS_BATCH_X", "value": ""}]}}, "cannot start"),
         ({"parameters": {"a": "x" * 31_000}}, "30 KiB"),
@@ -294,17 +276,10 @@ def test_lists_come_in_pages(account: Account) -> None:
 )
 def test_what_batch_refuses(account: Account, extra: dict[str, Any], said: str) -> None:
     account.server.add_queue("closed", state="DISABLED")
-    account.server.add_queue("fair", is_fair_share=True)
     with pytest.raises(ClientError, match=said) as raised:
         account.submit(**extra)
     assert raised.value.response["Error"]["Code"] == "ClientException"
     assert raised.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
-
-
-def test_n_to_n_needs_arrays_of_one_size(account: Account) -> None:
-    first = account.submit("first", 2)
-    with pytest.raises(ClientError, match="same size"):
-        account.submit("second", 3, dependsOn=[{"jobId": first, "type": "N_TO_N"}])
 
 
 def test_a_throttled_call_is_429_and_botocore_tries_it_again(account: Account) -> None:
@@ -388,13 +363,3 @@ def test_a_higher_queue_of_an_environment_is_served_first(account: Account) -> N
         await_value(lambda: len(account.runner.started) == count)  # noqa: B023  called at once
     assert [each.child.name for each in account.runner.started] == ["running", "sooner", "later"]
     succeed(account.runner.started)
-
-
-def test_shares_have_vcpus_in_turn(account: Account) -> None:
-    account.server.add_queue("shared", is_fair_share=True, environment=Environment(2))
-    account.submit("many", 10, jobQueue="shared", shareIdentifier="a", schedulingPriorityOverride=0)
-    await_value(lambda: len(account.runner.started) == 2)
-    account.submit("one", jobQueue="shared", shareIdentifier="b", schedulingPriorityOverride=0)
-    account.runner.started[0].exit = Exit(0)
-    await_value(lambda: len(account.runner.started) == 3)
-    assert account.runner.started[2].child.name == "one"  # not the third of many
