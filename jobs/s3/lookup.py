@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from jobs.core.evidence import is_md5_etag, is_multipart
+from jobs.core.evidence import is_multipart
 from jobs.core.histories import in_order
 from jobs.core.model import (
     NULL_VERSION,
@@ -190,11 +190,6 @@ class VersionLooks:
         if ref not in self._seen:
             self._seen[ref] = await find(self.store, ref)
         return self._seen[ref]
-
-    def md5_of(self, ref: ObjectRef) -> str | None:
-        """The ETag of a version that was looked at, if that is its MD5. Without a request."""
-        info = self._seen.get(ref)
-        return info.etag if info is not None and is_md5_etag(info) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,10 +28,6 @@ class Comparison(Protocol):
         """Compare two objects. Raises StoreError where a retry may help."""
         ...
 
-    def differ(self, version: ObjectVersion, copy: Listed) -> bool:
-        """True if answers that are at hand show that the two differ."""
-        ...
-
     async def claims(self, version: ObjectVersion, copy: Listed, outcome: Outcome) -> bool:
         """True if a copy that differs is this version's all the same, by what S3 keeps beside its bytes."""
         ...
@@ -75,7 +71,7 @@ class _Verification:
         self.view = View(self.edges)
         self.named = [index for index, version in enumerate(source) if version.row >= 0]
         self.found: dict[int, int] = {}
-        self.compared: dict[tuple[int, int], Outcome | None] = {}
+        self.compared: dict[tuple[int, int], Outcome] = {}
 
     async def outcomes(self) -> dict[str | None, Outcome]:
         await self._align()
@@ -131,24 +127,22 @@ class _Verification:
         near = self.view.near(index)
         return next((copy for copy in near if copy not in held and (index, copy) not in self.compared), None)
 
-    async def _compare(self, pair: tuple[int, int]) -> Outcome | None:
-        """Compare a version and a copy once. None: they differ, and nobody had to look."""
+    async def _compare(self, pair: tuple[int, int]) -> Outcome:
+        """Compare a version and a copy once."""
         if pair not in self.compared:
-            version, copy = self.source[pair[0]], self.copies[pair[1]]
-            differ = self.comparison.differ(version, copy)
-            outcome = None if differ else await self.comparison.compare(version, copy)
+            outcome = await self.comparison.compare(self.source[pair[0]], self.copies[pair[1]])
             self.compared[pair] = outcome
-            self.edges.learn(*pair, _EDGES.get(outcome.status, Edge.UNKNOWN) if outcome else Edge.NO)
+            self.edges.learn(*pair, _EDGES.get(outcome.status, Edge.UNKNOWN))
         return self.compared[pair]
 
     async def _matched(self, index: int) -> Outcome:
         version, copy, top = self.source[index], self.found[index], len(self.copies) - 1
-        end = await self._end_of(index, copy)
+        end = await self._compare((index, copy))
         if copy == top or index != len(self.source) - 1 or not await self.comparison.is_current(version):
             return end
         if self.copies[top].is_delete_marker:
             return Outcome.of(version, Status.MISSING, Reason.COPY_HIDDEN)
-        on_top = await self._end_of(index, top)
+        on_top = await self._compare((index, top))
         if on_top.status is not Status.DIFFERENT:
             return on_top
         covered = Outcome.of(version, Status.DIFFERENT, Reason.COPY_COVERED)
@@ -160,14 +154,9 @@ class _Verification:
             copy_modified=self.copies[top].last_modified,
         )
 
-    async def _end_of(self, index: int, copy: int) -> Outcome:
-        return await self._compare((index, copy)) or await self.comparison.compare(
-            self.source[index], self.copies[copy]
-        )
-
     async def _unmatched(self, index: int) -> Outcome:
         version, free = self.source[index], {*range(len(self.copies))} - {*self.found.values()}
-        ends = {copy: end for (i, copy), end in self.compared.items() if i == index and end is not None}
+        ends = {copy: end for (i, copy), end in self.compared.items() if i == index}
         if not any(end.status in (Status.CHANGED, Status.DAMAGED) for end in ends.values()):
             for copy, end in ends.items():
                 is_wrong = end.status is Status.DIFFERENT and copy in free
@@ -177,7 +166,7 @@ class _Verification:
             if end.status not in (Status.VERIFIED, Status.DIFFERENT, Status.MISSING):
                 return end
         if self.is_listed and len(self.source) == len(self.copies) and index in free:
-            end = await self._end_of(index, index)
+            end = await self._compare((index, index))
             if end.status is Status.DIFFERENT:
                 return end
         return Outcome.of(version, Status.MISSING, Reason.COPY_MISSING)

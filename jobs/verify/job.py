@@ -345,12 +345,6 @@ class _Key:
             )
         return await self.job.verify(version, self._refs(version, copy)[1], self.looks)
 
-    def differ(self, version: ObjectVersion, copy: Listed) -> bool:
-        """True if HEADs have shown that the ETags of both are MD5s, and they differ."""
-        ref, there = self._refs(version, copy)
-        md5s = self.looks.source.md5_of(ref), self.looks.destination.md5_of(there)
-        return None not in md5s and md5s[0] != md5s[1]
-
     async def claims(self, version: ObjectVersion, copy: Listed, outcome: Outcome) -> bool:
         """True if the ETag, or what S3 stores of both, says that the copy is the version's.
 

@@ -39,9 +39,6 @@ class ByContent:
             return Outcome.of(version, Status.UNKNOWN if SEALED in ours else Status.VERIFIED)
         return Outcome.of(version, Status.DIFFERENT, Reason.CONTENT_DIFFERS)
 
-    def differ(self, version: ObjectVersion, copy: Listed) -> bool:
-        return False
-
     async def claims(self, version: ObjectVersion, copy: Listed, outcome: Outcome) -> bool:
         ours, theirs = self._contents(version, copy)
         return ours == theirs.rstrip(ROTTEN)
