@@ -23,15 +23,13 @@ MARKED, REMOVED = "ObjectRemoved:DeleteMarkerCreated", "ObjectRemoved:Delete"
 class Scene:
     """A store, a policy and the function over them. `pair` is what the policy's pair has besides."""
 
-    def __init__(
-        self, folder: Path, *, versioned: bool = True, hot_versioned: bool = True, inventory: Any = None, **pair: Any
-    ) -> None:
+    def __init__(self, folder: Path, *, versioned: bool = True, hot_versioned: bool = True, **pair: Any) -> None:
         self.store = MemoryStore()
         for bucket in ("source", "hotter", "ledger"):
             self.store.create_bucket(bucket, {"source": versioned, "hotter": hot_versioned}.get(bucket, True))
         place = {"bucket": "source", "region": "us-east-1"}
         pair = {"name": "pair", "source": place, "destination": place | {"bucket": "hotter"}, **pair}
-        self.write_policy(folder, [pair], **({"inventory": inventory} if inventory else {}))
+        self.write_policy(folder, [pair])
         settings = FunctionSettings(str(folder / "policy.json"), Location("ledger", "l"))
         self.runtime = Runtime(settings, open_region=lambda *_: self.store)
         self.sequencer = 0

@@ -31,7 +31,6 @@ from tests.doubles.memory_store import MemoryStore
 from tests.scheduler.conftest import Place
 from tests.scheduler.scene import Scene
 
-COPIES = {"bucket": "hotter", "region": "us-east-1", "prefix": "copies/"}
 NIGHT = {"action": "nightly", "pair": "pair", "scheduled_at": "2026-11-25T03:30:00Z"}
 
 
