@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 
 import pytest
 import yaml
@@ -86,3 +87,15 @@ def test_no_policy_names_a_role_without_its_path(elsewhere):
         if ":role/" in resource
     }
     assert {each for each in named if f":role{ROLE_PATH}" not in each} == set()
+
+
+def test_a_small_system_is_small_and_idles_for_nothing(minimal: State) -> None:
+    """But for its key: no endpoint, gateway or address that is paid for by the hour."""
+    made = Counter(each["type"] for each in managed(minimal))
+    assert made.total() <= 70
+    by_the_hour = {"aws_nat_gateway", "aws_eip", "aws_lb", "aws_instance", "aws_cloudwatch_dashboard"}
+    assert made.keys() & by_the_hour == set()
+    assert {each["vpc_endpoint_type"] for each in minimal.all_values("aws_vpc_endpoint")} == {"Gateway"}
+    assert (made["aws_kms_key"], made["aws_cloudwatch_metric_alarm"]) == (1, 6)
+    for each in minimal.all_values("aws_batch_job_definition"):
+        assert json.loads(each["container_properties"])["networkConfiguration"] == {"assignPublicIp": "ENABLED"}
