@@ -10,7 +10,6 @@ tests/terraform compares the two. No decision depends on a file that may change.
 | archives/….parquet       | a damaged index, by who names the ETag of the one that it replaces   |
 | archives/….directory.json| always: it repeats what the indexes say                              |
 | policy.json              | by Terraform only, no role of Sealift's may write it                 |
-| athena/                  | by Athena, which keeps results there. Sealift reads none of them     |
 """
 
 from __future__ import annotations
@@ -41,7 +40,6 @@ LEDGER_FILES: tuple[tuple[str, Change], ...] = (
     ("archives/*.parquet", Change.KNOWN),
     ("archives/*.directory.json", Change.ALWAYS),
     ("policy.json", Change.ALWAYS),
-    ("athena/*", Change.ALWAYS),
 )
 
 
