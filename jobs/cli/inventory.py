@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Literal
 
 import click
 
 from jobs import interrupts
 from jobs.cli.console import emit, meter
-from jobs.cli.options import AccessOptions, Command, Place, argument, command_options, group, option, shared, takes
+from jobs.cli.options import AccessOptions, Command, Place, argument, command_options, group, shared, takes
 from jobs.core.model import Location
 from jobs.errors import ConfigError, NoSuchBucket
 from jobs.inventory.write import write_inventory
@@ -23,9 +22,6 @@ class InventoryCommand:
     location: Location = argument(type=Place)
     destination: Location = shared("destination", "Where the report goes.", required=True)
     versions: str = shared("versions")
-    file_format: Literal["parquet", "orc", "csv"] = option(
-        name="--format", type=click.Choice(["parquet", "orc", "csv"]), default="parquet", show_default=True
-    )
     as_json: bool = shared("json")
     source_access: AccessOptions = group(AccessOptions, "source")
     destination_access: AccessOptions = group(AccessOptions, "destination")
@@ -69,7 +65,6 @@ async def _inventory(options: InventoryCommand) -> int:
             options.destination_access.open(options.destination),
             options.destination,
             versions=options.versions == "all",
-            file_format=options.file_format,
             now=started,
             on_progress=lambda rows, size_bytes: shown.update(rows, 0, size_bytes),
         )

@@ -275,7 +275,7 @@ async def _reports(
             inventory = await find_inventory(store, uri)
         elif place is not None:
             folder = ledger.location.join(f"inventories/{run_id}/{name}")
-            how: Any = {"versions": options.versions == "all", "file_format": "parquet", "on_progress": None}
+            how: Any = {"versions": options.versions == "all", "on_progress": None}
             written = await write_inventory(access.open(place), place, store, folder, now=began, **how)
             inventory = await open_inventory(store, Location.parse(written.manifest))
         else:

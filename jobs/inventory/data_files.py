@@ -8,26 +8,19 @@ all versions the null version's id is empty, as S3 leaves it.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
-from urllib.parse import quote_plus
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from jobs.core.model import NULL_VERSION, Listed
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FileFormat = Literal["parquet", "orc", "csv"]
-
-EXTENSIONS: dict[str, str] = {"parquet": "parquet", "orc": "orc", "csv": "csv.gz"}
-MANIFEST_FORMATS: dict[str, str] = {"parquet": "Parquet", "orc": "ORC", "csv": "CSV"}
-
 GROUP_ROWS = 50_000
-"""Rows held in memory before they are encoded: a Parquet row group, an ORC batch."""
+"""Rows held in memory before they are encoded: a row group."""
 
 FILE_ROWS = 500_000
 FILE_BYTES = 48 << 20
@@ -36,25 +29,24 @@ MiB."""
 
 
 class Column(NamedTuple):
-    """A column of a report: S3's name in CSV, in the binary formats, and its kind."""
+    """A column of a report: S3's name for it in Parquet, and its kind."""
 
-    csv_name: str
     name: str
     kind: Literal["text", "flag", "number", "time"]
 
 
-_KEY_COLUMNS = (Column("Bucket", "bucket", "text"), Column("Key", "key", "text"))
+_KEY_COLUMNS = (Column("bucket", "text"), Column("key", "text"))
 _VERSION_COLUMNS = (
-    Column("VersionId", "version_id", "text"),
-    Column("IsLatest", "is_latest", "flag"),
-    Column("IsDeleteMarker", "is_delete_marker", "flag"),
+    Column("version_id", "text"),
+    Column("is_latest", "flag"),
+    Column("is_delete_marker", "flag"),
 )
 _FIELD_COLUMNS = (
-    Column("Size", "size", "number"),
-    Column("LastModifiedDate", "last_modified_date", "time"),
-    Column("ETag", "e_tag", "text"),
-    Column("StorageClass", "storage_class", "text"),
-    Column("ChecksumAlgorithm", "checksum_algorithm", "text"),
+    Column("size", "number"),
+    Column("last_modified_date", "time"),
+    Column("e_tag", "text"),
+    Column("storage_class", "text"),
+    Column("checksum_algorithm", "text"),
 )
 
 
@@ -63,13 +55,8 @@ def report_columns(*, versions: bool) -> tuple[Column, ...]:
     return _KEY_COLUMNS + (_VERSION_COLUMNS if versions else ()) + _FIELD_COLUMNS
 
 
-def file_schema(columns: Sequence[Column], file_format: FileFormat) -> str:
-    """`fileSchema` of manifest.json, as S3 spells it for each format."""
-    if file_format == "csv":
-        return ", ".join(column.csv_name for column in columns)
-    if file_format == "orc":
-        kinds = {"text": "string", "flag": "boolean", "number": "bigint", "time": "timestamp"}
-        return f"struct<{','.join(f'{column.name}:{kinds[column.kind]}' for column in columns)}>"
+def file_schema(columns: Sequence[Column]) -> str:
+    """`fileSchema` of manifest.json, as S3 spells it for Parquet."""
     kinds = {
         "text": "binary {} (UTF8)",
         "flag": "boolean {}",
@@ -101,15 +88,13 @@ class WrittenFile:
 class ReportFile:
     """One data file under way, on disk. `add` and `finish` block: call them in a thread."""
 
-    def __init__(self, path: str, bucket: str, columns: Sequence[Column], file_format: FileFormat):
+    def __init__(self, path: str, bucket: str, columns: Sequence[Column]):
+        import pyarrow.parquet as pq
+
         self.path, self.rows = path, 0
-        self._bucket, self._columns, self._format = bucket, columns, file_format
-        self._schema = _arrow_schema(columns, file_format)
-        self._file: IO[bytes] = open(path, "wb")  # noqa: SIM115 - closed by finish
-        self._sink: IO[bytes] = self._file
-        if file_format == "csv":
-            self._sink = cast("IO[bytes]", gzip.GzipFile(fileobj=self._file, mode="wb", compresslevel=3, mtime=0))
-        self._writer = _open_writer(self._sink, self._schema, file_format)
+        self._bucket, self._columns, self._schema = bucket, columns, _arrow_schema(columns)
+        self._file = open(path, "wb")  # noqa: SIM115 - closed by finish
+        self._writer = pq.ParquetWriter(self._file, self._schema, compression="zstd", write_statistics=True)
 
     @property
     def is_full(self) -> bool:
@@ -134,8 +119,6 @@ class ReportFile:
     def finish(self) -> WrittenFile:
         """Close the file. Its size and MD5 are what the manifest will promise."""
         self._writer.close()
-        if self._sink is not self._file:
-            self._sink.close()
         self._file.close()
         with open(self.path, "rb") as file:
             md5 = hashlib.file_digest(file, "md5").hexdigest()
@@ -143,23 +126,15 @@ class ReportFile:
 
     def _array(self, column: Column, kind: pa.DataType, entries: Sequence[Listed]) -> pa.Array[Any]:
         import pyarrow as pa
-        import pyarrow.compute as pc
 
         if column.name == "bucket":
             return pa.repeat(self._bucket, len(entries))
-        if column.name == "key" and self._format == "csv":
-            return pa.array([quote_plus(entry.key) for entry in entries], kind)
         if column.name == "version_id":
             return pa.array(
                 ["" if entry.version_id in (None, NULL_VERSION) else entry.version_id for entry in entries], kind
             )
         if column.kind == "time":
-            millis = pa.array([round(entry.last_modified * 1000) for entry in entries], pa.int64())
-            times: Any = millis.cast(pa.timestamp("ms"))
-            column_array: pa.Array[Any] = (
-                pc.strftime(times, "%Y-%m-%dT%H:%M:%SZ") if self._format == "csv" else times.cast(kind)
-            )
-            return column_array
+            return pa.array([round(entry.last_modified * 1000) for entry in entries], pa.int64()).cast(kind)
         at = _ENTRY_FIELDS[column.name]
         return pa.array([entry[at] for entry in entries], kind)
 
@@ -178,44 +153,14 @@ _ENTRY_FIELDS = {
 }
 
 
-class _Writer(Protocol):
-    def write(self, table: pa.Table) -> None: ...
-    def close(self) -> None: ...
-
-
-def _open_writer(sink: IO[bytes], schema: pa.Schema, file_format: FileFormat) -> _Writer:
-    writer: Any
-    if file_format == "parquet":
-        import pyarrow.parquet as pq
-
-        writer = pq.ParquetWriter(sink, schema, compression="zstd", write_statistics=True)
-    elif file_format == "orc":
-        import pyarrow.orc
-
-        writer = pyarrow.orc.ORCWriter(sink, compression="ZSTD")
-    else:
-        import pyarrow.csv
-
-        # As S3 does: every value in quotes, an absent one empty, no header.
-        options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="all_valid")
-        writer = pyarrow.csv.CSVWriter(sink, schema, write_options=options)
-    result: _Writer = writer
-    return result
-
-
-def _arrow_schema(columns: Sequence[Column], file_format: FileFormat) -> pa.Schema:
+def _arrow_schema(columns: Sequence[Column]) -> pa.Schema:
     import pyarrow as pa
 
-    times: dict[str, pa.DataType] = {
-        "parquet": pa.timestamp("ms", tz="UTC"),
-        "orc": pa.timestamp("ns"),
-        "csv": pa.string(),
-    }
     kinds: dict[str, pa.DataType] = {
         "text": pa.string(),
         "flag": pa.bool_(),
         "number": pa.int64(),
-        "time": times[file_format],
+        "time": pa.timestamp("ms", tz="UTC"),
     }
     fields: list[pa.Field[Any]] = [
         pa.field(column.name, kinds[column.kind], nullable=column not in _KEY_COLUMNS) for column in columns

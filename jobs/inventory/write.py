@@ -54,7 +54,6 @@ async def write_inventory(
     target_location: Location,
     *,
     versions: bool,
-    file_format: data_files.FileFormat,
     now: float,
     on_progress: Callable[[int, int], None] | None,
 ) -> InventoryWritten:
@@ -84,7 +83,7 @@ async def write_inventory(
     columns = data_files.report_columns(versions=versions)
     began = elapsed_seconds()
     with tempfile.TemporaryDirectory(prefix="sealift-") as folder:
-        upload = _Upload(target, base, folder, source_location.bucket, columns, file_format)
+        upload = _Upload(target, base, folder, source_location.bucket, columns)
         rows, size_bytes = await _list_into(upload, source, source_location, versions, on_progress)
 
     if source.server_clock is not None:
@@ -96,8 +95,8 @@ async def write_inventory(
             "destinationBucket": f"arn:aws:s3:::{target_location.bucket}",
             "version": MANIFEST_VERSION,
             "creationTimestamp": str(int(now * 1000)),
-            "fileFormat": data_files.MANIFEST_FORMATS[file_format],
-            "fileSchema": data_files.file_schema(columns, file_format),
+            "fileFormat": "Parquet",
+            "fileSchema": data_files.file_schema(columns),
             "files": upload.files,
             "createdBy": report.CREATOR,
         },
@@ -161,11 +160,10 @@ class _Upload:
         folder: str,
         bucket: str,
         columns: Sequence[data_files.Column],
-        file_format: data_files.FileFormat,
     ):
         self.files: list[dict[str, str | int]] = []
         self._target, self._data, self._folder = target, base.join("data"), folder
-        self._bucket, self._columns, self._format = bucket, columns, file_format
+        self._bucket, self._columns = bucket, columns
         self._file: data_files.ReportFile | None = None
 
     async def add(self, pages: list[Sequence[Listed]]) -> None:
@@ -175,8 +173,8 @@ class _Upload:
 
     def _encode(self, pages: list[Sequence[Listed]]) -> None:
         if self._file is None:  # here, since the first file imports pyarrow, while the listing goes on
-            path = os.path.join(self._folder, f"{uuid.uuid4()}.{data_files.EXTENSIONS[self._format]}")
-            self._file = data_files.ReportFile(path, self._bucket, self._columns, self._format)
+            path = os.path.join(self._folder, f"{uuid.uuid4()}.parquet")
+            self._file = data_files.ReportFile(path, self._bucket, self._columns)
         self._file.add(pages)
 
     async def flush(self) -> None:

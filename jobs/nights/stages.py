@@ -293,7 +293,7 @@ class Stages:
         with contextlib.suppress(ManifestError):  # nobody has listed it yet
             return _Listed(Report(side, await find_inventory(store, folder), store), origin)
         place = side.location._replace(key=side.location.key + commonprefix(self.scope.prefixes))
-        how: Any = {"versions": False, "file_format": "parquet", "now": time.time(), "on_progress": None}
+        how: Any = {"versions": False, "now": time.time(), "on_progress": None}
         listed = open_side(side)
         try:
             await write_inventory(listed, place, store, target, **how)

@@ -69,7 +69,7 @@ def deliver(
     data.mkdir(parents=True, exist_ok=True)
     listed = []
     for number in range(files):
-        body = _encode([{"Bucket": bucket} | row for row in rows[number::files]], fields, file_format)
+        body = encode([{"Bucket": bucket} | row for row in rows[number::files]], fields, file_format)
         name = f"{minute}-{number}.{'csv.gz' if file_format == 'CSV' else file_format.lower()}"
         (data / name).write_bytes(body)
         key = f"{prefix}{bucket}/daily/data/{name}"
@@ -80,7 +80,7 @@ def deliver(
         "version": "2016-11-30",
         "creationTimestamp": str(int(created_at * 1000)),
         "fileFormat": file_format,
-        "fileSchema": _schema(fields, file_format),
+        "fileSchema": schema_of(fields, file_format),
         "files": listed,
     }
     target = base / minute / "manifest.json"
@@ -91,7 +91,7 @@ def deliver(
     return target
 
 
-def _schema(fields: Sequence[str], file_format: str) -> str:
+def schema_of(fields: Sequence[str], file_format: str) -> str:
     if file_format == "CSV":
         return ", ".join(fields)
     if file_format == "ORC":
@@ -106,7 +106,7 @@ def _schema(fields: Sequence[str], file_format: str) -> str:
     return f"message s3.inventory {{ {inner}}}"
 
 
-def _encode(rows: Sequence[dict[str, Any]], fields: Sequence[str], file_format: str) -> bytes:
+def encode(rows: Sequence[dict[str, Any]], fields: Sequence[str], file_format: str) -> bytes:
     if file_format == "CSV":
         text = io.StringIO()
         writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")

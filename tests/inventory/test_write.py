@@ -26,7 +26,7 @@ def listed(key: str, **changes: Any) -> Listed:
 
 
 def write(shelf: Any, **options: Any) -> InventoryWritten:
-    arguments: dict[str, Any] = {"versions": False, "file_format": "parquet", "now": NOW, "on_progress": None} | options
+    arguments: dict[str, Any] = {"versions": False, "now": NOW, "on_progress": None} | options
     return asyncio.run(write_inventory(shelf, Location("src"), shelf, Location("dst", "reports"), **arguments))
 
 
@@ -53,25 +53,6 @@ def test_a_report_has_the_shape_of_s3_inventory():
         "optional binary storage_class (UTF8); optional binary checksum_algorithm (UTF8); }",
     }
     assert written == InventoryWritten(f"s3://dst/{FOLDER}/manifest.json", rows=2, size_bytes=12, files=1)
-
-
-@pytest.mark.parametrize(
-    ("file_format", "schema"),
-    [
-        (
-            "csv",
-            "Bucket, Key, VersionId, IsLatest, IsDeleteMarker, Size, LastModifiedDate, ETag, StorageClass, "
-            "ChecksumAlgorithm",
-        ),
-        (
-            "orc",
-            "struct<bucket:string,key:string,version_id:string,is_latest:boolean,is_delete_marker:boolean,size:bigint,"
-            "last_modified_date:timestamp,e_tag:string,storage_class:string,checksum_algorithm:string>",
-        ),
-    ],
-)
-def test_the_schema_is_spelled_as_s3_spells_it(file_format, schema):
-    assert data_files.file_schema(data_files.report_columns(versions=True), file_format) == schema
 
 
 def test_the_checksum_is_written_last_and_is_the_manifests_md5():
