@@ -18,8 +18,8 @@ SOURCES := jobs scheduler images tests
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-all test-rest lint pytest test-slow test-ceph test-313 test-terraform simulate hypothesis promises \
-	demo bench dist screenshots site image sbom image-push lambda container-test terraform-lock acceptance format lock clean
+.PHONY: help test test-all test-rest lint pytest test-slow test-ceph test-313 test-lowest test-terraform simulate hypothesis \
+	promises demo bench dist screenshots site image sbom image-push lambda container-test terraform-lock acceptance format lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,13 +47,13 @@ $(VENV)/bench.stamp: $(VENV)/dev.stamp requirements/bench.txt
 test: $(VENV)/dev.stamp ## Style, types, layers, and every test that is not slow
 	@$(MAKE) --no-print-directory --jobs 2 lint pytest
 
-test-all: ## The same, then all that takes long: slow tests, containers, promises, Ceph, Python 3.13, Terraform, the site
+test-all: ## The same, then all that takes long: slow tests, containers, promises, Ceph, Python 3.13, lowest versions, Terraform, the site
 	@$(MAKE) --no-print-directory test
 	@$(MAKE) --no-print-directory test-rest
 
 # Two at once, the long ones first; the output of each is printed whole when it has ended. That the tests of promises pass
 # without a break is known of `make test` and test-slow (PASSED).
-REST := test-slow container-test promises test-ceph test-313 test-terraform site
+REST := test-slow container-test promises test-ceph test-313 test-lowest test-terraform site
 MISSING = $(if $(filter 0,$(shell id -u)),,test-ceph) $(if $(wildcard $(TERRAFORM_CHECK)),,test-terraform) \
 	$(if $(shell $(PYTHON313) -c 'import ensurepip, venv; print(1)' 2>/dev/null),,test-313)
 test-rest: $(VENV)/dev.stamp
@@ -87,6 +87,17 @@ ANY_PYTHON := expire/test_exhaustive ledger/test_damaged_files ledger/test_rebui
 test-313: $(VENV313)/dev.stamp ## The fast tests on Python 3.13, ten examples of each property
 	SEALIFT_EXAMPLES=10 $(VENV313)/bin/python -m pytest $(PYTEST_ARGS) -m "not slow" $(SERVERLESS:%=tests/%) \
 		$(ANY_PYTHON:%=--ignore tests/%.py)
+
+# Where a library's version says something. The tools of the tests are of any version that goes with the lowest ones.
+LOWEST := archives checksum_reports inventory ledger policy tables s3/second_opinion \
+	$(addsuffix .py,test_manifests s3/test_checksums s3/test_operations s3/test_uploads)
+TEST_TOOLS := pytest pytest-xdist hypothesis jsonschema trustme 'moto[s3,server]'
+test-lowest: $(VENV)/dev.stamp ## Tests with the lowest versions that pyproject.toml allows, three examples of each property
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
+	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --requirements pyproject.toml
+	$(BIN)/uv pip freeze --quiet --python .venv-lowest/bin/python > .venv-lowest/lowest.txt
+	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --constraint .venv-lowest/lowest.txt $(TEST_TOOLS)
+	SEALIFT_EXAMPLES=3 .venv-lowest/bin/python -m pytest $(PYTEST_ARGS) -m "not slow" $(LOWEST:%=tests/%)
 
 TERRAFORM_CHECK := ../shared/tools/terraform/check
 test-terraform: ## Terraform's own tests, where their tool is beside the clone
@@ -214,5 +225,5 @@ lock: $(VENV)/dev.stamp ## Resolve the dependencies again; UPGRADE=1 takes newer
 	printf 'furo\nmyst-parser\nsphinx\n' | $(RESOLVE) $(if $(UPGRADE),--upgrade) - --output-file requirements/site.txt
 
 clean: ## Remove environments, caches and results
-	rm -rf $(VENV) $(VENV313) $(SITE_VENV) build dist share *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV313) $(SITE_VENV) .venv-lowest build dist share *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
