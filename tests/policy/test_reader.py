@@ -112,6 +112,14 @@ def test_a_resolved_policy_says_the_same_as_the_file_and_names_its_bytes():
     assert (rule["older_than"], rule["smaller_than"]) == (90 * 86_400, 128 * 1024)
 
 
+@pytest.mark.parametrize(
+    "path", sorted(EXAMPLE.parent.glob("terraform/examples/*/policy.yaml")), ids=lambda path: path.parent.name
+)
+def test_the_resolved_policies_of_examples_are_what_check_writes(path):
+    """sealift policy check FILE --write policy.json"""
+    assert path.with_suffix(".json").read_bytes() == encode_policy(resolve_policy(str(path)))
+
+
 def test_a_resolved_policy_of_another_release_is_read_and_one_that_is_not_valid_is_refused():
     document = json.loads(encode_policy(resolve_policy(str(EXAMPLE))))
     document["policy"]["pairs"][0] |= {"of_a_newer_release": 1}
