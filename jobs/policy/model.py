@@ -49,8 +49,6 @@ from jobs.policy.words import (
 
 POLICY_VERSION = 1
 """The `version` of the format that this program reads."""
-BACKLOG_DAYS = 90
-"""How long the ledger's lifecycle keeps rows of the backlog (`terraform/storage.tf`)."""
 
 
 def about(text: str, expected: str = "", **bounds: Any) -> Meta:
@@ -157,7 +155,11 @@ class Thresholds(Struct, frozen=True, kw_only=True):
     backlog_rows: Annotated[Count, about("So many rows of backlog start a run.")] = 10_000
     backlog_age: Annotated[
         Age,
-        about("A backlog as old as this starts a run.", "at most 60d, a month before it expires", le=60 * 86_400),
+        about(
+            "A backlog as old as this starts a run.",
+            "at most 60d: the ledger keeps rows of the backlog for 90 days",
+            le=60 * 86_400,
+        ),
     ] = 3_600
 
 
