@@ -52,7 +52,6 @@ class Settings:
     buffer_bytes: int
     rows_per_shard: int
     max_failures: FailureLimit = FailureLimit()  # noqa: RUF009  immutable
-    in_batch: bool = False
     policy: str | None = None
     batch_job_id: str | None = None
     batch_queue: str | None = None
@@ -97,13 +96,17 @@ class Settings:
             buffer_bytes=int(number("buffer_mib", 64) * 1024 * 1024),
             rows_per_shard=count("rows_per_shard", ROWS_PER_SHARD),
             max_failures=max_failures,
-            in_batch=bool(values.get("AWS_BATCH_JOB_ID")),
             policy=values.get("SEALIFT_POLICY") or None,
             batch_job_id=values.get("AWS_BATCH_JOB_ID") or None,
             batch_queue=values.get("SEALIFT_BATCH_QUEUE") or None,
             batch_job_definition=values.get("SEALIFT_BATCH_JOB_DEFINITION") or None,
             system=values.get("SEALIFT_SYSTEM") or None,
         )
+
+    @property
+    def in_batch(self) -> bool:
+        """True within AWS Batch."""
+        return self.batch_job_id is not None
 
     @staticmethod
     def inherited(environment: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from jobs.archives.files import read_own_index
 from jobs.archives.index_tables import RECORD, from_batch, write_index
 from jobs.archives.model import ArchiveRecord, Member
-from jobs.core.model import Location, ObjectRef, is_version
+from jobs.core.model import Location, ObjectRef
 from jobs.errors import DamagedArchive, IrreplaceableIndex, LaterArchive, NotFound, PreconditionFailed, StoreError
 from jobs.ledger.files import PARQUET, list_files, read_file, write_file
 from jobs.ledger.guard import ledger_guard
@@ -188,10 +188,9 @@ class ArchiveIndex:
         self,
         key: str,
         records: Sequence[ArchiveRecord] | None = None,
-        version_id: str | None = None,
         damage: Damage | None = None,
     ) -> list[IndexedMember]:
-        """All members of this key (and version, if given), the newest first.
+        """All members of this key, the newest first.
 
         `records`: the archives to look into, None for all. Of versions of one time, that which was
         its key's latest when it was packed is the newest. `damage`: as for `records`.
@@ -203,7 +202,7 @@ class ArchiveIndex:
         async def look(record: ArchiveRecord) -> list[IndexedMember]:
             found: list[IndexedMember] = []
             with collecting(damage, record.location, record):
-                members = self._lookup(record.location, key, version_id)
+                members = self._lookup(record.location, key)
                 found += [IndexedMember(record, member) async for member in members]
             return found
 
@@ -234,14 +233,13 @@ class ArchiveIndex:
                 if taken.num_rows:
                     yield taken
 
-    async def _lookup(self, archive: Location, key: str, version_id: str | None) -> AsyncIterator[Member]:
+    async def _lookup(self, archive: Location, key: str) -> AsyncIterator[Member]:
         table = await self._open(archive)
         async with aclosing(table.scan(holds(key))) as groups:
             async for group in groups:
                 taken = group.filter(pc.equal(_keys(group), pa.scalar(key)))
                 for member in from_batch(taken):
-                    if is_version(version_id, member.version_id):
-                        yield member
+                    yield member
 
     async def _records(
         self, bucket: str, entries: list[tuple[str, str]], damage: Damage | None, *, is_whole: bool

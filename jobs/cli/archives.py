@@ -281,7 +281,7 @@ async def _find(index: ArchiveIndex, options: FindMemberCommand) -> int:
     records, unsearched = await _records(index, options.source, options.access)
     if not records and not unsearched and options.source is None:
         raise LedgerError(f"the index of {index.location} has no archives", advice="name their place with --source")
-    members = await index.find(options.key, records, None, unsearched.archives)
+    members = await index.find(options.key, records, unsearched.archives)
     holders = {each.record.location for each in members}
     unsearched = unsearched._replace(
         archives=[each for each in unsearched.archives if _may_hold(each, options.key)],

@@ -21,12 +21,11 @@ class Ceiling(NamedTuple):
     max_objects: int
 
     @classmethod
-    def of(cls, pair: Pair, max_cost: float | None = None, max_objects: int | None = None) -> Ceiling:
-        """The pair's limits, or the tighter arguments."""
+    def of(cls, pair: Pair, max_cost: float | None = None) -> Ceiling:
+        """The pair's limits, or a tighter one of dollars."""
         limits = pair.limits
         return cls(
-            min(float(limits.max_cost), limits.max_cost if max_cost is None else max_cost),
-            min(int(limits.max_objects), limits.max_objects if max_objects is None else max_objects),
+            float(limits.max_cost if max_cost is None else min(limits.max_cost, max_cost)), int(limits.max_objects)
         )
 
     def refusal(self, plan: Plan) -> str | None:

@@ -110,8 +110,8 @@ def test_options_make_the_limits_tighter_never_wider() -> None:
         limits=Limits(max_cost=10, max_objects=100),
     )
     assert Ceiling.of(docs) == (10, 100)
-    assert Ceiling.of(docs, 5.0, 1_000) == (5, 100)
-    assert Ceiling.of(docs, 0.0, 0) == (0, 0)
+    assert Ceiling.of(docs, 5.0) == (5, 100)
+    assert Ceiling.of(docs, 0.0) == (0, 100)
     assert Ceiling.of(docs).refusal(Plan(100, 0, (), dollars={"copy": 10.0})) is None
     assert "limits.max_objects allows 100" in str(Ceiling.of(docs).refusal(Plan(101, 0, ())))
     assert "limits.max_cost allows $10.0000" in str(Ceiling.of(docs).refusal(Plan(1, 0, (), dollars={"copy": 10.5})))
