@@ -47,9 +47,6 @@ from jobs.policy.words import (
     Topic,
 )
 
-POLICY_VERSION = 1
-"""The `version` of the format that this program reads."""
-
 
 def about(text: str, expected: str = "", **bounds: Any) -> Meta:
     """What the schema says of a field, and what of a value within `bounds` a message says."""
