@@ -25,7 +25,7 @@ from jobs.core.outcome import precedence_sql
 from jobs.core.run import SPEC_VERSION
 from jobs.errors import ConfigError, LedgerError, NotFound, SealiftError
 from jobs.ledger.agreement import is_comparison
-from jobs.ledger.damage import DamagedFiles, find_altered, find_damaged, find_misfit, read_journal
+from jobs.ledger.damage import DamagedFiles, find_damaged, find_misfit, read_journal
 from jobs.ledger.files import list_files, list_names, read_file
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.state import findings_sql
@@ -81,8 +81,6 @@ async def open_views(ledger: Ledger, names: Sequence[str], run_id: str | None = 
             for name in names:
                 with usable(scratch):
                     relation = await _RELATIONS[name](ledger, run_ids, database.files / name, downloads)
-                if name == "outcomes":
-                    await _check_outcomes(ledger, database, downloads)
                 with _readable(ledger, name):
                     await in_thread(database.connection, database.define, name, TABLES[name].types, relation)
             yield database  # not in `usable`: an OSError of the caller is about something else
@@ -94,15 +92,6 @@ async def open_views(ledger: Ledger, names: Sequence[str], run_id: str | None = 
             raise
         finally:
             database.connection.close()
-
-
-async def _check_outcomes(ledger: Ledger, database: Database, downloads: _Downloads) -> None:
-    """Raises DamagedFiles for outcomes that are not what Sealift writes."""
-    files = {
-        path: place for path, place in downloads.origins.items() if path.is_relative_to(database.files / "outcomes")
-    }
-    if altered := await in_thread(database.connection, find_altered, database.connection, files):
-        raise DamagedFiles(altered, ledger.location)
 
 
 @contextmanager

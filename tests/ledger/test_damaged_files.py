@@ -70,21 +70,6 @@ def test_all_damaged_files_are_counted(made: Ledger) -> None:
         ask(made, "SELECT * FROM outcomes")
 
 
-def test_an_outcome_file_without_a_column_that_all_have_is_named(made: Ledger) -> None:
-    name, data = checkpoint(rows=2)
-    overwrite(made, name, write_parquet(pq.read_table(io.BytesIO(data)).drop_columns(["status"])))
-    write(made, 1, "b", [outcome(0, Status.VERIFIED, "b")])
-    with pytest.raises(LedgerError, match=rf"{name} cannot be read \(it has no column status\)"):
-        ask(made, "SELECT count(*) FROM outcomes")
-
-
-def test_an_outcome_file_with_other_rows_than_its_name_says_is_named(made: Ledger) -> None:
-    name, _ = checkpoint(rows=2)
-    overwrite(made, name, write_outcomes([]))
-    with pytest.raises(LedgerError, match=rf"{name} cannot be read \(it has 0 rows, .* its name says 2 and 0\)"):
-        ask(made, "SELECT count(*) FROM outcomes")
-
-
 @pytest.mark.parametrize("first", ["a", "b"])
 def test_an_outcome_file_without_a_column_that_files_may_lack_counts(made: Ledger, first: str) -> None:
     name, data = checkpoint(rows=2)
