@@ -10,8 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from jobs.core.failure_limit import FailureLimit
-from jobs.errors import ConfigError, UsageError
+from jobs.errors import ConfigError
 
 ROWS_PER_SHARD = 100_000
 """The rows of a shard, unless the environment says otherwise."""
@@ -20,7 +19,7 @@ BATCH_PROCESSES = 16
 TUNING = "SEALIFT_TUNING"
 TUNING_NAMES = (
     "processes", "in_flight", "checkpoint_rows", "checkpoint_seconds", "patience_seconds", "buffer_mib",
-    "rows_per_shard", "max_failures",
+    "rows_per_shard", "max_failed_percent",
 )  # fmt: skip
 
 
@@ -38,7 +37,7 @@ class Settings:
     (default: one per core, in AWS Batch 16). `in_flight`: rows at once in a worker. `buffer_mib`:
     object data in a worker's memory. `checkpoint_rows`, `checkpoint_seconds`: when a worker writes a
     checkpoint. `patience_seconds`: how long it waits for a service that does not answer.
-    `rows_per_shard`. `max_failures`: when a worker ends early, `10%` or a count of rows.
+    `rows_per_shard`. `max_failed_percent`: of its rows, for a worker to end early.
     """
 
     ledger: str | None
@@ -51,7 +50,7 @@ class Settings:
     patience_seconds: float
     buffer_bytes: int
     rows_per_shard: int
-    max_failures: FailureLimit = FailureLimit()  # noqa: RUF009  immutable
+    max_failed_percent: float = 50.0
     policy: str | None = None
     batch_job_id: str | None = None
     batch_queue: str | None = None
@@ -80,10 +79,6 @@ class Settings:
                 raise ConfigError(f"{TUNING}: {name}={tuning[name]!r}", advice=advice)
             return value
 
-        try:
-            max_failures = FailureLimit.parse(tuning["max_failures"]) if "max_failures" in tuning else FailureLimit()
-        except UsageError as error:
-            raise ConfigError(f"{TUNING}: max_failures={error.what}", advice=error.own_advice) from error
         return cls(
             ledger=values.get("SEALIFT_LEDGER") or None,
             executor="batch" if values.get("SEALIFT_BATCH_QUEUE") else "local",
@@ -95,7 +90,7 @@ class Settings:
             patience_seconds=number("patience_seconds", 60),
             buffer_bytes=int(number("buffer_mib", 64) * 1024 * 1024),
             rows_per_shard=count("rows_per_shard", ROWS_PER_SHARD),
-            max_failures=max_failures,
+            max_failed_percent=number("max_failed_percent", 50),
             policy=values.get("SEALIFT_POLICY") or None,
             batch_job_id=values.get("AWS_BATCH_JOB_ID") or None,
             batch_queue=values.get("SEALIFT_BATCH_QUEUE") or None,

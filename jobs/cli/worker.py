@@ -222,7 +222,7 @@ async def _attempt(settings: Settings, task: _Task, stops: _Stops, report: Repor
             settings.checkpoint_rows,
             settings.checkpoint_seconds,
             settings.patience_seconds,
-            max_failures=settings.max_failures,
+            max_failed_percent=settings.max_failed_percent,
         ),
         tuple(dict.fromkeys(sides)),
         beside=kind_of(spec).beside,

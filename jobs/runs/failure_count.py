@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from jobs.core.failure_limit import FailureLimit
 from jobs.core.model import ObjectVersion
 from jobs.core.outcome import GOOD, Outcome, Status
 from jobs.core.reasons import FAILURES, Reason
@@ -16,6 +15,7 @@ from jobs.core.run import continuation
 from jobs.core.words import sentence
 from jobs.errors import StoreError, TooManyFailures
 
+LIMIT_PERCENT = 50.0
 SHARE_ROWS = 1_000
 """The share counts once so many rows have ended."""
 ALIKE_ROWS = 200
@@ -37,15 +37,14 @@ class FailureCount:
     | rows ended      | of them failed       | with               | the attempt   |
     |-----------------|----------------------|--------------------|---------------|
     | any             | any                  | a limit of 100 %   | goes on       |
-    | any             | more than the limit  | a limit in rows    | ends          |
     | 200 and more    | the last 200 alike   | no good end so far | ends          |
-    | 1,000 and more  | more than the limit  | a limit in percent | ends          |
+    | 1,000 and more  | more than the limit  |                    | ends          |
     |                 |                      |                    | goes on       |
 
     `alike`: with the same operation and the same code.
     """
 
-    limit: FailureLimit = FailureLimit()  # noqa: RUF009  immutable
+    limit_percent: float = LIMIT_PERCENT
     rows: int = field(default=0, init=False)
     failed: int = field(default=0, init=False)
     has_good: bool = field(default=False, init=False)
@@ -67,18 +66,18 @@ class FailureCount:
 
     def check(self, run_id: str, shard: int) -> TooManyFailures | None:
         """Return the error that ends the attempt, None while it goes on."""
-        if self.limit.is_none or self._last is None:
+        if self.limit_percent >= 100 or self._last is None:
             return None
         if self._alike >= ALIKE_ROWS and not self.has_good:
             why = f"{self._alike:,} rows one after another failed alike, and none ended well"
-        elif self.limit.is_exceeded(self.failed, self.rows, SHARE_ROWS):
-            why = f"{self.failed:,} of {self.rows:,} rows failed, more than {self.limit}"
+        elif self.rows >= SHARE_ROWS and 100 * self.failed > self.limit_percent * self.rows:
+            why = f"{self.failed:,} of {self.rows:,} rows failed, more than {self.limit_percent:g}%"
         else:
             return None
         return TooManyFailures(
             f"run {run_id}, shard {shard} ended early: {why}; the last one: "
             f"{sentence(self._last.reason, self._last.detail)}. What was done is recorded",
-            advice="mend the cause (SEALIFT_TUNING=max_failures=100% goes on whatever fails), then continue with: "
+            advice="mend the cause (SEALIFT_TUNING=max_failed_percent=100 goes on whatever fails), then continue with: "
             f"{continuation(run_id)}",
             may_pass=self._last.reason == Reason.GIVEN_UP,
         )

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeAlias
 
 from jobs.core.elapsed import elapsed_seconds
-from jobs.core.failure_limit import FailureLimit
 from jobs.core.model import ObjectVersion
 from jobs.core.outcome import GOOD, Outcome, PartlyDone
 from jobs.core.pace import Pace
@@ -38,7 +37,7 @@ from jobs.errors import (
 )
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.owner import LOOK_SECONDS, SILENT_SECONDS, Owner
-from jobs.runs.failure_count import TRIES, FailureCount, gave_up
+from jobs.runs.failure_count import LIMIT_PERCENT, TRIES, FailureCount, gave_up
 from jobs.s3.retries import pause_seconds, retry
 from jobs.s3.store import Store
 from jobs.tables.rows import ReadBeside, read_outcomes, read_shard, write_outcomes
@@ -95,7 +94,7 @@ class WorkerLimits:
 
     `patience_seconds`: the worker gives up after so long without an answer from S3.
     `grace_seconds`: how long rows in flight may continue after a signal (Batch kills a container 30
-    seconds after it). `max_failures`: how many rows may fail (`jobs.runs.failure_count`).
+    seconds after it). `max_failed_percent`: how many rows may fail (`jobs.runs.failure_count`).
     """
 
     in_flight: int = 512
@@ -103,7 +102,7 @@ class WorkerLimits:
     checkpoint_seconds: float = 15.0
     patience_seconds: float = 60.0
     grace_seconds: float = 20.0
-    max_failures: FailureLimit = FailureLimit()  # noqa: RUF009  immutable
+    max_failed_percent: float = LIMIT_PERCENT
 
 
 def new_attempt() -> str:
@@ -222,7 +221,7 @@ class Worker:
 
     async def _run(self) -> Progress:
         self._pace = Pace(self.limits.in_flight)
-        self._failures = FailureCount(self.limits.max_failures)
+        self._failures = FailureCount(self.limits.max_failed_percent)
         self._last_answer = self._last_checkpoint = self.elapsed()
         numbers = (self.plan or await self.ledger.plan(self.run_id)).row_numbers()[self.shard]
         await self._count_settled(numbers)

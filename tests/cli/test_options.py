@@ -220,6 +220,6 @@ def test_what_is_no_setting_is_named(text: str):
 
 
 def test_settings_of_one_list():
-    settings = Settings.from_environment({TUNING: "processes=2, buffer_mib=0.5 max_failures=10"})
+    settings = Settings.from_environment({TUNING: "processes=2, buffer_mib=0.5 max_failed_percent=10"})
     assert (settings.processes, settings.batch_processes, settings.buffer_bytes) == (2, 2, 1 << 19)
-    assert (settings.max_failures.rows, settings.in_flight) == (10, 512)
+    assert (settings.max_failed_percent, settings.in_flight) == (10, 512)

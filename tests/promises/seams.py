@@ -59,7 +59,7 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     # Limits and clocks.
     "planned requests": ("jobs.core.pricing:requests_for",),
     "limits of a plan": ("jobs.runs.launch:check_limits",),
-    "failures": ("jobs.core.failure_limit:FailureLimit.is_exceeded",),
+    "failures": ("jobs.runs.failure_count:FailureCount.check",),
     "rate": ("jobs.core.rate_limits:TokenBucket.take",),
     "memory": ("jobs.s3.byte_ranges:ByteBudget.acquire",),
     # Servers, and what comes from outside.

@@ -73,11 +73,11 @@ def submission(shards: int = 3, number: int = 0) -> Submission:
 
 def test_jobs_get_the_failure_limit_of_the_submitting_process(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(site.executor().submit(submission(number=0)))
-    monkeypatch.setenv("SEALIFT_TUNING", "max_failures=5%")
+    monkeypatch.setenv("SEALIFT_TUNING", "max_failed_percent=5")
     asyncio.run(site.executor().submit(submission(number=1)))
     overrides = [job.request["containerOverrides"] for job in map(site.server.job, site.server.names())]
     assert [each.get("environment") for each in overrides] == [None] * 2 + [
-        [{"name": "SEALIFT_TUNING", "value": "max_failures=5%"}]
+        [{"name": "SEALIFT_TUNING", "value": "max_failed_percent=5"}]
     ] * 2
 
 
