@@ -106,9 +106,9 @@ def _unproven_member(_: Any, member: Member, content: bytes) -> MemberRead:
     return MemberRead(member, content, Evidence.CHECKSUM)
 
 
-def _no_size_is_zero(batch: Any) -> Any:
+def _no_size_is_large(batch: Any) -> Any:
     place = batch.schema.get_field_index("size_bytes")
-    return batch.set_column(place, batch.schema.field(place), batch["size_bytes"].fill_null(0))
+    return batch.set_column(place, batch.schema.field(place), batch["size_bytes"].fill_null(2**40))
 
 
 class _AnyBytes:
@@ -197,7 +197,7 @@ BREAKS: tuple[Break, ...] = (
     Break("versions-left-out", "whole-listings", "store.list_versions", _one_page),
     Break("failures-without-limit", "max-failures", "failures", _answer(lambda _: None)),
     Break("rate-without-limit", "rates", "rate", _answer(lambda _: 0.0)),
-    Break("unknown-size-is-filtered", "filters", "filter", _with(batch=_no_size_is_zero)),
+    Break("unknown-size-is-filtered", "filters", "filter", _with(batch=_no_size_is_large)),
     Break("ledger-is-overwritten", "written-once", "condition of the ledger", _answer(lambda _: UNGUARDED)),
     Break("forged-run-is-taken", "forged-runs", "agreement", _answer(lambda _: "")),
     Break("places-overlap", "places-apart", "places apart", _nothing),
