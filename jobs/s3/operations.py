@@ -7,41 +7,23 @@ addressed, what it may do, how long its answer may take and what its body is. Wh
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum, StrEnum, auto
+from enum import Enum, StrEnum
 from types import MappingProxyType
 
-
-class Effect(Enum):
-    """What a request does. CLEANS: it removes what no listing of objects shows."""
-
-    READS = auto()
-    WRITES = auto()
-    DELETES = auto()
-    CLEANS = auto()
-
-
-class Patience(Enum):
-    """How long S3 may think.
-
-    SLOW: a page may lie behind a million delete markers, a thousand deletes or a large body take their time.
-    LATE: S3 may take minutes for 5 GB, and sends spaces meanwhile.
-    """
-
-    QUICK = auto()
-    SLOW = auto()
-    LATE = auto()
-
-
+Effect = Enum("Effect", "READS WRITES DELETES CLEANS")
+"""What a request does. CLEANS: it removes what no listing of objects shows."""
+Patience = Enum("Patience", "QUICK SLOW LATE")
+"""How long S3 may think. SLOW: a page may lie behind a million delete markers, a thousand deletes or a large body take
+their time. LATE: S3 may take minutes for 5 GB, and sends spaces meanwhile."""
 CONTENT = "content"
 """The body of an answer that is what a user stored, whatever it looks like."""
 
 _READ, _WRITE, _DELETE, _CLEAN = Effect
 _QUICK, _SLOW, _LATE = Patience
-_KEY, _BUCKET = False, True
-_OBJECT = ("GetObject", "GetObjectVersion")
-_TAGS = ("GetObjectTagging", "GetObjectVersionTagging")
-_NOTES = ("ListObjectAnnotations", "ListObjectVersionAnnotations")
-_NOTE = ("GetObjectAnnotation", "GetObjectVersionAnnotation")
+_GET, _PUT = ("GetObject", "GetObjectVersion"), ("PutObject",)
+_GET_TAGS = ("GetObjectTagging", "GetObjectVersionTagging")
+_LIST_NOTES = ("ListObjectAnnotations", "ListObjectVersionAnnotations")
+_GET_NOTE = ("GetObjectAnnotation", "GetObjectVersionAnnotation")
 _PUT_NOTE = ("PutObjectAnnotation", "PutObjectVersionAnnotation")
 _REMOVE = ("DeleteObject", "DeleteObjectVersion")
 
@@ -59,81 +41,60 @@ class Operation(StrEnum):
 
     call: str
     method: str
-    is_of_bucket: bool
-    query: str
     effect: Effect
-    patience: Patience
-    body: str
     actions: tuple[str, ...]
+    body: str
+    query: str
+    patience: Patience
+    is_of_bucket: bool
 
     def __new__(
-        cls, name: str, call: str, method: str, is_of_bucket: bool, query: str, effect: Effect, patience: Patience,
-        body: str, actions: tuple[str, ...],
+        cls, name: str, call: str, method: str, effect: Effect, actions: tuple[str, ...], body: str = "",
+        query: str = "", patience: Patience = _QUICK, is_of_bucket: bool = False,
     ) -> Operation:  # fmt: skip
         """A name that knows its row."""
         self = str.__new__(cls, name)
         self._value_ = name
-        self.call, self.method, self.is_of_bucket, self.query = call, method, is_of_bucket, query
-        self.effect, self.patience, self.body = effect, patience, body
+        self.call, self.method, self.effect, self.body, self.query = call, method, effect, body, query
         self.actions = tuple(f"s3:{each}" for each in actions)
+        self.patience, self.is_of_bucket = patience, is_of_bucket
         return self
 
     # fmt: off
-    HEAD = "HeadObject", "head", "HEAD", _KEY, "", _READ, _QUICK, "", _OBJECT
-    GET = "GetObject", "get", "GET", _KEY, "", _READ, _QUICK, CONTENT, _OBJECT
-    PUT = "PutObject", "put", "PUT", _KEY, "", _WRITE, _SLOW, "", ("PutObject",)
-    COPY = "CopyObject", "copy", "PUT", _KEY, "", _WRITE, _LATE, "CopyObjectResult", ("PutObject",)
-    GET_TAGS = "GetObjectTagging", "get_tags", "GET", _KEY, "tagging", _READ, _QUICK, "Tagging", _TAGS
+    HEAD = "HeadObject", "head", "HEAD", _READ, _GET
+    GET = "GetObject", "get", "GET", _READ, _GET, CONTENT
+    PUT = "PutObject", "put", "PUT", _WRITE, _PUT, "", "", _SLOW
+    COPY = "CopyObject", "copy", "PUT", _WRITE, _PUT, "CopyObjectResult", "", _LATE
+    GET_TAGS = "GetObjectTagging", "get_tags", "GET", _READ, _GET_TAGS, "Tagging", "tagging"
     LIST_ANNOTATIONS = (
-        "ListObjectAnnotations", "list_annotations", "GET", _KEY, "annotation", _READ, _QUICK,
-        "ListObjectAnnotationsOutput", _NOTES,
-    )
-    GET_ANNOTATION = (
-        "GetObjectAnnotation", "get_annotation", "GET", _KEY, "annotation", _READ, _QUICK, CONTENT, _NOTE,
-    )
+        "ListObjectAnnotations", "list_annotations", "GET", _READ, _LIST_NOTES, "ListObjectAnnotationsOutput",
+        "annotation")
+    GET_ANNOTATION = "GetObjectAnnotation", "get_annotation", "GET", _READ, _GET_NOTE, CONTENT, "annotation"
     PUT_ANNOTATION = (
-        "PutObjectAnnotation", "put_annotation", "PUT", _KEY, "annotation", _WRITE, _QUICK,
-        "PutObjectAnnotationOutput", _PUT_NOTE,
-    )
-    DELETE = "DeleteObject", "delete", "DELETE", _KEY, "", _DELETE, _QUICK, "", _REMOVE
+        "PutObjectAnnotation", "put_annotation", "PUT", _WRITE, _PUT_NOTE, "PutObjectAnnotationOutput", "annotation")
+    DELETE = "DeleteObject", "delete", "DELETE", _DELETE, _REMOVE
     DELETE_VERSIONS = (
-        "DeleteObjects", "delete_versions", "POST", _BUCKET, "delete=", _DELETE, _SLOW, "DeleteResult", _REMOVE,
-    )
-    RESTORE = (
-        "RestoreObject", "request_restore", "POST", _KEY, "restore=", _WRITE, _QUICK, "", ("RestoreObject",),
-    )
+        "DeleteObjects", "delete_versions", "POST", _DELETE, _REMOVE, "DeleteResult", "delete=", _SLOW, True)
+    RESTORE = "RestoreObject", "request_restore", "POST", _WRITE, ("RestoreObject",), "", "restore="
     CREATE_MULTIPART = (
-        "CreateMultipartUpload", "create_multipart", "POST", _KEY, "uploads=", _WRITE, _QUICK,
-        "InitiateMultipartUploadResult", ("PutObject",),
-    )
-    COPY_PART = "UploadPartCopy", "copy_part", "PUT", _KEY, "", _WRITE, _LATE, "CopyPartResult", ("PutObject",)
-    PUT_PART = "UploadPart", "put_part", "PUT", _KEY, "", _WRITE, _SLOW, "", ("PutObject",)
+        "CreateMultipartUpload", "create_multipart", "POST", _WRITE, _PUT, "InitiateMultipartUploadResult", "uploads=")
+    COPY_PART = "UploadPartCopy", "copy_part", "PUT", _WRITE, _PUT, "CopyPartResult", "", _LATE
+    PUT_PART = "UploadPart", "put_part", "PUT", _WRITE, _PUT, "", "", _SLOW
     COMPLETE = (
-        "CompleteMultipartUpload", "complete_multipart", "POST", _KEY, "", _WRITE, _LATE,
-        "CompleteMultipartUploadResult", ("PutObject",),
-    )
-    LIST_PARTS = (
-        "ListParts", "list_parts", "GET", _KEY, "", _READ, _QUICK, "ListPartsResult", ("ListMultipartUploadParts",),
-    )
-    ABORT = (
-        "AbortMultipartUpload", "abort_multipart", "DELETE", _KEY, "", _CLEAN, _QUICK, "", ("AbortMultipartUpload",),
-    )
+        "CompleteMultipartUpload", "complete_multipart", "POST", _WRITE, _PUT, "CompleteMultipartUploadResult", "",
+        _LATE)
+    LIST_PARTS = "ListParts", "list_parts", "GET", _READ, ("ListMultipartUploadParts",), "ListPartsResult"
+    ABORT = "AbortMultipartUpload", "abort_multipart", "DELETE", _CLEAN, ("AbortMultipartUpload",)
     LIST_OBJECTS = (
-        "ListObjectsV2", "list_objects", "GET", _BUCKET, "list-type=2", _READ, _SLOW, "ListBucketResult",
-        ("ListBucket",),
-    )
+        "ListObjectsV2", "list_objects", "GET", _READ, ("ListBucket",), "ListBucketResult", "list-type=2", _SLOW, True)
     LIST_VERSIONS = (
-        "ListObjectVersions", "list_versions", "GET", _BUCKET, "versions=", _READ, _SLOW, "ListVersionsResult",
-        ("ListBucketVersions",),
-    )
+        "ListObjectVersions", "list_versions", "GET", _READ, ("ListBucketVersions",), "ListVersionsResult", "versions=",
+        _SLOW, True)
     GET_VERSIONING = (
-        "GetBucketVersioning", "is_versioned", "GET", _BUCKET, "versioning=", _READ, _QUICK,
-        "VersioningConfiguration", ("GetBucketVersioning",),
-    )
+        "GetBucketVersioning", "is_versioned", "GET", _READ, ("GetBucketVersioning",), "VersioningConfiguration",
+        "versioning=", _QUICK, True)
     GET_LOCATION = (
-        "GetBucketLocation", "", "GET", _BUCKET, "location=", _READ, _QUICK, "LocationConstraint",
-        ("GetBucketLocation",),
-    )
+        "GetBucketLocation", "", "GET", _READ, ("GetBucketLocation",), "LocationConstraint", "location=", _QUICK, True)
     # fmt: on
 
     @property
