@@ -17,6 +17,7 @@ from click.shell_completion import BashComplete, FishComplete, ShellComplete, Zs
 
 from jobs import __version__
 from jobs.cli import cli
+from jobs.cli.options import ALL
 
 COMPLETIONS: dict[str, type[ShellComplete]] = {
     "bash-completion/completions/sealift": BashComplete,
@@ -65,6 +66,7 @@ def man_pages(command: click.Command, parent: click.Context | None = None) -> It
     context = click.Context(command, info_name=command.name if parent else "sealift", parent=parent)
     name = context.command_path.replace(" ", "-")
     formatter = RoffFormatter()
+    context.meta[ALL] = True
     command.format_help(context, formatter)
     head = f'.TH "{roff(name.upper())}" "1" "" "sealift {__version__}" "Sealift"\n'
     yield name, head + f".SH NAME\n{roff(name)} \\- {roff(command.get_short_help_str(200))}\n" + formatter.getvalue()

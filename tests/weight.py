@@ -2,7 +2,8 @@
 
 A line of Python is code unless it is blank, a comment or a docstring. What the product reads while it runs (templates,
 styles, scripts, SQL, JSON other than prices and schemas) counts with its package. There, and in Terraform, a line is
-code unless it is blank or begins with `#` or `//`. `python -m tests.weight` prints each number beside its limit,
+code unless it is blank or begins with `#` or `//`. The options that mean the same everywhere count once, among the
+names (`jobs.cli.options.COMMON`). `python -m tests.weight` prints each number beside its limit,
 `python -m tests.weight --set` lowers the limits in tests/test_weight.py to what is there.
 """
 
@@ -12,7 +13,7 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -42,16 +43,20 @@ def tracked(*folders: str) -> Iterator[Path]:
     return (ROOT / name for name in names if name and (ROOT / name).is_file())
 
 
-def _commands(command: click.Command, name: str = "") -> Iterator[tuple[str, list[str]]]:
-    """Each command that users see, with the names of its options."""
+def _commands(command: click.Command, name: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Each command that users see."""
     if not isinstance(command, click.Group):
-        yield name, [option.opts[0] for option in command.params if isinstance(option, click.Option)]
+        yield name, command
         return
     context = click.Context(command)
     for each in command.list_commands(context):
         child = command.get_command(context, each)
         if child is not None and not child.hidden:
             yield from _commands(child, f"{name} {each}".strip())
+
+
+def _names(parameters: Iterable[click.Parameter]) -> set[str]:
+    return {each.opts[-1] for each in parameters if isinstance(each, click.Option)}
 
 
 def weigh() -> dict[str, int]:
@@ -71,14 +76,16 @@ def weigh() -> dict[str, int]:
             is_code = path.suffix in READ_AT_RUN_TIME and "prices" not in name.parts and "schema" not in path.name
         if is_code:
             found[where] = found.get(where, 0) + code_lines(path)
-    options = dict(_commands(cli))
+    commands = dict(_commands(cli))
+    own = {name: _names(command.params) for name, command in commands.items()}
+    known = {name for each in commands.values() for name in _names(each.get_params(click.Context(each)))}
     programs = (path for path in tracked("jobs", "scheduler", "images") if path.suffix in (".py", ""))
     sources = " ".join(path.read_text(errors="replace") for path in programs)
     return found | {
         "the product": sum(lines for where, lines in found.items() if where.startswith(("jobs", "scheduler"))),
-        "commands": len(options),
-        "options of one command": max(map(len, options.values())),
-        "names of options": len({name for names in options.values() for name in names if name.startswith("--")}),
+        "commands": len(commands),
+        "options of one command": max(map(len, own.values())),
+        "names of options": len({name for name in known if not name.startswith("--help")}),
         "environment variables": len({*re.findall(r"\bSEALIFT_[A-Z_]+\b", sources)}),
     }
 

@@ -143,6 +143,9 @@ def cli() -> None:
     Every run is planned, priced, worked through in shards, and accounts for every row of its
     manifest in the ledger, an S3 prefix that you name with --ledger or SEALIFT_LEDGER.
 
+    --dry-run, --yes, --json, --executor, --ledger, --policy and --debug mean the same wherever they
+    are taken. --help shows what most need of a command, --help-all all of it.
+
     \b
     Try:
       sealift replicate --source s3://bucket/prefix --destination s3://copies/prefix --dry-run

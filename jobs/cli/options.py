@@ -381,12 +381,12 @@ def _name(field_name: str, side: str) -> str:
 
 def _show_all(ctx: click.Context, _: click.Parameter, is_given: bool) -> None:
     if is_given:
-        ctx.meta[_ALL] = True
+        ctx.meta[ALL] = True
         click.echo(ctx.get_help())
         ctx.exit()
 
 
-_ALL = "jobs.cli.help_all"
+ALL = "jobs.cli.help_all"
 _HELP_ALL = click.Option(
     ["--help-all"],
     is_flag=True,
@@ -416,7 +416,7 @@ class Command(click.Command):
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write what it does: the first paragraph and the examples, or all."""
         first, *others = cleandoc(self.help or "").split("\n\n")
-        if not ctx.meta.get(_ALL):
+        if not ctx.meta.get(ALL):
             others = [each for each in others if each.startswith("\b")]
         for each in (first, *others):
             formatter.write_paragraph()
@@ -429,7 +429,7 @@ class Command(click.Command):
         for parameter in self.get_params(ctx):
             heading = getattr(parameter, "heading", "")
             record = parameter.get_help_record(ctx)
-            if record is not None and (ctx.meta.get(_ALL) or not heading):
+            if record is not None and (ctx.meta.get(ALL) or not heading):
                 sections[heading].append(record)
         for heading, records in sections.items():
             if records:
