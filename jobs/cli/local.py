@@ -48,7 +48,6 @@ pairs:
 class LocalCommand:
     """`sealift local`, as it was typed."""
 
-    port: int = option("S3's port. Default: any.", type=click.IntRange(0, 65535), default=0, metavar="N")
     data: Path | None = option("A folder that keeps the buckets.", type=click.Path(file_okay=False, path_type=Path))
     policy: str | None = shared("policy", "A path. Default: SEALIFT_POLICY, or a pair of two sample buckets.")
     as_json: bool = shared("json", "Print one line of JSON a second.")
@@ -70,7 +69,7 @@ def local(options: LocalCommand) -> int:
 
     \b
     sealift local
-    sealift local --policy policy.yaml --data ./playground --port 9000
+    sealift local --policy policy.yaml --data ./playground
     """
     out = sys.stdout
     named = options.policy or Settings.from_environment().policy
@@ -83,7 +82,7 @@ def local(options: LocalCommand) -> int:
         if not options.as_json:
             say("Starting …")
         keeps_data = options.data is not None
-        with running(policy, folder, port=options.port, keeps_data=keeps_data) as system:
+        with running(policy, folder, keeps_data=keeps_data) as system:
             if options.as_json:
                 ready = {"event": "ready", "environment": dict(system.environment), "folder": str(folder.resolve())}
                 click.echo(json.dumps(ready), file=out)

@@ -91,13 +91,12 @@ class RunningServer(NamedTuple):
 
 @contextlib.contextmanager
 def s3_server(
-    folder: Path, credentials: Mapping[str, str], events: Notifications, *, port: int = 0, keeps_data: bool
+    folder: Path, credentials: Mapping[str, str], events: Notifications, *, keeps_data: bool
 ) -> Iterator[RunningServer]:
-    """Run SeaweedFS over a folder. S3 has `port` (0: any). Retries if a port was taken meanwhile.
+    """Run SeaweedFS over a folder. Retries if a port was taken meanwhile.
 
     `credentials`: AWS's variables, the only ones that it accepts. `keeps_data`: let it end in its
-    own time, so that everything is on disk. Raises ConfigError if it is not installed, or another
-    program has the port.
+    own time, so that everything is on disk. Raises ConfigError if it is not installed.
     """
     beside = Path(sys.executable).with_name("weed")
     weed = str(beside) if beside.exists() else shutil.which("weed")
@@ -108,7 +107,7 @@ def s3_server(
     keys = {f"WEED_JWT_{name}_KEY": secrets.token_hex(32) for name in _TOKEN_KEYS}
     with tempfile.TemporaryDirectory(prefix="sealift-") as sockets:  # a socket's path may have 107 bytes only
         for attempt in range(1, TRIES + 1):
-            ports = dict(zip(_PORTS, _free_ports(len(_PORTS), port), strict=True))
+            ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
             command = [
                 *(weed, "mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
                 "-volume.max=100000",  # the default, what fits on the disk, runs out after 80 buckets
@@ -175,18 +174,14 @@ def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
     return False
 
 
-def _free_ports(count: int, first: int) -> list[int]:
-    """Unused ports, below the range of outgoing connections. `first`: the one wanted, 0 for any."""
+def _free_ports(count: int) -> list[int]:
+    """Unused ports, below the range of outgoing connections."""
     with contextlib.ExitStack() as held:
         ports: list[int] = []
         while len(ports) < count:
-            port = first if first and not ports else random.SystemRandom().randrange(10_000, 32_000)
+            port = random.SystemRandom().randrange(10_000, 32_000)
             probe = held.enter_context(socket.socket())
-            try:
+            with contextlib.suppress(OSError):  # another program has it
                 probe.bind(("127.0.0.1", port))
                 ports.append(port)
-            except OSError as error:
-                if port == first:
-                    what = f"port {port} of 127.0.0.1: {error}"
-                    raise ConfigError(what, advice="name another one, or none") from error
         return ports

@@ -81,8 +81,8 @@ class System:
 
 
 @contextlib.contextmanager
-def running(policy_file: Path, folder: Path, *, port: int = 0, keeps_data: bool = False) -> Iterator[System]:
-    """A system over the policy, with data and logs below `folder` and S3 on `port` (0: any).
+def running(policy_file: Path, folder: Path, *, keeps_data: bool = False) -> Iterator[System]:
+    """A system over the policy, with data and logs below `folder`.
 
     Until the block ends, this process's AWS variables are replaced, and its stdout is
     `functions.log`. Raises PolicyError, ConfigError, StoreError.
@@ -103,7 +103,7 @@ def running(policy_file: Path, folder: Path, *, port: int = 0, keeps_data: bool 
         events = Notifications(
             f"http://127.0.0.1:{receiver}", token, [str(each.source.bucket) for each in policy.pairs]
         )
-        server = undo.enter_context(s3_server(folder, credentials, events, port=port, keeps_data=keeps_data))
+        server = undo.enter_context(s3_server(folder, credentials, events, keeps_data=keeps_data))
         environment = credentials | _environment(policy, folder / FILE_NAME, s3_port=server.port, other_port=receiver)
         undo.enter_context(_only(environment))
         _make_buckets(policy)

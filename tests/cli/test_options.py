@@ -167,7 +167,6 @@ NUMBERS = [
 ZERO_HAS_A_MEANING = {
     "--max-size": "only empty objects",
     "--owner": "nobody has claimed the run",
-    "--port": "any port",
     "--shard": "the first one",
     "--submission": "the first one",
 }

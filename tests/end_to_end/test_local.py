@@ -177,7 +177,6 @@ def test_it_ends_all_that_it_started_and_leaves_nothing(policy: str) -> None:
     [
         (["--policy", "s3://bucket/policy.yaml"], 2, "name a file of this machine"),
         (["--policy", "nowhere.yaml"], 10, "nowhere.yaml"),
-        (["--port", "70000"], 2, "70000"),
         (["--data", "/proc/nothing"], 10, "--data /proc/nothing"),
     ],
 )

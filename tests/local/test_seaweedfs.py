@@ -81,14 +81,6 @@ def test_changes_of_watched_buckets_are_posted_and_nobody_else_may_post(
     assert [status(method, receiver, "/") for method in ("POST", "GET", "PUT")] == [501] * 3
 
 
-def test_a_port_that_is_taken_is_named(server: seaweedfs.RunningServer, tmp_path: Path) -> None:
-    with (
-        pytest.raises(ConfigError, match=f"port {server.port} of 127.0.0.1"),
-        seaweedfs.s3_server(tmp_path, {}, NOBODY, port=server.port, keeps_data=False),
-    ):
-        pass
-
-
 def client(server: seaweedfs.RunningServer):
     return boto3.client(
         "s3",
