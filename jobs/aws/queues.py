@@ -134,8 +134,7 @@ def redrive(dead: Queue, queue: Queue, *, limit: int | None = None, hidden_secon
     StoreError.
 
     A message is sent before it is deleted: stopped in between it is there twice, which the backup
-    function does not mind. SQS can do this by itself (StartMessageMoveTask), but not for a part,
-    and not everywhere.
+    function does not mind. SQS can do this by itself (StartMessageMoveTask), but not for a part.
     """
     moved = 0
     while limit is None or moved < limit:

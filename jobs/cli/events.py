@@ -120,30 +120,26 @@ def _undelivered_text(look: Mapping[str, Any]) -> str:
 def redrive(options: RedriveCommand) -> int:
     """Return dead letters to their queue, once the cause of their failure is mended.
 
-    SQS moves them by itself where it can. With --limit, and where it cannot, each letter is sent
-    before it is deleted. If the command stops in between, a letter is there twice, which does no
-    harm. An event that fails again becomes a dead letter again.
+    Each letter is sent before it is deleted. If the command stops in between, a letter is there
+    twice, which does no harm. An event that fails again becomes a dead letter again.
 
     \b
     sealift events redrive --dry-run
     sealift events redrive --limit 100
     """
-    from jobs.aws.dead_letters import Moved
-
     policy = read_policy(options.policy).called(Settings.from_environment().system)
     letters = _dead_letters(policy)
     waiting = letters.count()
-    moved = Moved(0, by_service=False) if options.dry_run or not waiting else letters.move(options.limit)
+    moved = 0 if options.dry_run else letters.move(options.limit)
     document: dict[str, Any] = {
         "queue": letters.queue.url,
         "dead_letter_queue": letters.name,
         "dry_run": options.dry_run,
         "waiting": waiting,
-        "moved": moved.messages,
-        "by_service": moved.by_service,
+        "moved": moved,
     }
     text = f"{plural(waiting, 'dead letter')} in {letters.name}"
     if not options.dry_run:
-        text += f": {moved.messages:,} returned to their queue"
+        text += f": {moved:,} returned to their queue"
     emit(document, as_json=options.as_json, text=text)
     return 0

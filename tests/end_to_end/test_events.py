@@ -1,4 +1,4 @@
-"""`sealift events redrive` against moto's SQS, which moves nothing by itself, and against a server that does."""
+"""`sealift events` against moto's SQS."""
 
 from __future__ import annotations
 
