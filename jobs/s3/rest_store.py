@@ -133,14 +133,18 @@ class RestStore:
     ) -> Written:
         """PutObject."""
         headers = wire.attribute_headers(attributes) + wire.guard_headers(guard) + self._proofs(data, checksum)
-        return await self._write(Operation.PUT, ObjectRef(bucket, key), headers=headers, body=data)
+        place = ObjectRef(bucket, key)
+        answer = await self.transport.send(Operation.PUT, place, headers=headers, body=data)
+        return _written(Operation.PUT, place, answer)
 
     async def copy(
         self, source: ObjectRef, source_etag: str | None, bucket: str, key: str, settings: CopySettings, *, guard: Guard
     ) -> Written:
         """CopyObject."""
         headers = wire.source_headers(source, source_etag) + wire.guard_headers(guard) + wire.settings_headers(settings)
-        return await self._write(Operation.COPY, ObjectRef(bucket, key), headers=headers, source=source)
+        place = ObjectRef(bucket, key)
+        answer = await self.transport.send(Operation.COPY, place, headers=headers, source=source)
+        return _written(Operation.COPY, place, answer, source)
 
     async def get_tags(self, ref: ObjectRef) -> Mapping[str, str]:
         """GetObjectTagging."""
@@ -258,7 +262,8 @@ class RestStore:
         headers = [*wire.source_headers(source, source_etag), ("x-amz-copy-source-range", f"bytes={start}-{end - 1}")]
         query = wire.query(partNumber=number, uploadId=upload_id)
         place = ObjectRef(bucket, key)
-        result = await self._write(Operation.COPY_PART, place, query=query, headers=headers, source=source)
+        answer = await self.transport.send(Operation.COPY_PART, place, query=query, headers=headers, source=source)
+        result = _written(Operation.COPY_PART, place, answer, source)
         return PartDone(number, result.etag, result.checksums)
 
     async def put_part(
@@ -266,7 +271,9 @@ class RestStore:
     ) -> PartDone:
         """UploadPart."""
         query, headers = wire.query(partNumber=number, uploadId=upload_id), self._proofs(data, checksum)
-        result = await self._write(Operation.PUT_PART, ObjectRef(bucket, key), query=query, headers=headers, body=data)
+        place = ObjectRef(bucket, key)
+        answer = await self.transport.send(Operation.PUT_PART, place, query=query, headers=headers, body=data)
+        result = _written(Operation.PUT_PART, place, answer)
         own = (checksum,) if checksum and self._sends_checksums else ()
         return PartDone(number, result.etag, result.checksums or own)
 
@@ -288,8 +295,9 @@ class RestStore:
         if checksum and self._sends_checksums:
             headers.append((f"x-amz-checksum-{checksum.algorithm.lower()}", checksum.value))
             headers.append(wire.checksum_type(checksum.is_composite))
-        query, body = wire.query(uploadId=upload_id), wire.complete_body(parts)
-        return await self._write(Operation.COMPLETE, ObjectRef(bucket, key), query=query, headers=headers, body=body)
+        place, query, body = ObjectRef(bucket, key), wire.query(uploadId=upload_id), wire.complete_body(parts)
+        answer = await self.transport.send(Operation.COMPLETE, place, query=query, headers=headers, body=body)
+        return _written(Operation.COMPLETE, place, answer)
 
     async def list_parts(self, bucket: str, key: str, upload_id: str, *, after: int = 0) -> PartPage:
         """ListParts."""
@@ -341,22 +349,6 @@ class RestStore:
         answer = await self.transport.send(operation, place, query=query)
         return _parsed(operation, place, answer, partial(parse_page, operation=operation, after=after))
 
-    async def _write(
-        self,
-        operation: Operation,
-        place: ObjectRef,
-        *,
-        query: str = "",
-        headers: wire.Pairs,
-        body: bytes | None = None,
-        source: ObjectRef | None = None,
-    ) -> Written:
-        """Send a write whose answer names an ETag."""
-        answer = await self.transport.send(operation, place, query=query, headers=headers, body=body, source=source)
-        if source is not None:
-            check_copied_version(operation, source, place, answer)
-        return _parsed(operation, place, answer, partial(wire.parse_written, operation, answer.headers))
-
 
 def _query(ref: ObjectRef, **more: int | None) -> str:
     return wire.query(versionId=ref.version_id, **more)
@@ -364,6 +356,13 @@ def _query(ref: ObjectRef, **more: int | None) -> str:
 
 def _listing(prefix: str, delimiter: str, max_keys: int) -> dict[str, str | int | None]:
     return {"encoding_type": "url", "max_keys": max_keys, "prefix": prefix or None, "delimiter": delimiter or None}
+
+
+def _written(operation: Operation, place: ObjectRef, answer: Response, source: ObjectRef | None = None) -> Written:
+    """What the answer to a write says, with its ETag. `source`: of a copy."""
+    if source is not None:
+        check_copied_version(operation, source, place, answer)
+    return _parsed(operation, place, answer, partial(wire.parse_written, operation, answer.headers))
 
 
 def _parsed(operation: Operation, place: ObjectRef, answer: Response, parse: Callable[[bytes], T]) -> T:
