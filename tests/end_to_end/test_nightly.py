@@ -186,7 +186,7 @@ def test_a_replica_is_compared_with_the_hot_bucket(filled: World, tmp_path: Path
     assert "This shows the command that does: sealift doctor" in compared.stdout
     page = stage(second, "replica")["report_html"].removeprefix(f"s3://{filled.ledger}/")
     words = filled.client.get_object(Bucket=filled.ledger, Key=page)["Body"].read().decode()
-    assert "This shows the command that does:<code>sealift doctor</code>" in words
+    assert 'This shows the command that does:<code class="copy">sealift doctor</code>' in words
     assert [step.rpartition(": ")[2] for step in second["next_steps"]] == ["sealift doctor"]
     assert "copies/docs/k01" not in keys(filled, twin)
     assert filled.client.get_object(Bucket=twin, Key="copies/docs/k02")["Body"].read() == b"DOCS/K02"

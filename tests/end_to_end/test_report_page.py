@@ -43,7 +43,8 @@ def test_the_page_of_each_run_with_findings_says_what_to_do_as_the_terminal_does
         for step in steps:
             assert f"  {step}\n" in text
             why, _, rest = step.partition(": sealift ")
-            assert f"<li>{why}{f':<code>sealift {rest}</code>' if rest else ''}</li>" in page
+            command_line = f':<code class="copy">sealift {rest}</code>' if rest else ""
+            assert f"<li>{why}{command_line}</li>" in page
         jsonschema.validate(json.loads(fetch(world, report["report"])), schema())
     world.run("verify")
     latest = world.sealift("runs", "show", "latest", "--json").document
