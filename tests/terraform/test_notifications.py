@@ -19,6 +19,7 @@ PREFIXES = ("dt=2026-11/", "My Scans/", "100% done/", "a+b/", "straße/", "plain
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory) -> State:
     """A pair whose prefixes have characters that a filter writes otherwise than a key."""
+    source = {"bucket": "example-odd", "region": "eu-central-1", "prefixes": list(PREFIXES)}
     policy = {
         "version": 1,
         "name": "odd",
@@ -26,7 +27,7 @@ def odd(tmp_path_factory) -> State:
         "pairs": [
             {
                 "name": "odd",
-                "source": {"bucket": "example-odd", "region": "eu-central-1", "prefixes": list(PREFIXES)},
+                "source": source | {"notifications": "replace"},
                 "destination": {"bucket": "example-odd-copies", "region": "eu-central-1"},
             }
         ],
