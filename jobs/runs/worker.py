@@ -232,10 +232,14 @@ class Worker:
         try:
             while (tasks or self._begins()) and self._broken is None and self.elapsed() < self._must_end_at:
                 while self._begins() and len(tasks) < self._pace.in_flight:
-                    task = asyncio.create_task(self._work_on(chains))
+                    if (rows := next(chains, None)) is None:
+                        self._is_drained = True
+                        break
+                    task = asyncio.create_task(self._work_on(rows))
                     tasks.add(task)
-                    task.add_done_callback(tasks.discard)
-                    await asyncio.sleep(0)  # there may be no chain for the next one
+                    task.add_done_callback(self._end)
+                if not tasks:
+                    break
                 self._wake.clear()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(WAIT_SECONDS):
@@ -280,20 +284,19 @@ class Worker:
         """Whether another chain may begin."""
         return not self._is_drained and not self._must_end()
 
-    async def _work_on(self, chains: Iterator[list[ObjectVersion]]) -> None:
-        """Work at one chain after the other, as long as there is one and the pace has room."""
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._wake.set()
+
+    async def _work_on(self, rows: list[ObjectVersion]) -> None:
+        """Work at one chain. A task that goes on with the next one takes a third more of the processor."""
         try:
-            while self._begins() and len(self._tasks) <= self._pace.in_flight:
-                if (rows := next(chains, None)) is None:
-                    self._is_drained = True
-                    break
-                await self._work(rows)
-                await self._checkpoint_if_due()
+            await self._work(rows)
+            await self._checkpoint_if_due()
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001  the run ends with it; see `_run`
             self._broken = self._broken or error
-        self._wake.set()
 
     async def _work(self, rows: list[ObjectVersion]) -> None:
         began = elapsed_seconds()
@@ -313,8 +316,6 @@ class Worker:
         else:
             self._add(outcomes)
         finally:
-            if len(self._tasks) < self._pace.in_flight:
-                self._wake.set()
             self.on_progress(self.progress)
 
     def _add(self, outcomes: Iterable[Outcome]) -> None:
