@@ -44,8 +44,9 @@ The state of a source object and of its copy at one place, from all verdicts abo
   nobody could look has accepted no finding.
 - Where the source object is gone, what lists said of the two is over, and that a copy is missing. A
   copy that is still there keeps what else was found of it.
-- A complete comparison says `gone` of a current object whose two sides are in neither list: nothing
-  is known of it any more, unless something was said later.
+- A complete comparison of current objects says `gone` of one whose two sides are in neither list:
+  nothing is known of it any more, unless something was said later. A version may still be there: it
+  leaves the state if nothing is open of it.
 
 A comparison says what it found wrong, and of the rest only what the state does not have yet or has a
 finding about: for all else its report says that it is the same.
@@ -310,7 +311,8 @@ def pruned_sql(verdicts: str) -> str:
                 PARTITION BY source_bucket, key, depth, {_KIND} ORDER BY "at" DESC, code DESC, run_id DESC) = 1
             UNION ALL BY NAME (
                 SELECT {columns} FROM ({judged_sql(_of_odd(verdicts))})
-                WHERE verdict IN ('good', 'accepted') OR is_open OR is_last OR (verdict = 'bad' AND second = looked_at)
+                WHERE verdict IN ('good', 'accepted') OR is_open OR is_last
+                    OR (verdict = 'bad' AND (second = looked_at OR (second = tried_at AND depth = 'bytes')))
                 QUALIFY row_number() OVER (
                     PARTITION BY {_AT_PLACE}, oid, verdict, depth, copy,
                         CASE verdict WHEN 'bad' THEN code WHEN 'good' THEN {_KIND}
@@ -380,14 +382,16 @@ def judged_sql(verdicts: str) -> str:
                verdict = 'unknown'
                    AND second >= coalesce(CASE depth WHEN 'bytes' THEN tried_at ELSE looked_at END, second) AS is_last
         FROM placed
-        WHERE verdict <> 'gone' AND (own_id IS NOT NULL OR NOT (
-            coalesce(gone_at > coalesce(last_at, second), false) OR coalesce(
+        WHERE verdict <> 'gone'
+            AND (own_id IS NOT NULL OR NOT coalesce(
                 CASE WHEN etag IS NULL
                      THEN CASE WHEN copy_version_id IS NULL THEN sourced_at ELSE owned_at END > last_at
                      WHEN own_modified IS NULL THEN current_at > last_at
                      ELSE newest[1] > own_modified AND NOT (
                          newest[2] = etag AND is_open AND depth <> 'listed' AND copy_etag IS NOT NULL
-                         AND code NOT IN ({_listed(_DAMAGED_SOURCE)})) END, false)))"""
+                         AND code NOT IN ({_listed(_DAMAGED_SOURCE)})) END, false))
+        QUALIFY NOT (coalesce(gone_at > coalesce(last_at, second), false) AND (own_id IS NULL OR NOT bool_or(
+            is_open OR is_last OR verdict = 'accepted') OVER (PARTITION BY {identity})))"""
 
 
 def _own(column: str) -> str:

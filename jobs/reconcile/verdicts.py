@@ -113,13 +113,13 @@ def _find_odd(connection: duckdb.DuckDBPyConnection, sides: Sequence[JoinSide], 
 
 
 def _gone_sql(maps: PrefixMap, sides: Sequence[JoinSide]) -> str:
-    """The current objects of the state of which neither list has the source object or the copy.
+    """The objects of the state of which neither list has the source object or the copy.
 
     Of an object whose content or time is not known any may be it.
     """
     ours, theirs = map(_objects, sides)
     return f"""(
-        SELECT {maps.source_sql("joined")} AS key, joined AS copy_key, NULL AS version_id, etag,
+        SELECT {maps.source_sql("joined")} AS key, joined AS copy_key, version_id, etag,
                make_timestamptz(modified_s * 1000000) AS modified, any_value(copy_version_id) AS copy_version_id,
                any_value(copy_etag) AS copy_etag, NULL AS copy_modified
         FROM (
@@ -128,8 +128,9 @@ def _gone_sql(maps: PrefixMap, sides: Sequence[JoinSide]) -> str:
                    OR (NOT is_missing AND EXISTS (
                            FROM {theirs} d WHERE d.joined = k.joined AND coalesce(d.etag = k.copy_etag, true)))
                    AS is_listed
-            FROM (FROM known SEMI JOIN odd USING (joined)) k WHERE version_id IS NULL
-        ) GROUP BY joined, etag, modified_s, CASE WHEN etag IS NULL THEN coalesce(copy_version_id, copy_etag) END
+            FROM (FROM known SEMI JOIN odd USING (joined)) k
+        ) GROUP BY joined, version_id, etag, modified_s,
+                   CASE WHEN etag IS NULL THEN coalesce(copy_version_id, copy_etag) END
         HAVING NOT bool_or(is_listed))"""
 
 

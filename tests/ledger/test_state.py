@@ -268,7 +268,9 @@ def test_of_what_neither_list_has_nothing_is_known_but_what_was_said_later() -> 
     assert left(GONE) == []
     assert left(rot, rot._replace(at=50), GONE) == ["content_differs"], "in the same second"
     assert left(rot._replace(etag="other"), GONE) == ["content_differs"], "another object"
-    assert left(rot._replace(version_id="v1"), GONE) == ["content_differs"], "a version may be there, not listed"
+    named = GONE._replace(version_id="v1")
+    assert left(rot._replace(version_id="v1"), named) == ["content_differs"], "a version may be there, not listed"
+    assert left(Seen("good", 10, "bytes", version_id="v1"), named) == []
     extra = Seen("bad", 10, "listed", "source_gone", etag=None, modified=None, copy_id="c1")
     assert left(extra, GONE._replace(etag=None, modified=None, copy_id="c1")) == []
     assert left(extra, GONE._replace(etag=None, modified=None, copy_id="c2")) == ["source_gone"]
@@ -301,7 +303,15 @@ def plain(all_seen: list[Seen]) -> list[dict[str, Any]]:
         gone_at = max((each.at for each in looks if each.verdict == "gone"), default=-1)
         looks = [each for each in looks if each.verdict != "gone"]
         said = [each.at for each in looks if each.verdict != "accepted"]
-        looks = [each for each in looks if version_id or max(said, default=each.at) >= gone_at]
+        own_goods = [each for each in looks if each.verdict == "good"]
+        is_open = any(
+            each.verdict == "accepted"
+            or (each.verdict == "bad" and not is_ended(each, own_goods))
+            or (each.verdict == "unknown" and is_last(each, looks))
+            for each in looks
+        )
+        is_kept = bool(version_id) and is_open
+        looks = [each for each in looks if is_kept or max(said, default=each.at) >= gone_at]
         last = max(said, default=10)
         is_undated = modified < 0 and any(each.key == key and each.at > last for each in current)
         if not looks:
@@ -341,11 +351,7 @@ def plain_row(
     looked = [each for each in looks if each.verdict in ("good", "bad")]
     last = max([*goods, *open_ones], key=lambda each: each.order, default=None)
     unknown = [each for each in looks if each.verdict == "unknown" and each.code != "too_new"]
-    stuck = [
-        each
-        for each in unknown
-        if all(each.at >= look.at for look in looked if each.depth != "bytes" or look.depth == "bytes")
-    ]
+    stuck = [each for each in unknown if is_last(each, looked)]
     blocked = max(stuck, key=lambda each: each.order, default=None)
     agreed = [each for each in looks if each.verdict == "accepted" and not is_ended(each, goods_of_content)]
     accepted = max(agreed, key=lambda each: each.order, default=None)
@@ -373,6 +379,11 @@ def plain_row(
         "blocked": blocked and blocked.code,
         "blocked_at": blocked and blocked.at,
     }
+
+
+def is_last(unknown: Seen, looks: list[Seen]) -> bool:
+    looked = [each for each in looks if each.verdict in ("good", "bad")]
+    return all(unknown.at >= each.at for each in looked if unknown.depth != "bytes" or each.depth == "bytes")
 
 
 def is_ended(bad: Seen, goods: list[Seen]) -> bool:

@@ -145,8 +145,9 @@ def test_what_a_list_found_is_ended_by_lists_that_have_both_sides(world: World, 
 def test_what_neither_side_has_any_more_is_gone(world: World) -> None:
     world.know(late=seen(MISSING), stray=seen(EXTRA), rot=seen(ROT), fine=seen(Seen("good", 10, "bytes")))
     world.know(later=seen(MISSING)._replace(at=60), not__asked=seen(ROT), version=seen(ROT)._replace(version_id="v"))
+    world.know(well=seen(Seen("good", 10, "bytes"))._replace(version_id="v"))
     world.compare([], [], is_complete=False)
-    assert len(world.state()) == 7, "lists of a part say nothing of what they lack"
+    assert len(world.state()) == 8, "lists of a part say nothing of what they lack"
     world.compare([], [])
     assert world.state() == {"later": "copy_missing", "not/asked": "content_differs", "version": "content_differs"}
 
