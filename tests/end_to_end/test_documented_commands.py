@@ -24,7 +24,6 @@ VERSIONED = BUCKETS[:2]
 NOT_RUN = {
     "make test": "it would run this test",
     "make promises": "it takes minutes; `make test-all` runs it",
-    "make lambda": "needs Python 3.13 and a package index; tests/images/test_package.py builds the packages",
     "make acceptance ARGS=--local": "takes minutes; tests/acceptance/test_script.py plays it",
     "pip install '.[local]'": "needs a package index; tests/images/test_dist.py installs the wheel",
 }
