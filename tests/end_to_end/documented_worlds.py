@@ -250,7 +250,6 @@ BEFORE: dict[str, Callable[[Scene], None]] = {
     "docs/reconcile.md": one_lost,
     "docs/replicate.md": listed,
     "docs/restore.md": packed,
-    "docs/terraform.md": with_nights,
     "docs/verify.md": damaged,
 }
 """What has happened before a page's first command."""

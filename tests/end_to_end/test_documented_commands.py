@@ -25,6 +25,7 @@ NOT_RUN = {
     "make test": "it would run this test",
     "make promises": "it takes minutes; `make test-all` runs it",
     "make acceptance ARGS=--local": "takes minutes; tests/acceptance/test_script.py plays it",
+    "make acceptance ENGINE=podman": "needs an account of AWS",
     "pip install '.[local]'": "needs a package index; tests/images/test_dist.py installs the wheel",
 }
 """Commands that cannot run here, each with the reason."""
