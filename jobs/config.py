@@ -105,9 +105,14 @@ class Settings:
 
     @staticmethod
     def inherited(environment: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The variables that a job in AWS Batch has to get from the process that submits it."""
-        tuning = (os.environ if environment is None else environment).get(TUNING)
-        return {TUNING: tuning} if tuning else {}
+        """The variables that a job in AWS Batch has to get from the process that submits it.
+
+        Of its tuning only when to end early: all else is about the machine that submits. What is
+        returned takes the place of the job definition's own variable.
+        """
+        tuning = _read_tuning((os.environ if environment is None else environment).get(TUNING, ""))
+        most = tuning.get("max_failed_percent")
+        return {TUNING: f"max_failed_percent={most}"} if most else {}
 
     @staticmethod
     def is_endpoints_only(environment: Mapping[str, str] | None = None) -> bool:

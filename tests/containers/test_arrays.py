@@ -135,7 +135,7 @@ def test_an_array_of_containers_does_the_work_and_reports(site: Site) -> None:
 
 def test_a_reclaimed_container_checkpoints_and_another_attempt_does_the_rest(site: Site) -> None:
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(site.replicate)
+        running = pool.submit(site.replicate, "--max-rate", "300")  # so that it is met at work
         wait(lambda: bool(site.batch.names()))
         victim = site.children()[1]
         wait(lambda: checkpoints(site, victim) > 0)

@@ -59,8 +59,8 @@ class Fleet:
         self.runner.environment = tuned({**self.runner.environment, **SLOW, **extra})
 
     def submitted(self, *arguments: str) -> str:
-        """The id of a run that was submitted and left."""
-        result = self.replicate("--executor", "detached", *arguments)
+        """The id of a run that was submitted and left. Its rate leaves time for things to happen to its workers."""
+        result = self.replicate("--executor", "detached", "--max-rate", "160", *arguments)
         assert result.code == 0, result.stderr
         document = result.document
         assert document["state"] == "submitted"

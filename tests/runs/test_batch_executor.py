@@ -71,9 +71,9 @@ def submission(shards: int = 3, number: int = 0) -> Submission:
     return make_submission(RUN, number, PLACEMENT, range(shards), "s3://ledger/sealift")
 
 
-def test_jobs_get_the_failure_limit_of_the_submitting_process(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_get_only_the_failure_limit_of_the_submitting_process(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(site.executor().submit(submission(number=0)))
-    monkeypatch.setenv("SEALIFT_TUNING", "max_failed_percent=5")
+    monkeypatch.setenv("SEALIFT_TUNING", "processes=2 max_failed_percent=5 rows_per_shard=100")
     asyncio.run(site.executor().submit(submission(number=1)))
     overrides = [job.request["containerOverrides"] for job in map(site.server.job, site.server.names())]
     assert [each.get("environment") for each in overrides] == [None] * 2 + [
