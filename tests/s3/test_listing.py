@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from jobs.core.model import Listed, Location
 from jobs.errors import Denied, Rejected, Throttled, Unavailable
 from jobs.s3.listing import MAX_BRANCHES, list_all
+from jobs.s3.retries import Tries
 from jobs.s3.store import Marker, Page, Store
 from tests.doubles.examples import examples
 
@@ -176,7 +177,7 @@ def test_a_listing_outlives_failures_that_pass(fail_at, error, monkeypatch):
 @pytest.mark.parametrize(("error", "seconds"), [(UNANSWERED, 0.0), (MALFORMED, 300.0)])
 def test_failures_that_do_not_pass_end_a_listing(error, seconds, monkeypatch):
     monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
-    monkeypatch.setattr("jobs.s3.retries.PERSIST_SECONDS", seconds)
+    monkeypatch.setattr("jobs.s3.listing.persist", Tries(seconds=seconds))
     store = Pages([entry(f"a/{number:03d}") for number in range(300)], page_keys=7, fail_at=5, error=error)
     with pytest.raises(Unavailable):
         collect(store)
