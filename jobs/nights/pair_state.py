@@ -38,7 +38,9 @@ async def ask_state(
         differing = None
         if compared.run_id:
             differing = parquet(await fetch_differences(ledger, compared.run_id, database.files))
-        database.define("differing", {"key": "VARCHAR"}, differing and f"(SELECT DISTINCT key FROM {differing})")
+        at_source = "bool_or(source_last_modified IS NOT NULL AND NOT is_delete_marker) AS at_source"
+        columns = {"key": "VARCHAR", "at_source": "BOOLEAN"}
+        database.define("differing", columns, differing and f"(SELECT key, {at_source} FROM {differing} GROUP BY 1)")
         connection = database.connection
         return await in_thread(connection, _ask, connection, pair, services, scope, since, days, compared)
 
@@ -72,10 +74,11 @@ def _ask(
     is_read = f"epoch(looked.read_at) >= {since - days * 86_400:f}"
     [(mended, wrong, read)] = connection.execute(
         f"""
-        SELECT count(looked.checked_at) FILTER (NOT is_bad AND differs), count(*) FILTER (is_bad AND NOT differs),
-               count(*) FILTER (NOT is_bad AND {is_read})
+        SELECT count(looked.checked_at) FILTER (NOT is_bad AND differs AND NOT is_deleted),
+               count(*) FILTER (is_bad AND NOT differs), count(*) FILTER (NOT is_bad AND NOT is_deleted AND {is_read})
         FROM (
-            SELECT bool_or(finding IS NOT NULL) AS is_bad, key IN (FROM differing) AS differs,
+            SELECT bool_or(finding IS NOT NULL) AS is_bad, key IN (SELECT key FROM differing) AS differs,
+                   key IN (SELECT key FROM differing WHERE NOT at_source) AS is_deleted,
                    arg_max(struct_pack(checked_at := coalesce(checked_at, read_at), read_at := read_at),
                            coalesce(modified, make_timestamptz(0))) AS looked
             FROM ({_rows(pair, services, scope, "state")}) WHERE NOT is_of_replica AND etag IS NOT NULL GROUP BY key
@@ -83,7 +86,8 @@ def _ask(
     ).fetchall()
     checked = compared.counts.get(Category.SAME, 0) + mended - wrong
     objects = compared.source_objects
-    return Known(left, first, found_by, accepted, objects, max(checked, 0), min(read, objects), days)
+    checked, read = (min(max(count, 0), objects) for count in (checked, read))
+    return Known(left, first, found_by, accepted, objects, checked, read, days)
 
 
 def _rows(pair: Pair, services: tuple[str, str], scope: Scope, table: str) -> str:

@@ -62,8 +62,11 @@ def bad(found_by: str = "r", depth: str = "stored") -> dict[str, Any]:
     return {"finding": "size_differs", "found_by": found_by, "found_depth": depth}
 
 
-def ask(*rows: dict[str, Any], same: int = 0, differing: Sequence[str] = ()) -> Known:
-    """What a night says after a comparison in which so many were the same, and these were not."""
+def ask(*rows: dict[str, Any], same: int = 0, differing: Sequence[str] = (), deleted: Sequence[str] = ()) -> Known:
+    """What a night says after a comparison in which so many were the same, and these were not.
+
+    `deleted`: only the destination has them.
+    """
     policy = parse_policy(POLICY.encode(), "policy.yaml")
     pair = policy.pairs[0]
     with one_duckdb.connect_unlocked(":memory:") as connection:
@@ -76,7 +79,11 @@ def ask(*rows: dict[str, Any], same: int = 0, differing: Sequence[str] = ()) -> 
             given = [each.get(name) for name in COLUMNS]
             connection.execute(f"INSERT INTO state VALUES ({', '.join(values)})", given)
         connection.execute("CREATE VIEW findings AS FROM state WHERE coalesce(finding, blocked) IS NOT NULL")
-        connection.execute("CREATE TABLE differing AS SELECT unnest(?::VARCHAR[]) AS key", [[*differing]])
+        connection.execute(
+            "CREATE TABLE differing AS SELECT unnest($1::VARCHAR[]) AS key, true AS at_source "
+            "UNION ALL SELECT unnest($2::VARCHAR[]), false",
+            [[*differing], [*deleted]],
+        )
         compared = StageResult(stage="reconcile", counts={"same": same}, source_objects=same + len(differing))
         return _ask(connection, pair, ("ours", "theirs"), scope(policy, pair), NIGHT, 30, compared)
 
@@ -125,3 +132,14 @@ def test_a_night_says_of_how_many_objects_what_is_proven() -> None:
     )
     assert (known.objects, known.checked, known.read, known.read_days) == (13, 10 - 1 + 1, 1, 30)
     assert (known.accepted, known.found_by) == (1, ["t"])
+
+
+def test_copies_of_deleted_objects_prove_nothing_of_those_that_are_there() -> None:
+    there, deleted = [f"docs/{n}" for n in range(10)], [f"docs/deleted{n}" for n in range(12)]
+    known = ask(
+        *(row(key, checked_at=NIGHT, read_at=NIGHT) for key in deleted),
+        row("docs/0", checked_at=NIGHT),
+        differing=there,
+        deleted=deleted,
+    )
+    assert (known.objects, known.checked, known.read) == (10, 1, 0)
