@@ -20,15 +20,36 @@ from jobs.policy.resolved import FILE_NAME, decode_policy
 from jobs.s3.retries import retry
 from jobs.s3.sessions import boto_client
 
+EARLIER_NAME = "policy.yaml"
+"""What Terraform put into the ledger before `FILE_NAME`."""
 
-async def find_policy(ledger: Ledger) -> Policy | None:
-    """The policy that Terraform keeps in the ledger. Raises PolicyError for an invalid one."""
+
+async def find_policy(ledger: Ledger, *, is_given: bool = False) -> Policy | None:
+    """The policy that Terraform keeps in the ledger.
+
+    `is_given`: the user names one as well. Raises PolicyError for an invalid one, ConfigError where
+    there is only that of an earlier release, unless one is given: its functions may mirror deletes.
+    """
     place = ledger.location.join(FILE_NAME)
     try:
         found = await retry(lambda: ledger.store.get(ObjectRef(*place)))
     except NotFound:
+        if not is_given:
+            await _refuse_earlier(ledger)
         return None
     return decode_policy(found.data, str(place))
+
+
+async def _refuse_earlier(ledger: Ledger) -> None:
+    earlier = ledger.location.join(EARLIER_NAME)
+    try:
+        await retry(lambda: ledger.store.head(ObjectRef(*earlier)))
+    except NotFound:
+        return
+    raise ConfigError(
+        f"{earlier} is the policy of an earlier release, whose functions may mirror deletes to the copies",
+        advice="run `terraform apply` of this release first, or give --policy",
+    )
 
 
 def refuse_mirrors(policy: Policy, copies: Sequence[Location]) -> None:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+from jobs.config import Settings
 from jobs.core.model import Attributes, Location
 from jobs.core.run import Side
+from jobs.core.selection import Selection
 from jobs.errors import ConfigError, PolicyError, UsageError
-from jobs.expire import place_checks
+from jobs.expire import place_checks, plan
 from jobs.ledger.ledger import Ledger
+from jobs.policy.resolved import decode_policy
+from jobs.runs.request import Request
 from jobs.s3.store import UNGUARDED
 from tests.doubles.memory_store import MemoryStore
 from tests.doubles.policies import resolved
@@ -68,6 +73,41 @@ def test_replica_that_gets_delete_markers_is_refused_and_other_places_are_not() 
 def test_policy_in_the_ledger_that_cannot_be_read_refuses() -> None:
     with pytest.raises(PolicyError):
         check_mirrors(b"version: 99")
+
+
+def test_policy_of_an_earlier_release_in_the_ledger_refuses_unless_one_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its functions still mirror deletes, until `terraform apply` puts policy.json there."""
+
+    class Allowed(Exception):
+        pass
+
+    async def allow(*_: Any) -> None:
+        raise Allowed
+
+    monkeypatch.setattr(plan, "refuse_lifecycle", allow)
+    side = Side(Location("docs", "in/"))
+    request = Request("expire", side, Side(ARCHIVES), None, Selection(), {"copies": [str(ARCHIVES)]})
+
+    display: Any = SimpleNamespace(say=str)
+
+    async def check() -> None:
+        store = MemoryStore()
+        store.create_bucket("ledger")
+        ledger = Ledger(store, Location("ledger", "runs/"))
+        planned = partial(plan.plan_run, request, ledger, Settings.from_environment(), display)
+        await store.put("ledger", "runs/policy.yaml", b"version: 1", Attributes(), guard=UNGUARDED)
+        with pytest.raises(ConfigError, match=r"s3://ledger/runs/policy\.yaml") as refused:
+            await planned()
+        assert "terraform apply" in refused.value.advice
+        with pytest.raises(Allowed):
+            await planned(policy=decode_policy(policy_text(), "given"))
+        await store.put("ledger", "runs/policy.json", policy_text(), Attributes(), guard=UNGUARDED)
+        with pytest.raises(Allowed):
+            await planned()
+
+    asyncio.run(check())
 
 
 def check_lifecycle(monkeypatch: pytest.MonkeyPatch, answer: Any, *copies: Location) -> list[str]:
