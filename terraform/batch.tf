@@ -5,7 +5,7 @@ locals {
   # vCPUs of their own they never hold what they wait for, and on demand nobody takes theirs away.
   environments = {
     workers       = { type = upper(local.batch.compute), max_vcpus = local.batch.max_vcpus }
-    orchestrators = { type = "FARGATE", max_vcpus = 2 * length(local.pairs) + 2 } # a night and a backfill of each pair, and two more
+    orchestrators = { type = "FARGATE", max_vcpus = 2 * length(local.pairs) + 2 * local.batch.vcpus } # a night and a backfill of each pair, and two jobs of a worker's size
   }
   queue_names = { for name in keys(local.environments) : name => "${local.name}-${name}" }
   queue_arns  = { for name, queue in local.queue_names : name => "arn:aws:batch:${local.region}:${local.account}:job-queue/${queue}" }

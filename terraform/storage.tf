@@ -40,8 +40,8 @@ locals {
     each.account == local.owner ? local.key_arns[each.region] : try(var.other_accounts[each.account].kms_key_arns[each.region], null)
   ) }
 
-  # What is removed by age, bucket by bucket: of the ledger only what was taken over long before, rows of the backlog that are
-  # in a manifest and files of the state that newer ones hold. Runs and journal stay. All buckets keep versions, so that what
+  # What is removed by age, bucket by bucket: of the ledger rows of the backlog after 90 days (also those that
+  # `limits.max_cost` holds back: nights find these objects), and files of the state that newer ones hold. Runs and journal stay. All buckets keep versions, so that what
   # expires is freed a month later.
   expiries = { for bucket, each in local.buckets : bucket => concat(
     [for days in each.noncurrent_days[*] : { id = "noncurrent", prefix = null, days = null, noncurrent_days = days }],
@@ -207,6 +207,10 @@ resource "aws_s3_object" "policy" {
   }
 
   lifecycle {
+    precondition {
+      condition     = length(local.name) <= 24 # event rules have 64 characters, roles as many
+      error_message = "name_prefix and name: ${local.name} has ${length(local.name)} characters, 24 are allowed."
+    }
     precondition {
       condition     = local.document.format == 1
       error_message = "${var.policy_file} has format ${local.document.format}, and this module reads 1: write it with the same version of sealift."

@@ -1,6 +1,6 @@
 """The index's table: one row per member, in the order of the archive, as Parquet.
 
-Columns are plain types that Athena, DuckDB and pandas read. Headers, metadata, tags and checksums
+Columns are plain types that DuckDB and pandas read. Headers, metadata, tags and checksums
 are JSON objects. Row groups are small and only `key` has statistics: the footer alone finds one
 key's rows, and stays small.
 """

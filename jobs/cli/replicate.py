@@ -72,8 +72,8 @@ class ReplicateCommand:
 def replicate(options: ReplicateCommand) -> int:
     """Copy the objects of a manifest or a listing, guarded on both sides, and prove each copy.
 
-    An object that is already there, and proven the same, is skipped. Nothing newer is overwritten;
-    with --versions all, missing versions come above it, and it stays as a version.
+    An object that is already there, and proven the same, is skipped. Nothing newer is overwritten.
+    With --versions all, missing versions come above it, and it stays as a version.
     Each row ends as copied, same, left, changed, missing, damaged, unknown or blocked, with the reason.
 
     \b

@@ -28,7 +28,7 @@ class Protection(StrEnum):
 class Algorithm(NamedTuple):
     """One algorithm in S3's spelling.
 
-    `hasher`: where its function is, `module:name`; `jobs.s3.checksums` has the three kinds of them.
+    `hasher`: where its function is, `module:name`, of the three kinds that `jobs.s3.checksums` knows.
     `is_combinable`: S3 makes the checksum of an object in parts from those of its parts.
     """
 

@@ -10,6 +10,7 @@ from jobs.aws.clients import none_if_absent
 from jobs.core.enums import Compute
 from jobs.doctor.model import APPLY, Finding, Question, failure, ok, warning
 from jobs.doctor.system import System
+from jobs.policy.model import Policy
 
 QUEUES = ("workers", "orchestrators")
 _VALID = ("VALID", "UPDATING")
@@ -32,8 +33,9 @@ def questions(system: System) -> Iterator[Question]:
 
 def quotas(system: System) -> Iterator[Question]:
     """What the account may run: asked before anything is made, too."""
-    code, name = _QUOTAS[system.policy.batch.compute]
-    yield Question("vcpu-quota", name, partial(_vcpus, system, code))
+    for compute, (code, name) in _QUOTAS.items():
+        if wanted := _wanted_vcpus(system.policy, compute):
+            yield Question("vcpu-quota", name, partial(_vcpus, system, code, wanted))
     yield Question("lambda-quota", "the account", partial(_concurrency, system))
 
 
@@ -73,10 +75,16 @@ def _image(system: System) -> Finding | None:
     return ok("the image of jobs can be pulled")
 
 
-def _vcpus(system: System, code: str) -> Finding:
+def _wanted_vcpus(policy: Policy, compute: Compute) -> int:
+    """As many as the compute environments of terraform/batch.tf may have. Orchestrators run on demand."""
+    wanted = 2 * len(policy.pairs) + 2 * policy.batch.vcpus if compute is Compute.FARGATE else 0
+    return wanted + (policy.batch.max_vcpus if compute is policy.batch.compute else 0)
+
+
+def _vcpus(system: System, code: str, wanted: int) -> Finding:
     answer = system.call("service-quotas", "GetServiceQuota", code, ServiceCode="fargate", QuotaCode=code)
-    value, wanted = float(answer["Quota"]["Value"]), system.policy.batch.max_vcpus
-    says = f"the account may have {value:,.0f} vCPUs, the policy wants {wanted:,}"
+    value = float(answer["Quota"]["Value"])
+    says = f"the account may have {value:,.0f} vCPUs, the system wants {wanted:,}"
     if value < wanted:
         return warning(f"{says}: jobs wait", "ask AWS for a higher quota, or lower batch.max_vcpus")
     return ok(says)

@@ -28,7 +28,7 @@ def undelivered_queues(policy: Policy) -> list[UndeliveredQueue]:
     modules/other-account/main.tf).
     """
     name, home = f"{policy.name}-undelivered", policy.ledger.region
-    places: set[tuple[str, str]] = {("", region) for region in (policy.inventory.buckets if policy.inventory else ())}
+    places = set[tuple[str, str]]()
     for pair in policy.pairs:
         hot, archive = pair.destination, pair.archive
         places.add((_owner(policy, pair.source), pair.source.region))

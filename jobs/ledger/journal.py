@@ -4,8 +4,8 @@ Each batch of events becomes one small object:
 
     <ledger>/journal/dt=2026-11-25/<milliseconds>-<request>.json
 
-The columns are those of the table `journal` in `jobs.ledger.table_docs`. `sealift query` and Athena
-read the lines as they are.
+The columns are those of the table `journal` in `jobs.ledger.table_docs`. `sealift query` reads
+the lines as they are.
 """
 
 from __future__ import annotations

@@ -271,7 +271,7 @@ async def accept(ledger: Ledger, where: str, reason: str, by: str) -> int:
 async def compact(ledger: Ledger, by: str, *, prefixes: Sequence[Location] = ()) -> Generation:
     """Make a generation of the newest one and the deltas since. Returns the newest one then.
 
-    `prefixes`: places of copies that are counted apart; the rest is counted by bucket. Where another
+    `prefixes`: places of copies that are counted apart. The rest is counted by bucket. Where another
     one is making it, there is nothing to do: readers take the deltas. Raises as `open_state` does.
     """
     with TemporaryDirectory(prefix="sealift-state-") as scratch:

@@ -1,6 +1,6 @@
 """The full join of two inventory reports in DuckDB, with a category for each row.
 
-It takes one pass. Rows that are the same, or excluded, fold into their counts; every other row is
+It takes one pass. Rows that are the same, or excluded, fold into their counts. Every other row is
 kept. Join and table spill to disk above the memory limit.
 """
 

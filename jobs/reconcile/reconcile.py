@@ -92,9 +92,9 @@ class Report:
 class Reconciliation(Comparison):
     """The result.
 
-    `folder` has `differences.parquet` and `.csv`; `repair.parquet`, what a copy may mend, with
-    `repairable_rows`; `different.parquet`, the different rows, to be overwritten. Both are manifests
-    for a replicate run; `verdicts.parquet`, what it says to the ledger's state. `source_rows`: objects (or
+    `folder` has `differences.parquet` and `.csv`, two manifests for a replicate run (`repair.parquet`,
+    what a copy may mend, with `repairable_rows`, and `different.parquet`, to be overwritten), and
+    `verdicts.parquet`, what it says to the ledger's state. `source_rows`: objects (or
     versions) that the source has, in the prefix map.
     """
 

@@ -22,7 +22,7 @@ def is_batch(executor: str | None, settings: Settings) -> bool:
     """
     executor = executor or settings.executor
     if executor not in ("local", "batch", DETACHED):
-        raise UsageError(f"--executor {executor!r}", advice="expected local or batch")
+        raise UsageError(f"--executor {executor!r}", advice="expected local, batch or detached")
     return executor != "local"
 
 

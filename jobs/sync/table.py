@@ -2,7 +2,7 @@
 
 A history is oldest first. An *edge* says whether a copy is of a source version. `UNASKED` edges are
 those that a listing leaves open and nobody has compared. The table decides as if they were
-`UNKNOWN`; where a decision used one, the step is `ASK` with these edges instead. So only what
+`UNKNOWN`. Where a decision used one, the step is `ASK` with these edges instead. So only what
 decides is compared.
 
 EDGE, by listings alone; the first line that fits:

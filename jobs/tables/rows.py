@@ -1,6 +1,6 @@
 """Parquet tables of the ledger and the rows in them.
 
-Columns are plain types that Athena, DuckDB and pandas read as they are. pyarrow is imported inside
+Columns are plain types that DuckDB and pandas read as they are. pyarrow is imported inside
 the functions, so a command that needs no table starts fast.
 """
 

@@ -60,7 +60,7 @@ class VerifyOptions:
     """`deep`: read and compare the bytes of both sides.
 
     `all_versions`: verify each version, not only the current one. `compares_tags`: a copy
-    has all tags and annotations of its source; it may have more.
+    has all tags and annotations of its source, and may have more.
 
     `source_checksums`, `destination_checksums`: the report of checksums at rest that the rows'
     attestations come from, with its `uri`, `computed_at` (epoch seconds) and `age_hours` when the

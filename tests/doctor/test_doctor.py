@@ -123,6 +123,8 @@ PLANTS = [
           set_in(lambda s: s.account.definitions["parcels-replicate"]["containerProperties"], image="docker.io/a")),
     Plant("warning vcpu-quota Fargate Spot vCPU resource count: jobs wait",
           lambda s: s.account.quotas.update({"L-36FBB829": 6.0})),
+    Plant("warning vcpu-quota Fargate On-Demand vCPU resource count: jobs wait",
+          lambda s: s.account.quotas.update({"L-3032A538": 6.0})),
     Plant("warning lambda-quota the account: 10 functions", lambda s: setattr(s.account, "concurrency", 10)),
     Plant("failure role backup: may not s3:GetObjectTagging on arn:aws:s3:::example-scans/scans/",
           lambda s: s.account.refused.add(("parcels-fn-backup", "s3:GetObjectTagging", "*example-scans/scans/*"))),

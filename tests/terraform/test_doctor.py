@@ -6,6 +6,8 @@ import pytest
 
 from jobs.doctor.roles import needs
 from jobs.doctor.system import FUNCTIONS, System
+from jobs.doctor.undelivered import undelivered_queues
+from jobs.policy.model import Policy
 from jobs.policy.reader import read_policy
 from tests.terraform.iam import Answer, decide
 from tests.terraform.world import MODULE, State
@@ -16,13 +18,23 @@ ROLES = dict.fromkeys(("enqueue", "submit", "follow"), "fn-control") | {"backup"
 ROLES |= dict.fromkeys(("nightly", "backfill"), "job-orchestrate")
 
 
+def policy_of(name: str) -> Policy:
+    minimal = MODULE / "examples" / "minimal" / "policy.yaml"
+    return read_policy(str(minimal if name == "minimal" else MODULE.parent / "policy.example.yaml"))
+
+
+@pytest.mark.parametrize("name", ["example", "minimal"])
+def test_the_undelivered_queues_that_are_looked_at_are_made(name: str, request: pytest.FixtureRequest) -> None:
+    world: State = request.getfixturevalue(name)
+    made = {(each["name"], each["region"]) for each in world.all_values("aws_sqs_queue")}
+    looked_at = {(queue.name, queue.region) for queue in undelivered_queues(policy_of(name)) if queue.account is None}
+    assert looked_at == {each for each in made if each[0].endswith("-undelivered")}
+
+
 @pytest.mark.parametrize("name", ["example", "minimal"])
 def test_each_role_may_do_what_the_doctor_asks_and_not_what_it_must_not(name: str, request: pytest.FixtureRequest):
     world: State = request.getfixturevalue(name)
-    path = (
-        MODULE / "examples" / "minimal" / "policy.yaml" if name == "minimal" else MODULE.parent / "policy.example.yaml"
-    )
-    policy = read_policy(str(path))
+    policy = policy_of(name)
     system = System(policy, policy.pairs)
     made = {each["name"] for each in world.all_values("aws_batch_job_definition")}
     assert made == {f"{policy.name}-{job}" for job in system.jobs}

@@ -48,7 +48,7 @@ resource "aws_kms_alias" "this" {
 }
 
 resource "aws_s3_bucket" "this" {
-  #checkov:skip=CKV_AWS_18:who reads here is in the account's own trail; the system's access logs are in its own account
+  #checkov:skip=CKV_AWS_18:who reads is in CloudTrail's data events, where the owner asks for them
   #checkov:skip=CKV_AWS_144:what lies here is the copy in another account
   #checkov:skip=CKV_AWS_19:encrypted, each as the policy says, below; not seen through for_each
   #checkov:skip=CKV_AWS_145:AES256 is the policy's choice; the others have KMS
