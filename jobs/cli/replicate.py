@@ -131,7 +131,8 @@ async def _replicate_pair(options: ReplicateCommand, chosen: ChosenPair, setting
         prefixes=prefixes_below(scope, prefix),
     )
     ceiling = Ceiling.of(pair, start.max_cost)
-    start = replace(start, max_cost=ceiling.max_cost)
+    if not from_events:  # enqueue bounds these by an estimate: a plan above it would leave them taken and not copied
+        start = replace(start, max_cost=ceiling.max_cost)
     may_be_empty = bool(from_events) or not (prefix or copies.manifest)
     try:
         ledger = open_ledger(chosen.ledger)

@@ -54,3 +54,14 @@ def test_the_policys_limits_hold_unless_options_are_tighter(
     assert allowed in result.stderr
     assert "limits of the pair docs in the policy" in result.stderr
     assert (runs(filled), keys(filled, filled.destination)) == ([], [])
+
+
+def test_a_manifest_of_the_backlog_is_copied_at_any_cost_since_enqueue_has_bounded_it(
+    filled: World, tmp_path: Path
+) -> None:
+    policy = write_policy(filled, tmp_path, docs=lowered(1000, 0.000001))
+    rows = f"{filled.source},docs/a,\n".encode()
+    filled.client.put_object(Bucket=filled.ledger, Key="runs/manifests/docs/late.csv", Body=rows)
+    manifest = f"s3://{filled.ledger}/runs/manifests/docs/late.csv"
+    result = filled.sealift("replicate", "--pair", "docs", "--policy", policy, "--manifest", manifest, "--json")
+    assert (result.code, result.document["accounted"]) == (0, 1), result.stderr
