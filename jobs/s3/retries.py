@@ -21,14 +21,16 @@ U = TypeVar("U")
 
 
 def pause_seconds(attempt: int, error: StoreError, jitter: float) -> float:
-    """How long to wait after a failed try: as `backoff_seconds` says, and as long as the server asks."""
-    return max(min(error.retry_after, PAUSE_SECONDS_MAX), backoff_seconds(attempt, jitter))
+    """How long to wait after a failed try: as `backoff_seconds` says, and as long as the server asks, up to half as
+    long again. So those that were refused together do not come back together.
+    """
+    return max(min(error.retry_after * (1 + jitter / 2), PAUSE_SECONDS_MAX), backoff_seconds(attempt, jitter))
 
 
 @dataclass(frozen=True, slots=True)
 class Tries:
-    """How often what may pass (5xx, SlowDown, no answer, 409) is asked for again: `count` times, and in any case for
-    `seconds`. A server whose answers are invalid is asked `count` times: it will hardly learn.
+    """How often what may pass (5xx, SlowDown, no answer, 409) is asked for again: `count` times or, with `seconds`,
+    until the first failure after them. A server whose answers are invalid is asked `count` times: it will hardly learn.
     """
 
     count: int = 8
@@ -50,7 +52,8 @@ class Tries:
                 return await request()
             except self.passing as error:
                 invalid += error.code == "MalformedAnswer"
-                if attempt >= self.count and (loop.time() >= ends_at or invalid >= self.count):
+                is_over = loop.time() >= ends_at if self.seconds else attempt >= self.count
+                if is_over or invalid >= self.count:
                     raise
                 on_error(error)
                 pause = pause_seconds(attempt, error, random.random())

@@ -1,8 +1,9 @@
 """Transport of one signed HTTP request to S3, and the meaning of its failures.
 
 A worker has a request repeated once at most. So it sees throttling soon, lowers its pace and tries
-again itself. A caller without a pace (a plan, a ledger, a report) has the request tried more often
-here.
+again itself. How long a server asks to wait (Retry-After) is for those who try again, not for the
+repeat here: it would keep SlowDown from them. A caller without a pace (a plan, a ledger, a report)
+has the request tried more often here.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from jobs.core.elapsed import elapsed_seconds, refuse_late
 from jobs.core.model import ObjectRef
+from jobs.core.pace import backoff_seconds
 from jobs.core.request_log import REQUESTS
 from jobs.errors import AuthenticationFailed, ConfigError, Denied, Redirected, Rejected, StoreError, Unavailable
 from jobs.s3 import wire
@@ -30,7 +32,6 @@ from jobs.s3.http.routes import Route, Routes
 from jobs.s3.http.signing import EMPTY_SHA256, UNSIGNED, Credentials
 from jobs.s3.http.tls import tls_context
 from jobs.s3.operations import CONTENT, Operation, Patience
-from jobs.s3.retries import pause_seconds
 
 TRIES_PACED = 2
 TRIES_PATIENT = 6
@@ -176,7 +177,7 @@ class Transport:
                 if attempt >= self._tries or not may_pass:
                     correction.was_sent_once = not is_repeated
                     raise correction
-            await asyncio.sleep(pause_seconds(attempt, unavailable, random.random()))
+            await asyncio.sleep(backoff_seconds(attempt, random.random()))
 
     def region_of(self, bucket: str) -> str | None:
         """Where a bucket is that requests were sent to, None if that is not known."""

@@ -116,7 +116,7 @@ async def abort_upload(store: Store, upload: BegunUpload) -> None:
             target = f"s3://{upload.bucket}/{upload.key}"
             raise Conflict(Operation.ABORT, target, "PartsRemain", "it still has parts")
 
-    await Tries(ABORTS)(abort)
+    await Tries(ABORTS, passing=(Conflict,))(abort)
 
 
 async def abort_unfinished(store: Store, uploads: Iterable[BegunUpload], place: Location) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from jobs.core.model import Attributes, Checksum, Location, ObjectRef
-from jobs.errors import Conflict, Denied, PreconditionFailed
+from jobs.errors import Conflict, Denied, PreconditionFailed, Unavailable
 from jobs.s3.checksums import composite, full_object
+from jobs.s3.retries import retry
 from jobs.s3.store import ABSENT, UNGUARDED
-from jobs.s3.uploads import ObjectUpload, upload_file
+from jobs.s3.uploads import BegunUpload, ObjectUpload, abort_upload, upload_file
 from tests.doubles.memory_store import MemoryStore, Request
 
 PART = 5 << 20
@@ -137,3 +138,18 @@ def test_s3_keeps_the_sha256_of_parts_also_of_one_that_it_copied(parts: int) -> 
         assert upload.checksum == (sums[0][1] if parts == 1 else composite([each for _, each in sums]))
 
     asyncio.run(scene())
+
+
+def test_an_abort_that_is_not_answered_is_tried_as_often_as_any_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    async def fail(request: Request) -> None:
+        asked.append(request.operation)
+        raise Unavailable("AbortMultipartUpload", "k", "InternalError", "", 500)
+
+    monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
+    store = MemoryStore(on={"abort_multipart": fail})
+    store.create_bucket("b")
+    with pytest.raises(Unavailable):
+        asyncio.run(abort_upload(store, BegunUpload("b", "k", "u", None)))
+    assert len(asked) == retry.count

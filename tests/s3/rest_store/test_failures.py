@@ -12,7 +12,7 @@ import pytest
 from jobs import errors
 from jobs.s3.checksums import full_object
 from jobs.s3.rest_store import RestStore
-from jobs.s3.retries import PAUSE_SECONDS_MAX
+from jobs.s3.retries import PAUSE_SECONDS_MAX, retry
 from jobs.s3.sessions import open_store
 from jobs.s3.transport import TRIES_PATIENT, TRIES_UNANSWERED
 from tests.doubles.loopback import listening
@@ -127,9 +127,10 @@ def test_a_busy_server_has_the_time_that_it_asks_for(
 
     monkeypatch.setattr(random, "random", lambda: 0.0)
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    script.first, script.reply = [Reply(503, {"Retry-After": asked}, error_body("SlowDown"))], Reply(body=COPIED)
-    ask(script, copy)
-    assert waits == [waited]
+    busy = Reply(503, {"Retry-After": asked}, error_body("SlowDown"))
+    script.first, script.reply = [busy, busy], Reply(body=COPIED)
+    ask(script, lambda store: retry(lambda: copy(store)), is_paced=True)
+    assert waits == [0.0, waited], "the worker hears of it first"
 
 
 @pytest.mark.parametrize("body", [b"", error_body("NotImplemented")])
