@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from jobs.core.model import Attributes
 from jobs.errors import Rejected
 from jobs.s3.checksums import full_object
 from jobs.s3.rest_store import RestStore
+from jobs.s3.sessions import open_store
 from jobs.s3.store import ABSENT, UNGUARDED, PartDone
 from tests.doubles.scripted_server import REF, Reply, Script, ask
 
@@ -56,6 +58,32 @@ def test_checksums_are_left_out_where_boto3_would(
     assert [each for each in seen.headers if "checksum" in each.lower()] == []
     assert name not in ("put", "put_part", "delete_versions") or "content-md5" in map(str.lower, seen.headers)
     assert name != "put_part" or answer.checksums == ()
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+@pytest.mark.parametrize("endpoint", [None, "https://bucket.vpce-1a-2b.s3.eu-west-1.vpce.amazonaws.com"])
+def test_aws_gets_and_gives_checksums_whatever_is_set(
+    name: str, endpoint: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for each in SETTINGS:
+        monkeypatch.setenv(f"AWS_{each}", "when_required")
+    sent: list[Any] = []
+
+    class Sent(Exception):
+        pass
+
+    async def send(*_: Any, headers: Any = (), body: bytes | None = None, **__: Any) -> None:
+        sent.extend([*headers, body])
+        raise Sent
+
+    async def run() -> None:
+        store = open_store(endpoint, "eu-west-1", None)
+        monkeypatch.setattr(store.transport, "send", send)
+        await REQUESTS[name][0](store)
+
+    with pytest.raises(Sent):
+        asyncio.run(run())
+    assert "checksum" in str(sent).lower()
 
 
 @pytest.mark.parametrize("name", ["head", "put"])
