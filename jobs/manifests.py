@@ -135,7 +135,7 @@ def _read_csv(uri: str, path: Path, bucket: str | None) -> Iterator[_Piece]:
     import smart_open
 
     compression = ".gz" if uri.lower().endswith(".gz") else "disable"
-    with _reading(uri), smart_open.open(path, "rb", compression=compression) as plain:
+    with _reading(uri), smart_open.open(path.absolute(), "rb", compression=compression) as plain:
         for own_bucket, batch in read_csv(uri, plain, bucket):
             yield _Piece(own_bucket, batch)
 

@@ -312,6 +312,12 @@ def test_a_file_address_is_a_local_path(tmp_path):
     assert read(f"file://{written(tmp_path / 'm.csv', 'docs,a')}")[0] == "docs"
 
 
+def test_a_local_name_with_a_colon_is_no_address(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path / "x:y.csv", "docs,a")
+    assert read("x:y.csv")[0] == "docs"
+
+
 @pytest.fixture
 def lists():
     store = MemoryStore()
