@@ -44,9 +44,10 @@ The state of a source object and of its copy at one place, from all verdicts abo
   nobody could look has accepted no finding.
 - Where the source object is gone, what lists said of the two is over, and that a copy is missing. A
   copy that is still there keeps what else was found of it.
-- A complete comparison of current objects says `gone` of one whose two sides are in neither list:
-  nothing is known of it any more, unless something was said later. A version may still be there: it
-  leaves the state if nothing is open of it.
+- A complete comparison of current objects says `gone` of one that the source does not list, unless
+  looks found something wrong with a copy that is listed, or it was accepted: nothing is known of it
+  any more, unless something was said later. A version may still be there: it leaves the state if
+  nothing is open of it.
 
 A comparison says what it found wrong, and of the rest only what the state does not have yet or has a
 finding about: for all else its report says that it is the same.

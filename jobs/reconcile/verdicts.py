@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 _KNOWN = f"""copy_key AS joined, nullif(nullif(version_id, ''), {quoted(NULL_VERSION)}) AS version_id, etag,
     epoch_us(modified) // 1000000 AS modified_s, copy_version_id, copy_etag,
     epoch_us(copy_modified) // 1000000 AS copy_modified_s,
-    {DOUBTS} AS is_doubted, code = {quoted(Reason.COPY_MISSING)} AS is_missing"""
+    {DOUBTS} AS is_doubted, CASE verdict WHEN 'accepted' THEN copy_etag IS NOT NULL
+        ELSE verdict = 'bad' AND depth <> 'listed' AND code <> {quoted(Reason.COPY_MISSING)} END AS is_of_copy"""
 
 
 async def load_known(
@@ -113,9 +114,9 @@ def _find_odd(connection: duckdb.DuckDBPyConnection, sides: Sequence[JoinSide], 
 
 
 def _gone_sql(maps: PrefixMap, sides: Sequence[JoinSide]) -> str:
-    """The objects of the state of which neither list has the source object or the copy.
+    """The objects of the state that the source does not list, but for what is about a copy that is still listed.
 
-    Of an object whose content or time is not known any may be it.
+    That is what looks found, and what was accepted. Of an object whose content or time is not known any may be it.
     """
     ours, theirs = map(_objects, sides)
     return f"""(
@@ -125,7 +126,7 @@ def _gone_sql(maps: PrefixMap, sides: Sequence[JoinSide]) -> str:
         FROM (
             SELECT *, EXISTS (FROM {ours} s WHERE s.joined = k.joined AND coalesce(s.etag = k.etag, k.etag IS NOT NULL)
                               AND coalesce(s.modified_s = k.modified_s, true))
-                   OR (NOT is_missing AND EXISTS (
+                   OR (is_of_copy AND EXISTS (
                            FROM {theirs} d WHERE d.joined = k.joined AND coalesce(d.etag = k.copy_etag, true)))
                    AS is_listed
             FROM (FROM known SEMI JOIN odd USING (joined)) k

@@ -121,13 +121,14 @@ def test_what_is_wrong_is_said_and_of_the_rest_what_the_state_has_not(world: Wor
         [original("known"), original("old"), original("same"), original("late"), original("not/asked")],
         [copy("known"), copy("old"), copy("same"), copy("more"), original("not/other")],
     )
-    assert [(each["key"], each["verdict"], each["code"]) for each in found] == [
+    assert sorted((each["key"], each["verdict"], each["code"]) for each in found) == [
         ("in/late", "bad", "copy_missing"),
         ("in/more", "bad", "source_gone"),
+        ("in/old", "gone", ""),
         ("in/old", "good", ""),
         ("in/other/", "gone", ""),
     ]
-    old = found[2]
+    old = next(each for each in found if (each["key"], each["verdict"]) == ("in/old", "good"))
     assert (old["etag"], old["copy_etag"], old["copy_key"], old["depth"]) == (md5("e"), md5("e"), "in/old", "listed")
     assert {each["run_id"] for each in found} == {"census2"}
     assert world.state() == {"known": "", "late": "copy_missing", "more": "source_gone", "old": ""}
@@ -158,8 +159,30 @@ def test_what_looks_found_of_a_copy_stays_while_the_copy_is_listed(world: World)
     world.know(**known, replaced=seen(ROT))
     world.know(rot=agreed)
     found = world.compare([], [copy("rot"), copy("late"), copy("fine"), copy("replaced", "n")], keeps_extra=True)
-    assert [(each["key"], each["verdict"]) for each in found] == [("in/late", "gone"), ("in/replaced", "gone")]
-    assert world.state() == {"rot": "content_differs", "fine": ""}
+    assert [(each["key"], each["verdict"]) for each in found] == [
+        ("in/fine", "gone"),
+        ("in/late", "gone"),
+        ("in/replaced", "gone"),
+    ]
+    assert world.state() == {"rot": "content_differs"}
+
+
+@pytest.mark.parametrize("is_accepted", [False, True])
+def test_what_lists_found_of_a_deleted_original_goes_though_its_copy_is_kept(
+    world: World, *, is_accepted: bool
+) -> None:
+    found = seen(Seen("bad", 10, "listed", "etag_differs", copy_etag="n"))
+    world.know(key=found, stray=seen(EXTRA))
+    if is_accepted:
+        world.know(key=found._replace(verdict="accepted", at=20))
+    world.compare([], [copy("key", "n"), copy("stray")], keeps_extra=True)
+    assert world.state() == ({"key": "etag_differs"} if is_accepted else {})
+
+
+def test_a_copy_without_an_original_is_said_until_there_is_an_original_again(world: World) -> None:
+    world.know(stray=seen(EXTRA), back=seen(EXTRA))
+    world.compare([original("back") | {"ETag": f"{md5('parts')}-2"}], [copy("stray"), copy("back")])
+    assert world.state() == {"stray": "source_gone", "back": ""}
 
 
 def test_a_source_that_is_written_again_is_another_object(world: World) -> None:
