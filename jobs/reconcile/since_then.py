@@ -10,6 +10,7 @@ import asyncio
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,9 +47,9 @@ async def since_then(ledger: Ledger, spec: RunSpec, report: Mapping[str, Any]) -
         return {}, []
     with tempfile.TemporaryDirectory(prefix="sealift-since-") as folder:
         if "categories" in report:
-            repaired, rows = await find_repaired(ledger, spec, Path(folder))
+            repaired, rows = await find_repaired(ledger, spec, report["finished_at"], Path(folder))
             left, more = repaired["left"], {"repaired": repaired}
-            is_better = bool(repaired["rows"])
+            is_better = bool(repaired["rows"] or repaired["gone"])
         else:
             left = (await standing_rows(ledger, spec, report["finished_at"], Path(folder), OPEN)).rows
             rows, more = [], {"since_then": {"left": left, "is_repaired": not left}}
@@ -70,48 +71,53 @@ def _undone_text(undone: Mapping[str, Any]) -> str:
     return f"An undo removed {plural(undone['markers'], 'delete marker')} at {human_time(undone['at'])}"
 
 
-async def find_repaired(ledger: Ledger, spec: RunSpec, folder: Path) -> tuple[dict[str, Any], list[Any]]:
+async def find_repaired(ledger: Ledger, spec: RunSpec, ended_at: str, folder: Path) -> tuple[dict[str, Any], list[Any]]:
     """The key `repaired` of a comparison's report, and the first findings that are left.
 
-    A finding is repaired if the state has none of its objects by now.
+    A finding is repaired if the state has none of its objects by now, and gone if its source object is and
+    only lists said something of it. All are left if the state does not know the comparison.
+    `ended_at`: the report's `finished_at`.
     """
-    from jobs.ledger.state_files import open_state
+    from jobs.ledger.state_files import is_known, open_state
     from jobs.tables.duck import in_thread
 
     differences = await fetch_differences(ledger, spec.run_id, folder)
+    knows = await is_known(ledger, spec.run_id, datetime.fromisoformat(ended_at).timestamp())
     async with open_state(ledger, only_open=True) as database:
         connection = database.connection
-        return await in_thread(connection, _repaired, connection, spec, differences)
+        return await in_thread(connection, _repaired, connection, spec, differences, knows)
 
 
 def _repaired(
-    connection: duckdb.DuckDBPyConnection, spec: RunSpec, differences: Path
+    connection: duckdb.DuckDBPyConnection, spec: RunSpec, differences: Path, knows: bool
 ) -> tuple[dict[str, Any], list[Any]]:
     from jobs.tables.duck import parquet, quoted
 
     buckets = quoted(spec.source.location.bucket), quoted(spec.destination.location.bucket)
     is_kept = f"({bool(spec.options.get('keeps_extra'))} AND category = {quoted(Category.EXTRA)})"
+    known = f"""FROM findings AS known WHERE {BAD} AND source_bucket = {buckets[0]} AND copy_bucket = {buckets[1]}
+        AND known.key = found.key AND copy_key = destination_key
+        AND coalesce(known.version_id = nullif(found.version_id, {quoted(NULL_VERSION)}), true)"""
     connection.execute(
         f"""
-        CREATE TEMP TABLE compared AS SELECT *, {is_kept} OR EXISTS (
-            FROM findings AS known WHERE {BAD} AND NOT {OVER}
-            AND source_bucket = {buckets[0]} AND copy_bucket = {buckets[1]}
-            AND known.key = found.key AND copy_key = destination_key
-            AND coalesce(known.version_id = nullif(found.version_id, {quoted(NULL_VERSION)}), true)) AS is_left
+        CREATE TEMP TABLE compared AS SELECT *, CASE
+            WHEN {not knows} OR {is_kept} OR EXISTS ({known} AND NOT {OVER}) THEN 'left'
+            WHEN EXISTS ({known}) THEN 'gone'
+            ELSE 'repaired' END AS now
         FROM {parquet(differences)} AS found WHERE is_finding"""
     )
-    counted = connection.execute(
-        "SELECT category, count(*) FILTER (NOT is_left), count(*) FILTER (is_left) FROM compared GROUP BY 1 ORDER BY 1"
-    ).fetchall()
-    first = "SELECT * EXCLUDE (is_left) FROM compared WHERE {} ORDER BY key, version_id LIMIT {}".format
+    states = ", ".join(f"count(*) FILTER (now = '{each}')" for each in ("repaired", "left", "gone"))
+    counted = connection.execute(f"SELECT category, {states} FROM compared GROUP BY 1 ORDER BY 1").fetchall()
+    first = "SELECT * EXCLUDE (now) FROM compared WHERE now = '{}' ORDER BY key, version_id LIMIT {}".format
     shown, left = (
-        connection.sql(sql).to_arrow_table() for sql in (first("NOT is_left", SHOWN_ROWS), first("is_left", SHOWN_LEFT))
+        connection.sql(sql).to_arrow_table() for sql in (first("repaired", SHOWN_ROWS), first("left", SHOWN_LEFT))
     )
     names = ["key", "destination_key", "version_id", "category", "reason", "detail"]
     return {
-        "rows": sum(rows for _, rows, _ in counted),
-        "left": sum(rows for *_, rows in counted),
-        "categories": {name: {"repaired": repaired, "left": rest} for name, repaired, rest in counted},
+        "rows": sum(each[1] for each in counted),
+        "left": sum(each[2] for each in counted),
+        "gone": sum(each[3] for each in counted),
+        "categories": {name: {"repaired": repaired, "left": rest} for name, repaired, rest, _ in counted},
         "shown": shown.select(names).to_pylist(),
     }, left.to_pylist()
 
@@ -127,7 +133,7 @@ async def publish_repaired(
 
     `steps`: from category → findings that are left to what to do.
     """
-    repaired, left = await find_repaired(ledger, spec, folder)
+    repaired, left = await find_repaired(ledger, spec, report["finished_at"], folder)
     tally = {name: each["left"] for name, each in repaired["categories"].items()}
     after = {"repaired": repaired, "next_steps": steps(tally)}
     await write_page(ledger, spec, dict(report) | after, left)

@@ -348,17 +348,20 @@ def _reconcile_verdict(report: Mapping[str, Any]) -> str:
 def _repair_verdict(report: Mapping[str, Any]) -> str:
     """What a repair left of the findings of a reconciliation."""
     repaired, left = report["repaired"]["rows"], report["repaired"]["left"]
-    if not left and not repaired:
+    gone = report["repaired"].get("gone", 0)
+    if not left and not repaired and not gone:
         return _reconcile_verdict(report)
-    if not left:
+    lost = f" The source objects of {gone:,} are gone." if gone else ""
+    if not left and not gone:
         every = "The only finding is" if repaired == 1 else f"All {repaired:,} findings are"
         return f"{every} repaired."
+    found = plural(repaired + left + gone, "finding")
+    if not left:
+        return f"{repaired:,} of {found} {'is' if repaired == 1 else 'are'} repaired.{lost}"
     rest = {name: each["left"] for name, each in report["repaired"]["categories"].items() if each["left"]}
     mended = f". {repaired:,} {'is' if repaired == 1 else 'are'} repaired" if repaired else ""
     has = "needs" if left == 1 else "need"
-    return (
-        f"{left:,} of {plural(repaired + left, 'finding')} still {has} attention: {_named(rest, _CATEGORIES)}{mended}."
-    )
+    return f"{left:,} of {found} still {has} attention: {_named(rest, _CATEGORIES)}{mended}.{lost}"
 
 
 def _named(tally: Mapping[str, int], order: Sequence[str]) -> str:
