@@ -154,7 +154,7 @@ def test_the_way_in_and_out_by_terraform_itself(tmp_path: Path):
 
 def test_versions_are_listed_as_they_are_deleted():
     """S3's answer, by the expression of the page."""
-    [expression] = re.findall(r"--query '({Objects.*?)'", commands("Out"))
+    [expression] = re.findall(r"--query '({Quiet.*?)'", commands("Out"))
     entry = {"Key": "k", "VersionId": "v", "Size": 1}
     found = jmespath.search(expression, {"Versions": [entry], "DeleteMarkers": None})
-    assert found == {"Objects": [{"Key": "k", "VersionId": "v"}]}
+    assert found == {"Quiet": True, "Objects": [{"Key": "k", "VersionId": "v"}]}
