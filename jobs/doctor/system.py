@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property
+from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
 from jobs.aws.clients import Clients, call, none_if_absent
@@ -33,6 +34,7 @@ class System:
         self.policy, self.pairs = policy, pairs
         self.name, self.home = policy.name, policy.ledger.region
         self._clients: dict[str, Clients] = {}
+        self._ledger_lock = Lock()
 
     def call(self, service: str, operation: str, target: str, region: str | None = None, **request: Any) -> Any:
         """AWS's answer. Raises StoreError, ConfigError."""
@@ -54,7 +56,8 @@ class System:
     def in_ledger(self, work: Callable[[Ledger], Awaitable[T]]) -> T:
         """What the ledger says, likewise."""
         place = Location.parse(self.policy.ledger.uri)
-        return self.stored(self.home, lambda store: work(Ledger(store, place)))
+        with self._ledger_lock:  # two threads that decode one msgspec type for the first time crash the interpreter
+            return self.stored(self.home, lambda store: work(Ledger(store, place)))
 
     @cached_property
     def identity(self) -> Identity:
