@@ -75,9 +75,7 @@ class Deletes(StrEnum):
 
 
 class Notifications(StrEnum):
-    """How events of a source come: by EventBridge, which its owner turns on, or by what Terraform sets instead of all
-    notifications that the bucket has.
-    """
+    """How events of a source come: by EventBridge, which its owner turns on, or by all that Terraform sets there."""
 
     EVENTBRIDGE = "eventbridge"
     REPLACE = "replace"
