@@ -38,7 +38,7 @@ LIMITS = {
     "scheduler": 1172,
     "terraform": 2378,
     "terraform/modules": 487,
-    "tests": 51664,
+    "tests": 51666,
     "the product": 34367,
 }
 

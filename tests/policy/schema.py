@@ -21,6 +21,8 @@ def make_schema() -> dict[str, Any]:
     """The JSON Schema of a policy file: no other names, and numbers that people write as a text."""
     schema = msgspec.json.schema(PolicyFile)
     for section in schema["$defs"].values():
+        if "description" in section:  # a docstring, of which Python 3.13 takes the indent away
+            section["description"] = " ".join(section["description"].split())
         if "properties" in section:
             section |= {
                 "additionalProperties": False,
