@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import math
 import shutil
 import sys
-from datetime import date, datetime, time
-from decimal import Decimal
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from jobs import interrupts
 from jobs.cli.console import ANSWER, say, table, visible_json
@@ -22,7 +19,6 @@ from jobs.cli.policy_and_ledger import ledger_location
 from jobs.config import Settings
 from jobs.errors import ConfigError, UsageError
 from jobs.ledger.ledger import Ledger
-from jobs.ledger.table_docs import TABLES
 from jobs.runs.prompt_ledger import open_prompt_ledger
 from jobs.runs.summaries import find_run_id
 
@@ -31,6 +27,7 @@ if TYPE_CHECKING:
 
 TABLE_ROWS = 1_000
 """The most rows of a table on a terminal."""
+_JSON = msgspec.json.Encoder(enc_hook=str, decimal_format="number")
 
 
 @command_options
@@ -56,7 +53,8 @@ def query(options: QueryCommand) -> int:
 
     Only the files of the tables that the SQL names are fetched, with --run only that run's. They
     are in a scratch folder (TMPDIR) meanwhile. SQL reaches nothing else: it reads no other file,
-    has no network, and writes nothing. Without SQL the tables and their columns are printed.
+    has no network, and writes nothing. Without SQL the tables and the
+    types of their columns are printed.
 
     CSV is for people: text that a spreadsheet would take for a formula gets a ' in front, and
     control characters become escapes. Parquet and JSON hold the exact text.
@@ -67,7 +65,11 @@ def query(options: QueryCommand) -> int:
     sealift query "SELECT key, reason, detail FROM outcomes WHERE status = 'missing'" --format csv --output missing.csv
     """
     if not options.sql:
-        click.echo(_description())
+        from jobs.ledger.views import TABLES
+
+        for name, columns in TABLES.items():
+            lines = [f"  {column:<26}{kind}" for column, kind in columns.items()]
+            click.echo("\n".join([name, *lines]))
         return 0
     if options.file_format == "parquet" and options.output is None and sys.stdout.isatty():
         raise UsageError("a terminal cannot show Parquet", advice="add --output FILE, or pipe it")
@@ -77,7 +79,7 @@ def query(options: QueryCommand) -> int:
 
 
 async def _query(sql: str, options: QueryCommand, ledger: Ledger) -> None:
-    from jobs.ledger.views import open_views
+    from jobs.ledger.views import TABLES, open_views
     from jobs.tables.duck import check_select, named_tables
 
     check_select(sql)
@@ -89,31 +91,28 @@ async def _query(sql: str, options: QueryCommand, ledger: Ledger) -> None:
 
 
 def _write(answer: Answer, file_format: str, output: Path | None) -> None:
-    if file_format in ("csv", "parquet"):
-        path = answer.write(file_format)
-    else:
-        from jobs.ledger.views import usable
-
-        path = answer.scratch(file_format)
-        with usable(path.parent), path.open("w", encoding="utf-8") as file:
-            file.writelines(_documents(answer) if file_format == "json" else [_grid(answer), "\n"])
     try:
+        if file_format in ("csv", "parquet"):
+            path = answer.write(file_format)
+        else:
+            path = answer.scratch(file_format)
+            with path.open("w", encoding="utf-8") as file:
+                file.writelines(_documents(answer) if file_format == "json" else [_grid(answer), "\n"])
         if output is not None:
             shutil.copyfile(path, output)
             return
     except OSError as error:
-        raise ConfigError(f"cannot write {output}: {error.strerror}", advice="name another --output") from error
+        raise ConfigError(f"cannot write the answer: {error}", advice="name another --output, or set TMPDIR") from error
     ANSWER.is_given = True
     with path.open("rb") as result:
         shutil.copyfileobj(result, sys.stdout.buffer)
 
 
-def _documents(answer: Answer) -> Any:
+def _documents(answer: Answer) -> Iterator[str]:
     """The pieces of one JSON array, with an object for each row."""
     start = "["
     for row in answer.rows():
-        text = json.dumps({name: plain(value) for name, value in row.items()}, ensure_ascii=False)
-        yield f"{start}\n  {visible_json(text)}"
+        yield f"{start}\n  {visible_json(_JSON.encode(row).decode())}"
         start = ","
     yield "[]\n" if start == "[" else "\n]\n"
 
@@ -122,41 +121,10 @@ def _grid(answer: Answer) -> str:
     rows = list(islice(answer.rows(TABLE_ROWS + 1), TABLE_ROWS + 1))
     if len(rows) > TABLE_ROWS:
         say(f"the first {TABLE_ROWS:,} rows; --format csv, json or parquet gives all")
-    cells = [[_cell(value) for value in row.values()] for row in rows[:TABLE_ROWS]]
-    return table(answer.columns, cells)
+    return table(answer.columns, [[*map(_cell, row.values())] for row in rows[:TABLE_ROWS]])
 
 
-def _cell(value: Any) -> str:
-    value = plain(value)
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def plain(value: Any) -> Any:
-    """A value of SQL as JSON has it.
-
-    Times are in ISO 8601 and bytes in base64. A number that is not finite becomes null.
-    """
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, dict):
-        return {str(name): plain(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
-
-
-def _description() -> str:
-    lines = []
-    for name, each in TABLES.items():
-        lines += [f"{name}: {each.summary}", f"  in <ledger>/{each.files}"]
-        lines += [f"    {column.name:<26}{column.type:<26}{column.meaning}" for column in each.columns]
-        lines.append("")
-    return "\n".join(lines).rstrip()
+def _cell(value: object) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    return _JSON.encode(value).decode().strip('"')

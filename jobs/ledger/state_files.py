@@ -20,7 +20,7 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,9 +33,7 @@ from jobs.core.model import Location, ObjectRef
 from jobs.core.run import RunSpec
 from jobs.errors import ConfigError, Denied, LedgerError, NotFound, PreconditionFailed, SealiftError, UsageError
 from jobs.ledger.claims import claim
-from jobs.ledger.damage import DamagedFile, DamagedFiles, find_damaged
-from jobs.ledger.files import PARQUET, list_names, read_file, write_file
-from jobs.ledger.guard import ledger_guard
+from jobs.ledger.files import PARQUET, ledger_guard, list_names, read_file, write_file
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.state import (
     BAD,
@@ -56,7 +54,10 @@ from jobs.tables.duck import Database, check_select, file_list, in_thread, parqu
 DELTAS, GENERATIONS, CLAIMS, CLEANED = "state/deltas/", "state/generations/", "state/claims/", "state/cleaned.json"
 RANGE_ROWS = 200_000
 """So many verdicts are judged at once, all those of their keys: memory does not grow with the state."""
+GROUP_ROWS = 40_960
+"""Rows of a row group: ranges are cut between these."""
 MEMORY_LIMIT = "320MB"
+RESTORE = "restore an earlier version of it, or remove it if Sealift did not write it"
 DOWNLOADS = 8
 DELTAS_MAX = 32
 """So many deltas may lie beside a generation before a run's end makes another one. Nights do so daily."""
@@ -78,7 +79,6 @@ class StateFile(msgspec.Struct, frozen=True):
 
     name: str
     sha256: str
-    rows: int
     first_key: str
     last_key: str
 
@@ -156,44 +156,40 @@ async def write_delta(ledger: Ledger, name: str, path: Path) -> None:
 async def open_state(ledger: Ledger, *, only_open: bool = False) -> AsyncIterator[Database]:
     """A database with the views `state`, all objects, and `findings`, those that are not good.
 
-    `only_open`: there is no `state`, and little is downloaded. Raises
-    LedgerError if no generation can be read, ConfigError without room on disk, and StoreError.
+    `only_open`: there is no `state`, and little is downloaded. Raises LedgerError if a file cannot be
+    read, ConfigError without room on disk, and StoreError.
     """
     with TemporaryDirectory(prefix="sealift-state-") as scratch:
         database = Database(Path(scratch))
         with contextlib.closing(database.connection) as connection:
-            relation = await state_relation(ledger, database, {}, only_open=only_open)
             name = "known" if only_open else "state"
-            database.define(name, STATE_TYPES, relation)
+            database.define(name, STATE_TYPES, await state_relation(ledger, database, only_open=only_open))
             connection.execute(f"CREATE VIEW findings AS {findings_sql(name)}")
             yield database
 
 
-async def state_relation(
-    ledger: Ledger, database: Database, origins: dict[Path, Location], *, only_open: bool
-) -> str | None:
+async def state_relation(ledger: Ledger, database: Database, *, only_open: bool) -> str | None:
     """The state as a relation of the database, whose files it fills. None: nothing is known.
 
-    Adds to `origins` where in the ledger the files come from. Raises as `open_state` does.
+    Raises as `open_state` does.
     """
-    folder, connection = database.files / ("open" if only_open else "whole"), database.connection
-    folder.mkdir()
-    held = await _fetch(ledger, folder, lambda it: it.findings if only_open else it.files)
-    origins |= held.origins
-    if not held.origins:
-        return None
-    made = folder / "made"
+    folder, connection = database.files, database.connection
+    made = folder / ("open" if only_open else "whole")
     made.mkdir()
-    async with _readable(ledger, connection, held, folder):
-        relations = [f"(FROM {parquet(held.origins)})"]
+    held = await _fetch(ledger, folder, only_open=only_open)
+    if not held.paths:
+        return None
+    with _readable(ledger, folder):
+        relations = [f"(FROM {parquet(held.paths)})"]
         if only_open:
-            doubted = doubted_sql(parquet(held.origins))
-            await in_thread(connection, connection.execute, f"CREATE OR REPLACE TABLE doubted AS {doubted}")
-            relations = [f"(FROM {parquet(held.origins)} SEMI JOIN doubted USING (source_bucket, key))"]
-            relations += await _late_rows(ledger, connection, held, folder)
+            doubted = f"CREATE OR REPLACE TABLE doubted AS {doubted_sql(parquet(held.paths))}"
+            await in_thread(connection, connection.execute, doubted)
+            relations = [f"(FROM {parquet(held.paths)} SEMI JOIN doubted USING (source_bucket, key))"]
+            if late := await _late_files(ledger, connection, held, folder):
+                relations.append(f"(FROM {parquet(late)} SEMI JOIN late USING (source_bucket, key))")
 
         def define() -> None:
-            for number, condition in enumerate(_ranges(connection, [*held.origins])):
+            for number, condition in enumerate(_ranges(connection, held.paths)):
                 rows = " UNION ALL BY NAME ".join(f"SELECT * FROM {each} WHERE {condition}" for each in relations)
                 _copy(connection, state_sql(f"({rows})"), made / f"{number:05d}.parquet")
 
@@ -215,7 +211,6 @@ async def load_verdicts(
     where the state cannot be read: who reads the state itself says so. Raises StoreError, and
     ConfigError without room on disk.
     """
-    folder.mkdir()
     name, columns, condition = made
 
     def make(relation: str) -> None:
@@ -227,25 +222,22 @@ async def load_verdicts(
     nothing = ", ".join(f"NULL::{kind} AS {column}" for column, kind in VERDICT_TYPES.items())
     make(f"(SELECT {nothing} WHERE false)")
     with contextlib.suppress(LedgerError):
-        held = await _fetch(ledger, folder, lambda it: it.findings if only_doubted else it.files)
-        if held.origins:
-            async with _readable(ledger, connection, held, folder):
-                await in_thread(connection, make, parquet(held.origins))
+        held = await _fetch(ledger, folder, only_open=only_doubted)
+        with _readable(ledger, folder):
+            if held.paths:
+                await in_thread(connection, make, parquet(held.paths))
 
 
 async def summary(ledger: Ledger) -> Summary:
     """What the newest generation counts, without a look at the state's files. Raises LedgerError."""
-    async for held in _generations(ledger):
-        return Summary(held.generation, len(held.newer))
-    raise AssertionError("a generation is always there, or LedgerError")
+    held = (await _generations(ledger))[0]
+    return Summary(held.generation, len(held.newer))
 
 
 async def is_known(ledger: Ledger, run_id: str, ended_at: float) -> bool:
     """Whether the state has what a run said that ended then (epoch seconds). Raises LedgerError."""
-    async for held in _generations(ledger):
-        has_delta = f"{run_id}.parquet" in {*held.newer, *held.generation.deltas}
-        return has_delta or held.generation.made_at > ended_at
-    raise AssertionError("a generation is always there, or LedgerError")
+    held = (await _generations(ledger))[0]
+    return f"{run_id}.parquet" in held.there or held.generation.made_at > ended_at
 
 
 async def accept(ledger: Ledger, where: str, reason: str, by: str) -> int:
@@ -261,9 +253,9 @@ async def accept(ledger: Ledger, where: str, reason: str, by: str) -> int:
         path, connection = database.files / "accepted.parquet", database.connection
         database.lock()
         with refusals(["findings"]):
-            sql = f"SELECT {_ACCEPTED.format(why=quoted(reason), who=quoted(by))} FROM ({chosen}) ORDER BY {_AT_PLACE}"
-            await in_thread(connection, _copy, connection, sql, path)
-        if rows := _described(connection, path, "").rows:
+            sql = f"SELECT {_ACCEPTED.format(why=quoted(reason), who=quoted(by))} FROM ({chosen})"
+            rows = await in_thread(connection, copy_verdicts, connection, sql, path)
+        if rows:
             await write_delta(ledger, f"accepted-{int(time.time())}-{secrets.token_hex(4)}", path)
         return rows
 
@@ -277,15 +269,15 @@ async def compact(ledger: Ledger, by: str, *, prefixes: Sequence[Location] = ())
     with TemporaryDirectory(prefix="sealift-state-") as scratch:
         database = Database(Path(scratch), memory_limit=MEMORY_LIMIT)
         with contextlib.closing(database.connection) as connection:
-            held = await _fetch(ledger, database.files, lambda it: it.files)
+            held = await _fetch(ledger, database.files, only_open=False)
             number, folder = held.highest + 1, database.files / "made"
             name, who = f"{CLAIMS}{number:06d}", {"by": by, "id": secrets.token_hex(8)}
-            has_news = held.newer or not held.is_newest
+            has_news = held.newer or held.generation.number < held.highest
             if not has_news or not await claim(ledger.store, ledger.location, name, who):
                 return held.generation
             folder.mkdir()
-            async with _readable(ledger, connection, held, Path(scratch)):
-                places, until = await in_thread(connection, _compact, connection, folder, [*held.origins], prefixes)
+            with _readable(ledger, database.files):
+                places, until = await in_thread(connection, _compact, connection, folder, held.paths, prefixes)
             files = []
             for path in sorted(folder.glob("*.parquet")):
                 name = f"{number:06d}/{secrets.token_hex(8)}-{path.name}"
@@ -296,7 +288,7 @@ async def compact(ledger: Ledger, by: str, *, prefixes: Sequence[Location] = ())
         made_at=time.time(),
         made_by=by,
         until=until,
-        deltas=tuple(sorted(held.there)),
+        deltas=tuple(held.there),
         files=tuple(each for each in files if "-state-" in each.name),
         findings=tuple(each for each in files if "-findings" in each.name),
         places=places,
@@ -363,7 +355,7 @@ def _places_sql(state: str, prefixes: Sequence[Location]) -> str:
 
 async def _clean(ledger: Ledger, made: Generation, before: _Held) -> None:
     """Remove what neither this generation nor the one before it needs."""
-    if not (before.is_newest and before.generation.number == made.number - 1):
+    if before.highest != before.generation.number:
         return
     kept = {each.name for one in (made, before.generation) for each in (*one.files, *one.findings)}
     gone = [f"{DELTAS}{each}" for each in before.generation.deltas if each in made.deltas]
@@ -386,56 +378,51 @@ class _Held(msgspec.Struct):
     """A generation and the deltas after it.
 
     `highest`: the last number that anybody took. `newer`, `there`: names of the deltas after it, and
-    of all. `origins`: the files that were downloaded, those of the deltas at the end.
+    of all. `paths`: the files that were downloaded, those of the newer deltas at the end.
     """
 
     generation: Generation
-    is_newest: bool
     highest: int
     newer: list[str]
     there: list[str]
-    origins: dict[Path, Location]
+    paths: list[Path] = []
 
 
-async def _fetch(ledger: Ledger, folder: Path, pick: Callable[[Generation], Sequence[StateFile]]) -> _Held:
-    """Download the newest generation's files that are picked, and the deltas that it does not hold."""
-    async for held in _generations(ledger):
-        try:
-            held.origins |= await _download(ledger, pick(held.generation), folder)
-        except (NotFound, _Damaged):
-            continue
-        deltas = [(DELTAS + name, folder / f"delta-{number:05d}.parquet") for number, name in enumerate(held.newer)]
-        held.origins |= dict(await gather_bounded(lambda each: _get(ledger, *each), deltas, DOWNLOADS))
-        return held
-    raise AssertionError("a generation is always there, or LedgerError")
+async def _fetch(ledger: Ledger, folder: Path, *, only_open: bool) -> _Held:
+    """Download the newest generation whose files are whole, and the deltas that it does not hold."""
+    for held in await _generations(ledger):
+        files = held.generation.findings if only_open else held.generation.files
+        with contextlib.suppress(NotFound, _Damaged):
+            held.paths = await _download(ledger, files, folder)
+            held.paths += await fetch_files(ledger, [DELTAS + name for name in held.newer], folder)
+            return held
+    raise _lost(ledger)
 
 
-async def _generations(ledger: Ledger) -> AsyncIterator[_Held]:
-    """The generations that can be read, the newest first, at last what is before the first one.
+async def _generations(ledger: Ledger) -> list[_Held]:
+    """The generations whose documents can be read, the newest first, at last what is before the first one.
 
     Raises LedgerError where deltas that a damaged one held are gone.
     """
     names = await _names(ledger, GENERATIONS, _OF_GENERATIONS)
-    highest, is_newest = max((int(name[:6]) for name in names), default=0), True
+    highest, generations = max((int(name[:6]) for name in names), default=0), list[Generation]()
     for name in sorted(filter(_DOCUMENT.fullmatch, names), reverse=True):
         with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, NotFound):
             data = await read_file(ledger.store, ledger.location, GENERATIONS + name)
-            generation = msgspec.json.decode(data, type=Generation)
-            if generation.number != int(name[:6]):
-                raise msgspec.ValidationError("it is the document of another one")
-            yield await _held(ledger, generation, highest, is_newest=is_newest)
-        is_newest = False
-    if highest > 1 or await list_names(ledger.store, ledger.location.join(CLEANED)):
-        raise LedgerError(
-            f"no generation of the state in {ledger.location.join(GENERATIONS)} can be read",
-            advice="restore an earlier version of its latest files",
-        )
-    yield await _held(ledger, Generation(), highest, is_newest=not highest)
-
-
-async def _held(ledger: Ledger, generation: Generation, highest: int, *, is_newest: bool) -> _Held:
+            generations.append(msgspec.json.decode(data, type=Generation))
+    if highest <= 1 and not await list_names(ledger.store, ledger.location.join(CLEANED)):
+        generations.append(Generation())
+    if not generations:
+        raise _lost(ledger)
     there = await _names(ledger, DELTAS, _DELTA)
-    return _Held(generation, is_newest, highest, sorted({*there} - {*generation.deltas}), there, {})
+    return [_Held(each, highest, sorted({*there} - {*each.deltas}), there) for each in generations]
+
+
+def _lost(ledger: Ledger) -> LedgerError:
+    return LedgerError(
+        f"no generation of the state in {ledger.location.join(GENERATIONS)} can be read",
+        advice="restore an earlier version of its latest files",
+    )
 
 
 async def _names(ledger: Ledger, folder: str, ours: re.Pattern[str]) -> list[str]:
@@ -447,60 +434,58 @@ class _Damaged(Exception):
     """A file of a generation is not what was written."""
 
 
-async def _download(ledger: Ledger, files: Sequence[StateFile], folder: Path) -> dict[Path, Location]:
+async def _download(ledger: Ledger, files: Sequence[StateFile], folder: Path) -> list[Path]:
     """Download files of a generation. Raises _Damaged, NotFound."""
-
-    async def fetch(file: StateFile) -> tuple[Path, Location]:
-        path, place = await _get(ledger, GENERATIONS + file.name, folder / file.name.replace("/", "-"))
+    paths = await fetch_files(ledger, [GENERATIONS + file.name for file in files], folder)
+    for file, path in zip(files, paths, strict=True):
         if await asyncio.to_thread(_sha256, path) != file.sha256:
             raise _Damaged
-        return path, place
-
-    return dict(await gather_bounded(fetch, files, DOWNLOADS))
+    return paths
 
 
-@contextlib.asynccontextmanager
-async def _readable(
-    ledger: Ledger, connection: duckdb.DuckDBPyConnection, held: _Held, scratch: Path
-) -> AsyncIterator[None]:
-    """A context that reads what was fetched. Raises DamagedFiles, ConfigError without room on disk."""
-    deltas = {path: place for path, place in held.origins.items() if DELTAS in place.key}
+async def fetch_files(ledger: Ledger, names: Sequence[str], folder: Path) -> list[Path]:
+    """Download files of the ledger, each to its name below a folder. Raises StoreError, ConfigError."""
+
+    async def fetch(name: str) -> Path:
+        await download(ledger.store, ObjectRef(*ledger.location.join(name)), folder / name)
+        return folder / name
+
+    try:
+        return await gather_bounded(fetch, names, DOWNLOADS)
+    except OSError as error:
+        raise ConfigError(f"cannot write to {folder}: {error}", advice="free space or set TMPDIR") from error
+
+
+def find_damage(error: BaseException, ledger: Ledger, folder: Path) -> LedgerError | None:
+    """The error about a file that `fetch_files` has got, where DuckDB, or what was made of its error, names one."""
+    first = str(error if isinstance(error, duckdb.Error) else error.__cause__).partition("\n")[0]
+    if str(folder) not in first:
+        return None
+    named = first.replace(f"{folder}/", str(ledger.location.join("")))
+    return LedgerError(f"a file of the ledger cannot be read: {named}", advice=RESTORE)
+
+
+@contextlib.contextmanager
+def _readable(ledger: Ledger, folder: Path) -> Iterator[None]:
+    """A context that reads what was fetched. Raises LedgerError, and ConfigError without room on disk."""
     try:
         with room("the state"):
-            if foreign := await in_thread(connection, _foreign, connection, deltas):
-                raise DamagedFiles(foreign, ledger.location)
             yield
     except duckdb.Error as error:
-        if damaged := await find_damaged(deltas, scratch):
-            raise DamagedFiles(damaged, ledger.location) from error
-        raise
+        place, first = ledger.location.join("state/"), str(error).partition("\n")[0]
+        damage = find_damage(error, ledger, folder)
+        raise damage or LedgerError(f"a file below {place} cannot be read: {first}", advice=RESTORE) from error
 
 
-def _foreign(connection: duckdb.DuckDBPyConnection, deltas: Mapping[Path, Location]) -> list[DamagedFile]:
-    """Deltas that lack a column of verdicts, or have it in another type, by their footers."""
-    if not deltas:
-        return []
-    columns = connection.execute(
-        f"SELECT file_name, list(name || ' ' || duckdb_type) FROM parquet_schema({file_list(deltas)}) GROUP BY 1"
-    ).fetchall()
-    needed = {f"{name} {kind}" for name, kind in VERDICT_TYPES.items()}
-    absent = {Path(file): sorted(needed - {*there}) for file, there in columns}
-    return [DamagedFile(deltas[path], f"it has no column {names[0]}") for path, names in absent.items() if names]
-
-
-async def _get(ledger: Ledger, name: str, path: Path) -> tuple[Path, Location]:
-    place = ledger.location.join(name)
-    await download(ledger.store, ObjectRef(*place), path)
-    return path, place
-
-
-async def _late_rows(ledger: Ledger, connection: duckdb.DuckDBPyConnection, held: _Held, folder: Path) -> list[str]:
-    """What the generation has of keys of which a newer delta has an older finding."""
+async def _late_files(
+    ledger: Ledger, connection: duckdb.DuckDBPyConnection, held: _Held, folder: Path
+) -> Sequence[Path]:
+    """The generation's files with keys of which a newer delta has an older finding: the table `late`."""
     if not (held.newer and held.generation.files):
         return []
-    deltas = [path for path, place in held.origins.items() if DELTAS in place.key]
+    deltas = parquet(path for path in held.paths if path.parent.name == "deltas")
     connection.execute(
-        f"CREATE OR REPLACE TABLE late AS SELECT DISTINCT source_bucket, key FROM {parquet(deltas)} "
+        f"CREATE OR REPLACE TABLE late AS SELECT DISTINCT source_bucket, key FROM {deltas} "
         f"WHERE verdict IN ('bad', 'unknown') AND epoch(\"at\") < {held.generation.until + 1}"
     )
     between = "FROM late WHERE key BETWEEN ? AND ? LIMIT 1"
@@ -509,8 +494,7 @@ async def _late_rows(ledger: Ledger, connection: duckdb.DuckDBPyConnection, held
         for file in held.generation.files
         if connection.execute(between, [file.first_key, file.last_key]).fetchone()
     ]
-    found = await _download(ledger, files, folder)
-    return [f"(FROM {parquet(found)} SEMI JOIN late USING (source_bucket, key))"] if found else []
+    return await _download(ledger, files, folder)
 
 
 def _ranges(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> Iterator[str]:
@@ -531,21 +515,20 @@ def _ranges(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> Ite
         yield after if end is None else f"{after} AND key < {quoted(end)}"
 
 
-def copy_verdicts(connection: duckdb.DuckDBPyConnection, verdicts: str, path: Path) -> bool:
-    """Write verdicts (a SELECT) to a file. False: there are none."""
-    _copy(connection, verdicts, path)
-    return connection.execute(f"FROM {parquet(path)} LIMIT 1").fetchone() is not None
+def copy_verdicts(connection: duckdb.DuckDBPyConnection, verdicts: str, path: Path) -> int:
+    """Write verdicts (a SELECT) to a file, in the order of keys, as a compaction needs them. Returns how many."""
+    return _copy(connection, f"FROM ({verdicts}) ORDER BY key", path)
 
 
-def _copy(connection: duckdb.DuckDBPyConnection, sql: str, path: Path) -> None:
-    connection.execute(f"COPY ({sql}) TO {quoted(path)} (FORMAT parquet, COMPRESSION zstd)")
+def _copy(connection: duckdb.DuckDBPyConnection, sql: str, path: Path) -> int:
+    options = f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {GROUP_ROWS}"
+    rows: Any = connection.execute(f"COPY ({sql}) TO {quoted(path)} ({options})").fetchall()
+    return int(rows[0][0])
 
 
 def _described(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> StateFile:
-    rows: Any = connection.execute(
-        f"SELECT count(*), coalesce(min(key), ''), coalesce(max(key), '') FROM {parquet(path)}"
-    ).fetchall()
-    return StateFile(name, _sha256(path), *rows[0])
+    keys: Any = connection.execute(f"SELECT coalesce(min(key), ''), coalesce(max(key), '') FROM {parquet(path)}")
+    return StateFile(name, _sha256(path), *keys.fetchall()[0])
 
 
 def _sha256(path: Path) -> str:

@@ -283,26 +283,6 @@ _NO_TABLE = re.compile(r"Table with name (\S+) does not exist|Referenced table \
 """Messages of DuckDB for an unknown table."""
 
 
-_MISTAKES = (
-    duckdb.BinderException,
-    duckdb.CatalogException,
-    duckdb.ConversionException,
-    duckdb.OutOfRangeException,
-    duckdb.ParserException,
-    duckdb.PermissionException,
-    duckdb.InterruptException,
-)
-"""Errors of DuckDB that no damaged file causes."""
-
-
-def may_be_damage(error: BaseException | None) -> bool:
-    """Whether a damaged file may have caused an error of DuckDB, or what `refusals` made of it."""
-    import pyarrow as pa
-
-    cause = error if isinstance(error, duckdb.Error) else error.__cause__ if error else None
-    return isinstance(cause, (duckdb.Error, pa.ArrowException)) and not isinstance(cause, _MISTAKES)
-
-
 _STREAMED = {
     "Conversion Error": duckdb.ConversionException,
     "Out of Range Error": duckdb.OutOfRangeException,

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import io
 
 import duckdb
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from jobs.core.model import Attributes
@@ -17,7 +14,7 @@ from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.s3.store import UNGUARDED
 from jobs.tables import duck
 from jobs.tables.duck import refusals
-from jobs.tables.rows import shard_schema, write_outcomes, write_parquet
+from jobs.tables.rows import write_outcomes
 from tests.ledger.test_views import RUN, ask, ledger, outcome, put, write
 
 ROWS = 20_000
@@ -58,28 +55,20 @@ def test_a_damaged_outcome_file_is_named(made: Ledger, kind: str, is_contested: 
     with pytest.raises(LedgerError) as failed:
         ask(made, "SELECT max(hash(COLUMNS(*))) FROM outcomes")
     message = str(failed.value)
-    assert message.startswith(f"s3://ledger/here/{name} cannot be read (")
-    assert message.endswith("the ledger was altered; restore an earlier version of this file, or ask another --run")
+    assert f"s3://ledger/here/{name}" in message
+    assert "restore an earlier version" in message
     assert "sealift-views-" not in message
 
 
-def test_all_damaged_files_are_counted(made: Ledger) -> None:
-    for shard in range(3):
-        overwrite(made, checkpoint(shard=shard, rows=1)[0], b"")
-    with pytest.raises(LedgerError, match=r"outcomes/00000/a-\S+ and 2 more files cannot be read"):
-        ask(made, "SELECT * FROM outcomes")
-
-
-@pytest.mark.parametrize("first", ["a", "b"])
-def test_an_outcome_file_without_a_column_that_files_may_lack_counts(made: Ledger, first: str) -> None:
-    name, data = checkpoint(rows=2)
-    fewer = pq.read_table(io.BytesIO(data)).drop_columns(["etag", "checksum"])
-    overwrite(made, name, write_parquet(fewer) if first == "a" else data)
-    write(made, 1, "b", [outcome(0, Status.VERIFIED, "b")])
-    if first == "b":
-        overwrite(made, checkpoint("c", 2, 2)[0], write_parquet(fewer))
-    rows = 3 if first == "a" else 5
-    assert ask(made, "SELECT count(*) AS rows, count(etag) AS etags FROM outcomes") == [{"rows": rows, "etags": 0}]
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [("journal/dt=2026-11-25/batch-1.json", "journal"), ("state/deltas/run.parquet", "state"),
+     ("state/deltas/run.parquet", "findings")],
+)  # fmt: skip
+def test_another_damaged_file_is_named(made: Ledger, name: str, table: str) -> None:
+    asyncio.run(put(made, name, b'{"key": "a"'))
+    with pytest.raises(LedgerError, match=name):
+        ask(made, f"SELECT * FROM {table}")
 
 
 @pytest.mark.parametrize("folder", ["²", "0", "99999999999"])
@@ -91,33 +80,11 @@ def test_a_file_that_is_in_no_shard_is_none_of_its_table(made: Ledger, folder: s
     assert ask(made, "SELECT * FROM manifest") == []
 
 
-def test_a_time_that_no_calendar_has_blames_the_document(made: Ledger) -> None:
-    overwrite(made, f"runs/{RUN}/spec.json", b'{"created_at": 1e17}')
-    with pytest.raises(
-        LedgerError, match=rf"the documents in s3://ledger/here/runs/{RUN}/ are not what Sealift writes"
-    ):
-        ask(made, "SELECT * FROM runs")
-
-
-def test_a_damaged_line_of_the_journal_is_named(made: Ledger) -> None:
-    name = "journal/dt=2026-11-25/batch-1.json"
-    asyncio.run(put(made, name, b'{"key": "a"'))
-    with pytest.raises(LedgerError, match=rf"s3://ledger/here/{name} cannot be read .*restore an earlier version"):
-        ask(made, "SELECT * FROM journal")
-
-
-def test_a_damaged_delta_of_the_state_is_named(made: Ledger) -> None:
-    name = "state/deltas/run.parquet"
-    asyncio.run(put(made, name, b"half"))
-    with pytest.raises(LedgerError, match=rf"{name} cannot be read .*restore an earlier version"):
-        ask(made, "SELECT * FROM state")
-
-
 def test_damage_behind_the_first_rows_is_named(made: Ledger) -> None:
     name, data = checkpoint(rows=3 * ROWS)
     at, size = len(data) * 4 // 5, len(data) // 20
     overwrite(made, name, data[:at] + bytes(each ^ 0xFF for each in data[at : at + size]) + data[at + size :])
-    with pytest.raises(LedgerError, match=rf"^s3://ledger/here/{name} cannot be read \("):
+    with pytest.raises(LedgerError, match=f"s3://ledger/here/{name}"):
         ask(made, "SELECT * FROM outcomes")
 
 
@@ -129,17 +96,6 @@ def test_a_mistake_in_sql_behind_the_first_rows_is_one(made: Ledger, value: str,
     overwrite(made, *checkpoint(rows=3 * ROWS))
     with pytest.raises(UsageError, match=message):
         ask(made, f"SELECT CASE WHEN row > {2 * ROWS} THEN {value} ELSE 1 END AS number FROM outcomes")
-
-
-def test_a_shard_with_a_column_of_another_type_is_named(made: Ledger) -> None:
-    rows = [{"row": 0, "key": "a", "is_latest": True, "is_delete_marker": False, "last_modified": 1}]
-    whole = pa.Table.from_pylist(rows, shard_schema())
-    at = whole.schema.get_field_index("last_modified")
-    overwrite(made, f"runs/{RUN}/shards/00000.parquet", write_parquet(whole))
-    altered = write_parquet(whole.set_column(at, "last_modified", pa.array([True])))
-    overwrite(made, f"runs/{RUN}/shards/00001.parquet", altered)
-    with pytest.raises(LedgerError, match=r"00001.parquet cannot be read \(failed to cast column \"last_modified\""):
-        ask(made, "SELECT * FROM manifest")
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,10 @@ from hypothesis import strategies as st
 
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.ledger.journal import SETTLED, Ending, Entry, file_name, from_document, to_lines
-from jobs.ledger.table_docs import TABLES
 
 
 def entry(key: str = "k", ending: Ending = Ending.COPIED) -> Entry:
     return Entry(1e9, "ObjectCreated:Put", "bucket", key, "v", "FF", ending)
-
-
-def test_the_columns_are_those_of_the_table() -> None:
-    assert ["dt", *Entry._fields] == list(TABLES["journal"].types)
 
 
 def test_what_ends_badly_comes_again() -> None:

