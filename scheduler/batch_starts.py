@@ -30,8 +30,8 @@ from jobs.aws.batch import Batch
 from jobs.aws.batch_arrays import NAME_CHARS_MAX, REPORT, SYSTEM_TAG, checked, retry_strategy
 from jobs.config import Settings
 from jobs.errors import NotFound
-from jobs.ledger.agreement import run_job
 from jobs.ledger.job_starts import decode_start_record, encode_start_record, start_record_name
+from jobs.ledger.run_ids import run_job
 from jobs.policy.model import Policy
 from jobs.restore.thawing import can_wait
 from scheduler.log import say

@@ -31,8 +31,7 @@ from jobs.archives.index_tables import RECORD, from_batch, write_index
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.core.model import Location, ObjectRef
 from jobs.errors import DamagedArchive, IrreplaceableIndex, LaterArchive, NotFound, PreconditionFailed, StoreError
-from jobs.ledger.files import PARQUET, list_files, read_file, write_file
-from jobs.ledger.guard import ledger_guard
+from jobs.ledger.files import PARQUET, ledger_guard, list_files, read_file, write_file
 from jobs.s3.retries import gather_bounded, once, retry
 from jobs.s3.store import Marker, Store
 from jobs.s3.uploads import ObjectUpload

@@ -204,8 +204,8 @@ async def _compare(
         ledger.location,
     )
     began = time.time()
-    await ledger.check_bucket()
     run_id = new_run_id("reconcile", began)
+    await ledger.run_ids(run_id)  # its bucket is there
     source, destination = await _reports(options, ledger, run_id, began, scratch)
     check_places(source.side, destination.side, maps, ledger.location)
     join_options = ReconcileOptions(

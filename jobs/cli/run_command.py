@@ -49,7 +49,8 @@ async def launch_and_report(
     rows is a success. `retried`: what a dry run says of the rows of a retry.
     """
     request = replace(request, options=dict(request.options) | options.rates().options())
-    await promptly(ledger.check_bucket, f"the ledger {ledger.location}", partial(address_of, Side(ledger.location)))
+    bucket_look = partial(ledger.run_ids, "~")  # no id comes after it
+    await promptly(bucket_look, f"the ledger {ledger.location}", partial(address_of, Side(ledger.location)))
     kind = kind_of(request)
     request = await _with_whole_run_id(request, ledger)
     plan_run = plan_run or kind.plan

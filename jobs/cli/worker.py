@@ -273,7 +273,7 @@ async def _add_late(ledger: Ledger, spec: RunSpec, plan: Plan, shard: int, attem
             from jobs.runs.folding import write_late_verdicts
 
             own = [each for each in await ledger.checkpoints(spec.run_id, shard) if each.attempt == attempt_id]
-            await write_late_verdicts(ledger, spec, plan, own)
+            await write_late_verdicts(ledger, spec, own)
 
 
 def open_sides(spec: RunSpec, max_in_flight: int) -> tuple[Store, Store]:

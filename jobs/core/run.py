@@ -11,6 +11,8 @@ from enum import StrEnum
 from itertools import accumulate, pairwise
 from typing import Any
 
+import msgspec
+
 from jobs.core.model import Location
 
 SPEC_VERSION = 1
@@ -49,8 +51,8 @@ class Side:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Side:
         """The inverse of `to_dict`."""
-        reach = data["endpoint"], data["region"], data["profile"]
-        return cls(Location.parse(data["uri"]), *reach, data.get("owner"))
+        reach = {name: value for name, value in data.items() if name != "uri"}
+        return msgspec.convert({"location": Location.parse(data["uri"]), **reach}, cls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ class RunSpec:
     def from_dict(cls, data: Mapping[str, Any]) -> RunSpec:
         """The inverse of `to_dict`."""
         sides = {name: Side.from_dict(data[name]) for name in ("source", "destination")}
-        return cls(**{name: data[name] for name in cls.__dataclass_fields__} | sides)
+        return msgspec.convert({**data, **sides}, cls, from_attributes=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,17 +156,10 @@ class Plan:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:
         """The inverse of `to_dict`. Keys that a newer Sealift has added are ignored."""
-        return cls(
-            **_known(cls, data)
-            | {"shards": tuple(ShardSummary(**_known(ShardSummary, shard)) for shard in data["shards"])}
-        )
+        return msgspec.convert(data, cls)
 
 
 _OPTIONAL = ("seconds_most", "timed_by", "savings", "restore", "expiry", "there")
-
-
-def _known(kind: type[Plan | ShardSummary], data: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: data[name] for name in kind.__dataclass_fields__ if name in data}
 
 
 WITHOUT_CONDITIONS = "unguarded"

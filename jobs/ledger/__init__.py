@@ -1,13 +1,12 @@
 """The ledger: what runs ask, plan, do and prove, as files below one S3 prefix.
 
-Reading order: `write_rules` says which file may ever change and `guard` makes it a condition of
-each write, `files` is the one write, read and listing, `ledger` has a run's documents, `agreement`
-checks that they belong together, `owner` says who may work at a run and `claims` who does what else
+Reading order: `write_rules` says which file may ever change, `files` is the one write, read and
+listing and makes that a condition of each write, `run_ids` are the names of runs, `ledger` has a
+run's documents, `owner` says who may work at a run and `claims` who does what else
 only one may do, `uploads` has the unfinished uploads of a shard, `job_starts` the records of started
 jobs, `journal` the events, `backlog` what waits for a run, `tombstones` and `expired_rows` what was
 deleted, `one_bucket` looks for a second name of its bucket, `state` is the rule of what we know of
-each object and `state_files` keeps it, `views` and `table_docs` make all of it SQL, and `damage`
-names the files that SQL cannot read.
+each object and `state_files` keeps it, and `views` makes all of it SQL.
 
 Where something is deleted, nothing in the ledger is believed: anybody with write access to it can
 write anything.

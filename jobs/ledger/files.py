@@ -10,12 +10,25 @@ from collections.abc import AsyncGenerator
 
 from jobs.core.model import Attributes, Listed, Location, ObjectRef
 from jobs.errors import PreconditionFailed
-from jobs.ledger.guard import ledger_guard
+from jobs.ledger.write_rules import Change, change_of
 from jobs.s3.retries import Tries, once, retry
-from jobs.s3.store import Marker, Store
+from jobs.s3.store import ABSENT, UNGUARDED, Guard, Marker, Store
 
 JSON = Attributes(headers={"content-type": "application/json"})
 PARQUET = Attributes(headers={"content-type": "application/vnd.apache.parquet"})
+
+
+def ledger_guard(name: str, replaced_etag: str | None = None) -> Guard:
+    """The condition of a write of the file `name`, relative to the ledger.
+
+    `replaced_etag`: the ETag of the file to replace. Raises ValueError when the table forbids that.
+    """
+    change = change_of(name)
+    if replaced_etag is not None:
+        if change is not Change.KNOWN:
+            raise ValueError(f"{name} is never replaced")
+        return Guard(etag=replaced_etag)
+    return UNGUARDED if change is Change.ALWAYS else ABSENT
 
 
 async def write_file(

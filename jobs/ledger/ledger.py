@@ -13,7 +13,9 @@ Every object is written once, and the last write publishes:
       failures.parquet failures.csv    the rows that need attention, usable as a manifest
       report.json                      the fold of all outcomes (exists = the run has ended)
 
-A checkpoint's name carries its counts, so a listing alone shows a run's progress.
+A checkpoint's name carries its counts, so a listing alone shows a run's progress. A plan has the
+digest of each shard, and a run's id names its job. That is all the agreement there is: who may write
+here can make a report lie, and `expire` believes nothing of it.
 """
 
 from __future__ import annotations
@@ -22,29 +24,21 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
+
 from jobs.core.model import Attributes, Location
 from jobs.core.run import SPEC_VERSION, Plan, RunSpec
 from jobs.errors import ConfigError, LedgerError, NoSuchBucket, NotFound, PreconditionFailed, UsageError
-from jobs.ledger.agreement import (
-    begin_order,
-    checkpoint_disagreement,
-    is_comparison,
-    plan_disagreement,
-    report_disagreement,
-    shard_disagreement,
-    spec_disagreement,
-)
-from jobs.ledger.files import JSON, PARQUET, list_files, list_names, read_file, write_once
-from jobs.ledger.guard import ledger_guard
+from jobs.ledger.files import JSON, PARQUET, ledger_guard, list_files, list_names, read_file, write_once
+from jobs.ledger.run_ids import begin_order, is_comparison, is_spec_of
 from jobs.s3.retries import Tries
 from jobs.s3.store import Marker, Store
 from jobs.s3.uploads import upload_file
-from jobs.tables.rows import read_outcome_numbers, read_row_numbers
 
 DIFFERENCES = "differences/00000.parquet"
 UNDONE = "undone/"
@@ -107,20 +101,18 @@ class Ledger:
 
     async def spec(self, run_id: str) -> RunSpec:
         """The run's spec. Raises LedgerError for a missing run, or a spec of another run."""
-        document = await self._read_json(run_id, "spec.json", f"the ledger {self.location} has no run {run_id}")
-        spec: RunSpec = self._parsed(run_id, "spec.json", document, RunSpec.from_dict)
-        self._demand(run_id, "spec.json", spec_disagreement(run_id, spec))
+        name, absent = "spec.json", f"the ledger {self.location} has no run {run_id}"
+        spec: RunSpec = self._parsed(run_id, name, await self.document(run_id, name, absent), RunSpec.from_dict)
+        if not is_spec_of(run_id, spec):
+            raise self._altered(run_id, name, f"it is the spec of run {spec.run_id!r}, a {spec.job!r}")
         return spec
 
     async def write_shard(self, run_id: str, shard: int, data: bytes) -> None:
         """Write one worker's slice of the manifest, as Parquet."""
         await self._write(run_id, f"shards/{shard:05d}.parquet", data, PARQUET)
 
-    async def shard(self, run_id: str, shard: int, numbers: range) -> bytes:
-        """A slice's Parquet file, with exactly the rows of these numbers (`Plan.row_numbers`).
-
-        Raises LedgerError when the run has no such shard, or the shard has other rows.
-        """
+    async def shard(self, run_id: str, shard: int, plan: Plan) -> bytes:
+        """A slice's Parquet file. Raises LedgerError if it is missing, or not the one that was planned."""
         name = f"shards/{shard:05d}.parquet"
         try:
             data = await self._read(run_id, name)
@@ -128,7 +120,8 @@ class Ledger:
             raise LedgerError(
                 f"run {run_id} has no shard {shard}", advice=f"see plan.json in {self.uri(run_id)}"
             ) from error
-        self._demand(run_id, name, shard_disagreement(read_row_numbers(data), numbers))
+        if (planned := plan.shards[shard].sha256) and hashlib.sha256(data).hexdigest() != planned:
+            raise self._altered(run_id, name, "it is not the one that was planned")
         return data
 
     async def publish_plan(self, run_id: str, plan: Plan) -> None:
@@ -136,18 +129,16 @@ class Ledger:
         await self._write_json(run_id, "plan.json", plan.to_dict() | {"spec_version": SPEC_VERSION})
 
     async def plan(self, run_id: str) -> Plan:
-        """The run's plan. Raises LedgerError when planning did not finish, or the plan does not add
-        up.
+        """The run's plan. Raises LedgerError when planning did not finish.
 
         A comparison writes its plan just before its report, and nothing can make the report later:
         without one, it did not finish.
         """
-        otherwise = f"planning did not finish, start a new run instead of {run_id} ({self.uri(run_id, 'plan.json')})"
-        document = await self._read_json(run_id, "plan.json", otherwise)
-        plan = self._parsed(run_id, "plan.json", document, Plan.from_dict)
-        self._demand(run_id, "plan.json", plan_disagreement(run_id, plan))
+        name = "plan.json"
+        otherwise = f"planning did not finish, start a new run instead of {run_id} ({self.uri(run_id, name)})"
+        plan: Plan = self._parsed(run_id, name, await self.document(run_id, name, otherwise), Plan.from_dict)
         if is_comparison(run_id):
-            await self._read_needed(run_id, "report.json", otherwise)
+            await self.document(run_id, "report.json", otherwise)
         return plan
 
     async def write_checkpoint(self, run_id: str, checkpoint: Checkpoint, data: bytes) -> None:
@@ -163,33 +154,15 @@ class Ledger:
         place = self._at(run_id, "outcomes/" if shard is None else f"outcomes/{shard:05d}/")
         checkpoints = []
         async for entry in list_files(self.store, place):
-            checkpoint = self.parse_checkpoint(run_id, entry.key[len(folder) :])._replace(
-                written_at=entry.last_modified
-            )
-            if plan is not None and checkpoint.shard >= len(plan.shards):
-                what = f"belongs to none of the plan's {len(plan.shards)} shards"
-                self._demand(run_id, f"outcomes/{checkpoint.shard:05d}/", what)
-            checkpoints.append(checkpoint)
+            number, _, name = entry.key[len(folder) :].partition("/")
+            if not re.fullmatch("[0-9]{5,9}", number) or (plan and int(number) >= len(plan.shards)):
+                raise self._altered(run_id, f"outcomes/{number}", "the plan has no such shard")
+            checkpoints.append(Checkpoint.parse(int(number), name)._replace(written_at=entry.last_modified))
         return checkpoints
 
-    def parse_checkpoint(self, run_id: str, name: str) -> Checkpoint:
-        """The checkpoint of a name below `outcomes/`. Raises LedgerError for another file."""
-        shard, _, file = name.partition("/")
-        if not (shard.isascii() and shard.isdigit()):
-            raise LedgerError(f"{self.uri(run_id, f'outcomes/{shard}')} is not a shard's folder", advice="remove it")
-        return Checkpoint.parse(int(shard), file)
-
-    async def checkpoint_data(self, run_id: str, checkpoint: Checkpoint, rows: range) -> bytes:
-        """The Parquet file of a checkpoint, whose shard has the rows of these numbers.
-
-        Raises LedgerError when its rows disagree with its name or its shard.
-        """
-        name = f"outcomes/{checkpoint.shard:05d}/{checkpoint.name}"
-        data = await self._read(run_id, name)
-        numbers, bad_rows = read_outcome_numbers(data)
-        named = (checkpoint.rows, checkpoint.bad_rows)
-        self._demand(run_id, name, checkpoint_disagreement(numbers, bad_rows, named, rows))
-        return data
+    async def checkpoint_data(self, run_id: str, checkpoint: Checkpoint) -> bytes:
+        """The Parquet file of a checkpoint."""
+        return await self._read(run_id, f"outcomes/{checkpoint.shard:05d}/{checkpoint.name}")
 
     async def write_failures(self, run_id: str, parquet: bytes, csv: bytes) -> str:
         """Write the rows that need attention → the URI of the Parquet file, for the report.
@@ -202,7 +175,7 @@ class Ledger:
         except PreconditionFailed:
             name = f"failures-{hashlib.sha256(parquet).hexdigest()[:16]}"
             await self._write(run_id, f"{name}.parquet", parquet, PARQUET)
-        await self._write(run_id, f"{name}.csv", csv, Attributes(headers={"content-type": "text/csv"}))
+        await self.write_file(run_id, f"{name}.csv", csv, "text/csv")
         return self.uri(run_id, f"{name}.parquet")
 
     async def write_file(self, run_id: str, name: str, data: bytes, content_type: str) -> str:
@@ -231,13 +204,9 @@ class Ledger:
 
     async def report(self, run_id: str) -> dict[str, Any] | None:
         """The run's report. None while it has not ended. Raises LedgerError for an altered one."""
-        try:
-            data = await self._read(run_id, "report.json")
-        except NotFound:
-            return None
-        report: dict[str, Any] = self._parsed(run_id, "report.json", data, _object)
-        self.check_version(run_id, "report.json", report.get("spec_version", SPEC_VERSION))
-        self._demand(run_id, "report.json", report_disagreement(run_id, report))
+        report = await self.find_document(run_id, "report.json")
+        if report and report.get("run_id", run_id) != run_id:
+            raise self._altered(run_id, "report.json", f"it is the report of run {report['run_id']!r}")
         return report
 
     async def write_document(self, run_id: str, name: str, document: Mapping[str, Any]) -> None:
@@ -246,9 +215,32 @@ class Ledger:
         """
         await self._write_json(run_id, name, {**document, "spec_version": SPEC_VERSION})
 
-    async def document(self, run_id: str, name: str) -> dict[str, Any]:
-        """A document that `write_document` wrote. Raises LedgerError when it is missing."""
-        return await self._read_json(run_id, name, f"there is no {name} of run {run_id} ({self.uri(run_id, name)})")
+    async def document(self, run_id: str, name: str, otherwise: str = "") -> dict[str, Any]:
+        """A JSON document of the run. Raises LedgerError when it is missing, or of another format.
+
+        `otherwise`: what it means that it is missing.
+        """
+        try:
+            data = await self._read(run_id, name)
+        except NotFound as error:
+            otherwise = otherwise or f"there is no {name} of run {run_id} ({self.uri(run_id, name)})"
+            raise LedgerError(otherwise, advice="see `sealift runs list`") from error
+        document: dict[str, Any] = self._parsed(run_id, name, data, _object)
+        if (version := document.get("spec_version", SPEC_VERSION)) != SPEC_VERSION:
+            raise LedgerError(
+                f"{self.uri(run_id, name)} is of version {version}, this Sealift reads version {SPEC_VERSION}",
+                advice="use the Sealift that wrote it, or a newer one",
+            )
+        return document
+
+    async def find_document(self, run_id: str, name: str) -> dict[str, Any] | None:
+        """`document`. None: it is missing."""
+        try:
+            return await self.document(run_id, name)
+        except LedgerError as error:
+            if isinstance(error.__cause__, NotFound):
+                return None
+            raise
 
     async def names(self, run_id: str, folder: str) -> list[str]:
         """The names of the run's files in a folder (`batch/`), without the folder, in order."""
@@ -261,33 +253,23 @@ class Ledger:
         times = [entry.last_modified or 0.0 async for entry in list_files(self.store, self._at(run_id, folder))]
         return max(times, default=0.0)
 
-    async def check_bucket(self) -> None:
-        """Raises ConfigError if the ledger's bucket does not exist, StoreError if it cannot be read."""
-        with self._needed_bucket():
-            await self.store.list_objects(self.location.bucket, self.location.join("runs/").key, max_keys=1)
-
     async def run_ids(self, since: str = "") -> list[str]:
         """All runs, oldest first, or those whose ids come after `since`. Raises ConfigError without a bucket."""
         prefix = self.location.join("runs/").key
         run_ids: list[str] = []
         after = Marker(prefix + since) if since else None
         while True:
-            with self._needed_bucket():
+            try:
                 page = await self.store.list_objects(self.location.bucket, prefix, after=after, delimiter="/")
+            except NoSuchBucket as error:
+                raise ConfigError(
+                    f"the ledger's bucket {self.location.bucket} does not exist",
+                    advice="create it, or name another one with --ledger or SEALIFT_LEDGER",
+                ) from error
             run_ids += [name[len(prefix) :].rstrip("/") for name in page.prefixes]
             if page.next_marker is None:
                 return sorted(run_ids, key=begin_order)
             after = page.next_marker
-
-    @contextlib.contextmanager
-    def _needed_bucket(self) -> Iterator[None]:
-        try:
-            yield
-        except NoSuchBucket as error:
-            raise ConfigError(
-                f"the ledger's bucket {self.location.bucket} does not exist",
-                advice="create it, or name another one with --ledger or SEALIFT_LEDGER",
-            ) from error
 
     def _at(self, run_id: str, name: str) -> Location:
         return self.location.join(f"runs/{run_id}/{name}")
@@ -295,47 +277,17 @@ class Ledger:
     async def _read(self, run_id: str, name: str) -> bytes:
         return await read_file(self.store, self.location, f"runs/{run_id}/{name}")
 
-    async def _read_needed(self, run_id: str, name: str, otherwise: str) -> bytes:
-        try:
-            return await self._read(run_id, name)
-        except NotFound as error:
-            raise LedgerError(otherwise, advice="see `sealift runs list`") from error
-
-    async def _read_json(self, run_id: str, name: str, otherwise: str) -> dict[str, Any]:
-        data = await self._read_needed(run_id, name, otherwise)
-        document: dict[str, Any] = self._parsed(run_id, name, data, _object)
-        self.check_version(run_id, name, document.get("spec_version"))
-        return document
-
-    def check_version(self, run_id: str, name: str, version: object) -> None:
-        """Raises LedgerError for a document of a newer Sealift."""
-        if version != SPEC_VERSION:
-            raise LedgerError(
-                f"{self.uri(run_id, name)} is of version {version}, this Sealift reads version {SPEC_VERSION}",
-                advice="use the Sealift that wrote it, or a newer one",
-            )
-
-    def _demand(self, run_id: str, name: str, disagreement: str) -> None:
-        """Raise LedgerError for a document that disagrees with the rest of its run
-        (`jobs.ledger.agreement`).
-        """
-        if disagreement:
-            raise LedgerError(
-                f"{self.uri(run_id, name)} {disagreement}. Sealift does not write such a run, so it starts and "
-                "reports nothing of it",
-                advice=f"find out who wrote it, remove {self.uri(run_id)}, then start a new run",
-            )
+    def _altered(self, run_id: str, name: str, why: str) -> LedgerError:
+        return LedgerError(
+            f"{self.uri(run_id, name)} is not what Sealift writes ({why}): it was altered",
+            advice="restore an earlier version of it, or start a new run",
+        )
 
     def _parsed(self, run_id: str, name: str, data: bytes | Mapping[str, Any], parse: Callable[[Any], T]) -> T:
-        """JSON text, or the document that it was, parsed. Raises LedgerError."""
         try:
-            return parse(json.loads(data) if isinstance(data, bytes) else data)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
-            why = f"{type(error).__name__}: {error}"
-            raise LedgerError(
-                f"{self.uri(run_id, name)} is not what Sealift writes ({why}): it was altered",
-                advice="restore an earlier version of it",
-            ) from error
+            return parse(data)
+        except (ValueError, KeyError, TypeError, RecursionError, UsageError) as error:
+            raise self._altered(run_id, name, f"{type(error).__name__}: {error}") from error
 
     async def _write(self, run_id: str, name: str, data: bytes, attributes: Attributes) -> None:
         """Write once. Raises PreconditionFailed when other bytes are there."""
@@ -345,7 +297,5 @@ class Ledger:
         await self._write(run_id, name, json.dumps(document, indent=2, ensure_ascii=False).encode(), JSON)
 
 
-def _object(document: Any) -> dict[str, Any]:
-    if not isinstance(document, dict):
-        raise TypeError("no JSON object")
-    return document
+def _object(data: bytes) -> dict[str, Any]:
+    return msgspec.json.decode(data, type=dict[str, Any])

@@ -171,7 +171,9 @@ def _outcomes(names: Sequence[str], folder: Path) -> str:
 
 async def _run(ledger: Ledger, run_id: str) -> dict[str, Any]:
     """A run's row, from the documents that it has."""
-    spec, plan, report = [await ledger.known_document(run_id, name) for name in ("spec", "plan", "report")]
+    spec, plan, report = [
+        await ledger.find_document(run_id, f"{name}.json") or {} for name in ("spec", "plan", "report")
+    ]
     created = spec.get("created_at")
     sides = {side: (spec.get(side) or {}).get("uri") or report.get(side) for side in _SIDES}
     planned = {name: plan.get(name) for name in ("rows", "size_bytes")}

@@ -10,8 +10,8 @@ from jobs.archives.unindexed import etags_of_archives, find_unindexed
 from jobs.core.model import Listed, Location, ObjectVersion
 from jobs.core.run import Side
 from jobs.errors import ConfigError, DamagedArchive, UsageError
-from jobs.ledger.agreement import begin_second
 from jobs.ledger.ledger import Ledger
+from jobs.ledger.run_ids import begin_second
 from jobs.reports.document import LEFT_OUT, iso_time
 from jobs.restore.as_of import current_at, pick, pick_asked, why_unrestorable
 from jobs.restore.as_of_journal import is_of_event

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from jobs.core.model import ObjectInfo
 from jobs.core.pricing import GIB, PriceTable
-from jobs.ledger.agreement import run_job
+from jobs.ledger.run_ids import run_job
 
 DAYS_A_MONTH = 30.4
 DAYS = 7

@@ -91,12 +91,12 @@ async def fold_run(ledger: Ledger, run_id: str, plan: Plan, spec: RunSpec | None
         return replace(folded, began_at=began_at, finished_at=finished_at, checkpoints=frozenset(checkpoints))
 
 
-async def write_late_verdicts(ledger: Ledger, spec: RunSpec, plan: Plan, late: Sequence[Checkpoint]) -> None:
+async def write_late_verdicts(ledger: Ledger, spec: RunSpec, late: Sequence[Checkpoint]) -> None:
     """Add what checkpoints say that came after the fold to the state."""
     with tempfile.TemporaryDirectory(prefix="sealift-fold-") as scratch:
         folder = Path(scratch)
         if late:
-            await _download_checkpoints(ledger, spec.run_id, plan, late, folder)
+            await _download_checkpoints(ledger, spec.run_id, late, folder)
             await _write_verdicts(ledger, spec, _fold_files(folder), "folded", folder, f"{spec.run_id}-late")
 
 
@@ -162,27 +162,21 @@ async def open_fold(
 async def _download_outcomes(ledger: Ledger, run_id: str, plan: Plan, folder: Path) -> list[Checkpoint]:
     """Fetch all checkpoints of a run."""
     checkpoints = await ledger.checkpoints(run_id, plan=plan)
-    await _download_checkpoints(ledger, run_id, plan, checkpoints, folder)
+    await _download_checkpoints(ledger, run_id, checkpoints, folder)
     return checkpoints
 
 
-async def _download_checkpoints(
-    ledger: Ledger, run_id: str, plan: Plan, checkpoints: Sequence[Checkpoint], folder: Path
-) -> None:
-    numbers = plan.row_numbers()
-
+async def _download_checkpoints(ledger: Ledger, run_id: str, checkpoints: Sequence[Checkpoint], folder: Path) -> None:
     async def download(checkpoint: Checkpoint) -> None:
-        data = await ledger.checkpoint_data(run_id, checkpoint, numbers[checkpoint.shard])
+        data = await ledger.checkpoint_data(run_id, checkpoint)
         (folder / f"outcomes-{checkpoint.shard:05d}-{checkpoint.name}").write_bytes(data)
 
     await gather_bounded(download, checkpoints, DOWNLOADS)
 
 
 async def _download_shards(ledger: Ledger, run_id: str, plan: Plan, folder: Path, shards: Iterable[int]) -> None:
-    numbers = plan.row_numbers()
-
     async def download(shard: int) -> None:
-        (folder / f"shard-{shard:05d}.parquet").write_bytes(await ledger.shard(run_id, shard, numbers[shard]))
+        (folder / f"shard-{shard:05d}.parquet").write_bytes(await ledger.shard(run_id, shard, plan))
 
     await gather_bounded(download, shards, DOWNLOADS)
 

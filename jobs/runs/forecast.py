@@ -13,8 +13,8 @@ from dataclasses import replace
 from jobs.core.rate_limits import RateLimits
 from jobs.core.run import RunSpec, RunState
 from jobs.errors import LedgerError
-from jobs.ledger.agreement import run_job
 from jobs.ledger.ledger import Ledger
+from jobs.ledger.run_ids import run_job
 from jobs.runs.request import Planned
 
 UNKNOWN_TIMES = 10.0

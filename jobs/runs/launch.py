@@ -390,7 +390,7 @@ async def conclude(
         report = await publish_report(ledger, spec, report, folded.listed)
         # A checkpoint that comes from now on sees the report, and its worker adds it.
         late = [each for each in await ledger.checkpoints(spec.run_id, plan=plan) if each not in folded.checkpoints]
-        await write_late_verdicts(ledger, spec, plan, late)
+        await write_late_verdicts(ledger, spec, late)
     return report
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jobs.core.run import Plan
-from jobs.ledger.agreement import begin_second
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.owner import BATCH, FOLDER, holder_text, last_owner
+from jobs.ledger.run_ids import begin_second
 from jobs.reports.figures import parse_time
 from jobs.s3.retries import gather_bounded
 
@@ -67,9 +67,8 @@ async def first_open_keys(ledger: Ledger, run_id: str, plan: Plan) -> list[str]:
     from jobs.tables.rows import read_shard
 
     for shard in (await unfinished_shards(ledger, run_id, plan))[:1]:
-        numbers = plan.row_numbers()[shard]
-        done = await _done_numbers(ledger, run_id, await ledger.checkpoints(run_id, shard), numbers)
-        rows = chain.from_iterable(read_shard(await ledger.shard(run_id, shard, numbers)))
+        done = await _done_numbers(ledger, run_id, await ledger.checkpoints(run_id, shard))
+        rows = chain.from_iterable(read_shard(await ledger.shard(run_id, shard, plan)))
         keys = (row.key for row in rows if row.row not in done)
         return list(islice(dict.fromkeys(keys), FIRST_KEYS))  # versions of a key are one key
     return []
@@ -91,19 +90,19 @@ async def _done_rows(ledger: Ledger, run_id: str, plan: Plan, by_shard: Sequence
     names, did all rows of a shard: one that was late may have done rows of another.
     """
     done = []
-    for own, numbers in zip(by_shard, plan.row_numbers(), strict=True):
-        rows = _named_rows(own, len(numbers))
-        if rows == len(numbers) and len({each.attempt for each in own}) > 1:
-            rows = len(await _done_numbers(ledger, run_id, own, numbers))
+    for own, shard in zip(by_shard, plan.shards, strict=True):
+        rows = _named_rows(own, shard.rows)
+        if rows == shard.rows and len({each.attempt for each in own}) > 1:
+            rows = len(await _done_numbers(ledger, run_id, own))
         done.append(rows)
     return done
 
 
-async def _done_numbers(ledger: Ledger, run_id: str, checkpoints: Sequence[Checkpoint], numbers: range) -> set[int]:
+async def _done_numbers(ledger: Ledger, run_id: str, checkpoints: Sequence[Checkpoint]) -> set[int]:
     """The rows of a shard's checkpoints, by their files."""
     from jobs.tables.rows import read_outcome_numbers
 
-    files = await gather_bounded(lambda each: ledger.checkpoint_data(run_id, each, numbers), checkpoints, _READS)
+    files = await gather_bounded(lambda each: ledger.checkpoint_data(run_id, each), checkpoints, _READS)
     return set(chain.from_iterable(read_outcome_numbers(each)[0] for each in files))
 
 

@@ -187,7 +187,7 @@ def open_ledger(location: Location) -> Ledger:
 def new_run_id(job: str, now: float) -> str:
     """An id that says when its run began: `20261125T003345Z-replicate-1f3a02`.
 
-    `jobs.ledger.agreement.begin_order` sorts ids by time, even within a second.
+    `jobs.ledger.run_ids.begin_order` sorts ids by time, even within a second.
     """
     fraction = int(now % 1 * 4096)
     return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-{job}-{fraction:03x}{secrets.token_hex(2)[1:]}"

@@ -223,9 +223,9 @@ class Worker:
         self._pace = Pace(self.limits.in_flight)
         self._failures = FailureCount(self.limits.max_failed_percent)
         self._last_answer = self._last_checkpoint = self.elapsed()
-        numbers = (self.plan or await self.ledger.plan(self.run_id)).row_numbers()[self.shard]
-        await self._count_settled(numbers)
-        shard = await self.ledger.shard(self.run_id, self.shard, numbers)
+        plan = self.plan or await self.ledger.plan(self.run_id)
+        await self._count_settled()
+        shard = await self.ledger.shard(self.run_id, self.shard, plan)
         if self.shard_sha256 is not None and hashlib.sha256(shard).hexdigest() != self.shard_sha256:
             raise LedgerError(f"run {self.run_id}: shard {self.shard} is not the one that was planned: it was altered")
         chains, tasks = self._chains(read_shard(shard, self.beside)), self._tasks
@@ -250,7 +250,7 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._checkpoint()
-        if self._broken is not None and not self._is_only_failing(len(numbers)):
+        if self._broken is not None and not self._is_only_failing(plan.shards[self.shard].rows):
             raise self._broken
         if self._stopping:
             raise (self.owner and self.owner.lost) or Interrupted(self._reason())
@@ -265,10 +265,10 @@ class Worker:
             f"run {self.run_id}, shard {self.shard}: stopped after a checkpoint: its finished rows are recorded"
         )
 
-    async def _count_settled(self, numbers: range) -> None:
+    async def _count_settled(self) -> None:
         """Find the rows that earlier attempts at this shard have accounted for."""
         for checkpoint in await self.ledger.checkpoints(self.run_id, self.shard):
-            for outcome in read_outcomes(await self.ledger.checkpoint_data(self.run_id, checkpoint, numbers)):
+            for outcome in read_outcomes(await self.ledger.checkpoint_data(self.run_id, checkpoint)):
                 if outcome.row not in self._settled:
                     self._settled.add(outcome.row)
                     self._count(outcome)

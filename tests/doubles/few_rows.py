@@ -157,11 +157,10 @@ async def _find_there(table: pa.Table, places: list[int], copies: Any) -> dict[i
 async def _fold_run(ledger: Any, run_id: str, plan: Any, *_: Any) -> folding.Folded:
     """`fold_run` without DuckDB, and without the state."""
     numbers, checkpoints = plan.row_numbers(), await ledger.checkpoints(run_id, plan=plan)
-    files = [(each, numbers[each.shard]) for each in checkpoints]
-    found = [outcomes_of(await ledger.checkpoint_data(run_id, each, rows)) for each, rows in files]
+    found = [outcomes_of(await ledger.checkpoint_data(run_id, each)) for each in checkpoints]
     chosen = fold(outcome for some in found for outcome in some)
     bad = {row: each for row, each in chosen.items() if each.status not in GOOD}
-    slices = [await ledger.shard(run_id, shard, some) for shard, some in enumerate(numbers) if bad.keys() & set(some)]
+    slices = [await ledger.shard(run_id, shard, plan) for shard, some in enumerate(numbers) if bad.keys() & set(some)]
     rows = [row for data in slices for row in rows_of(data) if row.row in bad]
     reasons = Counter((str(each.status), each.reason, each.detail) for each in bad.values())
     sizes: Counter[str] = Counter()
@@ -177,7 +176,7 @@ async def _fold_run(ledger: Any, run_id: str, plan: Any, *_: Any) -> folding.Fol
             for (status, reason, detail), count in reasons.most_common()
         ],
         attempts=len({each.attempt for each in chosen.values()}),
-        finished_at=max((each.written_at for each, _ in files), default=0.0),
+        finished_at=max((each.written_at for each in checkpoints), default=0.0),
         failures=len(bad),
         failures_parquet=_failures(rows, bad) if bad else b"",
         failures_csv=b"",

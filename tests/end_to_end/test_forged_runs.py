@@ -1,4 +1,4 @@
-"""A run whose id, spec, plan, shards and checkpoints do not agree starts nothing and reports nothing."""
+"""A run whose id, spec, plan and shards do not agree starts nothing."""
 
 from __future__ import annotations
 
@@ -64,19 +64,3 @@ def test_a_shard_with_other_rows_than_planned_is_not_worked_on(
     changed = shard.set_column(0, shard.schema.field("row"), pa.array([0, 5], pa.int64()))
     forger.write_table(f"runs/{forged}/shards/00000.parquet", changed)
     refused(world, forged, "shards/00000.parquet")
-
-
-def test_a_checkpoint_whose_rows_are_not_those_of_its_name_counts_for_nothing(
-    world: World, forger: Forger, run: dict[str, Any]
-) -> None:
-    forged = twin(run["run_id"])
-    forger.copy_run(run["run_id"], forged)
-    folder = f"runs/{run['run_id']}/outcomes/00000/"
-    listed = world.client.list_objects_v2(Bucket=world.ledger, Prefix=f"runs/{folder}")["Contents"]
-    table = forger.table(listed[0]["Key"].removeprefix("runs/"))
-    changed = table.set_column(0, table.schema.field("row"), pa.array([0, 7], pa.int64()))
-    checkpoint = "outcomes/00000/0-000000-2-0-14.parquet"
-    forger.write_table(f"runs/{forged}/{checkpoint}", changed)
-    refused(world, forged, checkpoint)
-    reported = world.sealift("runs", "show", forged)
-    assert (reported.code, checkpoint in reported.stderr) == (10, True), reported.stdout + reported.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.errors import ConfigError, LedgerError, PreconditionFailed
 from jobs.ledger.ledger import Checkpoint, Ledger
-from jobs.ledger.views import open_views
+from jobs.ledger.run_ids import run_job
 from jobs.runs.request import new_run_id
 from jobs.runs.summaries import summarize_run
 from tests.doubles.lost_answers import LostAnswers
@@ -68,8 +69,6 @@ def test_a_comparison_that_was_killed_before_its_report_was_never_planned(rows: 
         with pytest.raises(LedgerError, match="planning did not finish, start a new run"):
             await ledger.plan(spec.run_id)
         assert (await summarize_run(ledger, spec.run_id))["state"] == "unplanned"
-        async with open_views(ledger, ["runs"]) as database:
-            assert list((await database.select("SELECT state FROM runs")).rows()) == [{"state": "unplanned"}]
         await ledger.publish_report(spec.run_id, {"state": "complete"})
         assert await ledger.plan(spec.run_id) == Plan(rows, 30, ())
 
@@ -127,15 +126,42 @@ def test_the_first_report_stands() -> None:
     asyncio.run(scene())
 
 
-def test_a_shard_written_twice_with_other_content_is_an_error() -> None:
+@pytest.mark.parametrize(
+    "forged", [{"job": "replicate"}, {"run_id": "19700101T000001Z-verify-800abd"}, {"manifest": 5}]
+)
+def test_a_spec_that_is_not_the_runs_is_refused(forged: dict[str, Any]) -> None:
+    async def scene() -> None:
+        ledger = open_ledger()
+        document = SPEC.to_dict() | forged
+        await ledger.write_document(SPEC.run_id, "spec.json", document)
+        with pytest.raises(LedgerError, match=r"spec\.json is not what Sealift writes"):
+            await ledger.spec(SPEC.run_id)
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("run_id", "job"),
+    [(SPEC.run_id, "verify"), ("x", None), ("20261125T000000Z-Verify-1f3a02", None), (f"../{SPEC.run_id}", None),
+     ("20261325T000000Z-verify-1f3a02", None), (f"{SPEC.run_id}\n", None)],
+)  # fmt: skip
+def test_the_id_of_a_run_names_its_job(run_id: str, job: str | None) -> None:
+    assert run_job(run_id) == job
+
+
+def test_a_shard_written_twice_or_altered_is_an_error() -> None:
     async def scene() -> None:
         ledger = open_ledger()
         await ledger.write_shard("run", 0, b"1")
         await ledger.write_shard("run", 0, b"1")
         with pytest.raises(PreconditionFailed):
             await ledger.write_shard("run", 0, b"2")
+        for digest in ("", hashlib.sha256(b"1").hexdigest()):
+            assert await ledger.shard("run", 0, Plan(1, 1, (ShardSummary(1, 1, digest),))) == b"1"
+        with pytest.raises(LedgerError, match="not the one that was planned"):
+            await ledger.shard("run", 0, Plan(1, 1, (ShardSummary(1, 1, "other"),)))
         with pytest.raises(LedgerError, match="no shard 5"):
-            await ledger.shard("run", 5, range(1))
+            await ledger.shard("run", 5, PLAN)
 
     asyncio.run(scene())
 

@@ -199,7 +199,7 @@ BREAKS: tuple[Break, ...] = (
     Break("rate-without-limit", "rates", "rate", _answer(lambda _: 0.0)),
     Break("unknown-size-is-filtered", "filters", "filter", _with(batch=_no_size_is_large)),
     Break("ledger-is-overwritten", "written-once", "condition of the ledger", _answer(lambda _: UNGUARDED)),
-    Break("forged-run-is-taken", "forged-runs", "agreement", _answer(lambda _: "")),
+    Break("forged-run-is-taken", "forged-runs", "agreement", _answer(lambda _: True)),
     Break("places-overlap", "places-apart", "places apart", _nothing),
     Break("any-owner-will-do", "bucket-owners", "owner of a bucket", _answer(lambda _: [])),
     Break("line-break-in-a-request", "injection", "request head", _nothing),

@@ -40,10 +40,10 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "checkpoint": ("jobs.ledger.ledger:Ledger.write_checkpoint",),
     "checkpoints": ("jobs.ledger.ledger:Ledger.checkpoints",),
     "fold": ("jobs.runs.folding:_fold_files",),
-    "condition of the ledger": ("jobs.ledger.guard:ledger_guard",),
+    "condition of the ledger": ("jobs.ledger.files:ledger_guard",),
     "exit code": ("jobs.reports.document:exit_code",),
     "places apart": ("jobs.runs.request:check_apart",),
-    "agreement": ("jobs.ledger.agreement:spec_disagreement",),
+    "agreement": ("jobs.ledger.run_ids:is_spec_of",),
     # What keeps expire from an original.
     "ranks of places": ("jobs.expire.places:refuse",),
     "foreign places": ("jobs.expire.places:foreign_places",),

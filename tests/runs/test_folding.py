@@ -172,7 +172,7 @@ def test_what_a_complete_run_says_is_in_the_state_and_what_came_late_as_well() -
         seen.append(await asked(ledger))
         late = Checkpoint(0, "b", 0, 1, 1, 0)
         await ledger.write_checkpoint("run", late, write_outcomes([wrong]))
-        await write_late_verdicts(ledger, spec, PLAN, [late])
+        await write_late_verdicts(ledger, spec, [late])
         return [*seen, await asked(ledger)]
 
     async def asked(ledger: Ledger) -> list[tuple[Any, ...]]:

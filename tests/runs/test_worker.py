@@ -75,7 +75,7 @@ async def outcomes_of(ledger: Ledger, count: int = ROWS) -> list[Outcome]:
     return [
         outcome
         for checkpoint in await ledger.checkpoints("run")
-        for outcome in read_outcomes(await ledger.checkpoint_data("run", checkpoint, range(count)))
+        for outcome in read_outcomes(await ledger.checkpoint_data("run", checkpoint))
     ]
 
 
