@@ -100,10 +100,7 @@ async def add(runtime: Runtime, pair: str, rows: Sequence[BacklogRow]) -> str:
 
 async def waiting(runtime: Runtime, pair: str) -> list[Waiting]:
     """The objects that no manifest has taken, the oldest first. Raises StoreError, LedgerError."""
-    found = await read_backlog(runtime.store(), runtime.settings.ledger, pair, sys.maxsize)
-    for name in found.strays:
-        say("error", "stray object", name=f"backlog/pair={pair}/{name}")
-    return found.waiting
+    return await read_backlog(runtime.store(), runtime.settings.ledger, pair, sys.maxsize)
 
 
 async def publish(

@@ -243,9 +243,9 @@ def _night_problems(pair: str, last: Sequence[Summary], today: date) -> Iterator
 
 async def _backlog(ledger: Ledger, pair: str) -> dict[str, Any]:
     """Rows that wait for a run. `since`: ISO 8601."""
-    backlog = await read_backlog(ledger.store, ledger.location, pair)
-    since = iso_time(backlog.waiting[0].since) if backlog.waiting else None
-    return {"pair": pair, "rows": sum(each.rows for each in backlog.waiting), "since": since}
+    waiting = await read_backlog(ledger.store, ledger.location, pair)
+    since = iso_time(waiting[0].since) if waiting else None
+    return {"pair": pair, "rows": sum(each.rows for each in waiting), "since": since}
 
 
 def _overdue(policy: Policy, backlogs: Sequence[Mapping[str, Any]], now: float) -> Iterator[Problem]:

@@ -40,7 +40,8 @@ class Problem(NamedTuple):
 class UndoResult(NamedTuple):
     """The number of removed markers, and the problems with others.
 
-    `lost`: the number of versions of the run that S3 no longer has. No undo brings them back.
+    `lost`: the number of versions of the run that S3 no longer has, once for each attempt that
+    recorded them. No undo brings them back.
     """
 
     markers: int
@@ -97,8 +98,7 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
             for (key, _), error in zip(known, await remove_versions(store, tombstones.bucket, known), strict=True):
                 removed += error is None
                 problems += [Problem(key, str(error))] if error else []
-    foreign = dict.fromkeys(tombstones.foreign, "this file of the ledger holds tombstones of another run or bucket")
-    problems += [Problem(name, f"{why}: ignored") for name, why in sorted({**foreign, **tombstones.unreadable}.items())]
+    problems += [Problem(name, f"{why}: ignored") for name, why in sorted(tombstones.unreadable.items())]
     return UndoResult(removed, problems, lost)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Sequence
-from typing import Annotated, NamedTuple, TypeAlias
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
@@ -18,7 +18,6 @@ from jobs.errors import LedgerError
 from jobs.ledger.files import list_files, list_names, read_file
 from jobs.s3.store import Marker, Store
 
-MANIFEST_VERSION = 2
 SETTLED_SECONDS = 86_400
 """So much later, no object comes to the backlog under an earlier stamp. A function has a quarter of
 an hour for it."""
@@ -38,17 +37,6 @@ class Waiting(NamedTuple):
     since: float
     rows: int
     size_bytes: int
-
-
-class Backlog(NamedTuple):
-    """What waits, the oldest first.
-
-    `strays`: the names that Sealift did not write. `is_whole`: False if not all of it was listed.
-    """
-
-    waiting: list[Waiting]
-    strays: list[str]
-    is_whole: bool
 
 
 class Taken(NamedTuple):
@@ -106,7 +94,7 @@ class Manifest(Struct, frozen=True):
     taken: list[str]
     reason: str = ""
     token: str = ""
-    version: int = MANIFEST_VERSION
+    version: Literal[2] = 2
 
 
 def parse_waiting(name: str) -> Waiting | None:
@@ -115,23 +103,18 @@ def parse_waiting(name: str) -> Waiting | None:
     return Waiting(name, int(stamp[1]) / 1000, int(stamp[2]), int(stamp[3])) if stamp else None
 
 
-async def read_backlog(store: Store, ledger: Location, pair: str, pages_max: int = PAGES_MAX) -> Backlog:
-    """Read what no manifest has taken, by at most `pages_max` LISTs. Raises StoreError, LedgerError."""
+async def read_backlog(store: Store, ledger: Location, pair: str, pages_max: int = PAGES_MAX) -> list[Waiting]:
+    """What no manifest has taken, the oldest first, by at most `pages_max` LISTs. Raises StoreError, LedgerError."""
     _, taken = await latest_manifest(store, ledger, pair)
     place = _folder(ledger, pair)
-    waiting, strays, after = list[Waiting](), list[str](), _marker(place, taken)
+    waiting, after = list[Waiting](), _marker(place, taken)
     for _ in range(pages_max):
         page = await store.list_objects(place.bucket, place.key, after=after)
-        for entry in page.entries:
-            if taken.has(name := entry.key[len(place.key) :]):
-                continue
-            if (found := parse_waiting(name)) is None:
-                strays.append(name)
-            else:
-                waiting.append(found)
+        names = (entry.key[len(place.key) :] for entry in page.entries)
+        waiting += [found for name in names if not taken.has(name) and (found := parse_waiting(name))]
         if (after := page.next_marker) is None:
             break
-    return Backlog(sorted(waiting, key=lambda each: each.since), strays, after is None)
+    return sorted(waiting, key=lambda each: each.since)
 
 
 async def list_backlog(store: Store, ledger: Location, pair: str, taken: Taken) -> list[Listed]:
@@ -186,21 +169,16 @@ async def read_manifests(store: Store, ledger: Location, pair: str, limit: int) 
 
 async def read_manifest(store: Store, ledger: Location, pair: str, number: int) -> Manifest:
     """Read a published manifest. Raises NotFound, LedgerError for an altered one."""
-    data = await read_file(store, ledger, f"manifests/pair={pair}/{number:06d}.json")
+    name, folder = f"{number:06d}", ledger.join(f"manifests/pair={pair}/")
+    data = await read_file(store, ledger, f"manifests/pair={pair}/{name}.json")
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise LedgerError(f"manifest {number} of {pair} cannot be read ({error}): the ledger was altered") from error
-    if manifest.version != MANIFEST_VERSION:
+        is_own = re.fullmatch(rf"{name}-[0-9a-f]{{12}}\.csv", manifest.manifest.removeprefix(str(folder)))
+        if (manifest.pair, manifest.number) != (pair, number) or not is_own:
+            raise ValueError(f"it is number {manifest.number} of {manifest.pair} and names {manifest.manifest}")
+    except (ValueError, RecursionError) as error:  # msgspec's are ValueErrors
         raise LedgerError(
-            f"a manifest of {pair} is of version {manifest.version}: this Sealift reads {MANIFEST_VERSION}"
-        )
-    folder = str(ledger.join(f"manifests/pair={pair}/"))
-    is_own = re.fullmatch(rf"{number:06d}-[0-9a-f]{{12}}\.csv", manifest.manifest.removeprefix(folder))
-    if (manifest.pair, manifest.number) != (pair, number) or not is_own:
-        raise LedgerError(
-            f"the manifest {number} of {pair} says that it is number {manifest.number} of {manifest.pair} "
-            f"and names {manifest.manifest}: it was altered",
-            advice=f"remove {folder}{number:06d}.json, and copy its keys by `sealift replicate --pair`",
-        )
+            f"manifest {number} of {pair} cannot be read ({error}): it was altered",
+            advice=f"remove {folder.join(name)}.json, and copy its keys by `sealift replicate --pair`",
+        ) from error
     return manifest

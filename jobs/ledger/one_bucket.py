@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from jobs.core.bucket_names import is_second_name
 from jobs.core.model import Listed, Location, overlap
 from jobs.core.run import RunSpec, Side
-from jobs.errors import ConfigError, Denied, Rejected, UsageError
+from jobs.errors import Denied, Rejected, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.s3.retries import retry
 from jobs.s3.sessions import are_apart, open_side
@@ -24,11 +24,7 @@ async def check_two_places(source: Side, destination: Side) -> None:
     The first version below both is looked at: two buckets do not get one at the same time, with the
     same id. Raises UsageError and StoreError.
     """
-    if not _may_be_one(source, destination):
-        return
-    prefix = max(source.location.key, destination.location.key, key=len)
-    shown = [await _first(side, prefix) for side in (source, destination)]
-    if shown[0] and shown[0] == shown[1]:
+    if _may_be_one(source, destination) and await _show_the_same(source, destination):
         raise UsageError(
             f"{source.location} and {destination.location} show the same first object, written at the same time: an "
             "access point and its bucket would be one place",
@@ -41,11 +37,8 @@ async def warning_of_one(source: Side, destination: Side) -> str:
 
     S3's own replication keeps times and ids, so it is no error. Raises StoreError.
     """
-    if source.location.bucket != destination.location.bucket or not are_apart(source, destination):
-        return ""
-    prefix = max(source.location.key, destination.location.key, key=len)
-    shown = [await _first(side, prefix) for side in (source, destination)]
-    if not shown[0] or shown[0] != shown[1]:
+    is_named_alike = source.location.bucket == destination.location.bucket and are_apart(source, destination)
+    if not is_named_alike or not await _show_the_same(source, destination):
         return ""
     return (
         f"both endpoints show the same first version of {source.location}, with one time: if they lead to one bucket, "
@@ -56,22 +49,13 @@ async def warning_of_one(source: Side, destination: Side) -> str:
 async def check_ledger_apart(spec: RunSpec, ledger: Ledger) -> None:
     """Check that no side of a run shows the ledger, which has the run's spec by now.
 
-    No other bucket has a key with the run's id. Raises UsageError, ConfigError where a side cannot
-    be listed, and StoreError.
+    No other bucket has a key with the run's id. Raises UsageError, and StoreError where a side cannot be listed.
     """
     place = Location.parse(ledger.uri(spec.run_id, "spec.json"))
     for name, side in (("source", spec.source), ("destination", spec.destination)):
         if not _may_be_one(side, Side(ledger.location)):
             continue
-        try:
-            is_shown = any(each.key == place.key for each in await _first(side, place.key))
-        except Denied as error:
-            raise ConfigError(
-                f"it cannot be found out whether the {name} {side.location} shows the ledger {ledger.location}, and "
-                f"nothing starts: {error}",
-                advice="permit s3:ListBucket below the ledger's prefix, or name the bucket itself",
-            ) from error
-        if is_shown:
+        if place.key in {each.key for each in await _first(side, place.key)}:
             raise UsageError(
                 f"the {name} {side.location} is an access point of the ledger's bucket and shows {ledger.location}: "
                 "copies would be written over documents of the ledger, or the other way",
@@ -85,6 +69,12 @@ def _may_be_one(side: Side, other: Side) -> bool:
         return False
     is_elsewhere = side.region and other.region and side.region != other.region
     return not is_elsewhere and overlap(side.location.key, other.location.key) and not are_apart(side, other)
+
+
+async def _show_the_same(source: Side, destination: Side) -> bool:
+    prefix = max(source.location.key, destination.location.key, key=len)
+    ours, theirs = [await _first(side, prefix) for side in (source, destination)]
+    return bool(ours) and ours == theirs
 
 
 async def _first(side: Side, prefix: str) -> Sequence[Listed]:

@@ -15,13 +15,12 @@ import itertools
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.core.enums import Step
@@ -35,25 +34,6 @@ from jobs.tables.rows import fit, unaltered, write_parquet
 
 FOLDER = "tombstones/"
 INTENT, DONE = "-intent.parquet", "-done.parquet"
-
-_FIELDS: list[pa.Field[Any]] = [
-    pa.field("row", pa.int64(), nullable=False),
-    pa.field("key", pa.string(), nullable=False),
-    pa.field("version_id", pa.string()),
-    pa.field("etag", pa.string(), nullable=False),
-    pa.field("size_bytes", pa.int64(), nullable=False),
-    pa.field("last_modified", pa.timestamp("us", tz="UTC"), nullable=False),
-    pa.field("step", pa.string(), nullable=False),
-    pa.field("copy", pa.string(), nullable=False),
-    pa.field("copy_version_id", pa.string()),
-    pa.field("copy_etag", pa.string()),
-    pa.field("evidence", pa.string(), nullable=False),
-    pa.field("marker_version_id", pa.string()),
-    pa.field("recorded_at", pa.timestamp("us", tz="UTC"), nullable=False),
-    pa.field("run_id", pa.string(), nullable=False),
-    pa.field("source_bucket", pa.string(), nullable=False),
-]
-SCHEMA = pa.schema(_FIELDS)
 _NAME = re.compile(r"([0-9]{1,18})-([0-9]{1,18})-.*")
 
 
@@ -79,6 +59,15 @@ class Tombstone(NamedTuple):
     recorded_at: float = 0.0
 
 
+_TIME = pa.timestamp("us", tz="UTC")
+_KINDS: dict[Any, Any] = {int: pa.int64(), float: _TIME}
+_FIELDS: list[pa.Field[Any]] = [
+    pa.field(name, _KINDS.get(kind, pa.string()), nullable=kind == str | None)
+    for name, kind in {**get_type_hints(Tombstone), "run_id": str, "source_bucket": str}.items()
+]
+SCHEMA = pa.schema(_FIELDS)
+
+
 @dataclass(frozen=True, slots=True)
 class Tombstones:
     """The tombstones of one run in one bucket."""
@@ -89,8 +78,6 @@ class Tombstones:
     run_id: str
     _id: str = field(default_factory=lambda: f"{time.time_ns() // 1_000_000:013x}{secrets.token_hex(4)}")
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
-    foreign: set[str] = field(default_factory=set)
-    """Files of the run's folder with tombstones of another run or bucket, which are ignored."""
     unreadable: dict[str, str] = field(default_factory=dict)
     """Files that `taken` left out because Sealift did not write them, each with what is wrong."""
     _written_at: dict[str, float] = field(default_factory=dict)
@@ -117,8 +104,7 @@ class Tombstones:
         """
         by_row: dict[int, Tombstone] = {}
         for name in await self.latest():
-            span = _span(name)
-            if span is None or (span[0] <= last_row and span[1] >= first_row):
+            if _may_have(name, first_row, last_row):
                 at = self._written_at[name]
                 by_row |= {stone.row: stone._replace(recorded_at=at) for stone in await self.read(name)}
         return by_row
@@ -126,85 +112,60 @@ class Tombstones:
     async def announced_by_others(self, row: int) -> bool:
         """True if another attempt of this run has deleted the row, or may have."""
         for name in await self.latest():
-            span = _span(name)
-            is_others = self._id not in name and span is not None and span[0] <= row <= span[1]
+            is_others = self._id not in name and _may_have(name, row, row)
             if is_others and any(stone.row == row for stone in await self.read(name)):
                 return True
         return False
 
     async def taken(self) -> AsyncIterator[list[Tombstone]]:
-        """All versions that this run hid or removed, or may have, each once (or once a marker, where
-        two attempts hid it).
+        """All versions that this run hid or removed, or may have, the last first.
 
-        The markers of those it may have hidden are unknown. None was recorded later than S3
-        received its file, whatever a worker's clock said. A file that cannot be read is left out
-        and added to `unreadable`.
+        The markers of those it may have hidden are unknown: an attempt that did not say what it has
+        done may not be the last one. None was recorded later than S3 received its file, whatever a
+        worker's clock said. A file that cannot be read is left out and added to `unreadable`.
         """
         names = await self.latest()
-        shared = _sharing(names)
+        intended = {stone.row for name in names if name.endswith(INTENT) for stone in await self._readable(name)}
         done: set[int] = set()
-        told: set[tuple[int, str | None]] = set()
-        for name in reversed(names):  # an attempt that did not say what it has done may not be the last one
-            try:
-                stones = await self.read(name)
-            except LedgerError as error:
-                self.unreadable[name] = str(error)
-                continue
-            if name.endswith(INTENT):
-                stones = [each for each in stones if each.row not in done]
-            else:
-                stones = [each for each in stones if (each.row, each.marker_version_id) not in told]
+        for name in reversed(names):
+            stones = [each for each in await self._readable(name) if name.endswith(DONE) or each.row not in done]
+            done |= intended & {each.row for each in stones}
             at = self._written_at[name]
             yield [each._replace(recorded_at=min(each.recorded_at, at)) for each in stones]
-            if name in shared:
-                done |= {each.row for each in stones}
-                told |= {(each.row, each.marker_version_id) for each in stones}
 
     async def latest(self) -> list[str]:
         """The latest file of each group, the oldest first: what was done, else what was intended."""
-        names = set(await self._names())
-        open_ = [name for name in names if name.endswith(INTENT) and name.removesuffix(INTENT) + DONE not in names]
-        return sorted([*open_, *(name for name in names if name.endswith(DONE))], key=self._age)
-
-    def _age(self, name: str) -> tuple[float, str]:
-        """When S3 received the file. Those of one second are in the order of their ids."""
-        return self._written_at[name], name.split("-", 2)[-1]
+        folder = self.ledger.join(self._path(""))
+        async with aclosing(list_all(self.store, folder, versions=False, concurrency=1)) as pages:
+            found = {entry.key[len(folder.key) :]: entry.last_modified async for page in pages for entry in page}
+        self._written_at.update(found)
+        return sorted(latest_files(found), key=lambda name: (found[name], name.split("-", 2)[-1]))
 
     async def read(self, name: str) -> list[Tombstone]:
-        """The tombstones of one file, without those of another run or bucket (`foreign`).
-
-        Raises LedgerError for a file that Sealift did not write.
-        """
+        """The tombstones of one file. Raises LedgerError for one that Sealift did not write for this run."""
         data = await read_file(self.store, self.ledger, self._path(name), tries=retry)
-        with unaltered(f"the tombstones {self._place(name)}"):
-            if _span(name) is None:
-                raise ValueError("its name does not begin with its first and last row")
-            table = read_tombstones(data)
-            run_ids: Any = pc.equal(table["run_id"], pa.scalar(self.run_id))
-            buckets: Any = pc.equal(table["source_bucket"], pa.scalar(self.bucket))
-            own = table.filter(pc.and_(run_ids, buckets)).select(list(Tombstone._fields))
-            if own.num_rows < table.num_rows:
-                self.foreign.add(name)
-            columns = [_values(column) for column in own.columns]
+        with unaltered(f"the tombstones {self.ledger.join(self._path(name))}"):
+            table = read_tombstones(data, self.run_id, self.bucket).select(list(Tombstone._fields))
+            columns = [_values(column) for column in table.columns]
             return [(made := Tombstone(*row))._replace(step=Step(made.step)) for row in zip(*columns, strict=True)]
+
+    async def _readable(self, name: str) -> list[Tombstone]:
+        try:
+            return await self.read(name)
+        except LedgerError as error:
+            self.unreadable[name] = str(error)
+            return []
 
     def _name(self, tombstones: Sequence[Tombstone]) -> str:
         rows = [each.row for each in tombstones]
         return f"{min(rows)}-{max(rows)}-{self._id}{next(self._numbers):06d}"
-
-    async def _names(self) -> list[str]:
-        folder = self._place("")
-        async with aclosing(list_all(self.store, folder, versions=False, concurrency=1)) as pages:
-            found = {entry.key[len(folder.key) :]: entry.last_modified async for page in pages for entry in page}
-        self._written_at.update(found)
-        return list(found)
 
     async def _write(self, name: str, tombstones: Sequence[Tombstone]) -> None:
         columns: list[Any] = list(zip(*tombstones, strict=True)) if tombstones else [()] * len(Tombstone._fields)
         columns += [[self.run_id] * len(tombstones), [self.bucket] * len(tombstones)]
         arrays = [
             pa.array([round(value * 1e6) for value in column], pa.int64()).cast(each.type)
-            if pa.types.is_timestamp(each.type)
+            if each.type == _TIME
             else pa.array(column, each.type)
             for column, each in zip(columns, SCHEMA, strict=True)
         ]
@@ -213,47 +174,42 @@ class Tombstones:
             await write_once(self.store, self.ledger, self._path(name), data, PARQUET, read_tries=retry)
         except PreconditionFailed as error:
             raise LedgerError(
-                f"{self._place(name)} was written by somebody else", advice="find out by whom before you expire more"
+                f"{self.ledger.join(self._path(name))} was written by somebody else",
+                advice="find out by whom before you expire more",
             ) from error
 
     def _path(self, name: str) -> str:
         """A file's name, relative to the ledger."""
         return f"{FOLDER}{self.bucket}/{self.run_id}/{name}"
 
-    def _place(self, name: str) -> Location:
-        return self.ledger.join(self._path(name))
 
-
-def _span(name: str) -> tuple[int, int] | None:
-    """First and last row of a file, by its name. None for a name that Sealift does not use."""
+def _may_have(name: str, first_row: int, last_row: int) -> bool:
+    """False if a file has none of these rows, by its name."""
     match = _NAME.fullmatch(name)
-    return None if match is None else (int(match[1]), int(match[2]))
+    return match is None or (int(match[1]) <= last_row and int(match[2]) >= first_row)
 
 
-def _sharing(names: Sequence[str]) -> set[str]:
-    """Return the files whose rows may be in another of these files as well."""
-    shared: set[str] = set()
-    reach, farthest = -1, ""
-    for (first, last), name in sorted((span, name) for name in names if (span := _span(name)) is not None):
-        if first <= reach:
-            shared |= {name, farthest}
-        if last > reach:
-            reach, farthest = last, name
-    return shared
+def latest_files(names: Iterable[str]) -> list[str]:
+    """Of the names of files those that count: what was done, else what was intended."""
+    there = {*names}
+    return [name for name in there if name.endswith(DONE) or name.removesuffix(INTENT) + DONE not in there]
 
 
-def read_tombstones(data: bytes) -> pa.Table:
+def read_tombstones(data: bytes, run_id: str, bucket: str) -> pa.Table:
     """A file's rows in the types of `SCHEMA`.
 
-    Raises ArrowException, KeyError, ValueError or OSError for a file that has other columns.
+    Raises ArrowException, KeyError, ValueError or OSError for a file of another run, or that has other columns.
     """
     table = pq.read_table(io.BytesIO(data), columns=SCHEMA.names)
+    for name, own in (("run_id", run_id), ("source_bucket", bucket)):
+        if {*table[name].unique().to_pylist()} - {own}:
+            raise ValueError("it has tombstones of another run or bucket")
     return pa.table([fit(table, field) for field in SCHEMA], schema=SCHEMA)
 
 
 def _values(column: Any) -> list[Any]:
     """A column's values, times as epoch seconds."""
-    if pa.types.is_timestamp(column.type):
+    if column.type == _TIME:
         return [value / 1e6 for value in column.cast(pa.int64()).to_pylist()]
     values: list[Any] = column.to_pylist()
     return values

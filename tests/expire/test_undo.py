@@ -43,18 +43,6 @@ def test_an_upload_in_parts_between_version_and_marker_is_not_taken_for_all_is_b
     assert ["other versions lie between" in each.problem for each in undone.problems] == [True] * is_told
 
 
-def test_what_several_attempts_recorded_as_gone_is_lost_once() -> None:
-    """An attempt that was killed before its checkpoint had written down what it removed, and the next one as well."""
-    store = shop()
-    refs = [store.put_now("docs", f"k{n}", b"content") for n in range(3)]
-    rows = [row_of(store, n, ref, replica(store, ref)) for n, ref in enumerate(refs)]
-    for ref in refs:
-        asyncio.run(store.delete("docs", ref.key))
-    for part in (rows, rows[1:], rows):
-        assert {each.status for each in work(job(store), part)} == {Status.DONE}
-    assert asyncio.run(unhide(store, job(store).tombstones)).lost == 3
-
-
 @pytest.mark.parametrize("step", [Step.REMOVE, Step.HIDE])
 def test_the_last_of_several_killed_attempts_counts(step: Step) -> None:
     """An attempt was to remove a hidden version, or had hidden it. Somebody brought it back, and the next attempt hid
