@@ -24,10 +24,9 @@ from jobs.core.outcome import Evidence
 from jobs.core.reasons import Cause, Reason
 from jobs.errors import DamagedArchive, Rejected
 from jobs.s3.byte_ranges import ByteBudget, read_ahead, read_ranges
-from jobs.s3.checksums import Hasher
+from jobs.s3.checksums import Hasher, full_object_checksums, is_checksum_of
 from jobs.s3.retries import retry
 from jobs.s3.store import Store
-from jobs.s3.stored_checksums import full_object_checksums, is_checksum_of
 
 SPANS_AHEAD = 4
 """Requests for one archive in flight."""

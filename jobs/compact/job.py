@@ -49,13 +49,12 @@ from jobs.errors import (
     StoreError,
     Unavailable,
 )
-from jobs.s3.annotations.lists import AnnotationLists
+from jobs.s3.annotations import AnnotationLists
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.lookup import key_history
-from jobs.s3.multipart_copy import ALTERED
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Store, Written
-from jobs.s3.uploads import NO_RECORDS, UploadRecords
+from jobs.s3.uploads import ALTERED, NO_RECORDS, UploadRecords
 
 if TYPE_CHECKING:
     from jobs.archives.index import ArchiveIndex

@@ -33,14 +33,13 @@ from jobs.errors import (
     Throttled,
     Unavailable,
 )
-from jobs.s3.annotations.lists import AnnotationLists
+from jobs.s3.annotations import AnnotationLists
 from jobs.s3.byte_ranges import ByteBudget, read_ahead, read_ranges
-from jobs.s3.checksums import Hasher
-from jobs.s3.multipart_copy import ALTERED
+from jobs.s3.checksums import Hasher, full_object_checksums, is_checksum_of
 from jobs.s3.retries import retry
 from jobs.s3.store import Store
-from jobs.s3.stored_checksums import full_object_checksums, is_checksum_of
 from jobs.s3.tag_reader import TagReader
+from jobs.s3.uploads import ALTERED
 
 SMALL_BYTES = CHUNK_BYTES
 """Up to this size an object comes whole, by one request."""

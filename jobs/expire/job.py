@@ -56,14 +56,14 @@ from jobs.expire.places import PlaceLook
 from jobs.expire.rules import CopyAt, Original, Proven, Terms, decide, refuse_copy
 from jobs.runs.failure_count import gave_up
 from jobs.runs.kind import no_look
-from jobs.s3.annotations.comparing import AnnotationComparison
+from jobs.s3.annotations import AnnotationPair
 from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.checksums import ContentCheck
 from jobs.s3.compare_bytes import ContentSide, check_bytes, update
 from jobs.s3.gated_store import patient
 from jobs.s3.lookup import KeyLooks, find
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import DELETED_AT_ONCE, Store
-from jobs.s3.stored_checksums import ContentCheck
 from jobs.s3.tag_reader import TagReader
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class Expire:
     _originals: Store = field(init=False)
     _copies: Store = field(init=False)
     _tags: TagReader = field(init=False)
-    _annotations: AnnotationComparison = field(init=False)
+    _annotations: AnnotationPair = field(init=False)
     _unanswered: set[int] = field(default_factory=set, init=False)
     """The rows whose delete may have been done, or may still be: its answer was lost."""
 
@@ -155,7 +155,7 @@ class Expire:
         self._originals, self._copies = (
             patient(each, self.patience_seconds) for each in (self.source, self.destination)
         )
-        self._annotations = AnnotationComparison.between(self._originals, self._copies, self.budget)
+        self._annotations = AnnotationPair.between(self._originals, self._copies, self.budget)
         self._tags = TagReader(self._originals)
 
     def chains(self, rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:
@@ -399,7 +399,7 @@ class Expire:
             there = at.member.tags if at.member else await self._copies.get_tags(replica)
             if not tags.items() <= there.items():
                 return Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, "tags")
-        if self.ignores_annotations or not await self._annotations.find_lack(ref, None if at.member else replica):
+        if self.ignores_annotations or await self._annotations.has_all(ref, None if at.member else replica):
             return None
         return _unknown(Cause(Reason.METADATA_DIFFERS, "annotations"))
 

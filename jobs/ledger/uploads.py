@@ -42,7 +42,6 @@ class _Begun(msgspec.Struct):
     key: str
     upload_id: str
     plan: dict[str, Any] | None
-    begun_at: float
     attempt: Annotated[str, msgspec.Meta(min_length=1)]
 
 

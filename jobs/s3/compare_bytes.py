@@ -16,10 +16,10 @@ from jobs.core.outcome import Evidence
 from jobs.core.reasons import Reason
 from jobs.errors import NoSuchBucket, NotFound
 from jobs.s3.byte_ranges import ByteBudget, read_ranges
+from jobs.s3.checksums import ContentCheck, stored_checksums
 from jobs.s3.lookup import find
 from jobs.s3.retries import retry
 from jobs.s3.store import Body, Store
-from jobs.s3.stored_checksums import ContentCheck, stored_checksums
 
 RANGE_BYTES = 8 * 1024 * 1024
 READS_OF_LOST = 3

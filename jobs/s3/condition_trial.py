@@ -7,8 +7,8 @@ its operations there once, when it is planned, on two objects of its own:
 
     <prefix>.sealift/trial-<32 hex>
 
-No listing of Sealift shows them (`jobs.core.selection.is_sealift_object`). Each contains the id of the trial's one
-upload. The trial removes all three, and what a killed one left an hour ago. AWS documents its conditions, so nothing
+No listing of Sealift shows them (`jobs.core.selection.is_sealift_object`). The trial removes them, and its one upload,
+and the objects that a killed one left an hour ago. AWS documents its conditions, so nothing
 is tried there: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-requests.html
 """
 
@@ -21,17 +21,18 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
-from jobs.core.model import NULL_VERSION, Attributes, Listed, Location, ObjectRef, is_exact
+from jobs.core.model import NULL_VERSION, Attributes, Listed, Location, ObjectRef
 from jobs.errors import ConfigError, NotFound, PreconditionFailed, Rejected, StoreError
 from jobs.s3.operations import Operation
 from jobs.s3.retries import retry
-from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, Store
+from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, Store, Upload
 
 LEFT_SECONDS = 3600.0
 """What is older was left by a killed trial."""
 _FOLDER = ".sealift/trial-"
 _NO_ETAG = "0123456789abcdef" * 2
 _WRONG = Guard(etag=_NO_ETAG)
+_BODY = b"a trial of conditions"
 
 
 _BROKEN: Mapping[Operation, tuple[tuple[Guard, str | None], ...]] = {
@@ -89,20 +90,15 @@ class _Trial:
     def __init__(self, store: Store, place: Location):
         self._store, self._bucket, self._folder = store, place.bucket, place.join(_FOLDER).key
         self._source, self._key = (self._folder + secrets.token_hex(16) for _ in range(2))
-        self._upload_id = ""
+        self._upload = Upload(self._bucket, self._key, "")
 
     async def begin(self, operations: Collection[Operation]) -> None:
-        """Make what the operations need. The upload is first, so that its id is in each object."""
+        """Make what the operations need."""
         store, bucket = self._store, self._bucket
         if Operation.COMPLETE in operations or Operation.COPY_PART in operations:
-            self._upload_id = await retry(partial(store.create_multipart, bucket, self._key, Attributes()))
-        is_copied = Operation.COPY in operations or Operation.COPY_PART in operations
-        for key in (self._source, self._key) if is_copied else (self._key,):
-            await retry(partial(store.put, bucket, key, self._body, Attributes(), guard=UNGUARDED))
-
-    @property
-    def _body(self) -> bytes:
-        return self._upload_id.encode() or b"no upload"
+            self._upload = await retry(partial(store.create_multipart, bucket, self._key, Attributes()))
+        for key in (self._source, self._key):
+            await retry(partial(store.put, bucket, key, _BODY, Attributes(), guard=UNGUARDED))
 
     async def is_heeded(self, operation: Operation) -> bool:
         """True if the server refuses each condition that does not hold, and accepts the ETag that is there."""
@@ -128,15 +124,14 @@ class _Trial:
         store, bucket, key, source = self._store, self._bucket, self._key, ObjectRef(self._bucket, self._source)
         match operation:
             case Operation.PUT:
-                await store.put(bucket, key, self._body, Attributes(), guard=guard)
+                await store.put(bucket, key, _BODY, Attributes(), guard=guard)
             case Operation.COPY:
                 await store.copy(source, source_etag, bucket, key, CopySettings(), guard=guard)
             case Operation.COMPLETE:
-                part = await store.put_part(bucket, key, self._upload_id, 1, self._body)
-                await store.complete_multipart(bucket, key, self._upload_id, [part], guard=guard)
+                part = await store.put_part(self._upload, 1, _BODY)
+                await store.complete_multipart(self._upload, [part], guard=guard)
             case Operation.COPY_PART:
-                length = len(self._body)
-                await store.copy_part(source, str(source_etag), 0, length, bucket, key, self._upload_id, 2)
+                await store.copy_part(source, str(source_etag), 0, len(_BODY), self._upload, 2)
             case Operation.DELETE:
                 await store.delete(bucket, key, if_match=guard.etag)
 
@@ -145,15 +140,8 @@ class _Trial:
         store, bucket = self._store, self._bucket
         page = await retry(partial(store.list_versions, bucket, self._folder))
         left = [each for each in page.entries if self._is_left(each)]
-        uploads = [(self._key, self._upload_id)] if self._upload_id else []
-        for each in left:
-            if each.key not in (self._key, self._source) and not each.is_delete_marker:
-                ref = ObjectRef(bucket, each.key, each.version_id if is_exact(each.version_id) else None)
-                with suppress(NotFound):  # another trial sweeps as well
-                    uploads.append((each.key, (await store.get(ref)).data.decode(errors="replace")))
-        for key, upload_id in uploads:
-            with suppress(Rejected):  # it is no upload's id
-                await store.abort_multipart(bucket, key, upload_id)
+        if self._upload.upload_id:
+            await store.abort_multipart(self._upload)
         if left:
             named = [(each.key, each.version_id or NULL_VERSION) for each in left]
             await retry(partial(store.delete_versions, bucket, named))

@@ -33,7 +33,7 @@ from jobs.errors import (
     Rejected,
     StoreError,
 )
-from jobs.s3.annotations.carrying import EXCLUDED, AnnotationCarrier
+from jobs.s3.annotations import EXCLUDED, AnnotationPair
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.lookup import look_at_written
 from jobs.s3.multipart_copy import STREAM_PART_BYTES, Transfer, copy_parts, stream
@@ -80,11 +80,11 @@ class Copier:
     budget: ByteBudget
     records: UploadRecords = NO_RECORDS
     clock: Callable[[], float] = time.time
-    carrier: AnnotationCarrier = field(init=False)
+    carrier: AnnotationPair = field(init=False)
     _settings: dict[str | None, CopySettings] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "carrier", AnnotationCarrier.between(self.source, self.destination, self.budget))
+        object.__setattr__(self, "carrier", AnnotationPair.between(self.source, self.destination, self.budget))
 
     def is_simple(self, row: ObjectVersion) -> bool:
         """Whether one guarded CopyObject can do it: small, pinned, nothing to look up."""
@@ -186,30 +186,20 @@ class Copier:
         ref = self.route.source_of(row)._replace(version_id=row.version_id or source.version_id)
         there = self.route.target_of(row)._replace(version_id=copy.version_id)
         is_lacking = row.condemned_etag == copy.etag
-        return await self.complete_annotations(
-            ref, source.etag, source.size_bytes, there, copy.etag, is_lacking=is_lacking
-        )
+        return await self.complete_annotations(ref, source.size_bytes, there, copy.etag, is_lacking=is_lacking)
 
     async def complete_annotations(
-        self,
-        ref: ObjectRef,
-        source_etag: str | None,
-        size_bytes: int,
-        copy: ObjectRef,
-        copy_etag: str,
-        *,
-        is_lacking: bool = False,
+        self, ref: ObjectRef, size_bytes: int, copy: ObjectRef, copy_etag: str, *, is_lacking: bool = False
     ) -> str:
         """Put missing annotations onto a copy that was found the same.
 
         A copy in parts or a streamed one may lack some, if the worker that made it was killed.
         `is_lacking`: a verify run may have found that this one does.
-        Returns what the copy still lacks, for its outcome, else an empty text. Raises Conflict if
-        source or copy was replaced, Unavailable where a retry may help.
+        Returns what the copy still lacks, for its outcome, else an empty text. Raises as `AnnotationPair.carry`.
         """
         if self._skips_annotations or not (is_lacking or self._lost_annotations(size_bytes, copy_etag)):
             return ""
-        return await self.carrier.carry(ref, source_etag, copy, copy_etag)
+        return await self.carrier.carry(ref, copy, copy_etag)
 
     def _carried_lock(self, source: ObjectInfo | None) -> tuple[ObjectLock | None, str]:
         """The lock that the copy is to have, and why it lacks the source's retention, if it does.
@@ -238,9 +228,7 @@ class Copier:
             kms_key_id=self.options.kms_key_id,
             lock=lock,
         )
-        transfer = Transfer(
-            self.source, ref, source, self.destination, *target[:2], attributes, guard, self.records, self.clock
-        )
+        transfer = Transfer(self.source, ref, source, self.destination, target, attributes, guard, self.records)
         streamed = await stream(transfer, self.budget) if self.options.streamed else None
         written = streamed.written if streamed else await copy_parts(transfer, self.options.part_size_bytes)
         unkept = ""
@@ -250,7 +238,7 @@ class Copier:
         without = EXCLUDED
         if not self._skips_annotations:
             copy = target._replace(version_id=written.version_id)
-            without = await self.carrier.carry(read, source.etag, copy, written.etag)
+            without = await self.carrier.carry(read, copy, written.etag)
         unsent = UNSENT if source.unsent_metadata else ""
         written = _with_notes(written, unkept, lack, unproven, unsent, without)
         outcome = _copied(row, source.size_bytes, source.etag, written, source)

@@ -55,7 +55,24 @@ async def download(store: Store, ref: ObjectRef, path: Path) -> str:
         if error.code != "InvalidRange":  # S3's answer to any range of an empty object
             raise
         first = await store.get(ref)
-    return await _write_ranges(store, ref, first.info.etag, path, RANGE_BYTES, first.info.size_bytes, first.data)
+    etag, size_bytes = first.info.etag, first.info.size_bytes
+    digest = hashlib.md5(usedforsecurity=False)
+
+    def keep(file: IO[bytes], data: bytes) -> None:
+        digest.update(data)
+        file.write(data)
+
+    async def fetch(begin: int, end: int) -> Body:
+        return await store.get(ref, start=RANGE_BYTES + begin, end=RANGE_BYTES + end, if_match=etag)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        await asyncio.to_thread(keep, file, first.data)
+        rest = read_ranges(max(0, size_bytes - RANGE_BYTES), RANGE_BYTES, fetch, ByteBudget(4 * RANGE_BYTES))
+        async with aclosing(rest) as bodies:
+            async for body in bodies:
+                await asyncio.to_thread(keep, file, body.data)
+    return digest.hexdigest()
 
 
 async def fetch_promised(store: Store, file: PromisedFile, target: Path) -> tuple[Location | Path, Path]:
@@ -67,7 +84,7 @@ async def fetch_promised(store: Store, file: PromisedFile, target: Path) -> tupl
     denied = None
     for place in file.places:
         try:
-            size_bytes, md5 = await _look(store, place, file.size_bytes, target)
+            path, md5 = await _fetch(store, place, target)
         except (NotFound, FileNotFoundError):
             continue
         except Denied as error:
@@ -75,18 +92,13 @@ async def fetch_promised(store: Store, file: PromisedFile, target: Path) -> tupl
                 raise
             denied = error
             continue
-        if file.size_bytes not in (None, size_bytes):
+        if md5 != file.md5 or file.size_bytes not in (None, path.stat().st_size):
             raise ManifestError(
-                f"{place} has {size_bytes} bytes, {file.manifest} says {file.size_bytes}: the file was truncated "
-                "or replaced",
+                f"{place} has the MD5 {md5}, {file.manifest} says {file.md5}: the file was changed, "
+                "truncated or replaced",
                 advice=f"use another {file.report}",
             )
-        if md5 != file.md5:
-            raise ManifestError(
-                f"{place} has the MD5 {md5}, {file.manifest} says {file.md5}: the file was changed",
-                advice=f"use another {file.report}",
-            )
-        return place, place if isinstance(place, Path) else target
+        return place, path
     if denied:
         raise denied
     raise ManifestError(
@@ -113,45 +125,11 @@ async def read_manifest(store: Store, place: Location | Path, advice: str) -> by
         raise ManifestError(f"{place} does not exist", advice=advice) from error
 
 
-async def _look(store: Store, place: Location | Path, expected_bytes: int | None, target: Path) -> tuple[int, str]:
-    """The size and the MD5 of the file, which is at `target` then if it is in S3 and of the
-    expected size.
-
-    The MD5 is empty where the size is wrong already.
-    """
+async def _fetch(store: Store, place: Location | Path, target: Path) -> tuple[Path, str]:
+    """A local copy of the file, and its MD5."""
     if isinstance(place, Path):
-        return place.stat().st_size, await asyncio.to_thread(_md5, place)
-    ref = ObjectRef(*place)
-    if expected_bytes is None:
-        md5 = await download(store, ref, target)
-        return target.stat().st_size, md5
-    info = await store.head(ref)
-    if info.size_bytes != expected_bytes:
-        return info.size_bytes, ""
-    return info.size_bytes, await _write_ranges(store, ref, info.etag, target, 0, expected_bytes)
-
-
-async def _write_ranges(
-    store: Store, ref: ObjectRef, etag: str, path: Path, start: int, size_bytes: int, beginning: bytes = b""
-) -> str:
-    """Write `beginning` and the object's bytes from `start` on to `path` → their MD5."""
-    digest = hashlib.md5(usedforsecurity=False)
-
-    def keep(file: IO[bytes], data: bytes) -> None:
-        digest.update(data)
-        file.write(data)
-
-    async def fetch(first: int, end: int) -> Body:
-        return await store.get(ref, start=start + first, end=start + end, if_match=etag)
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        await asyncio.to_thread(keep, file, beginning)
-        rest = read_ranges(max(0, size_bytes - start), RANGE_BYTES, fetch, ByteBudget(4 * RANGE_BYTES))
-        async with aclosing(rest) as bodies:
-            async for body in bodies:
-                await asyncio.to_thread(keep, file, body.data)
-    return digest.hexdigest()
+        return place, await asyncio.to_thread(_md5, place)
+    return target, await download(store, ObjectRef(*place), target)
 
 
 def _md5(path: Path) -> str:

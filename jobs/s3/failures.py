@@ -33,7 +33,6 @@ _CODE_BY_STATUS = {
     503: "SlowDown",
 }
 _REGION = re.compile("[a-z]{2,8}(-[a-z0-9]{1,16}){1,4}")
-_HOST = re.compile("https://([a-z0-9.-]{1,255})/")
 EXPIRED = frozenset({"ExpiredToken", "TokenRefreshRequired", "InvalidToken"})
 SKEWED = "RequestTimeTooSkewed"
 SIGNATURE = "SignatureDoesNotMatch"
@@ -54,22 +53,18 @@ _NO_CHECKSUMS = (
     "the server does not know S3's checksums: set AWS_RESPONSE_CHECKSUM_VALIDATION=when_required and "
     "AWS_REQUEST_CHECKSUM_CALCULATION=when_required"
 )
-_KMS_ACTION = re.compile("kms:[A-Z][A-Za-z]+")
-"""S3 needs Decrypt to read, and to name the checksums of what KMS encrypts, also for HEAD."""
 _RENEW = "the credentials of the access key {key} are no longer valid: renew them (for example: aws sso login)"
 
 
 class Failure(NamedTuple):
     """An answer that is not the expected one.
 
-    `region`: where S3 says the bucket is. `host`: where it sends this one request (307). `date`:
-    the server's clock in epoch seconds, 0.0 if it does not say. `is_bare`: a HEAD's, so only the
-    status is known.
+    `region`: where S3 says the bucket is. `date`: the server's clock in epoch seconds, 0.0 if it does not say.
+    `is_bare`: a HEAD's, so only the status is known.
     """
 
     error: StoreError
     region: str
-    host: str
     date: float
     is_bare: bool
 
@@ -98,8 +93,6 @@ def failure_of(operation: Operation, target: str, response: Response, *, region:
     message = detail.message if detail else ""
     if code == "InvalidRequest" and _CUSTOMER_KEY in message:
         code, message = "CustomerKeyNeeded", _CUSTOMER_KEY_ADVICE
-    elif code == "AccessDenied" and (action := _KMS_ACTION.search(message)):
-        message = f"{message}: permit {action.group()} of the key, in its policy and in that of the role"
     elif status in (400, 501) and _CHECKSUM_HEADER.search(message):
         message = f"{message}: {_NO_CHECKSUMS}"
     error = store_error(operation, target, code, message, status)
@@ -114,8 +107,7 @@ def failure_of(operation: Operation, target: str, response: Response, *, region:
         error = Redirected(operation, target, code, message, status)
     date = parse_http_date(headers.get("date", ""))
     is_bare = operation is Operation.HEAD and detail is None and status in (400, 403)
-    host = _HOST.match(headers.get("location", "")) if status == 307 else None
-    return Failure(error, where if _REGION.fullmatch(where) else "", host.group(1) if host else "", date, is_bare)
+    return Failure(error, where if _REGION.fullmatch(where) else "", date, is_bare)
 
 
 def explain(bare: StoreError, answer: StoreError | None) -> StoreError | None:

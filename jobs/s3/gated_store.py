@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Set
+from collections.abc import Awaitable, Callable, Set
 from contextlib import suppress
 from typing import Any, cast
 
@@ -133,13 +133,6 @@ class Throttle:
         finally:
             self._waiting.discard(turn)
 
-    async def correct(self, size_bytes: int) -> None:
-        """Count so many bytes more, or fewer, than a read has paid for."""
-        if size_bytes > 0:
-            await self.wait(0, size_bytes)
-        elif size_bytes < 0 and self._bytes is not None:
-            self._bytes.take(size_bytes, self._clock())
-
     def throttled(self, store: Store) -> Store:
         """The store, each of whose requests waits for its turn. It goes around `checked`: a delete
         is sent at once after its check.
@@ -157,15 +150,9 @@ class Throttle:
             return await send(*arguments, **named)
         values = (*arguments, *named.values())
         written = sum(len(value) for value in values if isinstance(value, bytes | bytearray | memoryview))
-        asked = _range_bytes(named)
+        asked = max(0, (named.get("end") or 0) - named.get("start", 0))  # of a ranged read
         await self.wait(1, written + asked)
         answer = await send(*arguments, **named)
-        if isinstance(answer, Body):
-            await self.correct(len(answer.data) - asked)
+        if isinstance(answer, Body) and self._bytes is not None:  # the next request waits for what is beyond
+            self._bytes.take(len(answer.data) - asked, self._clock())
         return answer
-
-
-def _range_bytes(named: Mapping[str, Any]) -> int:
-    """How many bytes a ranged read asks for. 0 for another request."""
-    start, end = named.get("start"), named.get("end")
-    return max(0, end - start) if isinstance(start, int) and isinstance(end, int) else 0

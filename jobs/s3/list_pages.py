@@ -13,25 +13,17 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote_plus
-from xml.etree.ElementTree import Element
 
 from jobs.core.model import LATEST_SECONDS, Checksum, Listed, parse_time
 from jobs.s3.operations import Operation
 from jobs.s3.store import Marker, Page, PartPage, StoredPart
 from jobs.s3.wire import Malformed, parse_document, plain, unquote_etag
-from jobs.s3.xml_bounds import excess
 
 _FIELDS = ("Key", "VersionId", "IsLatest", "Size", "ETag", "LastModified", "StorageClass", "ChecksumAlgorithm")
 _ENTRIES = frozenset({"Contents", "Version", "DeleteMarker"})
 _TAGS_MAX = 100
 """Of one entry that is taken apart by a regular expression."""
 _DIGITS_MAX = 18
-_ECHO = re.compile(
-    rb"(?<!<CommonPrefixes>)<(Prefix|Delimiter|KeyMarker|VersionIdMarker|StartAfter|ContinuationToken)>[^<]*</\1>"
-)
-"""What a page repeats of its request."""
-_NEXT = re.compile(rb"<(NextKeyMarker|NextContinuationToken)>([^<]*)</\1>")
-_CHARACTER = re.compile(r"&#([^;]*);?")
 _TAG = re.compile(r"<(/?\w+)>")
 
 Row = Sequence[str | None]
@@ -88,12 +80,25 @@ def parse_page(body: bytes, operation: Operation, after: Marker | None = None) -
     return page
 
 
+def check_advance(page: Page, after: Marker | None) -> None:
+    """Raise Malformed for a page that ends where the one before it ended, or nowhere.
+
+    A listing that goes on from there would never end, or begin again.
+    """
+    marker = page.next_marker
+    if marker is None:
+        return
+    is_nowhere = not (marker.token or marker.key)
+    is_same = marker.token == after.token if after and marker.token else marker == after
+    has_same_end = after is not None and marker.token and page.entries and page.entries[-1].key == after.key
+    if is_nowhere or is_same or has_same_end:
+        raise Malformed(f"the page ends where the one before it ended, at {marker.key[:100]!r}: it would never end")
+
+
 def _page(body: bytes, operation: Operation) -> Page:
     is_versions = operation is Operation.LIST_VERSIONS
-    if beyond := excess(body):
-        raise Malformed(f"a page with {beyond}")
     rows, rest = _take_apart(body)
-    root = _root(rest, operation.body)
+    root = parse_document(rest, operation.body)
     space = root.tag[: root.tag.find("}") + 1]
     is_encoded = root.findtext(f"{space}EncodingType") == "url"
 
@@ -150,59 +155,6 @@ def parse_parts(body: bytes, after: int = 0) -> PartPage:
     if next_after <= after:
         raise Malformed(f"the page of parts ends at {next_after}, as the one before it: it would never end")
     return PartPage(parts, next_after)
-
-
-def check_advance(page: Page, after: Marker | None) -> None:
-    """Raise Malformed for a page that ends where the one before it ended, or nowhere.
-
-    A listing that goes on from there would never end, or begin again.
-    """
-    marker = page.next_marker
-    if marker is None:
-        return
-    if not (marker.token or marker.key):
-        raise Malformed("the page says that more follows, but not where")
-    is_same = marker.token == after.token if after and marker.token else marker == after
-    has_same_end = after is not None and marker.token and page.entries and page.entries[-1].key == after.key
-    if is_same or has_same_end:
-        raise Malformed(f"the page ends where the one before it ended, at {marker.key[:100]!r}: it would never end")
-
-
-def _root(rest: bytes, name: str) -> Element:
-    """The page's document without its objects.
-
-    A server may repeat a prefix as it is whose control characters no XML can hold. Nobody needs it.
-    Where the next page begins is needed, so it is read without a parser.
-    """
-    try:
-        return parse_document(rest, name)
-    except Malformed:
-        without = _NEXT.sub(rb"<\1></\1>", _ECHO.sub(b"", rest))
-        if without == rest:
-            raise
-        root = parse_document(without, name)
-        for tag, text in _NEXT.findall(rest):
-            if (element := root.find(f"{{*}}{tag.decode()}")) is not None:
-                element.text = _characters(text)
-        return root
-
-
-def _characters(text: bytes) -> str:
-    """The text with its references resolved, of characters too that no XML can hold.
-
-    Raises Malformed for a reference to no character.
-    """
-
-    def resolve(found: re.Match[str]) -> str:
-        number = found[1]
-        return chr(int(number[1:], 16) if number[:1] in ("x", "X") else int(number))
-
-    try:
-        resolved = plain(_CHARACTER.sub(resolve, text.decode()))
-        resolved.encode()  # a surrogate is no character
-        return resolved
-    except (ValueError, OverflowError) as error:
-        raise Malformed(f"where the page ends is no text: {error}") from error
 
 
 def _take_apart(body: bytes) -> tuple[list[Row], bytes]:

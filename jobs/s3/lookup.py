@@ -21,7 +21,7 @@ from jobs.core.model import (
     is_exact,
     parse_time,
 )
-from jobs.errors import Conflict, Denied, NoSuchBucket, NotFound, Redirected, Rejected, StoreError
+from jobs.errors import Conflict, Denied, NoSuchBucket, NotFound, Redirected, Rejected
 from jobs.s3.retries import retry
 from jobs.s3.store import Marker, Store, Written
 
@@ -52,48 +52,28 @@ async def is_current_version(store: Store, ref: ObjectRef, etag: str | None, *, 
     return (ref.version_id or NULL_VERSION) == (now.version_id or NULL_VERSION) and etag in (None, now.etag)
 
 
-async def see_on_top(store: Store, target: ObjectRef, written: Written) -> ObjectInfo | None:
-    """The current object after a write in parts, which has to be what was written, by one HEAD.
-
-    S3 orders versions by the beginning of their uploads, so what came while the parts were sent is
-    on top. No condition prevents that for a delete marker, and it may have come later as well.
-    None where HEAD is not permitted. Raises Conflict when another version is current, or a delete
-    marker.
-    """
-    try:
-        info = await retry(lambda: store.head(target))
-    except NoSuchBucket:
-        raise
-    except NotFound as error:
-        what = "a delete came while the parts were sent"
-        raise Conflict(error.operation, error.target, "Raced", what) from error
-    except (Denied, Redirected, Rejected):
-        return None
-    ids = {written.version_id, info.version_id}  # some servers leave the version id out
-    if info.etag != written.etag if ids & {None, NULL_VERSION} else len(ids) > 1:
-        raise Conflict("HeadObject", str(target), "Raced", "another version came while the parts were sent")
-    return info
-
-
 async def look_at_written(store: Store, target: ObjectRef, written: Written, asked: Attributes) -> str:
-    """What the upload was asked to carry and the new object does not show, by one HEAD.
+    """What an upload in parts was asked to carry and the new object does not show, by one HEAD.
 
-    Some servers drop it at CreateMultipartUpload without a word. S3 shows a lock only to those
-    who may read it.
+    S3 orders versions by the beginning of their uploads, so what came while the parts were sent is on top. No condition
+    prevents that for a delete marker, and it may have come later as well. Some servers drop what an upload was to carry
+    at CreateMultipartUpload without a word. S3 shows a lock only to those who may read it.
 
     Raises Conflict when another version is current, or a delete marker.
     """
-    info = await see_on_top(store, target, written)
-    if info is None:
-        return UNSEEN
-    if not (asked.tags or asked.lock or asked.sse):
-        return ""
-    tags = asked.tags
     try:
+        info = await retry(lambda: store.head(target))
+        ids = {written.version_id, info.version_id}  # some servers leave the version id out
+        if info.etag != written.etag if ids & {None, NULL_VERSION} else len(ids) > 1:
+            raise Conflict("HeadObject", str(target), "Raced", "another version came while the parts were sent")
+        tags = asked.tags
         if info.tag_count != len(tags):  # some servers, and some permissions, leave the count out
-            ref = target._replace(version_id=written.version_id)
-            tags = await retry(lambda: store.get_tags(ref))
-    except StoreError:
+            tags = await retry(lambda: store.get_tags(target._replace(version_id=written.version_id)))
+    except NoSuchBucket:
+        raise
+    except NotFound as error:
+        raise Conflict(error.operation, error.target, "Raced", "a delete came while the parts were sent") from error
+    except (Denied, Redirected, Rejected):
         return UNSEEN
     names = not_kept(asked, info, tags)
     return NOT_KEPT.format(names=", ".join(names)) if names else ""

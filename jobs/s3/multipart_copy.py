@@ -1,16 +1,14 @@
 """Multipart copies: within one service, or streamed between two.
 
-A copy within a service that was killed is continued (`_resume`). It accepts an upload only if this
-run recorded it for an equal plan, and a part only if S3 lists it with the size in the plan. The
-plan has the source's version and ETag, and S3 held every part to them. Another caller who knows the
-upload's id could have sent other bytes. So the object is published only with the source's checksum.
-Where no checksum can prove the parts, a part is accepted only with the ETag that S3 answered when
-this run sent it (`_PartRecords`). A stream that is continued reads all of the source again, since
-it is hashed as a whole. It sends those parts again that S3 does not have with the SHA-256 of these
-bytes.
+A copy that was killed is continued (`_resume`). It accepts an upload only if this run recorded it for an equal plan,
+and a part only if S3 lists it with the size in the plan. The plan has the source's version and ETag, and S3 held every
+part to them. Another caller who knows the upload's id could have sent other bytes. So the object is published only with
+the source's checksum. Where no checksum can prove the parts, a part is accepted only with the ETag that S3 answered
+when this run sent it (`_PartRecords`). A stream that is continued reads all of the source again, since it is hashed as
+a whole. It sends those parts again that S3 does not have with the checksum of these bytes.
 
-S3 orders a key's versions by the beginning of their uploads. So an upload that goes on ends below
-whatever came to the key meanwhile. Such an upload is dropped too.
+S3 orders a key's versions by the beginning of their uploads. So what came to the key meanwhile is on top of the copy:
+the look after each copy finds it (`jobs.s3.lookup`).
 """
 
 from __future__ import annotations
@@ -19,57 +17,54 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import NamedTuple, TypeVar, cast
 
-from jobs.core.algorithms import ALGORITHMS
-from jobs.core.histories import SKEW_SECONDS
+from jobs.core.algorithms import ALGORITHMS, Protection, protects
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
 from jobs.core.outcome import Evidence
 from jobs.core.part_sizes import choose_part_size, part_ranges
 from jobs.errors import AuthenticationFailed, Conflict, Denied, NotFound, Rejected, StoreError, Unavailable
 from jobs.s3.byte_ranges import READ_AHEAD, ByteBudget, read_ranges
-from jobs.s3.checksums import composite, full_object
-from jobs.s3.lookup import KeyPages, find
+from jobs.s3.checksums import ContentCheck, composite, full_object, full_object_checksums
 from jobs.s3.retries import retry
 from jobs.s3.store import Guard, PartDone, Store, Written
-from jobs.s3.stored_checksums import ContentCheck
-from jobs.s3.uploads import NO_RECORDS, BegunUpload, CopyPlan, UploadRecords, abort_upload, all_parts
+from jobs.s3.uploads import (
+    ALTERED,
+    NO_RECORDS,
+    BegunUpload,
+    CopyPlan,
+    UploadRecords,
+    abort_upload,
+    all_parts,
+    complete,
+)
 
 PARTS_IN_FLIGHT = 8
 PART_RECORDS = 400
 """The number of records for the parts of a large upload. After a kill, parts without a record are
 sent again."""
 T = TypeVar("T")
+U = TypeVar("U")
 Range = tuple[int, int, int]
 """A part's number, its start, and its end, which is exclusive."""
 STREAM_PART_BYTES = 8 * 1024 * 1024
-_OTHER_BYTES = ("BadDigest", "XAmzContentChecksumMismatch")
-"""S3's and MinIO's codes for bytes that do not have the checksum that was sent."""
-ALTERED = "AlteredContent"
-"""The code of an error that says that bytes are not those that S3 keeps checksums of."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """One object version on its way.
-
-    `info` is what HEAD said of the source. Its ETag pins every read. `clock`: epoch seconds.
-    """
+    """One object version on its way. `info` is what HEAD said of the source. Its ETag pins every read."""
 
     source: Store
     ref: ObjectRef
     info: ObjectInfo
     destination: Store
-    bucket: str
-    key: str
+    target: ObjectRef
     attributes: Attributes
     guard: Guard
     records: UploadRecords = NO_RECORDS
-    clock: Callable[[], float] = time.time
 
 
 async def copy_parts(transfer: Transfer, part_size_bytes: int) -> Written:
@@ -88,34 +83,26 @@ async def copy_parts(transfer: Transfer, part_size_bytes: int) -> Written:
         source_part_bytes = await _source_part_size(transfer)
         part_size_bytes = source_part_bytes or part_size_bytes
         is_provable = source_part_bytes is not None
-    ranges = list(part_ranges(transfer.info.size_bytes, part_size_bytes))
-    gate = asyncio.Semaphore(PARTS_IN_FLIGHT)
-    plan = {**_plan(transfer, part_size_bytes, checksum), "is_provable": is_provable}
 
-    async with _upload(transfer, checksum, plan, ranges) as (upload, there):
-        part_records = None if is_provable else _PartRecords(transfer.records, upload, len(ranges))
+    async with _upload(transfer, checksum, part_size_bytes, is_provable=is_provable) as (upload, there, add):
 
-        async def copy_part(number: int, start: int, end: int) -> PartDone:
-            async with gate:
-                part = await retry(
-                    lambda: transfer.destination.copy_part(
-                        transfer.ref, transfer.info.etag, start, end, *upload[:3], number
-                    )
-                )
-            if part_records is not None:
-                await part_records.add(part)
+        async def copy_part(span: Range) -> PartDone:
+            number, start, end = span
+            copy = partial(transfer.destination.copy_part, transfer.ref, transfer.info.etag, start, end, upload.upload)
+            part = await retry(partial(copy, number))
+            await add(part)
             return part
 
+        ranges = part_ranges(transfer.info.size_bytes, part_size_bytes)
         missing = [each for each in ranges if each[0] not in there]
-        parts = [*there.values(), *await _all_or_first_error([copy_part(*each) for each in missing])]
+        parts = [*there.values(), *await _all_or_first_error(copy_part, missing, PARTS_IN_FLIGHT)]
         if there and checksum is not None and checksum.is_composite:
             _check_composite(transfer, parts, checksum)
-        expected = checksum if checksum and checksum.value and not checksum.is_composite else None
-        return await _complete(transfer, upload.upload_id, parts, expected)
+        return await _complete(transfer, upload, parts, checksum)
 
 
 class _PartRecords:
-    """Records of the parts of an upload that no checksum of the source can prove."""
+    """Records of the parts of an upload that no checksum of the source can prove: their digests, as S3's ETags."""
 
     def __init__(self, records: UploadRecords, upload: BegunUpload, count: int):
         self._records, self._upload = records, upload
@@ -155,6 +142,7 @@ async def stream(transfer: Transfer, budget: ByteBudget) -> Streamed:
 
 
 async def _stream_whole(transfer: Transfer, budget: ByteBudget) -> Streamed:
+    known = full_object_checksums(transfer.info.checksums)
     held = await budget.acquire(transfer.info.size_bytes)
     try:
         # The caller's own tries repeat no more than this one read.
@@ -162,15 +150,9 @@ async def _stream_whole(transfer: Transfer, budget: ByteBudget) -> Streamed:
         check = ContentCheck(transfer.info, "SHA256")
         check.update(body.data)
         _check_received(transfer, check, len(body.data))
-        written = await transfer.destination.put(
-            transfer.bucket,
-            transfer.key,
-            body.data,
-            transfer.attributes,
-            guard=transfer.guard,
-            checksum=check.checksum("SHA256"),
-        )
-        return _streamed(written, check)
+        checksum = check.checksum(known[0].algorithm if known else "SHA256")
+        put = partial(transfer.destination.put, *transfer.target[:2], body.data, transfer.attributes)
+        return _streamed(await put(guard=transfer.guard, checksum=checksum), check)
     finally:
         budget.release(held)
 
@@ -184,32 +166,39 @@ async def _stream_parts(transfer: Transfer, budget: ByteBudget) -> Streamed:
     check = ContentCheck(transfer.info, "SHA256")
     parts: list[PartDone] = []
 
+    async def get(start: int, end: int) -> bytes:
+        read = partial(transfer.source.get, transfer.ref, start=start, end=end, if_match=transfer.info.etag)
+        return (await retry(read)).data
+
     async def fetch(start: int, end: int) -> bytes:
         """A part, read in pieces: no answer is larger, and a failure costs one piece."""
         if end - start <= STREAM_PART_BYTES:
-            return await _get(transfer, start, end)
+            return await get(start, end)
         part = bytearray(end - start)
 
-        gate = asyncio.Semaphore(READ_AHEAD)
-
         async def fill(at: int) -> None:
-            async with gate:
-                data = await _get(transfer, at, min(at + STREAM_PART_BYTES, end))
+            data = await get(at, min(at + STREAM_PART_BYTES, end))
             part[at - start : at - start + len(data)] = data
 
-        await _all_or_first_error([fill(at) for at in range(start, end, STREAM_PART_BYTES)])
+        await _all_or_first_error(fill, range(start, end, STREAM_PART_BYTES), READ_AHEAD)
         return cast("bytes", part)  # no copy of it: hashing and sending take any buffer
 
-    composite_sha256 = Checksum("SHA256", "", is_composite=True)
-    plan = {**_plan(transfer, part_size_bytes, composite_sha256), "is_streamed": True}
-    spans = list(part_ranges(transfer.info.size_bytes, part_size_bytes))
-    async with _upload(transfer, composite_sha256, plan, spans) as (upload, there):
-        size_bytes = 0
+    whole = [each for each in full_object_checksums(transfer.info.checksums) if _is_combinable(each)]
+    checksum = whole[0] if whole else Checksum("SHA256", "", is_composite=True)
+    is_provable = protects(checksum.algorithm, Protection.INTENT)
+    async with _upload(transfer, checksum, part_size_bytes, is_provable=is_provable) as (upload, there, add):
 
         async def send(number: int, data: bytes) -> PartDone:
-            part = await asyncio.to_thread(full_object, "SHA256", data)
-            return await _send_part(transfer, upload.upload_id, there, number, data, part)
+            own = await asyncio.to_thread(full_object, checksum.algorithm, data)
+            known = there.get(number)
+            if known is not None and own.value in [each.value for each in known.checksums]:
+                return known
+            put = partial(transfer.destination.put_part, upload.upload, number, data, checksum=own)
+            part = await retry(put)
+            await add(part)
+            return part
 
+        size_bytes = 0
         reading = read_ranges(transfer.info.size_bytes, part_size_bytes, fetch, budget)
         async with contextlib.aclosing(reading) as ranges:
             async for data in ranges:
@@ -217,42 +206,38 @@ async def _stream_parts(transfer: Transfer, budget: ByteBudget) -> Streamed:
                 _, done = await asyncio.gather(asyncio.to_thread(check.update, data), send(len(parts) + 1, data))
                 parts.append(done)
         _check_received(transfer, check, size_bytes)
-        return _streamed(await _complete(transfer, upload.upload_id, parts, None), check)
-
-
-async def _get(transfer: Transfer, start: int, end: int) -> bytes:
-    ref, etag = transfer.ref, transfer.info.etag
-    return (await retry(lambda: transfer.source.get(ref, start=start, end=end, if_match=etag))).data
-
-
-async def _send_part(
-    transfer: Transfer, upload_id: str, there: Mapping[int, PartDone], number: int, data: bytes, checksum: Checksum
-) -> PartDone:
-    """Send a part, unless S3 has it with this checksum already."""
-    known = there.get(number)
-    if known is not None and checksum in known.checksums:
-        return known
-    put = partial(transfer.destination.put_part, transfer.bucket, transfer.key, upload_id)
-    return await retry(partial(put, number, data, checksum=checksum))
+        return _streamed(await _complete(transfer, upload, parts, checksum), check)
 
 
 @contextlib.asynccontextmanager
 async def _upload(
-    transfer: Transfer, checksum: Checksum | None, plan: CopyPlan, ranges: Sequence[Range]
-) -> AsyncIterator[tuple[BegunUpload, dict[int, PartDone]]]:
-    """A multipart upload, and the parts that it has already.
+    transfer: Transfer, checksum: Checksum | None, part_size_bytes: int, *, is_provable: bool
+) -> AsyncIterator[tuple[BegunUpload, dict[int, PartDone], Callable[[PartDone], Awaitable[None]]]]:
+    """A multipart upload, the parts that it has already, and what is told of each further part.
 
     If the block raises, the upload is kept for the next attempt, if that can help and the run has
     records. Else it is aborted.
     """
+    plan = {**_plan(transfer, part_size_bytes, checksum), "is_provable": is_provable}
+    ranges = list(part_ranges(transfer.info.size_bytes, part_size_bytes))
     found = await _resume(transfer, plan, ranges)
-    upload, parts = found or (await _begin(transfer, checksum, plan), {})
+    if found:
+        upload, parts = found
+    else:
+        create = partial(transfer.destination.create_multipart, *transfer.target[:2], transfer.attributes)
+        upload, parts = BegunUpload(*await retry(partial(create, checksum=checksum)), plan), {}
     is_recorded = found is not None
+
+    async def add(part: PartDone) -> None:
+        if not is_provable:
+            await records.add(part)
+
+    records = _PartRecords(transfer.records, upload, len(ranges))
     try:
         if not is_recorded:
             await transfer.records.begun(upload)
             is_recorded = transfer.records.are_kept
-        yield upload, parts
+        yield upload, parts, add
     except BaseException as error:
         if is_recorded and not _is_final(error):
             transfer.records.give_back(upload)
@@ -262,44 +247,27 @@ async def _upload(
     await transfer.records.ended(upload)
 
 
-async def _begin(transfer: Transfer, checksum: Checksum | None, plan: CopyPlan) -> BegunUpload:
-    begun_at = transfer.clock()
-    upload_id = await retry(
-        lambda: transfer.destination.create_multipart(
-            transfer.bucket,
-            transfer.key,
-            transfer.attributes,
-            checksum_algorithm=checksum.algorithm if checksum else None,
-            is_composite=checksum.is_composite if checksum else False,
-        )
-    )
-    return BegunUpload(transfer.bucket, transfer.key, upload_id, plan, begun_at)
-
-
 async def _resume(
     transfer: Transfer, plan: CopyPlan, ranges: Sequence[Range]
 ) -> tuple[BegunUpload, dict[int, PartDone]] | None:
     """This run's unfinished upload of an equal plan, with the parts that S3 lists.
 
-    None if it has none. One that was overtaken is dropped, and so is one with a part that the plan
-    does not have.
+    None if it has none. One with a part that the plan does not have is dropped.
     """
     upload = await transfer.records.take(plan)
     if upload is None:
         return None
     sizes = {number: end - start for number, start, end in ranges}
     try:
-        is_overtaken = await _is_overtaken(transfer, upload)
-        listed = [part async for part in all_parts(transfer.destination, upload)]
-        is_provable = plan.get("is_provable", True)
-        own = None if is_provable else await transfer.records.sent_parts(upload)
+        listed = [part async for part in all_parts(transfer.destination, upload.upload)]
+        own = None if plan["is_provable"] else await transfer.records.sent_parts(upload)
     except (NotFound, Denied, Rejected):
         await _drop(transfer, upload)
         return await _resume(transfer, plan, ranges)
     except BaseException:
         transfer.records.give_back(upload)
         raise
-    if is_overtaken or any(part.size_bytes != sizes.get(part.number) for part in listed):
+    if any(part.size_bytes != sizes.get(part.number) for part in listed):
         await _drop(transfer, upload)
         return await _resume(transfer, plan, ranges)
     needs_checksum = bool(plan["is_composite"])  # S3 demands it of each part then
@@ -309,28 +277,12 @@ async def _resume(
     return upload, {part.number: PartDone(part.number, part.etag, part.checksums) for part in usable}
 
 
-async def _is_overtaken(transfer: Transfer, upload: BegunUpload) -> bool:
-    """Whether a version or delete marker may have come to the key since the upload began.
-
-    Clocks differ, so what came just before counts as well. Where no versions may be listed, the
-    current object alone answers.
-    """
-    since = upload.begun_at - SKEW_SECONDS
-    pages = KeyPages(transfer.destination, upload.bucket, upload.key)
-    try:
-        await retry(pages.read_page)
-        return any(each.last_modified >= since for each in pages.versions)
-    except (Denied, Rejected):
-        info = await retry(lambda: find(transfer.destination, ObjectRef(upload.bucket, upload.key)))
-        return info is not None and info.last_modified >= since
-
-
 def _check_composite(transfer: Transfer, parts: Sequence[PartDone], checksum: Checksum) -> None:
     """Raise Conflict unless the parts have the source's composite checksum."""
     sums = [[each for each in part.checksums if each.algorithm == checksum.algorithm] for part in parts]
     if not all(sums) or composite([each[0] for each in sums]).value != checksum.value:
         what = "the parts that were there before do not have the source's checksum"
-        raise Conflict("CompleteMultipartUpload", f"s3://{transfer.bucket}/{transfer.key}", ALTERED, what)
+        raise Conflict("CompleteMultipartUpload", str(transfer.target), ALTERED, what)
 
 
 async def _drop(transfer: Transfer, upload: BegunUpload) -> None:
@@ -338,7 +290,7 @@ async def _drop(transfer: Transfer, upload: BegunUpload) -> None:
     if upload.attempt not in ("", transfer.records.attempt):
         return
     with contextlib.suppress(StoreError):  # the run's end and the bucket's lifecycle rule are other nets
-        await abort_upload(transfer.destination, upload)
+        await abort_upload(transfer.destination, upload.upload)
         await transfer.records.ended(upload)
 
 
@@ -351,8 +303,8 @@ def _plan(transfer: Transfer, part_size_bytes: int, checksum: Checksum | None) -
     """All that decides what the upload's parts are, and what the object will carry."""
     attributes = json.dumps(asdict(transfer.attributes), sort_keys=True)
     return {
-        "bucket": transfer.bucket,
-        "key": transfer.key,
+        "bucket": transfer.target.bucket,
+        "key": transfer.target.key,
         "source_bucket": transfer.ref.bucket,
         "source_key": transfer.ref.key,
         "source_version_id": transfer.ref.version_id or transfer.info.version_id,
@@ -366,36 +318,22 @@ def _plan(transfer: Transfer, part_size_bytes: int, checksum: Checksum | None) -
 
 
 async def _complete(
-    transfer: Transfer, upload_id: str, parts: Sequence[PartDone], checksum: Checksum | None
+    transfer: Transfer, upload: BegunUpload, parts: Sequence[PartDone], checksum: Checksum | None
 ) -> Written:
-    """Publish the object. Raises Conflict when a part was sent twice and S3 keeps the other one, or
-    when the parts do not have the checksum (ALTERED): no further try with them can help.
-    """
+    """Publish the object, if S3 finds the source's full-object checksum."""
+    expected = checksum if checksum and checksum.value and not checksum.is_composite else None
+    size_bytes = transfer.info.size_bytes
+    return await complete(transfer.destination, upload.upload, parts, transfer.guard, size_bytes, expected)
 
-    async def complete() -> Written | StoreError:
-        try:
-            return await transfer.destination.complete_multipart(
-                *(transfer.bucket, transfer.key, upload_id, parts),
-                guard=transfer.guard,
-                size_bytes=transfer.info.size_bytes,
-                checksum=checksum,
-            )
-        except (Unavailable, Rejected) as error:
-            if error.code not in ("InvalidPart", *_OTHER_BYTES):
-                raise
-            return error
 
-    done = await retry(complete)
-    if isinstance(done, StoreError):
-        code = ALTERED if done.code in _OTHER_BYTES else done.code
-        raise Conflict(done.operation, done.target, code, done.detail, done.status) from done
-    return done
+def _is_combinable(checksum: Checksum) -> bool:
+    return not checksum.is_composite and ALGORITHMS[checksum.algorithm].is_combinable
 
 
 def _carried_checksum(info: ObjectInfo) -> Checksum | None:
     """The copy's checksum: a full-object one that S3 builds from parts, else a composite."""
     known = [each for each in info.checksums if each.algorithm in ALGORITHMS]
-    combinable = [each for each in known if not each.is_composite and ALGORITHMS[each.algorithm].is_combinable]
+    combinable = [each for each in known if _is_combinable(each)]
     composite = [each for each in known if each.is_composite]
     if combinable or composite:
         return (combinable or composite)[0]
@@ -414,9 +352,15 @@ async def _source_part_size(transfer: Transfer) -> int | None:
     return first.size_bytes if later.size_bytes == first.size_bytes else None
 
 
-async def _all_or_first_error(work: Sequence[Coroutine[None, None, T]]) -> list[T]:
-    """The results in order. The first error cancels the rest and is raised."""
-    tasks = [asyncio.ensure_future(each) for each in work]
+async def _all_or_first_error(act: Callable[[U], Awaitable[T]], items: Iterable[U], at_once: int) -> list[T]:
+    """The results in order, so many at once. The first error cancels the rest and is raised."""
+    gate = asyncio.Semaphore(at_once)
+
+    async def one(item: U) -> T:
+        async with gate:
+            return await act(item)
+
+    tasks = [asyncio.ensure_future(one(each)) for each in items]
     try:
         return list(await asyncio.gather(*tasks))
     finally:

@@ -11,13 +11,12 @@ import re
 from dataclasses import replace
 from typing import NamedTuple
 
-from jobs.core.algorithms import ALGORITHMS
 from jobs.core.model import ObjectInfo, ObjectRef
 from jobs.errors import PreconditionFailed, StoreError, Unavailable
 from jobs.s3 import wire
-from jobs.s3.checksums import full_object
+from jobs.s3.checksums import full_object_checksums, is_checksum_of
 from jobs.s3.dates import parse_http_date
-from jobs.s3.http.answers import Response, two_different
+from jobs.s3.http.answers import Response
 from jobs.s3.operations import Operation
 from jobs.s3.store import Body
 
@@ -49,7 +48,7 @@ def described(ref: ObjectRef, answer: Response) -> ObjectInfo:
     """
     if ref.version_id is not None:
         _check_version(Operation.HEAD, ref, answer)
-    info = _info(Operation.HEAD, ref, answer)
+    info = wire.object_info(answer.headers)
     if "content-length" not in answer.headers:
         raise Unavailable(Operation.HEAD, str(ref), "NoContentLength", _NO_LENGTH, answer.status)
     if not info.etag:
@@ -78,14 +77,7 @@ def received(ref: ObjectRef, asked: Asked, answer: Response) -> Body:
     else:
         raise _malformed(Operation.GET, ref, answer, f"status {answer.status}")
     answered_at = parse_http_date(answer.headers.get("date", "")) or None
-    return Body(data, replace(_info(Operation.GET, ref, answer), size_bytes=size_bytes), answered_at)
-
-
-def _info(operation: Operation, ref: ObjectRef, answer: Response) -> ObjectInfo:
-    """What the headers say of the object. Raises Unavailable for an attribute with two values."""
-    if answer.doubtful:
-        raise _malformed(operation, ref, answer, two_different(min(answer.doubtful)))
-    return wire.object_info(answer.headers)
+    return Body(data, replace(wire.object_info(answer.headers), size_bytes=size_bytes), answered_at)
 
 
 def _size_by_range(ref: ObjectRef, asked: Asked, answer: Response) -> int:
@@ -128,10 +120,8 @@ def received_annotation(ref: ObjectRef, answer: Response) -> bytes:
 
 def _check_bytes(operation: Operation, ref: ObjectRef, answer: Response) -> None:
     """Raises Unavailable if the whole content does not have the checksums that S3 sends with it."""
-    for checksum in wire.header_checksums(answer.headers):
-        if checksum.is_composite or checksum.algorithm not in ALGORITHMS:
-            continue
-        if full_object(checksum.algorithm, answer.body).value != checksum.value:
+    for checksum in full_object_checksums(wire.header_checksums(answer.headers)):
+        if not is_checksum_of(checksum, answer.body):
             message = f"the bytes do not have the {checksum.algorithm} of the answer"
             raise _malformed(operation, ref, answer, message)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
 from jobs.errors import REFUSALS, ArchivedObject, Conflict, NoSuchBucket, NotFound, Rejected, StoreError, Unavailable
@@ -38,6 +38,7 @@ from jobs.s3.store import (
     PartDone,
     PartPage,
     Restoring,
+    Upload,
     Written,
 )
 from jobs.s3.transport import Transport
@@ -201,8 +202,8 @@ class RestStore:
         if spelled:
             body = wire.delete_body(spelled)
             headers = [_IS_XML, *self._proofs(body, full_object("SHA256", body))]
-            answer = await self.transport.send(operation, place, headers=headers, body=body, send_by=send_by)
-            answers = _parsed(operation, place, answer, partial(wire.parse_deletions, bucket=bucket))
+            parse = partial(wire.parse_deletions, bucket=bucket)
+            answers = await self._ask(operation, place, parse, headers=headers, body=body, send_by=send_by)
         for key, version_id in versions:
             if not wire.is_xml_text(key):
                 answers[key, version_id] = await self._delete_one(bucket, key, version_id, send_by)
@@ -231,57 +232,39 @@ class RestStore:
         return Restoring.REQUESTED if answer.status == 202 else Restoring.READY
 
     async def create_multipart(
-        self,
-        bucket: str,
-        key: str,
-        attributes: Attributes,
-        *,
-        checksum_algorithm: str | None = None,
-        is_composite: bool = False,
-    ) -> str:
+        self, bucket: str, key: str, attributes: Attributes, *, checksum: Checksum | None = None
+    ) -> Upload:
         """CreateMultipartUpload."""
-        headers, place = wire.attribute_headers(attributes), ObjectRef(bucket, key)
-        if checksum_algorithm and self._sends_checksums:
-            headers.append(("x-amz-checksum-algorithm", checksum_algorithm))
-            headers.append(wire.checksum_type(is_composite))
-        answer = await self.transport.send(Operation.CREATE_MULTIPART, place, headers=headers)
-        return _parsed(Operation.CREATE_MULTIPART, place, answer, wire.parse_upload_id)
+        headers = wire.attribute_headers(attributes)
+        if checksum and self._sends_checksums:
+            headers += [("x-amz-checksum-algorithm", checksum.algorithm), wire.checksum_type(checksum)]
+        place = ObjectRef(bucket, key)
+        upload_id = await self._ask(Operation.CREATE_MULTIPART, place, wire.parse_upload_id, headers=headers)
+        return Upload(bucket, key, upload_id)
 
     async def copy_part(
-        self,
-        source: ObjectRef,
-        source_etag: str,
-        start: int,
-        end: int,
-        bucket: str,
-        key: str,
-        upload_id: str,
-        number: int,
+        self, source: ObjectRef, source_etag: str, start: int, end: int, upload: Upload, number: int
     ) -> PartDone:
         """UploadPartCopy."""
         headers = [*wire.source_headers(source, source_etag), ("x-amz-copy-source-range", f"bytes={start}-{end - 1}")]
-        query = wire.query(partNumber=number, uploadId=upload_id)
-        place = ObjectRef(bucket, key)
+        query = wire.query(partNumber=number, uploadId=upload.upload_id)
+        place = upload.place
         answer = await self.transport.send(Operation.COPY_PART, place, query=query, headers=headers, source=source)
         result = _written(Operation.COPY_PART, place, answer, source)
         return PartDone(number, result.etag, result.checksums)
 
-    async def put_part(
-        self, bucket: str, key: str, upload_id: str, number: int, data: bytes, *, checksum: Checksum | None = None
-    ) -> PartDone:
+    async def put_part(self, upload: Upload, number: int, data: bytes, *, checksum: Checksum | None = None) -> PartDone:
         """UploadPart."""
-        query, headers = wire.query(partNumber=number, uploadId=upload_id), self._proofs(data, checksum)
-        place = ObjectRef(bucket, key)
-        answer = await self.transport.send(Operation.PUT_PART, place, query=query, headers=headers, body=data)
-        result = _written(Operation.PUT_PART, place, answer)
+        query = wire.query(partNumber=number, uploadId=upload.upload_id)
+        headers = self._proofs(data, checksum)
+        answer = await self.transport.send(Operation.PUT_PART, upload.place, query=query, headers=headers, body=data)
+        result = _written(Operation.PUT_PART, upload.place, answer)
         own = (checksum,) if checksum and self._sends_checksums else ()
         return PartDone(number, result.etag, result.checksums or own)
 
     async def complete_multipart(
         self,
-        bucket: str,
-        key: str,
-        upload_id: str,
+        upload: Upload,
         parts: Sequence[PartDone],
         *,
         guard: Guard,
@@ -293,23 +276,20 @@ class RestStore:
         if size_bytes is not None:
             headers.append(("x-amz-mp-object-size", str(size_bytes)))
         if checksum and self._sends_checksums:
-            headers.append((f"x-amz-checksum-{checksum.algorithm.lower()}", checksum.value))
-            headers.append(wire.checksum_type(checksum.is_composite))
-        place, query, body = ObjectRef(bucket, key), wire.query(uploadId=upload_id), wire.complete_body(parts)
-        answer = await self.transport.send(Operation.COMPLETE, place, query=query, headers=headers, body=body)
-        return _written(Operation.COMPLETE, place, answer)
+            headers += [(f"x-amz-checksum-{checksum.algorithm.lower()}", checksum.value), wire.checksum_type(checksum)]
+        query, body = wire.query(uploadId=upload.upload_id), wire.complete_body(parts)
+        answer = await self.transport.send(Operation.COMPLETE, upload.place, query=query, headers=headers, body=body)
+        return _written(Operation.COMPLETE, upload.place, answer)
 
-    async def list_parts(self, bucket: str, key: str, upload_id: str, *, after: int = 0) -> PartPage:
+    async def list_parts(self, upload: Upload, *, after: int = 0) -> PartPage:
         """ListParts."""
-        place = ObjectRef(bucket, key)
-        query = wire.query(uploadId=upload_id, part_number_marker=after or None)
-        answer = await self.transport.send(Operation.LIST_PARTS, place, query=query)
-        return _parsed(Operation.LIST_PARTS, place, answer, partial(parse_parts, after=after))
+        query = wire.query(uploadId=upload.upload_id, part_number_marker=after or None)
+        return await self._ask(Operation.LIST_PARTS, upload.place, partial(parse_parts, after=after), query=query)
 
-    async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
+    async def abort_multipart(self, upload: Upload) -> None:
         """AbortMultipartUpload."""
         try:
-            await self.transport.send(Operation.ABORT, ObjectRef(bucket, key), query=wire.query(uploadId=upload_id))
+            await self.transport.send(Operation.ABORT, upload.place, query=wire.query(uploadId=upload.upload_id))
         except NotFound as error:
             if error.code not in ("NoSuchUpload", "NotFound"):
                 raise
@@ -333,9 +313,7 @@ class RestStore:
 
     async def is_versioned(self, bucket: str) -> bool:
         """GetBucketVersioning."""
-        place = ObjectRef(bucket, "")
-        answer = await self.transport.send(Operation.GET_VERSIONING, place)
-        return _parsed(Operation.GET_VERSIONING, place, answer, wire.parse_versioning)
+        return await self._ask(Operation.GET_VERSIONING, ObjectRef(bucket, ""), wire.parse_versioning)
 
     async def close(self) -> None:
         """Release the connections."""
@@ -345,9 +323,11 @@ class RestStore:
         return wire.body_headers(data, checksum if self._sends_checksums else None)
 
     async def _page(self, operation: Operation, bucket: str, query: str, after: Marker | None) -> Page:
-        place = ObjectRef(bucket, "")
-        answer = await self.transport.send(operation, place, query=query)
-        return _parsed(operation, place, answer, partial(parse_page, operation=operation, after=after))
+        parse = partial(parse_page, operation=operation, after=after)
+        return await self._ask(operation, ObjectRef(bucket, ""), parse, query=query)
+
+    async def _ask(self, operation: Operation, place: ObjectRef, parse: Callable[[bytes], T], **request: Any) -> T:
+        return _parsed(operation, place, await self.transport.send(operation, place, **request), parse)
 
 
 def _query(ref: ObjectRef, **more: int | None) -> str:

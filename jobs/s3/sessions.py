@@ -19,7 +19,7 @@ from jobs.interrupts import raised
 from jobs.s3.http.signing import Credentials
 
 if TYPE_CHECKING:
-    from jobs.core.run import RunSpec, Side
+    from jobs.core.run import Side
     from jobs.s3.http.endpoints import Endpoint
     from jobs.s3.rest_store import RestStore
     from jobs.s3.store import Store
@@ -129,21 +129,6 @@ def are_apart(source: Side, destination: Side) -> bool:
     """
     is_typed_alike = replace(source, location=destination.location, owner=destination.owner) == destination
     return not is_typed_alike and service_of(source) != service_of(destination)
-
-
-def is_of_services(spec: RunSpec, source: Side, destination: Side) -> bool:
-    """Whether a run worked with these services, so that equal names are the same buckets."""
-    try:
-        return not are_apart(spec.source, source) and not are_apart(spec.destination, destination)
-    except ConfigError:  # a profile or an endpoint that is not known here
-        return False
-
-
-def is_between(spec: RunSpec, source: Side, destination: Side) -> bool:
-    """Whether a run worked between these buckets, of these services."""
-    buckets = (spec.source.location.bucket, spec.destination.location.bucket)
-    wanted = (source.location.bucket, destination.location.bucket)
-    return buckets == wanted and is_of_services(spec, source, destination)
 
 
 def account_of(side: Side) -> str:

@@ -116,6 +116,19 @@ class Marker(NamedTuple):
     token: str | None = None
 
 
+class Upload(NamedTuple):
+    """A multipart upload: where its object is to be, and S3's id."""
+
+    bucket: str
+    key: str
+    upload_id: str
+
+    @property
+    def place(self) -> ObjectRef:
+        """Where its object is to be."""
+        return ObjectRef(self.bucket, self.key)
+
+
 @dataclass(frozen=True, slots=True)
 class PartDone:
     """A finished part of a multipart upload."""
@@ -165,7 +178,6 @@ class Store(Protocol):
 
         False: `jobs.s3.condition_trial` finds out.
         """
-        ...
 
     @property
     def keeps_annotations(self) -> bool:
@@ -173,23 +185,19 @@ class Store(Protocol):
 
         False: unknown. Then `jobs.s3.annotations` finds out.
         """
-        ...
 
     @property
     def server_clock(self) -> float | None:
         """The server's time when `elapsed_seconds()` was 0, by the Date of an answer. None: no answer yet."""
-        ...
 
     def region_of(self, bucket: str) -> str | None:
         """The bucket's region, if a request has found it out."""
-        ...
 
     async def head(self, ref: ObjectRef, *, part_number: int | None = None) -> ObjectInfo:
         """The object's description with its checksums.
 
         With `part_number`, `size_bytes` is that part's.
         """
-        ...
 
     async def get(self, ref: ObjectRef, *, start: int = 0, end: int | None = None, if_match: str | None = None) -> Body:
         """The bytes from `start` to `end`, which is exclusive, in memory. `end` None: all the rest.
@@ -197,7 +205,6 @@ class Store(Protocol):
         Ask for bounded ranges. `info.size_bytes` is the whole object's size. Raises
         PreconditionFailed when the object has another ETag than `if_match`.
         """
-        ...
 
     async def put(
         self,
@@ -213,17 +220,14 @@ class Store(Protocol):
 
         S3 refuses the bytes if they do not match `checksum`, or their MD5 where none is given.
         """
-        ...
 
     async def copy(
         self, source: ObjectRef, source_etag: str | None, bucket: str, key: str, settings: CopySettings, *, guard: Guard
     ) -> Written:
         """CopyObject (sources up to 5 GB), pinned to the source's version and, if given, ETag."""
-        ...
 
     async def get_tags(self, ref: ObjectRef) -> Mapping[str, str]:
         """The object version's tags."""
-        ...
 
     async def list_annotations(self, ref: ObjectRef, *, token: str | None = None) -> AnnotationPage:
         """One page of the object version's annotations (ListObjectAnnotations).
@@ -231,14 +235,12 @@ class Store(Protocol):
         A server that does not know the request may answer with the object itself. So
         `jobs.s3.annotations` finds out first whether it knows annotations. Raises StoreError.
         """
-        ...
 
     async def get_annotation(self, ref: ObjectRef, name: str) -> bytes:
         """An annotation's text (GetObjectAnnotation), at most `ANNOTATION_BYTES`.
 
         Raises NotFound with the code NoSuchAnnotation where the version has none of this name.
         """
-        ...
 
     async def put_annotation(self, ref: ObjectRef, name: str, text: bytes, *, object_etag: str) -> None:
         """Put an annotation onto the object version, or replace that of the same name
@@ -247,7 +249,6 @@ class Store(Protocol):
         Raises PreconditionFailed when the object has another ETag. Never call it for a server that
         is not known to keep annotations: it would replace the object.
         """
-        ...
 
     async def delete(
         self,
@@ -266,7 +267,6 @@ class Store(Protocol):
         With `if_match`, only if the current version has this ETag. S3 asks that of the current one
         alone. Raises PreconditionFailed, or NotFound when nothing is there.
         """
-        ...
 
     async def delete_versions(
         self, bucket: str, versions: Sequence[tuple[str, str]], *, send_by: float | None = None
@@ -277,7 +277,6 @@ class Store(Protocol):
         For each in order: None, or why it is still there. One that is gone already is no error.
         Raises what S3 says of the request as a whole: then nothing is known of any.
         """
-        ...
 
     async def request_restore(self, ref: ObjectRef, *, days: int | None, tier: str) -> Restoring:
         """Ask for a readable copy of an archived version, kept for `days` (None: for
@@ -287,48 +286,25 @@ class Store(Protocol):
         `days` longer. Raises Rejected for a version that is not archived, or a tier that its class
         does not have.
         """
-        ...
 
     async def create_multipart(
-        self,
-        bucket: str,
-        key: str,
-        attributes: Attributes,
-        *,
-        checksum_algorithm: str | None = None,
-        is_composite: bool = False,
-    ) -> str:
-        """Begin a multipart upload → upload id.
-
-        `is_composite`: per-part checksums, else full-object.
+        self, bucket: str, key: str, attributes: Attributes, *, checksum: Checksum | None = None
+    ) -> Upload:
+        """Begin a multipart upload. `checksum`: of which algorithm S3 is to keep one, and whether of the checksums of
+        the parts or of the whole. Its value is not looked at.
         """
-        ...
 
     async def copy_part(
-        self,
-        source: ObjectRef,
-        source_etag: str,
-        start: int,
-        end: int,
-        bucket: str,
-        key: str,
-        upload_id: str,
-        number: int,
+        self, source: ObjectRef, source_etag: str, start: int, end: int, upload: Upload, number: int
     ) -> PartDone:
         """UploadPartCopy of bytes `start` to `end` (exclusive), pinned to the version and ETag."""
-        ...
 
-    async def put_part(
-        self, bucket: str, key: str, upload_id: str, number: int, data: bytes, *, checksum: Checksum | None = None
-    ) -> PartDone:
+    async def put_part(self, upload: Upload, number: int, data: bytes, *, checksum: Checksum | None = None) -> PartDone:
         """Upload one part. S3 checks the bytes as it does in `put`."""
-        ...
 
     async def complete_multipart(
         self,
-        bucket: str,
-        key: str,
-        upload_id: str,
+        upload: Upload,
         parts: Sequence[PartDone],
         *,
         guard: Guard,
@@ -336,18 +312,15 @@ class Store(Protocol):
         checksum: Checksum | None = None,
     ) -> Written:
         """Publish the upload. `size_bytes` and `checksum`: what S3 must find of the whole object."""
-        ...
 
-    async def list_parts(self, bucket: str, key: str, upload_id: str, *, after: int = 0) -> PartPage:
+    async def list_parts(self, upload: Upload, *, after: int = 0) -> PartPage:
         """One page of the parts of an unfinished upload that come after this number (ListParts).
 
         Raises NotFound when the upload is completed, aborted or unknown.
         """
-        ...
 
-    async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
+    async def abort_multipart(self, upload: Upload) -> None:
         """Drop an unfinished upload. One that is gone already is no error."""
-        ...
 
     async def list_objects(
         self, bucket: str, prefix: str, *, after: Marker | None = None, delimiter: str = "", max_keys: int = 1000
@@ -356,21 +329,17 @@ class Store(Protocol):
 
         `after` with only a key starts after that key.
         """
-        ...
 
     async def list_versions(
         self, bucket: str, prefix: str, *, after: Marker | None = None, delimiter: str = "", max_keys: int = 1000
     ) -> Page:
         """One page of all versions and markers (ListObjectVersions), newest first for each key."""
-        ...
 
     async def is_versioned(self, bucket: str) -> bool:
         """Whether the bucket keeps versions now (GetBucketVersioning says Enabled)."""
-        ...
 
     async def close(self) -> None:
         """Release connections. The store is not used afterwards."""
-        ...
 
 
 def server_time(store: Store) -> float:

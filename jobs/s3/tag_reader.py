@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from jobs.core.model import ObjectRef
 from jobs.errors import Denied, Rejected
-from jobs.s3.annotations.lists import NOT_IMPLEMENTED
+from jobs.s3.annotations import NOT_IMPLEMENTED
 from jobs.s3.store import Store
 
 

@@ -13,6 +13,7 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from jobs.core.elapsed import elapsed_seconds, refuse_late
 from jobs.core.model import ObjectRef
@@ -67,6 +68,19 @@ def bounds_of(operation: Operation, content_bytes: int) -> Bounds:
     return Bounds(max(content_bytes, ERROR_BYTES)) if operation.body is CONTENT else BOUNDS[operation]
 
 
+class _Request(NamedTuple):
+    """What is sent, but for its signature. `asked`: the headers that the caller gave."""
+
+    operation: Operation
+    place: ObjectRef
+    query: str
+    headers: Sequence[tuple[str, str]]
+    asked: Sequence[tuple[str, str]]
+    body: bytes | None
+    payload_sha256: str
+    bounds: Bounds
+
+
 class Transport:
     """A connection pool to one endpoint with one set of credentials.
 
@@ -96,6 +110,7 @@ class Transport:
         self.server_clock: float | None = None
         """The server's time when `elapsed_seconds()` was 0."""
         self._date = ""
+        self._accepted: Credentials | None = None
         self._proxies = Proxies(is_tls=endpoint.is_tls)
         self._pool = Pool(max_in_flight, Dialer(tls_context(ca_bundle) if endpoint.is_tls else None, self._proxies))
 
@@ -124,13 +139,12 @@ class Transport:
         if not place.key and not operation.is_of_bucket:
             raise Rejected(operation, str(place), "NoKey", f"{NO_KEY}: nothing was sent", 400)
         route = self._routes.get(place.bucket) or self._routes.find(operation, place)
-        asked = headers
-        if self._owners:
-            headers = [*headers, *self._owner_headers(place, source)]
         if operation.query:
             query = f"{operation.query}&{query}" if query else operation.query
+        owned = [*headers, *self._owner_headers(place, source)] if self._owners else headers
         payload = await self._payload_sha256(body) if body else EMPTY_SHA256
         bounds = bounds_of(operation, content_bytes)
+        request = _Request(operation, place, query, owned, headers, body, payload, bounds)
         attempt = unanswered = 0
         unavailable: StoreError
         corrections: set[str] = set()
@@ -141,9 +155,7 @@ class Transport:
                 refuse_late(operation, place, send_by)
             credentials, skew, began = self._credentials(), self._clock_skew, time.perf_counter()
             try:
-                response = await self._exchange(
-                    route, credentials, operation.method, place.key, query, headers, body, payload, bounds
-                )
+                response = await self._exchange(request, route, credentials)
             except NoAnswer as error:
                 REQUESTS.add(operation, place, 0, error.code, began, "")
                 has_begun = error.code == "IncompleteBody"
@@ -161,6 +173,7 @@ class Transport:
                 request_id = response.headers.get("x-amz-request-id", "")
                 if not is_failure(response, is_content=operation.body is CONTENT):
                     REQUESTS.add(operation, place, response.status, "", began, request_id)
+                    self._accepted = credentials
                     return response
                 unanswered = 0
                 is_repeated = is_repeated or response.is_repeated or attempt > 1
@@ -168,7 +181,7 @@ class Transport:
                     operation, str(place), response, region=route.signer.region, named_region=self.region
                 )
                 REQUESTS.add(operation, place, response.status, failure.error.code, began, request_id)
-                correction = await self._correct(failure, place, asked, route, credentials, skew, corrections)
+                correction = await self._correct(request, failure, route, credentials, skew, corrections)
                 if isinstance(correction, Route):
                     route, attempt = correction, attempt - 1
                     continue
@@ -194,21 +207,11 @@ class Transport:
         """Close the connections."""
         self._pool.close()
 
-    async def _exchange(
-        self,
-        route: Route,
-        credentials: Credentials,
-        method: str,
-        key: str,
-        query: str,
-        headers: Sequence[tuple[str, str]],
-        body: bytes | None,
-        payload_sha256: str,
-        bounds: Bounds,
-    ) -> Response:
+    async def _exchange(self, request: _Request, route: Route, credentials: Credentials) -> Response:
         """The answer to the request, signed now."""
-        host, prefix, signer = route
-        path, extra = prefix + wire.quote_key(key), ""
+        operation, place, query, headers, _, body, payload_sha256, bounds = request
+        method, (host, prefix, signer) = operation.method, route
+        path, extra = prefix + wire.quote_key(place.key), ""
         target = f"{path}?{query}" if query else path
         proxy = None if self.endpoint.is_tls else self._proxies.of(host)  # TLS goes through it unseen
         if proxy:
@@ -227,9 +230,8 @@ class Transport:
 
     async def _correct(
         self,
+        request: _Request,
         failure: Failure,
-        place: ObjectRef,
-        asked: Sequence[tuple[str, str]],
         route: Route,
         credentials: Credentials,
         signed_skew: float,
@@ -248,18 +250,16 @@ class Transport:
             return is_new
 
         error = failure.error
-        if isinstance(error, Redirected):
-            if failure.region and failure.region != route.signer.region and is_first("region"):
-                return self._routes.move(error.operation, place, failure.region)
-            if failure.host and (detour := self._routes.detour(place, route, failure.host)) and is_first("detour"):
-                return detour
+        is_elsewhere = isinstance(error, Redirected) and failure.region not in ("", route.signer.region)
+        if is_elsewhere and is_first("region"):
+            return self._routes.move(error.operation, request.place, failure.region)
         skew = failure.date - time.time() if failure.date else 0.0
         is_skewed = error.code == SKEWED or (failure.is_bare and abs(skew - signed_skew) > SKEW_SECONDS)
         if is_skewed and failure.date and is_first("clock"):
             self._clock_skew = skew
             return route
         if failure.is_bare and is_first("code"):
-            explained = await self._explain(error, place, asked)
+            explained = await self._explain(error, request)
             if isinstance(explained, Unavailable):
                 corrections.discard("code")  # nobody knows it yet
             return route if explained is None else explained
@@ -267,7 +267,7 @@ class Transport:
             return error
         if error.code in EXPIRED and is_first("credentials") and await self._has_newer(credentials):
             return route
-        if error.code == SIGNATURE and await self._is_accepted(place, error):
+        if error.code == SIGNATURE and self._accepted == credentials:  # this key or these headers are in doubt
             return error.recast(Denied)
         return with_advice(error, credentials.access_key, self.endpoint)
 
@@ -276,32 +276,14 @@ class Transport:
         has_newer = getattr(self._credentials, "has_newer", None)
         return bool(await has_newer(credentials)) if has_newer else self._credentials() != credentials
 
-    async def _explain(
-        self, error: StoreError, place: ObjectRef, asked: Sequence[tuple[str, str]]
-    ) -> StoreError | None:
+    async def _explain(self, error: StoreError, request: _Request) -> StoreError | None:
         """Find the code of a refused HEAD, whose answer has no body, by a GET of one byte with its headers."""
-        query = wire.query(versionId=place.version_id)
+        query = wire.query(versionId=request.place.version_id)
         try:
-            await self.send(Operation.GET, place, query=query, headers=[_FIRST_BYTE, *asked])
+            await self.send(Operation.GET, request.place, query=query, headers=[_FIRST_BYTE, *request.asked])
         except StoreError as answer:
             return explain(error, answer)
         return explain(error, None)
-
-    async def _is_accepted(self, place: ObjectRef, error: StoreError) -> bool:
-        """Whether S3 accepts the signature of a plain request. Then the one of this key or these
-        headers is in doubt, and not the secret key.
-        """
-        if error.operation == Operation.GET_LOCATION:
-            return False
-        try:
-            await self.send(Operation.GET_LOCATION, ObjectRef(place.bucket, ""))
-        except AuthenticationFailed:
-            return False
-        except Unavailable:
-            raise
-        except StoreError:
-            return True
-        return True
 
     async def _payload_sha256(self, body: bytes) -> str:
         """The body's hash for the signature, where TLS does not protect the body already."""

@@ -12,7 +12,7 @@ from jobs.core.model import ObjectInfo, ObjectRef
 from jobs.errors import PreconditionFailed, Rejected
 from jobs.s3.lookup import find
 from jobs.s3.operations import Operation
-from jobs.s3.store import UNGUARDED, Deleted, Guard, PartDone, Store, Written
+from jobs.s3.store import UNGUARDED, Deleted, Guard, PartDone, Store, Upload, Written
 
 
 def looking_first(store: Store, ignored: Collection[str]) -> Store:
@@ -31,9 +31,9 @@ class _LookingFirst:
         guard = await self._look(Operation.PUT, ObjectRef(bucket, key), guard)
         return await self._store.put(bucket, key, *rest, guard=guard, **more)
 
-    async def complete_multipart(self, bucket: str, key: str, *rest: Any, guard: Guard, **more: Any) -> Written:
-        guard = await self._look(Operation.COMPLETE, ObjectRef(bucket, key), guard)
-        return await self._store.complete_multipart(bucket, key, *rest, guard=guard, **more)
+    async def complete_multipart(self, upload: Upload, *rest: Any, guard: Guard, **more: Any) -> Written:
+        guard = await self._look(Operation.COMPLETE, upload.place, guard)
+        return await self._store.complete_multipart(upload, *rest, guard=guard, **more)
 
     async def copy(
         self, source: ObjectRef, source_etag: str | None, bucket: str, key: str, *rest: Any, guard: Guard

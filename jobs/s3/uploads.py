@@ -17,38 +17,42 @@ from typing import NamedTuple
 
 from jobs.core.model import Attributes, Checksum, Location, ObjectRef
 from jobs.core.part_sizes import MIN_PART_BYTES, choose_part_size
-from jobs.errors import Conflict, Denied, NotFound, Rejected, StoreError
+from jobs.errors import Conflict, Denied, NotFound, Rejected, StoreError, Unavailable
 from jobs.s3.checksums import combine, composite, full_object
 from jobs.s3.lookup import look_at_written
 from jobs.s3.operations import Operation
 from jobs.s3.retries import Tries, gather_bounded, retry
-from jobs.s3.store import ABSENT, Guard, PartDone, Store, StoredPart, Written
+from jobs.s3.store import ABSENT, Guard, PartDone, Store, StoredPart, Upload, Written
 
 PARTS_IN_FLIGHT = 4
 ALGORITHM = "CRC64NVME"
 """S3 makes the whole object's checksum out of the parts' by itself."""
-
-
 ABORTS = 5
 ABORTS_AT_ONCE = 8
 
 CopyPlan = Mapping[str, str | int | bool | None]
 """What an upload is made of, as JSON has it. Two uploads with equal plans have equal parts."""
+ALTERED = "AlteredContent"
+"""The code of an error that says that bytes are not those that S3 keeps checksums of."""
+_OTHER_BYTES = ("BadDigest", "XAmzContentChecksumMismatch")
+"""S3's and MinIO's codes for bytes that do not have the checksum that was sent."""
 
 
 class BegunUpload(NamedTuple):
-    """A multipart upload that was begun. `plan` None: nobody can go on with it.
-
-    `begun_at`: epoch seconds by the worker's clock, before S3 began it. 0: unknown. `attempt`: which
-    attempt's it is, if a record said so.
+    """A multipart upload that was begun. `plan` None: nobody can go on with it. `attempt`: which attempt's it is, if a
+    record said so.
     """
 
     bucket: str
     key: str
     upload_id: str
     plan: CopyPlan | None = None
-    begun_at: float = 0.0
     attempt: str = ""
+
+    @property
+    def upload(self) -> Upload:
+        """As requests name it."""
+        return Upload(*self[:3])
 
 
 class UploadRecords:
@@ -89,17 +93,40 @@ class UploadRecords:
 NO_RECORDS = UploadRecords()
 
 
-async def all_parts(store: Store, upload: BegunUpload) -> AsyncIterator[StoredPart]:
+async def all_parts(store: Store, upload: Upload) -> AsyncIterator[StoredPart]:
     """The parts that S3 holds of an upload. Raises NotFound when it has ended."""
     after: int | None = 0
     while after is not None:
-        page = await retry(partial(store.list_parts, *upload[:3], after=after))
+        page = await retry(partial(store.list_parts, upload, after=after))
         for part in page.parts:
             yield part
         after = page.next_after
 
 
-async def abort_upload(store: Store, upload: BegunUpload) -> None:
+async def complete(
+    store: Store, upload: Upload, parts: Sequence[PartDone], guard: Guard, size_bytes: int, checksum: Checksum | None
+) -> Written:
+    """Publish an object. Raises Conflict when a part was sent twice and S3 keeps the other one, when the parts do not
+    have the checksum (ALTERED), so that no further try with them can help, or when the upload has ended: it may be
+    complete, and the answer to an earlier try was lost.
+    """
+
+    async def publish() -> Written | StoreError:
+        try:
+            return await store.complete_multipart(upload, parts, guard=guard, size_bytes=size_bytes, checksum=checksum)
+        except (Unavailable, Rejected, NotFound) as error:
+            if error.code not in ("InvalidPart", "NoSuchUpload", *_OTHER_BYTES):
+                raise
+            return error
+
+    done = await retry(publish)
+    if isinstance(done, StoreError):
+        code = ALTERED if done.code in _OTHER_BYTES else done.code
+        raise Conflict(done.operation, done.target, code, done.detail, done.status) from done
+    return done
+
+
+async def abort_upload(store: Store, upload: Upload) -> None:
     """Abort an upload, and again while it has parts: one in flight can survive an abort.
 
     Source: https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html
@@ -107,14 +134,13 @@ async def abort_upload(store: Store, upload: BegunUpload) -> None:
     """
 
     async def abort() -> None:
-        await retry(partial(store.abort_multipart, *upload[:3]))
+        await retry(partial(store.abort_multipart, upload))
         try:
-            page = await store.list_parts(*upload[:3])
+            page = await store.list_parts(upload)
         except (NotFound, Denied, Rejected):  # it is gone, or nobody can look
             return
         if page.parts:
-            target = f"s3://{upload.bucket}/{upload.key}"
-            raise Conflict(Operation.ABORT, target, "PartsRemain", "it still has parts")
+            raise Conflict(Operation.ABORT, str(upload.place), "PartsRemain", "it still has parts")
 
     await Tries(ABORTS, passing=(Conflict,))(abort)
 
@@ -127,7 +153,7 @@ async def abort_unfinished(store: Store, uploads: Iterable[BegunUpload], place: 
 
     async def abort(upload: BegunUpload) -> None:
         with contextlib.suppress(StoreError):
-            await abort_upload(store, upload)
+            await abort_upload(store, upload.upload)
 
     ours = [each for each in uploads if each.bucket == place.bucket and each.key.startswith(place.key)]
     await gather_bounded(abort, ours, ABORTS_AT_ONCE)
@@ -184,7 +210,7 @@ class ObjectUpload:
         """The object's checksum after `finish`, as S3 keeps it. None if `parts` are not known."""
         if self._is_single:
             return self._sums[1]
-        if self.algorithm != ALGORITHM:
+        if self._kind.is_composite:
             return composite([checksum for _, checksum in self.parts]) if self.parts else None
         return combine((checksum, size) for size, checksum in self.parts) if self.parts else None
 
@@ -209,10 +235,8 @@ class ObjectUpload:
         if self._pending:
             await self._flush()
         self.size_bytes += end - start
-        upload_id, number = await self._begin(), self._next_number(end - start)
-        await self._start(
-            lambda: self.store.copy_part(source, etag, start, end, self.bucket, self.key, upload_id, number)
-        )
+        upload, number = await self._begin(), self._next_number(end - start)
+        await self._start(partial(self.store.copy_part, source, etag, start, end, upload, number))
 
     async def drain(self) -> None:
         """Wait for the parts in flight. Raises a StoreError that one of them met with."""
@@ -228,29 +252,13 @@ class ObjectUpload:
         if self._begun is None:
             data, self._is_single = bytes(self._pending), True
             checksum = self._sums[self._next_number(len(data))] = await self._hash(data)
-            return await retry(
-                lambda: self.store.put(
-                    self.bucket, self.key, data, self.attributes, guard=self.guard, checksum=checksum
-                )
-            )
+            put = partial(self.store.put, self.bucket, self.key, data, self.attributes)
+            return await retry(partial(put, guard=self.guard, checksum=checksum))
         if self._pending:
             await self._flush()
         await self.drain()
-        upload_id, whole = self._begun.upload_id, self.checksum if self.algorithm == ALGORITHM else None
-        try:
-            written = await retry(
-                lambda: self.store.complete_multipart(
-                    *(self.bucket, self.key, upload_id, self._done),
-                    guard=self.guard,
-                    size_bytes=self.size_bytes,
-                    checksum=whole,
-                )
-            )
-        except NotFound as error:
-            if error.code != "NoSuchUpload":
-                raise
-            # It may be complete: the answer to an earlier try was lost.
-            raise Conflict(error.operation, error.target, "Raced", "the upload is not under way any more") from error
+        whole = None if self._kind.is_composite else self.checksum
+        written = await complete(self.store, self._begun.upload, self._done, self.guard, self.size_bytes, whole)
         await self.records.ended(self._begun)
         self._begun = None
         lack = await look_at_written(self.store, ObjectRef(self.bucket, self.key), written, self.attributes)
@@ -263,33 +271,27 @@ class ObjectUpload:
         await asyncio.gather(*self._running, return_exceptions=True)
         if self._begun is not None:
             with contextlib.suppress(StoreError):  # the run's end and the bucket's lifecycle rule are other nets
-                await abort_upload(self.store, self._begun)
+                await abort_upload(self.store, self._begun.upload)
                 await self.records.ended(self._begun)
             self._begun = None
 
-    async def _begin(self) -> str:
+    @property
+    def _kind(self) -> Checksum:
+        return Checksum(self.algorithm, "", is_composite=self.algorithm != ALGORITHM)
+
+    async def _begin(self) -> Upload:
         if self._begun is None:
-            upload_id = await retry(
-                lambda: self.store.create_multipart(
-                    self.bucket,
-                    self.key,
-                    self.attributes,
-                    checksum_algorithm=self.algorithm,
-                    is_composite=self.algorithm != ALGORITHM,
-                )
-            )
-            self._begun = BegunUpload(self.bucket, self.key, upload_id)
+            create = partial(self.store.create_multipart, self.bucket, self.key, self.attributes, checksum=self._kind)
+            self._begun = BegunUpload(*await retry(create))
             await self.records.begun(self._begun)
-        return self._begun.upload_id
+        return self._begun.upload
 
     async def _flush(self) -> None:
         """Send what is pending as the next part."""
         data, self._pending = bytes(self._pending), bytearray()
-        upload_id, number = await self._begin(), self._next_number(len(data))
+        upload, number = await self._begin(), self._next_number(len(data))
         checksum = self._sums[number] = await self._hash(data)
-        await self._start(
-            lambda: self.store.put_part(self.bucket, self.key, upload_id, number, data, checksum=checksum)
-        )
+        await self._start(partial(self.store.put_part, upload, number, data, checksum=checksum))
 
     async def _hash(self, data: bytes) -> Checksum:
         return await asyncio.to_thread(full_object, self.algorithm, data)

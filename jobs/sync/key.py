@@ -49,14 +49,13 @@ from jobs.errors import (
     Unavailable,
 )
 from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.checksums import stored_checksums
 from jobs.s3.compare_bytes import is_damaged
 from jobs.s3.copying import Copier, CopyOptions, is_altered
 from jobs.s3.lookup import KeyPages, find
-from jobs.s3.multipart_copy import ALTERED
 from jobs.s3.retries import Tries
 from jobs.s3.store import ABSENT, Guard, Store
-from jobs.s3.stored_checksums import stored_checksums
-from jobs.s3.uploads import NO_RECORDS, UploadRecords
+from jobs.s3.uploads import ALTERED, NO_RECORDS, UploadRecords
 from jobs.sync.facts import Side, compare_versions
 from jobs.sync.look import Identity, Look, identity, look_by_heads, look_by_lists, places_of
 from jobs.sync.table import Act, Edge, Edges, End, Item, Overwrite, Rules, Step, View, align, next_step, rivals
@@ -794,7 +793,7 @@ class _Sync:
             size_bytes = version.size_bytes or 0
             ours, is_lacking = self.ours.ref_of(version), row.condemned_etag == copy.etag
             lack = await self.copier.complete_annotations(
-                ours, version.etag, size_bytes, theirs, copy.etag or "", is_lacking=is_lacking
+                ours, size_bytes, theirs, copy.etag or "", is_lacking=is_lacking
             )
         is_md5_proof = verdict is None and copy.etag == version.etag and is_md5(copy.etag)
         evidence = verdict.evidence if verdict else Evidence.MD5_ETAG if is_md5_proof else Evidence.NONE

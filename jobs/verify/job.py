@@ -40,7 +40,7 @@ from jobs.errors import (
     Rejected,
     Unavailable,
 )
-from jobs.s3.annotations.comparing import AnnotationComparison
+from jobs.s3.annotations import AnnotationPair
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.compare_bytes import ContentSide, check_content, compare_bytes, read_or_lost
 from jobs.s3.lookup import VersionLooks, find, is_current_version, key_history
@@ -105,7 +105,7 @@ class Verify:
     ):
         self.source, self.destination, self.route = source, destination, route
         self.options, self.budget = options, budget
-        self._tags, self._annotations = TagReader(source), AnnotationComparison.between(source, destination, budget)
+        self._tags, self._annotations = TagReader(source), AnnotationPair.between(source, destination, budget)
 
     async def process(self, rows: Sequence[ObjectVersion], *, is_last: bool = False) -> list[Outcome]:
         """Return the outcomes of one key's rows, oldest version first.
@@ -205,7 +205,7 @@ class Verify:
         tags = await self._tags.read_surely(ours, source.tag_count)
         if tags and not tags.items() <= (await self.destination.get_tags(theirs)).items():
             return "tags"
-        return "annotations" if await self._annotations.find_lack(ours, theirs) else ""
+        return "" if await self._annotations.has_all(ours, theirs) else "annotations"
 
     async def _has_changed(self, ref: ObjectRef, seen: ObjectInfo) -> bool:
         """True if the source is another object by now: the destination may be its copy.

@@ -6,7 +6,7 @@ import contextlib
 
 import pytest
 
-from jobs.s3.annotations.lists import NO_SUCH_NAME
+from jobs.s3.annotations import NO_SUCH_NAME
 from tests.acceptance import archives, copies, failures, in_aws, report
 from tests.acceptance.__main__ import main
 from tests.acceptance.script import Step, play

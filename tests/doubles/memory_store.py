@@ -32,6 +32,7 @@ from jobs.s3.store import (
     PartPage,
     Restoring,
     StoredPart,
+    Upload,
     Written,
 )
 from tests.doubles.memory_buckets import (
@@ -81,7 +82,10 @@ class Request:
     @property
     def place(self) -> ObjectRef:
         """The object or the bucket that it is for; the destination of a copy."""
-        return self.arguments.get("ref") or ObjectRef(self.arguments["bucket"], self.arguments.get("key", ""))
+        given = self.arguments
+        if "upload" in given:
+            return ObjectRef(*given["upload"][:2])
+        return given.get("ref") or ObjectRef(given["bucket"], given.get("key", ""))
 
 
 Hook = Callable[[Request], Awaitable[Any]]
@@ -180,9 +184,9 @@ class MemoryStore:
         """The days of a restored copy are over."""
         self._buckets.find("RestoreObject", ref).is_restored = False
 
-    def uploads(self, bucket: str) -> list[str]:
-        """The ids of unfinished multipart uploads."""
-        return [upload_id for upload_id, upload in self._uploads.items() if upload.bucket == bucket]
+    def uploads(self, bucket: str) -> list[Upload]:
+        """The unfinished multipart uploads."""
+        return [Upload(each.bucket, each.key, id_) for id_, each in self._uploads.items() if each.bucket == bucket]
 
     def stored(self, bucket: str, key: str) -> list[Version]:
         """All versions of a key, the oldest first."""
@@ -331,61 +335,39 @@ class MemoryStore:
         return Restoring.UNDER_WAY if was else Restoring.REQUESTED
 
     async def create_multipart(
-        self,
-        bucket: str,
-        key: str,
-        attributes: Attributes,
-        *,
-        checksum_algorithm: str | None = None,
-        is_composite: bool = False,
-    ) -> str:
+        self, bucket: str, key: str, attributes: Attributes, *, checksum: Checksum | None = None
+    ) -> Upload:
         """CreateMultipartUpload."""
         ref = ObjectRef(bucket, key)
         self._buckets.check_key("CreateMultipartUpload", ref)
         self._buckets.check_lock("CreateMultipartUpload", ref, attributes)
-        if checksum_algorithm is None:
-            checksum_algorithm, is_composite = self._default_checksum, False
+        algorithm = checksum.algorithm if checksum else self._default_checksum
+        is_composite = checksum is not None and checksum.is_composite
         plain = Attributes()
         attributes = replace(attributes, **{name: getattr(plain, name) for name in self.drops})
         upload_id = self._buckets.new_id()
-        self._uploads[upload_id] = _Upload(
-            bucket, key, attributes, checksum_algorithm, is_composite, self._buckets.begin()
-        )
-        return upload_id
+        self._uploads[upload_id] = _Upload(bucket, key, attributes, algorithm, is_composite, self._buckets.begin())
+        return Upload(bucket, key, upload_id)
 
     async def copy_part(
-        self,
-        source: ObjectRef,
-        source_etag: str,
-        start: int,
-        end: int,
-        bucket: str,
-        key: str,
-        upload_id: str,
-        number: int,
+        self, source: ObjectRef, source_etag: str, start: int, end: int, upload: Upload, number: int
     ) -> PartDone:
         """UploadPartCopy."""
-        ref = ObjectRef(bucket, key)
-        upload = self._upload("UploadPartCopy", ref, upload_id)
-        origin = self._buckets.source("UploadPartCopy", source, source_etag, ref)
+        there = self._upload("UploadPartCopy", upload)
+        origin = self._buckets.source("UploadPartCopy", source, source_etag, upload.place)
         if not 0 <= start < end <= len(origin.data):
             raise store_error("UploadPartCopy", str(source), "InvalidArgument", "no such range in the source", 400)
-        return self._add_part(upload, number, origin.data[start:end])
+        return self._add_part(there, number, origin.data[start:end])
 
-    async def put_part(
-        self, bucket: str, key: str, upload_id: str, number: int, data: bytes, *, checksum: Checksum | None = None
-    ) -> PartDone:
+    async def put_part(self, upload: Upload, number: int, data: bytes, *, checksum: Checksum | None = None) -> PartDone:
         """UploadPart."""
-        ref = ObjectRef(bucket, key)
-        upload, data = self._upload("UploadPart", ref, upload_id), bytes(data)
-        check_digest("UploadPart", ref, data, checksum)
-        return self._add_part(upload, number, data)
+        there, data = self._upload("UploadPart", upload), bytes(data)
+        check_digest("UploadPart", upload.place, data, checksum)
+        return self._add_part(there, number, data)
 
     async def complete_multipart(
         self,
-        bucket: str,
-        key: str,
-        upload_id: str,
+        upload: Upload,
         parts: Sequence[PartDone],
         *,
         guard: Guard,
@@ -393,10 +375,10 @@ class MemoryStore:
         checksum: Checksum | None = None,
     ) -> Written:
         """CompleteMultipartUpload."""
-        ref, operation = ObjectRef(bucket, key), "CompleteMultipartUpload"
-        upload = self._upload(operation, ref, upload_id)
+        ref, operation = upload.place, "CompleteMultipartUpload"
+        there = self._upload(operation, upload)
         numbers = sorted(part.number for part in parts)
-        stored = [upload.parts.get(number) for number in numbers]
+        stored = [there.parts.get(number) for number in numbers]
         asked = {part.number: part.etag for part in parts}
         pieces = [piece for piece in stored if piece is not None]
         if not parts or any(p is None or md5(p) != asked[n] for n, p in zip(numbers, stored, strict=True)):
@@ -410,31 +392,31 @@ class MemoryStore:
             check_digest(operation, ref, data, checksum)
         self._buckets.check_guard(operation, ref, guard)
         sums: tuple[Checksum, ...] = ()
-        if upload.algorithm:
-            whole = None if upload.is_composite else checksums.full_object(upload.algorithm, data)
-            sums = (whole or checksums.composite([checksums.full_object(upload.algorithm, piece) for piece in pieces]),)
+        if there.algorithm:
+            whole = None if there.is_composite else checksums.full_object(there.algorithm, data)
+            sums = (whole or checksums.composite([checksums.full_object(there.algorithm, piece) for piece in pieces]),)
         digests = b"".join(hashlib.md5(piece, usedforsecurity=False).digest() for piece in pieces)
-        del self._uploads[upload_id]
+        del self._uploads[upload.upload_id]
         sizes = tuple(map(len, pieces))
         etag = f"{md5(digests)}-{len(pieces)}"
-        return self._buckets.write(ref, data, etag, upload.attributes, sums, sizes, upload.began)
+        return self._buckets.write(ref, data, etag, there.attributes, sums, sizes, there.began)
 
-    async def list_parts(self, bucket: str, key: str, upload_id: str, *, after: int = 0) -> PartPage:
+    async def list_parts(self, upload: Upload, *, after: int = 0) -> PartPage:
         """ListParts."""
-        upload = self._upload("ListParts", ObjectRef(bucket, key), upload_id)
-        numbers = sorted(number for number in upload.parts if number > after)
-        listed = [self._stored(upload, number) for number in numbers[:LISTED_PARTS]]
+        there = self._upload("ListParts", upload)
+        numbers = sorted(number for number in there.parts if number > after)
+        listed = [self._stored(there, number) for number in numbers[:LISTED_PARTS]]
         return PartPage(listed, numbers[LISTED_PARTS - 1] if len(numbers) > LISTED_PARTS else None)
 
-    async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
+    async def abort_multipart(self, upload: Upload) -> None:
         """AbortMultipartUpload."""
-        self._buckets.bucket("AbortMultipartUpload", ObjectRef(bucket, key))
-        upload = self._uploads.get(upload_id)
-        if upload is not None and self.survivors:  # a part was in flight
+        self._buckets.bucket("AbortMultipartUpload", upload.place)
+        there = self._uploads.get(upload.upload_id)
+        if there is not None and self.survivors:  # a part was in flight
             self.survivors -= 1
-            upload.parts = dict(list(upload.parts.items())[-1:])
+            there.parts = dict(list(there.parts.items())[-1:])
         else:
-            self._uploads.pop(upload_id, None)
+            self._uploads.pop(upload.upload_id, None)
 
     async def list_objects(
         self, bucket: str, prefix: str, *, after: Marker | None = None, delimiter: str = "", max_keys: int = 1000
@@ -476,12 +458,12 @@ class MemoryStore:
     async def close(self) -> None:
         """Nothing to release."""
 
-    def _upload(self, operation: str, ref: ObjectRef, upload_id: str) -> _Upload:
-        self._buckets.bucket(operation, ref)
-        upload = self._uploads.get(upload_id)
-        if upload is None or (upload.bucket, upload.key) != (ref.bucket, ref.key):
-            raise store_error(operation, str(ref), "NoSuchUpload", "the upload does not exist", 404)
-        return upload
+    def _upload(self, operation: str, upload: Upload) -> _Upload:
+        self._buckets.bucket(operation, upload.place)
+        there = self._uploads.get(upload.upload_id)
+        if there is None or (there.bucket, there.key) != upload[:2]:
+            raise store_error(operation, str(upload.place), "NoSuchUpload", "the upload does not exist", 404)
+        return there
 
     def _add_part(self, upload: _Upload, number: int, data: bytes) -> PartDone:
         upload.parts[number] = data

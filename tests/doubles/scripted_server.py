@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 from jobs.core.model import ObjectRef
 from jobs.s3.rest_store import RestStore
 from jobs.s3.sessions import open_store
-from jobs.s3.store import ABSENT, CopySettings, PartDone
+from jobs.s3.store import ABSENT, CopySettings, PartDone, Upload
 
 REF = ObjectRef("bucket", "a key", "v1")
 COPIED = b'<CopyObjectResult><ETag>"e"</ETag></CopyObjectResult>'
@@ -108,11 +108,11 @@ def copy(store: RestStore) -> Awaitable[Any]:
 
 
 def complete(store: RestStore) -> Awaitable[Any]:
-    return store.complete_multipart("bucket", "k", "u", [PartDone(1, "e")], guard=ABSENT)
+    return store.complete_multipart(Upload("bucket", "k", "u"), [PartDone(1, "e")], guard=ABSENT)
 
 
 def copy_part(store: RestStore) -> Awaitable[Any]:
-    return store.copy_part(REF, "e1", 0, 5, "bucket", "k", "u", 1)
+    return store.copy_part(REF, "e1", 0, 5, Upload("bucket", "k", "u"), 1)
 
 
 def error_body(code: str, more: str = "") -> bytes:

@@ -47,8 +47,8 @@ def test_an_upload_in_parts_that_began_long_ago_ends_no_grace_period() -> None:
     upload = asyncio.run(store.create_multipart("docs", "k", Attributes()))
     store.now += 31 * DAY
     assert one(store, row, grace_days=30).status is Status.DONE
-    part = asyncio.run(store.put_part("docs", "k", upload, 1, b"slow"))
-    asyncio.run(store.complete_multipart("docs", "k", upload, [part], guard=UNGUARDED))
+    part = asyncio.run(store.put_part(upload, 1, b"slow"))
+    asyncio.run(store.complete_multipart(upload, [part], guard=UNGUARDED))
     for days, status in ((29, Status.LEFT), (2, Status.DONE)):
         store.now += days * DAY
         assert asyncio.run(job_of_another_run(store, 30).process([row]))[0].status is status

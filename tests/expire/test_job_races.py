@@ -19,7 +19,7 @@ from jobs.expire.job import Expire
 from jobs.expire.rules import Original, Proven
 from jobs.expire.undo import UndoResult, unhide
 from jobs.ledger.tombstones import Tombstones
-from jobs.s3.store import UNGUARDED
+from jobs.s3.store import UNGUARDED, Upload
 from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore, Request
 from tests.expire.scene import DAY, Shop, job, one, replica, row_of, shop, store_over, work
@@ -37,13 +37,13 @@ def undo(store: Shop) -> UndoResult:
     return asyncio.run(unhide(store, job(store).tombstones))
 
 
-async def finish_upload(store: Shop, upload: str) -> None:
+async def finish_upload(store: Shop, upload: Upload) -> None:
     """An upload in parts, which began before, ends."""
-    part = await store.put_part("docs", "k", upload, 1, b"slow")
-    await store.complete_multipart("docs", "k", upload, [part], guard=UNGUARDED)
+    part = await store.put_part(upload, 1, b"slow")
+    await store.complete_multipart(upload, [part], guard=UNGUARDED)
 
 
-def started_upload(store: Shop) -> str:
+def started_upload(store: Shop) -> Upload:
     upload = asyncio.run(store.create_multipart("docs", "k", Attributes()))
     store.now += DAY
     return upload

@@ -83,8 +83,8 @@ async def kill_and_undo(ahead: float, deleted_after: float, *, with_upload: bool
     now += deleted_after
     await store.delete("source", "k")
     if with_upload:
-        part = await store.put_part("source", "k", upload, 1, b"slow")
-        await store.complete_multipart("source", "k", upload, [part], guard=UNGUARDED)
+        part = await store.put_part(upload, 1, b"slow")
+        await store.complete_multipart(upload, [part], guard=UNGUARDED)
     now += 24 * HOUR
     undone = await unhide(store, Tombstones(store, Location("ledger"), "source", "run"))
     [*_, top] = (await store.list_versions("source", "k")).entries[:1]

@@ -438,8 +438,8 @@ def test_a_version_that_was_uploaded_in_parts_may_not_have_been_there_at_the_tim
     whole = asyncio.run(put)
     upload = asyncio.run(scene.store.create_multipart("docs", "parts", Attributes()))
     checksum = checksums.full_object("CRC64NVME", b"parts")
-    part = asyncio.run(scene.store.put_part("docs", "parts", upload, 1, b"parts", checksum=checksum))
-    parts = asyncio.run(scene.store.complete_multipart("docs", "parts", upload, [part], guard=UNGUARDED))
+    part = asyncio.run(scene.store.put_part(upload, 1, b"parts", checksum=checksum))
+    parts = asyncio.run(scene.store.complete_multipart(upload, [part], guard=UNGUARDED))
     rows = [
         ObjectVersion(number, key, each.version_id, size_bytes=5, etag=each.etag)
         for number, (key, each) in enumerate((("whole", whole), ("parts", parts)))

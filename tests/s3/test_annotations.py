@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from itertools import count, repeat
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -15,16 +14,7 @@ from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Rout
 from jobs.core.outcome import Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.errors import Denied, NotFound, Rejected, StoreError, Unavailable
-from jobs.s3.annotations.carrying import (
-    AT_ONCE,
-    DIFFERENT,
-    EXCLUDED,
-    NOT_KEPT_THERE,
-    UNCOMPARED,
-    UNKNOWN,
-    AnnotationCarrier,
-)
-from jobs.s3.annotations.lists import AnnotationLists
+from jobs.s3.annotations import AT_ONCE, EXCLUDED, NOT_KEPT_THERE, AnnotationLists, AnnotationPair
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import ANNOTATION_BYTES, UNGUARDED, AnnotationPage
 from jobs.sync.job import SyncJob
@@ -81,17 +71,6 @@ class Scene:
         """No request fails any more."""
         self.fail = lambda request: None
 
-    def replaces_source(self, **operation: dict[str, bytes]) -> None:
-        """Before the next such request another object with these annotations comes to the source's key."""
-        [(name, texts)] = operation.items()
-
-        async def replace_first(request: Request) -> Any:
-            self.store.hook(**{name: None})
-            await self.put_source(b"another object", texts)
-            return await request()
-
-        self.store.hook(**{name: replace_first})
-
     async def put_source(self, body: bytes, texts: dict[str, bytes] = TEXTS) -> ObjectVersion:
         """An annotated object, and the row that an inventory would have of it."""
         written = await MemoryStore.put(self.store, "source", "in/k", body, Attributes(), guard=UNGUARDED)
@@ -138,13 +117,6 @@ async def test_a_copy_has_the_annotations_of_its_source(way: str) -> None:
     (body, options), store = WAYS[way], Scene()
     assert await store.replicate(await store.put_source(body), **options) == (Status.DONE, "")
     assert store.texts_at() == TEXTS
-
-
-@played
-async def test_s3_carries_annotations_by_one_request_and_sealift_asks_for_none() -> None:
-    store = Scene()
-    await store.replicate(await store.put_source(SMALL))
-    assert store.asked == ["copy"]
 
 
 @pytest.mark.parametrize("way", WITHOUT_S3)
@@ -214,22 +186,6 @@ async def test_a_copy_by_one_request_is_not_asked_for_its_annotations() -> None:
     store.asked.clear()
     assert (await store.replicate(row))[0] is Status.SAME
     assert not store.asked_for_annotations
-
-
-@pytest.mark.parametrize("way", WITHOUT_S3)
-@played
-async def test_a_backup_that_was_killed_after_the_copy_leaves_no_annotation_behind(way: str) -> None:
-    (body, options), store = WAYS[way], Scene()
-    row = await store.put_source(body)
-    chosen = SyncOptions(is_replay=True, all_versions=True, **options)
-    job = SyncJob(store.store, store.store, ROUTE, chosen, ByteBudget(64 * MIB))
-    store.fails("put_annotation", Killed())
-    with pytest.raises(Killed):
-        await job.process([row])
-    store.works()
-    [outcome] = await job.process([row])
-    assert (outcome.status, outcome.reason) == (Status.SAME, "")
-    assert store.texts_at() == TEXTS
 
 
 DENIED = Denied("PutObjectAnnotation", "s3://destination/out/k", "AccessDenied", "no", 403)
@@ -310,14 +266,6 @@ async def test_an_annotation_is_put_onto_the_copy_alone() -> None:
 
 
 @played
-async def test_an_annotation_that_is_deleted_meanwhile_is_not_missed() -> None:
-    store = Scene()
-    row = await store.put_source(LARGE)
-    store.fails("get_annotation", NotFound("GetObjectAnnotation", "k", "NoSuchAnnotation", "gone", 404))
-    assert (await store.replicate(row, **PARTS))[1] == ""
-
-
-@played
 async def test_an_annotation_of_the_copy_s_own_stays() -> None:
     store = Scene()
     row = await store.put_source(LARGE)
@@ -325,93 +273,8 @@ async def test_an_annotation_of_the_copy_s_own_stays() -> None:
     ref, etag = COPY._replace(version_id=copied.destination_version_id), copied.destination_etag or ""
     await store.store.put_annotation(ref, "transcript", b"by hand", object_etag=etag)
     await store.store.put_annotation(ref, "note", b"own", object_etag=etag)
-    assert await store.replicate(row, **PARTS) == (Status.SAME, DIFFERENT)
+    assert await store.replicate(row, **PARTS) == (Status.SAME, "")
     assert store.texts_at() == {**TEXTS, "transcript": b"by hand", "note": b"own"}
-
-
-KINDS_OF_ETAGS: dict[str, Callable[[], Iterator[str | None]]] = {
-    "other ones for each object": lambda: (f"{number:032x}" for number in count()),
-    "none": lambda: repeat(None),
-    "the same, but no MD5": lambda: repeat("x"),
-}
-
-
-async def copied_with(store: Scene, text: bytes) -> ObjectVersion:
-    """A source whose copy has another text for `transcript`, which is as long."""
-    assert len(text) == len(TEXTS["transcript"])
-    row = await store.put_source(LARGE)
-    copied = await store.outcome(row, **PARTS)
-    ref = COPY._replace(version_id=copied.destination_version_id)
-    await store.store.put_annotation(ref, "transcript", text, object_etag=copied.destination_etag or "")
-    store.asked.clear()
-    return row
-
-
-OTHER_TEXT = TEXTS["transcript"].swapcase()
-
-
-@played
-async def test_another_text_of_the_same_length_is_another_text() -> None:
-    store = Scene()
-    row = await copied_with(store, OTHER_TEXT)
-    assert await store.replicate(row, **PARTS) == (Status.SAME, DIFFERENT)
-    assert store.texts_at()["transcript"] == OTHER_TEXT
-
-
-@pytest.mark.parametrize("etags", KINDS_OF_ETAGS.values(), ids=KINDS_OF_ETAGS)
-@pytest.mark.parametrize(
-    ("text", "reason"), [(OTHER_TEXT, DIFFERENT), (TEXTS["transcript"], "")], ids=["another text", "the same"]
-)
-@played
-async def test_texts_are_read_where_their_etags_are_no_md5(
-    text: bytes, reason: str, etags: Callable[[], Iterator[str | None]]
-) -> None:
-    store, told = Scene(), etags()
-
-    async def foreign(request: Request) -> AnnotationPage:
-        page: AnnotationPage = await request()
-        return page._replace(annotations=[each._replace(etag=next(told)) for each in page.annotations])
-
-    store.store.hook(list_annotations=foreign)
-    row = await copied_with(store, text)
-    assert await store.replicate(row, **PARTS) == (Status.SAME, reason)
-
-
-@played
-async def test_texts_of_one_md5_are_not_read() -> None:
-    store = Scene()
-    row = await copied_with(store, TEXTS["transcript"])
-    assert (await store.replicate(row, **PARTS))[1] == ""
-    assert "get_annotation" not in store.asked
-
-
-@played
-async def test_texts_that_may_not_be_read_are_not_called_equal() -> None:
-    store = Scene()
-    row = await copied_with(store, OTHER_TEXT)
-    store.fails("get_annotation", Denied("GetObjectAnnotation", "k", "AccessDenied", "no", 403), "destination")
-    why = "GetObjectAnnotation AccessDenied: allow s3:GetObjectAnnotation"
-    assert await store.replicate(row, **PARTS) == (Status.SAME, UNCOMPARED.format(why=why))
-
-
-@pytest.mark.parametrize(
-    ("bucket", "reason"), [("source", ""), ("destination", DIFFERENT)], ids=["the source's", "the copy's"]
-)
-@played
-async def test_a_text_that_is_deleted_before_it_is_compared(bucket: str, reason: str) -> None:
-    """The source's is missed no more. The copy's is not the source's."""
-    store = Scene()
-    row = await copied_with(store, OTHER_TEXT)
-    store.fails("get_annotation", NotFound("GetObjectAnnotation", "k", "NoSuchAnnotation", "gone", 404), bucket)
-    assert (await store.replicate(row, **PARTS))[1] == reason
-
-
-@played
-async def test_the_text_of_an_object_that_replaced_the_source_is_not_compared() -> None:
-    store = Scene(is_versioned=False)
-    row = await copied_with(store, OTHER_TEXT)
-    store.replaces_source(get_annotation={"transcript": OTHER_TEXT})
-    assert await store.replicate(row, **PARTS) == (Status.DONE, Reason.NEWER_COPIED)
 
 
 def unknown(**on: Hook) -> MemoryStore:
@@ -535,94 +398,19 @@ async def test_a_thousand_annotations_come_along_and_few_texts_are_held() -> Non
     copy = COPY._replace(version_id=copied.destination_version_id)
     store.store.hook(get_annotation=hold, put_annotation=let_go)
     budget = ByteBudget(2 * ANNOTATION_BYTES)
-    reason = await AnnotationCarrier.between(store.store, store.store, budget).carry(
-        source, row.etag, copy, copied.destination_etag or ""
-    )
-    assert reason == ""
+    pair = AnnotationPair.between(store.store, store.store, budget)
+    assert await pair.carry(source, copy, copied.destination_etag or "") == ""
     assert store.texts_at(copy) == texts
     assert peak <= AT_ONCE
     assert budget.try_acquire(2 * ANNOTATION_BYTES) is not None
 
 
-NEVER_ENDING: dict[str, Callable[[str | None], str]] = {
-    "the same page": lambda token: "again",
-    "two pages in turn": lambda token: "b" if token == "a" else "a",
-    "always another page": lambda token: f"{token}x"[-3_000:],
-}
-
-
-@pytest.mark.parametrize("next_of", NEVER_ENDING.values(), ids=NEVER_ENDING)
 @played
-async def test_a_list_that_would_never_end_is_given_up(next_of: Callable[[str | None], str]) -> None:
+async def test_a_list_that_would_never_end_is_given_up() -> None:
     async def list_annotations(request: Request) -> AnnotationPage:
         await asyncio.sleep(0)
-        return AnnotationPage([], next_of(request.arguments["token"]))
+        return AnnotationPage([], "again")
 
     store = MemoryStore(on={"list_annotations": list_annotations})
-    with pytest.raises(Unavailable, match="more than a version can have"):
+    with pytest.raises(Unavailable, match="more pages than a version can have"):
         await asyncio.wait_for(AnnotationLists(store).read(ObjectRef("source", "k")), 5)
-
-
-@pytest.mark.parametrize("way", WITHOUT_S3)
-@played
-async def test_an_object_that_replaced_the_source_does_not_hide_its_annotations(way: str) -> None:
-    """Its list is empty, and says nothing of the object that was copied."""
-    (body, options), store = WAYS[way], Scene(is_versioned=False)
-    row = await store.put_source(body)
-    store.replaces_source(list_annotations={})
-    assert (await store.replicate(row, **options))[0] is (Status.DONE if way == "in parts" else Status.CHANGED)
-
-
-@pytest.mark.parametrize("way", WITHOUT_S3)
-@played
-async def test_a_source_that_is_deleted_after_an_empty_list_leaves_its_annotations_unknown(way: str) -> None:
-    """What was listed may have been another object by then."""
-    (body, options), store = WAYS[way], Scene(is_versioned=False)
-    row = await store.put_source(body, {})
-
-    async def deleted_next(request: Request) -> Any:
-        page = await request()
-        await MemoryStore.delete(store.store, "source", "in/k")
-        return page
-
-    store.store.hook(list_annotations=deleted_next)
-    assert await store.replicate(row, **options) == (Status.DONE, UNKNOWN.format(why="HeadObject NoSuchVersion"))
-
-
-@played
-async def test_a_server_without_annotations_is_not_asked_for_the_source_again() -> None:
-    source, asked = refusing(), list[str]()
-    written = await source.put("source", "in/k", SMALL, Attributes(), guard=UNGUARDED)
-
-    def note(request: Request) -> Awaitable[Any]:
-        asked.append(request.operation)
-        return request()
-
-    source.hook(every=note)
-    carrier = AnnotationCarrier.between(source, Scene().store, ByteBudget(MIB))
-    assert await carrier.carry(ObjectRef("source", "in/k"), written.etag, COPY, "e") == ""
-    assert "head" not in asked
-
-
-@pytest.mark.parametrize("way", WITHOUT_S3)
-@played
-async def test_a_source_that_is_replaced_before_its_annotations_are_read_gives_none(way: str) -> None:
-    """Without versions nothing but its ETag tells the new object from the copied one. The new one is copied then."""
-    (body, options), store = WAYS[way], Scene(is_versioned=False)
-    row = await store.put_source(body, {})
-    store.replaces_source(list_annotations={"of": b"the other one"})
-    outcome, texts = await store.replicate(row, **options), store.texts_at()
-    is_copied = outcome == (Status.DONE, Reason.NEWER_COPIED)
-    assert texts == ({"of": b"the other one"} if is_copied else {})
-    assert is_copied or outcome[0] is Status.CHANGED
-
-
-@played
-async def test_a_copy_by_one_request_that_may_not_read_annotations_is_denied_by_s3() -> None:
-    """S3 refuses the whole copy, so nothing is lost in silence."""
-    store = Scene()
-    row = await store.put_source(SMALL)
-    denied = Denied("CopyObject", "s3://destination/out/k", "AccessDenied", "s3:GetObjectAnnotation", 403)
-
-    store.fails("copy", denied)
-    assert (await store.replicate(row))[0] is Status.BLOCKED

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from jobs.core.algorithms import ALGORITHMS, Protection, protects
 from jobs.core.model import Attributes, ObjectInfo
 from jobs.core.outcome import Evidence
-from jobs.s3.checksums import Hasher, combine, digest, full_object
-from jobs.s3.stored_checksums import ContentCheck
+from jobs.s3.checksums import ContentCheck, Hasher, combine, digest, full_object
 
 BOTOCORES = vars(httpchecksum)["_CHECKSUM_CLS"]
 

@@ -138,38 +138,6 @@ def test_the_marker_of_a_page_may_be_its_last_prefix() -> None:
     assert page.next_marker == Marker("a+b/", "v")
 
 
-@pytest.mark.parametrize("name", ["Prefix", "KeyMarker", "Delimiter", "StartAfter"])
-@pytest.mark.parametrize("character", ["\x01", "&#1;", "\0", "\x1f", "&"])
-@pytest.mark.parametrize("comment", ["", "<!-- by the parser -->"], ids=["apart", "parser"])
-def test_a_control_character_in_what_a_page_repeats_does_no_harm(name: str, character: str, comment: str) -> None:
-    body = (
-        f"<ListBucketResult><{name}>a{character}b</{name}><EncodingType>url</EncodingType>{comment}"
-        f"<Contents><Key>a%01b</Key>{comment}</Contents></ListBucketResult>"
-    )
-    assert [entry.key for entry in parse_page(body.encode(), Operation.LIST_OBJECTS).entries] == ["a\x01b"]
-
-
-@pytest.mark.parametrize("key", ["\x1b]0;t", "50%41\x01", "a+b\x07&c", "\ufffe", "ü\x1f"])
-@pytest.mark.parametrize("spell", ["&#x{:x};", "&#{};"])
-def test_a_page_ends_at_a_key_that_no_xml_can_hold(key: str, spell: str) -> None:
-    """Ceph encodes the keys of a page, but not where the next one begins. Such a bucket could not be listed."""
-    marker = "".join(c if c.isalnum() or c in "%+" else spell.format(ord(c)) for c in key)
-    page = parse_page(versions_page(["A", key], marker), Operation.LIST_VERSIONS)
-    assert page.next_marker == Marker(key, "v")
-    body = (
-        f"<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>"
-        f"<Contents><Key>{quote_plus(key)}</Key></Contents>"
-        f"<NextContinuationToken>{marker}</NextContinuationToken></ListBucketResult>"
-    )
-    assert parse_page(body.encode(), Operation.LIST_OBJECTS).next_marker == Marker(key, None, key)
-
-
-@pytest.mark.parametrize("number", ["x110000", "99999999999", "x", "xd800"])
-def test_a_marker_of_a_number_that_is_no_character_is_malformed(number: str) -> None:
-    with pytest.raises(Malformed):
-        parse_page(versions_page(["A"], f"a&#{number};&#1;"), Operation.LIST_VERSIONS)
-
-
 def test_a_control_character_in_a_key_is_malformed() -> None:
     prefix = b"<CommonPrefixes><Prefix>a\x01</Prefix></CommonPrefixes>"
     body = b"<ListBucketResult><Prefix>p</Prefix>%b</ListBucketResult>" % prefix

@@ -35,7 +35,7 @@ def sha256(data: bytes) -> str:
 
 
 Sent = list[tuple[bytes, Checksum | None]]
-"""The bytes and the SHA-256 of each PUT and each part."""
+"""The bytes and the checksum of each PUT and each part."""
 
 
 def source(size_bytes: int, sent: Sent | None = None) -> tuple[MemoryStore, bytes]:
@@ -68,7 +68,7 @@ def copy(store: MemoryStore, etag: str | None = None, checksums: Sequence[Checks
         store._buckets.find("HeadObject", ref).etag = etag
         info = asyncio.run(store.head(ref))
     info = ObjectInfo(info.size_bytes, info.etag, info.last_modified, None, "STANDARD", tuple(checksums))
-    transfer = Transfer(store, ref, info, store, "b", "k", Attributes(), ABSENT)
+    transfer = Transfer(store, ref, info, store, ObjectRef("b", "k"), Attributes(), ABSENT)
     return asyncio.run(stream(transfer, ByteBudget(64 * MIB)))
 
 
@@ -81,16 +81,21 @@ def is_copied(store: MemoryStore) -> bool:
 
 
 @SIZES
-def test_the_checksum_is_the_contents_and_each_request_carries_that_of_its_own_bytes(size_bytes: int) -> None:
+@pytest.mark.parametrize("algorithm", [None, "CRC64NVME"], ids=["the source has none", "the source's"])
+def test_the_checksum_is_the_contents_and_each_request_carries_that_of_its_own_bytes(
+    size_bytes: int, algorithm: str | None
+) -> None:
+    """What the copy keeps is of the source's algorithm, so that both can be compared without reading them."""
     sent: Sent = []
     store, content = source(size_bytes, sent)
-    _, spelled, _ = copy(store)
+    stored = [full_object(algorithm, content)] if algorithm else []
+    _, spelled, _ = copy(store, checksums=stored)
+    kept = asyncio.run(store.head(ObjectRef("b", "k"))).checksums
+    assert list(kept) == stored if stored else kept[0].algorithm == "SHA256"
     assert spelled == f"SHA256:{sha256(content)}"
     assert asyncio.run(store.get(ObjectRef("b", "k"))).data == content
     assert b"".join(data for data, _ in sent) == content
-    assert [checksum and (checksum.algorithm, checksum.value) for _, checksum in sent] == [
-        ("SHA256", sha256(data)) for data, _ in sent
-    ]
+    assert [checksum for _, checksum in sent] == [full_object(algorithm or "SHA256", data) for data, _ in sent]
     assert len(sent) == -(-size_bytes // PART_BYTES)
 
 

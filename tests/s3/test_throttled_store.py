@@ -144,7 +144,7 @@ def test_what_cleans_up_is_sent_after_a_stop_and_what_has_its_turn_as_well() -> 
         for _ in range(2):
             with pytest.raises(Interrupted, match="turn"):
                 await store.head(ObjectRef("bucket", "k"))
-        await store.abort_multipart("bucket", "large", upload)
+        await store.abort_multipart(upload)
 
     asyncio.run(memory.put("bucket", "k", b"x", Attributes(), guard=ABSENT))
     asyncio.run(use())

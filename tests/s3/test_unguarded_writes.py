@@ -46,8 +46,8 @@ def content(store: Store, key: str) -> bytes:
 
 async def upload(store: Store, guard: Guard) -> Written:
     upload_id = await store.create_multipart("b", "k", Attributes())
-    part = await store.put_part("b", "k", upload_id, 1, b"new")
-    return await store.complete_multipart("b", "k", upload_id, [part], guard=guard)
+    part = await store.put_part(upload_id, 1, b"new")
+    return await store.complete_multipart(upload_id, [part], guard=guard)
 
 
 def write(store: Store, how: str, guard: Guard) -> Written:
@@ -159,7 +159,7 @@ def test_a_source_that_is_overwritten_at_that_moment_is_no_copy_of_the_first(ope
             await store.copy(source, etag, "b", "k", CopySettings(), guard=ABSENT)
         else:
             upload_id = await store.create_multipart("b", "k", Attributes())
-            await store.copy_part(source, etag, 0, 3, "b", "k", upload_id, 1)
+            await store.copy_part(source, etag, 0, 3, upload_id, 1)
 
     bare = careless()
     etag = asyncio.run(bare.head(ObjectRef("b", "s"))).etag

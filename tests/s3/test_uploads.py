@@ -14,8 +14,8 @@ from jobs.core.model import Attributes, Checksum, Location, ObjectRef
 from jobs.errors import Conflict, Denied, PreconditionFailed, Unavailable
 from jobs.s3.checksums import composite, full_object
 from jobs.s3.retries import retry
-from jobs.s3.store import ABSENT, UNGUARDED
-from jobs.s3.uploads import BegunUpload, ObjectUpload, abort_upload, upload_file
+from jobs.s3.store import ABSENT, UNGUARDED, Upload
+from jobs.s3.uploads import ObjectUpload, abort_upload, upload_file
 from tests.doubles.memory_store import MemoryStore, Request
 
 PART = 5 << 20
@@ -151,5 +151,5 @@ def test_an_abort_that_is_not_answered_is_tried_as_often_as_any_request(monkeypa
     store = MemoryStore(on={"abort_multipart": fail})
     store.create_bucket("b")
     with pytest.raises(Unavailable):
-        asyncio.run(abort_upload(store, BegunUpload("b", "k", "u", None)))
+        asyncio.run(abort_upload(store, Upload("b", "k", "u")))
     assert len(asked) == retry.count

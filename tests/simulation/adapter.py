@@ -26,7 +26,7 @@ from jobs.cli.console import emit
 from jobs.core import part_sizes
 from jobs.core.elapsed import refuse_late
 from jobs.core.evidence import compare
-from jobs.core.model import Attributes, Location, ObjectVersion, Route
+from jobs.core.model import Attributes, Checksum, Location, ObjectVersion, Route
 from jobs.core.outcome import GOOD, Outcome
 from jobs.core.reasons import Reason
 from jobs.core.run import worker_pins
@@ -55,7 +55,17 @@ from tests.simulation.policy import PAIR, policy_of
 from tests.simulation.row import Row
 from tests.simulation.schedule import ARCHIVES, BACK, COPIES, DESTINATION, LEDGER, SOURCE, Verb
 
-__all__ = ["UNGUARDED", "Attributes", "Program", "Row", "SealiftError", "StoreError", "refuse_late", "store_error"]
+__all__ = [
+    "UNGUARDED",
+    "Attributes",
+    "Checksum",
+    "Program",
+    "Row",
+    "SealiftError",
+    "StoreError",
+    "refuse_late",
+    "store_error",
+]
 
 PART_BYTES = 4
 """The world is to scale: objects have tens of bytes, parts 4, ranges 8, where S3 and Sealift have 5 and 8 MiB."""

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
+from jobs.core.model import Attributes, Checksum, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import Conflict, Unavailable
 from jobs.ledger.uploads import ShardUploads
@@ -58,10 +58,13 @@ async def put(store: MemoryStore, body: bytes, ref: ObjectRef = SOURCE, **attrib
     return await row_of(store, ref)
 
 
-async def put_in_parts(store: MemoryStore, *pieces: bytes, ref: ObjectRef = SOURCE, **sums: Any) -> ObjectVersion:
-    upload = await MemoryStore.create_multipart(store, *ref[:2], Attributes(), **sums)
-    parts = [await MemoryStore.put_part(store, *ref[:2], upload, n, piece) for n, piece in enumerate(pieces, 1)]
-    await MemoryStore.complete_multipart(store, *ref[:2], upload, parts, guard=UNGUARDED)
+async def put_in_parts(
+    store: MemoryStore, *pieces: bytes, ref: ObjectRef = SOURCE, algorithm: str = ""
+) -> ObjectVersion:
+    checksum = Checksum(algorithm, "", is_composite=algorithm != "CRC64NVME") if algorithm else None
+    upload = await MemoryStore.create_multipart(store, *ref[:2], Attributes(), checksum=checksum)
+    parts = [await MemoryStore.put_part(store, upload, n, piece) for n, piece in enumerate(pieces, 1)]
+    await MemoryStore.complete_multipart(store, upload, parts, guard=UNGUARDED)
     return await row_of(store, ref)
 
 

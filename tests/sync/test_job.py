@@ -322,11 +322,9 @@ async def test_each_version_of_the_same_bytes_gets_a_copy_of_its_own(is_newer_as
 async def put_slowly(store: MemoryStore, meanwhile: Callable[[], Any]) -> None:
     """An upload in parts, which S3 dates by its beginning. `meanwhile` happens before it is complete."""
     upload = await store.create_multipart(*SOURCE[:2], Attributes())
-    parts = [
-        await store.put_part(*SOURCE[:2], upload, number, bytes(size)) for number, size in ((1, 5 * KIB), (2, KIB))
-    ]
+    parts = [await store.put_part(upload, number, bytes(size)) for number, size in ((1, 5 * KIB), (2, KIB))]
     await meanwhile()
-    await store.complete_multipart(*SOURCE[:2], upload, parts, guard=UNGUARDED)
+    await store.complete_multipart(upload, parts, guard=UNGUARDED)
 
 
 @pytest.mark.parametrize("is_first_in_parts", [False, True])

@@ -66,7 +66,7 @@ async def test_current_object_is_copied_and_then_the_same() -> None:
 
 async def test_first_copy_whose_etag_proves_nothing_is_compared_and_copied() -> None:
     store = make_store()
-    row = await put_in_parts(store, b"one", b"two", checksum_algorithm="CRC64NVME")
+    row = await put_in_parts(store, b"one", b"two", algorithm="CRC64NVME")
     outcome = await sync_one(store, row._replace(version_id=None))
     assert (outcome.status, outcome.evidence, outcome.version_id) == (COPIED, Evidence.CHECKSUM, None)
     assert bodies(store) == [b"onetwo"]
@@ -490,7 +490,7 @@ async def test_object_that_is_listed_and_never_found_ends_as_refused() -> None:
 
 async def test_damaged_source_is_not_copied_onto_a_copy_with_other_bytes() -> None:
     store = make_store(default_checksum=None)
-    row = await put_in_parts(store, b"good", b"bytes", checksum_algorithm="CRC64NVME")
+    row = await put_in_parts(store, b"good", b"bytes", algorithm="CRC64NVME")
     await put(store, b"goodbytes", COPY)
     store.rot(*SOURCE[:2], b"badxbytes")
     result = await sync(store, row, overwrite="always")

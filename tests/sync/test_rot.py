@@ -36,7 +36,7 @@ from tests.sync.scene import (
 )
 
 GOOD, ROTTEN = b"the good content", b"the gOOd content"
-OPAQUE: dict[str, Any] = {"checksum_algorithm": "SHA256", "is_composite": True}
+OPAQUE: dict[str, Any] = {"algorithm": "SHA256"}
 """An upload of which S3 keeps nothing that the whole content could be held against."""
 
 

@@ -309,8 +309,8 @@ def test_a_version_on_top_that_cannot_be_compared_is_not_called_another_one(
 
     async def upload() -> None:
         upload_id = await store.create_multipart("there", "k", Attributes())
-        part = await store.put_part("there", "k", upload_id, 1, on_top)
-        await store.complete_multipart("there", "k", upload_id, [part], guard=UNGUARDED)
+        part = await store.put_part(upload_id, 1, on_top)
+        await store.complete_multipart(upload_id, [part], guard=UNGUARDED)
 
     asyncio.run(upload())
     assert statuses(verify(store, [row], all_versions=True, deep=deep)) == [status]

@@ -20,12 +20,11 @@ FRAMING_BYTES = 64 * 1024
 trailers. S3 sends 8 KiB at most (2 KiB of them metadata). Bodies may add a quarter of their size,
 for small chunks."""
 _SINGLE = frozenset({"etag", "last-modified", "content-range", "content-length", "transfer-encoding"})
+_SINGLE |= {"content-type", "content-disposition", "expires"}
 """What identifies one object and one body, with S3's own headers: it must be there once."""
 _LISTS = frozenset({"cache-control", "content-encoding", "content-language"})
 """Lists: that they come twice is the same as one list of both (RFC 9110, section 5.3). Proxies add
 to them."""
-_DESCRIBING = frozenset({"content-type", "content-disposition", "expires"})
-"""One value each. They decide nothing but what an object's attributes are."""
 _ANY = frozenset({"x-amz-request-id", "x-amz-id-2"})
 _NAMES_MAX = 1024
 _BODILESS = (204, 304)
@@ -49,14 +48,12 @@ class NoAnswer(Exception):
 class Response(NamedTuple):
     """An answer: header names in lower case.
 
-    `doubtful`: headers of one value that came with several. `is_repeated`: the request was sent
-    again, because no answer came the first time.
+    `is_repeated`: the request was sent again, because no answer came the first time.
     """
 
     status: int
     headers: dict[str, str]
     body: bytes
-    doubtful: frozenset[str] = frozenset()
     is_repeated: bool = False
 
 
@@ -72,7 +69,6 @@ class Answer:
     large: memoryview | None = None
     _has_head = False
     _headers: dict[str, str]
-    _doubtful: frozenset[str] = frozenset()
     _received = _filled = _status = 0
     _pending: memoryview | None = None
     _response: Response | None = None
@@ -219,10 +215,9 @@ class Answer:
             values.setdefault(_lower(name), {})[value.decode("utf-8", "surrogateescape")] = None
         several = {field for field, each in values.items() if len(each) > 1}
         for field in sorted(filter(_is_single, several)):
-            self._refuse("MalformedAnswer", two_different(field))
+            self._refuse("MalformedAnswer", f"two different headers {field}")
         for field in several & _LISTS:
             self._headers[field] = ", ".join(values[field])
-        self._doubtful = _DESCRIBING & several
 
     def _expect_body(self) -> None:
         """The body's length. llhttp has refused lengths without digits, or two of them."""
@@ -241,7 +236,7 @@ class Answer:
             return
         self.is_kept = self._parser.should_keep_alive()
         # A bytearray without writers: making it `bytes` would copy it.
-        self._response = Response(self._status, self._headers, cast("bytes", body), self._doubtful)
+        self._response = Response(self._status, self._headers, cast("bytes", body))
 
     def _let_go(self, error: NoAnswer) -> NoAnswer:
         """The error, whose traceback refers to us.
@@ -257,11 +252,6 @@ class Answer:
 
     def _refuse(self, code: str, message: str) -> None:
         self._error = self._error or NoAnswer(code, message)
-
-
-def two_different(field: str) -> str:
-    """Why an answer with two values of this header is refused."""
-    return f"two different headers {field}"
 
 
 def _is_single(field: str) -> bool:

@@ -20,19 +20,8 @@ RESOLVE_SECONDS = 30.0
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-design-patterns.html"""
 HEAD_BYTES_MAX = 1 << 16
 
-_HAS_EXPIRED, _IS_NOT_YET_VALID, _NO_ISSUER, _SELF_SIGNED, _SELF_SIGNED_CHAIN = 10, 9, 20, 18, 19
-_CLOCK = "renew it on the server, or set this machine's clock"
-_AUTHORITY = "name the file of its authority in AWS_CA_BUNDLE"
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST"})
 """What OpenSSL says of an answer that is plain HTTP."""
-_CERTIFICATE_ADVICE = {
-    _HAS_EXPIRED: _CLOCK,
-    _IS_NOT_YET_VALID: _CLOCK,
-    _NO_ISSUER: _AUTHORITY,
-    _SELF_SIGNED: _AUTHORITY,
-    _SELF_SIGNED_CHAIN: _AUTHORITY,
-}
-"""By the number of OpenSSL's verdict (x509_vfy.h)."""
 
 P = TypeVar("P", bound=asyncio.BufferedProtocol)
 
@@ -63,8 +52,10 @@ class Dialer:
             self._addresses.pop(proxy.host if proxy else name, None)  # a dead address is not asked again
             raise NoAnswer("ConnectTimeout", f"no connection within {CONNECT_SECONDS:.0f} s{_by(proxy)}") from error
         except ssl.SSLCertVerificationError as error:
-            advice = _CERTIFICATE_ADVICE.get(error.verify_code, "is the endpoint the right one?")
-            message = f"the certificate of {name} is refused, {error.verify_message.rstrip('.')}: {advice}"
+            message = (
+                f"the certificate of {name} is refused, {error.verify_message.rstrip('.')}: name the file of its "
+                "authority in AWS_CA_BUNDLE, or renew it on the server"
+            )
             raise NoAnswer("TlsFailed", message + _by(proxy)) from error
         except ssl.SSLError as error:
             why = f"TLS: {error.reason or error}"
@@ -104,24 +95,22 @@ class Dialer:
 
     async def _reach(self, name: str, port: int) -> socket.socket:
         """A connection to one address of the family that the resolver prefers, else of another one, as
-        in https://www.rfc-editor.org/rfc/rfc8305. The family that answered is the first one then.
+        in https://www.rfc-editor.org/rfc/rfc8305. A family that did not answer is left out for a while.
         """
-        until, addresses = await self._resolve(name, port)
-        families = list(dict.fromkeys(each[0] for each in addresses))
-        while True:
-            chosen = families.pop(0)
+        addresses = await self._resolve(name, port)
+        families = dict.fromkeys(each[0] for each in addresses)
+        *firsts, last = [random.choice([each for each in addresses if each[0] == family]) for family in families]
+        for address in firsts:
             try:
-                async with asyncio.timeout(CONNECT_SECONDS / 3 if families else None):
-                    endpoint = await _connected(random.choice([each for each in addresses if each[0] == chosen]))
+                async with asyncio.timeout(CONNECT_SECONDS / 3):
+                    return await _connected(address)
             except OSError:  # also TimeoutError
-                if not families:
-                    raise
-            else:
-                self._addresses[name] = until, sorted(addresses, key=lambda each: each[0] != chosen)
-                return endpoint
+                rest = [each for each in addresses if each[0] != address[0]]
+                self._addresses[name] = self._addresses[name][0], rest
+        return await _connected(last)
 
-    async def _resolve(self, name: str, port: int) -> tuple[float, Sequence[Any]]:
-        """The addresses of a name, and until when they hold. All who need them wait for one lookup."""
+    async def _resolve(self, name: str, port: int) -> Sequence[Any]:
+        """The addresses of a name. All who need them wait for one lookup."""
         loop = asyncio.get_running_loop()
         cached = self._addresses.get(name)
         if cached is None or loop.time() > cached[0]:
@@ -135,7 +124,7 @@ class Dialer:
             except UnicodeError as error:  # an empty label, or a long one
                 raise NoAnswer("UnknownHost", f"{name} is no name of a host: {error}") from error
             self._addresses[name] = cached
-        return cached
+        return cached[1]
 
     def _forget(self, which: tuple[asyncio.AbstractEventLoop, str], lookup: asyncio.Future[Any]) -> None:
         self._lookups.pop(which)

@@ -13,10 +13,10 @@ it, no client can tell from its answer.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import select
-import socket
-import struct
 import sys
+import termios
 from typing import Any, NamedTuple
 
 from jobs.s3.http.answers import BUFFER_BYTES, MAX_BODY_BYTES, Answer, NoAnswer, Response
@@ -31,10 +31,6 @@ PACE_BYTES = 16 * 1024
 """A second, request and answer together, is the least that a server gets `ANSWER_SECONDS` prolonged
 for."""
 SWEEP_SECONDS = 10.0
-_TCP_INFO_BYTES = 128
-_ACKED_AT = 120
-"""Where Linux's `struct tcp_info` has `tcpi_bytes_acked`, eight bytes (linux/tcp.h, whose
-fields never move)."""
 
 
 class Bounds(NamedTuple):
@@ -147,7 +143,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._waiter: asyncio.Future[Response] | None = None
         self._answer: Answer | None = None
         self._bounds, self._sent_at, self._sent_bytes, self._heard_at = ANY, 0.0, 0, 0.0
-        self._progress = (0, 0)
+        self._unsent = 0
         self._socket_events = select.poll()
         self._is_used = False
         self.is_closed = self.is_kept = False
@@ -167,7 +163,6 @@ class _Connection(asyncio.BufferedProtocol):
         self._bounds, self._sent_bytes = bounds, len(body) if body else 0
         self._sent_at = self._heard_at = self._loop.time()
         self._waiter = self._loop.create_future()
-        self._progress = (0, 0)
         if body is None or len(body) < BUFFER_BYTES:
             self._transport.write(head + body if body else head)
         else:
@@ -176,8 +171,8 @@ class _Connection(asyncio.BufferedProtocol):
 
     def check_time(self, now: float) -> None:
         """Give up on a server that is silent for long, or moves too little for the time."""
-        if self._sent_bytes and (progress := self._sending()) != self._progress:  # the body goes out, if slowly
-            self._progress, self._heard_at = progress, now
+        if self._sent_bytes and (unsent := self._unsent_bytes()) != self._unsent:  # the body goes out, if slowly
+            self._unsent, self._heard_at = unsent, now
         exchanged = self._sent_bytes + (self._answer.received_bytes if self._answer else 0)
         silence_seconds = max(SILENCE_SECONDS, self._bounds.silence_seconds)
         if now - self._heard_at > silence_seconds:
@@ -186,13 +181,13 @@ class _Connection(asyncio.BufferedProtocol):
             message = f"no whole answer after {now - self._sent_at:.0f} s, {exchanged} bytes were exchanged"
             self.fail(NoAnswer("ReadTimeout", message))
 
-    def _sending(self) -> tuple[int, int]:
-        """What changes while the server takes bytes: how many it has acknowledged, and how many
-        wait here.
-
-        With TLS asyncio shows none that wait. The kernel may hold megabytes of both.
-        """
-        return _acked_bytes(self._transport.get_extra_info("socket")), self._transport.get_write_buffer_size()
+    def _unsent_bytes(self) -> int:
+        """What waits here and in the kernel, which may hold megabytes."""
+        endpoint = self._transport.get_extra_info("socket")
+        if endpoint is None:  # a TLS connection that was lost in this turn of the loop
+            return 0
+        queued = fcntl.ioctl(endpoint.fileno(), termios.TIOCOUTQ, bytes(4))
+        return int.from_bytes(queued, sys.byteorder) + int(self._transport.get_write_buffer_size())
 
     def fail(self, error: Exception) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -247,17 +242,3 @@ class _Connection(asyncio.BufferedProtocol):
         self._answer, self._is_used, self.is_kept = None, True, is_kept and not self.is_closed
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(response)
-
-
-def _acked_bytes(endpoint: Any) -> int:
-    """The bytes that have reached the other side, 0 where the system does not say.
-
-    `endpoint` is None for a TLS connection that was lost in this turn of the loop.
-    """
-    if sys.platform != "linux" or endpoint is None:
-        return 0
-    try:
-        known = endpoint.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-    except OSError:
-        return 0
-    return struct.unpack_from("=Q", known, _ACKED_AT)[0] if len(known) == _TCP_INFO_BYTES else 0

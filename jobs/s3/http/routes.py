@@ -44,15 +44,6 @@ class Routes:
         """The bucket's route from now on, because it is in this region."""
         return self._make(operation, place, _moved(self._endpoint, self._region, region), region)
 
-    def detour(self, place: ObjectRef, route: Route, host: str) -> Route | None:
-        """The route of one request that S3 sends elsewhere for now (307).
-
-        None for a host that is not AWS's.
-        """
-        if not self._endpoint.is_aws or not PLAIN.fullmatch(host) or not Endpoint(host, is_tls=True).is_aws:
-            return None
-        return Route(host, "/" if host.startswith(f"{place.bucket}.") else f"/{place.bucket}/", route.signer)
-
     def region(self, bucket: str) -> str | None:
         """The region of a bucket that a request has found at AWS. None if nobody knows."""
         route = self._by_bucket.get(bucket)

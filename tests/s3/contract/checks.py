@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from jobs.core.model import Attributes, Listed, ObjectRef
+from jobs.core.model import Attributes, Checksum, Listed, ObjectRef
 from jobs.errors import StoreError
 from jobs.s3 import checksums
-from jobs.s3.store import UNGUARDED, PartDone, Store
+from jobs.s3.store import UNGUARDED, PartDone, Store, Upload
 from tests.doubles.ceph_server import is_on_ceph
 from tests.doubles.deviation import Deviation
 from tests.s3.contract.deviations import DEVIATIONS
@@ -66,15 +66,14 @@ class Subject:
 
     async def upload(
         self, bucket: str, key: str, pieces: list[bytes], attributes: Attributes = PLAIN, algorithm: str | None = None
-    ) -> tuple[str, list[PartDone]]:
+    ) -> tuple[Upload, list[PartDone]]:
         """Begin a multipart upload and upload the pieces."""
-        upload_id = await self.store.create_multipart(
-            bucket, key, attributes, checksum_algorithm=algorithm, is_composite=algorithm in ("SHA1", "SHA256")
-        )
+        kind = Checksum(algorithm, "", is_composite=algorithm in ("SHA1", "SHA256")) if algorithm else None
+        upload_id = await self.store.create_multipart(bucket, key, attributes, checksum=kind)
         parts = []
         for number, piece in enumerate(pieces, 1):
             checksum = checksums.full_object(algorithm, piece) if algorithm else None
-            parts.append(await self.store.put_part(bucket, key, upload_id, number, piece, checksum=checksum))
+            parts.append(await self.store.put_part(upload_id, number, piece, checksum=checksum))
         return upload_id, parts
 
 

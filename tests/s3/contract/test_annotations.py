@@ -6,7 +6,7 @@ import pytest
 
 from jobs.core.model import ObjectRef
 from jobs.errors import NotFound, PreconditionFailed, Rejected
-from jobs.s3.annotations.lists import AnnotationLists
+from jobs.s3.annotations import AnnotationLists
 from jobs.s3.store import ABSENT, ANNOTATION_BYTES, Annotation, CopySettings
 from tests.s3.contract.checks import Subject, contract, md5_of
 
@@ -64,8 +64,8 @@ async def test_a_copy_in_parts_has_no_annotations(s: Subject) -> None:
     bucket = s.bucket()
     ref, etag = await annotated(s, bucket)
     upload_id, _ = await s.upload(bucket, "copy", [])
-    part = await s.store.copy_part(ref, etag, 0, 7, bucket, "copy", upload_id, 1)
-    await s.store.complete_multipart(bucket, "copy", upload_id, [part], guard=ABSENT)
+    part = await s.store.copy_part(ref, etag, 0, 7, upload_id, 1)
+    await s.store.complete_multipart(upload_id, [part], guard=ABSENT)
     assert (await s.store.list_annotations(ObjectRef(bucket, "copy"))).annotations == []
 
 

@@ -37,7 +37,7 @@ async def test_copy_carries_headers_metadata_and_tags(s: Subject) -> None:
 async def test_multipart_carries_headers_metadata_and_tags(s: Subject) -> None:
     bucket = s.bucket()
     upload_id, parts = await s.upload(bucket, "k", [b"content"], RICH)
-    await s.store.complete_multipart(bucket, "k", upload_id, parts, guard=ABSENT)
+    await s.store.complete_multipart(upload_id, parts, guard=ABSENT)
     await assert_rich(s, ObjectRef(bucket, "k"))
 
 

@@ -89,7 +89,7 @@ async def test_complete_absent_refuses_an_existing_key(s: Subject) -> None:
     upload_id, parts = await s.upload(bucket, "k", [b"multipart"])
     await s.put(bucket, "k", b"first")
     with pytest.raises(PreconditionFailed):
-        await s.store.complete_multipart(bucket, "k", upload_id, parts, guard=ABSENT)
+        await s.store.complete_multipart(upload_id, parts, guard=ABSENT)
     assert await s.read(bucket, "k") == b"first"
 
 
@@ -99,7 +99,7 @@ async def test_complete_with_an_etag_replaces_that_object_only(s: Subject) -> No
     await s.put(bucket, "k", b"old")
     upload_id, parts = await s.upload(bucket, "k", [b"new"])
     with pytest.raises(PreconditionFailed):
-        await s.store.complete_multipart(bucket, "k", upload_id, parts, guard=Guard(etag=md5_of(b"x")))
+        await s.store.complete_multipart(upload_id, parts, guard=Guard(etag=md5_of(b"x")))
     upload_id, parts = await s.upload(bucket, "k", [b"new"])
-    await s.store.complete_multipart(bucket, "k", upload_id, parts, guard=Guard(etag=md5_of(b"old")))
+    await s.store.complete_multipart(upload_id, parts, guard=Guard(etag=md5_of(b"old")))
     assert await s.read(bucket, "k") == b"new"

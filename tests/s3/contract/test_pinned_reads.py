@@ -60,7 +60,7 @@ async def test_copy_part_refuses_a_source_that_has_moved_on(s: Subject) -> None:
     await s.put(bucket, "k", b"second")
     upload_id, _ = await s.upload(bucket, "copy", [])
     with pytest.raises(PreconditionFailed):
-        await s.store.copy_part(source, md5_of(b"first"), 0, 5, bucket, "copy", upload_id, 1)
+        await s.store.copy_part(source, md5_of(b"first"), 0, 5, upload_id, 1)
 
 
 @contract()
@@ -71,8 +71,8 @@ async def test_copy_part_takes_its_range_of_its_version(s: Subject) -> None:
     await s.put(bucket, "k", b"newer")
     upload_id, _ = await s.upload(bucket, "copy", [])
     ranges = [(1, 0, PART), (2, PART, len(data))]
-    parts = [await s.store.copy_part(source, md5_of(data), a, b, bucket, "copy", upload_id, n) for n, a, b in ranges]
-    await s.store.complete_multipart(bucket, "copy", upload_id, parts, guard=ABSENT, size_bytes=len(data))
+    parts = [await s.store.copy_part(source, md5_of(data), a, b, upload_id, n) for n, a, b in ranges]
+    await s.store.complete_multipart(upload_id, parts, guard=ABSENT, size_bytes=len(data))
     assert await s.read(bucket, "copy") == data
 
 
@@ -82,7 +82,7 @@ async def test_copied_parts_have_their_md5_as_etag(s: Subject) -> None:
     data = os.urandom(PART) + b"the end"
     source = await s.put(bucket, "k", data)
     upload_id, _ = await s.upload(bucket, "copy", [])
-    part = await s.store.copy_part(source, md5_of(data), 0, PART, bucket, "copy", upload_id, 1)
+    part = await s.store.copy_part(source, md5_of(data), 0, PART, upload_id, 1)
     assert part.etag == md5_of(data[:PART])
 
 

@@ -37,7 +37,7 @@ async def test_put_part_refuses_a_wrong_checksum(s: Subject) -> None:
     bucket = s.bucket()
     upload_id, _ = await s.upload(bucket, "k", [], algorithm="SHA256")
     with pytest.raises(Unavailable):
-        await s.store.put_part(bucket, "k", upload_id, 1, b"x", checksum=checksums.full_object("SHA256", b"y"))
+        await s.store.put_part(upload_id, 1, b"x", checksum=checksums.full_object("SHA256", b"y"))
 
 
 @contract("SHA256", "SHA1")
@@ -45,7 +45,7 @@ async def test_multipart_makes_a_composite_checksum(s: Subject, case: str) -> No
     bucket = s.bucket()
     pieces = [os.urandom(PART), b"the end"]
     upload_id, parts = await s.upload(bucket, "k", pieces, algorithm=case)
-    written = await s.store.complete_multipart(bucket, "k", upload_id, parts, guard=ABSENT)
+    written = await s.store.complete_multipart(upload_id, parts, guard=ABSENT)
     assert written.etag == multipart_etag_of(pieces)
     assert (await s.store.head(ObjectRef(bucket, "k"))).checksums == (
         checksums.composite([checksums.full_object(case, piece) for piece in pieces]),
@@ -58,7 +58,7 @@ async def test_multipart_makes_a_full_object_checksum(s: Subject, case: str) -> 
     pieces = [os.urandom(PART), b"the end"]
     upload_id, parts = await s.upload(bucket, "k", pieces, algorithm=case)
     expected = checksums.full_object(case, b"".join(pieces))
-    await s.store.complete_multipart(bucket, "k", upload_id, parts, guard=ABSENT, checksum=expected)
+    await s.store.complete_multipart(upload_id, parts, guard=ABSENT, checksum=expected)
     assert (await s.store.head(ObjectRef(bucket, "k"))).checksums == (expected,)
 
 
@@ -68,7 +68,7 @@ async def test_multipart_refuses_a_wrong_full_object_checksum(s: Subject) -> Non
     upload_id, parts = await s.upload(bucket, "k", [b"content"], algorithm="CRC64NVME")
     wrong = checksums.full_object("CRC64NVME", b"other")
     with pytest.raises(Unavailable):
-        await s.store.complete_multipart(bucket, "k", upload_id, parts, guard=ABSENT, checksum=wrong)
+        await s.store.complete_multipart(upload_id, parts, guard=ABSENT, checksum=wrong)
     with pytest.raises(NotFound):
         await s.store.head(ObjectRef(bucket, "k"))
 
@@ -87,7 +87,7 @@ async def test_copy_of_a_multipart_object_has_one_part(s: Subject) -> None:
     bucket = s.bucket()
     pieces = [os.urandom(PART), b"the end"]
     upload_id, parts = await s.upload(bucket, "k", pieces, algorithm="SHA256")
-    written = await s.store.complete_multipart(bucket, "k", upload_id, parts, guard=ABSENT)
+    written = await s.store.complete_multipart(upload_id, parts, guard=ABSENT)
     copied = await s.store.copy(ObjectRef(bucket, "k"), written.etag, bucket, "copy", CopySettings(), guard=ABSENT)
     info = await s.store.head(ObjectRef(bucket, "copy"))
     assert copied.etag == info.etag == md5_of(b"".join(pieces))
@@ -99,7 +99,7 @@ async def test_head_describes_a_part(s: Subject) -> None:
     bucket = s.bucket()
     pieces = [os.urandom(PART), b"the end"]
     upload_id, parts = await s.upload(bucket, "k", pieces)
-    await s.store.complete_multipart(bucket, "k", upload_id, parts, guard=ABSENT)
+    await s.store.complete_multipart(upload_id, parts, guard=ABSENT)
     sizes = [
         (info.size_bytes, info.parts_count)
         for number in (1, 2)

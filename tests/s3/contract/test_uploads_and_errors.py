@@ -20,10 +20,10 @@ from tests.s3.contract.checks import PART, PLAIN, Subject, contract, md5_of
 async def test_an_aborted_upload_is_gone(s: Subject) -> None:
     bucket = s.bucket()
     upload_id, parts = await s.upload(bucket, "k", [b"content"])
-    await s.store.abort_multipart(bucket, "k", upload_id)
-    await s.store.abort_multipart(bucket, "k", upload_id)
+    await s.store.abort_multipart(upload_id)
+    await s.store.abort_multipart(upload_id)
     with pytest.raises(NotFound):
-        await s.store.complete_multipart(bucket, "k", upload_id, parts, guard=ABSENT)
+        await s.store.complete_multipart(upload_id, parts, guard=ABSENT)
     with pytest.raises(NotFound):
         await s.store.head(ObjectRef(bucket, "k"))
 
@@ -32,9 +32,9 @@ async def test_an_aborted_upload_is_gone(s: Subject) -> None:
 async def test_a_part_for_no_upload_is_refused(s: Subject) -> None:
     bucket = s.bucket()
     upload_id, _ = await s.upload(bucket, "k", [])
-    await s.store.abort_multipart(bucket, "k", upload_id)
+    await s.store.abort_multipart(upload_id)
     with pytest.raises(NotFound):
-        await s.store.put_part(bucket, "k", upload_id, 1, b"content")
+        await s.store.put_part(upload_id, 1, b"content")
 
 
 @contract()
@@ -42,13 +42,13 @@ async def test_the_parts_of_an_upload_are_listed(s: Subject) -> None:
     bucket = s.bucket()
     pieces = {1: os.urandom(PART), 3: b"the third"}
     upload_id, _ = await s.upload(bucket, "k é", [])
-    parts = [await s.store.put_part(bucket, "k é", upload_id, number, data) for number, data in pieces.items()]
-    page = await s.store.list_parts(bucket, "k é", upload_id)
+    parts = [await s.store.put_part(upload_id, number, data) for number, data in pieces.items()]
+    page = await s.store.list_parts(upload_id)
     assert [(part.number, part.size_bytes, part.etag) for part in page.parts] == [
         (part.number, len(pieces[part.number]), part.etag) for part in parts
     ]
     assert page.next_after is None
-    assert [part.number for part in (await s.store.list_parts(bucket, "k é", upload_id, after=1)).parts] == [3]
+    assert [part.number for part in (await s.store.list_parts(upload_id, after=1)).parts] == [3]
 
 
 @contract()
@@ -57,8 +57,8 @@ async def test_a_part_may_be_any_buffer(s: Subject) -> None:
     data: Any = bytearray(os.urandom(PART))
     upload_id, _ = await s.upload(bucket, "k", [])
     checksum = full_object("SHA256", bytes(data))
-    part = await s.store.put_part(bucket, "k", upload_id, 1, data, checksum=checksum)
-    await s.store.complete_multipart(bucket, "k", upload_id, [part], guard=ABSENT)
+    part = await s.store.put_part(upload_id, 1, data, checksum=checksum)
+    await s.store.complete_multipart(upload_id, [part], guard=ABSENT)
     assert await s.read(bucket, "k") == bytes(data)
 
 
@@ -68,8 +68,8 @@ async def test_a_copied_part_is_listed_with_what_its_copy_said(s: Subject) -> No
     source = await s.put(bucket, "from", os.urandom(PART))
     etag = (await s.store.head(source)).etag
     upload_id, _ = await s.upload(bucket, "to", [])
-    copied = await s.store.copy_part(source, etag, 0, PART, bucket, "to", upload_id, 1)
-    [part] = (await s.store.list_parts(bucket, "to", upload_id)).parts
+    copied = await s.store.copy_part(source, etag, 0, PART, upload_id, 1)
+    [part] = (await s.store.list_parts(upload_id)).parts
     assert (part.number, part.size_bytes, part.etag) == (1, PART, copied.etag)
 
 
@@ -77,9 +77,9 @@ async def test_a_copied_part_is_listed_with_what_its_copy_said(s: Subject) -> No
 async def test_an_upload_that_has_ended_lists_no_parts(s: Subject) -> None:
     bucket = s.bucket()
     upload_id, _ = await s.upload(bucket, "k", [b"content"])
-    await s.store.abort_multipart(bucket, "k", upload_id)
+    await s.store.abort_multipart(upload_id)
     with pytest.raises(NotFound):
-        await s.store.list_parts(bucket, "k", upload_id)
+        await s.store.list_parts(upload_id)
 
 
 @contract()
@@ -87,7 +87,7 @@ async def test_complete_refuses_a_part_with_another_etag(s: Subject) -> None:
     bucket = s.bucket()
     upload_id, _ = await s.upload(bucket, "k", [b"content"])
     with pytest.raises(Rejected):
-        await s.store.complete_multipart(bucket, "k", upload_id, [PartDone(1, md5_of(b"other"))], guard=ABSENT)
+        await s.store.complete_multipart(upload_id, [PartDone(1, md5_of(b"other"))], guard=ABSENT)
 
 
 @contract()
@@ -95,7 +95,7 @@ async def test_parts_may_be_given_in_any_order(s: Subject) -> None:
     bucket = s.bucket()
     pieces = [os.urandom(PART), b"the end"]
     upload_id, parts = await s.upload(bucket, "k", pieces)
-    await s.store.complete_multipart(bucket, "k", upload_id, parts[::-1], guard=ABSENT)
+    await s.store.complete_multipart(upload_id, parts[::-1], guard=ABSENT)
     assert await s.read(bucket, "k") == b"".join(pieces)
 
 
@@ -104,7 +104,7 @@ async def test_a_small_part_that_is_not_the_last_is_refused(s: Subject) -> None:
     bucket = s.bucket()
     upload_id, parts = await s.upload(bucket, "k", [b"too small", b"the end"])
     with pytest.raises(Rejected):
-        await s.store.complete_multipart(bucket, "k", upload_id, parts, guard=ABSENT)
+        await s.store.complete_multipart(upload_id, parts, guard=ABSENT)
 
 
 REQUESTS: dict[str, Callable[[Store, ObjectRef], Awaitable[Any]]] = {

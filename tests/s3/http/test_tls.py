@@ -215,7 +215,7 @@ PAST = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
     ("issued", "trusted", "message"),
     [
         ({"not_before": PAST, "not_after": PAST + datetime.timedelta(days=1)}, AUTHORITY,
-         r"the certificate of 127\.0\.0\.1 is refused, certificate has expired: renew it on the server"),
+         r"the certificate of 127\.0\.0\.1 is refused, certificate has expired.*renew it on the server"),
         ({}, trustme.CA(), r"unable to get local issuer certificate: name the file of its authority in AWS_CA_BUNDLE"),
     ],
 )  # fmt: skip
@@ -243,5 +243,5 @@ def test_a_certificate_of_another_host_is_refused() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
-    with listening(serve, tls=context) as url, pytest.raises(NoAnswer, match="is the endpoint the right one"):
+    with listening(serve, tls=context) as url, pytest.raises(NoAnswer, match="the certificate of"):
         talk(url, ask)

@@ -16,7 +16,7 @@ from jobs.s3 import wire
 from jobs.s3.http.answers import Response
 from jobs.s3.http.connection_pool import Pool
 from jobs.s3.sessions import open_side, open_store
-from jobs.s3.store import ABSENT, CopySettings, Store
+from jobs.s3.store import ABSENT, CopySettings, Store, Upload
 from tests.doubles.scripted_server import COPIED, Reply, Script
 
 ARN = "arn:aws:s3:eu-west-1:123456789012:accesspoint:finance"
@@ -96,7 +96,7 @@ def test_a_copy_names_the_owners_of_both_buckets(script: Script, source: str, ow
     async def copies(store: Store) -> None:
         ref = ObjectRef(source, "k", "v")
         await store.copy(ref, "e", "mine", "k", CopySettings(), guard=ABSENT)
-        await store.copy_part(ref, "e", 0, 5, "mine", "k", "u", 1)
+        await store.copy_part(ref, "e", 0, 5, Upload("mine", "k", "u"), 1)
 
     script.first = [Reply(body=COPIED), Reply(body=COPIED.replace(b"CopyObjectResult", b"CopyPartResult"))]
     ask_side(script, copies)

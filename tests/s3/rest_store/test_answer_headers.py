@@ -58,27 +58,6 @@ def test_a_value_of_blanks_alone_is_empty_and_other_white_space_stays() -> None:
     }
 
 
-TWICE = (
-    b"Cache-Control: no-cache\r\nCache-Control: no-store\r\nContent-Type: text/plain\r\nContent-Type: text/html\r\n"
-    b"Expires: 0\r\nExpires: 1\r\nServer: a\r\nServer: b\r\n"
-)
-
-
-@pytest.mark.parametrize(
-    ("request_", "body"),
-    [
-        (lambda store: store.list_objects("bucket", ""), PAGE),
-        (lambda store: store.get_tags(REF), b"<Tagging><TagSet/></Tagging>"),
-        (lambda store: store.is_versioned("bucket"), b"<VersioningConfiguration/>"),
-        (lambda store: store.delete("bucket", "k"), b""),
-    ],
-)
-def test_headers_that_only_describe_a_body_may_come_twice(
-    request_: Callable[[RestStore], Awaitable[Any]], body: bytes
-) -> None:
-    ask(TWICE, request_, body)
-
-
 @pytest.mark.parametrize("request_", [HEAD, GET])
 def test_an_object_s_lists_that_come_twice_are_joined(request_: Callable[[RestStore], Awaitable[Any]]) -> None:
     lines = (

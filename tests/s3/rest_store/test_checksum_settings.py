@@ -14,24 +14,22 @@ from jobs.errors import Rejected
 from jobs.s3.checksums import full_object
 from jobs.s3.rest_store import RestStore
 from jobs.s3.sessions import open_store
-from jobs.s3.store import ABSENT, UNGUARDED, PartDone
+from jobs.s3.store import ABSENT, UNGUARDED, PartDone, Upload
 from tests.doubles.scripted_server import REF, Reply, Script, ask
 
 SUM = full_object("CRC64NVME", b"data")
-UPLOAD = b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
+UPLOAD = Upload("b", "k", "u")
+BEGUN = b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
 COMPLETED = b'<CompleteMultipartUploadResult><ETag>"e"</ETag></CompleteMultipartUploadResult>'
 REQUESTS: dict[str, tuple[Callable[[RestStore], Awaitable[Any]], bytes]] = {
     "head": (lambda store: store.head(REF), b""),
     "get": (lambda store: store.get(REF), b""),
     "get_annotation": (lambda store: store.get_annotation(REF, "note"), b""),
     "put": (lambda store: store.put("b", "k", b"data", Attributes(), guard=ABSENT, checksum=SUM), b""),
-    "create_multipart": (
-        lambda store: store.create_multipart("b", "k", Attributes(), checksum_algorithm="CRC64NVME"),
-        UPLOAD,
-    ),
-    "put_part": (lambda store: store.put_part("b", "k", "u", 1, b"data", checksum=SUM), b""),
+    "create_multipart": (lambda store: store.create_multipart("b", "k", Attributes(), checksum=SUM), BEGUN),
+    "put_part": (lambda store: store.put_part(UPLOAD, 1, b"data", checksum=SUM), b""),
     "complete_multipart": (
-        lambda store: store.complete_multipart("b", "k", "u", [PartDone(1, "e")], guard=UNGUARDED, checksum=SUM),
+        lambda store: store.complete_multipart(UPLOAD, [PartDone(1, "e")], guard=UNGUARDED, checksum=SUM),
         COMPLETED,
     ),
     "delete_versions": (lambda store: store.delete_versions("b", [("k", "v")]), b"<DeleteResult/>"),

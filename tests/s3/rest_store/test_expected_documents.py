@@ -10,7 +10,7 @@ import pytest
 from jobs import errors
 from jobs.core.model import Attributes
 from jobs.s3.rest_store import RestStore
-from jobs.s3.store import UNGUARDED
+from jobs.s3.store import UNGUARDED, Upload
 from tests.doubles.scripted_server import REF, Reply, Script, ask, complete, copy, copy_part, error_body
 
 Request = Callable[[RestStore], Awaitable[Any]]
@@ -37,7 +37,7 @@ DOCUMENTS: dict[str, tuple[Request, bytes]] = {
 }
 BODILESS: dict[str, Request] = {
     "PutObject": lambda store: store.put("bucket", "k", b"x", Attributes(), guard=UNGUARDED),
-    "UploadPart": lambda store: store.put_part("bucket", "k", "u", 1, b"x"),
+    "UploadPart": lambda store: store.put_part(Upload("bucket", "k", "u"), 1, b"x"),
     "DeleteObject": lambda store: store.delete("bucket", "k"),
 }
 OTHERS = {

@@ -226,15 +226,6 @@ def test_an_object_under_its_writers_own_key_is_an_error_of_its_own(
     assert issubclass(errors.CustomerKeyNeeded, errors.Denied)  # the row's end, and not the run's
 
 
-def test_a_key_of_kms_that_may_not_be_used_is_named(script: Script) -> None:
-    """HEAD asks for checksums, which S3 names only to who may decrypt. Its answer says nothing, a GET's does."""
-    why = "User: arn:aws:iam::1:role/w is not authorized to perform: kms:Decrypt on resource: arn:aws:kms:k"
-    script.first = [Reply(403)]
-    script.reply = Reply(403, {}, error_body("AccessDenied").replace(b"because", why.encode()))
-    with pytest.raises(errors.Denied, match=r"HeadObject.*kms:Decrypt on resource.*permit kms:Decrypt of the key"):
-        ask(script, lambda store: store.head(REF))
-
-
 @pytest.mark.parametrize(
     ("first", "was_sent_once"),
     [

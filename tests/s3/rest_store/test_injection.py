@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from jobs import errors
-from jobs.core.model import Attributes, ObjectRef
+from jobs.core.model import Attributes, Checksum, ObjectRef
 from jobs.s3.http.endpoints import Endpoint, given_endpoint
 from jobs.s3.http.signing import Credentials
 from jobs.s3.operations import Operation
 from jobs.s3.rest_store import RestStore
 from jobs.s3.sessions import open_store
-from jobs.s3.store import UNGUARDED, CopySettings, PartDone
+from jobs.s3.store import UNGUARDED, CopySettings, PartDone, Upload
 from jobs.s3.transport import Transport
 from tests.doubles.raw_server import head, raw_server, use
 from tests.doubles.scripted_server import Reply, Script, ask
@@ -45,7 +45,7 @@ def requests_with(evil: str) -> dict[str, Callable[[RestStore], Awaitable[Any]]]
         "an ETag": lambda store: store.get(REF, if_match=evil),
         "an ETag of a source": lambda store: store.copy(REF, evil, "bucket", "b", CopySettings(), guard=UNGUARDED),
         "a checksum algorithm": lambda store: store.create_multipart(
-            "bucket", "k", Attributes(), checksum_algorithm=evil
+            "bucket", "k", Attributes(), checksum=Checksum(evil, "")
         ),
     }
 
@@ -72,10 +72,10 @@ def test_keys_version_ids_upload_ids_prefixes_and_tokens_are_encoded(script: Scr
     async def requests(store: RestStore) -> None:
         for request in (
             store.delete("bucket", text, version_id=text),
-            store.abort_multipart("bucket", text, text),
+            store.abort_multipart(Upload("bucket", text, text)),
             store.list_objects("bucket", text),
             store.copy(ObjectRef("bucket", text, text), None, "bucket", text, CopySettings(), guard=UNGUARDED),
-            store.complete_multipart("bucket", text, text, [PartDone(1, "e")], guard=UNGUARDED),
+            store.complete_multipart(Upload("bucket", text, text), [PartDone(1, "e")], guard=UNGUARDED),
         ):
             with contextlib.suppress(errors.NotFound):
                 await request

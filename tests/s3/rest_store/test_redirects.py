@@ -114,12 +114,6 @@ def test_at_aws_the_host_is_the_other_regions(monkeypatch: pytest.MonkeyPatch) -
     ]
 
 
-def test_a_temporary_redirect_holds_for_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    elsewhere = "bucket.s3-gztb4pa9sq.amazonaws.com"
-    moved = Response(307, {"location": f"https://{elsewhere}/k"}, error_body("TemporaryRedirect"))
-    assert to_aws(lambda host: moved if host == HERE else DONE, monkeypatch) == [HERE, elsewhere, HERE, elsewhere]
-
-
 @pytest.mark.parametrize(
     "location", ["https://evil.example/k", "http://bucket.s3.amazonaws.com/k", "https://amazonaws.com.evil.example/k"]
 )

@@ -30,6 +30,7 @@ from jobs.s3.store import (
     PartPage,
     Restoring,
     StoredPart,
+    Upload,
     Written,
 )
 from tests.doubles.scripted_server import Reply, Seen
@@ -165,29 +166,28 @@ class BotocoreClient:
         answer = self._ask(Operation.RESTORE, **_place(ref), RestoreRequest=request)
         return Restoring.REQUESTED if answer["ResponseMetadata"]["HTTPStatusCode"] == 202 else Restoring.READY
 
-    def create_multipart(self, bucket, key, attributes, *, checksum_algorithm=None, is_composite=False):
+    def create_multipart(self, bucket, key, attributes, *, checksum=None):
         parameters, headers = _attributes(attributes)
-        if checksum_algorithm:
-            kind = "COMPOSITE" if is_composite else "FULL_OBJECT"
-            parameters |= {"ChecksumAlgorithm": checksum_algorithm, "ChecksumType": kind}
-        return cast(
-            "str", self._ask(Operation.CREATE_MULTIPART, headers, Bucket=bucket, Key=key, **parameters)["UploadId"]
-        )
+        if checksum:
+            kind = "COMPOSITE" if checksum.is_composite else "FULL_OBJECT"
+            parameters |= {"ChecksumAlgorithm": checksum.algorithm, "ChecksumType": kind}
+        answer = self._ask(Operation.CREATE_MULTIPART, headers, Bucket=bucket, Key=key, **parameters)
+        return Upload(bucket, key, answer["UploadId"])
 
-    def copy_part(self, source, source_etag, start, end, bucket, key, upload_id, number):
+    def copy_part(self, source, source_etag, start, end, upload, number):
         answer = self._ask(
             Operation.COPY_PART,
-            **_part(bucket, key, upload_id, number),
+            **_part(upload, number),
             **_source(source, source_etag),
             CopySourceRange=f"bytes={start}-{end - 1}",
         )
         return _part_done(number, _written(answer, answer.get("CopyPartResult") or {}))
 
-    def put_part(self, bucket, key, upload_id, number, data, *, checksum=None):
-        answer = self._ask(Operation.PUT_PART, **_part(bucket, key, upload_id, number), **_body(data, checksum))
+    def put_part(self, upload, number, data, *, checksum=None):
+        answer = self._ask(Operation.PUT_PART, **_part(upload, number), **_body(data, checksum))
         return _part_done(number, _written(answer), checksum)
 
-    def complete_multipart(self, bucket, key, upload_id, parts, *, guard, size_bytes=None, checksum=None):
+    def complete_multipart(self, upload, parts, *, guard, size_bytes=None, checksum=None):
         listed = [
             {"PartNumber": part.number, "ETag": _quoted(part.etag)}
             | {f"Checksum{each.algorithm}": each.value for each in part.checksums}
@@ -197,14 +197,11 @@ class BotocoreClient:
         if checksum:
             kind = "COMPOSITE" if checksum.is_composite else "FULL_OBJECT"
             whole = {f"Checksum{checksum.algorithm}": checksum.value, "ChecksumType": kind}
-        upload = {"Bucket": bucket, "Key": key, "UploadId": upload_id, "MultipartUpload": {"Parts": listed}}
-        upload["MpuObjectSize"] = size_bytes
-        return _written(self._ask(Operation.COMPLETE, **upload, **_guard(guard), **whole))
+        named = {**_upload(upload), "MultipartUpload": {"Parts": listed}, "MpuObjectSize": size_bytes}
+        return _written(self._ask(Operation.COMPLETE, **named, **_guard(guard), **whole))
 
-    def list_parts(self, bucket: str, key: str, upload_id: str, *, after: int = 0) -> PartPage:
-        answer = self._ask(
-            Operation.LIST_PARTS, Bucket=bucket, Key=key, UploadId=upload_id, PartNumberMarker=after or None
-        )
+    def list_parts(self, upload: Upload, *, after: int = 0) -> PartPage:
+        answer = self._ask(Operation.LIST_PARTS, **_upload(upload), PartNumberMarker=after or None)
         is_composite = answer.get("ChecksumType") == "COMPOSITE"
         parts = []
         for each in answer.get("Parts") or ():
@@ -212,8 +209,8 @@ class BotocoreClient:
             parts.append(StoredPart(each["PartNumber"], each["Size"], _unquoted(each), sums))
         return PartPage(parts, answer.get("NextPartNumberMarker") or 0 if answer.get("IsTruncated") else None)
 
-    def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
-        self._ask(Operation.ABORT, Bucket=bucket, Key=key, UploadId=upload_id)
+    def abort_multipart(self, upload: Upload) -> None:
+        self._ask(Operation.ABORT, **_upload(upload))
 
     def list_objects(self, bucket, prefix, *, after=None, delimiter="", max_keys=1000):
         token = after.token if after else None
@@ -250,8 +247,12 @@ def _place(ref: ObjectRef) -> dict[str, Any]:
     return {"Bucket": ref.bucket, "Key": ref.key, "VersionId": ref.version_id}
 
 
-def _part(bucket: str, key: str, upload_id: str, number: int) -> dict[str, Any]:
-    return {"Bucket": bucket, "Key": key, "UploadId": upload_id, "PartNumber": number}
+def _upload(upload: Upload) -> dict[str, Any]:
+    return dict(zip(("Bucket", "Key", "UploadId"), upload, strict=True))
+
+
+def _part(upload: Upload, number: int) -> dict[str, Any]:
+    return {**_upload(upload), "PartNumber": number}
 
 
 def _guard(guard: Guard) -> dict[str, Any]:

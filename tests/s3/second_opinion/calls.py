@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jobs.core.model import Attributes, Checksum, ObjectLock, ObjectRef
 from jobs.s3 import checksums
 from jobs.s3.operations import BY_CALL
-from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, Marker, PartDone
+from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, Marker, PartDone, Upload
 from jobs.s3.wire import is_xml_text
 from tests.doubles.scripted_server import Reply
 
@@ -26,7 +26,8 @@ KEYS = st.text(
 VERSIONS = st.text("abcXYZ019._-", min_size=1, max_size=12)
 """URL-ready, as S3's are: https://docs.aws.amazon.com/AmazonS3/latest/userguide/versioning-workflows.html"""
 ETAGS = st.text("0123456789abcdef", min_size=32, max_size=32) | st.just("0123456789abcdef0123456789abcdef-12")
-UPLOADS = st.text("abcXYZ019._-+/=~", min_size=1, max_size=20)
+TOKENS = st.text("abcXYZ019._-+/=~", min_size=1, max_size=20)
+UPLOADS = st.builds(Upload, st.just(BUCKET), KEYS, TOKENS)
 DATA = st.binary(max_size=40)
 ANNOTATIONS = st.text("abcXYZ019._-éЖ港", min_size=1, max_size=12)
 GUARDS = st.sampled_from([ABSENT, UNGUARDED]) | ETAGS.map(lambda etag: Guard(etag=etag))
@@ -61,7 +62,7 @@ SETTINGS = st.builds(
     without_annotations=st.booleans(),
 )
 MARKERS = (
-    st.none() | st.builds(Marker, KEYS, st.none() | VERSIONS, st.none()) | st.builds(Marker, KEYS, st.none(), UPLOADS)
+    st.none() | st.builds(Marker, KEYS, st.none() | VERSIONS, st.none()) | st.builds(Marker, KEYS, st.none(), TOKENS)
 )
 
 VERSIONING = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
@@ -115,9 +116,7 @@ def _puts(draw: Any) -> tuple[Any, Any]:
 @st.composite
 def _parts(draw: Any) -> tuple[Any, Any]:
     data, algorithm = draw(DATA), draw(st.none() | st.sampled_from(ALGORITHMS))
-    return (BUCKET, draw(KEYS), draw(UPLOADS), draw(st.integers(1, 10_000)), data), {
-        "checksum": _checksum(data, algorithm)
-    }
+    return (draw(UPLOADS), draw(st.integers(1, 10_000)), data), {"checksum": _checksum(data, algorithm)}
 
 
 @st.composite
@@ -128,7 +127,7 @@ def _completions(draw: Any) -> tuple[Any, Any]:
     parts = [PartDone(number, draw(ETAGS), (value,) if value else ()) for number in numbers]
     whole = _checksum(b"whole", draw(st.none() | st.just(algorithm)))
     named = {"guard": draw(GUARDS), "checksum": whole, "size_bytes": draw(st.none() | st.integers(0, 10**13))}
-    return (BUCKET, draw(KEYS), draw(UPLOADS), parts), named
+    return (draw(UPLOADS), parts), named
 
 
 @st.composite
@@ -151,18 +150,15 @@ def _named(*arguments: st.SearchStrategy[Any], **named: st.SearchStrategy[Any]) 
 
 _BUCKETS = st.just(BUCKET)
 ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
-    "abort_multipart": _named(_BUCKETS, KEYS, UPLOADS),
+    "abort_multipart": _named(UPLOADS),
     "complete_multipart": _completions(),
     "copy": _named(SOURCES, st.none() | ETAGS, _BUCKETS, KEYS, SETTINGS, guard=GUARDS),
-    "copy_part": _named(
-        SOURCES, ETAGS, st.just(3), st.integers(4, 99), _BUCKETS, KEYS, UPLOADS, st.integers(1, 10_000)
-    ),
+    "copy_part": _named(SOURCES, ETAGS, st.just(3), st.integers(4, 99), UPLOADS, st.integers(1, 10_000)),
     "create_multipart": _named(
         _BUCKETS,
         KEYS,
         ATTRIBUTES,
-        checksum_algorithm=st.none() | st.sampled_from(ALGORITHMS),
-        is_composite=st.booleans(),
+        checksum=st.none() | st.builds(Checksum, st.sampled_from(ALGORITHMS), st.just(""), st.booleans()),
     ),
     "delete": _named(_BUCKETS, KEYS, version_id=st.none() | VERSIONS, if_match=st.none() | ETAGS),
     "delete_versions": _named(
@@ -173,9 +169,9 @@ ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
     "get_tags": _named(REFS),
     "head": _named(REFS, part_number=st.none() | st.integers(1, 10_000)),
     "is_versioned": _named(_BUCKETS),
-    "list_annotations": _named(REFS, token=st.none() | UPLOADS),
+    "list_annotations": _named(REFS, token=st.none() | TOKENS),
     "list_objects": _list(),
-    "list_parts": _named(_BUCKETS, KEYS, UPLOADS, after=st.integers(0, 10_000)),
+    "list_parts": _named(UPLOADS, after=st.integers(0, 10_000)),
     "list_versions": _list(),
     "put": _puts(),
     "put_annotation": _named(REFS, ANNOTATIONS, DATA, object_etag=ETAGS),

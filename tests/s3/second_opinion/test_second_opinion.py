@@ -25,7 +25,7 @@ from jobs.s3.http.connection_pool import Bounds
 from jobs.s3.http.endpoints import given_endpoint
 from jobs.s3.http.signing import Credentials
 from jobs.s3.rest_store import RestStore
-from jobs.s3.store import UNGUARDED, Body, CopySettings, Page, PartDone, Written
+from jobs.s3.store import UNGUARDED, Body, CopySettings, Page, PartDone, Upload, Written
 from jobs.s3.transport import Transport
 from tests.doubles.examples import examples
 from tests.doubles.scripted_server import Reply, Seen
@@ -36,11 +36,12 @@ from tests.s3.second_opinion.replies import replies
 REQUEST_EXAMPLES, ANSWER_EXAMPLES = 15, 25
 CHECKSUM = "x-amz-checksum-"
 REF, PLAIN = ObjectRef(BUCKET, "k", "v1"), ObjectRef(BUCKET, "k")
+UPLOAD = Upload(BUCKET, "k", "u")
 CALLS: dict[str, list[Call]] = {
-    "abort_multipart": [lambda s: s.abort_multipart(BUCKET, "k", "u")],
-    "complete_multipart": [lambda s: s.complete_multipart(BUCKET, "k", "u", [PartDone(1, "e")], guard=UNGUARDED)],
+    "abort_multipart": [lambda s: s.abort_multipart(UPLOAD)],
+    "complete_multipart": [lambda s: s.complete_multipart(UPLOAD, [PartDone(1, "e")], guard=UNGUARDED)],
     "copy": [lambda s: s.copy(REF, "e1", BUCKET, "b", CopySettings(), guard=UNGUARDED)],
-    "copy_part": [lambda s: s.copy_part(REF, "e1", 0, 5, BUCKET, "b", "u", 1)],
+    "copy_part": [lambda s: s.copy_part(REF, "e1", 0, 5, UPLOAD, 1)],
     "create_multipart": [lambda s: s.create_multipart(BUCKET, "k", Attributes())],
     "delete": [lambda s: s.delete(BUCKET, "k"), lambda s: s.delete(BUCKET, "k", version_id="v1")],
     "delete_versions": [lambda s: s.delete_versions(BUCKET, [("k", "v1"), ("k", "v2")])],
@@ -55,11 +56,11 @@ CALLS: dict[str, list[Call]] = {
     "is_versioned": [lambda s: s.is_versioned(BUCKET)],
     "list_annotations": [lambda s: s.list_annotations(REF)],
     "list_objects": [lambda s: s.list_objects(BUCKET, "")],
-    "list_parts": [lambda s: s.list_parts(BUCKET, "k", "u"), lambda s: s.list_parts(BUCKET, "k", "u", after=2)],
+    "list_parts": [lambda s: s.list_parts(UPLOAD), lambda s: s.list_parts(UPLOAD, after=2)],
     "list_versions": [lambda s: s.list_versions(BUCKET, "")],
     "put": [lambda s: s.put(BUCKET, "k", b"x", Attributes(), guard=UNGUARDED, checksum=None)],
     "put_annotation": [lambda s: s.put_annotation(REF, "a", b"x", object_etag="e1")],
-    "put_part": [lambda s: s.put_part(BUCKET, "k", "u", 1, b"x")],
+    "put_part": [lambda s: s.put_part(UPLOAD, 1, b"x")],
     "request_restore": [lambda s: s.request_restore(REF, days=3, tier="Bulk")],
 }
 EXPECTED_IN_REQUESTS: dict[str, str] = {

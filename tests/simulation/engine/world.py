@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.doubles.memory_buckets import Version
 from tests.doubles.memory_store import MemoryStore
-from tests.simulation.adapter import PART_BYTES, PLACE, PLACES, UNGUARDED, Attributes, SealiftError
+from tests.simulation.adapter import PART_BYTES, PLACE, PLACES, UNGUARDED, Attributes, Checksum, SealiftError
 from tests.simulation.engine.determinism import EPOCH
 from tests.simulation.engine.loop import LABEL, Loop, Mortal, run_at_once
 from tests.simulation.engine.network import Gone, Network, Request
@@ -240,17 +240,16 @@ class World:
         """Somebody else begins an upload in parts. Call the result to complete it: now, or long after."""
         key, memory = put.key if bucket == SOURCE else COPIES + put.key, self.memory
         data, attributes = content(put.content, put.size_bytes), self._attributes(put)
-        upload = run_at_once(memory.create_multipart(
-            bucket, key, attributes, checksum_algorithm=put.algorithm, is_composite=put.algorithm == "SHA256"
-        ))  # fmt: skip
+        checksum = Checksum(put.algorithm, "", put.algorithm == "SHA256") if put.algorithm else None
+        upload = run_at_once(memory.create_multipart(bucket, key, attributes, checksum=checksum))
         size = max(len(data) // put.parts, PART_BYTES)
         cuts = [*range(0, len(data) - size + 1, size)][: put.parts]
         pieces = [data[start:end] for start, end in pairwise([*cuts, len(data)])]
-        parts = [run_at_once(memory.put_part(bucket, key, upload, n, piece)) for n, piece in enumerate(pieces, 1)]
+        parts = [run_at_once(memory.put_part(upload, n, piece)) for n, piece in enumerate(pieces, 1)]
 
         def complete() -> None:
             before = list(self.versions(bucket, key))
-            run_at_once(memory.complete_multipart(bucket, key, upload, parts, guard=UNGUARDED))
+            run_at_once(memory.complete_multipart(upload, parts, guard=UNGUARDED))
             self.note("completed", bucket, key)
             self.compare(bucket, key, before, None)
 
