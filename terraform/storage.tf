@@ -47,6 +47,7 @@ locals {
     [for days in each.noncurrent_days[*] : { id = "noncurrent", prefix = null, days = null, noncurrent_days = days }],
     [for prefix in [local.inventory.prefix] : { id = "inventory-reports", prefix = prefix, days = 90, noncurrent_days = 30 } if contains(each.uses, "inventory")],
     [for prefix in [local.ledger.prefix] : { id = "backlog", prefix = "${prefix}backlog/", days = 90, noncurrent_days = 30 } if contains(each.uses, "ledger")],
+    [for prefix in [local.ledger.prefix] : { id = "runs", prefix = "${prefix}runs/", days = 730, noncurrent_days = 730 } if contains(each.uses, "ledger")],
     [for prefix in [local.ledger.prefix] : { id = "state", prefix = "${prefix}state/", days = null, noncurrent_days = 30 } if contains(each.uses, "ledger")],
   ) }
 }

@@ -4,8 +4,7 @@ Each batch of events becomes one small object:
 
     <ledger>/journal/dt=2026-11-25/<milliseconds>-<request>.json
 
-The columns are those of the table `journal` in `jobs.ledger.table_docs`. `sealift query` reads
-the lines as they are.
+`sealift query` reads the lines as they are.
 """
 
 from __future__ import annotations
@@ -14,7 +13,9 @@ import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Annotated, Any
+
+import msgspec
 
 from jobs.core.model import format_time, parse_time
 from jobs.core.outcome import Outcome
@@ -47,7 +48,7 @@ SETTLED = frozenset(list(Ending)[: list(Ending).index(Ending.CHANGED)])
 """The endings after which a message is finished."""
 
 
-class Entry(NamedTuple):
+class Entry(msgspec.Struct, frozen=True):
     """A line of the journal: an event, how it ended, and the copy. Times are epoch seconds.
 
     `event_at`: when it happened at the source. None where the event does not say, and in lines of
@@ -63,7 +64,7 @@ class Entry(NamedTuple):
     status: Ending
     reason: str = ""
     evidence: str = "none"
-    size_bytes: int | None = None
+    size_bytes: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)] | None = None
     etag: str | None = None
     destination_bucket: str | None = None
     destination_key: str | None = None
@@ -75,7 +76,8 @@ class Entry(NamedTuple):
 
     def with_outcome(self, outcome: Outcome) -> Entry:
         """The entry with what an outcome says of the copy."""
-        return self._replace(
+        return msgspec.structs.replace(
+            self,
             reason=outcome.reason,
             detail=outcome.detail,
             evidence=outcome.evidence.value,
@@ -87,15 +89,12 @@ class Entry(NamedTuple):
         )
 
 
-_REQUIRED = ("recorded_at", "event", "source_bucket", "key", "status")
-_SIZE_LIMIT = 1 << 63
-
-
 def to_lines(entries: Iterable[Entry]) -> bytes:
     """The entries as lines of JSON."""
     lines = []
     for entry in entries:
-        document = entry._asdict() | {"recorded_at": _shown(entry.recorded_at), "event_at": _shown(entry.event_at)}
+        times = {"recorded_at": _shown(entry.recorded_at), "event_at": _shown(entry.event_at)}
+        document = msgspec.structs.asdict(entry) | times
         lines.append(json.dumps(_encodable(document), ensure_ascii=False).encode() + b"\n")
     return b"".join(lines)
 
@@ -104,30 +103,20 @@ def _encodable(document: dict[str, Any]) -> dict[str, Any]:
     r"""The document without lone surrogates, which no reader of JSON accepts: `\udcff` as six
     characters.
     """
-    return {name: _written(value) if isinstance(value, str) else value for name, value in document.items()}
+    return {
+        name: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+        for name, value in document.items()
+    }
 
 
-def _written(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def from_document(document: object) -> Entry:
+def from_document(document: Any) -> Entry:
     """The entry of a line's JSON. Fields that this version does not know are ignored. Raises
     ValueError.
     """
     if not isinstance(document, dict):
         raise ValueError("it is not a JSON object")
-    values: dict[str, Any] = {name: document[name] for name in Entry._fields if document.get(name) is not None}
-    if lacking := [name for name in _REQUIRED if name not in values]:
-        raise ValueError(f"it has no {lacking[0]}")
-    status, size_bytes = Ending(values.pop("status")), values.pop("size_bytes", None)
-    if not (size_bytes is None or (isinstance(size_bytes, int) and 0 <= size_bytes < _SIZE_LIMIT)):
-        raise ValueError(f"size_bytes is {size_bytes!r}")
-    if wrong := [name for name, value in values.items() if not isinstance(value, str)]:
-        raise ValueError(f"{wrong[0]} is not a text")
-    values |= {name: parse_time(values[name]) for name in ("recorded_at", "event_at") if name in values}
-    fields: dict[str, Any] = {"version_id": None, "sequencer": None, **values}
-    return Entry(**fields, status=status, size_bytes=size_bytes)
+    times = {name: parse_time(document[name]) for name in ("recorded_at", "event_at") if document.get(name)}
+    return msgspec.convert(document | times, Entry)  # whose errors are ValueErrors
 
 
 def _shown(at_seconds: float | None) -> str | None:

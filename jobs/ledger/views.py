@@ -69,7 +69,7 @@ TABLES: dict[str, dict[str, str]] = {
     "findings": {name: kind for name, kind in STATE_TYPES.items() if name not in ("checked_at", "read_at")},
     "tombstones": _types(TOMBSTONES),
     "journal": {"dt": _TEXT}
-    | dict.fromkeys(Entry._fields, _TEXT)
+    | dict.fromkeys(Entry.__struct_fields__, _TEXT)
     | {"recorded_at": _TIME, "event_at": _TIME, "size_bytes": _COUNT},
 }
 """Table → column → DuckDB type."""

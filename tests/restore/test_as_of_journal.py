@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from jobs.core.model import ObjectVersion
 from jobs.ledger.journal import Ending, Entry
@@ -78,9 +79,9 @@ class Pair:
             self._put_newest_on_top(now)
             entry = Entry(now, name, "source", "k", version.name, "1", ending, event_at=time)
             if name.startswith("ObjectCreated"):
-                entry = entry._replace(size_bytes=1, etag=version.etag)
+                entry = replace(entry, size_bytes=1, etag=version.etag)
             copy = self.copy_of.get(version.name)
-            row = row_from_entry(entry._replace(destination_key="k", destination_version_id=copy))
+            row = row_from_entry(replace(entry, destination_key="k", destination_version_id=copy))
             assert row is not None
             self.journal.append(row)
 
@@ -145,7 +146,7 @@ def version(name: str, time: float, etag: str | None, size: int | None = 5) -> O
 
 def told(event: str, at: float, copy: str | None = None, etag: str | None = "a", name: str = "v1") -> ObjectVersion:
     entry = Entry(at + 1, event, "s", "k", name, None, Ending.COPIED, size_bytes=5, etag=etag, event_at=at)
-    row = row_from_entry(entry._replace(destination_key="k", destination_version_id=copy))
+    row = row_from_entry(replace(entry, destination_key="k", destination_version_id=copy))
     assert row is not None
     return row
 
@@ -221,8 +222,8 @@ def test_versions_without_an_id_replace_one_another(steps: list[tuple[str, bool]
             copies.append(version(copy, now + 1, etag))
         entry = Entry(now + 1, event, "s", "k", name, f"{number + 1:04X}00", Ending.COPIED, event_at=now)
         if copy:
-            entry = entry._replace(size_bytes=5, etag=etag)
-        row = row_from_entry(entry._replace(destination_key="k", destination_version_id=copy))
+            entry = replace(entry, size_bytes=5, etag=etag)
+        row = row_from_entry(replace(entry, destination_key="k", destination_version_id=copy))
         assert row is not None
         journal.append(row)
         shown[now] = bucket[-1][1] if bucket else None

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from msgspec.structs import asdict, replace
 
 from jobs.core.model import Attributes, Listed, Location
 from jobs.errors import ManifestError
@@ -27,8 +28,8 @@ LEDGER = Location("ledger", "l/")
 
 def entry(key: str, at: float, *, bucket: str = "hot") -> Entry:
     made = Entry(at + 2, "ObjectCreated:Put", "source", key, f"v-{key}", "1", Ending.COPIED, size_bytes=3, etag="e")
-    return made._replace(
-        destination_bucket=bucket, destination_key=f"copies/{key}", destination_version_id="c", event_at=at
+    return replace(
+        made, destination_bucket=bucket, destination_key=f"copies/{key}", destination_version_id="c", event_at=at
     )
 
 
@@ -36,9 +37,7 @@ def as_parquet(entries: list[Entry]) -> bytes:
     def time(seconds: float | None) -> datetime | None:
         return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
-    rows = [
-        each._asdict() | {"recorded_at": time(each.recorded_at), "event_at": time(each.event_at)} for each in entries
-    ]
+    rows = [asdict(each) | {"recorded_at": time(each.recorded_at), "event_at": time(each.event_at)} for each in entries]
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows), sink)
     return sink.getvalue()
