@@ -49,12 +49,10 @@ async def since_then(ledger: Ledger, spec: RunSpec, report: Mapping[str, Any]) -
         if "categories" in report:
             repaired, rows = await find_repaired(ledger, spec, report["finished_at"], Path(folder))
             left, more = repaired["left"], {"repaired": repaired}
-            is_better = bool(repaired["rows"] or repaired["gone"])
         else:
             left = (await standing_rows(ledger, spec, report["finished_at"], Path(folder), OPEN)).rows
             rows, more = [], {"since_then": {"left": left, "is_repaired": not left}}
-            is_better = left < report["failures"]
-    if not is_better:
+    if left >= findings_count(report):
         return {}, []
     return more | ({} if left else {"next_steps": []}), rows  # they would be out of date
 
@@ -74,9 +72,9 @@ def _undone_text(undone: Mapping[str, Any]) -> str:
 async def find_repaired(ledger: Ledger, spec: RunSpec, ended_at: str, folder: Path) -> tuple[dict[str, Any], list[Any]]:
     """The key `repaired` of a comparison's report, and the first findings that are left.
 
-    A finding is repaired if the state has none of its objects by now, and gone if its source object is and
-    only lists said something of it. All are left if the state does not know the comparison.
-    `ended_at`: the report's `finished_at`.
+    A finding is left if the state has one of its objects by now. Else it is repaired, or its source
+    object is gone. All are left if the state does not know the comparison. `ended_at`: the report's
+    `finished_at`.
     """
     from jobs.ledger.state_files import is_known, open_state
     from jobs.tables.duck import in_thread
@@ -95,29 +93,26 @@ def _repaired(
 
     buckets = quoted(spec.source.location.bucket), quoted(spec.destination.location.bucket)
     is_kept = f"({bool(spec.options.get('keeps_extra'))} AND category = {quoted(Category.EXTRA)})"
-    known = f"""FROM findings AS known WHERE {BAD} AND source_bucket = {buckets[0]} AND copy_bucket = {buckets[1]}
+    known = f"""FROM findings AS known WHERE {BAD} AND NOT {OVER}
+        AND source_bucket = {buckets[0]} AND copy_bucket = {buckets[1]}
         AND known.key = found.key AND copy_key = destination_key
         AND coalesce(known.version_id = nullif(found.version_id, {quoted(NULL_VERSION)}), true)"""
     connection.execute(
         f"""
-        CREATE TEMP TABLE compared AS SELECT *, CASE
-            WHEN {not knows} OR {is_kept} OR EXISTS ({known} AND NOT {OVER}) THEN 'left'
-            WHEN EXISTS ({known}) THEN 'gone'
-            ELSE 'repaired' END AS now
+        CREATE TEMP TABLE compared AS SELECT *, {not knows} OR {is_kept} OR EXISTS ({known}) AS is_left
         FROM {parquet(differences)} AS found WHERE is_finding"""
     )
-    states = ", ".join(f"count(*) FILTER (now = '{each}')" for each in ("repaired", "left", "gone"))
+    states = "count(*) FILTER (NOT is_left), count(*) FILTER (is_left)"
     counted = connection.execute(f"SELECT category, {states} FROM compared GROUP BY 1 ORDER BY 1").fetchall()
-    first = "SELECT * EXCLUDE (now) FROM compared WHERE now = '{}' ORDER BY key, version_id LIMIT {}".format
+    first = "SELECT * EXCLUDE (is_left) FROM compared WHERE {} ORDER BY key, version_id LIMIT {}".format
     shown, left = (
-        connection.sql(sql).to_arrow_table() for sql in (first("repaired", SHOWN_ROWS), first("left", SHOWN_LEFT))
+        connection.sql(sql).to_arrow_table() for sql in (first("NOT is_left", SHOWN_ROWS), first("is_left", SHOWN_LEFT))
     )
     names = ["key", "destination_key", "version_id", "category", "reason", "detail"]
     return {
         "rows": sum(each[1] for each in counted),
         "left": sum(each[2] for each in counted),
-        "gone": sum(each[3] for each in counted),
-        "categories": {name: {"repaired": repaired, "left": rest} for name, repaired, rest, _ in counted},
+        "categories": {name: {"repaired": repaired, "left": rest} for name, repaired, rest in counted},
         "shown": shown.select(names).to_pylist(),
     }, left.to_pylist()
 

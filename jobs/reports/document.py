@@ -348,20 +348,15 @@ def _reconcile_verdict(report: Mapping[str, Any]) -> str:
 def _repair_verdict(report: Mapping[str, Any]) -> str:
     """What a repair left of the findings of a reconciliation."""
     repaired, left = report["repaired"]["rows"], report["repaired"]["left"]
-    gone = report["repaired"].get("gone", 0)
-    if not left and not repaired and not gone:
+    if not left and not repaired:
         return _reconcile_verdict(report)
-    lost = f" The source objects of {gone:,} are gone." if gone else ""
-    if not left and not gone:
-        every = "The only finding is" if repaired == 1 else f"All {repaired:,} findings are"
-        return f"{every} repaired."
-    found = plural(repaired + left + gone, "finding")
     if not left:
-        return f"{repaired:,} of {found} {'is' if repaired == 1 else 'are'} repaired.{lost}"
+        every = "The only finding is" if repaired == 1 else f"All {repaired:,} findings are"
+        return f"{every} repaired, or the source object is gone."
     rest = {name: each["left"] for name, each in report["repaired"]["categories"].items() if each["left"]}
-    mended = f". {repaired:,} {'is' if repaired == 1 else 'are'} repaired" if repaired else ""
-    has = "needs" if left == 1 else "need"
-    return f"{left:,} of {found} still {has} attention: {_named(rest, _CATEGORIES)}{mended}.{lost}"
+    mended = f" {repaired:,} {'is' if repaired == 1 else 'are'} repaired or gone." if repaired else ""
+    has, found = "needs" if left == 1 else "need", plural(repaired + left, "finding")
+    return f"{left:,} of {found} still {has} attention: {_named(rest, _CATEGORIES)}.{mended}"
 
 
 def _named(tally: Mapping[str, int], order: Sequence[str]) -> str:

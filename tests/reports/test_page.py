@@ -179,9 +179,9 @@ def test_verdicts_are_one_plain_sentence():
 
 def test_a_report_after_a_repair_is_about_what_is_left():
     assert verdict(repaired()) == (
-        "62 of 1,465 findings still need attention: 4 missing, 41 extra, 17 different. 1,403 are repaired."
+        "62 of 1,465 findings still need attention: 4 missing, 41 extra, 17 different. 1,403 are repaired or gone."
     )
-    assert verdict(repaired(is_whole=True)) == "All 1,204 findings are repaired."
+    assert verdict(repaired(is_whole=True)) == "All 1,204 findings are repaired, or the source object is gone."
     assert [exit_code(repaired()), exit_code(repaired(is_whole=True))] == [ExitCode.FINDINGS, ExitCode.DONE]
     one = repaired(is_whole=True)
     one["repaired"] |= {"rows": 0, "left": 1, "categories": {"extra": {"repaired": 0, "left": 1}}}
