@@ -82,9 +82,9 @@ def test_copies_without_an_event_in_the_journal_are_counted(monkeypatch: pytest.
         for key in ("event", "night"):
             await store.put("copies", key, b"x", Attributes(), guard=UNGUARDED)
         copies = {each.key: each for each in (await store.list_versions("copies", "")).entries}
-        entry = Entry(1_000.0, "ObjectCreated:Put", "source", "event", "v", "1", Ending.COPIED, event_at=900.0)
-        copy_id = copies["event"].version_id
-        entry = entry._replace(destination_bucket="copies", destination_key="event", destination_version_id=copy_id)
+        copy: Any = {"destination_key": "event", "destination_version_id": copies["event"].version_id}
+        about = "ObjectCreated:Put", "source", "event", "v", "1", Ending.COPIED
+        entry = Entry(1_000.0, *about, event_at=900.0, destination_bucket="copies", **copy)
         name = file_name(1_000.0, "x")
         await store.put("ledger", name, to_lines([entry]), Attributes(), guard=UNGUARDED)
         with drafting(request) as draft:
