@@ -143,8 +143,8 @@ locals {
       }]]),
     ) }
 
-    # What is older than a rule, or failed, waits for a job of S3 Batch Replication, which a person starts: `sealift doctor` says
-    # when, and has the command. S3 makes the manifest, and the role above copies.
+    # What is older than a rule, or failed, waits for a job of S3 Batch Replication, which a person starts when a night
+    # finds it (docs/events-and-nights.md). S3 makes the manifest, and the role above copies.
     # https://docs.aws.amazon.com/AmazonS3/latest/userguide/s3-batch-replication-policies.html
     batch-replication = { by = "batchoperations.s3", statements = [
       { Sid = "StartReplication", Effect = "Allow", Action = "s3:InitiateReplication", Resource = local.hot_objects },

@@ -15,14 +15,14 @@ import msgspec
 
 from jobs.cli import run
 from jobs.core.model import Attributes
-from jobs.ledger.state_files import GENERATIONS, Generation, Place
 from jobs.nights.documents import Known, StageResult, Summary
 from jobs.s3.store import UNGUARDED
 from tests.doctor.account import FakeAccount
 from tests.doubles.memory_store import MemoryStore
 from tests.doubles.policies import resolved
 
-POLICY = Path(__file__).resolve().parents[2] / "policy.example.yaml"
+ROOT = Path(__file__).resolve().parents[2]
+POLICY = ROOT / "policy.example.yaml"
 HOUR = 3600.0
 
 
@@ -41,7 +41,6 @@ class System:
         self.put("example-ledger", "sealift/policy.json", resolved(POLICY.read_bytes()))
         for pair in ("scans", "customs", "tracking"):
             self.put_night(pair, 1)
-        self.put_state(1)
         places = {"example-scans": "fra", "example-customs-us": "iad", "example-hot-fra": "fra"}
         for bucket, place in (places | {"example-customs-copies": "dub", "example-hot-dub": "dub"}).items():
             self.put_report(f"example-inventory-{place}", bucket, time.time() - 20 * HOUR)
@@ -49,28 +48,17 @@ class System:
     def put(self, bucket: str, key: str, data: bytes) -> None:
         asyncio.run(self.store.put(bucket, key, data, Attributes(), guard=UNGUARDED))
 
-    def put_night(
-        self, pair: str, days: int, *, exit_code: int = 0, verdict: str = "All is well.", unreplicated: int | None = 0
-    ) -> None:
+    def put_night(self, pair: str, days: int, *, exit_code: int = 0, verdict: str = "All is well.") -> None:
         """A night that ended so many days ago, at this time."""
         ended = datetime.now(UTC) - timedelta(days=days, hours=-4)
         night = str((datetime.now(UTC) - timedelta(days=days)).date())
         stages = [StageResult(stage="slice", state="complete", counts={"verified": 9})]
-        if unreplicated is not None and pair != "customs":
-            stages.append(StageResult(stage="replica", state="complete", counts={"same": 9, "missing": unreplicated}))
         document = Summary(
             pair=pair, night=night, source="", destination="", state="complete", verdict=verdict, left=0,
             exit_code=exit_code, began_at=ended, finished_at=ended, is_made_up=False, planned_dollars=0.0,
             stages=stages, known=Known(), emptied=None, summary="", report_html=None, ledger="",
         )  # fmt: skip
         self.put("example-ledger", f"sealift/nights/{pair}/{night}.json", msgspec.json.encode(document))
-
-    def put_state(self, number: int, *, findings: int = 0, days: float = 5.0) -> None:
-        """A generation that counts findings of the pair customs, whose oldest copy was compared so many days ago."""
-        compared = self.clock - days * 24 * HOUR
-        place = Place("", "example-customs-copies", "", 9, findings, 0, 0, 0, 0, compared, None)
-        data = msgspec.json.encode(Generation(number=number, made_at=self.clock, places=(place,)))
-        self.put("example-ledger", f"sealift/{GENERATIONS}{number:06d}.json", data)
 
     def put_report(self, reports: str, bucket: str, created_at: float) -> None:
         folder = f"inventory/{bucket}/parcels/{datetime.fromtimestamp(created_at, UTC):%Y-%m-%dT%H-%MZ}"

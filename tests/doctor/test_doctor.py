@@ -18,8 +18,8 @@ from jobs.cli import run
 from jobs.core.model import Attributes
 from jobs.doctor import probe
 from jobs.s3.store import UNGUARDED, Guard, Written
-from tests.doctor.account import ACCOUNT, FUNCTIONS, JOBS, refused
-from tests.doctor.system import HOUR, POLICY, System
+from tests.doctor.account import FUNCTIONS, JOBS, refused
+from tests.doctor.system import HOUR, POLICY, ROOT, System
 
 FORMER = {
     "LambdaFunctionConfigurations": [{"LambdaFunctionArn": "arn:aws:lambda:eu-central-1:1:function:theirs"}],
@@ -38,7 +38,7 @@ def test_a_system_that_works_is_ok_in_every_line(system: System):
     assert {line["check"] for line in lines} == {
         *("credentials", "bucket", "conditional-writes", "source", "notifications", "inventory"),
         *("queue", "dead-letters", "backlog", "alarms", "job-queue"),
-        *("image", "vcpu-quota", "lambda-quota", "role", "last-night", "state", "replica"),
+        *("image", "vcpu-quota", "lambda-quota", "role", "last-night"),
     }
     assert {line["subject"] for line in lines if line["check"] == "role"} == {*JOBS, *FUNCTIONS}
 
@@ -138,11 +138,6 @@ PLANTS = [
     Plant("warning last-night pair customs: no night has ended yet", without_night),
     Plant("warning last-night pair tracking: ended with 3: rows differ",
           lambda s: s.put_night("tracking", 1, exit_code=3, verdict="rows differ")),
-    Plant("warning state pair customs: 2 open findings", lambda s: s.put_state(2, findings=2)),
-    Plant("warning state pair customs: not compared for 12 days", lambda s: s.put_state(2, days=12)),
-    Plant("failure replica pair scans: 7 objects are not in the replica",
-          lambda s: s.put_night("scans", 1, unreplicated=7)),
-    Plant("warning replica pair scans: nobody knows", lambda s: s.put_night("scans", 1, unreplicated=None)),
 ]  # fmt: skip
 
 
@@ -163,15 +158,14 @@ def test_no_check_is_without_a_plant(system: System):
     assert checked - {plant.line.split()[1] for plant in PLANTS} == {"credentials", "conditional-writes"}
 
 
-def test_the_command_for_what_is_older_than_the_rule_is_one_that_aws_takes(system: System):
-    """Its options by botocore's model, and the role by the plan's name."""
-    system.put_night("scans", 1, unreplicated=7)
-    [line] = bad(system.doctor()[1])
-    words = shlex.split(line["advice"].partition(": ")[2])
-    assert words[:3] == ["aws", "s3control", "create-job"]
-    assert words.pop() == "--no-confirmation-required"
+def test_the_command_for_what_is_older_than_the_rule_is_one_that_aws_takes():
+    """Its options by botocore's model, and the role by the name that Terraform gives."""
+    page = (ROOT / "docs/events-and-nights.md").read_text()
+    command = page[page.index("aws s3control create-job") :].partition("```")[0]
+    words = shlex.split(command.replace("ACCOUNT", "111122223333"))
+    words.remove("--no-confirmation-required")
     options = dict(zip(words[3::2], words[4::2], strict=True))
-    assert options.pop("--region") == "eu-central-1"
+    del options["--region"]
     model = botocore.session.get_session().get_service_model("s3control").operation_model("CreateJob")
     texts = {"AccountId": "--account-id", "RoleArn": "--role-arn"}
     documents = {"Operation": "--operation", "ManifestGenerator": "--manifest-generator", "Report": "--report"}
@@ -182,9 +176,8 @@ def test_the_command_for_what_is_older_than_the_rule_is_one_that_aws_takes(syste
     assert model.input_shape is not None
     report = ParamValidator().validate(params, model.input_shape)
     assert not report.has_errors(), report.generate_report()
-    assert params["RoleArn"] == f"arn:aws:iam::{ACCOUNT}:role/parcels-batch-replication"
-    generator = params["ManifestGenerator"]["S3JobManifestGenerator"]
-    assert generator["SourceBucket"] == "arn:aws:s3:::example-hot-fra"
+    assert params["RoleArn"].endswith("role/SYSTEM-batch-replication")
+    assert "    batch-replication = {" in (ROOT / "terraform/replication.tf").read_text()
 
 
 def test_nothing_is_changed_and_nothing_is_left(system: System):

@@ -128,7 +128,7 @@ locals {
       }]]),
     ) }
 
-    # For what is older than a rule, or failed: a person of this account starts a job with it. `sealift doctor` has the command.
+    # For what is older than a rule, or failed: a person of this account starts a job with it (docs/events-and-nights.md).
     batch-replication = { trust = { Principal = { Service = "batchoperations.s3.amazonaws.com" } }, statements = [
       { Sid = "StartReplication", Effect = "Allow", Action = "s3:InitiateReplication", Resource = local.hot_objects },
       { Sid = "ListByInventory", Effect = "Allow", Action = ["s3:GetReplicationConfiguration", "s3:PutInventoryConfiguration"], Resource = local.hot_arns },
