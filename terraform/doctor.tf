@@ -41,4 +41,33 @@ locals {
       Resource = ["*"] # these offer no resource
     },
   ]
+
+  # What `--probe` needs beside it: objects of one name, which it writes at the sources and removes there and at the copies.
+  probed = { for kind in ["source", "copy"] : kind => [for arn in local.objects[kind] : "${trimsuffix(arn, "*")}sealift-doctor-*"] }
+  probe_statements = concat([
+    {
+      Sid      = "WriteProbes"
+      Effect   = "Allow"
+      Action   = ["s3:PutObject"]
+      Resource = local.probed.source
+    },
+    {
+      Sid      = "ReadCopies"
+      Effect   = "Allow"
+      Action   = ["s3:GetObject"]
+      Resource = local.probed.copy
+    },
+    {
+      Sid      = "RemoveProbes"
+      Effect   = "Allow"
+      Action   = ["s3:DeleteObjectVersion"]
+      Resource = concat(local.probed.source, local.probed.copy)
+    },
+    ], [for arns in [distinct(concat(local.keys.source, local.keys.copy))] : {
+      Sid       = "EncryptProbes"
+      Effect    = "Allow"
+      Action    = ["kms:Decrypt", "kms:GenerateDataKey"]
+      Resource  = arns
+      Condition = { StringLike = { "kms:ViaService" = "s3.*.amazonaws.com" } }
+  } if length(arns) > 0])
 }

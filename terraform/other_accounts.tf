@@ -108,13 +108,6 @@ locals {
           ])) : local.role_arns[role]] }
         }
       },
-      {
-        Sid       = "SeeTheKey" # `sealift doctor`
-        Effect    = "Allow"
-        Principal = local.from_this_account
-        Action    = ["kms:DescribeKey", "kms:GetKeyPolicy"]
-        Resource  = "*"
-      },
     ]
   } }
 
@@ -182,9 +175,8 @@ locals {
         Sid       = "SeeSettings" # `sealift doctor`
         Effect    = "Allow"
         Principal = local.from_this_account
-        Action = ["s3:GetBucketVersioning", "s3:GetEncryptionConfiguration", "s3:GetBucketObjectLockConfiguration", "s3:GetBucketOwnershipControls",
-        "s3:GetBucketPublicAccessBlock", "s3:GetLifecycleConfiguration", "s3:GetInventoryConfiguration", "s3:GetReplicationConfiguration"]
-        Resource = [local.bucket_arns[bucket]]
+        Action    = ["s3:GetBucketVersioning"]
+        Resource  = [local.bucket_arns[bucket]]
       }]) })
       inventory = !contains(keys(local.inventoried), bucket) ? null : {
         bucket_arn = local.bucket_arns[local.inventory.buckets[each.region]]

@@ -66,3 +66,8 @@ output "doctor_policy" {
   description = "For the role of who runs `sealift doctor`: what it reads."
   value       = jsonencode({ Version = "2012-10-17", Statement = local.doctor_statements })
 }
+
+output "probe_policy" {
+  description = "What `sealift doctor --probe` needs beside doctor_policy: to write and remove objects called sealift-doctor-*."
+  value       = jsonencode({ Version = "2012-10-17", Statement = local.probe_statements })
+}

@@ -176,3 +176,18 @@ def test_the_doctor_may_read_what_its_page_says(example):
     assert allowed == set(re.findall(r"\w+:\w+", " ".join(table)))
     for role in (each["arn"] for each in example.all_values("aws_iam_role")):
         assert decide(statements, "iam:SimulatePrincipalPolicy", role) is Answer.ALLOWED
+
+
+def test_the_probe_may_touch_only_what_it_writes(example):
+    statements = json.loads(example.output("probe_policy"))["Statement"]
+    source, copy = "arn:aws:s3:::example-scans/scans/", "arn:aws:s3:::example-hot-fra/scans/"
+    needed = [
+        ("PutObject", source),
+        ("DeleteObjectVersion", source),
+        ("GetObject", copy),
+        ("DeleteObjectVersion", copy),
+    ]
+    for action, prefix in needed:
+        assert decide(statements, f"s3:{action}", f"{prefix}sealift-doctor-0f") is Answer.ALLOWED, (action, prefix)
+        assert decide(statements, f"s3:{action}", f"{prefix}a.pdf") is not Answer.ALLOWED, (action, prefix)
+    assert decide(statements, "s3:PutObject", f"{copy}sealift-doctor-0f") is not Answer.ALLOWED

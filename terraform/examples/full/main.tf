@@ -55,3 +55,7 @@ output "roles" {
 output "doctor_policy" {
   value = module.sealift.doctor_policy
 }
+
+output "probe_policy" {
+  value = module.sealift.probe_policy
+}
