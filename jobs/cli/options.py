@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import partial, wraps
 from inspect import cleandoc
@@ -103,14 +103,6 @@ def _parse_manifest(text: str) -> str:
     return _parse_text(text)
 
 
-def _parse_tag(text: str) -> tuple[str, str]:
-    """Name and value of a tag. The value may be empty."""
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise UsageError(f"{text!r} is not a tag", advice="write NAME=VALUE")
-    return name, value
-
-
 def _parse_rate(text: str) -> RateLimits:
     """`200`: requests a second. `50MiB`: bytes a second."""
     try:
@@ -164,7 +156,7 @@ SizeType = partial(ParsedType, "size")
 Size, SizeOrZero = SizeType(_parse_size), SizeType(partial(_parse_size, may_be_zero=True))
 Text, Age, Run = ParsedType("text", _parse_text), ParsedType("age", _parse_age), ParsedType("RUN", parse_run_id)
 When = ParsedType("when", lambda text: parse_when(text, time.time()))
-Tag, Manifest = ParsedType("NAME=VALUE", _parse_tag), ParsedType("URI", _parse_manifest)
+Manifest = ParsedType("URI", _parse_manifest)
 Positive = click.IntRange(min=1)
 
 HEADINGS = FILTERS, COPIES, LIMITS, ACCESS, OTHER, EVERYWHERE = (
@@ -441,17 +433,6 @@ class Group(click.Group):
     """A group of such commands."""
 
     command_class = Command
-
-
-def tags_of(option_name: str, given: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """The tags of an option that may be repeated. Raises UsageError for two values of one tag."""
-    tags = dict(given)
-    for name, value in given:
-        if value != tags[name]:
-            raise UsageError(
-                f"{option_name} {name}: it has two values, {value!r} and {tags[name]!r}", advice="give one"
-            )
-    return tags
 
 
 def unguarded(*, is_agreed: bool) -> dict[str, bool]:

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
 
 from jobs.cli.console import emit
-from jobs.cli.options import Group, Place, Tag, argument, command_options, option, shared, tags_of, takes
+from jobs.cli.options import Group, Place, argument, command_options, option, shared, takes
 from jobs.cli.policy_and_ledger import is_local, read_policy
 from jobs.config import Settings
 from jobs.core.display import shown
 from jobs.core.model import Location
 from jobs.errors import ConfigError, ExitCode, Mistake, PolicyError, UsageError
 from jobs.policy.coverage import Explanation, explain, to_dict
-from jobs.policy.model import Destination, Pair, Policy, Replica
-from jobs.policy.reader import parse_word, path_of, resolve_policy
+from jobs.policy.model import ArchiveRule, Destination, Pair, Policy, Replica
+from jobs.policy.reader import path_of, resolve_policy
 from jobs.policy.resolved import encode_policy
 from jobs.policy.rules import Finding, find_refusals, find_warnings
-from jobs.policy.words import Age, Size, age_text, size_text
-from jobs.reports.figures import human_bytes
+from jobs.policy.words import age_text, size_text
 
 
 @command_options
@@ -40,11 +38,6 @@ class ExplainCommand:
 
     uri: Location = argument(metavar="s3://BUCKET/KEY", type=Place)
     policy: str | None = shared("policy")
-    size: str | None = option("The object's size, for example 40KiB.", metavar="SIZE")
-    age: str | None = option("How long ago it was written, for example 120d.", metavar="AGE")
-    tags: tuple[tuple[str, str], ...] = option(
-        "A tag of the object. May be repeated.", name="--tag", multiple=True, type=Tag
-    )
     as_json: bool = shared("json")
 
 
@@ -112,30 +105,14 @@ def _write(name: str, target: str) -> Policy:
 @policy.command("explain")
 @takes(ExplainCommand)
 def explain_object(options: ExplainCommand) -> int:
-    """Explain which pair protects an object, where its copies go, which archive rule takes it, and
-    why.
+    """Explain which pair protects an object and why, where its copies go, and which archive rules
+    may take it.
 
-    It asks S3 nothing. Where you leave out a fact about the object, the answer says "if".
+    It asks S3 nothing.
     """
-    answer = explain(
-        read_policy(options.policy),
-        options.uri.bucket,
-        options.uri.key,
-        size_bytes=_word(Size, "--size", options.size),
-        age_seconds=_word(Age, "--age", options.age),
-        tags=tags_of("--tag", options.tags) if options.tags else None,
-    )
+    answer = explain(read_policy(options.policy), options.uri.bucket, options.uri.key)
     emit(to_dict(answer), as_json=options.as_json, text=_explanation_text(answer))
     return int(ExitCode.DONE if answer.pair and not answer.copy_problem else ExitCode.FINDINGS)
-
-
-def _word(kind: Any, option: str, text: str | None) -> Any:
-    if text is None:
-        return None
-    try:
-        return parse_word(kind, text)
-    except ValueError as error:
-        raise UsageError(f"{option} {text!r}", advice=f"expected {error}") from None
 
 
 def _finding_text(policy: Policy, finding: Finding) -> str:
@@ -163,11 +140,6 @@ def _explanation_text(answer: Explanation) -> str:
     storage_class = hot.storage_class or "the source's class"
     key = {None: "", "create": " with a key of its own"}.get(hot.kms_key, f" with {hot.kms_key}")
     at_once, by_run = ("at once", "by a run") if is_local() else ("by a Lambda", "by a run on Batch")
-    path = {
-        None: f"{at_once} up to {size_text(limit)}, {by_run} above",
-        True: f"{at_once}, since it is not larger than {size_text(limit)}",
-        False: f"{by_run}, since it is larger than {size_text(limit)}",
-    }
     lock = f"{hot.object_lock.mode} for {hot.object_lock.days} days" if hot.object_lock else "none"
     deletes = "a delete marker on the copy" if pair.deletes == "mirror" else "the copy stays"
     deep = f", byte by byte {_each(pair.verify.deep)}" if pair.verify.deep else ""
@@ -175,7 +147,7 @@ def _explanation_text(answer: Explanation) -> str:
         f"{answer.source}",
         f"  pair        {pair.name}: {answer.reason}",
         f"  copy        {answer.copy} in {hot.region}{_owner_text(hot)}, {storage_class}, {hot.encryption}{key}",
-        f"  copied      {path[answer.is_for_lambda]}",
+        f"  copied      {at_once} up to {size_text(limit)}, {by_run} above",
         f"  replica     {_replica_text(answer)}",
         f"  lock        {lock}",
         f"  deleted     {deletes}",
@@ -184,14 +156,7 @@ def _explanation_text(answer: Explanation) -> str:
     ]
     if answer.copy_problem:
         lines.insert(3, f"  impossible  {answer.copy_problem}")
-    verdicts = {True: "applies", False: "does not apply", None: "may apply"}
-    for rule in answer.rules:
-        said = ", ".join(f"{text}: {_YES[holds]}" for text, holds in rule.conditions)
-        lines.append(f"    {rule.rule} {verdicts[rule.applies]}: {said}")
     return "\n".join(map(shown, lines))
-
-
-_YES = {True: "yes", False: "no", None: "not known"}
 
 
 def _owner_text(side: Destination | Replica) -> str:
@@ -210,10 +175,13 @@ def _replica_text(answer: Explanation) -> str:
 
 def _archive_text(answer: Explanation) -> str:
     archive = answer.pair.archive if answer.pair else None
-    rule = next((rule for rule in archive.rules if rule.name == answer.archive_rule), None) if archive else None
-    if archive is None:
-        return "never: the pair has no archive"
-    if rule is None:
-        return "not by what is known"
+    if archive is None or not answer.rules:
+        return "never: no rule takes it"
     expire = f"; the original may go {age_text(archive.expire.grace)} after its proof" if archive.expire else ""
-    return f"in {archive.uri}, {rule.storage_class}, {rule.format}, about {human_bytes(rule.target_size)} each{expire}"
+    return f"in {archive.uri}, by the first that holds: {'; '.join(map(_rule_text, answer.rules))}{expire}"
+
+
+def _rule_text(rule: ArchiveRule) -> str:
+    tags = "".join(f", tagged {name}={value}" for name, value in rule.tags.items())
+    age, size = age_text(rule.older_than), size_text(rule.smaller_than)
+    return f"{rule.name} ({rule.storage_class}, older than {age}, smaller than {size}{tags})"

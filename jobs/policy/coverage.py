@@ -7,14 +7,12 @@ pair, as prefixes in and out, so that runs and events never disagree.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 
 from jobs.core.model import Location
-from jobs.policy.model import Pair, Policy
-from jobs.policy.words import age_text, size_text
+from jobs.policy.model import ArchiveRule, Pair, Policy
 
 KEY_BYTES_MAX = 1_024
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html"""
@@ -31,25 +29,18 @@ class Scope(NamedTuple):
         return key.startswith(self.prefixes) and not (self.excluded and key.startswith(self.excluded))
 
 
-class RuleVerdict(NamedTuple):
-    """Whether an archive rule takes the object (None: unknown), by its conditions and whether each holds."""
-
-    rule: str
-    applies: bool | None
-    conditions: tuple[tuple[str, bool | None], ...]
-
-
 class Explanation(NamedTuple):
-    """What the policy means for an object. Without a pair, only `source` and `reason` are set."""
+    """What the policy means for an object. Without a pair, only `source` and `reason` are set.
+
+    `rules`: archive rules that take it if their conditions hold, the first of them.
+    """
 
     source: Location
     pair: Pair | None
     reason: str
     copy: Location | None = None
     replica: Location | None = None
-    is_for_lambda: bool | None = None
-    rules: tuple[RuleVerdict, ...] = ()
-    archive_rule: str | None = None
+    rules: tuple[ArchiveRule, ...] = ()
 
     @property
     def copy_problem(self) -> str:
@@ -90,23 +81,14 @@ _EXAMPLE_NAMES = ("hello.txt", "example.txt", "a/hello.txt", "0", "z")
 """Names of example objects. Several, since a policy may exclude one or give it to another pair."""
 
 
-def explain(
-    policy: Policy,
-    bucket: str,
-    key: str,
-    *,
-    size_bytes: int | None = None,
-    age_seconds: float | None = None,
-    tags: Mapping[str, str] | None = None,
-) -> Explanation:
-    """What the policy means for the object. None: that property of it is unknown."""
+def explain(policy: Policy, bucket: str, key: str) -> Explanation:
+    """What the policy means for the object."""
     pair, prefix, hidden = _find(policy, bucket, key)
     here = Location(bucket, key)
     if pair is None:
         return Explanation(here, None, _nobody(policy, bucket))
     if hidden is not None:
         return Explanation(here, None, f"the pair {pair.name} leaves out keys that begin with {hidden!r}")
-    rules = tuple(_verdicts(pair, key, size_bytes, age_seconds, tags))
     copy_key = pair.copy_key(key)
     return Explanation(
         source=here,
@@ -114,9 +96,7 @@ def explain(
         reason=f"its longest matching prefix is {prefix!r}" if prefix else "the pair takes all keys of the bucket",
         copy=Location(pair.destination.bucket, copy_key),
         replica=Location(pair.replica.bucket, copy_key) if pair.replica else None,
-        is_for_lambda=None if size_bytes is None else size_bytes <= pair.thresholds.lambda_max_size,
-        rules=rules,
-        archive_rule=next((verdict.rule for verdict in rules if verdict.applies), None),
+        rules=tuple(rule for rule in (pair.archive.rules if pair.archive else ()) if key.startswith(rule.prefix)),
     )
 
 
@@ -131,9 +111,7 @@ def to_dict(explanation: Explanation) -> dict[str, Any]:
         "copy": str(explanation.copy),
         "copy_problem": explanation.copy_problem or None,
         "replica": str(explanation.replica) if explanation.replica else None,
-        "is_for_lambda": explanation.is_for_lambda,
-        "archive_rule": explanation.archive_rule,
-        "archive_rules": [verdict._asdict() for verdict in explanation.rules],
+        "archive_rules": [rule.name for rule in explanation.rules],
         "policy": msgspec.to_builtins(pair),
     }
 
@@ -160,23 +138,3 @@ def _nobody(policy: Policy, bucket: str) -> str:
             if side is not None and side.bucket == bucket:
                 return f"the bucket is the {name} of the pair {pair.name}: it holds copies, and is no source"
     return "no pair has this bucket as its source"
-
-
-def _verdicts(
-    pair: Pair, key: str, size_bytes: int | None, age_seconds: float | None, tags: Mapping[str, str] | None
-) -> Iterator[RuleVerdict]:
-    """The first rule that applies takes the object."""
-    is_taken = False
-    for rule in pair.archive.rules if pair.archive else ():
-        age, size = rule.older_than, rule.smaller_than
-        conditions: list[tuple[str, bool | None]] = [
-            (f"begins with {rule.prefix!r}", key.startswith(rule.prefix)),
-            (f"older than {age_text(age)}", None if age_seconds is None else age_seconds > age),
-            (f"smaller than {size_text(size)}", None if size_bytes is None else size_bytes < size),
-        ]
-        for name, value in rule.tags.items():
-            conditions.append((f"tagged {name}={value}", None if tags is None else tags.get(name) == value))
-        answers = {holds for _, holds in conditions}
-        applies = False if is_taken or False in answers else None if None in answers else True
-        is_taken = is_taken or applies is True
-        yield RuleVerdict(rule.name, applies, tuple(conditions))

@@ -56,7 +56,7 @@ def parse_policy(data: bytes, name: str) -> Policy:
     findings = document.findings
     if document.data is None and not findings:
         raise PolicyError(name, [Mistake("", "", "is empty: write a policy as in policy.example.yaml")])
-    values = {} if findings else _values(document.data, PolicyFile, (), findings)
+    values = {} if findings else read_value(document.data, PolicyFile, (), findings)
     if not findings:
         policy = msgspec.convert(_completed(values), Policy)
         findings += find_mistakes(policy)
@@ -65,7 +65,7 @@ def parse_policy(data: bytes, name: str) -> Policy:
     return policy
 
 
-def _values(value: Any, annotated: Any, steps: Steps, findings: list[Finding]) -> Any:
+def read_value(value: Any, annotated: Any, steps: Steps, findings: list[Finding]) -> Any:
     """The value as JSON has it. What does not fit the type is added to the findings."""
     kind, metas = _unwrapped(annotated)
     if typing.get_origin(kind) in (typing.Union, UnionType):  # the only unions of a policy are with None
@@ -78,10 +78,10 @@ def _values(value: Any, annotated: Any, steps: Steps, findings: list[Finding]) -
         return _section(value, kind, steps, findings)
     if typing.get_origin(kind) is Mapping and isinstance(value, dict):
         for name in value:
-            _values(name, inner[0], (*steps, name), findings)
-        return {name: _values(each, inner[1], (*steps, name), findings) for name, each in value.items()}
+            read_value(name, inner[0], (*steps, name), findings)
+        return {name: read_value(each, inner[1], (*steps, name), findings) for name, each in value.items()}
     if typing.get_origin(kind) is tuple and isinstance(value, list) and value:
-        return [_values(each, inner[0], (*steps, place), findings) for place, each in enumerate(value)]
+        return [read_value(each, inner[0], (*steps, place), findings) for place, each in enumerate(value)]
     parse = next(filter(None, (_extra(meta).get("parse") for meta in metas)), lambda text: text)
     try:
         parsed = parse(value)
@@ -92,15 +92,6 @@ def _values(value: Any, annotated: Any, steps: Steps, findings: list[Finding]) -
     return parsed
 
 
-def parse_word(annotated: Any, text: str) -> Any:
-    """A value as people write it: of `Size`, `100 MiB`. Raises ValueError, which ends the sentence "expected …"."""
-    findings: list[Finding] = []
-    value = _values(text, annotated, (), findings)
-    if findings:
-        raise ValueError(findings[0].expected)
-    return value
-
-
 def _section(value: dict[str, Any], kind: type[Struct], steps: Steps, findings: list[Finding]) -> dict[str, Any]:
     known = {field.name: field for field in structs.fields(kind)}
     for name in value.keys() - known.keys():
@@ -109,7 +100,9 @@ def _section(value: dict[str, Any], kind: type[Struct], steps: Steps, findings: 
     for name, field in known.items():
         if field.required and name not in value:
             findings.append(Finding((*steps, name), UNSET, f"missing: write {_expected(*_unwrapped(field.type))}"))
-    return {name: _values(value[name], known[name].type, (*steps, name), findings) for name in value if name in known}
+    return {
+        name: read_value(value[name], known[name].type, (*steps, name), findings) for name in value if name in known
+    }
 
 
 def _unwrapped(annotated: Any) -> tuple[Any, list[Meta]]:

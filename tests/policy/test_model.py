@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jobs.policy.coverage import explain, match, scope, to_dict
 from jobs.policy.model import Archive, ArchiveRule, Destination, Ledger, Pair, Policy, Source
-from jobs.policy.reader import parse_word
+from jobs.policy.reader import read_value
 from jobs.policy.rules import find_mistakes
 from jobs.policy.words import (
     Age,
@@ -54,6 +54,14 @@ def make_policy(*pairs: Pair) -> Policy:
     return Policy(version=1, ledger=LEDGER, pairs=pairs)
 
 
+def parsed(kind, text):
+    findings = []
+    value = read_value(text, kind, (), findings)
+    if findings:
+        raise ValueError(findings[0].expected)
+    return value
+
+
 @pytest.mark.parametrize(
     ("kind", "text", "value"),
     [
@@ -74,7 +82,7 @@ def make_policy(*pairs: Pair) -> Policy:
     ],
 )
 def test_words_mean_what_people_write(kind, text, value):
-    assert parse_word(kind, text) == value
+    assert parsed(kind, text) == value
 
 
 @pytest.mark.parametrize(
@@ -126,18 +134,18 @@ def test_words_mean_what_people_write(kind, text, value):
 )
 def test_words_refuse_what_they_are_not(kind, text):
     with pytest.raises(ValueError, match=r"."):
-        parse_word(kind, text)
+        parsed(kind, text)
 
 
 @given(st.integers(0, 2**60))
 def test_sizes_are_written_so_that_they_read_back(size_bytes):
     if size_bytes < 10**16 or size_text(size_bytes)[-3:] in ("KiB", "MiB", "GiB", "TiB", "PiB"):
-        assert parse_word(Size, size_text(size_bytes)) == size_bytes
+        assert parsed(Size, size_text(size_bytes)) == size_bytes
 
 
 @given(st.integers(0, 999_999))
 def test_ages_are_written_so_that_they_read_back(seconds):
-    assert parse_word(Age, age_text(seconds)) == seconds
+    assert parsed(Age, age_text(seconds)) == seconds
 
 
 KEYS = st.text("ab/", max_size=6)
@@ -207,25 +215,7 @@ RULES = (
 )
 
 
-@pytest.mark.parametrize(
-    ("key", "known", "rule", "verdicts"),
-    [
-        ("a/1", {"size_bytes": 10, "age_seconds": 100 * 86_400, "tags": {}}, "small", [True, False]),
-        ("a/1", {"size_bytes": 1000, "age_seconds": 100 * 86_400, "tags": {"claim": "none"}}, "rest", [False, True]),
-        ("b/1", {"size_bytes": 10, "age_seconds": 100 * 86_400, "tags": {"claim": "open"}}, None, [False, False]),
-        ("b/1", {"size_bytes": 10, "age_seconds": 100}, None, [False, None]),
-        ("a/1", {}, None, [None, None]),
-        ("a/1", {"age_seconds": 10}, None, [False, False]),
-    ],
-)
-def test_archive_rules_say_whether_and_why(key, known, rule, verdicts):
-    answer = explain(make_policy(make_pair("pair", "one", rules=RULES)), "one", key, **known)
-    assert answer.archive_rule == rule
-    assert [verdict.applies for verdict in answer.rules] == verdicts
-
-
-def test_what_is_too_large_for_a_lambda_is_said():
-    policy = make_policy(make_pair("pair", "one"))
-    limit = policy.pairs[0].thresholds.lambda_max_size
-    answers = [explain(policy, "one", "k", size_bytes=size).is_for_lambda for size in (limit, limit + 1, None)]
-    assert answers == [True, False, None]
+def test_a_key_is_told_which_archive_rules_may_take_it():
+    policy = make_policy(make_pair("pair", "one", rules=RULES))
+    assert explain(policy, "one", "a/1").rules == RULES
+    assert explain(policy, "one", "b/1").rules == RULES[1:]
