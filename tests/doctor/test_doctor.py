@@ -162,7 +162,7 @@ def test_the_command_for_what_is_older_than_the_rule_is_one_that_aws_takes():
     """Its options by botocore's model, and the role by the name that Terraform gives."""
     page = (ROOT / "docs/events-and-nights.md").read_text()
     command = page[page.index("aws s3control create-job") :].partition("```")[0]
-    words = shlex.split(command.replace("ACCOUNT", "111122223333"))
+    words = shlex.split(command.replace("\\\n", "").replace("ACCOUNT", "111122223333"))
     words.remove("--no-confirmation-required")
     options = dict(zip(words[3::2], words[4::2], strict=True))
     del options["--region"]
@@ -259,7 +259,7 @@ def test_every_operation_that_is_used_has_its_permission(system: System):
 
 def test_the_page_lists_every_permission():
     table = re.findall(r"`([a-z0-9]+:[A-Za-z]+)`", (POLICY.parent / "docs" / "doctor.md").read_text())
-    objects = {"s3:GetObject", "s3:PutObject", "s3:DeleteObjectVersion", "kms:Decrypt", "kms:GenerateDataKey"}
+    objects = {"s3:GetObject", "kms:Decrypt"}
     assert set(table) == {*filter(None, DENIED.values()), *objects}
 
 

@@ -180,7 +180,7 @@ def test_the_doctor_may_read_what_its_page_says(example):
 
 def test_the_probe_may_touch_only_what_it_writes(example):
     statements = json.loads(example.output("probe_policy"))["Statement"]
-    source, copy = "arn:aws:s3:::example-scans/scans/", "arn:aws:s3:::example-hot-fra/scans/"
+    source, copy = "arn:aws:s3:::example-scans/scans/", "arn:aws:s3:::example-hot-fra/delivery/scans/"
     needed = [
         ("PutObject", source),
         ("DeleteObjectVersion", source),
