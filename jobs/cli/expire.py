@@ -22,6 +22,7 @@ from jobs.cli.options import (
     AccessOptions,
     Age,
     Command,
+    ParsedType,
     Run,
     StartOptions,
     command_options,
@@ -31,10 +32,10 @@ from jobs.cli.options import (
     shared,
     takes,
 )
-from jobs.cli.policy_and_ledger import ChosenPair, choose_pair, ledger_location, read_policy
+from jobs.cli.policy_and_ledger import choose_pair, ledger_location, read_policy
 from jobs.cli.run_command import launch_and_report
 from jobs.config import Settings
-from jobs.core.display import shown, shown_key
+from jobs.core.display import shown_key
 from jobs.core.enums import CHECK_ANNOTATIONS, SKIP_ANNOTATIONS, AnnotationRule, ArchiveSide
 from jobs.core.model import Location
 from jobs.core.run import Side
@@ -45,15 +46,18 @@ from jobs.ledger.ledger import Ledger
 from jobs.policy.coverage import match
 from jobs.registry import kind_of
 from jobs.runs.request import Planner, Request, open_ledger
-from jobs.runs.summaries import find_run_id
 from jobs.s3.sessions import open_side
 
 REPLACED = ("source", "destination", "grace", "max_share")
 """Options that --pair replaces by the policy's values."""
 
 
-GRACE = "30d"
-MAX_SHARE = "50%"
+def _parse_share(text: str) -> float:
+    """`50%` → 0.5."""
+    match = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)%", text)
+    if match is None or float(match[1]) > 100:
+        raise UsageError(f"{text!r} is no share", advice="write a percentage from 0% to 100%, for example 50%")
+    return float(match[1]) / 100
 
 
 @command_options
@@ -70,16 +74,16 @@ class ExpireCommand:
     manifest: str | None = shared("manifest", "Only these rows. Default: all that is listed and has a copy.")
     grace: str = option(
         "Keep what was written, copied, hidden or declared less than this ago.",
-        default=GRACE,
+        default="30d",
         show_default=True,
         type=Age,
         metavar="AGE",
     )
-    max_share: str = option(
+    max_share: float = option(
         "Refuse to delete a larger share of the current objects, or of all versions, in one run.",
-        default=MAX_SHARE,
+        default="50%",
         show_default=True,
-        metavar="PERCENT",
+        type=ParsedType("PERCENT", _parse_share),
     )
     annotations: str = shared(
         "annotations",
@@ -138,24 +142,16 @@ def by_pair(options: ExpireCommand, pair_name: str, settings: Settings) -> tuple
         destination=(Location(archive.bucket, archive.prefix),),
         destination_access=options.destination_access.completed(archive.account),
         grace=f"{archive.expire.grace:.0f}s",
-        max_share=f"{float(archive.expire.max_share) * 100:g}%",
+        max_share=float(archive.expire.max_share),
         annotations=options.annotations if pair.destination.annotations is AnnotationRule.COPY else SKIP_ANNOTATIONS,
         ledger=f"s3://{chosen.ledger.bucket}/{chosen.ledger.key}",
     )
-    return by_policy, _is_own(chosen, pair.copy_key("") if not is_source else "")
-
-
-def _is_own(chosen: ChosenPair, added: str) -> Callable[[str], bool]:
-    """A test for the pair's keys, as the policy decides.
-
-    `added`: the prefix of its copies' keys.
-    """
-    bucket = chosen.pair.source.bucket
+    added = "" if is_source else pair.copy_key("")  # the prefix of its copies' keys
 
     def is_own(key: str) -> bool:
-        return key.startswith(added) and match(chosen.policy, bucket, key[len(added) :]) is chosen.pair
+        return key.startswith(added) and match(chosen.policy, pair.source.bucket, key[len(added) :]) is pair
 
-    return is_own
+    return by_policy, is_own
 
 
 @click.command(cls=Command)
@@ -211,7 +207,7 @@ def expire(options: ExpireCommand) -> int:
 
 
 async def _declare(options: ExpireCommand) -> int:
-    from jobs.expire.declare import declare, told
+    from jobs.expire.places import declare, told
 
     places = await declare(*options.sides(), options.destination, replaces=options.replace)
     emit({"places": places}, as_json=options.as_json, text="\n".join(map(told, places)))
@@ -228,7 +224,7 @@ async def _start(options: ExpireCommand, ledger: Ledger, settings: Settings, pla
         selection=Selection(versions="all"),
         options={
             "grace_seconds": parse_age(options.grace),
-            "max_share": _share(options.max_share),
+            "max_share": options.max_share,
             "delete": options.yes_delete,
             "annotations": options.annotations,
             "by_checksum": options.by_checksum,
@@ -247,35 +243,26 @@ async def _undo(ledger: Ledger, run_id: str, options: ExpireCommand) -> int:
     from jobs.expire.undo import record_undo, stop_deletes, unhide
     from jobs.ledger.tombstones import Tombstones
 
-    run_id = await _whole_id(ledger, run_id, "--undo", acts=options.source is not None)
-    spec = await ledger.spec(run_id)
-    if kind_of(spec) is not KIND:
-        raise UsageError(
-            f"run {run_id} is a {spec.job} run: it hid nothing",
-            advice="name an expire run: sealift runs list",
-        )
     if options.source is None:
+        raise UsageError("--undo needs --source from you: where it removes delete markers, the ledger must not say")
+    spec = await ledger.spec(run_id)
+    if kind_of(spec) is not KIND or spec.source.location.bucket != options.source.bucket:
         raise UsageError(
-            "--undo needs --source from you: where it removes delete markers, the ledger must not say. It claims "
-            f"--source {shown(str(spec.source.location))}",
-            advice="check that, and give it",
+            f"--source is {options.source}, and the {spec.job} run {run_id} deleted in {spec.source.location}"
+            if kind_of(spec) is KIND
+            else f"run {run_id} is a {spec.job} run: it hid nothing",
+            advice="name an expire run, see `sealift runs list`, and its bucket",
         )
-    if options.source.bucket != spec.source.location.bucket:
-        raise UsageError(
-            f"run {run_id} deleted in {spec.source.location}, --source says {options.source}", advice="name one bucket"
-        )
-    source = options.source_access.side(options.source)
-    store = open_side(source, max_in_flight=16)
-    bucket, prefix = source.location
+    store = open_side(options.source_access.side(options.source), max_in_flight=16)
     try:
-        stones = Tombstones(ledger.store, ledger.location, bucket, run_id)
+        stones = Tombstones(ledger.store, ledger.location, options.source.bucket, run_id)
         await stop_deletes(ledger, stones, say)  # else they hide more after it
-        undone = await unhide(store, stones, prefix)
+        undone = await unhide(store, stones, options.source.key)
         await record_undo(ledger, run_id, undone, time.time())
     finally:
         await store.close()
     problems = [each._asdict() for each in undone.problems]
-    lines = [f"{undone.markers:,} delete markers of {run_id} are gone from {source.location}."]
+    lines = [f"{undone.markers:,} delete markers of {run_id} are gone from {options.source}."]
     if undone.lost:
         lines.append(
             f"{undone.lost:,} versions that it hid or removed are gone for good and cannot come back: "
@@ -285,26 +272,3 @@ async def _undo(ledger: Ledger, run_id: str, options: ExpireCommand) -> int:
     document = {"run_id": run_id, "undone": undone.markers, "lost": undone.lost, "problems": problems}
     emit(document, as_json=options.as_json, text="\n".join(lines))
     return int(ExitCode.FINDINGS) if problems else 0
-
-
-async def _whole_id(ledger: Ledger, typed: str, option: str, *, acts: bool) -> str:
-    """The whole id of the run that the user named by `typed`.
-
-    `acts`: the command changes the bucket. Then only a whole id is accepted, since the ledger
-    decides what `latest` and a part of an id mean. Raises UsageError, LedgerError.
-    """
-    run_id = await find_run_id(ledger, typed)
-    if acts and run_id != typed:
-        raise UsageError(
-            f"{option} {typed} is {run_id} by the ledger, which must not choose what is deleted or put back",
-            advice=f"check that this is the run, then give its whole id, {option} {run_id}",
-        )
-    return run_id
-
-
-def _share(text: str) -> float:
-    """`50%` → 0.5."""
-    match = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)%", text)
-    if match is None or float(match[1]) > 100:
-        raise UsageError(f"--max-share {text!r}", advice="write a percentage from 0% to 100%, for example 50%")
-    return float(match[1]) / 100

@@ -190,6 +190,7 @@ WORDS: Mapping[Reason, Words] = {
             "outside": "it is outside of the place that this run is about",
             "copies": "its copy is in none of the places where this run looks for copies",
             "itself": "its copy is the original itself",
+            "metadata": "it, or its copy, has metadata that S3 cannot say in headers, and nobody can compare that",
             "expires": "a lifecycle rule will remove its copy",
             "folder": "its bucket keeps versions, but this server keeps none of a key that ends with a slash: a delete "
             "would remove it for good",

@@ -4,7 +4,7 @@ No other package deletes originals. Replicate and backup set delete markers, and
 destination.
 
 Reading order: `rules` is the truth table of what may go (pure). `places` says where originals and
-copies are, by documents that `declare` writes, and `place_checks` refuses places that lose copies.
+copies are, by documents that it writes and reads, and refuses places that lose copies.
 `plan` joins listings of now and weighs what would go, and `copy_columns` says where each row's copy
 is. `job` looks at originals, compares each with its copy, and deletes. `undo` removes delete markers
 again. `deletions_table` lists what was deleted.

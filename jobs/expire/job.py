@@ -22,19 +22,18 @@ comparison took longer, or the machine slept, both are looked at again. Locks ar
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial, partialmethod
-from itertools import compress
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from jobs.archives.reader import ArchiveReader, content_checksums
 from jobs.core.algorithms import Protection
 from jobs.core.elapsed import elapsed_seconds
 from jobs.core.enums import Step
-from jobs.core.evidence import Verdict, compare, difference, is_multipart
-from jobs.core.model import NULL_VERSION, Checksum, Location, ObjectInfo, ObjectRef, ObjectVersion, is_exact
+from jobs.core.evidence import Verdict, compare, difference
+from jobs.core.model import NULL_VERSION, Checksum, Listed, Location, ObjectInfo, ObjectRef, ObjectVersion, is_exact
 from jobs.core.outcome import Evidence, Outcome, PartlyDone, Status
 from jobs.core.reasons import Cause, Reason, Why
 from jobs.errors import (
@@ -49,6 +48,7 @@ from jobs.errors import (
     PreconditionFailed,
     Redirected,
     Rejected,
+    SealiftError,
     StoreError,
     Unavailable,
 )
@@ -63,7 +63,7 @@ from jobs.s3.compare_bytes import ContentSide, check_bytes, update
 from jobs.s3.gated_store import patient
 from jobs.s3.lookup import KeyLooks, find
 from jobs.s3.retries import gather_bounded, retry
-from jobs.s3.store import DELETED_AT_ONCE, Store
+from jobs.s3.store import Store
 from jobs.s3.tag_reader import TagReader
 
 if TYPE_CHECKING:
@@ -99,28 +99,27 @@ class Removal(NamedTuple):
         return self.original.row.row
 
     @property
-    def is_null(self) -> bool:
-        """True for a null version below others: a condition would apply to the one on top.
+    def version_id(self) -> str | None:
+        """The id that alone names what is deleted. None: what is current goes, if it has the ETag.
 
         While a bucket keeps versions, no write makes a null version, so its id is exact directly after a look:
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/AddingObjectstoVersioningEnabledBuckets.html
         """
-        return not self.original.is_current and not is_exact(self.original.ref.version_id)
-
-    @property
-    def is_by_id(self) -> bool:
-        """True if the version id alone removes these bytes and no others."""
-        return self.is_null or (self.step is Step.REMOVE and is_exact(self.original.ref.version_id))
+        version_id = self.original.ref.version_id
+        if self.step is Step.HIDE or (self.original.is_current and not is_exact(version_id)):
+            return None
+        return version_id or NULL_VERSION
 
 
 @dataclass(slots=True)
 class Expire:
     """The expire job of one worker: `process` takes what `chains` cuts out of a shard.
 
-    `look`: at the documents of both places, for S3's time. `heeded`: the steps in which the
-    server heeds conditions (`jobs.expire.plan.heeded_steps`), none in a dry run. `places`: where
-    copies count. `prefix`: no key outside of it is touched, whatever the rows say. `planned_at`:
-    epoch seconds at which the run was planned. `look_at_owner`: see `jobs.runs.kind.Opened`.
+    `look`: at the documents of both places, for S3's time. `keeps_versions`: whether the bucket of
+    originals did when the run was planned, and its conditions were tried. `deletes`: it is no dry
+    run. `places`: where copies count. `prefix`: no key outside of it is touched, whatever the rows
+    say. `planned_at`: epoch seconds at which the run was planned. `look_at_owner`: see
+    `jobs.runs.kind.Opened`.
 
     `is_apart`: originals and copies are on different services. `patience_seconds`: for one request
     of a comparison, with all its tries. `by_checksum`: no copy is read. What S3 keeps of it counts,
@@ -133,10 +132,11 @@ class Expire:
     look: PlaceLook
     bucket: str
     grace_seconds: float
-    heeded: Collection[Step]
     tombstones: Tombstones
     clock: Callable[[], float]
     places: Sequence[Location]
+    keeps_versions: bool
+    deletes: bool = False
     prefix: str = ""
     planned_at: float = math.inf
     look_at_owner: Callable[[], Awaitable[None]] = no_look
@@ -148,8 +148,6 @@ class Expire:
     _copies: Store = field(init=False)
     _tags: TagReader = field(init=False)
     _annotations: AnnotationPair = field(init=False)
-    _unanswered: set[int] = field(default_factory=set, init=False)
-    """The rows whose delete may have been done, or may still be: its answer was lost."""
 
     def __post_init__(self) -> None:
         self._originals, self._copies = (
@@ -175,124 +173,80 @@ class Expire:
         """Return one outcome for each row, in order. `is_last`: a row that S3 cannot serve ends as failed.
 
         Raises Unavailable, Conflict or PreconditionFailed where a retry may help. Tombstones then
-        say what is gone. Raises ConfigError for a delete whose condition was not tried, and for a
-        place that is not as it was. Raises PartlyDone when the worker has to stop.
+        say what is gone. Raises ConfigError for a bucket or a place that is not as it was. Raises
+        PartlyDone when the worker has to stop.
         """
-        is_versioned = await retry(lambda: self.source.is_versioned(self.bucket))
         # The plan weighed the shares: what became due after it was not weighed.
         now = min(await self.look.look(), self.clock(), self.planned_at)
-        terms = Terms(now, self.grace_seconds, is_versioned, self.places, self.prefix)
+        await self._check_versioning()
+        terms = Terms(now, self.grace_seconds, self.keeps_versions, self.places, self.prefix)
         seen_at = elapsed_seconds()
-        there, outcomes = await self._look_at_all(rows, is_versioned, is_last)
+        there, outcomes = await self._look_at_all(rows, is_last)
         proven = await self.compare([each for each in there if decide(each, None, terms) is None])
         removals: list[Removal] = []
         for each in there:
             decision = decide(each, proof := proven.get(each.row.row), terms)
             if isinstance(decision, Cause):
                 outcomes[each.row.row] = _kept(each.row, *decision)
-                if decision.reason == Reason.REFUSED and not is_last:
-                    await self._refuse_race("GetObject", each.row)  # it may have gone while it was read
             elif decision is not None and proof is not None:
                 removals.append(Removal(each, proof, decision, min(seen_at, proof.looked_at)))
-        if removals and self.heeded:
-            outcomes |= await self._remove(removals, is_versioned, is_last)
+        if removals and self.deletes:
+            outcomes |= await self._remove(removals, is_last)
         else:
             for going in removals:
-                outcomes[going.row] = _deleted(going, Status.LEFT, is_hidden=going.step is Step.HIDE)
+                outcomes[going.row] = _deleted(going.original.row, self._tombstone(going), Status.LEFT)
         return [outcomes[row.row] for row in rows]
 
     process_last = partialmethod(process, is_last=True)
 
-    # Looks at originals.
+    # Looks.
+
+    async def _check_versioning(self) -> None:
+        """Raise ConfigError where a delete would do something else than it would have when the run was planned."""
+        if await retry(lambda: self.source.is_versioned(self.bucket)) is not self.keeps_versions:
+            raise ConfigError(
+                f"s3://{self.bucket} keeps versions since the run was planned, or no longer", advice="plan again"
+            )
 
     async def _look_at_all(
-        self, rows: Sequence[ObjectVersion], is_versioned: bool, is_last: bool
+        self, rows: Sequence[ObjectVersion], is_last: bool
     ) -> tuple[list[Original], dict[int, Outcome]]:
         """Return the originals that are there, and the outcomes of the rest.
 
-        What this run deleted is not missing.
+        What this run deleted is not missing. What it hid it must not remove: below any marker, once
+        it has announced that.
         """
-        look = partial(self._look, KeyLooks(self.source, self.bucket), is_versioned=is_versioned, is_last=is_last)
+        look = partial(self._look, KeyLooks(self.source, self.bucket), is_last=is_last)
         looked = await gather_bounded(look, rows, REQUESTS_AT_ONCE)
         announced: Mapping[int, Tombstone] = {}
-        if not all(isinstance(each, Outcome) or _is_in_place(each) for each in looked):
+        if not all(isinstance(each, Outcome) or (each and each.is_current and not each.is_replaced) for each in looked):
             announced = await self.tombstones.announced(rows[0].row, rows[-1].row)
         there: list[Original] = []
         outcomes: dict[int, Outcome] = {}
-        settled: list[Tombstone] = []
         for row, each in zip(rows, looked, strict=True):
+            stone = announced.get(row.row)
             if isinstance(each, Outcome):
                 outcomes[row.row] = each
-                continue
-            stone = announced.get(row.row)
-            is_gone = each is None or each.is_replaced
-            if stone is not None and each is not None and not is_gone and each.markers_above and _hides(stone):
-                # Below any marker this run must not remove it: the marker may be its own.
-                marker = each.marker_of(stone.marker_version_id, stone.recorded_at)
-                if marker is None:
-                    outcomes[row.row] = _kept(row, Reason.DELETED, "source")  # by others, long after
-                    continue
-                stone, is_gone = stone._replace(marker_version_id=marker.version_id), True
-            if stone is not None and is_gone:
-                outcomes[row.row] = _by_earlier_attempt(row, stone)
-                settled.append(stone._replace(recorded_at=self.clock()))
+            elif stone and (each is None or each.is_replaced or (each.is_hidden and stone.step is Step.HIDE)):
+                outcomes[row.row] = _deleted(row, stone)
             elif each is None:
                 outcomes[row.row] = Outcome.of(row, Status.MISSING, Reason.SOURCE_GONE)
             else:
                 there.append(each)
-        if settled:
-            await self.tombstones.settle(settled)
         return there, outcomes
 
-    async def _look(
-        self, looks: KeyLooks, row: ObjectVersion, *, is_versioned: bool, is_last: bool = False
-    ) -> Original | Outcome | None:
+    async def _look(self, looks: KeyLooks, row: ObjectVersion, *, is_last: bool = False) -> Original | Outcome | None:
         """Return the original as it is now, None when it is gone, an outcome when S3 does not show it."""
         if row.beside is None:
             return _kept(row, Reason.COPY_MISSING)
         try:
-            return await find_original(looks, row, cast(CopyAt, row.beside), is_versioned=is_versioned)
+            return await find_original(looks, row, cast(CopyAt, row.beside), is_versioned=self.keeps_versions)
         except (Denied, Redirected, Rejected) as error:
             return Outcome.refused(row, error)
         except Unavailable as error:
             if not is_last:
                 raise
             return gave_up(row, error)
-
-    async def _look_now(self, row: ObjectVersion, *, is_versioned: bool) -> Original | Outcome | None:
-        return await self._look(KeyLooks(self.source, self.bucket), row, is_versioned=is_versioned)
-
-    async def _refuse_race(self, operation: str, row: ObjectVersion) -> None:
-        """Raise Conflict if another attempt of this run deletes it as well: its tombstone says what became of it."""
-        if await self.tombstones.announced_by_others(row.row):
-            raise Conflict(operation, row.key, "Raced", "another attempt of the run deletes it as well")
-
-    # The comparison.
-
-    async def compare(self, originals: Sequence[Original]) -> dict[int, Proven]:
-        """Compare bytes, metadata, headers, tags and annotations of each with its copy → by row.
-
-        What is current at the copy's key counts. Each read is pinned to its version and ETag.
-        """
-        at_one_place: dict[tuple[Any, ...], list[Original]] = {}
-        for each in originals:
-            at = each.copy
-            shared = (at.etag, at.checksum) if at.member else (each.row.row,)
-            at_one_place.setdefault((at.bucket, at.key, *shared), []).append(each)
-        found = await gather_bounded(self._compare_at, at_one_place.values(), REQUESTS_AT_ONCE)
-        return {row: proven for part in found for row, proven in part.items()}
-
-    async def find_changed(self, compared: Sequence[tuple[Original, Proven]]) -> list[Cause | None]:
-        """Return for each original why its copy is no longer the object that was compared, else None."""
-        at = {(each.copy.bucket, each.copy.key): each.copy for each, _ in compared}
-        found = dict(zip(at, await gather_bounded(self._look_at_copy, at.values(), REQUESTS_AT_ONCE), strict=True))
-        changed: list[Cause | None] = []
-        for each, before in compared:
-            now = found[each.copy.bucket, each.copy.key]
-            cause = now if isinstance(now, Cause) else refuse_copy(each.copy, now, by_checksum=self.by_checksum)
-            is_same = before.copy and isinstance(now, ObjectInfo) and _identity(before.copy) == _identity(now)
-            changed.append(cause or (None if is_same else Cause(Reason.SOURCE_CHANGED, "copy")))
-        return changed
 
     async def _look_at_copy(self, at: CopyAt) -> ObjectInfo | Cause | None:
         """What is current at the key of a copy, or of its archive."""
@@ -301,21 +255,62 @@ class Expire:
         except StoreError as error:
             return _cause(error)
 
+    async def _look_again(self, removals: Sequence[Removal]) -> tuple[list[Removal], dict[int, Outcome]]:
+        """Return the removals with looks that are fresh, and the outcomes of what is not as it was."""
+        seen_at = elapsed_seconds()
+        await retry(self.look_at_owner)  # after the tombstones: who owns the run now reads them, or is seen here
+        await self.look.look()
+        await self._check_versioning()
+        old = seen_at - FRESH_SECONDS / 2
+        stale = [each for each in removals if each.version_id == NULL_VERSION or each.seen_at <= old]
+        look = partial(self._look, KeyLooks(self.source, self.bucket))
+        originals = await gather_bounded(look, [each.original.row for each in stale], REQUESTS_AT_ONCE)
+        fresh, kept = {each.row: each for each in removals}, dict[int, Outcome]()
+        for each, original, changed in zip(stale, originals, await self.find_changed(stale), strict=True):
+            fresh[each.row] = each._replace(seen_at=seen_at)
+            if changed or original != each.original:
+                del fresh[each.row]
+                kept[each.row] = _kept(each.original.row, *(changed or Cause(Reason.SOURCE_CHANGED)))
+        return list(fresh.values()), kept
+
+    async def find_changed(self, compared: Sequence[Removal]) -> list[Cause | None]:
+        """Return for each why its copy is no longer the object that was compared, else None."""
+        at = {each.original.copy.place: each.original.copy for each in compared}
+        found = dict(zip(at, await gather_bounded(self._look_at_copy, at.values(), REQUESTS_AT_ONCE), strict=True))
+        changed: list[Cause | None] = []
+        for each in compared:
+            before, now = each.proven.copy, found[each.original.copy.place]
+            cause = (
+                now if isinstance(now, Cause) else refuse_copy(each.original.copy, now, by_checksum=self.by_checksum)
+            )
+            is_same = before and isinstance(now, ObjectInfo) and _identity(before) == _identity(now)
+            changed.append(cause or (None if is_same else Cause(Reason.SOURCE_CHANGED, "copy")))
+        return changed
+
+    # The comparison.
+
+    async def compare(self, originals: Sequence[Original]) -> dict[int, Proven]:
+        """Compare bytes, metadata, headers, tags and annotations of each with its copy → by row.
+
+        What is current at the copy's key counts. Each read is pinned to its version and ETag.
+        """
+        at_one_place: dict[tuple[str | None, ...], list[Original]] = {}
+        for each in originals:
+            at = each.copy
+            at_one_place.setdefault((at.place, at.etag, at.checksum), []).append(each)
+        found = await gather_bounded(self._compare_at, at_one_place.values(), REQUESTS_AT_ONCE)
+        return {row: proven for part in found for row, proven in part.items()}
+
     async def _compare_at(self, originals: Sequence[Original]) -> dict[int, Proven]:
         """Compare originals with what is at one place: a copy, or their archive."""
         looked_at, found = elapsed_seconds(), await self._look_at_copy(originals[0].copy)
-        copy = None if isinstance(found, Cause) else found
+        copy = found if isinstance(found, ObjectInfo) else None
         contents: dict[int, Content] = {}
-        for each in originals:
-            if refuted := _unknown(found) if isinstance(found, Cause) else self._refute(each, copy):
-                contents[each.row.row] = refuted
-        left = [each for each in originals if each.row.row not in contents]
-        if copy is not None and left:
-            try:
-                async for each, content in self._read(left, copy):
-                    contents[each.row.row] = content
-            except (StoreError, DamagedArchive) as error:  # of an archive: the rest is not tried
-                contents |= {each.row.row: _unknown(_cause(error)) for each in left if each.row.row not in contents}
+        try:
+            async for each, content in self._read(originals, found):
+                contents[each.row.row] = content
+        except (StoreError, DamagedArchive) as error:  # of an archive: the rest is not tried
+            contents = dict.fromkeys((each.row.row for each in originals), _unknown(_cause(error))) | contents
 
         async def judge(original: Original) -> Proven:
             try:
@@ -329,30 +324,39 @@ class Expire:
         judged = await gather_bounded(judge, originals, REQUESTS_AT_ONCE)
         return {each.row.row: proven for each, proven in zip(originals, judged, strict=True)}
 
-    def _refute(self, original: Original, copy: ObjectInfo | None) -> Verdict | None:
+    def _refute(self, original: Original, found: ObjectInfo | Cause | None) -> Verdict | None:
         """The verdict that needs no bytes, if there is one."""
         at, ref, info = original.copy, original.ref, original.info
+        if isinstance(found, Cause):
+            return _unknown(found)
         if not self.is_apart and (ref.bucket, ref.key) == (at.bucket, at.key):
             return _unknown(Cause(Reason.KEPT, "itself"))
-        if (cause := refuse_copy(at, copy, by_checksum=self.by_checksum)) or copy is None:
+        if (cause := refuse_copy(at, found, by_checksum=self.by_checksum)) or found is None:
             return _unknown(cause or Cause(Reason.COPY_MISSING))
-        if info.size_bytes != (at.member or copy).size_bytes:
+        if info.size_bytes != (at.member or found).size_bytes:
             return Verdict(False, Evidence.NONE, Reason.SIZE_DIFFERS)
-        differing = difference(info.attributes, at.member or copy.attributes)
+        differing = difference(info.attributes, at.member or found.attributes)
         return Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, differing) if differing else None
 
     async def _read(
-        self, originals: Sequence[Original], copy: ObjectInfo
+        self, originals: Sequence[Original], copy: ObjectInfo | Cause | None
     ) -> AsyncGenerator[tuple[Original, Content], None]:
         """What is at one place: a replica, or the members of an archive."""
-        at = originals[0].copy
+        left, at = list[Original](), originals[0].copy
+        for each in originals:
+            if verdict := self._refute(each, copy):
+                yield each, verdict
+            else:
+                left.append(each)
+        if not isinstance(copy, ObjectInfo) or not left:
+            return
         if self.by_checksum or at.member is None:
-            for each in originals:
+            for each in left:
                 yield each, _indexed(each.copy, copy) if at.member else await self._read_replica(each, copy)
             return
         reader = ArchiveReader(self._copies, ObjectRef(at.bucket, at.key, copy.version_id), copy.etag, self.budget)
-        of_member = {id(each.copy.member): each for each in originals}
-        async with aclosing(reader.contents([member for each in originals if (member := each.copy.member)])) as members:
+        of_member = {id(each.copy.member): each for each in left}
+        async with aclosing(reader.contents([member for each in left if (member := each.copy.member)])) as members:
             async for member, content in members:
                 original = of_member[id(member)]
                 if isinstance(content, Cause):
@@ -405,7 +409,7 @@ class Expire:
 
     # Deletes.
 
-    async def _remove(self, removals: Sequence[Removal], is_versioned: bool, is_last: bool) -> dict[int, Outcome]:
+    async def _remove(self, removals: Sequence[Removal], is_last: bool) -> dict[int, Outcome]:
         """Raises, but at the last try, an error that a retry may cure, and PartlyDone when the worker has to stop."""
         try:
             ends = await self._announce_and_delete(removals)
@@ -419,110 +423,50 @@ class Expire:
             raise next(iter(failed.values()))
         if failed:  # what was done may have lost its answer
             rows = [each.original.row for each in removals if each.row in failed]
-            there, known = await self._look_at_all(rows, is_versioned, is_last)
+            there, known = await self._look_at_all(rows, is_last)
             outcomes |= known | {each.row.row: gave_up(each.row, failed[each.row.row]) for each in there}
         return outcomes
 
     async def _announce_and_delete(self, removals: Sequence[Removal]) -> dict[int, End]:
         """Announce, delete, confirm → what became of each row."""
-        steps = {each.step for each in removals if not each.is_by_id}
-        self._check_heeded(steps)
         name = await self.tombstones.announce(list(map(self._tombstone, removals)))
         try:
             fresh, kept = await self._look_again(removals)
-            needs_versions = Step.HIDE in steps or any(each.is_null for each in fresh)
-            if needs_versions and not await retry(lambda: self.source.is_versioned(self.bucket)):
-                what = "it has been suspended meanwhile, so a delete would do something else: look again"
-                raise Conflict("GetBucketVersioning", self.bucket, "Raced", what)
-        except (Unavailable, Conflict, Interrupted):  # no delete was sent, so what is gone is no work of this run
+        except (SealiftError, Interrupted):  # no delete was sent, so what is gone is no work of this run
             await self.tombstones.confirm(name, [])
             raise
-        ended = await self._delete(fresh)
-        self._unanswered.update(row for row, (end, _) in ended.items() if isinstance(end, Unavailable))
+        send_by = min((each.seen_at for each in fresh), default=0.0) + FRESH_SECONDS
+        ended = await gather_bounded(partial(self._delete, send_by=send_by), fresh, REQUESTS_AT_ONCE)
         # Also what may be gone: a delete may have been done before its error. A stop comes before it is sent.
-        gone = [each for each in fresh if _may_be_gone(ended[each.row][0])]
-        await self.tombstones.confirm(
-            name, [self._tombstone(each)._replace(marker_version_id=ended[each.row][1] or None) for each in gone]
-        )
-        return {row: end for row, (end, _) in ended.items()} | kept
+        gone = [
+            self._tombstone(each)._replace(marker_version_id=marker_id)
+            for each, (end, marker_id) in zip(fresh, ended, strict=True)
+            if isinstance(end, StoreError) or (isinstance(end, Outcome) and end.status is Status.DONE)
+        ]
+        await self.tombstones.confirm(name, gone)
+        return {each.row: end for each, (end, _) in zip(fresh, ended, strict=True)} | kept
 
-    def _check_heeded(self, steps: Collection[Step]) -> None:
-        """Raise ConfigError for a step whose condition was not tried when the run was planned."""
-        if set(steps) - set(self.heeded):
-            raise ConfigError(
-                f"s3://{self.bucket} keeps versions since the run was planned, or no longer, so whether its server "
-                "heeds If-Match is not known",
-                advice="plan again",
-            )
+    async def _delete(self, removal: Removal, send_by: float) -> tuple[End, str | None]:
+        """Delete one → what became of it, and the id of its delete marker.
 
-    async def _look_again(self, removals: Sequence[Removal]) -> tuple[list[Removal], dict[int, Outcome]]:
-        """Return the removals with looks that are fresh, and the outcomes of what is not as it was."""
-        seen_at = elapsed_seconds()
-        await retry(self.look_at_owner)  # after the tombstones: who owns the run now reads them, or is seen here
-        await self.look.look()
-        stale = [each for each in removals if each.is_null or seen_at - each.seen_at >= FRESH_SECONDS / 2]
-        changed = await self.find_changed([(each.original, each.proven) for each in stale])
-        moved = await gather_bounded(self._is_moved, stale, REQUESTS_AT_ONCE)
-        for each in compress(stale, moved):
-            await self._refuse_race("HeadObject", each.original.row)
-        fresh = {each.row: each for each in removals} | {each.row: each._replace(seen_at=seen_at) for each in stale}
-        kept = {
-            each.row: _kept(each.original.row, *(cause or Cause(Reason.SOURCE_CHANGED)))
-            for each, cause, is_moved in zip(stale, changed, moved, strict=True)
-            if cause or is_moved
-        }
-        return [each for row, each in fresh.items() if row not in kept], kept
-
-    async def _is_moved(self, removal: Removal) -> bool:
-        """True if the original is not as it was."""
-        is_versioned = removal.step is Step.HIDE or not removal.original.is_current
-        now = await self._look_now(removal.original.row, is_versioned=is_versioned)
-        if now is None:  # an older version of the same bytes may be current now
-            return removal.row not in self._unanswered
-        return now != removal.original
-
-    async def _delete(self, removals: Sequence[Removal]) -> dict[int, tuple[End, str | None]]:
-        """Delete → what became of each row, and the id of its marker, empty where the server names none."""
-        send_by = min((each.seen_at for each in removals), default=0.0) + FRESH_SECONDS
-        guarded = [each for each in removals if not each.is_by_id]
-        by_id = [each for each in removals if each.is_by_id]
-        delete = partial(self._delete_guarded, send_by=send_by)
-        ended = await gather_bounded(delete, guarded, REQUESTS_AT_ONCE)
-        refs = [each.original.ref for each in by_id]
-        named = [(ref.key, ref.version_id or NULL_VERSION) for ref in refs]
-        errors: Sequence[StoreError | Interrupted | None]
-        try:
-            errors = await remove_versions(self.source, self.bucket, named, send_by)
-        except (Unavailable, Conflict, Interrupted) as error:
-            errors = [error] * len(named)
-        ended += [(_end(each, error), None) for each, error in zip(by_id, errors, strict=True)]
-        return {each.row: end for each, end in zip([*guarded, *by_id], ended, strict=True)}
-
-    async def _delete_guarded(self, removal: Removal, send_by: float) -> tuple[End, str | None]:
-        """Hide the current object (without versions: remove it), if it still has the proven ETag.
-
-        Where it was deleted meanwhile, that counts as this run's only if an answer to this run's
-        delete was lost: somebody else's delete is not for this run to undo. It is a Conflict when
-        S3 says that it has another ETag, and then that it has this one: try again.
+        What was deleted or replaced meanwhile counts as this run's only if an answer was lost: then
+        it is looked at again. Somebody else's delete is not for this run to undo.
         """
-        row, etag = removal.original.row, removal.original.info.etag
+        row, version_id = removal.original.row, removal.version_id
+        etag = removal.original.info.etag if version_id is None else None
         try:
-            try:
-                made = await self.source.delete(self.bucket, row.key, if_match=etag, send_by=send_by)
-                marker_id = made.version_id or ("" if made.is_delete_marker else None)
-            except (PreconditionFailed, NotFound) as error:
-                now = await self._look_now(row, is_versioned=removal.step is Step.HIDE)
-                if isinstance(now, Original) and _is_in_place(now):
-                    return Conflict(error.operation, error.target, "Raced", "it is there, and it is not"), None
-                await self._refuse_race(error.operation, row)
-                markers = now.markers_above if isinstance(now, Original) else ()
-                is_ours = row.row in self._unanswered or not error.was_sent_once
-                if not is_ours or (now is not None and not markers):
-                    return _end(removal, error), None
-                marker_id = markers[0].version_id if markers else None  # the lowest may be the first request's
-        except (Unavailable, Conflict, Denied, Rejected, Interrupted) as error:  # others end the run
-            return _end(removal, error), None
-        return _end(removal, None, marker_id), marker_id
+            made = await self.source.delete(self.bucket, row.key, version_id=version_id, if_match=etag, send_by=send_by)
+        except NoSuchBucket:
+            raise
+        except (PreconditionFailed, NotFound) as error:
+            if error.was_sent_once:
+                return _kept(row, Reason.SOURCE_CHANGED), None
+            return error.recast(Conflict, detail="an answer was lost"), None
+        except (Denied, Rejected) as error:
+            return _kept(row, Reason.REFUSED, error.fact), None
+        except (Unavailable, Conflict, Interrupted) as error:  # others end the run
+            return error, None
+        return _deleted(row, self._tombstone(removal)), made.version_id if removal.step is Step.HIDE else None
 
     def _tombstone(self, removal: Removal) -> Tombstone:
         from jobs.ledger.tombstones import Tombstone
@@ -544,8 +488,8 @@ async def find_original(looks: KeyLooks, row: ObjectVersion, copy: CopyAt, *, is
     """
     wanted = row.version_id or NULL_VERSION
 
-    def made(info: ObjectInfo, version_id: str | None) -> Original:
-        return Original(row, copy, ObjectRef(looks.bucket, row.key, version_id), info)
+    def made(info: ObjectInfo, version_id: str | None, above: Sequence[Listed] = ()) -> Original:
+        return Original(row, copy, ObjectRef(looks.bucket, row.key, version_id), info, tuple(above))
 
     current = await looks.current(row.key)
     has_others = is_versioned or is_exact(row.version_id)
@@ -556,59 +500,14 @@ async def find_original(looks: KeyLooks, row: ObjectVersion, copy: CopyAt, *, is
     if True not in named:
         return made(current, current.version_id) if current is not None and row.version_id is None else None
     place = named.index(True)
-    info = await retry(lambda: find(looks.store, ObjectRef(looks.bucket, row.key, history[place].version_id)))
-    if info is None:
-        return None
-    original, later = made(info, info.version_id or history[place].version_id), history[place + 1 :]
-    if not later:
-        return original
-    # S3 dates an upload in parts by its beginning. All else hid the version at its date.
-    dated = (each.last_modified for each in later if not is_multipart(each.etag))
-    return original._replace(
-        is_current=False,
-        hidden_at=min(dated, default=later[0].last_modified),
-        markers_above=tuple(each for each in later if each.is_delete_marker),
-        newest_etag=next((each.etag for each in reversed(later) if not each.is_delete_marker), None),
-    )
-
-
-async def remove_versions(
-    store: Store, bucket: str, versions: Sequence[tuple[str, str]], send_by: float | None = None
-) -> list[StoreError | None]:
-    """Remove versions for good, each named by (key, version id). Locks are never bypassed.
-
-    Return None for each, or why it stays. `send_by`: see `Store.delete`.
-
-    A version id names the same bytes for ever, so no condition is necessary. `null` does not.
-    Raises Interrupted only if no request was sent whose answer is unknown.
-    """
-    answers: list[StoreError | None] = []
-    for start in range(0, len(versions), DELETED_AT_ONCE):
-        group, failures = versions[start : start + DELETED_AT_ONCE], list[StoreError]()
-        request = partial(store.delete_versions, bucket, group, send_by=send_by)
-        try:
-            answers += await retry(request, partial(_note, failures))
-        except Interrupted as stop:
-            if failures:  # its answer was lost, so it may have removed them
-                raise failures[-1] from stop
-            raise
-    return answers
-
-
-def _note(failures: list[StoreError], error: StoreError) -> None:
-    if error.code == "TooLate":  # a later try is too late as well
-        raise failures[-1] if failures else error
-    failures.append(error)
-
-
-def _is_in_place(original: Original | None) -> bool:
-    """True if the row's object is there, and current."""
-    return original is not None and original.is_current and not original.is_replaced
+    version_id = history[place].version_id
+    info = await retry(lambda: find(looks.store, ObjectRef(looks.bucket, row.key, version_id)))
+    return made(info, info.version_id or version_id, history[place + 1 :]) if info else None
 
 
 def _identity(info: ObjectInfo) -> tuple[object, ...]:
     carried = (dict(info.attributes.metadata), dict(info.attributes.headers), info.tag_count)
-    return info.version_id, info.etag, info.last_modified, info.size_bytes, *carried
+    return info.version_id, info.etag, info.last_modified, info.size_bytes, info.unsent_metadata, *carried
 
 
 def _indexed(at: CopyAt, archive: ObjectInfo) -> Content:
@@ -639,48 +538,17 @@ def _cause(error: StoreError | DamagedArchive) -> Cause:
     return Cause(Reason.REFUSED, error.fact)
 
 
-def _by_earlier_attempt(row: ObjectVersion, stone: Tombstone) -> Outcome:
-    return Outcome.of(row, Status.DONE, Reason.DELETED, "hidden" if _hides(stone) else "removed")._replace(
-        evidence=next((each for each in Evidence if each == stone.evidence), Evidence.NONE),
-        size_bytes=stone.size_bytes,
-        destination_version_id=stone.copy_version_id,
-        destination_etag=stone.copy_etag,
-    )
-
-
-def _hides(stone: Tombstone) -> bool:
-    return stone.step is Step.HIDE
-
-
 def _kept(row: ObjectVersion, reason: Why, detail: str = "") -> Outcome:
     """Return the outcome of an original that stays."""
     return Outcome.of(row, Status.LEFT if reason == Reason.TOO_NEW else Status.BLOCKED, reason, detail)
 
 
-def _deleted(removal: Removal, status: Status, *, is_hidden: bool) -> Outcome:
-    """Return the outcome of an original that goes, or would, with its copy."""
-    copy = removal.proven.copy
-    return Outcome.of(removal.original.row, status, Reason.DELETED, "hidden" if is_hidden else "removed")._replace(
-        evidence=removal.proven.verdict.evidence,
-        size_bytes=removal.original.info.size_bytes,
-        destination_version_id=copy.version_id if copy else None,
-        destination_etag=copy.etag if copy else None,
+def _deleted(row: ObjectVersion, stone: Tombstone, status: Status = Status.DONE) -> Outcome:
+    """Return the outcome of an original that went, or would go, with its copy."""
+    what = "hidden" if stone.step is Step.HIDE else "removed"
+    return Outcome.of(row, status, Reason.DELETED, what)._replace(
+        evidence=next((each for each in Evidence if each == stone.evidence), Evidence.NONE),
+        size_bytes=stone.size_bytes,
+        destination_version_id=stone.copy_version_id,
+        destination_etag=stone.copy_etag,
     )
-
-
-def _end(removal: Removal, error: StoreError | Interrupted | None, marker_id: str | None = None) -> End:
-    """Return what S3's answer to a delete means. Raises what ends the run."""
-    row = removal.original.row
-    if error is None:
-        return _deleted(removal, Status.DONE, is_hidden=removal.step is Step.HIDE and marker_id is not None)
-    if isinstance(error, NoSuchBucket):
-        raise error
-    if isinstance(error, Unavailable | Conflict | Interrupted):
-        return error
-    if isinstance(error, PreconditionFailed | NotFound):
-        return _kept(row, Reason.SOURCE_CHANGED)
-    return _kept(row, Reason.REFUSED, error.fact)
-
-
-def _may_be_gone(end: End) -> bool:
-    return isinstance(end, StoreError) or (isinstance(end, Outcome) and end.status is Status.DONE)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from jobs.config import Settings
-from jobs.core.enums import SKIP_ANNOTATIONS, Step
+from jobs.core.enums import SKIP_ANNOTATIONS
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec
 from jobs.errors import LedgerError, UsageError
@@ -27,15 +27,15 @@ def _open(opened: Opened) -> Expire:
 
     spec, ledger, plan, (bucket, prefix) = opened.spec, opened.ledger, opened.plan, opened.route.source
     stores, options = (opened.source, opened.destination), spec.options
-    heeded = [Step(each) for each in options.get("heeded_steps", ())] if options["delete"] else []
-    if plan is None or (options["delete"] and not heeded):
-        why = f"run {spec.run_id} has no plan, or was planned without a trial of If-Match"
-        raise LedgerError(why, advice="start another `sealift expire`")
+    if plan is None or "keeps_versions" not in options:
+        raise LedgerError(f"run {spec.run_id} has no plan of this release", advice="start another `sealift expire`")
     look = PlaceLook(*stores, *msgspec.convert(plan.expiry["places"], list[Place]))
     tombstones = Tombstones(ledger.store, ledger.location, bucket, spec.run_id)
     return Expire(
-        *(*stores, opened.budget, look, bucket, options["grace_seconds"], heeded, tombstones, time.time),
+        *(*stores, opened.budget, look, bucket, options["grace_seconds"], tombstones, time.time),
         places=[Location.parse(uri) for uri in options["copies"]],
+        keeps_versions=options["keeps_versions"],
+        deletes=options["delete"],
         prefix=prefix,
         planned_at=spec.created_at,
         look_at_owner=opened.look_at_owner,

@@ -6,27 +6,51 @@ A place is a bucket and a prefix with one document of its own in it:
 
 An original goes only for a copy in a place of a higher rank, so no ring of places can delete the
 last copy. A document that is at the other side as well shows that both are one bucket, or that
-something mirrors or reads through. `jobs.expire.declare` writes the documents.
+something mirrors or reads through. What something removes later is no copy: so mirrored deletes,
+and lifecycle rules of the copies' buckets, refuse.
+
+`declare` writes the documents, `read_places` reads and checks them for a plan, `PlaceLook` looks at
+them again before each delete.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
+import secrets
+import shlex
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
-from itertools import combinations
-from typing import Literal
+from itertools import combinations, product
+from typing import Any, Literal
 
 import msgspec
 
-from jobs.core.model import Location, ObjectRef, format_time
+from jobs.aws.bucket_settings import lifecycle_rules, replication_rules
+from jobs.aws.clients import prompt_config
+from jobs.core.enums import Deletes
+from jobs.core.model import Attributes, Location, ObjectRef, format_time, overlap
+from jobs.core.run import Side
 from jobs.core.selection import is_sealift_object
-from jobs.errors import ArchivedObject, ConfigError, Denied, NoSuchBucket, NotFound, PreconditionFailed, UsageError
+from jobs.errors import (
+    ArchivedObject,
+    ConfigError,
+    Denied,
+    NoSuchBucket,
+    NotFound,
+    PreconditionFailed,
+    StoreError,
+    UsageError,
+)
+from jobs.ledger.ledger import Ledger
+from jobs.policy.model import Policy
+from jobs.policy.resolved import FILE_NAME, decode_policy
 from jobs.s3.listing import list_all
 from jobs.s3.retries import gather_bounded, retry
-from jobs.s3.store import Body, Store
+from jobs.s3.sessions import are_apart, boto_client, open_side
+from jobs.s3.store import ABSENT, Body, Store
 
 SETTLED_SECONDS = 10.0
 """The least age of a document, whatever the grace period is."""
@@ -36,8 +60,7 @@ _FOLDER = ".sealift/place-"
 _LARGEST_BYTES = 4096
 
 ReplicaCheck = Callable[[Location], Awaitable[None]]
-"""Raises ConfigError unless S3's own replication into a place carries no deletes
-(`jobs.expire.place_checks.refuse_replicated_deletes`)."""
+"""Raises ConfigError unless S3's own replication into a place carries no deletes (`refuse_replicated_deletes`)."""
 
 
 class PlaceDocument(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -263,3 +286,192 @@ async def _get(store: Store, at: Location, key: str, etag: str | None = None) ->
     if body.answered_at is None:
         raise ConfigError(f"{at}: the server sends no Date, so the age of nothing is known there: nothing is deleted")
     return body, body.answered_at
+
+
+# What removes copies later.
+
+
+async def find_policy(ledger: Ledger) -> Policy | None:
+    """The policy that Terraform keeps in the ledger. Raises PolicyError for an invalid one."""
+    place = ledger.location.join(FILE_NAME)
+    try:
+        found = await retry(lambda: ledger.store.get(ObjectRef(*place)))
+    except NotFound:
+        return None
+    return decode_policy(found.data, str(place))
+
+
+def refuse_mirrors(policy: Policy, copies: Sequence[Location]) -> None:
+    """Raise UsageError if the deletes of originals reach one of the places."""
+    for pair in policy.pairs:
+        mirrors = [("deletes: mirror", pair.destination.bucket)] if pair.deletes is Deletes.MIRROR else []
+        if pair.replica and pair.replica.delete_markers:
+            mirrors.append(("replica.delete_markers", pair.replica.bucket))
+        for (setting, bucket), prefix in product(mirrors, pair.source.prefixes):
+            reached = Location(bucket, pair.copy_key(prefix))
+            if place := next(filter(reached.overlaps, copies), None):
+                raise UsageError(
+                    f"--destination {place}: the pair {pair.name} of the policy has {setting}, so that deletes of "
+                    "originals reach the copies",
+                    advice="set it to keep them, or pack the originals and name the archives",
+                )
+
+
+async def refuse_lifecycle(copies: Sequence[Location], side: Side, say: Callable[[str], None]) -> None:
+    """Raise ConfigError if a lifecycle rule removes objects in one of the places, or may do so.
+
+    `say` hears of a server that has no lifecycle rules.
+    """
+    for bucket in dict.fromkeys(place.bucket for place in copies):
+        question = partial(lifecycle_rules, bucket=bucket, owner=side.owner)
+        rules = await _ask(side, bucket, "lifecycle", question)
+        if rules is None:
+            say(f"s3://{bucket}: the server has no lifecycle rules that could remove copies")
+        for rule in rules or ():
+            covered = next((place for place in copies if place.overlaps(Location(bucket, rule.prefix))), None)
+            noncurrent = "" if rule.noncurrent_days is None else f"{rule.noncurrent_days} days after they are replaced"
+            if covered and (when := rule.expires or noncurrent):
+                raise ConfigError(
+                    f"--destination {covered}: the lifecycle rule {rule.rule_id!r} of s3://{bucket} removes objects "
+                    f"below {rule.prefix!r} {when}: exclude the copies from it, or name a narrower place"
+                )
+
+
+async def refuse_replicated_deletes(source: Side, copies: Location) -> None:
+    """Raise ConfigError if S3's replication of the originals' bucket carries deletes to the copies."""
+    bucket, prefix = source.location
+    rules = await _ask(source, bucket, "replication", partial(replication_rules, bucket=bucket))
+    rules = [rule for rule in rules or () if rule.is_enabled and overlap(rule.prefix, prefix)]
+    is_named = any(rule.destination == copies.bucket for rule in rules)  # else it may be by another name
+    for rule in rules:
+        if rule.replicates_markers and (rule.destination == copies.bucket or not is_named):
+            raise ConfigError(
+                f"--destination {copies}: the replication rule {rule.rule_id!r} of s3://{bucket} carries delete "
+                "markers: turn that off, or pack the originals and name the archives"
+            )
+
+
+async def _ask(side: Side, bucket: str, what: str, question: Callable[[Any], Sequence[Any]]) -> Sequence[Any] | None:
+    """What the bucket's settings say. None: the server has no such settings. Raises ConfigError, StoreError."""
+    client = boto_client(side.endpoint, side.region, side.profile, prompt_config())
+    try:
+        return await asyncio.to_thread(question, client)
+    except (StoreError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, StoreError) and not isinstance(error, Denied):
+            if error.status == 501 or error.code == "NotImplemented":
+                return None
+            raise
+        raise ConfigError(
+            f"s3://{bucket}: nobody knows whether a {what} rule removes the copies, and nothing is deleted: {error}",
+            advice=f"permit s3:Get{what.capitalize()}Configuration",
+        ) from error
+
+
+# Declaring.
+
+
+def ranks(source: int | None, copies: Sequence[int | None]) -> list[int]:
+    """The ranks of the originals' place and of those of copies, by those that they have (None: none).
+
+    Pure. A rank that fits stays.
+
+    | originals | copies | become         |
+    |-----------|--------|----------------|
+    | none      | none   | 0, 1           |
+    | 3         | none   | 3, 4           |
+    | none      | 3      | 2, 3           |
+    | none      | 3, 5   | 2, 3, 5        |
+    | 3         | 5      | 3, 5           |
+    | 3         | 3      | 3, 4: replaced |
+    | 3         | 1      | 3, 4: replaced |
+    """
+    rank = source if source is not None else min((each for each in copies if each is not None), default=1) - 1
+    return [rank, *(each if each is not None and each > rank else rank + 1 for each in copies)]
+
+
+async def declare(
+    source: Side, destination: Side, copies: Sequence[Location], *, replaces: bool
+) -> list[dict[str, Any]]:
+    """Declare the places, those of originals first → what has become of each, JSON-ready.
+
+    `copies`: all are reached in the way of `destination`. `replaces`: a document whose rank does not
+    fit is replaced. `action`: `kept`, `written`, `replaced`, or `denied` where the credentials may
+    not write it. Then `command` is for somebody who may. Raises UsageError, ConfigError, StoreError.
+    """
+    is_apart = are_apart(source, destination)
+    check_locations(source.location, copies, is_apart)
+    stores = open_side(source), open_side(destination)
+    try:
+        there = [await _read_all(stores[0], source.location)]
+        ids = {each.document.id for each in there[0]}
+        there += [[each for each in await _read_all(stores[1], at) if each.document.id not in ids] for at in copies]
+        first, *others = [max((each.document.rank for each in places), default=None) for places in there]
+        done: list[dict[str, Any]] = []
+        for at, rank, old in zip([source.location, *copies], ranks(first, others), there, strict=True):
+            store, side = (stores[1], destination) if done else (stores[0], source)
+            done.append(await _settle(store, at, rank, old, side.endpoint, replaces=replaces))
+        if all(each["action"] != "denied" for each in done):
+            check = partial(refuse_replicated_deletes, source)
+            await read_places(
+                *stores, source.location, copies, grace_seconds=None, is_apart=is_apart, check_replica=check
+            )
+        return done
+    finally:
+        for each in stores:
+            await each.close()
+
+
+def told(place: dict[str, Any]) -> str:
+    """What has become of a place, for people."""
+    lines = [f"{place['uri']} rank {place['rank']}: {place['action']}, {place['key']}"]
+    for old in place["replaced"]:
+        takes = f"  takes back rank {old['rank']} ({old['key']})"
+        lines.append(f"{takes}: expire runs that rely on it stop, plan them again")
+    if place["command"]:
+        lines.append(f"  you may not write there: let its owner give this command\n  {place['command']}")
+    return "\n".join(lines)
+
+
+async def _read_all(store: Store, at: Location) -> list[Place]:
+    return [(await read_document(store, at, key))[0] for key in await list_documents(store, at)]
+
+
+async def _settle(
+    store: Store, at: Location, rank: int, old: Sequence[Place], endpoint: str | None, *, replaces: bool
+) -> dict[str, Any]:
+    if fits := [each.document.rank for each in old] == [rank]:
+        document, old, action = old[0].document, [], "kept"
+    else:
+        is_mirror = any(each.document.deletes == "mirror" for each in old)
+        document = PlaceDocument(id=secrets.token_hex(16), rank=rank, deletes="mirror" if is_mirror else "keep")
+        action = "replaced" if old else "written"
+    if old and not replaces:
+        said = ", ".join(f"{each.name} with rank {each.document.rank}" for each in old)
+        raise ConfigError(
+            f"{at} has {said}, not one document with rank {rank}", advice="see --replace, which says what it ends"
+        )
+    command = None
+    try:
+        if not fits:
+            body, attributes = msgspec.json.encode(document), Attributes(headers={"content-type": "application/json"})
+            await store.put(at.bucket, document.key(at.key), body, attributes, guard=ABSENT)
+    except Denied:
+        action, command = "denied", _command(at, document, old, endpoint)
+    else:
+        for each in old:
+            etag = each.etag if each.version_id is None else None
+            await store.delete(at.bucket, each.key, version_id=each.version_id, if_match=etag)
+    place: dict[str, Any] = {"uri": str(at), "key": document.key(at.key), "action": action, "command": command}
+    place["replaced"] = [{"key": each.key, "id": each.document.id, "rank": each.document.rank} for each in old]
+    return place | {name: getattr(document, name) for name in ("format", "id", "rank", "deletes")}
+
+
+def _command(at: Location, document: PlaceDocument, old: Sequence[Place], endpoint: str | None) -> str:
+    file, body = f"place-{document.id}.json", shlex.quote(msgspec.json.encode(document).decode())
+    requests = [["put-object", "--if-none-match", "*", "--key", document.key(at.key), "--body", file]]
+    for each in old:
+        version = ["--version-id", each.version_id] if each.version_id else []
+        requests.append(["delete-object", "--key", each.key, *version])
+    where = ["--bucket", at.bucket, *(["--endpoint-url", endpoint] if endpoint else [])]
+    commands = [shlex.join(["aws", "s3api", *request, *where]) for request in requests]
+    return " && ".join([f"printf %s {body} > {file}", *commands])

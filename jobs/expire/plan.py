@@ -25,20 +25,24 @@ import pyarrow.parquet as pq
 from jobs.archives.index import ArchiveIndex, Damage, collecting
 from jobs.archives.index_tables import from_batch
 from jobs.archives.model import ArchiveRecord
-from jobs.archives.spans import GAP_BYTES, SPAN_BYTES
 from jobs.config import Settings
 from jobs.core import pricing
 from jobs.core.display import Display
-from jobs.core.enums import SKIP_ANNOTATIONS, Step
+from jobs.core.enums import SKIP_ANNOTATIONS
 from jobs.core.model import Listed, Location
-from jobs.core.pricing import RANGE_BYTES, PriceTable, own_prices
+from jobs.core.pricing import RANGE_BYTES, own_prices
 from jobs.core.run import Plan, ShardSummary
 from jobs.core.selection import is_sealift_object
 from jobs.errors import ConfigError, Denied, LimitExceeded, NotFound, Rejected, UsageError
 from jobs.expire.copy_columns import MEMBER, SCHEMA
-from jobs.expire.job import GROUP_ROWS
-from jobs.expire.place_checks import find_policy, refuse_lifecycle, refuse_mirrors, refuse_replicated_deletes
-from jobs.expire.places import foreign_places, read_places
+from jobs.expire.places import (
+    find_policy,
+    foreign_places,
+    read_places,
+    refuse_lifecycle,
+    refuse_mirrors,
+    refuse_replicated_deletes,
+)
 from jobs.ledger.ledger import Ledger
 from jobs.manifests import open_manifest
 from jobs.policy.model import Policy
@@ -85,28 +89,77 @@ class Share(NamedTuple):
         return limit < 1.0 and self.eligible > limit * self.listed
 
 
-NOTHING = Share()
+@dataclass(slots=True)
+class Candidates:
+    """The search for the rows of an expire run, and what it found: the rows, their shares, the requests.
 
+    `keeps_versions`: the bucket of originals does. `is_own`: which keys of the source belong to the
+    pair of the run. None: all. `older_than`: epoch seconds before which an original and its copy must
+    be written to count for a share. `by_checksum`: the job reads no bytes where S3 keeps checksums.
 
-class Scope(NamedTuple):
-    """Where originals and copies are, and the terms of the run.
-
-    `is_own`: which keys of the source belong to the pair of the run. None: all. `older_than`: epoch seconds
-    before which an original and its copy must be written to count for a share. `by_checksum`: the
-    job reads no bytes where S3 keeps checksums.
+    `current` and `versions`: the shares of the current objects and of all versions below `prefix`.
+    `requests`: at most, but for annotations. `reads`: storage class → GETs and bytes that the
+    comparison takes at most. `excluded` counts what was left out, by code. `documents`: the keys of
+    the documents of places in the listing of each place, and in the folders between it and few rows.
+    `damage`: archives whose members cannot count.
     """
 
     source: Store
     copies: Store
     source_at: Location
     copies_at: Sequence[Location]
+    index: ArchiveIndex
+    keeps_versions: bool
     is_own: Callable[[str], bool] | None = None
     older_than: float = 0.0
     max_share: float = 1.0
     by_checksum: bool = False
     deletes: bool = True
+    rows: int = 0
+    size_bytes: int = 0
+    prefix: Location = field(init=False)
+    current: Share = field(init=False)
+    versions: Share = field(init=False)
+    shards: tuple[ShardSummary, ...] = ()
+    requests: dict[str, int] = field(default_factory=dict)
+    reads: dict[str, tuple[int, int]] = field(default_factory=dict)
+    excluded: Counter[str] = field(default_factory=Counter)
+    documents: dict[Location, list[str]] = field(default_factory=dict)
+    damage: Damage = field(default_factory=list)
+    _is_wanted: bool = False
+    _folder: Path = field(init=False)
+    _connection: Any = field(init=False)
 
-    def refuse(self, key: str, is_delete_marker: bool = False) -> str:
+    async def find(
+        self,
+        wanted: AsyncIterator[pa.RecordBatch] | None,
+        write_shard: WriteShard,
+        scratch_directory: Path,
+        *,
+        rows_per_shard: int,
+        processes: int,
+    ) -> None:
+        """Find the rows, weigh them, and write them as shards.
+
+        `wanted`: rows of a manifest. Those that are listed are written, without a copy where none
+        was found. None: what is listed and has a copy. A row without a version id is the newest
+        version of its key, and of its ETag if it has one. `write_shard(number, parquet)` is awaited
+        for each shard, in order. Raises ConfigError when the scratch directory cannot hold the rows.
+        """
+        with (
+            scratch_folder(scratch_directory, "expiring-", "sort the rows") as self._folder,
+            closing(connect(self._folder, memory_limit=MEMORY_LIMIT)) as self._connection,
+        ):
+            self._is_wanted, self.prefix = wanted is not None, self.source_at
+            await self._list_places(None if wanted is None else await self._read_wanted(wanted))
+            await self._choose()
+            await self._weigh()
+            count = sharding.count_shards(
+                self.rows, self.size_bytes, rows_per_shard=rows_per_shard, processes=processes
+            )
+            await self._write(write_shard, max(1, -(-self.rows // max(count, 1))))
+
+    def _refuse(self, key: str, is_delete_marker: bool = False) -> str:
         """The code of why a key is never deleted. Empty: it may be."""
         if is_sealift_object(key):
             return "sealift_object"
@@ -116,64 +169,30 @@ class Scope(NamedTuple):
             return "other_pair"
         return "delete_marker" if is_delete_marker else ""
 
-
-@dataclass(slots=True)
-class Candidates:
-    """The search for the rows of an expire run, and what it found: the rows, and their shares.
-
-    `keeps_versions`: the bucket of originals does. `is_wanted`: a manifest names the rows.
-
-    `current` and `versions`: the shares of the current objects and of all versions below `prefix`.
-    `heads`, `lists`: requests of the looks. `reads`: storage class → GETs and bytes that the
-    comparison takes. `excluded` counts what was left out, by code. `documents`: the keys of the
-    documents of places in the listing of each place, and in the folders between it and few rows.
-    `damage`: archives whose members cannot count.
-    """
-
-    scope: Scope
-    index: ArchiveIndex
-    folder: Path
-    connection: Any
-    keeps_versions: bool
-    is_wanted: bool
-    prefix: Location
-    rows: int = 0
-    size_bytes: int = 0
-    heads: int = 0
-    lists: int = 0
-    current: Share = NOTHING
-    versions: Share = NOTHING
-    shards: tuple[ShardSummary, ...] = ()
-    reads: dict[str, tuple[int, int]] = field(default_factory=dict)
-    excluded: Counter[str] = field(default_factory=Counter)
-    documents: dict[Location, list[str]] = field(default_factory=dict)
-    damage: Damage = field(default_factory=list)
-
-    async def read_wanted(self, wanted: AsyncIterator[pa.RecordBatch]) -> list[str] | None:
+    async def _read_wanted(self, wanted: AsyncIterator[pa.RecordBatch]) -> list[str] | None:
         """Keep the rows that may be deleted. Returns their keys, in order, if they are few."""
         few: set[str] = set()
         with self._writer("wanted", manifest_schema()) as writer:
             async for batch in wanted:
                 keys: list[Any] = batch["key"].to_pylist()
                 markers: list[Any] = batch["is_delete_marker"].to_pylist()
-                whys = list(map(self.scope.refuse, keys, markers))
+                whys = list(map(self._refuse, keys, markers))
                 self.excluded.update(filter(None, whys))
                 writer.write_batch(batch.filter(pa.array([not why for why in whys], pa.bool_())))
                 if len(few) <= FEW_KEYS:
                     few |= {key for key, why in zip(keys, whys, strict=True) if not why}
         return sorted(few) if len(few) <= FEW_KEYS else None
 
-    async def list_places(self, keys: list[str] | None) -> None:
+    async def _list_places(self, keys: list[str] | None) -> None:
         """Write the files `listed` and `members`: what is in all places now, and in archives there.
 
         `keys`: only what belongs to these.
         """
-        scope = self.scope
-        places = [(scope.source, scope.source_at), *((scope.copies, at) for at in scope.copies_at)]
+        places = [(self.source, self.source_at), *((self.copies, at) for at in self.copies_at)]
         with self._writer("listed", _LISTED) as listed, self._writer("members", _MEMBERS) as members:
             for place, (store, at) in enumerate(places):
                 records = await self._records(at, keys) if place else {}
-                names = None if keys is None else [at.key + key[len(scope.source_at.key) :] for key in keys]
+                names = None if keys is None else [at.key + key[len(self.source_at.key) :] for key in keys]
                 documents, archives = self.documents.setdefault(at, []), dict[str, ArchiveRecord]()
                 async for page in _pages(store, at, names and [*names, *records], self.keeps_versions and not place):
                     documents += [each.key for each in page if _is_document(each)]
@@ -187,8 +206,8 @@ class Candidates:
 
     def _take(self, page: Sequence[Listed]) -> list[Listed]:
         """The originals that may be deleted, and the markers above them."""
-        whys = [self.scope.refuse(entry.key, entry.is_delete_marker) for entry in page]
-        if not self.is_wanted:
+        whys = [self._refuse(entry.key, entry.is_delete_marker) for entry in page]
+        if not self._is_wanted:
             self.excluded.update(filter(None, whys))
         return [entry for entry, why in zip(page, whys, strict=True) if why in ("", "delete_marker")]
 
@@ -196,25 +215,23 @@ class Candidates:
         return {
             record.location.key: record
             for record in await self.index.records(place, self.damage)
-            if record.source_bucket == self.scope.source_at.bucket
-            and holds_any(keys, record.first_key, record.last_key)
+            if record.source_bucket == self.source_at.bucket and holds_any(keys, record.first_key, record.last_key)
         }
 
     async def _write_members(
         self, writer: pq.ParquetWriter, place: int, record: ArchiveRecord, keys: list[str] | None
     ) -> None:
-        at, prefix = record.location, self.scope.source_at.key
+        at = record.location
+        own = {"place": place, "key": at.key, "etag": record.etag, "checksum": record.checksum}
         with collecting(self.damage, at):
-            tables = self.index.tables(at, prefix, keys)
-            async with aclosing(tables):
+            async with aclosing(self.index.tables(at, self.source_at.key, keys)) as tables:
                 async for table in tables:
                     await asyncio.to_thread(from_batch, table)  # raises for what no worker could read
                     members: Any = table.select([each.name for each in MEMBER]).cast(pa.schema(list(MEMBER)))
-                    own = {"place": place, "key": at.key, "etag": record.etag, "checksum": record.checksum}
                     columns: dict[str, Any] = {name: [value] * table.num_rows for name, value in own.items()}
                     writer.write_table(pa.table(columns | {"member": members.to_struct_array()}, schema=_MEMBERS))
 
-    async def choose(self) -> None:
+    async def _choose(self) -> None:
         """The table `chosen`: each row once, with one copy. `why`: the code of why it has none.
 
         A replica comes before a member of an archive, but not where other content is newest at its
@@ -236,7 +253,7 @@ class Candidates:
                     above AS (newest_first ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING))
             WHERE NOT is_delete_marker;
             CREATE VIEW copies AS
-            SELECT {quoted(self.scope.source_at.key)} || substr(key, length({self._of_place("key")}) + 1) AS key,
+            SELECT {quoted(self.source_at.key)} || substr(key, length({self._of_place("key")}) + 1) AS key,
                 place, key AS copy_key, size_bytes AS copy_bytes, epoch(last_modified) AS copied_at,
                 storage_class AS copy_class
             FROM {self._parquet("listed")} WHERE place > 0
@@ -247,7 +264,7 @@ class Candidates:
             """
         )
         asked = ""
-        if self.is_wanted:
+        if self._is_wanted:
             asked = "SEMI JOIN asked USING (id)"
             await self._select(
                 f"""
@@ -276,137 +293,128 @@ class Candidates:
             """
         )
         sql = "SELECT why, count(*) FROM chosen WHERE why <> '' GROUP BY 1"
-        if self.is_wanted:
+        if self._is_wanted:
             sql = f"SELECT 'not_listed', (SELECT count(*) FROM {self._parquet('wanted')}) - count(*) FROM asked"
         self.excluded += Counter(dict(await self._select(sql)))
-        if not self.is_wanted:
+        if not self._is_wanted:
             await self._select("DELETE FROM chosen WHERE why <> ''")
 
-    async def weigh(self) -> None:
+    async def _weigh(self) -> None:
         """Count what goes now of what is listed, and the requests and bytes for it.
 
         Rows of a manifest are weighed against the folder that holds all that may go. The listing of
         that ends where so much was seen that no share can be exceeded.
         """
-        older_than = self.scope.older_than
-        due = f"(why IS NULL AND greatest(listed_at, coalesce(hidden_at, 0)) <= {older_than!r})"
-        goes = f"{due} AND copied_at <= {older_than!r}"
-        hidden, replica, again = "(NOT is_latest)::INT", "(NOT in_archive)::INT", int(self.scope.deletes)
-        looks = f"1 + {hidden} + {due}::INT * ({replica} + {again} * (1 + {hidden} + {replica}))"
-        [(self.rows, self.size_bytes, current, versions, first, last, self.heads, self.lists)] = await self._select(
+        due = f"(why IS NULL AND greatest(listed_at, coalesce(hidden_at, 0)) <= {self.older_than!r})"
+        goes = f"{due} AND copied_at <= {self.older_than!r}"
+        [(self.rows, self.size_bytes, current, versions, first, last, compared, hidden)] = await self._select(
             f"""
             SELECT count(*), coalesce(sum(size_bytes), 0)::BIGINT, count(*) FILTER ({goes} AND is_latest),
                 count(*) FILTER ({goes}), min(key) FILTER (why IS NULL), max(key) FILTER (why IS NULL),
-                coalesce(sum({looks}), 0)::BIGINT, coalesce(sum({hidden} * (1 + {again} * {due}::INT)), 0)::BIGINT
+                count(*) FILTER ({due}), count(*) FILTER (NOT is_latest)
             FROM chosen
             """
         )
-        if self.is_wanted:
+        if self._is_wanted:
             shared = commonprefix([first or "", last or ""])
             self.prefix = self.prefix._replace(key=max(shared[: shared.rfind("/") + 1], self.prefix.key, key=len))
             listed = await self._count_enough(current, versions)
         else:
             [listed] = await self._select("SELECT count(*) FILTER (is_latest), count(*) FROM there")
         self.current, self.versions = map(Share, (current, versions), listed)
-        ranges = f"sum(greatest(1, ceil(size_bytes / {RANGE_BYTES})))::BIGINT AS gets, sum(size_bytes)::BIGINT AS bytes"
+        asked = "in_archive" if self.by_checksum else "contains(etag, '-')"
         reads = await self._select(
             f"""
-            WITH due AS (FROM chosen WHERE {due}),
-                frames AS (SELECT copy_class, place, copy_key, coalesce(member.frame_offset, member.offset) AS start,
-                    max(coalesce(member.frame_length, member.size_bytes)) AS length, sum(size_bytes) AS content,
-                    count(*) AS members
-                    FROM due WHERE in_archive GROUP BY ALL),
-                spans AS (SELECT *, coalesce(start - lag(start + length) OVER
-                    (PARTITION BY place, copy_key ORDER BY start) > {GAP_BYTES}, true) AS is_apart FROM frames)
-            SELECT coalesce(class, 'STANDARD'), sum(gets)::BIGINT, sum(bytes)::BIGINT FROM (
-                SELECT copy_class AS class, {ranges} FROM due WHERE NOT in_archive AND NOT {self.scope.by_checksum}
-                GROUP BY 1 UNION ALL BY NAME
-                SELECT copy_class AS class, sum(length) AS bytes, count(*) FILTER (is_apart)
-                    + sum(length + content) // {SPAN_BYTES} + sum(members) // {GROUP_ROWS} AS gets
-                FROM spans WHERE NOT {self.scope.by_checksum} GROUP BY 1 UNION ALL BY NAME
-                SELECT storage_class AS class, {ranges} FROM due
-                WHERE {"in_archive" if self.scope.by_checksum else "contains(etag, '-')"} GROUP BY 1)
+            SELECT coalesce(class, 'STANDARD'), sum(greatest(1, ceil(size_bytes / {RANGE_BYTES})))::BIGINT,
+                sum(size_bytes)::BIGINT
+            FROM (SELECT copy_class AS class, size_bytes FROM chosen WHERE {due} AND NOT {self.by_checksum}
+                UNION ALL SELECT storage_class, size_bytes FROM chosen WHERE {due} AND {asked})
             GROUP BY 1 ORDER BY 1
             """
         )
         self.reads = {name: (gets, size_bytes) for name, gets, size_bytes in reads}
+        looks = 1 + self.deletes  # before bytes are read, and before the delete
+        self.requests = {
+            "head": self.rows + compared * (2 * looks - 1) + hidden * looks,
+            "list": looks * hidden,
+            "get": sum(gets for gets, _ in self.reads.values()),
+            "delete": versions * self.deletes,
+        }
 
     async def _count_enough(self, *eligible: int) -> list[int]:
         """Count the current objects and all versions below the prefix, until no share can be exceeded."""
         listed = [0, 0]
-        async with aclosing(list_all(self.scope.source, self.prefix, versions=self.keeps_versions)) as pages:
+        async with aclosing(list_all(self.source, self.prefix, versions=self.keeps_versions)) as pages:
             async for page in pages:
                 shares = list(map(Share, eligible, listed))
-                if not any(each.listed < each.eligible or each.exceeds(self.scope.max_share) for each in shares):
+                if not any(each.listed < each.eligible or each.exceeds(self.max_share) for each in shares):
                     break
-                latest = [each.is_latest for each in page if not self.scope.refuse(each.key, each.is_delete_marker)]
+                latest = [each.is_latest for each in page if not self._refuse(each.key, each.is_delete_marker)]
                 listed = [listed[0] + sum(latest), listed[1] + len(latest)]
         return listed
 
-    async def write(self, write_shard: WriteShard, rows_per_shard: int, processes: int) -> None:
+    async def _write(self, write_shard: WriteShard, rows_per_shard: int) -> None:
         """Write the rows as shards. Members of an archive come together, in its order."""
-        count = sharding.count_shards(self.rows, self.size_bytes, rows_per_shard=rows_per_shard, processes=processes)
         own = {"copy_bucket": self._of_place("bucket"), "copy_member": "member", "is_delete_marker": "false"}
         columns = ", ".join(
             f"{own.get(name, name if name in _KNOWN else 'NULL')} AS {name}" for name in SCHEMA.names[1:]
         )
         relation: Any = await in_thread(
-            self.connection,
-            self.connection.sql,
+            self._connection,
+            self._connection.sql,
             f"""
             SELECT {columns} FROM chosen ORDER BY in_archive NULLS FIRST, CASE WHEN in_archive THEN place END,
                 CASE WHEN in_archive THEN copy_key END, coalesce(member.frame_offset, member.offset), member.offset,
                 key, version_id
             """,
         )
-        tables = cut(relation.to_arrow_reader(BATCH_ROWS), max(1, -(-self.rows // max(count, 1))))
-        self.shards, _ = await write_shards(tables, write_shard, self.connection, SCHEMA)
+        tables = cut(relation.to_arrow_reader(BATCH_ROWS), rows_per_shard)
+        self.shards, _ = await write_shards(tables, write_shard, self._connection, SCHEMA)
+
+    def check_share(self, display: Display) -> None:
+        """Raises LimitExceeded when too large a share of the prefix would go. A dry run only says so."""
+        for what, share in (("current objects", self.current), ("object versions", self.versions)):
+            goes = f"{share.eligible:,} of the {share.listed:,} {what} in {self.prefix} would go"
+            text = f"{goes}, more than {self.max_share:.0%} of them"
+            if share.exceeds(self.max_share):
+                if self.deletes:
+                    raise LimitExceeded(text, advice="if that is meant, raise --max-share")
+                display.say(f"{text}: --yes-delete will refuse that without a larger --max-share")
+
+    def forecast(self, processes: int) -> Plan:
+        """The requests, dollars and seconds of the run: the listings of the plan are done."""
+        prices = own_prices()
+        reads = [(prices.of_class(name), *counts) for name, counts in self.reads.items()]
+        dollars = {
+            "heads": self.requests["head"] * prices.of_class("STANDARD").get_per_1000 / 1000,
+            "gets": sum(gets * price.get_per_1000 / 1000 for price, gets, _ in reads),
+            "retrieval": sum(size_bytes / pricing.GIB * price.retrieval_per_gib for price, _, size_bytes in reads),
+            "deletes": self.requests["delete"] * prices.delete_per_1000 / 1000,
+            "lists": self.requests["list"] * prices.list_per_1000 / 1000,
+        }
+        return Plan(
+            rows=self.rows,
+            size_bytes=self.size_bytes,
+            shards=self.shards,
+            requests={kind: count for kind, count in self.requests.items() if count},
+            dollars={item: amount for item, amount in dollars.items() if amount},
+            price_table=prices.name,
+            seconds=pricing.estimate_seconds(self.requests, sum(read for _, _, read in reads), processes),
+        )
 
     def _of_place(self, name: str) -> str:
         """SQL for the bucket or the prefix (`key`) of a row's `place`."""
-        return f"[{', '.join(quoted(getattr(at, name)) for at in self.scope.copies_at)}][place]"
+        return f"[{', '.join(quoted(getattr(at, name)) for at in self.copies_at)}][place]"
 
     def _writer(self, name: str, schema: pa.Schema) -> pq.ParquetWriter:
-        return pq.ParquetWriter(self.folder / f"{name}.parquet", schema, compression="lz4")
+        return pq.ParquetWriter(self._folder / f"{name}.parquet", schema, compression="lz4")
 
     def _parquet(self, name: str) -> str:
-        return parquet(self.folder / f"{name}.parquet", "file_row_number = true")
+        return parquet(self._folder / f"{name}.parquet", "file_row_number = true")
 
     async def _select(self, sql: str) -> list[Any]:
-        rows: list[Any] = await in_thread(self.connection, lambda: self.connection.execute(sql).fetchall())
+        rows: list[Any] = await in_thread(self._connection, lambda: self._connection.execute(sql).fetchall())
         return rows
-
-
-async def plan_candidates(
-    scope: Scope,
-    index: ArchiveIndex,
-    wanted: AsyncIterator[pa.RecordBatch] | None,
-    *,
-    write_shard: WriteShard,
-    scratch_directory: Path,
-    rows_per_shard: int,
-    processes: int,
-) -> Candidates:
-    """Write the shards of a run's rows, and say what they are.
-
-    `wanted`: rows of a manifest. Those that are listed are written, without a copy where none
-    was found. None: what is listed and has a copy. A row without a version id is the
-    newest version of its key, and of its ETag if it has one. `write_shard(number, parquet)` is
-    awaited for each shard, in order. Raises ConfigError when the scratch directory cannot hold the
-    rows.
-    """
-    with (
-        scratch_folder(scratch_directory, "expiring-", "sort the rows") as folder,
-        closing(connect(folder, memory_limit=MEMORY_LIMIT)) as connection,
-    ):
-        keeps_versions = await retry(lambda: scope.source.is_versioned(scope.source_at.bucket))
-        found = Candidates(scope, index, folder, connection, keeps_versions, wanted is not None, scope.source_at)
-        keys = None if wanted is None else await found.read_wanted(wanted)
-        await found.list_places(keys)
-        await found.choose()
-        await found.weigh()
-        await found.write(write_shard, rows_per_shard, processes)
-        return found
 
 
 async def _pages(
@@ -456,7 +464,7 @@ async def plan_run(
     if source is None:
         raise UsageError("nothing to expire", advice="give --source s3://bucket/prefix")
     copies_at = [Location.parse(uri) for uri in options["copies"]]
-    for each in (policy, await find_policy(ledger, is_given=policy is not None)):
+    for each in (policy, await find_policy(ledger)):
         if each is not None:
             refuse_mirrors(each, copies_at)
     await refuse_lifecycle(copies_at, destination, display.say)
@@ -475,59 +483,58 @@ async def plan_run(
             is_apart=is_apart,
             check_replica=partial(refuse_replicated_deletes, source),
         )
-        heeded = await heeded_steps(originals, source.location) if options["delete"] else ()
+        keeps_versions = await retry(lambda: originals.is_versioned(source.location.bucket))
+        if options["delete"]:
+            await refuse_ignoring(originals, source.location)
         wanted = None
         if request.manifest is not None:
             manifest = await open_manifest(request.manifest, ledger.store, bucket=source.location.bucket)
             wanted = draft.digested(manifest.batches)
-        older_than, max_share = draft.started - options["grace_seconds"], options["max_share"]
-        places = (originals, copies, source.location, copies_at)
-        scope = Scope(*places, is_own, older_than, max_share, options["by_checksum"], options["delete"])
-        candidates = await plan_candidates(
-            scope,
-            ArchiveIndex(ledger.store, ledger.location),
-            wanted,
-            write_shard=draft.write_shard,
-            scratch_directory=draft.scratch,
-            rows_per_shard=settings.rows_per_shard,
-            processes=settings.processes,
+        found = Candidates(
+            *(originals, copies, source.location, copies_at, ArchiveIndex(ledger.store, ledger.location)),
+            keeps_versions,
+            is_own,
+            older_than=draft.started - options["grace_seconds"],
+            max_share=options["max_share"],
+            by_checksum=options["by_checksum"],
+            deletes=options["delete"],
         )
+        cut_into = {"rows_per_shard": settings.rows_per_shard, "processes": settings.processes}
+        await found.find(wanted, draft.write_shard, draft.scratch, **cut_into)
         for place in (origin, *others):
-            if foreign := foreign_places(candidates.documents.get(place.location, ()), place, origin):
+            if foreign := foreign_places(found.documents.get(place.location, ()), place, origin):
                 raise ConfigError(
                     f"{place.location} holds another place, by its document {foreign[0]}",
                     advice="name places that have no key in common, or delete that document",
                 )
-        for index in candidates.damage:
+        for index in found.damage:
             lacks = "its index is damaged, and nothing that it lacks counts as a copy"
             display.say(f"{index.archive}: {lacks}: {index.reason}")
-        _check_share(candidates, scope, display)
-        asked = originals.keeps_annotations and options["annotations"] != SKIP_ANNOTATIONS
-        plan = _forecast(candidates, scope, settings, own_prices(), asks_annotations=asked)
+        found.check_share(display)
+        if originals.keeps_annotations and options["annotations"] != SKIP_ANNOTATIONS:
+            found.requests["list"] += found.versions.eligible  # a plan cannot know how many there are
         expiry = {
-            "current": candidates.current._asdict(),
-            "versions": candidates.versions._asdict(),
-            "prefix": str(candidates.prefix),
+            "current": found.current._asdict(),
+            "versions": found.versions._asdict(),
+            "prefix": str(found.prefix),
             "source": source.to_dict(),
             "destination": destination.to_dict(),
             "copies": options["copies"],
             "places": msgspec.to_builtins([origin, *others], enc_hook=str),  # a bucket of a policy is a kind of str
-            "reads": [{"storage_class": name, "bytes": read} for name, (_, read) in candidates.reads.items()],
+            "reads": [{"storage_class": name, "bytes": read} for name, (_, read) in found.reads.items()],
         }
         named = request.manifest or f"listing of {source.location}"
-        spec = draft.spec(named, {"apart": is_apart, "heeded_steps": heeded})
-        return draft.planned(spec, replace(plan, excluded=dict(candidates.excluded), expiry=expiry))
+        spec = draft.spec(named, {"apart": is_apart, "keeps_versions": keeps_versions})
+        plan = found.forecast(settings.processes)
+        return draft.planned(spec, replace(plan, excluded=dict(found.excluded), expiry=expiry))
 
 
-async def heeded_steps(store: Store, originals: Location) -> tuple[Step, ...]:
-    """The steps in which the server is known to heed If-Match, now that the bucket keeps versions, or not.
-
-    Raises ConfigError for a server that ignores it, and where that cannot be found out: nothing can be deleted safely
-    there. Raises StoreError.
+async def refuse_ignoring(store: Store, originals: Location) -> None:
+    """Raise ConfigError for a server that ignores If-Match in the bucket as it is, and where that cannot be found
+    out: nothing can be deleted safely there. Raises StoreError.
     """
     if store.heeds_conditions:
-        return tuple(Step)
-    is_versioned = await retry(lambda: store.is_versioned(originals.bucket))
+        return
     try:
         ignored = await find_ignored(store, originals, [Operation.DELETE])
     except (NotFound, Denied, Rejected) as error:
@@ -537,50 +544,3 @@ async def heeded_steps(store: Store, originals: Location) -> tuple[Step, ...]:
             f"the server of {originals} deletes whatever If-Match says, or refuses an ETag that is there: nothing can "
             "be deleted safely there"
         )
-    return (Step.HIDE if is_versioned else Step.REMOVE,)
-
-
-def _check_share(candidates: Candidates, scope: Scope, display: Display) -> None:
-    """Raises LimitExceeded when too large a share of the prefix would go. A dry run only says so."""
-    for what, share in (("current objects", candidates.current), ("object versions", candidates.versions)):
-        goes = f"{share.eligible:,} of the {share.listed:,} {what} in {candidates.prefix} would go"
-        text = f"{goes}, more than {scope.max_share:.0%} of them"
-        if share.exceeds(scope.max_share):
-            if scope.deletes:
-                raise LimitExceeded(text, advice="if that is meant, raise --max-share")
-            display.say(f"{text}: --yes-delete will refuse that without a larger --max-share")
-
-
-def _forecast(
-    candidates: Candidates, scope: Scope, settings: Settings, prices: PriceTable, *, asks_annotations: bool
-) -> Plan:
-    """The requests, dollars and seconds of the run: the listings of the plan are done.
-
-    Originals and replicas get two HEADs: before the bytes are read, and before the delete.
-    `asks_annotations`: each original's are listed. A plan cannot know how many there are.
-    """
-    going = candidates.versions.eligible
-    requests = {
-        "head": candidates.heads,
-        "get": sum(gets for gets, _ in candidates.reads.values()),
-        "delete": going * scope.deletes,
-        "list": candidates.lists + going * asks_annotations,
-    }
-    read_bytes = sum(size_bytes for _, size_bytes in candidates.reads.values())
-    reads = [(prices.of_class(name), *counts) for name, counts in candidates.reads.items()]
-    dollars = {
-        "heads": requests["head"] * prices.of_class("STANDARD").get_per_1000 / 1000,
-        "gets": sum(gets * price.get_per_1000 / 1000 for price, gets, _ in reads),
-        "retrieval": sum(size_bytes / pricing.GIB * price.retrieval_per_gib for price, _, size_bytes in reads),
-        "deletes": requests["delete"] * prices.delete_per_1000 / 1000,
-        "lists": requests["list"] * prices.list_per_1000 / 1000,
-    }
-    return Plan(
-        rows=candidates.rows,
-        size_bytes=candidates.size_bytes,
-        shards=candidates.shards,
-        requests={kind: count for kind, count in requests.items() if count},
-        dollars={item: amount for item, amount in dollars.items() if amount},
-        price_table=prices.name,
-        seconds=pricing.estimate_seconds(requests, read_bytes, settings.processes),
-    )

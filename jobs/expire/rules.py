@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from jobs.archives.model import Member
 from jobs.core.enums import Step
-from jobs.core.evidence import Verdict
+from jobs.core.evidence import Verdict, is_multipart
 from jobs.core.model import (
     NULL_VERSION,
     Listed,
@@ -26,11 +26,6 @@ from jobs.core.model import (
 )
 from jobs.core.outcome import Evidence
 from jobs.core.reasons import Cause, Reason
-
-CLOCKS_SECONDS = 300.0
-"""The tolerated difference between our clock and S3's, when an undo looks for a marker."""
-ATTEMPT_SECONDS = 3600.0
-"""How long after its announcement a delete may have been sent. A group takes minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,41 +52,42 @@ class CopyAt:
 class Original(NamedTuple):
     """The version of a row as S3 has it now, and where its copy was listed.
 
-    `ref` has the version id that names it, `info` is what HEAD said.
-
-    `hidden_at`: since when a newer version or a marker surely lies on top of it. Of uploads in
-    parts alone only their beginning is known.
-
-    `markers_above`: all delete markers above it, the lowest first. S3 orders versions by the
-    beginning of their uploads, so an upload in parts may come to lie between.
-
-    `newest_etag`: the ETag of the newest version above it, also where a marker hides that. None:
-    only markers are above.
+    `ref` has the version id that names it, `info` is what HEAD said. `above`: all newer versions and
+    delete markers, the oldest first. S3 orders versions by the beginning of their uploads, so an
+    upload in parts may come to lie between.
     """
 
     row: ObjectVersion
     copy: CopyAt
     ref: ObjectRef
     info: ObjectInfo
-    is_current: bool = True
-    hidden_at: float | None = None
-    markers_above: tuple[Listed, ...] = ()
-    newest_etag: str | None = None
+    above: tuple[Listed, ...] = ()
 
     @property
     def is_replaced(self) -> bool:
         """True if another object is in its place."""
         return self.row.etag != self.info.etag
 
-    def marker_of(self, marker_version_id: str | None, announced_at: float) -> Listed | None:
-        """Return the marker above it that an announced delete has set. None: there is no such marker.
+    @property
+    def is_current(self) -> bool:
+        """True if nothing is above it."""
+        return not self.above
 
-        That is the one of this id, else the lowest that was set within `ATTEMPT_SECONDS`. A later
-        one is that of somebody else's delete.
-        """
-        named = [each for each in self.markers_above if each.version_id == marker_version_id]
-        in_time = (each for each in self.markers_above if each.last_modified <= announced_at + ATTEMPT_SECONDS)
-        return named[0] if named and marker_version_id is not None else next(in_time, None)
+    @property
+    def is_hidden(self) -> bool:
+        """True if a delete marker is above it."""
+        return any(each.is_delete_marker for each in self.above)
+
+    @property
+    def hidden_at(self) -> float:
+        """Since when something surely lies on top. Of uploads in parts, only their beginning is known."""
+        dated = [each.last_modified for each in self.above if not is_multipart(each.etag)]
+        return min(dated, default=self.above[0].last_modified if self.above else 0.0)
+
+    @property
+    def newest_etag(self) -> str | None:
+        """The ETag of the newest version above it, also where a marker hides that. None: only markers are above."""
+        return next((each.etag for each in reversed(self.above) if not each.is_delete_marker), None)
 
 
 class Proven(NamedTuple):
@@ -132,6 +128,7 @@ def decide(original: Original, proven: Proven | None, terms: Terms) -> Step | Ca
     | no version id, and it was written again since it was packed  | source_replaced (packed)       |
     | its key, or the copy, is not in one of the places            | kept (outside, copies)         |
     | legal hold, or retention that has not ended                  | kept (the lock)                |
+    | metadata that S3 cannot say in headers                       | kept (metadata)                |
     | written or hidden within the grace period                    | too_new                        |
     | a folder of a server that keeps no versions of folders       | kept (folder)                  |
     | it is current, in a bucket whose versioning is suspended     | kept (suspended)               |
@@ -163,6 +160,7 @@ def refuse_copy(at: CopyAt, copy: ObjectInfo | None, *, by_checksum: bool = Fals
     | nothing, or a delete marker                      | copy_missing                  |
     | an archive of another ETag than the indexed one  | archive_damaged               |
     | an object that a lifecycle rule will remove      | kept (expires)                |
+    | a replica with metadata that no header can say   | kept (metadata)               |
     | an archived object that is not restored          | archived, but for by_checksum |
     | any other                                        | no                            |
     """
@@ -173,6 +171,8 @@ def refuse_copy(at: CopyAt, copy: ObjectInfo | None, *, by_checksum: bool = Fals
         return Cause(Reason.ARCHIVE_DAMAGED, archive)
     if copy.expiration is not None:
         return Cause(Reason.KEPT, "expires")
+    if copy.unsent_metadata and not archive:
+        return Cause(Reason.KEPT, "metadata")
     return Cause(Reason.ARCHIVED, archive or "copy") if copy.is_archived and not by_checksum else None
 
 
@@ -184,14 +184,14 @@ def _cause_to_keep(original: Original, terms: Terms) -> Cause | None:
     the key of its original, so the next replication puts the newest version there, also one that a
     delete marker hides now: the marker may be taken back.
     """
-    row, copy, (_, _, version_id), info, is_current, hidden_at, _, newest_etag = original
-    is_null, member = not is_exact(version_id), copy.member
+    row, copy, (_, _, version_id), info, _ = original
+    is_null, is_current, member = not is_exact(version_id), original.is_current, copy.member
     is_named = row.version_id in (None, version_id or NULL_VERSION) and not original.is_replaced
     is_placed = any(copy.bucket == each.bucket and copy.key.startswith(each.key) for each in terms.places)
-    is_covered = member is None and newest_etag not in (None, info.etag)
+    is_covered = member is None and original.newest_etag not in (None, info.etag)
     is_folder = is_current and info.version_id is None and row.key.endswith("/")
     held = _hold(info.attributes.lock or ObjectLock(), terms.now)
-    since, how = max((info.last_modified, "written"), (hidden_at or 0.0, "hidden"))
+    since, how = max((info.last_modified, "written"), (original.hidden_at, "hidden"))
     table = (
         (row.is_delete_marker, Reason.IS_MARKER, ""),
         (not is_named or row.size_bytes not in (None, info.size_bytes), Reason.SOURCE_REPLACED, ""),
@@ -199,6 +199,7 @@ def _cause_to_keep(original: Original, terms: Terms) -> Cause | None:
         (not row.key.startswith(terms.prefix), Reason.KEPT, "outside"),
         (not is_placed, Reason.KEPT, "copies"),
         (held, Reason.KEPT, held),
+        (info.unsent_metadata, Reason.KEPT, "metadata"),
         (terms.now - since < terms.grace_seconds, Reason.TOO_NEW, how),
         (terms.is_versioned and is_folder, Reason.KEPT, "folder"),
         (not terms.is_versioned and is_current and version_id is not None, Reason.KEPT, "suspended"),

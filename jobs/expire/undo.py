@@ -15,8 +15,7 @@ from typing import NamedTuple, cast
 
 from jobs.core.enums import Step
 from jobs.core.model import NULL_VERSION, Listed, is_exact
-from jobs.expire.job import remove_versions
-from jobs.expire.rules import ATTEMPT_SECONDS, CLOCKS_SECONDS
+from jobs.errors import Denied, PreconditionFailed, Rejected
 from jobs.ledger.ledger import UNDONE, Ledger
 from jobs.ledger.owner import claim_run
 from jobs.ledger.tombstones import INTENT, Tombstone, Tombstones
@@ -26,6 +25,10 @@ from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Store
 
 LISTED_AT_ONCE = 16
+CLOCKS_SECONDS = 300.0
+"""The tolerated difference between a worker's clock and S3's."""
+ATTEMPT_SECONDS = 3600.0
+"""How long after its announcement a delete may have been sent. A group takes minutes."""
 LAST_SECONDS = 15.0
 """How long after another owner's claim the last delete has ended: it is sent at most 5 s after a look."""
 
@@ -40,8 +43,7 @@ class Problem(NamedTuple):
 class UndoResult(NamedTuple):
     """The number of removed markers, and the problems with others.
 
-    `lost`: the number of versions of the run that S3 no longer has, once for each attempt that
-    recorded them. No undo brings them back.
+    `lost`: the number of versions of the run that S3 no longer has. No undo brings them back.
     """
 
     markers: int
@@ -70,71 +72,60 @@ async def stop_deletes(ledger: Ledger, tombstones: Tombstones, say: Callable[[st
 async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> UndoResult:
     """Remove the delete markers of one run, of keys that begin with `prefix`.
 
-    Repeating it is harmless.
-
-    Where an attempt was killed before it confirmed, this removes the marker directly above the
-    version, if it was set within `ATTEMPT_SECONDS` of that attempt. Where other versions lie
-    between, a person has to look. Versions above a marker stay where they are.
+    Repeating it is harmless. Versions above a marker stay where they are.
     """
-    removed = lost = 0
+    removed = 0
     problems: list[Problem] = []
+    lost: set[tuple[str, str | None]] = set()
 
-    async def find(stone: Tombstone) -> tuple[str | None, str, bool]:
-        """The marker to remove, if any, or a problem, and whether the version is gone for good."""
+    async def bring_back(stone: Tombstone) -> str:
+        """Return what is wrong, if anything."""
+        nonlocal removed
         if not stone.key.startswith(prefix):
             there = f"it is not in s3://{tombstones.bucket}/{prefix}: nothing was done"
-            return None, there if stone.step is Step.HIDE else "", False
+            return there if stone.step is Step.HIDE else ""
         history = await retry(partial(key_history, store, tombstones.bucket, stone.key))
-        is_lost = not any(_is_named(stone, each) for each in history)
-        return (*(_marker(history, stone) if stone.step is Step.HIDE else (None, "")), is_lost)
+        if not any(_is_named(stone, each) for each in history):
+            lost.add((stone.key, stone.version_id))
+        marker_id, problem = _marker(history, stone) if stone.step is Step.HIDE else (None, "")
+        if marker_id is not None:
+            try:
+                await retry(partial(store.delete, tombstones.bucket, stone.key, version_id=marker_id))
+            except (Denied, Rejected, PreconditionFailed) as error:
+                return str(error)
+            removed += 1
+        return problem
 
     async with aclosing(cast("AsyncGenerator[list[Tombstone], None]", tombstones.taken())) as groups:
         async for stones in groups:
-            found = await gather_bounded(find, stones, LISTED_AT_ONCE)
-            named = [(stone.key, *each) for stone, each in zip(stones, found, strict=True)]
-            lost += sum(is_lost for *_, is_lost in named)
-            problems += [Problem(key, problem) for key, _, problem, _ in named if problem]
-            known = [(key, marker) for key, marker, *_ in named if marker is not None]
-            for (key, _), error in zip(known, await remove_versions(store, tombstones.bucket, known), strict=True):
-                removed += error is None
-                problems += [Problem(key, str(error))] if error else []
+            told = await gather_bounded(bring_back, stones, LISTED_AT_ONCE)
+            problems += [Problem(stone.key, each) for stone, each in zip(stones, told, strict=True) if each]
     problems += [Problem(name, f"{why}: ignored") for name, why in sorted(tombstones.unreadable.items())]
-    return UndoResult(removed, problems, lost)
+    return UndoResult(removed, problems, len(lost))
 
 
 def _marker(history: Sequence[Listed], stone: Tombstone) -> tuple[str | None, str]:
     """Return the id of the marker that hides a tombstone's version, and a problem if there is one.
 
     No id: nothing hides it any more, or a person has to look. Of a killed attempt, which recorded
-    no marker, it is the first one above the version. A marker whose version is gone meanwhile
-    counts if it hides nothing else.
+    no marker, it is the first one above the version, if it was set within `ATTEMPT_SECONDS`.
     """
     place = next((at for at, each in enumerate(history) if _is_named(stone, each)), None)
-    is_recorded = stone.marker_version_id is not None
-    ids = {stone.marker_version_id} if is_recorded else {each.version_id for each in history if each.is_delete_marker}
-    first = 0 if is_recorded else len(history) if place is None else place
-    at = next((at for at in range(first, len(history)) if history[at].version_id in ids), None)
-    if at is None:
+    if place is None:
         return None, ""
-    marker, named = history[at], f"the delete marker {history[at].version_id}"
-    seconds = 0.0 if is_recorded else marker.last_modified - stone.recorded_at
-    is_apart, is_late = place is not None and at != place + 1, seconds > ATTEMPT_SECONDS
-    own = "remove the marker yourself if it should go"
-    if not marker.is_delete_marker:
-        return None, f"{marker.version_id} is not a delete marker but a version: the ledger was altered"
-    if seconds < -CLOCKS_SECONDS or (is_late and is_apart):
+    above, is_recorded = history[place + 1 :], stone.marker_version_id is not None
+    ids = {stone.marker_version_id} if is_recorded else {each.version_id for each in above if each.is_delete_marker}
+    marker = next((each for each in (history if is_recorded else above) if each.version_id in ids), None)
+    seconds = 0.0 if is_recorded or marker is None else marker.last_modified - stone.recorded_at
+    if marker is None or seconds < -CLOCKS_SECONDS:
         return None, ""
-    if is_late:
-        since = f"{named} was set {seconds / 3600:.1f} hours after the run announced its delete and was killed"
-        return None, f"{since}, so somebody else may have deleted the object: {own}"
-    if is_apart:
-        between = f"other versions lie between the version {stone.version_id} and {named}"
-        return None, f"{between}, which the run has set, or may have: look at the key's versions, and {own}"
-    if place is None and at:
-        return None, f"the version {stone.version_id}, which the run hid, is gone, and {named} hides an older: {own}"
-    if not is_exact(marker.version_id):
-        return None, f"its delete marker has the id null, which any write may replace: {own}"
-    return marker.version_id, ""
+    is_own = marker.is_delete_marker and is_exact(marker.version_id) and seconds <= ATTEMPT_SECONDS
+    if is_own and marker == above[0]:
+        return marker.version_id, ""
+    return None, (
+        f"{marker.version_id} is not surely the delete marker by which the run has hidden the version "
+        f"{stone.version_id}, directly above it: look at the key's versions, and remove it yourself if it should go"
+    )
 
 
 def _is_named(stone: Tombstone, each: Listed) -> bool:

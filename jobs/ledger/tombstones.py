@@ -93,10 +93,6 @@ class Tombstones:
         """Write what has been deleted."""
         await self._write(name + DONE, gone)
 
-    async def settle(self, gone: Sequence[Tombstone]) -> None:
-        """Write what has been deleted of what an earlier attempt announced."""
-        await self._write(self._name(gone) + DONE, gone)
-
     async def announced(self, first_row: int, last_row: int) -> dict[int, Tombstone]:
         """Row → what any attempt of this run deleted, or may have, between the two rows.
 
@@ -108,14 +104,6 @@ class Tombstones:
                 at = self._written_at[name]
                 by_row |= {stone.row: stone._replace(recorded_at=at) for stone in await self.read(name)}
         return by_row
-
-    async def announced_by_others(self, row: int) -> bool:
-        """True if another attempt of this run has deleted the row, or may have."""
-        for name in await self.latest():
-            is_others = self._id not in name and _may_have(name, row, row)
-            if is_others and any(stone.row == row for stone in await self.read(name)):
-                return True
-        return False
 
     async def taken(self) -> AsyncIterator[list[Tombstone]]:
         """All versions that this run hid or removed, or may have, the last first.

@@ -305,8 +305,12 @@ class MemoryStore:
         ref = ObjectRef(bucket, key, version_id)
         refuse_late("DeleteObject", ref, send_by)
         self._buckets.bucket("DeleteObject", ref)
-        self._buckets.check_guard("DeleteObject", ref, Guard(etag=if_match))
-        return self._buckets.remove(ref)
+        try:
+            self._buckets.check_guard("DeleteObject", ref, Guard(etag=if_match))
+            return self._buckets.remove(ref)
+        except StoreError as error:
+            error.was_sent_once = True
+            raise
 
     async def delete_versions(
         self, bucket: str, versions: Sequence[tuple[str, str]], *, send_by: float | None = None

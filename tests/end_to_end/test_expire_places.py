@@ -72,7 +72,7 @@ def test_the_policy_names_the_places_of_a_pair(world: World, tmp_path: Path) -> 
     assert report["expiry"]["copies"] == [f"s3://{world.destination}/packed/"]
 
 
-FORGED = {"delete": True, "heeded_steps": ["hide", "remove"]}
+FORGED = {"delete": True}
 
 
 def forged_expiry(world: World, new_id: str) -> list[str]:

@@ -42,12 +42,11 @@ def done(world: World, run_id: str) -> str:
 def test_undo_takes_markers_away_once(versioned: World) -> None:
     world = versioned
     run_id = hidden(world)
-    claimed = world.sealift("expire", "--undo", run_id)
-    assert (claimed.code, keys(world)) == (2, [])
-    assert f"--source s3://{world.source}/" in claimed.stderr
+    unnamed = world.sealift("expire", "--undo", run_id)
+    assert (unnamed.code, keys(world)) == (2, [])  # where to act, the ledger must not say
     mistyped = world.sealift("expire", "--undo", run_id, "--source", f"s3://{world.destination}/")
     assert (mistyped.code, keys(world)) == (2, [])  # it said that 0 delete markers are gone, and ended well
-    assert f"run {run_id} deleted in s3://{world.source}/" in mistyped.stderr
+    assert f"the expire run {run_id} deleted in s3://{world.source}/" in mistyped.stderr
     elsewhere = undo(world, run_id, "logs/")
     assert (elsewhere["code"], elsewhere["undone"], len(elsewhere["problems"])) == (3, 0, 2)
     no_policy = {"SEALIFT_POLICY": f"s3://{world.ledger}/none.yaml"}  # an undo asks none
@@ -65,7 +64,6 @@ def test_a_forged_tombstone_takes_no_version_away(versioned: World) -> None:
     forged_ledger.edit_rows(world, done(world, run_id), key="unrelated", marker_version_id=only)
     report = undo(world, run_id)
     assert (report["code"], report["undone"], len(report["problems"])) == (3, 0, 2)
-    assert "is not a delete marker but a version" in report["problems"][0]["problem"]
     assert [each.version_id for each in world.history(world.source, "unrelated")] == [only]
 
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from jobs.archives.index_tables import from_batch
 from jobs.archives.model import Member
 from jobs.archives.writer import ArchiveWriter
-from jobs.core.enums import ArchiveFormat, Step
+from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Listed, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome
 from jobs.core.selection import is_sealift_object
@@ -56,7 +56,7 @@ class Shop(MemoryStore):
             after()
             return deleted
 
-        self.hook(delete=around, delete_versions=around)
+        self.hook(delete=around)
 
     def is_announced(self) -> bool:
         """Whether a run has announced what it is about to delete."""
@@ -171,7 +171,9 @@ def job(store: Shop, *, delete: bool = True, grace_days: float = 0.0, ignores_an
     places = [Location("copies"), Location("cold")]
     return Expire(
         *(store, store, ByteBudget(16 << 20), look_at_places(store), "docs", grace_days * DAY),
-        *(tuple(Step) * delete, tombstones, lambda: store.now, places),
+        *(tombstones, lambda: store.now, places),
+        keeps_versions=asyncio.run(store.is_versioned("docs")),
+        deletes=delete,
         patience_seconds=5.0,
         ignores_annotations=ignores_annotations,
     )
@@ -180,7 +182,9 @@ def job(store: Shop, *, delete: bool = True, grace_days: float = 0.0, ignores_an
 def comparing(store: MemoryStore, budget_bytes: int = 32 << 20, **options: Any) -> Expire:
     """The job, for its comparison alone: it knows no place and no ledger."""
     nothing: Any = None
-    return Expire(store, store, ByteBudget(budget_bytes), nothing, "docs", 0.0, (), nothing, lambda: NOW, [], **options)
+    return Expire(
+        store, store, ByteBudget(budget_bytes), nothing, "docs", 0.0, nothing, lambda: NOW, [], True, **options
+    )
 
 
 def work(expire: Expire, rows: Sequence[ObjectVersion]) -> list[Outcome]:

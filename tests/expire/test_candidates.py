@@ -22,7 +22,7 @@ from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Checksum, Location, ObjectVersion
 from jobs.expire import plan
 from jobs.expire.copy_columns import read_copies
-from jobs.expire.plan import Candidates, Scope, Share, plan_candidates
+from jobs.expire.plan import Candidates, Share
 from jobs.expire.rules import CopyAt
 from jobs.s3.store import UNGUARDED
 from jobs.tables.rows import read_shard, version_batch
@@ -90,7 +90,9 @@ class Scene:
     ) -> Candidates:
         self.shards.clear()
         self.listed.clear()
-        scope = Scope(self.store, self.store, DOCS, (COPIES, COLD), older_than=self.now)._replace(**terms)
+        index = ArchiveIndex(self.store, Location("ledger"))
+        terms = {"older_than": self.now} | terms
+        found = Candidates(self.store, self.store, DOCS, (COPIES, COLD), index, self.versioned, **terms)
 
         async def batches() -> AsyncIterator[pa.RecordBatch]:
             yield version_batch(wanted or [])
@@ -98,12 +100,9 @@ class Scene:
         async def write_shard(number: int, data: bytes) -> None:
             self.shards.append(data)
 
-        return asyncio.run(
-            plan_candidates(
-                scope, ArchiveIndex(self.store, Location("ledger")), None if wanted is None else batches(),
-                write_shard=write_shard, scratch_directory=self.scratch, rows_per_shard=rows_per_shard, processes=1,
-            )
-        )  # fmt: skip
+        rows, shards = None if wanted is None else batches(), {"rows_per_shard": rows_per_shard, "processes": 1}
+        asyncio.run(found.find(rows, write_shard, self.scratch, **shards))
+        return found
 
     def rows(self) -> list[ObjectVersion]:
         return [row for data in self.shards for batch in read_shard(data, read_copies) for row in batch]

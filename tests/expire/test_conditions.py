@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from jobs.config import Settings
-from jobs.core.enums import Step
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, Denied, LedgerError
 from jobs.expire import plan
 from jobs.expire.kind import KIND
-from jobs.expire.plan import heeded_steps
+from jobs.expire.plan import Candidates, refuse_ignoring
 from jobs.ledger.ledger import Ledger
 from jobs.runs.kind import Opened
 from jobs.runs.request import Request as RunRequest
@@ -50,18 +48,12 @@ async def deny(request: Request) -> Any:
     raise Denied("PutObject", request.place.key, "AccessDenied", "no", 403)
 
 
-def steps(store: Shop) -> Sequence[Step]:
-    return asyncio.run(heeded_steps(store, ORIGINALS))
+def trial(store: Shop) -> None:
+    asyncio.run(refuse_ignoring(store, ORIGINALS))
 
 
 def keys(store: Shop) -> set[str]:
     return {each.key for each in asyncio.run(store.list_versions("docs", "")).entries}
-
-
-def test_the_trial_is_about_the_step_that_the_bucket_takes_now() -> None:
-    assert steps(other_server(versioned=True)) == (Step.HIDE,)
-    assert steps(other_server(versioned=False)) == (Step.REMOVE,)
-    assert set(steps(shop())) == set(Step)  # documented, so not tried
 
 
 @pytest.mark.parametrize("versioned", [True, False])
@@ -71,7 +63,7 @@ def test_a_server_that_ignores_if_match_is_refused_and_loses_nothing(versioned: 
     before = keys(store)
     store.hook(delete=ignore)
     with pytest.raises(ConfigError, match="whatever If-Match says"):
-        steps(store)
+        trial(store)
     assert keys(store) == before
     assert set(store.current()) == {"k0", "k1"}
 
@@ -81,7 +73,7 @@ def test_where_nothing_can_be_tried_nothing_goes(operation: str) -> None:
     store = other_server(versioned=True)
     store.hook(**{operation: deny})
     with pytest.raises(ConfigError, match=r"permit .*s3:PutObject.* s3://docs/\.sealift/trial-\*"):
-        steps(store)
+        trial(store)
 
 
 @pytest.mark.parametrize("deletes", [True, False])
@@ -95,14 +87,14 @@ def test_a_run_that_deletes_is_refused_before_anything_is_planned(
 
     async def nothing(*_: Any) -> None: ...
 
-    async def plan_candidates(*_: Any, **__: Any) -> Any:
+    async def find(*_: Any, **__: Any) -> Any:
         raise Listed
 
     store = other_server(versioned=True)
     store.hook(delete=ignore, put=None if deletes else deny)
     monkeypatch.setattr(plan, "open_side", lambda side, **_: store)
     monkeypatch.setattr(plan, "refuse_lifecycle", nothing)
-    monkeypatch.setattr("jobs.expire.plan.plan_candidates", plan_candidates)
+    monkeypatch.setattr(Candidates, "find", find)
     monkeypatch.setattr("jobs.expire.places.time.time", lambda: store.now + 60 * DAY)
     store.now += 60 * DAY
     options = {
@@ -120,14 +112,14 @@ def test_a_run_that_deletes_is_refused_before_anything_is_planned(
         asyncio.run(plan.plan_run(request, ledger, Settings.from_environment(), Silent()))  # type: ignore[arg-type]
 
 
-def test_a_worker_refuses_a_run_without_a_trial() -> None:
+def test_a_worker_refuses_a_run_that_does_not_say_what_was_tried() -> None:
     store = shop()
     side = Side(ORIGINALS)
     options = {"grace_seconds": 0.0, "delete": True, "apart": False, "copies": []}
     spec = RunSpec("r", "expire", 0.0, side, side, "", options)
     opened = Opened(spec, store, store, ByteBudget(1 << 20), Ledger(store, LEDGER), 1, plan=Plan(0, 0, ()))
     assert KIND.open_job is not None
-    with pytest.raises(LedgerError, match="without a trial"):
+    with pytest.raises(LedgerError, match="no plan of this release"):
         KIND.open_job(opened)
 
 
@@ -135,8 +127,7 @@ def test_a_worker_refuses_a_run_without_a_trial() -> None:
 def test_a_bucket_that_keeps_versions_since_the_trial_or_no_longer_loses_nothing(versioned: bool) -> None:
     store = shop(versioned=versioned)
     rows = store.originals(2)
-    step = Step.REMOVE if versioned else Step.HIDE
-    made = replace(job(store), heeded=[step])
+    made = replace(job(store), keeps_versions=not versioned)
     with pytest.raises(ConfigError, match="plan again"):
         work(made, rows)
     assert set(store.current()) == {"k0", "k1"}

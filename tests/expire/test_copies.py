@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from jobs.core.enums import ArchiveFormat
+from jobs.core.enums import ArchiveFormat, Step
 from jobs.core.evidence import Verdict
 from jobs.core.model import Attributes, ObjectRef, ObjectVersion
 from jobs.core.outcome import Evidence
 from jobs.errors import ArchivedObject, Denied, NotFound, PreconditionFailed, Rejected, StoreError, Unavailable
-from jobs.expire.job import Expire
+from jobs.expire.job import Expire, Removal
 from jobs.expire.rules import CopyAt, Original, Proven
 from jobs.s3.checksums import composite, full_object
 from jobs.s3.store import UNGUARDED
@@ -74,6 +74,10 @@ def compare(store: MemoryStore, *pairs: Original, **options: Any) -> list[Proven
 def by_pair(pairs: Sequence[Original], copies: Expire) -> list[Proven]:
     proven = asyncio.run(copies.compare(pairs))
     return [proven[each.row.row] for each in pairs]
+
+
+def removals(pairs: Sequence[Original], proven: Sequence[Proven]) -> list[Removal]:
+    return [Removal(each, proof, Step.HIDE, 0.0) for each, proof in zip(pairs, proven, strict=True)]
 
 
 def verdict(store: MemoryStore, *pairs: Original, **options: Any) -> Verdict:
@@ -274,6 +278,7 @@ CHANGES: Mapping[str, tuple[Change, bool]] = {
     "written again": (write_again, True),
     "will be removed": (change_info(expiration="…"), True),
     "archived": (change_info(is_archived=True), True),
+    "metadata that no header says": (change_info(unsent_metadata=1), True),
     "another date": (change_info(last_modified=1.0), True),
     "another version": (change_info(version_id="v99"), True),
     "other metadata": (change_info(attributes=Attributes(metadata={"a": "2"})), True),
@@ -291,7 +296,7 @@ def test_a_copy_that_changed_since_it_was_compared_is_found(name: str, is_packed
     copies, pairs = comparing(store, 1 << 20), [pair(store, ref, at)]
     proven = by_pair(pairs, copies)
     change(store, at)
-    changed = asyncio.run(copies.find_changed(list(zip(pairs, proven, strict=True))))
+    changed = asyncio.run(copies.find_changed(removals(pairs, proven)))
     assert [bool(why) for why in changed] == [expected]
 
 
@@ -312,7 +317,7 @@ def test_each_pair_gets_its_verdict_and_each_archive_is_asked_once() -> None:
     copies = comparing(store, 1 << 20)
     proven = by_pair(pairs, copies)
     assert [each.verdict.same for each in proven] == [True, False, True, True, None]
-    changed = asyncio.run(copies.find_changed(list(zip(pairs, proven, strict=True))))
+    changed = asyncio.run(copies.find_changed(removals(pairs, proven)))
     assert [bool(why) for why in changed] == [False, False, False, False, True]
     assert asked == {"a.tar": 2, "3": 2, "none": 2}
 

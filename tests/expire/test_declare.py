@@ -15,8 +15,7 @@ import pytest
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.run import Side
 from jobs.errors import ConfigError, Denied, UsageError
-from jobs.expire.declare import declare, ranks
-from jobs.expire.places import PlaceDocument, read_places
+from jobs.expire.places import PlaceDocument, declare, ranks, read_places
 from jobs.s3.store import UNGUARDED
 from tests.doubles.memory_store import MemoryStore, Request
 
@@ -39,7 +38,7 @@ def declared(
     made: MemoryStore, *copies: Location, source: Location = DOCS, replaces: bool = False
 ) -> list[dict[str, Any]]:
     sides = Side(source, endpoint="http://s3.test"), Side(copies[0], endpoint="http://s3.test")
-    with patch("jobs.expire.declare.open_side", lambda _: made):
+    with patch("jobs.expire.places.open_side", lambda _: made):
         return asyncio.run(declare(*sides, copies, replaces=replaces))
 
 
@@ -115,7 +114,7 @@ def test_opposite_direction_is_refused_and_replaced_only_if_that_is_meant(versio
     assert len(documents(made, DOCS)) == 1
     source, copies = declared(made, DOCS, source=COPIES, replaces=True)
     assert brief([source, copies]) == [(1, "kept"), (2, "replaced")]
-    assert [(each["document"]["id"], each["document"]["rank"]) for each in copies["replaced"]] == [(old[0]["id"], 0)]
+    assert copies["replaced"] == [{"key": old[0]["key"], "id": old[0]["id"], "rank": 0}]
     assert list(documents(made, DOCS)) == [copies["key"]]  # the old one is gone with its version
 
 

@@ -24,7 +24,8 @@ from jobs.expire import job
 from jobs.expire.job import FRESH_SECONDS, Expire
 from jobs.expire.places import PlaceDocument, PlaceLook, read_places
 from jobs.expire.rules import CopyAt
-from jobs.ledger.tombstones import Tombstones
+from jobs.expire.undo import unhide
+from jobs.ledger.tombstones import Tombstone, Tombstones
 from jobs.s3.byte_ranges import ByteBudget
 from tests.doubles.memory_store import Request
 from tests.expire.scene import DAY, LEDGER, PLACES, replica, row_of, shop
@@ -116,10 +117,11 @@ class World:
             PlaceLook(store, store, origin, *others),
             bucket,
             grace_days * DAY,
-            tuple(Step),
-            Tombstones(store, LEDGER, bucket, f"run-{bucket}"),
+            self.tombstones(bucket),
             lambda: store.now,
             [following],
+            keeps_versions=await store.is_versioned(bucket),
+            deletes=True,
         )
         return [each.status for each in await run.process(self.rows[bucket])]
 
@@ -131,6 +133,40 @@ class World:
             except (Killed, SealiftError):
                 continue
         return []
+
+    async def forge(self) -> None:
+        """Somebody writes into the ledger that the run has hidden all, and names versions as its markers."""
+        self.stops_at = 0
+        stones = [
+            Tombstone(
+                *(row.row, row.key, row.version_id, str(row.etag), 3, self.store.now, Step.HIDE, "s3://cold/no"),
+                *(None, None, "sha256", row.version_id, self.store.now),
+            )
+            for row in self.rows["docs"]
+        ]
+        forged = self.tombstones("docs")
+        await forged.confirm(await forged.announce(stones), stones)
+
+    def lose(self, *, count: int) -> None:
+        """So many of the newest objects of the ledger are gone."""
+        there = self.buckets.named["ledger"].versions
+        for key in list(there)[-count:]:
+            del there[key]
+
+    def alter(self) -> None:
+        """The ledger's objects are whatever."""
+        for versions in self.buckets.named["ledger"].versions.values():
+            versions[-1].data = b"PAR1"
+
+    def tombstones(self, bucket: str) -> Tombstones:
+        return Tombstones(self.store, LEDGER, bucket, f"run-{bucket}")
+
+    def undo(self) -> None:
+        """It takes no version away."""
+        before = [len(self._all("docs", key)) for key in KEYS]
+        self.stops_at = 0
+        asyncio.run(unhide(self.store, self.tombstones("docs")))
+        assert before == [len(self._all("docs", key)) for key in KEYS]
 
     def write(self, bucket: str, data: bytes) -> None:
         """Somebody writes `a`."""
@@ -170,6 +206,10 @@ EVENTS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "place removed": _does(lambda world: world.buckets.remove(ObjectRef("copies", PLACE))),
     "copies expire": lambda world: world.beside("copies"),
     "another attempt": lambda world: world.beside("docs"),
+    "ledger absent": _does(lambda world: world.lose(count=99)),
+    "ledger rolled back": _does(lambda world: world.lose(count=1)),
+    "ledger altered": _does(lambda world: world.alter()),
+    "ledger forged": lambda world: world.forge(),
 }
 
 
@@ -185,7 +225,13 @@ def play(world: World, event: str, step: str, stops_at: int, monkeypatch: pytest
     return asyncio.run(world.end())
 
 
-@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize(
+    "event",
+    [
+        pytest.param(each, marks=pytest.mark.slow) if each in ("ledger absent", "ledger rolled back") else each
+        for each in EVENTS
+    ],
+)
 @pytest.mark.parametrize(
     ("versioned", "hidden"),
     [(True, False), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((True, True), (False, False)))],
@@ -199,12 +245,16 @@ def test_no_last_copy_goes_whatever_happens_beside_a_run(
             world = World(versioned, hidden)
             statuses = play(world, event, step, stops_at, monkeypatch)
             assert not world.problems, (step, stops_at, world.problems)
+            is_over = world.stops_at and world.requests < stops_at
             everywhere = {each.data for bucket in PLACES for each in world._all(bucket, "b")}
             assert b"bbb" in everywhere, (step, stops_at)
-            if event in ("nothing", "another attempt"):  # what is proven goes, once, and counts as the run's
-                assert statuses == [Status.DONE, Status.DONE], (step, stops_at)
+            if event.startswith("ledger"):
+                world.undo()
+            if event in ("nothing", "another attempt"):  # what is proven goes, once
                 assert not world._top("docs", "a")
-            if world.stops_at and world.requests < stops_at:
+            if event == "nothing":
+                assert statuses == [Status.DONE, Status.DONE], (step, stops_at)
+            if is_over:
                 break
             played += 1
     assert played > 3 * 20

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from jobs.core.enums import ArchiveFormat
-from jobs.core.model import Attributes, ObjectLock, ObjectRef
+from jobs.core.model import Attributes, ObjectLock, ObjectRef, ObjectVersion
 from jobs.core.outcome import Evidence, Status
-from jobs.errors import Conflict
+from jobs.errors import ConfigError
 from jobs.expire.rules import CopyAt
 from jobs.reports.document import iso_time
 from jobs.s3.store import UNGUARDED
@@ -123,6 +123,16 @@ def _without_metadata(store: Shop, ref: ObjectRef, copy: CopyAt) -> CopyAt:
     return copy
 
 
+def _unsent(store: Shop, ref: ObjectRef, copy: CopyAt) -> CopyAt:
+    """The original, or its copy, has metadata that S3 cannot say in headers."""
+
+    async def head(request: Request) -> Any:
+        return replace(await request(), unsent_metadata=request.place.bucket == copy.bucket)
+
+    store.hook(head=head)
+    return copy
+
+
 def _frozen(store: Shop, ref: ObjectRef, copy: CopyAt) -> CopyAt:
     (made,) = packed(store, [ref])
     data = asyncio.run(store.get(ObjectRef("cold", "a.tar"))).data
@@ -143,13 +153,47 @@ def _flipped(store: Shop, ref: ObjectRef, copy: CopyAt) -> CopyAt:
 
 
 @pytest.mark.parametrize("versioned", [True, False])
-@pytest.mark.parametrize("corrupt", [_overwritten, _hidden, _rotten, _itself, _without_metadata, _frozen, _flipped])
+@pytest.mark.parametrize(
+    "corrupt", [_overwritten, _hidden, _rotten, _itself, _without_metadata, _unsent, _frozen, _flipped]
+)
 def test_a_copy_that_is_not_what_a_listing_says_saves_its_original(corrupt: Corruption, versioned: bool) -> None:
     store = shop(versioned=versioned)
     ref = store.put_now("docs", "k", b"content", metadata={"x-amz-key-v2": "wrapped"})
     row = row_of(store, 0, ref, corrupt(store, ref, replica(store, ref)))
     before = store.contents()
     assert one(store, row).status is Status.BLOCKED
+    assert store.contents() == before
+
+
+def _forged_rows(store: Shop, row: ObjectVersion) -> dict[str, ObjectVersion]:
+    """Rows of an original without a copy, as somebody who writes the ledger may make them."""
+    other = store.put_now("docs", "other", b"Content")
+    (member,) = packed(store, [other])
+    assert member.member is not None
+    sha256 = hashlib.sha256(b"content").hexdigest()
+    claimed = member.member._replace(key="k", version_id=row.version_id, etag=str(row.etag), sha256=sha256)
+    for bucket, key, data in (
+        ("docs", "twin", b"content"), ("ledger", "twin", b"content"), ("copies", "other", b"Content"),
+    ):  # fmt: skip
+        store.put_now(bucket, key, data)
+    return {
+        "other bytes": row._replace(beside=CopyAt("copies", "other")),
+        "of originals": row._replace(beside=CopyAt("docs", "twin")),
+        "of the ledger": row._replace(beside=CopyAt("ledger", "twin")),
+        "nothing": row._replace(beside=CopyAt("copies", "none")),
+        "member": row._replace(beside=replace(member, member=claimed)),
+        "of another": row_of(store, 0, other, CopyAt("copies", "other"))._replace(key="k"),
+    }
+
+
+@pytest.mark.parametrize("name", ["other bytes", "of originals", "of the ledger", "nothing", "member", "of another"])
+@pytest.mark.parametrize("versioned", [True, False])
+def test_no_forged_row_lets_an_original_without_a_copy_go(name: str, versioned: bool) -> None:
+    store = shop(versioned=versioned)
+    row = row_of(store, 0, store.put_now("docs", "k", b"content"), None)
+    forged, before = _forged_rows(store, row)[name], store.contents()
+    assert one(store, forged).status is not Status.DONE
+    assert one(store, forged, grace_days=30).status is not Status.DONE
     assert store.contents() == before
 
 
@@ -172,6 +216,6 @@ def test_versioning_that_is_suspended_meanwhile_loses_nothing() -> None:
         return await request() and len(looks) < 2
 
     store.hook(is_versioned=suspend)
-    with pytest.raises(Conflict, match="suspended"):
+    with pytest.raises(ConfigError, match="plan again"):
         work(job(store), [row])
     assert store.current()["k"] == b"content"

@@ -26,14 +26,7 @@ def fail(store: Shop, at: str, bad: frozenset[str] | set[str] = frozenset({BAD})
             raise Unavailable(operation, str(request.place), "InternalError", status=status)
         return await request()
 
-    async def sick_batch(request: Request) -> Any:
-        versions = request.arguments["versions"]
-        request.arguments["versions"] = [each for each in versions if each[0] not in bad]
-        told = iter(await request())
-        error = Unavailable("DeleteObjects", bucket, "InternalError", status=200)
-        return [error if key in bad else next(told) for key, _ in versions]
-
-    store.hook(**{operation: sick}, **({"delete_versions": sick_batch} if operation == "delete" else {}))
+    store.hook(**{operation: sick})
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +48,7 @@ def test_what_is_told_of_each_row_is_what_became_of_its_object(at: str, versione
     there = {key for key, _ in store.contents()} if hidden else set(store.current())
     assert there == {BAD}
     assert told == {row.key: Status.BLOCKED if row.key == BAD else Status.DONE for row in rows}
-    store.hook(head=None, delete=None, delete_versions=None)
+    store.hook(head=None, delete=None)
     if at == "delete docs" and versioned and not hidden:
         assert asyncio.run(unhide(store, made.tombstones)).markers == 3
 

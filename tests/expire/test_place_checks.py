@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from jobs.config import Settings
 from jobs.core.model import Attributes, Location
 from jobs.core.run import Side
-from jobs.core.selection import Selection
 from jobs.errors import ConfigError, PolicyError, UsageError
-from jobs.expire import place_checks, plan
+from jobs.expire import places
 from jobs.ledger.ledger import Ledger
-from jobs.policy.resolved import decode_policy
-from jobs.runs.request import Request
 from jobs.s3.store import UNGUARDED
 from tests.doubles.memory_store import MemoryStore
 from tests.doubles.policies import resolved
@@ -46,11 +41,11 @@ def check_mirrors(text: bytes, *copies: Location) -> None:
         store = MemoryStore()
         store.create_bucket("ledger")
         ledger = Ledger(store, Location("ledger", "runs/"))
-        assert await place_checks.find_policy(ledger) is None
+        assert await places.find_policy(ledger) is None
         await store.put("ledger", "runs/policy.json", text, Attributes(), guard=UNGUARDED)
-        policy = await place_checks.find_policy(ledger)
+        policy = await places.find_policy(ledger)
         assert policy is not None
-        place_checks.refuse_mirrors(policy, copies)
+        places.refuse_mirrors(policy, copies)
 
     asyncio.run(check())
 
@@ -75,41 +70,6 @@ def test_policy_in_the_ledger_that_cannot_be_read_refuses() -> None:
         check_mirrors(b"version: 99")
 
 
-def test_policy_of_an_earlier_release_in_the_ledger_refuses_unless_one_is_given(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Its functions still mirror deletes, until `terraform apply` puts policy.json there."""
-
-    class Allowed(Exception):
-        pass
-
-    async def allow(*_: Any) -> None:
-        raise Allowed
-
-    monkeypatch.setattr(plan, "refuse_lifecycle", allow)
-    side = Side(Location("docs", "in/"))
-    request = Request("expire", side, Side(ARCHIVES), None, Selection(), {"copies": [str(ARCHIVES)]})
-
-    display: Any = SimpleNamespace(say=str)
-
-    async def check() -> None:
-        store = MemoryStore()
-        store.create_bucket("ledger")
-        ledger = Ledger(store, Location("ledger", "runs/"))
-        planned = partial(plan.plan_run, request, ledger, Settings.from_environment(), display)
-        await store.put("ledger", "runs/policy.yaml", b"version: 1", Attributes(), guard=UNGUARDED)
-        with pytest.raises(ConfigError, match=r"s3://ledger/runs/policy\.yaml") as refused:
-            await planned()
-        assert "terraform apply" in refused.value.advice
-        with pytest.raises(Allowed):
-            await planned(policy=decode_policy(policy_text(), "given"))
-        await store.put("ledger", "runs/policy.json", policy_text(), Attributes(), guard=UNGUARDED)
-        with pytest.raises(Allowed):
-            await planned()
-
-    asyncio.run(check())
-
-
 def check_lifecycle(monkeypatch: pytest.MonkeyPatch, answer: Any, *copies: Location) -> list[str]:
     """What is said, where S3 answers with these rules or with this error (code, HTTP status)."""
 
@@ -126,10 +86,10 @@ def check_lifecycle(monkeypatch: pytest.MonkeyPatch, answer: Any, *copies: Locat
         assert config.read_timeout * config.retries["total_max_attempts"] < 30
         return SimpleNamespace(get_bucket_lifecycle_configuration=answered, meta=SimpleNamespace(endpoint_url=""))
 
-    monkeypatch.setattr(place_checks, "boto_client", opened)
+    monkeypatch.setattr(places, "boto_client", opened)
     said: list[str] = []
     side = Side(copies[0], owner="123456789012")
-    asyncio.run(place_checks.refuse_lifecycle(copies, side, said.append))
+    asyncio.run(places.refuse_lifecycle(copies, side, said.append))
     return said
 
 
@@ -186,8 +146,8 @@ def test_server_without_lifecycle_rules_is_allowed_and_named(monkeypatch: pytest
 
 def check_replication(monkeypatch: pytest.MonkeyPatch, **answer: Any) -> None:
     client = SimpleNamespace(get_bucket_replication=lambda **_: answer, meta=SimpleNamespace(endpoint_url=""))
-    monkeypatch.setattr(place_checks, "boto_client", lambda *_: client)
-    asyncio.run(place_checks.refuse_replicated_deletes(Side(Location("docs", "in/")), Location("copies", "in/")))
+    monkeypatch.setattr(places, "boto_client", lambda *_: client)
+    asyncio.run(places.refuse_replicated_deletes(Side(Location("docs", "in/")), Location("copies", "in/")))
 
 
 def replication(*, markers: bool, bucket: str = "copies", prefix: str = "", status: str = "Enabled") -> dict[str, Any]:

@@ -46,10 +46,18 @@ class Facts(NamedTuple):
     size_bytes: int
     last_modified: float
     lock: ObjectLock | None = None
-    is_current: bool = True
     hidden_at: float | None = None
-    markers_above: tuple[Listed, ...] = ()
     newest_etag: str | None = None
+    unsent_metadata: int = 0
+
+    @property
+    def above(self) -> tuple[Listed, ...]:
+        """What lies above it: a newer version below a delete marker, or that alone."""
+        if self.hidden_at is None:
+            return ()
+        newest = Listed("k", "v8", False, False, 3, self.newest_etag, self.hidden_at, "STANDARD")
+        marker = Listed("k", "v9", True, True, None, None, self.hidden_at, None)
+        return (newest, marker) if self.newest_etag else (marker,)
 
 
 def judge(
@@ -62,7 +70,8 @@ def judge(
 ) -> Step | Cause | None:
     attributes = Attributes(lock=facts.lock)
     info = ObjectInfo(facts.size_bytes, facts.etag, facts.last_modified, facts.version_id, "", attributes=attributes)
-    original = Original(row, copy, ObjectRef("docs", row.key, facts.version_id), info, *facts[5:])
+    info = replace(info, unsent_metadata=facts.unsent_metadata)
+    original = Original(row, copy, ObjectRef("docs", row.key, facts.version_id), info, facts.above)
     return decide(original, verdict and Proven(verdict, current, 0.0), terms)
 
 
@@ -95,14 +104,15 @@ THERE = ObjectInfo(3, "e", 0.0, "v1", "STANDARD")
         ),
         ({"facts": ORIGINAL._replace(lock=ObjectLock(legal_hold=True))}, Reason.KEPT),
         ({"facts": ORIGINAL._replace(lock=ObjectLock(event_hold=True))}, Reason.KEPT),
+        ({"facts": ORIGINAL._replace(unsent_metadata=1)}, Reason.KEPT),
         ({"facts": ORIGINAL._replace(lock=ObjectLock("GOVERNANCE", "1972-10-01T00:00:00Z"))}, Reason.KEPT),
         ({"facts": ORIGINAL._replace(lock=ObjectLock("COMPLIANCE", "some day"))}, Reason.KEPT),
         ({"facts": ORIGINAL._replace(last_modified=NOW - 29 * DAY)}, Reason.TOO_NEW),
         ({"current": replace(THERE, last_modified=NOW - DAY)}, Reason.TOO_NEW),
         ({"current": None}, Reason.NOTHING_COMPARABLE),
-        ({"facts": ORIGINAL._replace(is_current=False, hidden_at=NOW - DAY)}, Reason.TOO_NEW),
+        ({"facts": ORIGINAL._replace(hidden_at=NOW - DAY)}, Reason.TOO_NEW),
         (
-            {"facts": ORIGINAL._replace(is_current=False, hidden_at=0.0, newest_etag="f")},
+            {"facts": ORIGINAL._replace(hidden_at=0.0, newest_etag="f")},
             Reason.COPY_COVERED,
         ),
         ({"verdict": Verdict(False, Evidence.CHECKSUM, Reason.CHECKSUM_DIFFERS)}, Reason.CHECKSUM_DIFFERS),
@@ -112,7 +122,7 @@ THERE = ObjectInfo(3, "e", 0.0, "v1", "STANDARD")
         (
             {
                 "row": ROW._replace(version_id="null"),
-                "facts": ORIGINAL._replace(version_id="null", is_current=False, hidden_at=0.0),
+                "facts": ORIGINAL._replace(version_id="null", hidden_at=0.0),
                 "terms": TERMS._replace(is_versioned=False),
             },
             Reason.KEPT,
@@ -148,7 +158,7 @@ def test_the_object_that_was_packed_goes_by_whatever_date_its_listing_has(copy: 
     [(True, True, Step.HIDE), (True, False, Step.REMOVE), (False, True, Step.REMOVE), (False, False, Step.REMOVE)],
 )
 def test_how_a_proven_original_goes(is_current: bool, is_versioned: bool, step: Step) -> None:
-    original = ORIGINAL._replace(is_current=is_current, hidden_at=None if is_current else NOW - 31 * DAY)
+    original = ORIGINAL._replace(hidden_at=None if is_current else NOW - 31 * DAY)
     row = ROW
     if is_current and not is_versioned:  # where there never were versions, an object has no version id
         original, row = original._replace(version_id=None), ROW._replace(version_id=None)
@@ -161,7 +171,7 @@ def test_how_a_proven_original_goes(is_current: bool, is_versioned: bool, step: 
     ("newest_etag", "copy"), [(None, COPY), ("e", COPY), ("f", PACKED)], ids=["hidden", "equal", "archived"]
 )
 def test_an_old_version_goes_if_no_newer_one_takes_the_place_of_its_copy(newest_etag: str | None, copy: CopyAt) -> None:
-    original = ORIGINAL._replace(is_current=False, hidden_at=0.0, newest_etag=newest_etag)
+    original = ORIGINAL._replace(hidden_at=0.0, newest_etag=newest_etag)
     assert judge(ROW, copy, original, SAME, THERE, TERMS) == Step.REMOVE
 
 
@@ -203,7 +213,6 @@ originals = st.builds(
     st.just(3),
     times,
     locks,
-    st.booleans(),
     st.none() | times,
     newest_etag=etags | st.none(),
 )
@@ -230,12 +239,12 @@ def test_nothing_goes_unless_everything_speaks_for_it(
     assert (copy.bucket, copy.key) == ("b", "copies/k")
     assert (row.etag, row.size_bytes or 3) == (original.etag, original.size_bytes)
     assert row.version_id in (None, original.version_id or "null")
-    assert original.newest_etag in (None, original.etag)
+    assert original.hidden_at is None or original.newest_etag in (None, original.etag)
     assert max(current.last_modified, original.last_modified, original.hidden_at or 0) <= NOW - 30 * DAY
     lock = original.lock or ObjectLock()
     assert not lock.legal_hold
     assert lock.mode is None or lock.retain_until == "1970-01-02T00:00:00Z"
-    if is_versioned and original.is_current:  # what can be undone is done first
+    if is_versioned and original.hidden_at is None:  # what can be undone is done first
         assert decision is Step.HIDE
 
 
@@ -262,7 +271,7 @@ def test_a_time_without_a_mode_is_no_retention() -> None:
 
 
 def test_a_null_version_below_others_goes_by_its_id_where_versions_are_kept() -> None:
-    row, original = ROW._replace(version_id="null"), ORIGINAL._replace(version_id="null", is_current=False)
+    row, original = ROW._replace(version_id="null"), ORIGINAL._replace(version_id="null", hidden_at=0.0)
     assert judge(row, COPY, original, SAME, THERE, TERMS) == Step.REMOVE
 
 

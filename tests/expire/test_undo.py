@@ -29,18 +29,17 @@ def test_the_marker_of_a_killed_attempt_goes_whatever_the_clock_of_its_machine_s
 def test_a_marker_that_came_long_after_the_announcement_stays() -> None:
     undone, is_there = asyncio.run(kill_and_undo(0.0, deleted_after=2 * HOUR))
     assert (undone.markers, is_there) == (0, False)
-    assert "somebody else may have deleted the object" in undone.problems[0].problem
+    assert len(undone.problems) == 1
 
 
-@pytest.mark.parametrize(("deleted_after", "is_told"), [(1.0, True), (2 * HOUR, False)])
+@pytest.mark.parametrize("deleted_after", [1.0, 2 * HOUR])
 def test_an_upload_in_parts_between_version_and_marker_is_not_taken_for_all_is_back(
-    deleted_after: float, is_told: bool
+    deleted_after: float,
 ) -> None:
-    """S3 orders it by its beginning. Nothing lay directly above, so undo said that all was back. Hours after the
-    attempt it is a marker of somebody else."""
+    """S3 orders it by its beginning. Nothing lay directly above, so undo said that all was back."""
     undone, is_there = asyncio.run(kill_and_undo(0.0, deleted_after, with_upload=True))
     assert (undone.markers, undone.lost, is_there) == (0, 0, False)
-    assert ["other versions lie between" in each.problem for each in undone.problems] == [True] * is_told
+    assert len(undone.problems) == 1
 
 
 @pytest.mark.parametrize("step", [Step.REMOVE, Step.HIDE])

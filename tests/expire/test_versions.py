@@ -17,7 +17,6 @@ from jobs.core.model import ObjectRef, ObjectVersion
 from jobs.core.outcome import Status
 from jobs.errors import ConfigError
 from jobs.ledger.tombstones import Tombstones
-from jobs.s3.store import Deleted
 from tests.doubles.examples import examples
 from tests.doubles.memory_store import Request
 from tests.expire.scene import Shop, job, one, packed, row_of, shop, work
@@ -49,7 +48,7 @@ def test_a_row_without_a_version_id_names_the_null_version() -> None:
     assert set(store.contents()) == {("k", newer.version_id)}
 
 
-def test_an_object_of_which_the_server_keeps_no_versions_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_of_which_the_server_keeps_no_versions_stays() -> None:
     """As SeaweedFS of keys that end with `/`, in a bucket that keeps versions: a delete removes the object."""
     store = shop()
     row, folder = store.original("k"), store.original("k/", number=1)
@@ -58,16 +57,9 @@ def test_an_object_of_which_the_server_keeps_no_versions_stays(monkeypatch: pyte
         found = await request()
         return replace(found, version_id=None) if request.place.key.endswith("/") else found
 
-    async def delete(request: Request) -> Any:
-        deleted = await request()
-        return Deleted(None, is_delete_marker=False) if request.place.key.endswith("/") else deleted
-
-    store.hook(head=head, delete=delete)
+    store.hook(head=head)
     folder = folder._replace(version_id=None)
     assert [each.status for each in work(job(store), [row, folder])] == [Status.DONE, Status.BLOCKED]
-    monkeypatch.setattr("jobs.expire.rules._cause_to_keep", lambda *_: None)
-    [outcome] = work(job(store), [folder._replace(row=2)])
-    assert (outcome.status, outcome.detail) == (Status.DONE, "removed")
 
 
 def test_an_old_version_stays_whose_copy_the_next_replication_replaces() -> None:
@@ -128,10 +120,10 @@ def test_the_history_of_a_key_is_listed_once_for_all_its_versions() -> None:
             asked[request.operation] += 1
         return await request()
 
-    store.hook(head=count, list_versions=count, delete_versions=count)
+    store.hook(head=count, list_versions=count, delete=count)
     assert {outcome.status for outcome in work(job(store), rows)} == {Status.DONE}
     # Each older version, and the current one: a group of rows.
-    assert asked == {"list_versions": 1, "head": 120, "delete_versions": 1}
+    assert asked == {"list_versions": 1, "head": 120, "delete": 120}
     assert list(store.contents()) == [("k", refs[-1].version_id)]
 
 

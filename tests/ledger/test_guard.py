@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WRITES = re.compile(r"\bguard=(?!guard\b|ledger_guard\(|self\.guard\b)")
 NOT_THE_LEDGER = {
     "jobs/doctor/probe.py": "the object of a probe, at a source",
-    "jobs/expire/declare.py": "documents of places",
+    "jobs/expire/places.py": "documents of places",
     "jobs/inventory/write.py": "an inventory report, where the user asked for it",
     "jobs/restore/member_writer.py": "restored members",
     "jobs/s3/condition_trial.py": "the objects of a trial",

@@ -93,9 +93,12 @@ _SAME = Verdict(True, Evidence.CHECKSUM)
 _BYTES_SAME = Verdict(True, Evidence.CONTENT)
 _always_overwrites = _with(rules=lambda rules: rules._replace(overwrite=Overwrite.ALWAYS))
 _newest_version = _with(source=lambda ref: ref._replace(version_id=None))
-_null_versions = _with(versions=lambda versions: [(key, NULL_VERSION) for key, _ in versions])
 _one_page = _answer(lambda page: page._replace(next_marker=None))
 _is_well = _answer(lambda _: ExitCode.DONE)
+
+
+def _null_version(version_id: str | None) -> str | None:
+    return version_id and NULL_VERSION
 
 
 def _never(rules: Rules) -> Rules:
@@ -168,7 +171,7 @@ BREAKS: tuple[Break, ...] = (
         _with(proven=lambda proven: proven and proven._replace(verdict=_BYTES_SAME)),
     ),
     Break("delete-of-another-etag", "deletes-are-exact", "store.delete", _with(if_match=None)),
-    Break("delete-of-another-version", "deletes-are-exact", "store.delete_versions", _null_versions),
+    Break("delete-of-another-version", "deletes-are-exact", "store.delete", _with(version_id=_null_version)),
     Break("mirrors-are-places", "copies-last", "mirrored deletes", _nothing),
     Break("copies-may-expire", "copies-last", "lifecycle", _nothing),
     Break("no-last-look", "looked-again", "last look", _all_may_go),
