@@ -108,19 +108,23 @@ def _marker(history: Sequence[Listed], stone: Tombstone) -> tuple[str | None, st
     """Return the id of the marker that hides a tombstone's version, and a problem if there is one.
 
     No id: nothing hides it any more, or a person has to look. Of a killed attempt, which recorded
-    no marker, it is the first one above the version, if it was set within `ATTEMPT_SECONDS`.
+    no marker, it is the first one above the version, if it was set within `ATTEMPT_SECONDS`. A
+    marker whose version is gone meanwhile counts if it hides nothing else.
     """
     place = next((at for at, each in enumerate(history) if _is_named(stone, each)), None)
-    if place is None:
+    first = 0 if place is None else place + 1
+    if stone.marker_version_id is not None:
+        at = next((at for at, each in enumerate(history) if each.version_id == stone.marker_version_id), None)
+        seconds = 0.0
+    else:
+        above = range(first, len(history) if place is not None else 0)
+        at = next((at for at in above if history[at].is_delete_marker), None)
+        seconds = 0.0 if at is None else history[at].last_modified - stone.recorded_at
+    if at is None or seconds < -CLOCKS_SECONDS:
         return None, ""
-    above, is_recorded = history[place + 1 :], stone.marker_version_id is not None
-    ids = {stone.marker_version_id} if is_recorded else {each.version_id for each in above if each.is_delete_marker}
-    marker = next((each for each in (history if is_recorded else above) if each.version_id in ids), None)
-    seconds = 0.0 if is_recorded or marker is None else marker.last_modified - stone.recorded_at
-    if marker is None or seconds < -CLOCKS_SECONDS:
-        return None, ""
+    marker = history[at]
     is_own = marker.is_delete_marker and is_exact(marker.version_id) and seconds <= ATTEMPT_SECONDS
-    if is_own and marker == above[0]:
+    if is_own and at == first:
         return marker.version_id, ""
     return None, (
         f"{marker.version_id} is not surely the delete marker by which the run has hidden the version "

@@ -108,7 +108,7 @@ def test_a_worker_deletes_only_what_its_launcher_has_pinned(world: World) -> Non
     honest = forged_ledger.read(world, shard)
     forged_ledger.edit_rows(world, shard, size_bytes=None)
     other_shard = world.sealift(*worker, "--run-sha256", digest)
-    assert (other_shard.code, "shard 0 is not the one" in other_shard.stderr, keys(world)) == (10, True, names)
+    assert (other_shard.code, keys(world)) == (10, names), other_shard.stderr
     forged_ledger.write(world, shard, honest)
     changes: list[tuple[str, Callable[[dict[str, Any]], None]]] = [
         ("spec", lambda spec: spec["destination"].update(endpoint="http://127.0.0.1:1")),
@@ -119,7 +119,7 @@ def test_a_worker_deletes_only_what_its_launcher_has_pinned(world: World) -> Non
         before = forged_ledger.read(world, document)
         forged_ledger.edit_json(world, document, change)
         altered = world.sealift(*worker, "--run-sha256", digest)
-        assert (altered.code, "was altered" in altered.stderr, keys(world)) == (10, True, names)
+        assert (altered.code, keys(world)) == (10, names), altered.stderr
         forged_ledger.write(world, document, before)
     done = world.sealift(*worker, "--run-sha256", digest)
     assert (done.code, keys(world)) == (0, []), done.stderr

@@ -88,8 +88,6 @@ def _type_of(value: Any) -> Any:
 
 
 JUNK: dict[str, tuple[str, Mapping[str, Any] | None]] = {
-    "a bad name": ("junk-intent.parquet", {}),
-    "no dash": ("0-intent.parquet", {}),
     "no Parquet": ("7-7-x-done.parquet", None),
     "an unknown step": ("7-7-x-done.parquet", {"step": "bogus"}),
     "no step": ("7-7-x-done.parquet", {"step": None}),
