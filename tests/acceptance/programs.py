@@ -4,7 +4,7 @@
 
 Each writes what it was asked to FOLDER/calls. Terraform keeps a state of one word, refuses to
 destroy the system while FOLDER/stuck exists, and waits in its apply while FOLDER/hold exists, as a real
-one does for minutes. It ends on SIGINT, with its state written.
+one does for minutes. It ends on SIGINT, with its state written. While FOLDER/drift exists, a plan is never empty.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ def _terraform(folder: Path, arguments: list[str]) -> int:
         outputs = {"repository": REPOSITORY, "environment": environment, "job_queues": queues}
         print(json.dumps({name: {"value": value} for name, value in outputs.items()}))
     if verb == "show":
-        print(json.dumps({"values": {"root_module": {"resources": []}}}))
+        actions = ["create"] if (folder / "drift").exists() else ["no-op"]
+        changes = [{"address": "module.sealift.aws_batch_job_definition.this", "change": {"actions": actions}}]
+        print(json.dumps({"values": {"root_module": {"resources": []}}, "resource_changes": changes}))
     return 0
 
 

@@ -86,6 +86,12 @@ class Stack:
             environment["SEALIFT_BATCH_JOB_DEFINITION"],
         )
 
+    def changes(self) -> list[str]:
+        """What a second plan would change, by its address: what AWS says otherwise than it was told."""
+        self._terraform("plan", "-input=false", "-no-color", "-out=second.plan")
+        shown = json.loads(self._terraform("show", "-json", "second.plan"))
+        return [each["address"] for each in shown["resource_changes"] if each["change"]["actions"] != ["no-op"]]
+
     def destroy(self) -> None:
         """Destroy everything, full or not, and the folder at last. Raises StackError if something is left."""
         for attempt in range(1, ROUNDS + 1 if _is_made(self.folder) else 1):

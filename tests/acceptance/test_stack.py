@@ -85,10 +85,16 @@ def test_it_is_made_tried_reported_and_destroyed(machine, capsys):
     assert text.index("It costs at most") < text.index("── make") < text.index("── destroy")
     verbs = [line.split()[2] if "-chdir" in line else line.split()[1] for line in machine.calls()]
     first = ["init", "apply", "lambda", "output", "login", "image", "image-push"]
-    assert verbs == [*first, "init", "apply", "output", "show", "destroy", "destroy"]
+    assert verbs == [*first, "init", "apply", "output", "plan", "show", "show", "destroy", "destroy"]
     assert machine.folders() == []
     [report] = machine.folder.glob("report-*.json")
-    assert json.loads(report.read_text())["counts"]["same"] == 1
+    assert json.loads(report.read_text())["counts"]["same"] == 2
+
+
+def test_a_second_plan_that_is_not_empty_is_a_difference(machine, capsys):
+    machine.say("drift")
+    assert kit.main(machine.arguments) == 3
+    assert "✗ second plan: different" in capsys.readouterr().out
 
 
 @pytest.mark.slow
