@@ -7,6 +7,7 @@ meaning or goes, `REPORT_VERSION` rises.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -103,10 +104,9 @@ class Comparison:
     """What a reconciliation found, in the terms of its report.
 
     `categories`: category → (rows, bytes), together the union of both sides. `findings`: how many
-    rows need attention. `source` and `destination` describe the inventories: `bucket`, `manifest`
-    (a URI), `created_at` (epoch seconds at which the listing began), `format`, `rows`, and more.
-    `prefixes` are (prefix, category or None for all, rows, bytes), the worst first. `unjudged` is
-    (reason, detail, rows). `limits` are sentences on what the inventories do not say.
+    rows need attention. `source` and `destination` describe the inventories. `prefixes`: where most
+    findings are. `unjudged`: what was not judged, and why. `limits` are sentences on what the
+    inventories do not say.
     """
 
     categories: Mapping[str, tuple[int, int]]
@@ -114,9 +114,9 @@ class Comparison:
     source: Mapping[str, Any]
     destination: Mapping[str, Any]
     margin_seconds: float
-    prefixes: Iterable[tuple[str, str | None, int, int]] = ()
-    unjudged: Iterable[tuple[str, str, int]] = ()
-    limits: Iterable[str] = ()
+    prefixes: Sequence[Mapping[str, Any]] = ()
+    unjudged: Sequence[Mapping[str, Any]] = ()
+    limits: Sequence[str] = ()
 
 
 def summarize_reconcile(
@@ -142,20 +142,10 @@ def summarize_reconcile(
         "seconds": round(max(0.0, finished_at - created_at), 3),
         "created_at": iso_time(created_at),
         "finished_at": iso_time(finished_at),
-        "source": _inventory(comparison.source),
-        "destination": _inventory(comparison.destination),
-        "margin_seconds": comparison.margin_seconds,
-        "prefixes": _objects(("prefix", "category", "rows", "bytes"), comparison.prefixes),
-        "unjudged": _objects(("reason", "detail", "rows"), comparison.unjudged),
-        "limits": list(comparison.limits),
-        "report": None,
-        "report_html": None,
+        **{name: getattr(comparison, name) for name in ("source", "destination", "margin_seconds")},
+        **{name: list(getattr(comparison, name)) for name in ("prefixes", "unjudged", "limits")},
         **details,
     }
-
-
-def _objects(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[dict[str, Any]]:
-    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def schema() -> dict[str, Any]:
@@ -187,25 +177,13 @@ def left_count(report: Mapping[str, Any]) -> int:
 
 
 def exit_code(report: Mapping[str, Any]) -> ExitCode:
-    """0 when every row ended well, 3 when one did not, could not be read or may be missing, 75 when
-    rows are left to do.
+    """0 when every row ended well, 3 when one did not, could not be read, compared or may be missing,
+    75 when rows are left to do.
     """
     if report["state"] != RunState.COMPLETE:
         return ExitCode.TRANSIENT
-    is_well = not (left_count(report) or unread_count(report))
+    is_well = not (left_count(report) or unread_count(report)) and is_compared(report)
     return ExitCode.DONE if is_well else ExitCode.FINDINGS
-
-
-def is_unjudged(report: Mapping[str, Any]) -> bool:
-    """Whether a reconciliation compared nothing, since all that is there is in flight."""
-    tally = {name: each["rows"] for name, each in report["categories"].items() if each["rows"]}
-    return tally.keys() - {Category.EXCLUDED.value} == {Category.IN_FLIGHT.value}
-
-
-def is_unproven(report: Mapping[str, Any]) -> bool:
-    """Whether a reconciliation could not compare most of what is there."""
-    rows = {name: each["rows"] for name, each in report["categories"].items() if name != Category.EXCLUDED}
-    return bool(2 * rows.get(Category.UNVERIFIABLE, 0) > sum(rows.values()))
 
 
 def had_no_rows(report: Mapping[str, Any]) -> bool:
@@ -213,36 +191,44 @@ def had_no_rows(report: Mapping[str, Any]) -> bool:
     return "categories" not in report and report["state"] == RunState.COMPLETE and not report["rows"]
 
 
-def is_empty(report: Mapping[str, Any]) -> bool:
-    """Whether a reconciliation had nothing to compare: no row, or only excluded ones."""
-    return not any(each["rows"] for name, each in report["categories"].items() if name != Category.EXCLUDED)
+def is_compared(report: Mapping[str, Any]) -> bool:
+    """False for a reconciliation that compared nothing, or could not compare most of what is there."""
+    tally = _tally(report)
+    judged = tally.keys() - {Category.IN_FLIGHT}
+    return "categories" not in report or (bool(judged) and 2 * tally.get(Category.UNVERIFIABLE, 0) <= tally.total())
+
+
+def _tally(report: Mapping[str, Any]) -> Counter[str]:
+    """The rows of a reconciliation by category, without those that are excluded."""
+    rows = {name: each["rows"] for name, each in report.get("categories", {}).items() if name != Category.EXCLUDED}
+    return +Counter(rows)
 
 
 def verdict(report: Mapping[str, Any]) -> str:
     """The report in one sentence. After a repair it is about what the repair left."""
-    if "repaired" in report:
-        return _repair_verdict(report)
-    return found_verdict(report)
+    return _repair_verdict(report) if "repaired" in report else found_verdict(report)
 
 
 def found_verdict(report: Mapping[str, Any]) -> str:
     """The report in one sentence, whatever was repaired since."""
     if "categories" in report:
         return _reconcile_verdict(report)
-    rows, job = report["rows"], report["job"]
+    rows, job, left_out = report["rows"], report["job"], _left_out(report)
     if report["state"] != RunState.COMPLETE:
         left = rows - report["accounted"]
         has = "has" if left == 1 else "have"
         return f"The {job} run is {report['state']}: {left:,} of {plural(rows, 'row')} {has} no outcome yet."
     if report.get("dry_run"):
-        return _dry_run_verdict(report)
+        would, size = report["deletions"]["rows"], human_bytes(report["deletions"]["bytes"])
+        others = {name: count for name, count in outcomes_of(report).items() if name != WOULD_BE_DELETED}
+        rest = f" The others: {counts(others)}." if others else ""
+        return f"Dry run: {would:,} of {plural(rows, 'row')} would be deleted ({size}). Nothing was deleted.{rest}"
     if had_no_rows(report):
-        return f"Nothing was done: no row was in this run{_excluded(report)}.{_left_out(report)}"
+        return f"Nothing was done: no row was in this run{_excluded(report)}.{left_out}"
     if not report["failures"]:
-        every = "The only row" if rows == 1 else f"All {rows:,} rows"
-        return f"{every} ended well: {counts(report['outcomes'], job)}.{_left_out(report)}"
+        return f"{_all(rows, 'row')} ended well: {counts(report['outcomes'], job)}.{left_out}"
     bad = {status: count for status, count in report["outcomes"].items() if status not in _GOOD}
-    return f"{need_attention(report['failures'], rows)}: {counts(bad)}.{_left_out(report)}"
+    return f"{need_attention(report['failures'], rows)}: {counts(bad)}.{left_out}"
 
 
 def races(bucket_uri: str, operations: Iterable[str]) -> str:
@@ -264,11 +250,11 @@ def _excluded(report: Mapping[str, Any]) -> str:
 
 def _left_out(report: Mapping[str, Any]) -> str:
     """Why a restore may have brought too little, or something older."""
-    if not (archives := report.get(LEFT_OUT)):
-        return ""
-    which = f"{len(archives):,} archives were left out, whose indexes are" if len(archives) > 1 else ""
-    which = which or "An archive was left out, whose index is"
-    return f" {which} damaged or missing: objects may be missing, or older than the newest."
+    archives = unread_count(report)
+    which = (
+        f" {plural(archives, 'archive')} with a damaged or missing index left out: objects may be missing, or older."
+    )
+    return which if archives else ""
 
 
 def need_attention(bad: int, rows: int) -> str:
@@ -276,26 +262,10 @@ def need_attention(bad: int, rows: int) -> str:
     return f"{bad:,} of {plural(rows, 'row')} {'needs' if bad == 1 else 'need'} attention"
 
 
-def _dry_run_verdict(report: Mapping[str, Any]) -> str:
-    """What an expire run would delete, and what else became of its rows."""
-    would = report["deletions"]["rows"]
-    others = {name: count for name, count in outcomes_of(report).items() if name != WOULD_BE_DELETED}
-    rest = f" The others: {counts(others)}." if others else ""
-    size = human_bytes(report["deletions"]["bytes"])
-    return (
-        f"Dry run: {would:,} of {plural(report['rows'], 'row')} would be deleted ({size}). Nothing was deleted.{rest}"
-    )
-
-
 def reasons_of(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The reasons to show. Without rows that were deleted, or would be: `deletions` describes them."""
-    is_told = bool((report.get("deletions") or {}).get("reasons"))
-    return [each for each in report.get("reasons", ()) if not (is_told and is_deletion(each))]
-
-
-def is_deletion(counted: Mapping[str, Any]) -> bool:
-    """Whether rows with this status and reason were deleted, or would be."""
-    return counted["reason"] == Reason.DELETED and counted["status"] in _GOOD
+    told = {(status, Reason.DELETED) for status in _GOOD if report.get("deletions")}
+    return [each for each in report.get("reasons", ()) if (each["status"], each["reason"]) not in told]
 
 
 def outcomes_of(report: Mapping[str, Any]) -> dict[str, int]:
@@ -314,35 +284,29 @@ def counts(outcomes: Mapping[str, int], job: str = "") -> str:
     return _named({called(name, job): outcomes[name] for name in ordered}, ())
 
 
-_EMPTY = "both inventories are empty"
-
-
 def _reconcile_verdict(report: Mapping[str, Any]) -> str:
-    rows, findings = report["rows"], report["findings"]
-    tally = {name: each["rows"] for name, each in report["categories"].items() if each["rows"]}
+    rows, findings, tally = report["rows"], report["findings"], _tally(report)
     bad = {name: count for name, count in tally.items() if name in report["finding_categories"]}
-    elsewhere = findings - sum(bad.values())  # S3 reports these as FAILED
-    failed = f"{', ' if bad else ''}{elsewhere:,} whose replication FAILED" if elsewhere else ""
-    rest = {name: count for name, count in tally.items() if name not in bad and name != "same"}
-    if is_empty(report) and not findings:
-        excluded = "the only row is" if rows == 1 else f"all {rows:,} rows are"
-        why = f"{excluded} excluded, by --map, --source and --destination, or as deleted" if rows else _EMPTY
-        return f"Nothing was compared: {why}."
     if findings:
-        return f"{need_attention(findings, rows)}: {_named(bad, _CATEGORIES) if bad else ''}{failed}."
-    if is_unjudged(report):
-        margin, count = human_seconds(report["margin_seconds"]), tally[Category.IN_FLIGHT]
-        young = "the only row is" if count == 1 else f"all {count:,} rows are"
+        failed = findings - sum(bad.values())  # S3 reports these as FAILED
+        found = bad | ({"whose replication FAILED": failed} if failed else {})
+        return f"{need_attention(findings, rows)}: {_named(found, _CATEGORIES)}."
+    if not tally:
+        excluded = "--map, --source and --destination, or deletes, exclude all rows"
+        return f"Nothing was compared: {excluded if rows else 'both inventories are empty'}."
+    if tally.keys() == {Category.IN_FLIGHT}:
         return (
-            f"Nothing could be judged: {young} in flight, newer than {margin} "
-            "(--margin 0s compares them now) or not yet replicated."
+            f"Nothing could be judged: {_all(rows, 'row').lower()} {_are(rows)} in flight, newer than "
+            f"{human_seconds(report['margin_seconds'])} (--margin 0s compares them now) or not yet replicated."
         )
-    if not rest:
-        every = "The only row is" if rows == 1 else f"All {rows:,} rows are"
-        return f"{every} the same at both sides."
-    alike = tally.get("same", 0)
-    same = f"{alike:,} of {plural(rows, 'row')} {'is' if alike == 1 else 'are'} the same"
-    return f"No difference was found: {same}, {_named(rest, _CATEGORIES)}."
+    same = tally[Category.SAME]
+    if same == rows:
+        return f"{_all(rows, 'row')} {_are(rows)} the same at both sides."
+    rest = {name: each["rows"] for name, each in report["categories"].items() if each["rows"] and name != Category.SAME}
+    return (
+        f"No difference was found: {same:,} of {plural(rows, 'row')} {_are(same)} the same, "
+        f"{_named(rest, _CATEGORIES)}."
+    )
 
 
 def _repair_verdict(report: Mapping[str, Any]) -> str:
@@ -351,12 +315,19 @@ def _repair_verdict(report: Mapping[str, Any]) -> str:
     if not left and not repaired:
         return _reconcile_verdict(report)
     if not left:
-        every = "The only finding is" if repaired == 1 else f"All {repaired:,} findings are"
-        return f"{every} repaired, or the source object is gone."
+        return f"{_all(repaired, 'finding')} {_are(repaired)} repaired, or the source object is gone."
     rest = {name: each["left"] for name, each in report["repaired"]["categories"].items() if each["left"]}
-    mended = f" {repaired:,} {'is' if repaired == 1 else 'are'} repaired or gone." if repaired else ""
+    mended = f" {repaired:,} {_are(repaired)} repaired or gone." if repaired else ""
     has, found = "needs" if left == 1 else "need", plural(repaired + left, "finding")
     return f"{left:,} of {found} still {has} attention: {_named(rest, _CATEGORIES)}.{mended}"
+
+
+def _all(count: int, noun: str) -> str:
+    return f"The only {noun}" if count == 1 else f"All {count:,} {noun}s"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _named(tally: Mapping[str, int], order: Sequence[str]) -> str:
@@ -367,10 +338,3 @@ def _named(tally: Mapping[str, int], order: Sequence[str]) -> str:
 def _place(name: str, order: Sequence[str]) -> tuple[int, str]:
     """The sort key of a name. Names that the order lacks come last, by their letters."""
     return (order.index(name) if name in order else len(order), name)
-
-
-def _inventory(side: Mapping[str, Any]) -> dict[str, Any]:
-    known = {name: side.get(name) for name in ("bucket", "manifest", "created_at", "format", "rows")}
-    if isinstance(known["created_at"], int | float):
-        known["created_at"] = iso_time(known["created_at"])
-    return dict(side) | known

@@ -42,18 +42,6 @@ def human_seconds(seconds: float) -> str:
     return f"{hours} h {minutes % 60:02d} min" if hours < 48 else f"{hours // 24} days {hours % 24} h"
 
 
-def human_share(part: float, whole: float) -> str:
-    """A percentage that never rounds something to nothing, nor nearly all to all."""
-    if not whole:
-        return UNKNOWN
-    percent = 100 * part / whole
-    if 0 < percent < 0.01:
-        return "< 0.01 %"
-    if 99.99 < percent < 100:
-        return "> 99.99 %"
-    return f"{percent:.2f} %" if 0 < percent < 1 or 99 < percent < 100 else f"{percent:.0f} %"
-
-
 def parse_time(value: datetime | float | str | None) -> datetime | None:
     """Epoch seconds, ISO 8601 text or a datetime (UTC without a zone). An invalid time → None."""
     try:

@@ -20,10 +20,22 @@ from jobs.core.words import why
 from jobs.errors import ExitCode
 from jobs.reports import figures
 from jobs.reports.document import counts, exit_code, schema, verdict
-from jobs.reports.html.page import MEANINGS, prepare, render, template_environment
+from jobs.reports.html.page import MEANINGS, prepare, render
 from jobs.reports.html.visible import visible, visible_text
 from tests.doubles.examples import examples
-from tests.reports.samples import HOSTILE, HOSTILE_SHOWN, dry_expire, finding, findings, reconciliation, repaired, run
+from tests.reports.samples import (
+    HOSTILE,
+    HOSTILE_SHOWN,
+    dry_expire,
+    finding,
+    findings,
+    inventory,
+    prefix,
+    reconciliation,
+    repaired,
+    run,
+    unjudged,
+)
 
 FREE_TEXT = st.text(st.characters(codec=None), max_size=40)  # with lone surrogates: what a broken input may hold
 
@@ -88,13 +100,6 @@ def test_schema_refuses(document: dict[str, Any], change: dict[str, Any], where:
     assert [list(error.absolute_path) for error in errors] == [where]
 
 
-@pytest.mark.parametrize("name", ["findings", "unjudged", "differences"])
-def test_schema_wants_every_part_of_a_reconciliation(name: str):
-    document = reconciliation()
-    del document[name]
-    assert not Draft202012Validator(schema()).is_valid(document)
-
-
 @given(
     st.dictionaries(
         st.sampled_from(["same", "missing", "extra", "different", "stale", "in flight", "unverifiable", "excluded"]),
@@ -107,7 +112,9 @@ def test_a_reconciliation_adds_up_and_its_verdict_agrees(categories: dict[str, t
     assert report["bytes"] == sum(size for _, size in categories.values())
     found = sum(categories.get(name, (0, 0))[0] for name in ("missing", "different", "stale", "extra"))
     assert report["findings"] == found
-    assert exit_code(report) is (ExitCode.FINDINGS if found else ExitCode.DONE)
+    rows = {name: count for name, (count, _) in categories.items() if name != "excluded"}
+    is_judged = sum(rows.values()) > rows.get("in flight", 0) and 2 * rows.get("unverifiable", 0) <= sum(rows.values())
+    assert exit_code(report) is (ExitCode.FINDINGS if found or not is_judged else ExitCode.DONE)
     sentence = verdict(report)
     assert bool(re.search("needs? attention", sentence)) == bool(found)
     assert sentence.startswith(("All", "The only")) == bool(
@@ -117,22 +124,6 @@ def test_a_reconciliation_adds_up_and_its_verdict_agrees(categories: dict[str, t
 
 def test_each_outcome_and_category_has_a_meaning():
     assert {each.value for each in (*Status, *Category)} <= MEANINGS.keys()
-
-
-def test_missing_names_no_side_where_either_may_lack_the_object():
-    meanings = ("not at the destination", "not there, for the reason given")
-    pages = (reconciliation(), run({"missing": 2, "done": 99_998}))
-    for meaning, report in zip(meanings, pages, strict=True):
-        page = render(report, findings=[])
-        assert [each for each in meanings if f"<small>{each}</small>" in page] == [meaning]
-        assert "at the source, not at the destination" not in page
-
-
-def test_what_is_planned_to_cost_little_is_no_zero():
-    planned = run()["planned"]
-    for dollars, shown in ((0.00002, "under $0.0001"), (0.0, "$0"), (12.5, "$12.5000")):
-        page = render(run(planned=planned | {"dollars": dollars}), findings=[])
-        assert f'<td class="n">{shown}</td>' in page
 
 
 @pytest.mark.parametrize(
@@ -149,15 +140,12 @@ def test_a_run_of_no_row_is_nothing_done_and_not_green(excluded: dict[str, int],
     assert verdict(report) == f"Nothing was done: no row was in this run{why}."
     page = render(report, findings=[])
     assert '<header class="calm">' in page
-    assert "No row was in this run." in page
-    assert "No row has an outcome yet." in render(run({}, RunState.INCOMPLETE), findings=[])
 
 
 @pytest.mark.parametrize("categories", [{}, {"excluded": (2, 9)}])
 def test_a_comparison_of_nothing_is_not_green(categories: dict[str, tuple[int, int]]):
     page = render(reconciliation(categories=categories, unjudged=()), findings=[])
     assert '<header class="warn">' in page
-    assert "No row has an outcome yet." not in page
 
 
 def test_verdicts_are_one_plain_sentence():
@@ -167,7 +155,7 @@ def test_verdicts_are_one_plain_sentence():
     assert verdict(reconciliation(categories={"same": (5, 1)})) == "All 5 rows are the same at both sides."
     assert verdict(reconciliation(categories={})) == "Nothing was compared: both inventories are empty."
     assert verdict(reconciliation(categories={"excluded": (2, 9), "same": (0, 0)})) == (
-        "Nothing was compared: all 2 rows are excluded, by --map, --source and --destination, or as deleted."
+        "Nothing was compared: --map, --source and --destination, or deletes, exclude all rows."
     )
     assert verdict(reconciliation(categories={"same": (4, 0), "in flight": (1, 0)})) == (
         "No difference was found: 4 of 5 rows are the same, 1 in flight."
@@ -199,12 +187,6 @@ def test_what_has_no_key_at_the_source_is_shown_with_its_other_key():
     row = finding("", "extra", destination_key="copy/only/here") | {"key": None}
     page = Page(render(run(), findings=[row]))
     assert page.text.count("copy/only/here") == 1
-
-
-def test_prefixes_need_no_categories():
-    text = Page(render(reconciliation(prefixes=[("a/", None, 3, 2048), ("b/", None, 9, 1)]), findings=[])).text
-    assert text.index("b/9") < text.index("a/32.0 KiB")
-    assert "Of which" not in text
 
 
 def unwritten(shown: str) -> str:
@@ -260,26 +242,17 @@ def test_nothing_that_comes_from_a_bucket_becomes_markup(text: str):
         known = {"reason": word, "detail": word, "destination_key": word + "!", "version_id": word, "source_etag": word}
         rows = [finding(word, "missing", destination_etag=word, source_last_modified=word, **known)]
         lists: dict[str, Any] = {
-            "prefixes": [(word, "missing", 1, 1)],
-            "unjudged": [(word, word, 1)],
+            "prefixes": [prefix(word, 1, 1)],
+            "unjudged": [unjudged(word, word, 1)],
             "limits": [word],
         }
         reasons = [{"status": word, "reason": word, "rows": 1}]
         named: dict[str, Any] = {"ledger": word, "evidence": {word: 1}, "reasons": reasons, "failures_manifest": word}
-        source = {"bucket": word, "manifest": word, "created_at": 0.0, "format": word, "rows": 1}
+        source = inventory(word, 0.0, 1, word) | {"manifest": word}
         both = [reconciliation(report=word, source=source, **lists), run({"done": 1, "blocked": 1}, **named)]
         return [render(document, findings=rows) for document in both]
 
-    harmless = {("b", ("class", "title")), ("bdi", ()), ("code", ("title",)), ("code", ()), ("span", ("class",))}
-    harmless |= {
-        ("div", ()),
-        ("dt", ()),
-        ("dd", ()),
-        ("small", ()),
-        ("small", ("class",)),
-        ("code", ("class",)),
-        ("em", ()),
-    }
+    harmless = {("bdi", ()), ("small", ())}
     for page, calm in zip(pages(text), pages("calm"), strict=True):
         page.encode()  # a lone surrogate would raise
         shapes, known = ({(tag, tuple(sorted(names))) for tag, names in Page(each).tags} for each in (page, calm))
@@ -287,42 +260,36 @@ def test_nothing_that_comes_from_a_bucket_becomes_markup(text: str):
         assert visible_text(text) in Page(page).text
 
 
-def test_page_says_it_all_without_script():
-    page = Page(render(reconciliation(), findings=findings(40)))
-    text = re.sub(r"\s+", " ", page.text)
-    for said in (
-        "1,465\xa0of 5,000,000\xa0rows need attention",
-        "4,874,703", "37.8 TiB", "in flight", "too new to judge by these inventories",
-        "albums/2025/11/", "exports/<b>raw</b>/\\u202etpl/", "1,100 missing, 203 stale",
-        "2025-11-23 23:45 UTC", "27 h 05 min before this run", "ORC", "15 min",
-        "nothing comparable is known of both (no MD5: in parts)",
-        "has no EncryptionStatus",
-        "The first 40 of 1,465; 1,425 more are in the files named below.", HOSTILE_SHOWN, "3HL4kqtJlcpXroDTDm",
-        "the sizes differ", "differences.parquet", "differences.csv",
-    ):  # fmt: skip
-        assert re.sub(r"\s", " ", said) in text.replace("\xa0", " ")
-
-
-def test_a_runs_page_has_evidence_reasons_plan_and_where_the_failures_lie():
-    rows = [finding("albums/2025/a", "", status="blocked", source_size_bytes=5), finding("b", "", status="blocked")]
-    text = re.sub(r"\s+", " ", Page(render(run(outcome_bytes={"done": 7 << 30}), findings=rows)).text)
-    for said in (
-        "7.0 GiB", "md5 etag", "39,000", "AccessDenied: kms:Decrypt", "SlowDown after 8 tries <img src=x>",
-        "Objects100,000100,000", "Bytes310.0 GiB309.0 GiB", "Duration21 min25 min", "$6.7016",
-        "100,000 copy, 4,000 head.", "312 by --older-than", "albums/2025/", "no folder", "1 blocked",
-        "failures.parquet",
-    ):  # fmt: skip
-        assert said in text
-    assert "Inventories" not in text
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        (
+            render(reconciliation(), findings=findings(40)),
+            ["1,465 of 5,000,000 rows need attention", "4,874,703", "37.8 TiB", "too new to judge by these inventories",
+             "albums/2025/11/", "exports/<b>raw</b>/\\u202etpl/", "2025-11-23 23:45 UTC, 27 h 05 min before", "ORC",
+             "15 min", "nothing comparable is known of both (no MD5: in parts)", "has no EncryptionStatus",
+             "The first 40 of 1,465; 1,425 more are in the files named below.", HOSTILE_SHOWN, "3HL4kqtJlcpXroDTDm",
+             "the sizes differ", "differences.parquet", "differences.csv"],
+        ),
+        (
+            render(run(outcome_bytes={"done": 7 << 30}), findings=[finding("albums/2025/a", "", status="blocked")]),
+            ["7.0 GiB", "md5_etag", "39,000", "AccessDenied: kms:Decrypt", "SlowDown after 8 tries <img src=x>",
+             "Objects100,000100,000", "Bytes310.0 GiB309.0 GiB", "Duration21 min25 min", "$6.7016",
+             "100,000 copy, 4,000 head.", "312 by --older-than", "albums/2025/", "no folder", "failures.parquet"],
+        ),
+    ],
+    ids=["reconciliation", "run"],
+)  # fmt: skip
+def test_a_page_says_it_all_without_script(page: str, words: list[str]):
+    text = re.sub(r"\s+", " ", Page(page).text)
+    assert [each for each in words if each not in text] == []
 
 
 def test_page_is_bounded_and_says_how_much_more_there_is():
     page = render(reconciliation(), findings=findings(1_465))
     assert len(page) < 1_000_000
     assert "The first 200 of 1,465; 1,265 more are in the files named below." in page
-    assert page.count('class="two"') == 3 * 200
     assert "All 87 of them." in render(run(), findings=findings(87))
-    assert "<p>87; they are in the files named below.</p>" in render(run(), findings=[])
 
 
 def test_many_findings_are_folded_by_what_they_are_and_rows_of_zeros_are_left_out():
@@ -333,16 +300,12 @@ def test_many_findings_are_folded_by_what_they_are_and_rows_of_zeros_are_left_ou
     assert "different" not in Page(render(nothing, findings=[])).text
 
 
-def test_same_arguments_same_page():
-    assert len({render(reconciliation(), findings=findings()) for _ in range(2)}) == 1
-
-
 @pytest.mark.parametrize(
     ("document", "seal"),
     [
         (reconciliation(), "needs attention"),
         (reconciliation(categories={"same": (1, 1)}, unjudged=[]), "all well"),
-        (reconciliation(categories={"same": (1, 1), "unverifiable": (1, 1)}, unjudged=[]), "not certain"),
+        (reconciliation(categories={"same": (1, 1), "unverifiable": (1, 1)}), "not certain"),
         (run({"done": 100_000}), "all well"),
         (run({"done": 99}, RunState.INCOMPLETE), "not certain"),
         (run({}, RunState.FAILED), "not certain"),
@@ -369,9 +332,8 @@ def test_page_holds_no_address():
         (figures.human_seconds(3), "3.0 s"),
         (figures.human_seconds(97_500), "27 h 05 min"),
         (figures.human_seconds(400_000), "4 days 15 h"),
-        (figures.human_share(1, 10**9), "< 0.01 %"),
-        (figures.human_share(10**9 - 1, 10**9), "> 99.99 %"),
-        (figures.human_share(0, 0), "–"),
+        (figures.human_dollars(0.00002), "under $0.0001"),
+        (figures.human_dollars(12.5), "$12.5000"),
         (figures.human_time(0), "1970-01-01 00:00 UTC"),
         (figures.human_time("2025-11-25T01:00:00+02:00"), "2025-11-24 23:00 UTC"),
         (figures.human_time(datetime(2025, 1, 2, tzinfo=UTC)), "2025-01-02 00:00 UTC"),
@@ -383,22 +345,14 @@ def test_figures(shown: str, expected: str):
     assert shown == expected
 
 
-@pytest.mark.parametrize("is_another_process", [False, True])
-def test_a_page_that_was_prepared_for_compiles_nothing(
-    monkeypatch: pytest.MonkeyPatch, is_another_process: bool
-) -> None:
-    monkeypatch.setattr("sys.dont_write_bytecode", False)
-    template_environment.cache_clear()
+def test_a_page_that_was_prepared_for_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     prepare()
-    if is_another_process:
-        template_environment.cache_clear()
 
     def compiled(*arguments: Any, **named: Any) -> None:
         raise AssertionError("a template was compiled")
 
     monkeypatch.setattr(jinja2.Environment, "compile", compiled)
-    assert "</html>" in render(run(reasons=[], prefixes=[]), findings=[])
-    template_environment.cache_clear()
+    assert "</html>" in render(run(), findings=[])
 
 
 def test_the_page_of_a_dry_run_is_no_success_of_something_done() -> None:
@@ -408,7 +362,7 @@ def test_the_page_of_a_dry_run_is_no_success_of_something_done() -> None:
     assert "What the same command with --yes-delete would do" in page.text
     assert "would be deleted" in page.text
     for each in dry_expire()["deletions"]["reasons"]:
-        assert f"{why(each)}copy proven by {each['evidence'].replace('_', ' ')}" in page.text
+        assert f"{why(each)}copies proven by {each['evidence'].replace('_', ' ')}" in page.text
     assert "\N{CHECK MARK}" not in page.text
 
 
@@ -418,17 +372,8 @@ def test_the_page_of_deletions_says_what_was_hidden_and_how_it_comes_back() -> N
     report = dry_expire() | {"dry_run": False, "outcomes": {"done": 5}}
     report["deletions"] = dry_expire()["deletions"] | {"rows": 5, "reasons": [hidden, removed]}
     page = Page(render(report, findings=[]))
-    assert "hidden by a delete markercopy proven by checksum" in page.text
-    assert "What became of them" in page.text
+    assert "hidden by a delete markercopies proven by checksum" in page.text
     undo = f"sealift expire --undo {report['run_id']} --source {report['source']}"
     assert f"What is hidden comes back with {undo}" in page.text
     report["deletions"]["reasons"] = [removed]
     assert "--undo" not in Page(render(report, findings=[])).text
-
-
-def test_a_dry_run_that_would_delete_nothing_is_no_success_either() -> None:
-    nothing = {"rows": 0, "bytes": 0, "reasons": [], "shown": [], "csv": None, "parquet": None}
-    report = dry_expire() | {"outcomes": {"left": 50}, "failures": 0, "deletions": nothing}
-    page = Page(render(report, findings=[]))
-    assert "\N{CHECK MARK}" not in page.text
-    assert "0 of 100,000 rows would be deleted" in page.text.replace("\N{NO-BREAK SPACE}", " ")

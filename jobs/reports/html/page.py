@@ -7,7 +7,8 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,21 +16,23 @@ from typing import Any, NamedTuple
 import jinja2
 from markupsafe import Markup
 
-from jobs.core.outcome import GOOD, Status
+from jobs.core.outcome import GOOD
 from jobs.core.run import RunState
 from jobs.core.words import DELETED, DONE, called, why
 from jobs.reports import figures
 from jobs.reports.document import (
+    IGNORED_CONDITIONS,
     LEFT_OUT,
     WOULD_BE_DELETED,
     had_no_rows,
-    is_empty,
+    is_compared,
     left_count,
     outcomes_of,
     races,
     reasons_of,
     verdict,
 )
+from jobs.reports.figures import human_bytes, human_seconds, human_time
 from jobs.reports.html.visible import visible, visible_text
 
 _TEMPLATE = "report.html.jinja"
@@ -37,13 +40,12 @@ FINDINGS_SHOWN = 200
 """Bounds the page: a person scrolls through no more. The report's files hold the rest."""
 
 DELETIONS_SHOWN = 20
-PREFIXES_SHOWN = 20
 UNFOLDED_MAX = 20
 """More findings than these are folded by what they are."""
 
 MEANINGS = {
     "same": "at both sides, and equal by all that can be compared",
-    "missing": "not at the destination",
+    "missing": "not there",
     "different": "at both sides, with other content",
     "stale": "the destination holds an older version",
     "extra": "at the destination, not at the source",
@@ -65,12 +67,6 @@ MEANINGS = {
     "would be deleted": "its copy is proven now, and only --yes-delete deletes it",
 }
 
-_MEANINGS_OF_OUTCOMES = MEANINGS | {
-    "missing": "not there, for the reason given",
-    "different": "proven different from its source",
-}
-"""A copy is missing in a run that verifies, a source in one that copies."""
-
 EVIDENCE = {
     "content": "all bytes of both sides were read and compared",
     "checksum": "comparable checksums agree: stored ones, or that of the bytes that were copied",
@@ -83,14 +79,23 @@ _UNCERTAIN = frozenset({"unverifiable", "unknown", "blocked", "changed", "stale"
 _WAITING = frozenset({"in flight", "excluded", "left"})
 
 
-class Tally(NamedTuple):
-    """Rows of one category or status. `size_bytes` is None when it was not counted."""
+class Line(NamedTuple):
+    """A line of a table: a category or status as a badge, a text, what it means, and the figures."""
 
-    name: str
-    rows: int
-    size_bytes: int | None
-    share: float
+    badge: str
+    text: str
     meaning: str
+    figures: Sequence[str]
+
+
+class Table(NamedTuple):
+    """A table of a page. `tone`: of its ground."""
+
+    title: str
+    heads: Sequence[str]
+    lines: Sequence[Line]
+    notes: Sequence[str] = ()
+    tone: str = ""
 
 
 def render(report: Mapping[str, Any], *, findings: Sequence[Mapping[str, Any]]) -> str:
@@ -108,21 +113,14 @@ def render(report: Mapping[str, Any], *, findings: Sequence[Mapping[str, Any]]) 
     return render_page(
         _TEMPLATE,
         report=report,
-        reconciled="categories" in report,
         verdict=verdict(report),
         tone=_tone(report),
         found=max(left_count(report), len(findings)),
         shown=len(shown),
         groups=dict(sorted(groups.items(), key=lambda group: -len(group[1]))),
-        tallies=_tallies(report),
-        prefixes=_prefixes(report),
-        repaired=report.get("repaired"),
-        since=report.get("since_then"),
-        places=_places(report),
-        deletions=report.get("deletions"),
-        reasons=reasons_of(report),
+        tables=[each for each in _tables(report) if each.lines or each.notes],
+        places=[side["location"] if isinstance(side, Mapping) else side for side in _sides(report)],
         is_dry_run=bool(report.get("dry_run")),
-        finished_at=report["finished_at"],
     )
 
 
@@ -136,10 +134,7 @@ def render_page(template: str, **values: Any) -> str:
 
 
 def prepare() -> None:
-    """Compile the templates that every page needs, so that `render` need not.
-
-    The others, in `templates/report/`, are compiled where a page has something to say in them.
-    """
+    """Compile the templates of a run's page, so that `render` need not."""
     for name in (_TEMPLATE, "page.html.jinja", "parts.html.jinja"):
         template_environment().get_template(name)
 
@@ -164,13 +159,8 @@ def tone_of(name: str) -> str:
     return "good" if name in _GOOD else "bad"
 
 
-def _places(report: Mapping[str, Any]) -> tuple[str, str]:
-    """Source and destination, with their prefixes where the report knows them."""
-    sides = report["source"], report["destination"]
-    source, destination = (
-        str(side.get("location") or side["bucket"]) if isinstance(side, Mapping) else str(side) for side in sides
-    )
-    return source, destination
+def _sides(report: Mapping[str, Any]) -> tuple[Any, Any]:
+    return report["source"], report["destination"]
 
 
 def _tone(report: Mapping[str, Any]) -> str:
@@ -180,16 +170,8 @@ def _tone(report: Mapping[str, Any]) -> str:
         return "warn" if report.get("since_then", {}).get("is_repaired") else "bad"
     if had_no_rows(report) and not report.get(LEFT_OUT):
         return "calm"
-    if report.get("dry_run"):  # nothing was done, so nothing has ended well
-        return "warn"
-    unproven = report.get("categories", {}).get("unverifiable", {"rows": 0})["rows"]
-    unsure = (
-        unproven
-        or report.get(LEFT_OUT)
-        or any(each["rows"] for each in report.get("unjudged", ()))
-        or ("categories" in report and is_empty(report))
-    )
-    return "warn" if unsure else "good"
+    unsure = report.get("dry_run") or report.get(LEFT_OUT) or not is_compared(report)
+    return "warn" if unsure or any(each["rows"] for each in report.get("unjudged", ())) else "good"
 
 
 @cache
@@ -203,31 +185,22 @@ def template_environment() -> jinja2.Environment:
         lstrip_blocks=True,
         bytecode_cache=_compiled(),
     )
-    environment.filters |= {
+    filters: dict[str, Any] = {
         "visible": visible,
         "written": visible_text,
         "why": why,
-        "called": lambda row, job: called(row["status"], job, row["reason"]),
         "sentence": lambda text: Markup(re.sub(r"(?<=\d) ", "\N{NO-BREAK SPACE}", visible(text))),
-        "count": lambda number: figures.UNKNOWN if number is None else f"{number:,}",
-        "bytes": figures.human_bytes,
-        "dollars": figures.human_dollars,
-        "duration": figures.human_seconds,
-        "time": figures.human_time,
-        "minute": lambda value: figures.human_time(value).removesuffix(" UTC"),
+        "count": lambda number: f"{number:,}",
+        "bytes": human_bytes,
+        "duration": human_seconds,
+        "time": human_time,
+        "minute": lambda value: human_time(value).removesuffix(" UTC"),
         "tone": tone_of,
-        "name": name_of,
         "key": key_of,
-        "plain": lambda name: visible_text(str(name).replace("_", " ")),
+        "plain": _plain,
     }
-    environment.globals |= {
-        "races": races,
-        "proofs": EVIDENCE,
-        "share": figures.human_share,
-        "lag": _lag,
-        "deletions_max": DELETIONS_SHOWN,
-        "unfolded_max": UNFOLDED_MAX,
-    }
+    environment.filters |= filters
+    environment.globals["unfolded_max"] = UNFOLDED_MAX
     return environment
 
 
@@ -244,33 +217,119 @@ def _asset(environment: jinja2.Environment, name: str) -> str:
     return environment.loader.get_source(environment, name)[0]
 
 
-def _tallies(report: Mapping[str, Any]) -> list[Tally]:
+def _plain(name: object) -> str:
+    return visible_text(str(name).replace("_", " "))
+
+
+def _tables(report: Mapping[str, Any]) -> Iterator[Table]:
+    """The tables of a report, in order."""
+    is_dry_run = report.get("dry_run")
+    repaired = report.get("repaired", {"categories": {}})["categories"]
+    lines = [_line("", each["repaired"], f"{each['left']:,}", badge=name) for name, each in repaired.items()]
+    yield Table("What the repair came to", ("Finding", "Repaired", "Left"), lines)
+    title = "What the same command with --yes-delete would do" if is_dry_run else "Outcomes"
+    title = "What was found before the repair" if repaired else title
+    ignored = report.get(IGNORED_CONDITIONS)
+    notes = [f"Warning: {races(report['destination'], ignored)}."] if ignored else []
+    notes += [f"Left out: {each['archive']}: {each['reason']}." for each in report.get(LEFT_OUT, ())]
+    notes += [f"Left out before the run began: {rows:,} by {n}." for n, rows in report.get("excluded", {}).items()]
+    yield Table(title, ("", "Rows", "Bytes"), _tallies(report), notes)
+    proofs = [_line(name, rows, meaning=EVIDENCE.get(name, "")) for name, rows in report.get("evidence", {}).items()]
+    yield Table("Evidence", ("Proven by", "Rows"), proofs)
+    if "categories" in report:
+        yield _compared(report)
+    if "planned" in report:
+        yield _planned(report)
+    reasons = [
+        _line(why(each), each["rows"], badge=called(each["status"], report["job"], each["reason"]))
+        for each in reasons_of(report)
+    ]
+    yield Table("Reasons", ("Reason", "Rows"), reasons)
+    unjudged = [_line(why(each), each["rows"]) for each in report.get("unjudged", ())]
+    yield Table("What could not be judged", ("Why", "Rows"), unjudged)
+    prefixes = [
+        _line(each["prefix"] or "no folder", each["rows"], human_bytes(each["bytes"]), badge=each["category"] or "")
+        for each in report["prefixes"]
+    ]
+    yield Table("Where most is wrong", ("Prefix", "Rows", "Bytes"), prefixes)
+    yield from _deleted(report)
+
+
+def _line(text: str, rows: int, *sizes: str, badge: str = "", meaning: str = "") -> Line:
+    return Line(badge, text, meaning, [f"{rows:,}", *sizes])
+
+
+def _tallies(report: Mapping[str, Any]) -> list[Line]:
     if "categories" in report:
         counted = {name: (each["rows"], each["bytes"]) for name, each in report["categories"].items()}
     else:
-        outcomes, sizes = outcomes_of(report), report.get("outcome_bytes", {})
-        if WOULD_BE_DELETED in outcomes:  # what else is left was not read
-            sizes = {**sizes, WOULD_BE_DELETED: sizes.get(Status.LEFT), Status.LEFT: 0}
-        counted = {called(name, report["job"]): (rows, sizes.get(name)) for name, rows in outcomes.items()}
-    whole = report["rows"] or 1
-    meanings = MEANINGS if "categories" in report else _MEANINGS_OF_OUTCOMES
-    counts_and_sizes = ((name, rows, size) for name, (rows, size) in counted.items() if rows)
-    return [Tally(name, rows, size, rows / whole, meanings.get(name, "")) for name, rows, size in counts_and_sizes]
+        sizes = report.get("outcome_bytes", {})
+        if report.get("dry_run"):  # what else is left was not read
+            sizes = {WOULD_BE_DELETED: report["deletions"]["bytes"]}
+        counted = {called(n, report["job"]): (rows, sizes.get(n)) for n, rows in outcomes_of(report).items()}
+    return [
+        _line("", rows, human_bytes(size), badge=name, meaning=MEANINGS.get(name, ""))
+        for name, (rows, size) in counted.items()
+        if rows
+    ]
 
 
-def _prefixes(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The worst prefixes, each with its categories."""
-    totals: dict[str, dict[str, Any]] = {}
-    for row in report["prefixes"]:
-        total = totals.setdefault(row["prefix"], {"prefix": row["prefix"], "rows": 0, "bytes": 0, "categories": {}})
-        total["rows"] += row["rows"]
-        total["bytes"] += row["bytes"]
-        if row["category"] is not None:
-            total["categories"][row["category"]] = total["categories"].get(row["category"], 0) + row["rows"]
-    return sorted(totals.values(), key=lambda total: (-total["rows"], total["prefix"]))[:PREFIXES_SHOWN]
+def _compared(report: Mapping[str, Any]) -> Table:
+    """How fresh the inventories were."""
+    sides = _sides(report)
+    figures_of = {
+        "Listed": [f"{human_time(each['created_at'])}, {_lag(each, report)} before" for each in sides],
+        "Rows": [f"{each['rows']:,}" for each in sides],
+        "Format": [each["format"] for each in sides],
+    }
+    lines = [Line("", name, "", values) for name, values in figures_of.items()]
+    note = f"Nothing newer than the older list less {human_seconds(report['margin_seconds'])} was judged."
+    return Table("What was compared", ("", "Source", "Destination"), lines, [note, *report["limits"]])
 
 
-def _lag(earlier: Any, later: Any) -> str:
-    """How long before `later` something was: `27 h 05 min`."""
-    one, other = figures.parse_time(earlier), figures.parse_time(later)
-    return figures.human_seconds(max(0.0, (other - one).total_seconds())) if one and other else ""
+def _lag(side: Mapping[str, Any], report: Mapping[str, Any]) -> str:
+    """How long before a run a list was made."""
+    listed, began = (datetime.fromisoformat(each["created_at"]) for each in (side, report))
+    return human_seconds(max(0.0, (began - listed).total_seconds()))
+
+
+def _planned(report: Mapping[str, Any]) -> Table:
+    plan = report["planned"]
+    least, most = plan["seconds"], plan.get("seconds_most")
+    time = human_seconds(least) if not most else f"{human_seconds(least) if least >= 1 else 0} to {human_seconds(most)}"
+    pairs = {
+        "Objects": (f"{plan['rows']:,}", f"{report['accounted']:,}"),
+        "Bytes": (human_bytes(plan["bytes"]), human_bytes(report["bytes"])),
+        "Duration": (time, human_seconds(report.get("worked_seconds", report["seconds"]))),
+        "Dollars, estimated": (figures.human_dollars(plan["dollars"]), figures.UNKNOWN),
+    }
+    requests = ", ".join(f"{number:,} {kind}" for kind, number in plan["requests"].items() if number) or "none"
+    notes = [f"Requests planned: {requests}. Prices: {plan['price_table']}. What was really billed is on the bill."]
+    lines = [Line("", name, "", values) for name, values in pairs.items()]
+    return Table("Plan and actual", ("", "Planned", "Actual"), lines, notes)
+
+
+def _deleted(report: Mapping[str, Any]) -> Iterator[Table]:
+    """What was deleted, or would be: what became of it, then the first rows with their proofs."""
+    if not (deletions := report.get("deletions")):
+        return
+    reasons = deletions.get("reasons", ())
+    lines = [
+        _line(why(each), each["rows"], human_bytes(each["bytes"]), meaning=f"copies proven by {_proof(each)}")
+        for each in reasons
+    ]
+    shown = deletions["shown"][:DELETIONS_SHOWN]
+    lines += [
+        _line(each["key"], 1, human_bytes(each["size_bytes"]), meaning=f"copy {each['copy']}, by {_proof(each)}")
+        for each in shown
+    ]
+    notes = [f"The first {len(shown):,} of {deletions['rows']:,} keys; all are in the files named below."]
+    if any(each["detail"] == "hidden" for each in reasons):
+        undo = f"sealift expire --undo {report['run_id']} --source {report['source']}"
+        notes.append(f"What is hidden comes back with {undo}")
+    title = "What would be deleted" if report.get("dry_run") else "What was deleted"
+    yield Table(title, ("", "Rows", "Bytes"), lines, notes, "warn")
+
+
+def _proof(row: Mapping[str, Any]) -> str:
+    return str(row["evidence"]).replace("_", " ")
