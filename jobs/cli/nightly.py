@@ -12,7 +12,7 @@ import click
 from msgspec import to_builtins
 
 from jobs import interrupts
-from jobs.cli.console import display, emit, table
+from jobs.cli.console import display, emit
 from jobs.cli.options import Age, Command, command_options, flag, group, option, shared, takes
 from jobs.cli.policy_and_ledger import PairOptions
 from jobs.config import Settings
@@ -24,7 +24,6 @@ from jobs.nights.documents import Night, Summary
 from jobs.nights.night import run_night
 from jobs.policy.run_options import sides
 from jobs.policy.words import minutes_of
-from jobs.reports.figures import human_seconds
 from jobs.runs.request import check_apart, open_ledger
 
 
@@ -98,40 +97,19 @@ def nightly(options: NightlyCommand) -> int:
         return summary, False
 
     summary, ran_before = interrupts.run(run())
-    text = summary_text(summary, zone, ran_before=ran_before, is_latest=night == latest)
+    text = summary_text(summary, zone, ran_before=ran_before)
     emit(to_builtins(summary) | {"ran_before": ran_before}, as_json=options.as_json, text=text)
     return summary.exit_code
 
 
-def summary_text(summary: Summary, zone: tzinfo, *, ran_before: bool, is_latest: bool) -> str:
-    """The summary as text.
-
-    `zone`: the pair's time zone. `is_latest`: commands need not name the night.
-    """
-    lines = [
-        [
-            each.stage,
-            "refused" if each.refused else each.state or "nothing to do",
-            f"{each.rows:,}",
-            each.run_id or "",
-        ]
-        for each in summary.stages
-    ]
-    head = f"Night of {summary.night}, pair {summary.pair}"
+def summary_text(summary: Summary, zone: tzinfo, *, ran_before: bool) -> str:
+    """The summary as text. `zone`: the pair's time zone."""
+    head, ended = f"Night of {summary.night}, pair {summary.pair}", summary.finished_at.astimezone(zone)
     if ran_before:
-        ended = summary.finished_at.astimezone(zone)
         head += f": already ran at {ended:%H:%M} on {ended:%Y-%m-%d}, nothing was checked now. It said"
-    elif summary.is_made_up:
-        head += f", made up on {summary.began_at.astimezone(zone):%Y-%m-%d}"
-    text = [f"{head}: {summary.verdict}"]
-    if not ran_before:
-        text.append(table(["stage", "state", "rows", "run"], lines))
-    text += [f"  {each}" for each in summary.next_steps]
+    text = [f"{head}: {summary.verdict}", *(f"  {each}" for each in summary.next_steps)]
     if summary.report_html:
-        text.append(
-            f"  page  {summary.report_html}, {human_seconds((summary.finished_at - summary.began_at).total_seconds())}"
-        )
+        text.append(f"  page  {summary.report_html}")
     if ran_before:
-        which = "" if is_latest else f" --night {summary.night}"
-        text.append(f"  To check now: sealift nightly --pair {summary.pair}{which} --again")
+        text.append(f"  To check now: sealift nightly --pair {summary.pair} --night {summary.night} --again")
     return "\n".join(text)

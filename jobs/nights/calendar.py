@@ -53,14 +53,9 @@ def find_night(now: float, minutes: int, zone: tzinfo) -> date:
     counts.
     """
     day = datetime.fromtimestamp(now, zone).date() + timedelta(days=1)
-    while begins_at(day, minutes, zone) > now:
+    while datetime.combine(day, time(minutes // 60, minutes % 60), zone).timestamp() > now:
         day -= timedelta(days=1)
     return day
-
-
-def begins_at(night: date, minutes: int, zone: tzinfo) -> float:
-    """Return when a night begins, in epoch seconds."""
-    return datetime.combine(night, time(minutes // 60, minutes % 60), zone).timestamp()
 
 
 def parse_night(text: str, latest: date) -> date:
@@ -77,35 +72,21 @@ def parse_night(text: str, latest: date) -> date:
     return night
 
 
-def due(night: date, of: int) -> Sample:
-    """Return the night's slice.
-
-    Any `of` nights in a row take every slice, and so every key, exactly once.
-    """
-    return Sample(night.toordinal() % of, of)
-
-
 def due_after(night: date, of: int, stage: Stage, earlier: Sequence[Summary]) -> Sample:
     """Return the slice that follows the one that an earlier night completed last.
 
     `earlier`: the latest first. A night that was missed, refused or stopped keeps its slice for the
-    next one. Without a complete one it is the night's own (`due`), as after a change of the rota.
-    A night that is checked again takes the slice of its first time, so that it looks at what was
-    found then. A slice of which all was younger than the night's margin is taken once more, and
-    then has had its turn: what is written each minute may be all that it has.
+    next one. Without a complete one it is the night's own, as after a change of the rota. A night
+    that is checked again takes the slice of its first time, so that it looks at what was found then.
     """
-    taken = [(night_.night, each) for night_ in earlier for each in night_.stages if each.stage == stage and each.slice]
-    own = [each.slice for name, each in taken if name == night.isoformat()]
-    if own and (first := own[-1]):
-        return Sample(*first)
-    once = None
-    for _, each in taken:
-        assert each.slice is not None
-        if each.state == RunState.COMPLETE and each.slice[1] == of:
-            if each.rows or not each.too_young or each.slice == once:
-                return Sample((each.slice[0] + 1) % of, of)
-            once = each.slice
-    return due(night, of)
+    taken = [(each.night, done) for each in earlier for done in each.stages if done.stage == stage and done.slice]
+    for name, done in taken:
+        assert done.slice is not None
+        if name == night.isoformat():
+            return Sample(*done.slice)
+        if done.state == RunState.COMPLETE and done.slice[1] == of:
+            return Sample((done.slice[0] + 1) % of, of)
+    return Sample(night.toordinal() % of, of)
 
 
 def wider(number: int, of: int) -> list[tuple[int, int]]:
@@ -127,6 +108,6 @@ def parse_label(text: str) -> tuple[str, int] | None:
     return (match[1], int(match[2] or 1)) if match else None
 
 
-def summary_name(pair: str, night: date, times: int = 1) -> str:
+def summary_name(pair: str, night: date) -> str:
     """Return the ledger's name for the summary of a night."""
-    return f"nights/{pair}/{label(night, times)}.json"
+    return f"nights/{pair}/{label(night)}.json"

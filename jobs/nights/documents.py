@@ -46,7 +46,6 @@ class Claim(Document, frozen=True, kw_only=True):
     slice: Slice
     deep: Slice | None
     places: Mapping[str, object]
-    sealift_version: str
 
 
 class StageRun(Document, frozen=True, kw_only=True):
@@ -65,8 +64,7 @@ class StageRun(Document, frozen=True, kw_only=True):
 class StageResult(Struct, frozen=True, kw_only=True):
     """What a stage came to.
 
-    `advice`: what a person does where it was refused. `slice`: whose turn it was. `too_young`: how
-    many objects of it were younger than the margin.
+    `advice`: what a person does where it was refused. `slice`: whose turn it was.
     """
 
     stage: str
@@ -79,9 +77,7 @@ class StageResult(Struct, frozen=True, kw_only=True):
     exit_code: Code = 0
     rows: Count = 0
     counts: Mapping[str, Count] = {}
-    too_young: Count = 0
     slice: Slice | None = None
-    planned_dollars: float = 0.0
     report_html: str | None = None
 
     @property
@@ -131,8 +127,6 @@ class Summary(Document, frozen=True, kw_only=True):
     exit_code: Code
     began_at: Time
     finished_at: Time
-    is_made_up: bool
-    planned_dollars: float
     stages: Sequence[StageResult]
     known: Known
     emptied: Emptied | None

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import shlex
 import time
-import zoneinfo
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from msgspec import structs
 
-from jobs import __version__
 from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.errors import ExitCode
-from jobs.nights.calendar import NIGHTS_REMEMBERED, Stage, due_after, find_night
+from jobs.nights.calendar import NIGHTS_REMEMBERED, Stage, due_after
 from jobs.nights.documents import Claim, Emptied, Known, Night, StageResult, Summary
 from jobs.nights.pair_state import ask_state
 from jobs.nights.stages import Stages
@@ -23,7 +21,6 @@ from jobs.nights.verdicts import is_well, next_steps, verdict
 from jobs.policy.coverage import Scope
 from jobs.policy.model import Pair, Policy
 from jobs.policy.run_options import named_places, sides
-from jobs.policy.words import minutes_of
 from jobs.reports.document import iso_time
 
 READ_DAYS = 360
@@ -57,7 +54,6 @@ async def run_night(
         slice=due_after(night.night, int(verify.rota), Stage.SLICE, earlier),
         deep=due_after(night.night, int(verify.deep), Stage.DEEP, earlier) if verify.deep else None,
         places=places,
-        sealift_version=__version__,
     )
     claim, known, emptied = await night.write("/claim.json", ours), Known(), None
     stages = Stages(night, claim, policy, pair, scope, settings, executor, display)
@@ -107,7 +103,7 @@ async def _end(stages: Stages, results: Sequence[StageResult], known: Known, emp
     from jobs.nights.page import write_page  # jinja2 loads here
 
     night, claim, pair = stages.night, stages.claim, stages.pair
-    zone, is_over = zoneinfo.ZoneInfo(pair.nightly.time_zone), results[-1].is_over
+    is_over = results[-1].is_over
     places = named_places(stages.policy, pair)
     summary = Summary(
         pair=str(pair.name),
@@ -119,8 +115,6 @@ async def _end(stages: Stages, results: Sequence[StageResult], known: Known, emp
         exit_code=results[-1].exit_code,
         began_at=datetime.fromtimestamp(int(claim.began_at), UTC),
         finished_at=datetime.fromtimestamp(int(time.time()), UTC),
-        is_made_up=night.night < find_night(claim.began_at, minutes_of(pair.nightly.hour), zone),
-        planned_dollars=round(sum(each.planned_dollars for each in results), 6),
         stages=results,
         known=known,
         emptied=emptied,

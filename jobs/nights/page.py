@@ -28,7 +28,7 @@ async def write_page(night: Night, summary: Summary) -> None:
 
 def render_night(summary: Summary) -> str:
     """A night's summary as a self-contained page. Same summary, same page."""
-    texts = [stage_text(each, summary.emptied).removeprefix(f"{each.stage} ") for each in summary.stages]
+    texts = [stage_text(each).removeprefix(f"{each.stage} ") for each in summary.stages]
     is_well = head_of(summary.verdict).startswith(WELL)
     return render_page(
         "night.html.jinja",
@@ -38,5 +38,4 @@ def render_night(summary: Summary) -> str:
         stages=list(zip(summary.stages, texts, strict=True)),
         meanings={each.value: MEANINGS[each] for each in Stage},
         is_dry_run=False,
-        notes=list(zip(("Source", "Destination"), summary.stages[0].origins, strict=False)),
     )

@@ -12,13 +12,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from posixpath import commonprefix
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from jobs.archives.index import ArchiveIndex
 from jobs.config import Settings
 from jobs.core.display import Display
-from jobs.core.enums import ArchiveSide, Deletes, Encryption
-from jobs.core.model import Location
+from jobs.core.enums import Deletes, Encryption
 from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import RunSpec, Side
 from jobs.core.selection import Selection
@@ -41,7 +39,6 @@ from jobs.s3.sessions import open_side, open_store
 
 if TYPE_CHECKING:
     from jobs.reconcile.reconcile import Report
-    from jobs.runs.packed import PackedCopies
 
 NEEDED_FIELDS = ("Size", "LastModifiedDate", "ETag")
 """The fields of a report without which a night finds no copy that differs, or no stale one."""
@@ -50,18 +47,8 @@ READ_OBJECTS_MIN, READ_BYTES_MIN = 100, 1 << 30
 """A night reads so many objects, or so many bytes, however small the slice is whose turn it is."""
 
 
-class _Made(NamedTuple):
-    """A run of a stage that is ready, and what publishes it."""
-
-    run: StageRun
-    publish: Callable[[], Awaitable[Any]]
-
-
-class _Listed(NamedTuple):
-    """The report of a side, and where it comes from, for people."""
-
-    report: Report
-    origin: str
+Made = tuple[StageRun, Callable[[], Awaitable[Any]]]
+"""A run of a stage that is ready, and what publishes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +142,13 @@ class Stages:
             await check_placement(placement, request.source, request.destination)
             settings = planning_settings(settings)
 
-        async def make(stack: ExitStack) -> _Made:
+        async def make(stack: ExitStack) -> Made:
             planned = await self._plan(stage, request, settings, stack, size)
             refused = Ceiling.of(self.pair).refusal(planned.plan)
             if refused is None:
                 planned = await launch.try_conditions(planned, KINDS[request.job].writes(planned.spec))
             run = StageRun(run_id=planned.spec.run_id, refused=refused)
-            return _Made(run, partial(launch.publish, planned, self.ledger))
+            return run, partial(launch.publish, planned, self.ledger)
 
         run = await self._find_or_make_run(stage, make)
         if run.refused is not None:
@@ -178,8 +165,7 @@ class Stages:
             )
         kind = KINDS[request.job]
         report, code, _ = await work(spec, plan, self.ledger, self.settings, self.executor, self.display, kind)
-        young = report["excluded"].get("older_than", 0)
-        return self._result(stage, report, counts=report["outcomes"], exit_code=code, slice=turn, too_young=young)
+        return self._result(stage, report, counts=report["outcomes"], exit_code=code, slice=turn)
 
     async def _plan(
         self, stage: Stage, request: Request, settings: Settings, stack: ExitStack, size: tuple[int, int]
@@ -201,66 +187,54 @@ class Stages:
         self, stage: Stage, both: tuple[Side, Side], maps: PrefixMap, margin_default: float, *, keeps_extra: bool
     ) -> StageResult:
         """Compare two sides of the pair."""
-        from jobs.reconcile.reconcile import ReconcileOptions, reconcile
+        from jobs.reconcile.reconcile import reconcile
         from jobs.reconcile.stage import UnusableReport
+        from jobs.runs.packed import PackedCopies
 
-        is_replica = stage is Stage.REPLICA
-        options = ReconcileOptions(
-            now=time.time(),
-            prefixes=maps,
-            margin_seconds=self._margin_seconds(margin_default),
-            packed=None if is_replica else self._packed_copies(),
-            is_complete=True,
-        )
-
+        is_replica, is_sealed = stage is Stage.REPLICA, self.pair.destination.encryption is not Encryption.S3
+        packed = None if is_replica else PackedCopies.of(copy_options(self.pair), self.ledger)
+        margin_seconds = self._margin_seconds(margin_default)
+        options: dict[str, Any] = {
+            "prefixes": maps,
+            "margin_seconds": margin_seconds,
+            "packed": packed and replace(packed, is_sealed=is_sealed),
+            "is_complete": True,
+        }
         how = {
             "versions": "current",
             "maps": maps.texts(),
-            "margin": f"{options.margin_seconds:g}s",
+            "margin": f"{margin_seconds:g}s",
             "pair": self.pair.name,
             "night": self.claim.night,
             "of_replica": is_replica,
             "keeps_extra": keeps_extra,
         }
 
-        async def make(stack: ExitStack) -> _Made:
+        async def make(stack: ExitStack) -> Made:
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sealift-night-")))
             began = time.time()
             run_id, found = new_run_id("reconcile", began), None
-            ours, theirs = [await self._report(side) for side in both]
+            reports = [await self._report(side) for side in both]
             while found is None:
-                spec = make_spec(run_id, began, ours.report, theirs.report, how)
+                ours, theirs = reports
+                spec = make_spec(run_id, began, ours, theirs, how)
                 try:
-                    found = await reconcile(ours.report, theirs.report, options, scratch, (self.ledger, spec))
+                    found = await reconcile((ours, theirs), scratch, (self.ledger, spec), **options)
                 except UnusableReport as error:  # it lists nothing, or only a part
-                    if error.manifest == str(ours.report.inventory.manifest) and ours.report.doubted:
-                        ours = await self._listed(both[0], str(error))
-                    elif theirs.report.doubted:
-                        theirs = await self._listed(both[1], str(error))
-                    else:
+                    bad = next(n for n, each in enumerate(reports) if str(each.inventory.manifest) == error.manifest)
+                    if reports[bad].doubted is None:
                         raise
-            origins = ours.origin, theirs.origin
-            run = StageRun(run_id=run_id, origins=origins, source_objects=found.source_rows)
+                    reports[bad] = await self._listed(both[bad], str(error))
+            run = StageRun(run_id=run_id, origins=(ours.origin, theirs.origin), source_objects=found.source_rows)
             steps = night_steps(spec, findings_by_category(found.categories, found.findings), self.ledger)
-            return _Made(run, partial(publish_run, self.ledger, spec, found, steps))
+            return run, partial(publish_run, self.ledger, spec, found, steps)
 
         run = await self._find_or_make_run(stage, make)
         report = await self._report_of(run.run_id)
         counts = {name: each["rows"] for name, each in report["categories"].items()}
         return self._result(stage, report, counts=counts, origins=run.origins, source_objects=run.source_objects)
 
-    def _packed_copies(self) -> PackedCopies | None:
-        """The archives that hold copies which the pair lets expire."""
-        from jobs.runs.packed import PackedCopies
-
-        archive, hot = self.pair.archive, self.pair.destination
-        if archive is None or archive.expire is None or archive.side is not ArchiveSide.DESTINATION:
-            return None
-        place = Side(Location.parse(archive.uri), region=archive.region, owner=archive.account)
-        index = ArchiveIndex(self.ledger.store, self.ledger.location)
-        return PackedCopies(index, open_side(place), place.location, hot.encryption is not Encryption.S3)
-
-    async def _report(self, side: Side) -> _Listed:
+    async def _report(self, side: Side) -> Report:
         """A side's report: S3's if it is fresh, else one that a listing makes."""
         from jobs.inventory.find import find_inventory
         from jobs.reconcile.reconcile import Report
@@ -279,31 +253,28 @@ class Stages:
                 raise ManifestError(f"{inventory.manifest} has no {', '.join(absent)}: add them to its configuration")
         except (ManifestError, NotFound, Denied) as error:
             return await self._listed(side, str(error))
-        report = Report(side, inventory, store, doubted=open_side(side))
-        return _Listed(report, f"S3 Inventory's report {inventory.manifest}, {hours:.1f} h old")
+        origin = f"S3 Inventory's report {inventory.manifest}, {hours:.1f} h old"
+        return Report(side, inventory, store, doubted=open_side(side), origin=origin)
 
-    async def _listed(self, side: Side, why: str) -> _Listed:
+    async def _listed(self, side: Side, why: str) -> Report:
         """A side's report by a listing, made once a night. An earlier start may have made it."""
         from jobs.inventory.find import find_inventory
         from jobs.inventory.write import write_inventory
         from jobs.reconcile.reconcile import Report
 
         store, target = self.ledger.store, self.ledger.location.join(f"inventories/{self.night.name}")
-        folder, origin = str(target.join(f"{side.location.bucket}/")), f"listed, since {why}"
-        with contextlib.suppress(ManifestError):  # nobody has listed it yet
-            return _Listed(Report(side, await find_inventory(store, folder), store), origin)
-        place = side.location._replace(key=side.location.key + commonprefix(self.scope.prefixes))
-        how: Any = {"versions": False, "now": time.time(), "on_progress": None}
-        listed = open_side(side)
+        folder = str(target.join(f"{side.location.bucket}/"))
         try:
-            await write_inventory(listed, place, store, target, **how)
-        except ConfigError:  # an earlier start of this minute had all but written it
-            pass
-        finally:
-            await listed.close()
-        return _Listed(Report(side, await find_inventory(store, folder), store), origin)
+            inventory = await find_inventory(store, folder)
+        except ManifestError:  # nobody has listed it yet
+            place = side.location._replace(key=side.location.key + commonprefix(self.scope.prefixes))
+            how: Any = {"versions": False, "now": time.time(), "on_progress": None}
+            with contextlib.suppress(ConfigError):  # an earlier start of this minute had all but written it
+                await write_inventory(open_side(side), place, store, target, **how)
+            inventory = await find_inventory(store, folder)
+        return Report(side, inventory, store, origin=f"listed, since {why}")
 
-    async def _find_or_make_run(self, stage: Stage, make: Callable[[ExitStack], Awaitable[_Made]]) -> StageRun:
+    async def _find_or_make_run(self, stage: Stage, make: Callable[[ExitStack], Awaitable[Made]]) -> StageRun:
         """The run of a stage, which is named in the ledger before it is published.
 
         A run that was named and never published was given up by who named it.
@@ -313,10 +284,10 @@ class Stages:
             run = await self.night.read(name, StageRun)
             if run is None:
                 with ExitStack() as stack:
-                    made = await make(stack)
-                    run = await self.night.write(name, made.run)
-                    if run == made.run and run.refused is None:
-                        await made.publish()
+                    made, publish = await make(stack)
+                    run = await self.night.write(name, made)
+                    if run == made and run.refused is None:
+                        await publish()
             if run.refused is not None:
                 return run
             with contextlib.suppress(LedgerError):  # it has no plan
@@ -336,7 +307,7 @@ class Stages:
     def _result(self, stage: Stage, report: Mapping[str, Any], **more: Any) -> StageResult:
         self.display.note(f"{stage}: {report['run_id']} {report['state']}")
         same = {name: report[name] for name in ("run_id", "state", "rows", "report_html")}
-        return StageResult(stage=stage, planned_dollars=report.get("planned_dollars", 0.0), **same, **more)
+        return StageResult(stage=stage, **same, **more)
 
 
 def _is_of(spec: RunSpec, request: Request) -> bool:

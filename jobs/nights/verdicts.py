@@ -8,7 +8,7 @@ from jobs.core.category import Category
 from jobs.core.outcome import Status
 from jobs.core.words import called
 from jobs.nights.calendar import Stage
-from jobs.nights.documents import Emptied, StageResult, Summary
+from jobs.nights.documents import StageResult, Summary
 from jobs.reconcile.advice import REPLICA_STEP
 from jobs.reports.figures import plural
 
@@ -34,42 +34,39 @@ def is_well(summary: Summary) -> bool:
 
 def verdict(summary: Summary) -> str:
     """The night in one sentence."""
-    return f"{_head(summary)}: {'; '.join(stage_text(each, summary.emptied) for each in summary.stages)}."
+    return f"{_head(summary)}: {'; '.join(map(stage_text, summary.stages))}."
 
 
 def _head(summary: Summary) -> str:
-    left, known, young = summary.left, summary.known, _young(summary)
+    left, known, young, emptied = summary.left, summary.known, _young(summary), summary.emptied
     if not summary.stages[-1].is_over:
         return f"The night is not finished, {summary.stages[-1].stage} has rows left to do"
+    if emptied:
+        return f"The source has no object, on {emptied.night} it had {emptied.objects:,}, and all copies stay"
     if left:
         return f"{left:,} {'object needs' if left == 1 else 'objects need'} attention"
     if summary.stages[0].refused:
         return "Nothing was compared"
     if any(each.refused for each in summary.stages):
         return "Nothing wrong was found, but not everything was done"
+    in_flight = f"{plural(young, 'object')} too new to be judged (--margin)"
     if is_unjudged(summary):
-        return f"Nothing was compared, since {f'{young} in flight' if young else 'the source has no object'}"
+        return f"Nothing was compared, {in_flight if young else 'the source has no object'}"
     proof = (
         f"of {plural(known.objects, 'object')} {known.checked:,} are proven by checksums, and the bytes of "
         f"{known.read:,} were read within {known.read_days:,} days"
     )
     if not known.checked:
         return f"Nothing could be proven; {proof}"
-    if young:
-        return f"Nothing wrong was found; {young} too new to be judged (--margin); {proof}"
-    if 2 * known.checked < known.objects:
-        return f"Nothing wrong was found; {proof}"
+    if young or 2 * known.checked < known.objects:
+        return f"Nothing wrong was found; {f'{in_flight}; ' if young else ''}{proof}"
     accepted = f", but for {plural(known.accepted, 'object')} that somebody has accepted" if known.accepted else ""
     return f"{WELL}{accepted}; {proof}"
 
 
-def _young(summary: Summary) -> str:
-    """The objects that differ, or are on one side only, and are in flight: `1 object is`."""
-    for each in summary.stages:
-        if count := each.counts.get(Category.IN_FLIGHT):
-            of_replica = " of the replica" if each.stage == Stage.REPLICA else ""
-            return f"{plural(count, 'object')}{of_replica} {'is' if count == 1 else 'are'}"
-    return ""
+def _young(summary: Summary) -> int:
+    """How many objects differ, or are on one side only, and are in flight."""
+    return max(each.counts.get(Category.IN_FLIGHT, 0) for each in summary.stages)
 
 
 def head_of(sentence: str) -> str:
@@ -107,22 +104,9 @@ def _compared(summary: Summary) -> Mapping[str, int]:
     return summary.stages[0].counts
 
 
-def stage_text(stage: StageResult, emptied: Emptied | None = None) -> str:
+def stage_text(stage: StageResult) -> str:
     """Return what a stage came to."""
     if stage.refused:
         return f"{stage.stage} refused, {stage.refused}"
-    if stage.run_id is None and stage.stage == Stage.REPAIR:
-        return "nothing to repair"
-    counts = {name: count for name, count in stage.counts.items() if count}
-    if emptied:
-        visible = counts.get(Category.EXTRA, 0) + counts.get(Category.IN_FLIGHT, 0)
-        return (
-            f"the source has no object, on {emptied.night} it had {emptied.objects:,}. The destination shows "
-            f"{visible:,}, a mirrored delete hides others. Nothing else was done, and all copies and versions stay"
-        )
-    if not counts and stage.slice:
-        number = f"slice {stage.slice[0] + 1}/{stage.slice[1]}"
-        young = f"older than the margin ({stage.too_young:,} younger)" if stage.too_young else ""
-        return f"{stage.stage} nothing, since {number} has no object{young and f' {young}'}"
-    words = (f"{count:,} {called(name, 'replicate')}" for name, count in counts.items())
+    words = (f"{count:,} {called(name, 'replicate')}" for name, count in stage.counts.items() if count)
     return f"{stage.stage} {', '.join(words) or 'nothing'}"

@@ -55,7 +55,7 @@ class System:
         stages = [StageResult(stage="slice", state="complete", counts={"verified": 9})]
         document = Summary(
             pair=pair, night=night, source="", destination="", state="complete", verdict=verdict, left=0,
-            exit_code=exit_code, began_at=ended, finished_at=ended, is_made_up=False, planned_dollars=0.0,
+            exit_code=exit_code, began_at=ended, finished_at=ended,
             stages=stages, known=Known(), emptied=None, summary="", report_html=None, ledger="",
         )  # fmt: skip
         self.put("example-ledger", f"sealift/nights/{pair}/{night}.json", msgspec.json.encode(document))

@@ -17,9 +17,7 @@ from jobs.nights.documents import Claim, Night, StageRun
 from jobs.s3.store import UNGUARDED
 from tests.doubles.memory_store import MemoryStore
 
-CLAIM = Claim(
-    night="2026-11-25", began_at=1.0, margin_seconds=None, slice=(1, 30), deep=None, places={}, sealift_version=""
-)
+CLAIM = Claim(night="2026-11-25", began_at=1.0, margin_seconds=None, slice=(1, 30), deep=None, places={})
 
 
 def night() -> Night:
