@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,21 +34,24 @@ from jobs.cli.texts import repair_text, report_text
 from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.prefix_map import PrefixMap
-from jobs.core.run import RunSpec, RunState
+from jobs.core.run import RunSpec
 from jobs.core.selection import parse_age
-from jobs.errors import ExitCode, SealiftError, UsageError
+from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reconcile.advice import are_disjoint, disjoint_step, findings_by_category, forgotten_prefix, next_steps
-from jobs.reconcile.run import first_keys, make_spec, publish_run, read_checksums, write_result_page
-from jobs.reconcile.since_then import publish_repaired
+from jobs.reconcile.run import first_keys, make_spec, publish_run, read_checksums
+from jobs.reconcile.since_then import find_repaired
 from jobs.registry import kind_named, kind_of
-from jobs.reports.document import exit_code, is_empty, is_unjudged, is_unproven
+from jobs.reports.document import exit_code
 from jobs.reports.figures import plural
-from jobs.runs.request import new_run_id, open_ledger
+from jobs.runs.request import check_apart, new_run_id, open_ledger
 
 if TYPE_CHECKING:
     from jobs.reconcile.reconcile import Reconciliation, Report
-    from jobs.reconcile.repair import Repaired
+
+SIDES = ("source", "destination")
+_REPAIRS = {"repair": "replicate", "verification": "verify"}
+_FLAGS = ("--repair", "--repair-different")
 
 
 @command_options
@@ -115,181 +118,132 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
     with tempfile.TemporaryDirectory(prefix="sealift-reconcile-") as folder:
         spec, result = await _compare(options, maps, ledger, Path(folder))
         repairs = options.repair and bool(result.repairable_rows)
-        found = findings_by_category(result.categories, result.findings)
-        steps = next_steps(found, _again("--repair"), _again("--repair", "--repair-different"))
-        if are_disjoint(result.categories):
-            prefixes = maps.pairs[0] if len(maps.pairs) == 1 else ("", "")
-            sides = {"source": spec.source, "destination": spec.destination}
-            places = {name: sides[name].location._replace(key=prefixes[n]) for n, name in enumerate(sides)}
-            forgotten = forgotten_prefix(*first_keys(result.folder / "differences.parquet", *prefixes))
-            steps = [disjoint_step(forgotten, places)]
-        report = await publish_run(ledger, spec, result, [] if repairs else steps, has_page=not repairs)
-        text = report_text(report, kind_of(spec))
-        code = int(exit_code(report))
-        if is_empty(report) or is_unjudged(report) or is_unproven(report):
-            code = code or int(ExitCode.FINDINGS)
+        report = await publish_run(ledger, spec, result, [] if repairs else _steps(spec, maps, result))
+        text, code = report_text(report, kind_of(spec)), int(exit_code(report))
         if repairs:
+            from jobs.reconcile.repair import await_later_second, repair
+
             if not options.as_json:
                 say(text)
-            repaired = await _repair(options, spec, maps, ledger, settings, report | {"next_steps": steps}, result)
-            if repaired is None:
+            question = f"Copy {plural(result.repairable_rows, 'object')}?"
+            if not confirm(question, is_agreed=options.yes, as_json=options.as_json):
+                say("nothing was copied, as you said")
                 return code
-
-            def left_steps(left: Mapping[str, int]) -> list[str]:
-                different = None if options.repair_different else _again("--repair", "--repair-different")
-                runs = [step for each in repaired.reports for step in _run_steps(each)]
-                return [*runs, *next_steps(left, None, different)]
-
-            report |= repaired.document | await publish_repaired(ledger, spec, report, Path(folder), left_steps)
-            texts = [report_text(each, kind_named(each["job"])) for each in repaired.reports]
-            text = "\n".join([*texts, repair_text(report)])
-            is_all = result.repairable_rows == result.findings
-            code = code if repaired.code == 0 and not is_all else repaired.code
+            await await_later_second(ledger, report)
+            limits, agreed = (options.max_cost, options.max_objects), unguarded(is_agreed=options.unguarded)
+            how = limits, options.executor, display(options.as_json), agreed
+            runs, code = await repair(spec, maps, ledger, settings, *how)
+            repaired, _ = await find_repaired(ledger, spec, report["finished_at"], Path(folder))
+            left = {name: each["left"] for name, each in repaired["categories"].items()}
+            report |= {name: [each for each in runs if each["job"] == job] for name, job in _REPAIRS.items()}
+            report |= {"repaired": repaired, "next_steps": _commands(left)}
+            text = "\n".join([*(report_text(each, kind_named(each["job"])) for each in runs), repair_text(report)])
+            code = code or int(exit_code(report))
     emit(report, as_json=options.as_json, text=text)
     return code
 
 
-def _again(*flags: str) -> str:
-    """The command as it was typed, with these flags, for a person who reads the answer and is asked."""
-    command = [word for word in ("sealift", *sys.argv[1:]) if word not in ("--json", "--yes")]
-    return shlex.join([*command, *(flag for flag in flags if flag not in command)])
+def _steps(spec: RunSpec, maps: PrefixMap, result: Reconciliation) -> list[str]:
+    """What a person does after the comparison."""
+    if not are_disjoint(result.categories):
+        return _commands(findings_by_category(result.categories, result.findings))
+    prefixes = maps.pairs[0] if len(maps.pairs) == 1 else ("", "")
+    sides = {"source": spec.source, "destination": spec.destination}
+    places = {name: sides[name].location._replace(key=prefixes[n]) for n, name in enumerate(sides)}
+    return [disjoint_step(forgotten_prefix(*first_keys(result.folder / "differences.parquet", *prefixes)), places)]
 
 
-def _run_steps(report: Mapping[str, Any]) -> list[str]:
-    """What a person does about a run of the repair that did not end well."""
-    if report["state"] != RunState.COMPLETE:
-        return [
-            f"Go on with the repair's {report['job']} run: sealift runs retry {report['run_id']}",
-            f"Then repair what is left, and verify it: {_again('--repair')}",
-        ]
-    failed = f"See why rows of the {report['job']} run failed: sealift runs show {report['run_id']}"
-    return [failed] if report["failures"] else []
+def _commands(left: Mapping[str, int]) -> list[str]:
+    """What a person does about findings, by category: the command as it was typed, with other flags."""
+    words = [word for word in ("sealift", *sys.argv[1:]) if word not in ("--json", "--yes", *_FLAGS)]
+    repair, overwrite = (shlex.join([*words, *flags]) for flags in (_FLAGS[:1], _FLAGS))
+    return next_steps(left, repair, overwrite)
 
 
 def _check(options: ReconcileCommand, maps: PrefixMap) -> None:
     """Check, before anything is listed, that the options go together. Raises UsageError."""
+    uris, places = (options.source_inventory, options.destination_inventory), (options.source, options.destination)
+    if any(uris) and not all(uris):
+        raise UsageError("one inventory cannot be compared alone", advice="give both")
+    if not all(uris) and not all(places):
+        raise UsageError("nothing to compare", advice="give both inventories, or --source and --destination")
     if options.repair_different and not options.repair:
         raise UsageError("--repair-different needs --repair")
     if options.repair and not options.yes and (options.as_json or not sys.stdin.isatty()):
         raise UsageError("--repair asks before it copies, and nobody can answer here", advice="add --yes")
     if options.unguarded and not options.repair:
         raise UsageError("--unguarded is about a repair's writes", advice="give it with --repair, or leave it out")
-    source, destination = options.source, options.destination
+    source, destination = places
     if source is not None and destination is not None and source.bucket == destination.bucket:
         raise UsageError(
             f"--source and --destination are both in the bucket {source.bucket}, and reconcile compares two buckets",
             advice=f"compare two prefixes of one with  sealift verify --source {source} --destination {destination}",
         )
-    for number, (name, place) in enumerate((("source", source), ("destination", destination))):
-        for prefix in (pair[number] for pair in maps.pairs):
-            if place is not None and not prefix.startswith(place.key):
-                raise UsageError(
-                    f"--map has {prefix!r} at the {name}, and --{name} {place} does not hold that: what is outside of "
-                    "it is not compared. A prefix of --map is that of whole keys",
-                    advice=f"write --{name} s3://{place.bucket}",
-                )
+    for number, (name, place) in enumerate(zip(SIDES, places, strict=True)):
+        outside = [pair[number] for pair in maps.pairs if place and not pair[number].startswith(place.key)]
+        if place and outside:
+            raise UsageError(
+                f"--map has {outside[0]!r} at the {name}, which is not below --{name} {place}: a prefix of --map is "
+                "that of whole keys",
+                advice=f"write --{name} s3://{place.bucket}",
+            )
 
 
 async def _compare(
     options: ReconcileCommand, maps: PrefixMap, ledger: Ledger, scratch: Path
 ) -> tuple[RunSpec, Reconciliation]:
     """Compare the two inventories, as a run that begins now. `scratch`: a folder for the differences."""
-    from jobs.reconcile.reconcile import ReconcileOptions, reconcile
-    from jobs.reconcile.repair import check_places
+    from jobs.reconcile.reconcile import reconcile
 
-    check_places(
-        options.source_access.side(options.source) if options.source else None,
-        options.destination_access.side(options.destination) if options.destination else None,
-        maps,
-        ledger.location,
-    )
     began = time.time()
     run_id = new_run_id("reconcile", began)
     await ledger.run_ids(run_id)  # its bucket is there
-    source, destination = await _reports(options, ledger, run_id, began, scratch)
-    check_places(source.side, destination.side, maps, ledger.location)
-    join_options = ReconcileOptions(
-        now=time.time(),
-        versions=options.versions,
+    source, destination = [
+        await _report(options, number, maps, ledger, f"inventories/{run_id}/{name}", scratch)
+        for number, name in enumerate(SIDES)
+    ]
+    named = {"versions": options.versions, "maps": options.maps, "margin": options.margin}
+    spec = make_spec(run_id, began, source, destination, named)
+    return spec, await reconcile(
+        (source, destination),
+        scratch,
+        (ledger, spec),
+        all_versions=options.versions == "all",
         prefixes=maps,
         margin_seconds=parse_age(options.margin),
         repairs_different=options.repair_different,
         is_complete=options.versions == "current" and not options.source_inventory,  # S3's may be of a part
     )
-    named = {"versions": options.versions, "maps": options.maps, "margin": options.margin}
-    spec = make_spec(run_id, began, source, destination, named)
-    return spec, await reconcile(source, destination, join_options, scratch / "join", (ledger, spec))
 
 
-async def _repair(
-    options: ReconcileCommand,
-    spec: RunSpec,
-    maps: PrefixMap,
-    ledger: Ledger,
-    settings: Settings,
-    report: dict[str, Any],
-    result: Reconciliation,
-) -> Repaired | None:
-    """Copy what is missing or stale. None if the user does not agree.
-
-    Then, or if the repair fails, the page of the comparison says how to go on: `report`.
-    """
-    from jobs.reconcile.repair import Limits, await_later_second, repair
-
-    try:
-        question = f"Copy {plural(result.repairable_rows, 'object')}?"
-        if not confirm(question, is_agreed=options.yes, as_json=options.as_json):
-            await write_result_page(ledger, spec, report, result)
-            say("nothing was copied, as you said")
-            return None
-        await await_later_second(ledger, report)
-        limits = Limits(options.max_cost, options.max_objects)
-        agreed = unguarded(is_agreed=options.unguarded)
-        return await repair(spec, maps, ledger, settings, limits, options.executor, display(options.as_json), agreed)
-    except BaseException:
-        with contextlib.suppress(SealiftError):  # what ended the repair is the error that counts
-            await write_result_page(ledger, spec, report, result)
-        raise
-
-
-async def _reports(
-    options: ReconcileCommand, ledger: Ledger, run_id: str, began: float, scratch: Path
-) -> tuple[Report, Report]:
-    """The reports that the user names, or two that are made now, in the ledger."""
+async def _report(
+    options: ReconcileCommand, number: int, maps: PrefixMap, ledger: Ledger, target: str, scratch: Path
+) -> Report:
+    """The report of a side that the user names, or one that is made now, in the ledger."""
     from jobs.inventory.find import find_inventory
     from jobs.inventory.report import open_inventory
     from jobs.inventory.write import write_inventory
     from jobs.reconcile.reconcile import Report
 
-    uris = options.source_inventory, options.destination_inventory
-    places = options.source, options.destination
-    accesses = options.source_access, options.destination_access
-    if any(uris) and not all(uris):
-        raise UsageError(
-            "one inventory cannot be compared alone", advice="give both --source-inventory and --destination-inventory"
-        )
-    reports = []
-    for number, name in enumerate(("source", "destination")):
-        uri, place, access, store = uris[number], places[number], accesses[number], ledger.store
-        if uri is not None:
-            inventory = await find_inventory(store, uri)
-        elif place is not None:
-            folder = ledger.location.join(f"inventories/{run_id}/{name}")
-            how: Any = {"versions": options.versions == "all", "on_progress": None}
-            written = await write_inventory(access.open(place), place, store, folder, now=began, **how)
-            inventory = await open_inventory(store, Location.parse(written.manifest))
-        else:
-            raise UsageError(
-                "nothing to compare",
-                advice="give --source-inventory and --destination-inventory, or --source and --destination",
-            )
-        evidence, checksums = [], getattr(options.checksums, f"{name}_checksums")
-        if checksums is not None:
-            bucket = inventory.source_bucket
-            evidence = await read_checksums(checksums, bucket, scratch / f"{name}.parquet", TERMINAL)
-        side = access.side(place or Location(inventory.source_bucket))
-        reports.append(Report(side, inventory, store, evidence, checksums))
-    return reports[0], reports[1]
+    name, store = SIDES[number], ledger.store
+    uri: str | None = getattr(options, f"{name}_inventory")
+    place: Location | None = getattr(options, name)
+    checksums: str | None = getattr(options.checksums, f"{name}_checksums")
+    access: AccessOptions = getattr(options, f"{name}_access")
+    inventory = await find_inventory(store, uri) if uri else None
+    side = access.side(place or Location(inventory.source_bucket if inventory else ""))
+    for prefixes in maps.pairs:  # each run writes to the ledger: it is in nothing that is compared
+        below = replace(side, location=side.location._replace(key=prefixes[number]))
+        check_apart(below if number == 0 else None, below if number == 1 else None, ledger.location)
+    if inventory is None and place is not None:
+        how: Any = {"versions": options.versions == "all", "on_progress": None, "now": time.time()}
+        written = await write_inventory(access.open(place), place, store, ledger.location.join(target), **how)
+        inventory = await open_inventory(store, Location.parse(written.manifest))
+    assert inventory is not None, "`_check` wants one of both"
+    evidence = []
+    if checksums is not None:
+        evidence = await read_checksums(checksums, inventory.source_bucket, scratch / f"{name}.parquet", TERMINAL)
+    return Report(side, inventory, store, evidence, checksums)
 
 
 def _maps(options: ReconcileCommand) -> PrefixMap:

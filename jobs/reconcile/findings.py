@@ -105,8 +105,8 @@ def _counted(connection: duckdb.DuckDBPyConnection, differences: Path, excluded:
     shown = {Category.UNVERIFIABLE, Category.IN_FLIGHT, Category.SAME}
     folders = f"regexp_extract(key, '^(?:[^/]*/){{0,{PREFIX_DEPTH}}}')"
     prefixes = connection.execute(
-        f"SELECT {folders}, NULL, count(*), sum(coalesce(source_size_bytes, destination_size_bytes, 0))::BIGINT "
-        f"FROM {parquet(differences)} WHERE is_finding GROUP BY 1 ORDER BY 3 DESC, 4 DESC, 1 LIMIT {WORST_PREFIXES}"
+        f"SELECT {folders}, count(*), sum(coalesce(source_size_bytes, destination_size_bytes, 0))::BIGINT "
+        f"FROM {parquet(differences)} WHERE is_finding GROUP BY 1 ORDER BY 2 DESC, 3 DESC, 1 LIMIT {WORST_PREFIXES}"
     ).fetchall()
     return {
         "categories": categories,
@@ -114,7 +114,9 @@ def _counted(connection: duckdb.DuckDBPyConnection, differences: Path, excluded:
         # Not by category: what is only at the destination and young is in flight as well.
         "source_rows": sum(each[-1] for each in counts if each[0] != Category.EXCLUDED),
         "unjudged": [
-            (reason, detail, rows) for name, reason, detail, _, rows, *_ in counts if reason and name in shown
+            {"reason": reason, "detail": detail, "rows": rows}
+            for name, reason, detail, _, rows, *_ in counts
+            if reason and name in shown
         ],
-        "prefixes": prefixes,
+        "prefixes": [{"prefix": p, "category": None, "rows": rows, "bytes": size} for p, rows, size in prefixes],
     }

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -35,17 +34,6 @@ def connect(scratch: Path) -> duckdb.DuckDBPyConnection:
     return duck.connect(scratch, memory_limit=MEMORY_LIMIT, preserve_insertion_order=False)
 
 
-class SideTotals(NamedTuple):
-    """The rows of one report in scope, those outside of the prefix map with their bytes, and how
-    many in scope name what another one names.
-    """
-
-    rows: int
-    excluded_rows: int
-    excluded_bytes: int
-    repeated_rows: int = 0
-
-
 def join_reports(
     connection: duckdb.DuckDBPyConnection,
     reports: Sequence[StagedReport],
@@ -54,15 +42,15 @@ def join_reports(
     *,
     horizon_us: int,
     all_versions: bool,
-) -> tuple[list[SideTotals], list[JoinSide]]:
+) -> tuple[tuple[int, int], list[JoinSide]]:
     """Make the table `joined`, and `verdicts` (code, and the fields of a `Judgement`), which explains
     its codes.
 
     `joined` has the columns of `joined_sql`, and how many `rows` a row is, with their `size_bytes`: rows
-    that are the same or excluded are few, without key and objects. A key (or version) that a report
-    lists twice counts once, as the latest of its rows. `reports` and `evidence` (a side's Parquet
-    files, see `reconcile.Report`) are those of the source and of the destination. `all_versions`: the
-    rows are versions, not current objects. `horizon_us`: epoch microseconds, see `jobs.reconcile.rules`.
+    that are the same or excluded are few, without key and objects. `reports` and `evidence` (a side's
+    Parquet files, see `reconcile.Report`) are those of the source and of the destination.
+    `all_versions`: the rows are versions, not current objects. `horizon_us`: epoch microseconds, see
+    `jobs.reconcile.rules`. Returns the rows outside of the prefix map with their bytes.
 
     Raises ManifestError for a report that cannot be read, or lacks columns that the comparison
     needs. Raises ConfigError when the memory limit is too low even with spilling.
@@ -77,17 +65,9 @@ def join_reports(
         for report, files, is_source in zip(reports, evidence, (True, False), strict=True)
     ]
     with problems(reports):
-        totals = [side.totals(connection) for side in sides]
+        outside = [side.outside(connection) for side in sides]
         _join(connection, sides, horizon_us)
-        if _has_repeats(connection, totals, all_versions=all_versions):
-            sides = [replace(side, is_unique=True) for side in sides]
-            _join(connection, sides, horizon_us)
-            kept = _rows_of_sides(connection)
-            totals = [
-                total._replace(rows=rows, repeated_rows=total.rows - rows)
-                for total, rows in zip(totals, kept, strict=True)
-            ]
-    return totals, sides
+    return (sum(rows for rows, _ in outside), sum(size_bytes for _, size_bytes in outside)), sides
 
 
 @contextmanager
@@ -114,7 +94,7 @@ def _join(connection: duckdb.DuckDBPyConnection, sides: Sequence[JoinSide], hori
     nothing = [f"{value} AS {name}" for name, value in kept.items() if value.startswith("NULL::")]
     packed = ", ".join(f"{n} := {n}" for n, value in kept.items() if n not in whole and not value.startswith("NULL::"))
     connection.execute(
-        f"CREATE OR REPLACE TABLE joined AS SELECT * EXCLUDE (kept), {', '.join(['kept.*', *nothing])} FROM ("
+        f"CREATE TABLE joined AS SELECT * EXCLUDE (kept), {', '.join(['kept.*', *nothing])} FROM ("
         f"SELECT code, {', '.join(whole)}, CASE WHEN NOT ({FOLDED}) THEN struct_pack({packed}) END AS kept, "
         "count(*) AS rows, sum(coalesce(source_size_bytes, destination_size_bytes, 0))::BIGINT AS size_bytes "
         f"FROM ({joined_sql(sides, horizon_us)}) GROUP BY ALL)"
@@ -157,8 +137,7 @@ def _kept(sides: Sequence[JoinSide]) -> dict[str, str]:
 class JoinSide:
     """One report as a side of the join.
 
-    `is_unique`: repeated rows are folded into the latest of them, the largest of one time. `keys`: a
-    table whose column `joined` has the keys that alone count.
+    `keys`: a table whose column `joined` has the keys that alone count.
     """
 
     report: StagedReport
@@ -166,7 +145,6 @@ class JoinSide:
     prefixes: PrefixMap
     all_versions: bool
     is_source: bool
-    is_unique: bool = False
     keys: str = ""
 
     def columns(self) -> dict[str, str]:
@@ -210,14 +188,7 @@ class JoinSide:
         columns = ", ".join(f"{value} AS {name}" for name, value in present.items())
         relation = f"{self.report.relation} r{self._checksums()}"
         sql = f"SELECT {columns} FROM {relation} WHERE {self._current()} AND {self._scope()}"
-        if self.keys:
-            sql = f"FROM ({sql}) SEMI JOIN {self.keys} USING (joined)"
-        if self.is_unique:
-            by = "joined, version_id" if self.all_versions else "joined"
-            last = [f"{name} DESC NULLS LAST" for name in ("modified_us", "size_bytes", "etag") if name in present]
-            window = f"PARTITION BY {by} ORDER BY {', '.join([*last, 'joined'])}"
-            sql = f"SELECT * FROM ({sql}) QUALIFY row_number() OVER ({window}) = 1"
-        return sql
+        return f"FROM ({sql}) SEMI JOIN {self.keys} USING (joined)" if self.keys else sql
 
     def _present(self) -> dict[str, str]:
         has_columns = ("r.", "e.")
@@ -227,15 +198,13 @@ class JoinSide:
             if name == "joined" or ("NULL::" not in value and any(each in value for each in has_columns))
         }
 
-    def totals(self, connection: duckdb.DuckDBPyConnection) -> SideTotals:
-        """Count the report's rows."""
-        rows = f"FROM {self.report.relation} r WHERE {self._current()} AND"
-        inside = connection.execute(f"SELECT count(*) {rows} {self._scope()}").fetchall()[0][0]
-        size = self.report.field("size")
-        [(outside, size_bytes)] = connection.execute(
-            f"SELECT count(*), coalesce(sum({size}), 0) {rows} NOT {self._scope()}"
+    def outside(self, connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
+        """Count the rows and bytes of the report that the prefix map leaves out."""
+        [(rows, size_bytes)] = connection.execute(
+            f"SELECT count(*), coalesce(sum({self.report.field('size')}), 0)::BIGINT FROM {self.report.relation} r "
+            f"WHERE {self._current()} AND NOT {self._scope()}"
         ).fetchall()
-        return SideTotals(inside, outside, int(size_bytes))
+        return rows, size_bytes
 
     @property
     def _has_versions(self) -> bool:
@@ -280,25 +249,6 @@ class JoinSide:
             f"AND min(value) OVER {equals} = max(value) OVER {equals}"
         )
         return f" LEFT JOIN ({rows}) e ON e.key = {self.report.field('key')} AND {condition}"
-
-
-def _rows_of_sides(connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
-    """Count the rows of each side in the join."""
-    [(ours, theirs)] = connection.execute(
-        "SELECT coalesce(sum(rows) FILTER (at_source), 0), coalesce(sum(rows) FILTER (at_destination), 0) FROM joined"
-    ).fetchall()
-    return int(ours), int(theirs)
-
-
-def _has_repeats(connection: duckdb.DuckDBPyConnection, totals: Sequence[SideTotals], *, all_versions: bool) -> bool:
-    """True if a report lists a key (or version) twice: then the join has more rows of the other
-    side, or a row of one side twice.
-    """
-    if _rows_of_sides(connection) != tuple(total.rows for total in totals):
-        return True
-    by = "joined, coalesce(version_id, destination_version_id)" if all_versions else "joined"
-    twice = f"FROM joined WHERE joined IS NOT NULL GROUP BY {by} HAVING sum(rows) > 1 LIMIT 1"
-    return connection.execute(f"SELECT 1 {twice}").fetchone() is not None
 
 
 def _check_fields(report: StagedReport, *, all_versions: bool) -> None:

@@ -8,65 +8,29 @@ is a finding. `jobs.reconcile.rules` has the rules.
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from jobs.core.category import REPAIRABLE
-from jobs.core.model import LATEST_SECONDS
 from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import RunSpec, Side
 from jobs.errors import ManifestError
 from jobs.inventory.report import Inventory
-from jobs.reports.document import Comparison
+from jobs.reports.document import Comparison, iso_time
 from jobs.s3.store import Store
 
 if TYPE_CHECKING:
     from jobs.ledger.ledger import Ledger
-    from jobs.reconcile.join import SideTotals
     from jobs.reconcile.stage import StagedReport
     from jobs.runs.packed import PackedCopies
 
-CLOCK_SECONDS = 2 * 86_400
-"""A report's objects may be this much newer than its creationTimestamp: listing a huge bucket takes
-that long."""
-
-FUTURE_SECONDS = 3600
 VERDICTS = "verdicts.parquet"
 
-_LIMITS = {
-    "Size": "sizes were not compared",
-    "ETag": "ETags were not compared",
-    "LastModifiedDate": "what is in flight or stale is unknown",
-    "IsMultipartUploaded": "uploads in parts were recognised by their ETag's form",
-    "EncryptionStatus": "an ETag was taken for an MD5 if it looks like one",
-}
-"""Field → the limit of a comparison with a report that lacks it."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReconcileOptions:
-    """How to compare.
-
-    `now`: epoch seconds. `versions`: `current`, or `all` to compare version by version.
-
-    `margin_seconds`: what is newer than the older report's creationTimestamp less this is in
-    flight. `repairs_different`: the repair overwrites what differs and is newer. `packed`: archives whose
-    members are not missing, for a comparison of current objects. `is_complete`: the reports are of all
-    current objects, so what neither has is gone.
-    """
-
-    now: float
-    versions: str = "current"
-    prefixes: PrefixMap = field(default_factory=PrefixMap)
-    margin_seconds: float = 900.0
-    repairs_different: bool = False
-    packed: PackedCopies | None = None
-    is_complete: bool = False
+_USED = ("Size", "ETag", "LastModifiedDate", "IsMultipartUploaded", "EncryptionStatus")
+"""The fields without which a comparison knows less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +41,7 @@ class Report:
     `null`: unversioned), etag, algorithm, value (base64), is_composite, computed_at (UTC). Where no
     version id pins the object, its ETag must be the same, and it must not be newer. `checksums`: the
     URI that they come from. `doubted`: the store of its bucket, of which a few pages are listed, if
-    the report has to cover the prefixes.
+    the report has to cover the prefixes. `origin`: where it comes from, for people.
     """
 
     side: Side
@@ -86,6 +50,7 @@ class Report:
     evidence: Sequence[Path] = ()
     checksums: str | None = None
     doubted: Store | None = None
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,106 +64,102 @@ class Reconciliation(Comparison):
     """
 
     folder: Path
-    repairable_rows: int
     source_rows: int
+
+    @property
+    def repairable_rows(self) -> int:
+        """The rows of `repair.parquet`."""
+        return sum(rows for name, (rows, _) in self.categories.items() if name in REPAIRABLE)
 
 
 async def reconcile(
-    source: Report,
-    destination: Report,
-    options: ReconcileOptions,
+    reports: tuple[Report, Report],
     scratch: Path,
     run: tuple[Ledger, RunSpec] | None = None,
+    *,
+    prefixes: PrefixMap,
+    margin_seconds: float,
+    all_versions: bool = False,
+    repairs_different: bool = False,
+    packed: PackedCopies | None = None,
+    is_complete: bool = False,
 ) -> Reconciliation:
-    """Join the two reports by key (or version) and write what differs into `scratch`/result.
+    """Join the reports of source and destination by key, or version by version, and write what differs
+    into `scratch`/result.
 
-    `run`: the ledger, and the run whose verdicts its state gets.
+    `run`: the ledger, and the run whose verdicts its state gets. `margin_seconds`: what is newer than
+    the older report's creationTimestamp less this is in flight. `repairs_different`: the repair
+    overwrites what differs and is newer. `packed`: archives whose members are not missing, for a
+    comparison of current objects. `is_complete`: the reports are of all current objects, so what
+    neither has is gone.
 
     Raises ManifestError for reports that cannot be compared or trusted, and a StoreError when S3
-    refuses. Then the result folder does not exist.
+    refuses.
     """
     from jobs.reconcile.findings import rows_sql, write_findings
     from jobs.reconcile.join import connect, join_reports, problems
     from jobs.reconcile.partial_reports import check_coverage
-    from jobs.reconcile.stage import fetch_report, newest_modified, stage_report
+    from jobs.reconcile.stage import fetch_report, stage_report
     from jobs.tables.duck import in_thread
 
-    _check_pair(source, destination, options)
-    horizon = min(each.inventory.created_at for each in (source, destination)) - options.margin_seconds
-    maps = options.prefixes
-    scratch.mkdir(parents=True, exist_ok=True)
-    connection = connect(scratch)
-    sides: list[tuple[Report, int, Callable[[str], str | None]]] = [
-        (source, 0, maps.destination_of),
-        (destination, 1, maps.source_of),
-    ]
-    try:
-        staged = []
-        for report, side, other_key in sides:
-            places = await fetch_report(report.inventory, report.store, scratch / f"report-{side}")
-            each = await in_thread(connection, stage_report, connection, report.inventory, places)
-            if report.doubted is not None:
-                prefixes = [pair[side] for pair in maps.pairs]
-                oldest = report.inventory.created_at - options.margin_seconds
-                await check_coverage(connection, each, report.doubted, prefixes, other_key, oldest)
-            _check_clock(each.inventory, await in_thread(connection, newest_modified, connection, each))
-            staged.append(each)
-        evidence = source.evidence, destination.evidence
-        how = {"horizon_us": int(horizon * 1_000_000), "all_versions": options.versions == "all"}
-        totals, joined = await in_thread(connection, join_reports, connection, staged, evidence, maps, **how)
-        if options.packed is not None:
-            from jobs.reconcile.packed_copies import judge_packed
+    _check_pair(*reports)
+    source, destination = reports
+    listed_at = source.inventory.created_at, destination.inventory.created_at
+    horizon_us = int((min(listed_at) - margin_seconds) * 1_000_000)
+    others: tuple[Callable[[str], str | None], ...] = prefixes.destination_of, prefixes.source_of
+    folder = scratch / "result"
+    with TemporaryDirectory(dir=scratch) as name:
+        work = Path(name)
+        connection = connect(work)
+        try:
+            staged = []
+            for number, report in enumerate(reports):
+                places = await fetch_report(report.inventory, report.store, work / f"report-{number}")
+                each = await in_thread(connection, stage_report, connection, report.inventory, places)
+                staged.append(each)
+                if report.doubted is not None:
+                    below = [pair[number] for pair in prefixes.pairs]
+                    oldest = report.inventory.created_at - margin_seconds
+                    await check_coverage(connection, each, report.doubted, below, others[number], oldest)
+            evidence = source.evidence, destination.evidence
+            how: dict[str, Any] = {"horizon_us": horizon_us, "all_versions": all_versions}
+            outside, joined = await in_thread(connection, join_reports, connection, staged, evidence, prefixes, **how)
+            if packed is not None:
+                from jobs.reconcile.packed_copies import judge_packed
 
-            await judge_packed(connection, options.packed, destination.inventory.source_bucket)
-        partial, folder = scratch / "result.partial", scratch / "result"
-        partial.mkdir()
-        if run is not None:
-            from jobs.reconcile.verdicts import load_known, write_verdicts
-
-            ledger, spec = run
-            await load_known(connection, ledger, spec, maps, scratch / "known", is_complete=options.is_complete)
-            how = {"horizon_us": how["horizon_us"], "is_complete": options.is_complete}
-            listed_at = source.inventory.created_at, destination.inventory.created_at
+                await judge_packed(connection, packed, destination.inventory.source_bucket)
+            folder.mkdir()
             with problems(staged):
-                await in_thread(
-                    connection, write_verdicts, connection, joined, spec, maps, listed_at, partial / VERDICTS, **how
-                )
-        with problems(staged):
-            rows = rows_sql(maps, all_versions=options.versions == "all")
-            outside = sum(each.excluded_rows for each in totals), sum(each.excluded_bytes for each in totals)
-            repairs = {"repairs_different": options.repairs_different, "excluded": outside}
-            found = await in_thread(connection, write_findings, connection, partial, rows, **repairs)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    finally:
-        connection.close()
-        for name in ("report-0", "report-1", "spill", "result.partial", "known"):
-            await asyncio.to_thread(shutil.rmtree, scratch / name, ignore_errors=True)
-    ours, theirs = map(_described, staged, totals)
+                if run is not None:
+                    from jobs.reconcile.verdicts import load_known, write_verdicts
+
+                    await load_known(connection, *run, prefixes, work / "known", is_complete=is_complete)
+                    seen = joined, run[1], prefixes, listed_at, folder / VERDICTS
+                    how = {"horizon_us": horizon_us, "is_complete": is_complete}
+                    await in_thread(connection, write_verdicts, connection, *seen, **how)
+                rows = rows_sql(prefixes, all_versions=all_versions)
+                how = {"repairs_different": repairs_different, "excluded": outside}
+                found = await in_thread(connection, write_findings, connection, folder, rows, **how)
+        finally:
+            connection.close()
+    ours, theirs = map(_described, reports, staged)
     return Reconciliation(
         **found,
         source=ours,
         destination=theirs,
-        margin_seconds=options.margin_seconds,
-        limits=[limit for report in staged for limit in _limits(report)],
+        margin_seconds=margin_seconds,
+        limits=[*_limits(staged)],
         folder=folder,
-        repairable_rows=sum(rows for name, (rows, _) in found["categories"].items() if name in REPAIRABLE),
     )
 
 
-def _check_pair(source: Report, destination: Report, options: ReconcileOptions) -> None:
+def _check_pair(source: Report, destination: Report) -> None:
     for report, side in ((source, "source"), (destination, "destination")):
         inventory = report.inventory
         if (bucket := report.side.location.bucket) != inventory.source_bucket:
             raise ManifestError(
                 f"{inventory.manifest} is of the bucket {inventory.source_bucket}, the {side} is {bucket}",
                 advice="give the report of that bucket",
-            )
-        if inventory.created_at > options.now + FUTURE_SECONDS:
-            raise ManifestError(
-                f"{inventory.manifest} says that it was made on {_time(inventory.created_at)}, here it is "
-                f"{_time(options.now)}: clocks disagree, so what is in flight is unknown",
-                advice="set them",
             )
     one, other = source.inventory, destination.inventory
     if one.source_bucket == other.source_bucket:
@@ -208,36 +169,21 @@ def _check_pair(source: Report, destination: Report, options: ReconcileOptions) 
         )
 
 
-def _check_clock(inventory: Inventory, newest: float | None) -> None:
-    if newest is not None and newest > inventory.created_at + CLOCK_SECONDS:
-        raise ManifestError(
-            f"{inventory.manifest} says that it was made on {_time(inventory.created_at)}, but lists an object of "
-            f"{_time(newest)}: clocks disagree, so what is in flight is unknown",
-            advice="use another inventory",
-        )
+def _limits(staged: Sequence[StagedReport]) -> Iterator[str]:
+    for each in staged:
+        if absent := [name for name in _USED if name.lower() not in each.columns]:
+            bucket = each.inventory.source_bucket
+            yield f"The report of {bucket} has no {', '.join(absent)}: what these would tell was not compared."
 
 
-def _limits(staged: StagedReport) -> list[str]:
-    bucket = staged.inventory.source_bucket
-    return [
-        f"the report of {bucket} has no {name}: {limit}"
-        for name, limit in _LIMITS.items()
-        if name.lower() not in staged.columns
-    ]
-
-
-def _described(staged: StagedReport, totals: SideTotals) -> dict[str, Any]:
+def _described(report: Report, staged: StagedReport) -> dict[str, Any]:
     """What a report document says of a report."""
-    inventory = staged.inventory
+    inventory = report.inventory
     return {
         "bucket": inventory.source_bucket,
+        "location": str(report.side.location),
         "manifest": str(inventory.manifest),
-        "created_at": inventory.created_at,
+        "created_at": iso_time(inventory.created_at),
         "format": inventory.file_format,
         "rows": staged.rows,
-        "repeated_rows": totals.repeated_rows,
     }
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(min(max(seconds, 0.0), LATEST_SECONDS), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

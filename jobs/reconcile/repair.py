@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from jobs.config import Settings
 from jobs.core.display import Display
-from jobs.core.model import Location, parse_time
+from jobs.core.model import parse_time
 from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import RunSpec, RunState, Side
 from jobs.core.selection import Selection
@@ -20,26 +20,15 @@ from jobs.replicate.kind import KIND as REPLICATE
 from jobs.runs import launch
 from jobs.runs.kind import Kind, writes_of_copies
 from jobs.runs.placement import batch_placement, check_placement
-from jobs.runs.request import Request, check_apart
+from jobs.runs.request import Request
 from jobs.runs.work import work
 from jobs.s3.store import server_time
 from jobs.verify.kind import KIND as VERIFY
 
-JOBS = ("replicate", "verify")
 CLOCK_SECONDS = 3
 """By so much a listing's time and ours may differ, where both are S3's."""
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (REPLICATE, VERIFY)}
-"""Job → the kind of work, for the jobs of a repair or a night."""
-
-
-class Repaired(NamedTuple):
-    """The result of a repair: reports by job (for the JSON document), reports in order, exit
-    code.
-    """
-
-    document: dict[str, Any]
-    reports: list[dict[str, Any]]
-    code: int
+"""Job → the kind of work, for the jobs of a repair or a night, in order."""
 
 
 async def await_later_second(ledger: Ledger, report: Mapping[str, Any]) -> None:
@@ -52,61 +41,50 @@ async def await_later_second(ledger: Ledger, report: Mapping[str, Any]) -> None:
     await asyncio.sleep(min(max(seconds, 0.0), CLOCK_SECONDS))
 
 
-class Limits(NamedTuple):
-    """The limits of a repair. None: no limit."""
-
-    max_cost: float | None
-    max_objects: int | None
-
-
 async def repair(
     spec: RunSpec,
     maps: PrefixMap,
     ledger: Ledger,
     settings: Settings,
-    limits: Limits,
+    limits: tuple[float | None, int | None],
     executor: str | None,
     display: Display,
     agreed: Mapping[str, bool],
-) -> Repaired:
-    """Replicate the rows of `repair.parquet` of a reconcile run, then verify them.
+) -> tuple[list[dict[str, Any]], int]:
+    """Replicate the rows of `repair.parquet` of a reconcile run, then verify them → the reports, and
+    the first exit code that is not 0.
 
-    The first run that does not come to its end is the last one. `agreed`: the option `--unguarded`, if
-    the user gave it. Raises LimitExceeded before anything is copied when all runs together exceed
-    the limits, and ConfigError for a server that ignores conditions.
+    The first run that does not come to its end is the last one. `limits`: the most dollars and objects of
+    all runs together. `agreed`: the option `--unguarded`, if the user gave it. Raises LimitExceeded
+    before anything is copied, and ConfigError for a server that ignores conditions.
     """
-    reports: dict[str, list[dict[str, Any]]] = {job: [] for job in JOBS}
-    in_order: list[dict[str, Any]] = []
+    reports: list[dict[str, Any]] = []
     code = 0
     with ExitStack() as planned:
         runs = []
         for request in _requests(spec, maps, ledger, agreed):
             if (placement := batch_placement(executor, settings, request.job)) is not None:
                 await check_placement(placement, request.source, request.destination)
-            run = await launch.plan_run(request, ledger, settings, display, copies=request.job == JOBS[0])
+            copies = request.job == REPLICATE.name
+            run = await launch.plan_run(request, ledger, settings, display, copies=copies)
             planned.callback(run.discard)
-            runs.append(run)
+            runs.append(await launch.try_conditions(run, writes_of_copies(run.spec)) if copies else run)
         launch.check_limits(runs, *limits)
-        if lacking := launch.unpriced(runs, limits.max_cost):
+        if lacking := launch.unpriced(runs, limits[0]):
             display.say(lacking)
-        copies = sum(run.spec.job == JOBS[0] for run in runs)
-        for number, run in enumerate(runs[:copies]):
-            runs[number] = await launch.try_conditions(run, writes_of_copies(run.spec))
         for run in runs:
             await launch.publish(run, ledger)
-            kind = KINDS[run.spec.job]
-            report, own, _ = await work(run.spec, run.plan, ledger, settings, executor, display, kind)
-            reports[run.spec.job].append(report)
-            in_order.append(report)
+            report, own, _ = await work(run.spec, run.plan, ledger, settings, executor, display, KINDS[run.spec.job])
+            reports.append(report)
             code = code or own
             if report["state"] != RunState.COMPLETE:  # as after Ctrl-C: nothing more is begun
                 break
-    return Repaired({"repair": reports["replicate"], "verification": reports["verify"]}, in_order, code)
+    return reports, code
 
 
 def _requests(spec: RunSpec, maps: PrefixMap, ledger: Ledger, agreed: Mapping[str, bool]) -> Iterator[Request]:
     """The copies of each mapped prefix, then their verification."""
-    for job in JOBS:
+    for job in KINDS:
         for source_prefix, destination_prefix in maps.pairs:
             yield Request(
                 job=job,
@@ -117,17 +95,6 @@ def _requests(spec: RunSpec, maps: PrefixMap, ledger: Ledger, agreed: Mapping[st
                 options={"all_versions": spec.options["versions"] == "all", "deep": False, **agreed},
                 retry_of=spec.run_id,
             )
-
-
-def check_places(source: Side | None, destination: Side | None, maps: PrefixMap, ledger: Location) -> None:
-    """Check that the ledger is in no prefix that is compared, since each run writes to the ledger.
-
-    None: a side that is not known yet. Two sides in one bucket are refused elsewhere. Raises
-    UsageError.
-    """
-    for source_prefix, destination_prefix in maps.pairs:
-        check_apart(_at(source, source_prefix) if source else None, None, ledger)
-        check_apart(None, _at(destination, destination_prefix) if destination else None, ledger)
 
 
 def _at(side: Side, prefix: str) -> Side:

@@ -24,9 +24,8 @@ from jobs.s3.sessions import open_store
 if TYPE_CHECKING:
     from jobs.reconcile.reconcile import Reconciliation, Report
 
-COMPARED_KEYS = 1_000
-SHOWN_FINDINGS = 1_000
-"""How many findings the page of a comparison lists."""
+FIRST_ROWS = 1_000
+"""So many findings are looked at for a page, and keys for a forgotten prefix."""
 PARQUET, CSV = "application/vnd.apache.parquet", "text/csv; charset=utf-8"
 
 
@@ -56,13 +55,12 @@ def make_spec(run_id: str, began: float, source: Report, destination: Report, op
 
 
 async def publish_run(
-    ledger: Ledger, spec: RunSpec, result: Reconciliation, next_steps: Sequence[str] = (), *, has_page: bool = True
+    ledger: Ledger, spec: RunSpec, result: Reconciliation, next_steps: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Write the run of a comparison into the ledger, its plan and its report last.
 
     What it says to the ledger's state `reconcile` has written, if it was given the run.
-    A run that is killed before that was never planned. `has_page`: False if a repair follows, after
-    which `write_result_page` writes the page.
+    A run that is killed before that was never planned.
     """
     from jobs.ledger.state_files import write_delta
 
@@ -91,10 +89,7 @@ async def publish_run(
         next_steps=list(next_steps),
         **files,
     )
-    for name, side in (("source", spec.source), ("destination", spec.destination)):
-        report[name]["location"] = str(side.location)
-    if has_page:
-        await write_result_page(ledger, spec, report, result)
+    await write_page(ledger, spec, report, await asyncio.to_thread(first_findings, folder / "differences.parquet"))
     if (folder / VERDICTS).exists():
         await write_delta(ledger, run_id, folder / VERDICTS)
     await ledger.publish_plan(run_id, Plan(report["rows"], report["bytes"], ()))
@@ -102,41 +97,30 @@ async def publish_run(
     return report
 
 
-async def write_result_page(ledger: Ledger, spec: RunSpec, report: dict[str, Any], result: Reconciliation) -> None:
-    """Write the run's page, with the first of what it found."""
-    findings = await asyncio.to_thread(first_findings, result.folder / "differences.parquet")
-    await write_page(ledger, spec, report, findings)
-
-
 def first_keys(differences: Path, source_prefix: str, destination_prefix: str) -> tuple[list[str], list[str]]:
     """The first keys that only the source has, and only the destination, without these prefixes."""
-    import pyarrow.parquet as pq
+    from jobs.tables.duck import quoted
 
-    found: dict[str, list[str]] = {Category.MISSING: [], Category.EXTRA: []}
-    for batch in pq.ParquetFile(differences).iter_batches(columns=["key", "destination_key", "category"]):
-        for key, destination_key, category in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            if category in found and len(found[category]) < COMPARED_KEYS:
-                is_extra = category == Category.EXTRA
-                found[category].append(
-                    (destination_key if is_extra else key).removeprefix(
-                        destination_prefix if is_extra else source_prefix
-                    )
-                )
-        if all(len(keys) >= COMPARED_KEYS for keys in found.values()):
-            break
-    return found[Category.MISSING], found[Category.EXTRA]
+    names = {Category.MISSING: ("key", source_prefix), Category.EXTRA: ("destination_key", destination_prefix)}
+    missing, extra = (
+        [row[name].removeprefix(prefix) for row in _first(differences, f"category = {quoted(category.value)}")]
+        for category, (name, prefix) in names.items()
+    )
+    return missing, extra
 
 
 def first_findings(differences: Path) -> list[dict[str, Any]]:
     """The first findings of a file of differences, as its page lists them."""
-    import pyarrow.parquet as pq
+    return _first(differences, "is_finding")
 
-    shown: list[dict[str, Any]] = []
-    for batch in pq.ParquetFile(differences).iter_batches(SHOWN_FINDINGS):
-        shown += [row for row in batch.to_pylist() if row["is_finding"]]
-        if len(shown) >= SHOWN_FINDINGS:
-            break
-    return shown[:SHOWN_FINDINGS]
+
+def _first(differences: Path, condition: str) -> list[dict[str, Any]]:
+    from jobs.tables.duck import MEMORY_LIMIT, connect, parquet
+
+    with connect(differences.parent, memory_limit=MEMORY_LIMIT) as connection:
+        rows = connection.sql(f"FROM {parquet(differences)} WHERE {condition} LIMIT {FIRST_ROWS}")
+        found: list[dict[str, Any]] = rows.to_arrow_table().to_pylist()
+        return found
 
 
 async def fetch_differences(ledger: Ledger, run_id: str, folder: Path) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,6 @@ from jobs.ledger.state import BAD, OPEN, OVER, has_verdicts
 from jobs.reconcile.run import fetch_differences, first_findings
 from jobs.reports.document import findings_count
 from jobs.reports.figures import human_time, plural
-from jobs.reports.publish import write_page
 from jobs.runs.folding import LISTED_FAILURES, LISTED_PER_REASON
 from jobs.runs.request import failures_of
 from jobs.runs.standing import standing_rows
@@ -115,24 +114,6 @@ def _repaired(
         "categories": {name: {"repaired": repaired, "left": rest} for name, repaired, rest in counted},
         "shown": shown.select(names).to_pylist(),
     }, left.to_pylist()
-
-
-async def publish_repaired(
-    ledger: Ledger,
-    spec: RunSpec,
-    report: Mapping[str, Any],
-    folder: Path,
-    steps: Callable[[Mapping[str, int]], list[str]],
-) -> dict[str, Any]:
-    """Write the page of a comparison after its repair, and return the keys that the repair adds to its report.
-
-    `steps`: from category → findings that are left to what to do.
-    """
-    repaired, left = await find_repaired(ledger, spec, report["finished_at"], folder)
-    tally = {name: each["left"] for name, each in repaired["categories"].items()}
-    after = {"repaired": repaired, "next_steps": steps(tally)}
-    await write_page(ledger, spec, dict(report) | after, left)
-    return after
 
 
 async def read_findings(ledger: Ledger, spec: RunSpec, report: dict[str, Any]) -> list[dict[str, Any]]:

@@ -135,14 +135,6 @@ def _constants(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], col
     return {column: value for column, value in rows if column in columns}
 
 
-def newest_modified(connection: duckdb.DuckDBPyConnection, staged: StagedReport) -> float | None:
-    """Return when the newest object of the report was modified (epoch seconds), None if unknown."""
-    newest: float | None = _one(
-        connection, f"SELECT epoch(max({staged.field('lastmodifieddate')})) FROM {staged.relation} r"
-    )
-    return newest
-
-
 def _one(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
     return connection.execute(sql).fetchall()[0][0]
 

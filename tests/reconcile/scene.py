@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -14,10 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.core.model import Checksum, Location
+from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import RunSpec, Side
 from jobs.inventory.find import find_inventory
 from jobs.ledger.ledger import Ledger
-from jobs.reconcile.reconcile import ReconcileOptions, Reconciliation, Report, reconcile
+from jobs.reconcile.reconcile import Reconciliation, Report, reconcile
 from jobs.reconcile.rules import COMPOSITE, SIDE_COLUMNS, Judgement, code_sql, is_sealed_sql, judgements
 from jobs.tables.duck import quoted
 from tests.doubles.list_store import Shelf
@@ -174,8 +176,9 @@ def run(
             inventory = await find_inventory(NO_STORE, str(path))
             side = Side(Location(bucket or inventory.source_bucket))
             reports.append(Report(side, inventory, NO_STORE, [file] if file else [], doubted=store))
-        how = ReconcileOptions(**{"now": MADE + 600} | options)
-        return await reconcile(reports[0], reports[1], how, folder / "scratch", recorded)
+        how: dict[str, Any] = {"prefixes": PrefixMap(), "margin_seconds": 900.0} | options
+        scratch = Path(tempfile.mkdtemp(dir=folder))
+        return await reconcile((reports[0], reports[1]), scratch, recorded, **how)
 
     return asyncio.run(go())
 

@@ -71,7 +71,6 @@ def test_a_row_that_cannot_be_understood_makes_the_report_unusable(tmp_path, lin
         run(tmp_path, source, destination)
     assert str(data) in str(refused.value)
     assert refused.value.manifest == str(source)
-    assert not list((tmp_path / "scratch").glob("*"))
 
 
 @pytest.mark.parametrize("file_format", ["ORC", "Parquet"])
@@ -90,10 +89,8 @@ def test_a_row_without_a_key_makes_it_unusable_in_binary_formats_too(tmp_path, f
         ({"rows": []}, {}, {}, "lists no object of the bucket src: an empty report"),
         ({}, {"rows": []}, {}, "lists no object of the bucket dst: an empty report"),
         ({}, {"files": 0}, {}, "lists no object of the bucket dst: an empty report"),
-        ({"created_at": MADE + 9999}, {}, {}, "clocks disagree"),
-        ({"rows": [row("a", LastModifiedDate=MADE + 3 * 86_400)]}, {}, {}, "clocks disagree"),
         ({"rows": [row("a", Bucket="foreign")]}, {}, {}, "names the bucket 'foreign'"),
-        ({}, {}, {"versions": "all"}, "lacks the fields versionid, isdeletemarker, islatest, which --versions"),
+        ({}, {}, {"all_versions": True}, "lacks the fields versionid, isdeletemarker, islatest, which --versions"),
         (
             {"fields": ("Bucket", "Key", "VersionId")},
             {},
@@ -103,20 +100,17 @@ def test_a_row_without_a_key_makes_it_unusable_in_binary_formats_too(tmp_path, f
     ],
 )
 @pytest.mark.parametrize("file_format", FORMATS)
-def test_reports_that_cannot_be_compared_are_refused_and_leave_nothing(
-    tmp_path, source, destination, options, problem, file_format
-):
+def test_reports_that_cannot_be_compared_are_refused(tmp_path, source, destination, options, problem, file_format):
     plain: dict[str, Any] = {"rows": [row("a")], "created_at": MADE, "file_format": file_format}
     one = deliver(tmp_path / "s", **{"bucket": "src"} | plain | source)
     other = deliver(tmp_path / "d", **{"bucket": "dst"} | plain | destination)
     with pytest.raises(ManifestError, match=problem):
         run(tmp_path, one, other, **options)
-    assert not list((tmp_path / "scratch").glob("*"))
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
 @pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:9] + bytes([b[9] ^ 1]) + b[10:], lambda b: None])
-def test_a_damaged_data_file_is_refused_and_leaves_nothing(tmp_path, file_format, damage):
+def test_a_damaged_data_file_is_refused(tmp_path, file_format, damage):
     one, other = (deliver(tmp_path, b, [row("a"), row("b")], file_format=file_format, files=2) for b in ("src", "dst"))
     victim = sorted(other.parent.parent.glob("data/*"))[1]
     body = damage(victim.read_bytes())
@@ -125,4 +119,3 @@ def test_a_damaged_data_file_is_refused_and_leaves_nothing(tmp_path, file_format
         victim.write_bytes(body)
     with pytest.raises(ManifestError, match=victim.name):
         run(tmp_path, one, other)
-    assert not list((tmp_path / "scratch").glob("*"))

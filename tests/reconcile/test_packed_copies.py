@@ -52,7 +52,7 @@ def test_a_key_is_missing_unless_an_archive_holds_its_copy(
     if expected == "unverifiable":
         assert differences(found) == {"k": ("unverifiable", f"{Reason.NOTHING_COMPARABLE}: {PACKED_UNPROVEN}")}
     elif expected == "same":
-        assert found.unjudged == [(Reason.IN_ARCHIVE, "", 1)]
+        assert found.unjudged == [{"reason": Reason.IN_ARCHIVE, "detail": "", "rows": 1}]
 
 
 def test_the_delete_marker_that_expire_left_does_not_make_a_key_missing(tmp_path: Path) -> None:

@@ -63,10 +63,9 @@ class World:
             for bucket, rows in (("originals", source), ("copies", copies))
         ]
         answer = run(
-            self.folder / f"{self.number}",
+            self.folder,
             *lists,
             recorded=(self.ledger, spec),
-            now=BEGAN + 60.0,
             prefixes=MAPS,
             margin_seconds=0.0,
             is_complete=is_complete,
