@@ -170,10 +170,8 @@ ignored there, mostly none. A worker looks before each of these.
 """
 
 
-ROWS_SHA256 = "rows_sha256"
-"""The option of a planned run: the digest of the rows that it was given. Empty: no rows were named,
-and it looked for them in a place. A file of the same name may have other rows by now.
-"""
+NAMED_ROWS = "named_rows"
+"""The option of a planned run: rows were named to it. Else it looked for them in a place."""
 
 
 OLD_VERSIONS = "old_versions"

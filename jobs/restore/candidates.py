@@ -90,7 +90,7 @@ class RestoreQuery:
         sought: list[str] | None = None
         if self._is_asked:
             sought = []
-            async for batch in self._draft.digested(self._asked()):
+            async for batch in self._draft.noted(self._asked()):
                 if sought is not None:
                     sought += [str(key) for key in batch["key"].to_pylist()]
                     sought = sought if len(sought) <= KEYS_SOUGHT else None

@@ -26,7 +26,7 @@ from jobs.config import Settings
 from jobs.core.bucket_names import is_second_name
 from jobs.core.display import Display
 from jobs.core.model import Location
-from jobs.core.run import OLD_VERSIONS, ROWS_SHA256, Plan, RunSpec, Side, continuation, may_name_old_versions, run_of
+from jobs.core.run import NAMED_ROWS, OLD_VERSIONS, Plan, RunSpec, Side, continuation, may_name_old_versions, run_of
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, Denied, LedgerError, NotFound, StoreError, UsageError
 from jobs.ledger.ledger import Ledger
@@ -94,8 +94,7 @@ class Draft:
     def __init__(self, request: Request):
         self.request, self.destination, self.started = request, request.destination, time.time()
         self.scratch = Path(tempfile.mkdtemp(prefix="sealift-plan-"))
-        self._rows_sha256: str | None = ""
-        self._has_old_versions = False
+        self._is_named = self._has_old_versions = False
 
     async def write_shard(self, number: int, data: bytes) -> None:
         """Keep a shard's file until the plan is published."""
@@ -105,24 +104,20 @@ class Draft:
         """Keep the outcomes of a shard whose rows are done."""
         (self.scratch / outcomes_name(number)).write_bytes(data)
 
-    async def digested(
+    async def noted(
         self, batches: AsyncIterator[pa.RecordBatch], *, says_latest: bool = False
     ) -> AsyncIterator[pa.RecordBatch]:
-        """The rows of a manifest as they come. The planned run says by a digest which they were.
+        """The rows of a manifest as they come. The planned run says that they were named.
 
         `says_latest`: a row that names an old version says so, and is left out unless all are asked
         for.
         """
-        from jobs.tables.rows import RowsDigest
-
-        self._rows_sha256, digest = None, RowsDigest()
+        self._is_named = True
         async for batch in batches:
-            await asyncio.to_thread(digest.add, batch)
             version_id = batch["version_id"]
             if not says_latest and version_id.null_count < len(version_id):
                 self._has_old_versions = True
             yield batch
-        self._rows_sha256 = digest.hexdigest()
 
     @property
     def has_old_versions(self) -> bool:
@@ -164,7 +159,7 @@ class Draft:
 
     def planned(self, spec: RunSpec, plan: Plan) -> Planned:
         """The finished plan, which keeps the scratch folder. Its rows have been read."""
-        options = {**spec.options, ROWS_SHA256: self._rows_sha256, OLD_VERSIONS: self._has_old_versions}
+        options = {**spec.options, NAMED_ROWS: self._is_named, OLD_VERSIONS: self._has_old_versions}
         return Planned(replace(spec, options=options), plan, self.scratch)
 
 
@@ -261,7 +256,7 @@ async def _proven_rows(request: Request, uri: str, ledger: Ledger, draft: Draft 
     source = request.source or spec.source
     check_apart(source, request.destination, ledger.location)
     rows = proven_rows(ledger, spec.run_id, plan)
-    return source, uri, draft.digested(rows, says_latest=not may_name_old_versions(spec)) if draft else rows
+    return source, uri, draft.noted(rows, says_latest=not may_name_old_versions(spec)) if draft else rows
 
 
 async def _named_rows(request: Request, uri: str, ledger: Ledger, draft: Draft | None) -> SourcedRows:
@@ -288,7 +283,7 @@ async def _named_rows(request: Request, uri: str, ledger: Ledger, draft: Draft |
     check_apart(source, request.destination, ledger.location)
     rows = manifest.batches
     if draft is not None:
-        rows = draft.digested(rows, says_latest=await _says_latest(uri, manifest, ledger))
+        rows = draft.noted(rows, says_latest=await _says_latest(uri, manifest, ledger))
     return source, uri, rows
 
 

@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
-from itertools import takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,7 +34,6 @@ THREAD_BYTES = 64_000_000
 COSTLY_PASS = "partial_aggregate_pushdown"
 """A pass of the optimizer of DuckDB 2.0. It takes 0.07 of the 0.08 s of planning a reconciliation's
 join, and makes no query faster."""
-CANDIDATES_CHARACTERS = 300
 INTERRUPT_SECONDS = 0.05
 """How long after an interrupt the next one comes. One between two queries of a thread stops neither."""
 
@@ -64,13 +61,8 @@ def connect(
     limit.
 
     Times are in UTC. `settings` are DuckDB's own, such as `threads`: if they do not say, there are
-    as many as there are cores, and the limit has room for. Raises ConfigError for a file that
-    DuckDB cannot open.
+    as many as there are cores, and the limit has room for.
     """
-    if "?" in database:  # DuckDB takes the rest for options
-        raise ConfigError(
-            f"cannot keep a database in {folder}: its name has a `?`", advice="set TMPDIR to another folder"
-        )
     limits = {"memory_limit": memory_limit, "temp_directory": str(folder / "spill")}
     connection = duckdb.connect(database, config=_SETTINGS | limits | settings)
     # The progress bar goes to stdout, which belongs to the command's own output.
@@ -190,10 +182,7 @@ class Answer:
     def _batches(self, sql: str) -> Iterator[pa.RecordBatch]:
         with refusals():
             relation: Any = self._connection.sql(sql)
-            try:
-                yield from relation.to_arrow_reader(BATCH_ROWS)
-            except OSError as error:
-                raise streamed_error(error) from error
+            yield from relation.to_arrow_reader(BATCH_ROWS)
 
 
 def check_select(sql: str) -> None:
@@ -279,85 +268,42 @@ def literal_path(path: Path) -> str:
     return "".join(f"[{each}]" if each in "*?[" else each for each in str(path))
 
 
-_NO_TABLE = re.compile(r"Table with name (\S+) does not exist|Referenced table \"([^\"]+)\" not found")
-"""Messages of DuckDB for an unknown table."""
-
-
-_STREAMED = {
-    "Conversion Error": duckdb.ConversionException,
-    "Out of Range Error": duckdb.OutOfRangeException,
-    "Out of Memory Error": duckdb.OutOfMemoryException,
-    "IO Error": duckdb.IOException,
-    "INTERRUPT Error": duckdb.InterruptException,
-}
-"""The errors of DuckDB that something is made of here, by how their messages begin."""
-
-
-def streamed_error(error: OSError) -> duckdb.Error:
-    """The error of DuckDB for what an Arrow reader of its rows raised behind the first ones."""
-    return _STREAMED.get(str(error).partition(": ")[0], duckdb.Error)(str(error))
-
-
 @contextlib.contextmanager
 def room(what: str = "the query") -> Iterator[None]:
     """Turn errors of DuckDB that say that memory or disk are full into a ConfigError.
 
-    `what` needs the room.
+    `what` needs the room. Behind the first rows of an Arrow reader they are an OSError.
     """
     try:
         yield
-    except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
+    except (duckdb.Error, OSError) as error:
         first = str(error).partition("\n")[0].rstrip(".")
         if "No space left" in first or "failed to offload" in first:
+            raise ConfigError(f"{what} has no room on disk ({first})", advice="free space or set TMPDIR") from error
+        if isinstance(error, duckdb.OutOfMemoryException) or first.startswith("Out of Memory"):
             raise ConfigError(
-                f"{what} has no room in the scratch folder ({first})", advice="free space or set TMPDIR"
+                f"{what} needs more memory than the {MEMORY_LIMIT} that Sealift gives it ({first})",
+                advice="ask for less, with WHERE or --run",
             ) from error
-        if not isinstance(error, duckdb.OutOfMemoryException):
-            raise
-        raise ConfigError(
-            f"{what} needs more memory than the {MEMORY_LIMIT} that Sealift gives it ({first})",
-            advice="ask for less, with "
-            "WHERE or --run, or write the rows with --format parquet and ask a DuckDB of your own",
-        ) from error
+        raise
 
 
 @contextlib.contextmanager
 def refusals(tables: Sequence[str] = ()) -> Iterator[None]:
     """Turn errors of DuckDB in the block into a UsageError of one line.
 
-    `tables`: the names of all tables, to suggest one for an unknown name. DuckDB knows only those
-    that the SQL names. Raises ConfigError where memory or disk are full (`room`).
+    `tables`: the names of all tables. DuckDB knows only those that the SQL names. Raises ConfigError
+    where memory or disk are full (`room`).
     """
     import pyarrow as pa
 
     try:
         with room():
             yield
-    except (duckdb.Error, pa.ArrowException) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        if isinstance(error, duckdb.CatalogException | duckdb.BinderException):
-            names = f": the tables are {', '.join(tables)}" if tables else ""
-            advice = f"{_candidates(lines, tables)}see `sealift query`{names}"
-        elif isinstance(error, duckdb.ParserException):
-            advice = "write one SELECT of DuckDB's SQL"
-        elif isinstance(error, duckdb.PermissionException):
-            advice = "a query reads the ledger's tables alone; see `sealift query`"
-        elif isinstance(error, duckdb.ConversionException):
-            advice = "use TRY_CAST, which gives NULL instead, or leave such rows out with WHERE"
-        else:
-            advice = "correct the SELECT: `sealift query` has each column and its type"
-        raise UsageError(f"SQL: {lines[0].rstrip('!.')}", advice=advice) from error
-
-
-def _candidates(lines: Sequence[str], tables: Sequence[str]) -> str:
-    """The names that DuckDB suggests for an unknown one, else the most similar one of `tables`."""
-    offered = " ".join(takewhile(lambda line: not line.startswith("LINE "), lines[1:])).replace(": : ", ": ")
-    if '"duckdb_' in offered or '"pg_' in offered:  # never suggest a table of DuckDB itself
-        offered = ""
-    if not offered and (name := _NO_TABLE.search(lines[0])):
-        alike = get_close_matches((name[1] or name[2]).lower(), tables, 1)
-        offered = f'did you mean "{alike[0]}"?' if alike else ""
-    return f"{offered[:CANDIDATES_CHARACTERS]}; " if offered else ""
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        first = str(error).strip().partition("\n")[0].rstrip("!.")
+        names = f": the tables are {', '.join(tables)}" if tables else ""
+        raise UsageError(f"SQL: {first}", advice=f"see `sealift query`{names}") from error
 
 
 def identifier(name: str) -> str:

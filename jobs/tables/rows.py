@@ -7,7 +7,6 @@ the functions, so a command that needs no table starts fast.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
@@ -145,56 +144,26 @@ def fill_batch(columns: Mapping[str, Any], rows: int, schema: pa.Schema | None =
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-_LENGTH_BYTES = 4
+def batch_of(rows: Sequence[tuple[Any, ...]], names: Sequence[str], schema: pa.Schema) -> pa.RecordBatch:
+    """Rows as named columns of a schema. Names that it lacks are left out, times are epoch seconds."""
+    import pyarrow as pa
 
-
-class RowsDigest:
-    """The digest of the keys and version ids of a manifest's rows, in order, however they are cut
-    into batches.
-    """
-
-    def __init__(self) -> None:
-        self._parts = {
-            (column, part): hashlib.sha256() for column in ("key", "version_id") for part in ("lengths", "texts")
-        }
-
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Take in the next rows."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        for column in ("key", "version_id"):
-            texts: Any = batch[column]
-            lengths: Any = pc.fill_null(pc.binary_length(texts), -1)
-            used = lengths.buffers()[1].slice(lengths.offset * _LENGTH_BYTES, len(lengths) * _LENGTH_BYTES)
-            self._parts[column, "lengths"].update(used)
-            given: Any = pc.drop_null(texts)
-            whole: Any = pc.binary_join(pa.ListArray.from_arrays([0, len(given)], given), "")
-            self._parts[column, "texts"].update(whole[0].as_buffer())
-
-    def hexdigest(self) -> str:
-        """The digest of all rows so far."""
-        return hashlib.sha256(b"".join(part.digest() for part in self._parts.values())).hexdigest()
+    columns: dict[str, Any] = dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else {}
+    for field in schema:
+        if pa.types.is_timestamp(field.type) and field.name in columns:
+            micros = [None if value is None else int(value * 1e6) for value in columns[field.name]]
+            columns[field.name] = pa.array(micros, pa.int64())
+    return fill_batch(columns, len(rows), schema)
 
 
 def manifest_batch(entries: Sequence[Listed]) -> pa.RecordBatch:
     """A page of a listing in the manifest's columns."""
-    import pyarrow as pa
-
-    columns: dict[str, Any] = dict(zip(Listed._fields, zip(*entries, strict=True), strict=True)) if entries else {}
-    seconds = columns.get("last_modified", ())
-    columns["last_modified"] = pa.array([int(value * 1e6) for value in seconds], pa.int64())
-    return fill_batch(columns, len(entries))
+    return batch_of(entries, Listed._fields, manifest_schema())
 
 
 def version_batch(rows: Sequence[ObjectVersion], schema: pa.Schema | None = None) -> pa.RecordBatch:
     """Rows of a manifest in its columns, or in others. Their numbers are not among a manifest's."""
-    import pyarrow as pa
-
-    columns: dict[str, Any] = dict(zip(ObjectVersion._fields, zip(*rows, strict=True), strict=True))
-    micros = [None if value is None else round(value * 1e6) for value in columns["last_modified"]]
-    columns["last_modified"] = pa.array(micros, pa.int64())
-    return fill_batch(columns, len(rows), schema)
+    return batch_of(rows, ObjectVersion._fields, schema or manifest_schema())
 
 
 ReadBeside = Callable[["pa.RecordBatch"], Iterable[object]]
@@ -242,17 +211,7 @@ def read_outcome_numbers(data: bytes) -> tuple[list[int], int]:
 
 def write_outcomes(outcomes: Sequence[Outcome]) -> bytes:
     """Outcomes as one Parquet file."""
-    import pyarrow as pa
-
-    columns = list(zip(*outcomes, strict=True)) if outcomes else [()] * len(Outcome._fields)
-    schema = outcome_schema()
-    arrays = [
-        pa.array([None if value is None else int(value * 1e6) for value in column], pa.int64()).cast(field.type)
-        if pa.types.is_timestamp(field.type)
-        else pa.array(column, field.type)
-        for field, column in zip(schema, columns, strict=True)
-    ]
-    return write_parquet(pa.Table.from_arrays(arrays, schema=schema))
+    return write_parquet(batch_of(outcomes, Outcome._fields, outcome_schema()))
 
 
 def done_outcomes(shard: bytes, at: float) -> bytes:
@@ -266,26 +225,17 @@ def done_outcomes(shard: bytes, at: float) -> bytes:
 
     rows = pq.ParquetFile(pa.BufferReader(shard)).read()
     is_marker: Any = rows["is_delete_marker"]
-    proof: Any = pc.if_else(is_marker, pa.scalar(Evidence.NONE.value), pa.scalar(Evidence.MD5_ETAG.value))
-    size_bytes: Any = pc.fill_null(rows["size_bytes"], pa.scalar(0, pa.int64()))
-    texts: dict[str, Any] = {
-        "status": Status.SAME.value,
-        "reason": "",
-        "detail": "",
-        "attempt": PLANNED,
-        "depth": Depth.LISTED.value,
-        "at": int(at * 1e6),
+    constant = {"status": Status.SAME, "reason": "", "detail": "", "attempt": PLANNED, "depth": Depth.LISTED}
+    columns: dict[str, Any] = {name: rows[name] for name in ("row", "key", "version_id", "etag")}
+    columns |= {name: pa.repeat(str(value), rows.num_rows) for name, value in constant.items()}
+    columns |= {
+        "at": pa.repeat(int(at * 1e6), rows.num_rows),
+        "evidence": pc.if_else(is_marker, Evidence.NONE.value, Evidence.MD5_ETAG.value),
+        "size_bytes": pc.fill_null(rows["size_bytes"], pa.scalar(0, pa.int64())),
+        "destination_etag": rows["etag"],
+        "source_modified": rows["last_modified"],
     }
-    columns = {name: rows[name] for name in ("row", "key", "version_id", "etag")}
-    columns |= {"evidence": proof, "size_bytes": size_bytes, "destination_etag": rows["etag"]}
-    columns["source_modified"] = rows["last_modified"]
-    arrays: list[Any] = []
-    for field in outcome_schema():
-        column: Any = columns.get(field.name)
-        if column is None:
-            column = pa.array([texts.get(field.name)] * rows.num_rows)
-        arrays.append(column.cast(field.type))
-    return write_parquet(pa.Table.from_arrays(arrays, schema=outcome_schema()))
+    return write_parquet(fill_batch(columns, rows.num_rows, outcome_schema()))
 
 
 def read_outcomes(data: bytes) -> Iterator[Outcome]:

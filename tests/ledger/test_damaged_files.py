@@ -90,7 +90,7 @@ def test_damage_behind_the_first_rows_is_named(made: Ledger) -> None:
 
 @pytest.mark.parametrize(
     ("value", "message"),
-    [("'x'::INTEGER", r"SQL: Conversion Error: .*TRY_CAST"), ("error('no')::INTEGER", "SQL: Invalid Input Error: no;")],
+    [("'x'::INTEGER", "SQL: Conversion Error: "), ("error('no')::INTEGER", "SQL: Invalid Input Error: no;")],
 )
 def test_a_mistake_in_sql_behind_the_first_rows_is_one(made: Ledger, value: str, message: str) -> None:
     overwrite(made, *checkpoint(rows=3 * ROWS))

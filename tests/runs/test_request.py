@@ -95,7 +95,7 @@ def test_a_run_records_whether_its_rows_may_be_old_versions(
 
     async def scene() -> RunSpec:
         with drafting(request_for("m.csv")) as draft:
-            async for _ in draft.digested(rows(), says_latest=says_latest):
+            async for _ in draft.noted(rows(), says_latest=says_latest):
                 pass
             shutil.rmtree(draft.scratch)
             spec = RunSpec("1", "verify", 0.0, Side(Location("a")), Side(Location("b")), "m.csv", {})
