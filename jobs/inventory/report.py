@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import re
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from msgspec import DecodeError, Meta, Struct, field, json
 
 from jobs.core.model import Location
 from jobs.errors import ManifestError
@@ -26,11 +27,10 @@ from jobs.s3.store import Store
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VERSIONS = ("2016-11-30",)
-FORMATS = ("CSV", "ORC", "Parquet")
+Place = Location | Path
+"""In S3, or a local path."""
 CREATOR = "sealift"
 """What `sealift inventory` adds to its manifests as `createdBy`."""
-_TIMESTAMP_DIGITS_MAX = 15
 
 _BINARY_COLUMN = {
     "Parquet": re.compile(r"(?:required|optional)\s+\w+\s+(\w+)"),
@@ -38,13 +38,12 @@ _BINARY_COLUMN = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class DataFile:
+class DataFile(Struct, frozen=True):
     """One data file of a report as the manifest promises it: key, size, MD5 in hex."""
 
-    key: str
-    size_bytes: int
-    md5: str
+    key: Annotated[str, Meta(min_length=1)]
+    size_bytes: Annotated[int, Meta(ge=0)] = field(name="size")
+    md5: str = field(name="MD5checksum")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ class Inventory:
     elsewhere).
     """
 
-    manifest: Location | Path
+    manifest: Place
     source_bucket: str
     destination_bucket: str
     created_at: float
@@ -100,7 +99,7 @@ class Inventory:
                         break
                     yield batch
 
-    async def fetch(self, store: Store, file: DataFile, target: Path) -> tuple[Location | Path, Path]:
+    async def fetch(self, store: Store, file: DataFile, target: Path) -> tuple[Place, Path]:
         """Where the file lies, and a verified local copy of it: at `target`, or itself where it is
         local.
 
@@ -108,39 +107,31 @@ class Inventory:
         otherwise.
         """
         promised = PromisedFile(
-            self.manifest, self._places(file), file.md5, "data file", "inventory", file.size_bytes, may_be_denied=True
+            self.manifest,
+            self._places(file),
+            file.md5.lower(),
+            "data file",
+            "inventory",
+            file.size_bytes,
+            may_be_denied=True,
         )
         return await fetch_promised(store, promised, target)
 
-    def _places(self, file: DataFile) -> list[Location | Path]:
+    def _places(self, file: DataFile) -> list[Place]:
         """Where the file may be: where the manifest says, and beside a manifest that was copied with
         its files.
         """
-        named = Location(self.destination_bucket, file.key)
-        name = file.key.rpartition("/")[2]
+        named, name = Location(self.destination_bucket, file.key), file.key.rpartition("/")[2]
         if isinstance(self.manifest, Path):
-            dated = self.manifest.parent
-            configuration = dated.parent
-            inside = file.key.rpartition(f"/{configuration.name}/")[2] if configuration.name else name
-            paths = (configuration / inside, configuration / "data" / name, dated / "files" / name, dated / name)
-            return [*dict.fromkeys(paths), named]
-        dated_key = self.manifest.key.rpartition("/")[0]
-        base, _, _ = dated_key.rpartition("/")
-        inside = file.key.rpartition(f"/{base.rpartition('/')[2]}/")[2] if base else name
-        beside = Location(self.manifest.bucket, base), Location(self.manifest.bucket, dated_key)
-        copies = (
-            beside[0].join(inside),
-            beside[0].join(f"data/{name}"),
-            beside[1].join(f"files/{name}"),
-            beside[1].join(name),
-        )
-        return list(dict.fromkeys((named, *copies)))
+            return [self.manifest.parent.parent / "data" / name, named]
+        base = self.manifest.key.rpartition("/")[0].rpartition("/")[0]
+        return [named, Location(self.manifest.bucket, base).join(f"data/{name}")]
 
 
 _NO_CHECKSUM = "the report is not complete yet, or was copied without it. Wait for it, or copy it as well"
 
 
-async def open_inventory(store: Store, location: Location | Path) -> Inventory:
+async def open_inventory(store: Store, location: Place) -> Inventory:
     """The report whose `manifest.json` is at `location` (in S3, or a local path), verified by its
     checksum.
 
@@ -148,11 +139,11 @@ async def open_inventory(store: Store, location: Location | Path) -> Inventory:
     manifest of S3 Inventory in a known version and format. StoreError when S3 refuses otherwise.
     """
     content = await read_manifest(store, location, "give the path of a report's manifest.json")
-    beside: Location | Path
+    beside: Place
     if isinstance(location, Path):
         beside = location.with_suffix(".checksum")
     else:
-        beside = Location(location.bucket, location.key.removesuffix(".json") + ".checksum")
+        beside = location._replace(key=location.key.removesuffix(".json") + ".checksum")
     promised = (await read_manifest(store, beside, _NO_CHECKSUM)).decode("ascii", "replace")
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if promised.strip().lower() != md5:
@@ -163,42 +154,39 @@ async def open_inventory(store: Store, location: Location | Path) -> Inventory:
     return _parse(content, location)
 
 
-def _parse(content: bytes, location: Location | Path) -> Inventory:
-    def reject(problem: str) -> ManifestError:
-        return ManifestError(f"{location} is not an S3 Inventory manifest that can be used: {problem}")
+class _Manifest(Struct, rename="camel"):
+    """manifest.json, as S3 writes it."""
 
+    source_bucket: Annotated[str, Meta(min_length=1)]
+    destination_bucket: Annotated[str, Meta(min_length=1)]
+    version: Literal["2016-11-30"]
+    creation_timestamp: Annotated[str, Meta(pattern=r"^[0-9]{1,15}$")]
+    file_format: Literal["CSV", "ORC", "Parquet"]
+    file_schema: str
+    files: tuple[DataFile, ...]
+    created_by: str = ""
+
+
+def _parse(content: bytes, location: Place) -> Inventory:
+    what = f"{location} is not an S3 Inventory manifest that can be used"
     try:
-        data = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise reject(f"it is not JSON ({_one_line(error)})") from error
-    if not isinstance(data, dict):
-        raise reject("it is not a JSON object")
-    for name in ("sourceBucket", "destinationBucket", "version", "creationTimestamp", "fileFormat", "fileSchema"):
-        if not isinstance(data.get(name), str) or not data[name]:
-            raise reject(f"{name} is missing or no text")
-    if data["version"] not in VERSIONS:
-        raise reject(f"version is {data['version']!r}, known is {', '.join(VERSIONS)}")
-    if data["fileFormat"] not in FORMATS:
-        raise reject(f"fileFormat is {data['fileFormat']!r}, known are {', '.join(FORMATS)}")
-    if not data["creationTimestamp"].isdecimal() or len(data["creationTimestamp"]) > _TIMESTAMP_DIGITS_MAX:
-        raise reject(f"creationTimestamp is {data['creationTimestamp']!r}, expected epoch milliseconds")
-    columns = _columns(data["fileFormat"], data["fileSchema"])
+        data = json.decode(content, type=_Manifest)
+    except (DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ManifestError(f"{what}: {_one_line(error)}") from error
+    columns = _columns(data.file_format, data.file_schema)
     folded = [fold_name(column) for column in columns]
     if "key" not in folded or len(set(folded)) != len(folded):
-        raise reject(
-            f"fileSchema must name each column once, and the key among them; it is {data['fileSchema'][:200]!r}"
-        )
-    if not isinstance(data.get("files"), list):
-        raise reject("files is missing or no list")
+        schema = data.file_schema[:200]
+        raise ManifestError(f"{what}: fileSchema must name each column once, and the key among them; it is {schema!r}")
     return Inventory(
         manifest=location,
-        source_bucket=data["sourceBucket"],
-        destination_bucket=data["destinationBucket"].rpartition(":")[2],
-        created_at=int(data["creationTimestamp"]) / 1000,
-        file_format=data["fileFormat"],
+        source_bucket=data.source_bucket,
+        destination_bucket=data.destination_bucket.rpartition(":")[2],
+        created_at=int(data.creation_timestamp) / 1000,
+        file_format=data.file_format,
         columns=columns,
-        files=tuple(_data_file(file, reject) for file in data["files"]),
-        is_listing=data.get("createdBy") == CREATOR,
+        files=data.files,
+        is_listing=data.created_by == CREATOR,
     )
 
 
@@ -206,13 +194,6 @@ def _columns(file_format: str, schema: str) -> tuple[str, ...]:
     if file_format == "CSV":
         return tuple(name.strip() for name in schema.split(","))
     return tuple(_BINARY_COLUMN[file_format].findall(schema))
-
-
-def _data_file(file: Any, reject: Any) -> DataFile:
-    match file:
-        case {"key": str(key), "size": int(size_bytes), "MD5checksum": str(md5)} if key and size_bytes >= 0 and md5:
-            return DataFile(key, size_bytes, md5.lower())
-    raise reject(f"each of files must have key, size and MD5checksum; one is {json.dumps(file)[:200]}")
 
 
 def _one_line(error: BaseException) -> str:

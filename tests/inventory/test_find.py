@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from jobs.core.model import Attributes, Location
-from jobs.errors import ManifestError, UsageError
+from jobs.errors import ManifestError
 from jobs.inventory.find import find_inventory
 from jobs.inventory.report import Inventory
 from jobs.s3.store import ABSENT
@@ -42,31 +42,18 @@ def upload(folder: Path) -> Any:
     return store
 
 
-def find(store: Any, uri: str, day: str | None = None) -> Inventory:
-    return asyncio.run(find_inventory(store, uri, day=day))
+def find(store: Any, uri: str) -> Inventory:
+    return asyncio.run(find_inventory(store, uri))
 
 
 @pytest.mark.parametrize("place", ["", "inventory", "inventory/", "inventory/src", "inventory/src/daily/"])
 @pytest.mark.parametrize("is_local", [True, False], ids=["local", "S3"])
-@pytest.mark.parametrize(("day", "made"), [(None, WEDNESDAY), ("2026-11-24", TUESDAY), ("2026-11-23", MONDAY)])
-def test_the_latest_report_or_that_of_a_day_is_found_beneath_a_folder(tmp_path, place, is_local, day, made):
+def test_the_latest_report_is_found_beneath_a_folder(tmp_path, place, is_local):
     folder_with_reports(tmp_path)
     uri = str(tmp_path / place) if is_local else f"s3://reports/{place}"
-    inventory = find(None if is_local else upload(tmp_path), uri, day)
-    assert inventory.created_at == made
+    inventory = find(None if is_local else upload(tmp_path), uri)
+    assert inventory.created_at == WEDNESDAY
     assert str(inventory.manifest).endswith("T01-05Z/manifest.json")
-
-
-@pytest.mark.parametrize("is_local", [True, False], ids=["local", "S3"])
-@pytest.mark.parametrize(
-    "place", ["hive/dt=2026-11-23-01-05/symlink.txt", "hive/dt=2026-11-23-01-05/", "hive/dt=2026-11-23-01-05"]
-)
-def test_a_hive_location_stands_for_the_manifest_of_its_minute(tmp_path, place, is_local):
-    folder_with_reports(tmp_path)
-    base = f"{tmp_path}/inventory/src/daily/" if is_local else "s3://reports/inventory/src/daily/"
-    store = None if is_local else upload(tmp_path)
-    assert find(store, base + place).created_at == MONDAY
-    assert find(store, base + "hive/").created_at == WEDNESDAY
 
 
 def test_a_prefix_that_ends_in_a_slash_makes_keys_with_two(tmp_path):
@@ -83,17 +70,15 @@ def test_a_report_without_its_checksum_or_with_a_wrong_one_is_passed_over(tmp_pa
     assert find(None, str(tmp_path)).created_at == TUESDAY
     tuesday.with_suffix(".checksum").write_text("0" * 32)
     assert find(None, str(tmp_path)).created_at == MONDAY
-    with pytest.raises(ManifestError, match=r"no complete inventory report of 2026-11-25 .*checksum does not exist"):
-        find(None, str(tmp_path), "2026-11-25")
+    shutil.rmtree(tmp_path / "inventory" / "src" / "daily" / "2026-11-23T01-05Z")
+    with pytest.raises(ManifestError, match=r"no complete inventory report .*checksum does not exist"):
+        find(None, str(tmp_path))
 
 
 def test_a_folder_without_reports_says_so(tmp_path):
     (tmp_path / "data").mkdir()
     with pytest.raises(ManifestError, match="no complete inventory report below it: give a manifest"):
         find(None, str(tmp_path))
-    folder_with_reports(tmp_path)
-    with pytest.raises(ManifestError, match="no complete inventory report of 2026-11-22 below it"):
-        find(None, str(tmp_path), "2026-11-22")
 
 
 def test_reports_of_two_configurations_are_not_mixed(tmp_path):
@@ -105,12 +90,3 @@ def test_reports_of_two_configurations_are_not_mixed(tmp_path):
     assert find(None, str(one.parent)).manifest == one
     shutil.rmtree(tmp_path / "inventory" / "other")
     assert find(None, str(tmp_path)).manifest == one
-
-
-def test_a_day_must_be_one_and_a_manifest_of_that_day(tmp_path):
-    one = deliver(tmp_path, "src", ROWS, created_at=MONDAY)
-    with pytest.raises(UsageError, match="write YYYY-MM-DD"):
-        find(None, str(one), "yesterday")
-    with pytest.raises(ManifestError, match="is of 2026-11-23, not of 2026-11-24"):
-        find(None, str(one), "2026-11-24")
-    assert find(None, f"file://{one}", "2026-11-23").manifest == one

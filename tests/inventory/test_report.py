@@ -241,15 +241,15 @@ def test_a_damaged_data_file_is_refused_and_gives_no_row(damage, problem):
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"fileFormat": "Avro"}, "fileFormat is 'Avro', known are CSV, ORC, Parquet"),
-        ({"version": "2031-01-01"}, "version is '2031-01-01'"),
+        ({"fileFormat": "Avro"}, "Avro.*fileFormat"),
+        ({"version": "2031-01-01"}, "2031-01-01.*version"),
         ({"fileSchema": "Bucket, VersionId"}, "the key among them"),
         ({"fileSchema": "Bucket, Key, Key"}, "each column once"),
-        ({"sourceBucket": None}, "sourceBucket is missing"),
-        ({"creationTimestamp": "yesterday"}, "creationTimestamp is 'yesterday'"),
-        ({"files": {}}, "files is missing or no list"),
-        ({"files": [{"key": "x"}]}, "must have key, size and MD5checksum"),
-        ({"files": [{"key": "x", "size": -1, "MD5checksum": "0"}]}, "must have key, size and MD5checksum"),
+        ({"sourceBucket": None}, "sourceBucket"),
+        ({"creationTimestamp": "yesterday"}, "creationTimestamp"),
+        ({"files": {}}, "files"),
+        ({"files": [{"key": "x"}]}, "files"),
+        ({"files": [{"key": "x", "size": -1, "MD5checksum": "0"}]}, "files"),
     ],
 )
 def test_a_manifest_that_cannot_be_used_says_why(changes, problem):
@@ -264,7 +264,7 @@ def test_a_manifest_that_cannot_be_used_says_why(changes, problem):
 def test_a_manifest_that_is_no_json_object_is_refused(content):
     shelf = Shelf()
     put_manifest(shelf, content)
-    with pytest.raises(ManifestError, match="it is not"):
+    with pytest.raises(ManifestError, match="is not an S3 Inventory manifest"):
         read(shelf)
 
 
