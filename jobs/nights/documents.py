@@ -45,26 +45,15 @@ class Claim(Document, frozen=True, kw_only=True):
     margin_seconds: Annotated[float, Meta(ge=0)] | None
     slice: Slice
     deep: Slice | None
-    places: Mapping[str, object]
+    places: Sequence[str]
 
 
-class StageRun(Document, frozen=True, kw_only=True):
-    """The run of a stage, before it is made, or why it was refused.
+class StageResult(Document, frozen=True, kw_only=True):
+    """What a stage is: its run, or why it has none, and what that came to.
 
-    `origins`: where the inventories of a comparison come from, for people. `source_objects`: how
-    many objects the source has by its own.
-    """
-
-    run_id: str
-    refused: str | None = None
-    origins: tuple[str, ...] = ()
-    source_objects: Count = 0
-
-
-class StageResult(Struct, frozen=True, kw_only=True):
-    """What a stage came to.
-
-    `advice`: what a person does where it was refused. `slice`: whose turn it was.
+    Its own document has what is known before the run is made. `advice`: what a person does where it was
+    refused. `origins`: where the inventories of a comparison come from, for people. `source_objects`:
+    how many objects the source has by its own. `slice`: whose turn it was.
     """
 
     stage: str

@@ -6,7 +6,6 @@ import shlex
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from msgspec import structs
 
@@ -150,13 +149,7 @@ def _find_emptied(policy: Policy, pair: Pair, stage: StageResult, earlier: Seque
     return Emptied(last.night, objects, restore)
 
 
-def _places(policy: Policy, pair: Pair, scope: Scope) -> dict[str, Any]:
-    """Return the buckets and prefixes that a night is about, JSON-ready."""
-    source, destination = sides(policy, pair)
-    return {
-        "source": str(source.location),
-        "destination": str(destination.location),
-        "replica": str(pair.replica.bucket) if pair.replica else None,
-        "prefixes": sorted(map(str, scope.prefixes)),
-        "excluded": sorted(map(str, scope.excluded)),
-    }
+def _places(policy: Policy, pair: Pair, scope: Scope) -> list[str]:
+    """Return the buckets and prefixes that a night is about."""
+    places = [str(side.location) for side in sides(policy, pair)]
+    return [*places, str(pair.replica and pair.replica.bucket), *sorted(scope.prefixes), "-", *sorted(scope.excluded)]

@@ -13,11 +13,11 @@ from msgspec import json, to_builtins
 from jobs.core.model import Attributes, Location
 from jobs.errors import LedgerError
 from jobs.ledger.ledger import Ledger
-from jobs.nights.documents import Claim, Night, StageRun
+from jobs.nights.documents import Claim, Night, StageResult
 from jobs.s3.store import UNGUARDED
 from tests.doubles.memory_store import MemoryStore
 
-CLAIM = Claim(night="2026-11-25", began_at=1.0, margin_seconds=None, slice=(1, 30), deep=None, places={})
+CLAIM = Claim(night="2026-11-25", began_at=1.0, margin_seconds=None, slice=(1, 30), deep=None, places=[])
 
 
 def night() -> Night:
@@ -28,8 +28,8 @@ def night() -> Night:
 
 def test_the_first_writer_of_a_document_decides() -> None:
     async def write(place: Night) -> None:
-        first, second = StageRun(run_id="a"), StageRun(run_id="b", refused="too dear")
-        assert await place.read("/repair-1.json", StageRun) is None
+        first, second = StageResult(stage="repair", run_id="a"), StageResult(stage="repair", refused="too dear")
+        assert await place.read("/repair-1.json", StageResult) is None
         assert await place.write("/repair-1.json", first) == first
         assert await place.write("/repair-1.json", second) == first
 
