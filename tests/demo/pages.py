@@ -52,7 +52,10 @@ def make_pages(server: Server, folder: Path) -> dict[str, str]:
         world.put(COPIES, f"copy/{key}", b"written by somebody else")
     world.put(COPIES, "copy/orders/2025/left-over.json", b"nobody's")
     world.settle()
-    pages["reconcile"] = world.page("reconcile", *SIDES, "--margin", "0s", "--repair", "--yes", exits=3)
+    found = world.sealift("reconcile", *SIDES, "--margin", "0s", "--repair", "--yes", exits=3)
+    page = folder / "reconcile.html"
+    world.sealift("runs", "show", found["run_id"], "--html", str(page), exits=3)
+    pages["reconcile"] = page.read_text()
 
     world.lose(*keys[100:103])
     world.settle()
