@@ -60,7 +60,9 @@ def test_a_run_that_the_night_did_not_plan_is_not_started(world: World, tmp_path
     to = spec["destination"] | ({"uri": f"s3://{world.ledger}/"} if change == "destination" else {})
     forger.copy_run(planned, forged, options=options, destination=to)
     world.client.delete_object(Bucket=world.destination, Key="copies/docs/b")
-    forger.write_document(f"nights/docs/{NIGHT}/repair-1.json", {"night_version": 2, "run_id": forged})
+    forger.write_document(
+        f"nights/docs/{NIGHT}/repair-1.json", {"night_version": 2, "stage": "repair", "run_id": forged}
+    )
     settle()
     result = world.sealift(*command(write_policy(world, tmp_path)))
     assert world.copy_of("copies/docs/a") == b"newer"

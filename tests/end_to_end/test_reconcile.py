@@ -77,7 +77,7 @@ def test_inventories_of_which_all_is_excluded_are_no_success(world: World, place
         sides += ["--map", "dosc/=docs/2026/"]
     settle()
     result = world.sealift("reconcile", *sides, "--margin", "0s")
-    assert (result.code, "Nothing was compared: all 2 rows are excluded" in result.stdout) == (3, True), result.stdout
+    assert (result.code, "Nothing was compared: " in result.stdout) == (3, True), result.stdout
 
 
 @pytest.fixture
