@@ -8,7 +8,6 @@
     │   ├── PolicyError             10  the policy file has mistakes: all of them
     │   ├── LedgerError             10  the ledger lacks a run, or holds one already
     │   └── DamagedArchive          10  an archive or its index is cut short, altered, or not ours
-    │       └── IrreplaceableIndex  10  a damaged index that the server does not let anybody replace
     ├── TooManyFailures             10  too many rows fail (75 where a later try may help)
     ├── Interrupted                 75  stopped by a signal, with a checkpoint: run it again
     │   └── TakenOver               76  the run has another owner, which does the rest
@@ -155,15 +154,6 @@ class LaterArchive(DamagedArchive):
     """An archive or its index is of a later version of the format. Nothing says that it is damaged."""
 
     advice = "update Sealift"
-
-
-class IrreplaceableIndex(DamagedArchive):
-    """The server refuses to replace an index that is damaged, or that of an archive that is gone.
-
-    Ceph 18.2 does so: a PutObject with If-Match and the current ETag fails there.
-    """
-
-    advice = "delete that index, then run `sealift archives reindex`"
 
 
 class TooManyFailures(SealiftError):

@@ -4,7 +4,7 @@ Reading order: `model` has the types, `tar_layout` the bytes of a tar entry, `me
 names of members, `member_attributes` which of a member's attributes may become headers, `spans`
 which ranges are read together. `writer` packs an archive, `files` lists and opens archives, `index`
 and `index_tables` keep and query the index, `unindexed` finds archives that it does not have,
-`reader` reads members. `scan` makes the index of an archive whose own is damaged.
+`reader` reads members.
 
 No member is used before its bytes are proven against the index.
 """

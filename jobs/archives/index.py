@@ -30,10 +30,10 @@ from jobs.archives.files import read_own_index
 from jobs.archives.index_tables import RECORD, from_batch, write_index
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.core.model import Location, ObjectRef
-from jobs.errors import DamagedArchive, IrreplaceableIndex, LaterArchive, NotFound, PreconditionFailed, StoreError
+from jobs.errors import DamagedArchive, LaterArchive, NotFound, PreconditionFailed, StoreError
 from jobs.ledger.files import PARQUET, ledger_guard, list_files, read_file, write_file
 from jobs.s3.retries import gather_bounded, once, retry
-from jobs.s3.store import Marker, Store
+from jobs.s3.store import Store
 from jobs.s3.uploads import ObjectUpload
 from jobs.tables.ranged_parquet import RangedTable, holds, holds_any, open_table, overlaps
 
@@ -41,7 +41,6 @@ FOLDER = "archives/"
 SUFFIX = ".parquet"
 DIRECTORY = ".directory.json"
 READS_IN_FLIGHT = 64
-LAST_KEY = "\U0010ffff"
 PART_BYTES = 8 * 1024**2
 
 
@@ -53,17 +52,10 @@ class IndexedMember(NamedTuple):
 
 
 class DamagedIndex(NamedTuple):
-    """An archive whose index cannot be read or lacks members, and why.
-
-    `record`: the directory's record from an earlier index, or one with the bounds of all members.
-    It holds while the archive has the record's ETag. `is_missing`: there is no index, and the
-    record is what the archive says of itself.
-    """
+    """An archive whose index cannot be read, lacks members or is missing, and why."""
 
     archive: Location
     reason: str
-    record: ArchiveRecord | None = None
-    is_missing: bool = False
 
 
 Damage = list[DamagedIndex]
@@ -78,15 +70,15 @@ class ArchiveIndex:
     location: Location
 
     async def publish(
-        self, record: ArchiveRecord, own_index: IO[bytes], *, damaged_etag: str | None = None
+        self, record: ArchiveRecord, own_index: IO[bytes], *, stale_etag: str | None = None
     ) -> ArchiveRecord:
         """Write an archive's index from the one inside the archive → the record that won.
 
-        An existing index wins, unless it is the damaged one that has `damaged_etag`: this is
-        replaced. Raises IrreplaceableIndex where the server refuses that.
+        An existing index wins, unless it has `stale_etag`: this is replaced. Raises DamagedArchive
+        where the server refuses that, as Ceph does.
         """
         place = self._place(record.location)
-        guard = ledger_guard(_index_name(record.location), damaged_etag)
+        guard = ledger_guard(_index_name(record.location), stale_etag)
         upload = ObjectUpload(self.store, place.bucket, place.key, PARQUET, PART_BYTES, guard)
         with tempfile.TemporaryFile() as file:
             await asyncio.to_thread(write_index, own_index, record, file)
@@ -96,33 +88,30 @@ class ArchiveIndex:
                     await upload.write(data)
                 await upload.finish()
             except PreconditionFailed as error:
-                if damaged_etag is not None and await self.etag(record.location) == damaged_etag:
-                    raise IrreplaceableIndex(
-                        f"the index of {record.location} is damaged or out of date, and this server does not replace "
-                        "it: it refuses If-Match with the ETag that is there",
-                        advice=f"to have it made again, delete {place} and run `sealift archives reindex`",
+                if stale_etag is not None and await self.etag(record.location) == stale_etag:
+                    raise DamagedArchive(
+                        f"the index of {record.location} is out of date, and this server does not replace it",
+                        advice=f"delete {place}, then run: sealift archives reindex",
                     ) from error
                 return await self.record(record.location) or record
             finally:
                 await upload.abort()
         return record
 
-    async def adopt(self, store: Store, archive: Location, damaged_etag: str | None = None) -> ArchiveRecord:
+    async def adopt(
+        self, store: Store, archive: Location, stale_etag: str | None = None, earlier: ArchiveRecord | None = None
+    ) -> ArchiveRecord:
         """Index an archive by the index inside it → the record that won, see `publish`.
 
+        `earlier`: the record of the archive that this one is a copy of, which may have no metadata.
         Raises what `jobs.archives.files.read_own_index` raises.
         """
         record, own_index = await read_own_index(store, archive)
-        return await self.publish(completed(record, own_index), io.BytesIO(own_index), damaged_etag=damaged_etag)
-
-    async def forget(self, archive: Location, damaged_etag: str) -> None:
-        """Delete the index of an archive, if it and its archive are damaged.
-
-        One that replaced the damaged one meanwhile stays.
-        """
-        place = self._place(archive)
-        with contextlib.suppress(PreconditionFailed, NotFound):
-            await self.store.delete(place.bucket, place.key, if_match=damaged_etag)
+        record = completed(record, own_index)
+        if earlier is not None:
+            bucket, run_id = record.source_bucket or earlier.source_bucket, record.run_id or earlier.run_id
+            record = replace(record, source_bucket=bucket, run_id=run_id)
+        return await self.publish(record, io.BytesIO(own_index), stale_etag=stale_etag)
 
     async def etag(self, archive: Location) -> str | None:
         """The ETag of an archive's index. None: the archive has no index."""
@@ -131,13 +120,6 @@ class ArchiveIndex:
             return (await self.store.head(ObjectRef(place.bucket, place.key))).etag
         except NotFound:
             return None
-
-    def archive_at(self, index: Location) -> Location | None:
-        """The archive whose index is at this place. None: it is not a place of an index."""
-        root = self.location.join(FOLDER)
-        bucket, _, key = index.key.removeprefix(root.key).partition("/")
-        archive = Location(bucket, key.removesuffix(SUFFIX))
-        return archive if self._place(archive) == index else None
 
     async def record(self, archive: Location) -> ArchiveRecord | None:
         """An archive's record. None for an archive that is not finished, or not indexed."""
@@ -165,23 +147,8 @@ class ArchiveIndex:
             is_whole = archives is None or not archives.key
             records += await self._records(bucket, entries, damage, is_whole=is_whole)
         if damage is not None:
-            lacking = [replace(each, first_key="", last_key=LAST_KEY) for each in records if each.incomplete]
-            damage += [DamagedIndex(each.location, str(each.incomplete), each) for each in lacking]
+            damage += [DamagedIndex(each.location, each.incomplete) for each in records if each.incomplete]
         return records
-
-    async def buckets(self) -> list[str]:
-        """The buckets that have, or had, indexed archives. A directory outlives the indexes in it."""
-        root = self.location.join(FOLDER)
-        buckets: set[str] = set()
-        after: Marker | None = None
-        while True:
-            page = await self.store.list_objects(root.bucket, root.key, after=after, delimiter="/")
-            buckets |= {prefix[len(root.key) :].removesuffix("/") for prefix in page.prefixes}
-            names = (entry.key[len(root.key) :] for entry in page.entries)
-            buckets |= {name.removesuffix(DIRECTORY) for name in names if name.endswith(DIRECTORY)}
-            if page.next_marker is None:
-                return sorted(buckets)
-            after = page.next_marker
 
     async def find(
         self,
@@ -200,7 +167,7 @@ class ArchiveIndex:
 
         async def look(record: ArchiveRecord) -> list[IndexedMember]:
             found: list[IndexedMember] = []
-            with collecting(damage, record.location, record):
+            with collecting(damage, record.location):
                 members = self._lookup(record.location, key)
                 found += [IndexedMember(record, member) async for member in members]
             return found
@@ -243,29 +210,20 @@ class ArchiveIndex:
     async def _records(
         self, bucket: str, entries: list[tuple[str, str]], damage: Damage | None, *, is_whole: bool
     ) -> list[ArchiveRecord]:
-        """The records of archives (key, ETag of its index), from the directory if it has them.
-
-        The directory also keeps the record of an index that was damaged later.
-        """
+        """The records of archives (key, ETag of its index), from the directory if it has them."""
         known = await self._directory(bucket)
-        earlier = {key: record for (key, _), record in known.items()}
-        missing = [key for key, etag in entries if (key, etag) not in known]
+        records = {name: known[name] for name in entries if name in known}
 
-        read_now: dict[str, ArchiveRecord] = {}
+        async def read(name: tuple[str, str]) -> None:
+            archive = Location(bucket, name[0])
+            with collecting(damage, archive):
+                records[name] = replace(_record(await self._open(archive), archive), parts=())
 
-        async def read(key: str) -> None:
-            archive = Location(bucket, key)
-            with collecting(damage, archive, earlier.get(key)):
-                read_now[key] = replace(_record(await self._open(archive), archive), parts=())
-
-        await gather_bounded(read, missing, READS_IN_FLIGHT)
-        whole = {(key, etag): known.get((key, etag)) or read_now.get(key) for key, etag in entries}
-        records = {name: record for name, record in whole.items() if record is not None}
-        unread = {key for key, etag in entries if (key, etag) not in records}
-        kept = {name: record for name, record in known.items() if not is_whole or name[0] in unread} | records
+        await gather_bounded(read, [name for name in entries if name not in known], READS_IN_FLIGHT)
+        kept = records if is_whole else known | records
         if kept.keys() != known.keys():
             await self._write_directory(bucket, kept)
-        return list(records.values())
+        return [records[name] for name in entries if name in records]
 
     async def _directory(self, bucket: str) -> dict[tuple[str, str], ArchiveRecord]:
         try:
@@ -310,14 +268,14 @@ def completed(record: ArchiveRecord, own_index: bytes) -> ArchiveRecord:
 
 
 @contextlib.contextmanager
-def collecting(damage: Damage | None, archive: Location, record: ArchiveRecord | None = None) -> Iterator[None]:
+def collecting(damage: Damage | None, archive: Location) -> Iterator[None]:
     """Add a DamagedArchive of the block to `damage` instead of raising it, if there is such a list."""
     try:
         yield
     except DamagedArchive as error:
         if damage is None:
             raise
-        damage.append(DamagedIndex(archive, str(error), record))
+        damage.append(DamagedIndex(archive, str(error)))
 
 
 def _keys(table: pa.Table) -> Any:

@@ -18,19 +18,13 @@ import zlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from jobs.archives.member_attributes import member_defect
 from jobs.archives.member_names import INDEX_NAME, Names
 from jobs.archives.model import BLOCK_BYTES, Member, index_member
-from jobs.core.model import Checksum
-from jobs.errors import DamagedArchive
 
 END_OF_TAR = bytes(2 * BLOCK_BYTES)
 """Two empty blocks end a tar."""
 
 ATTRIBUTE = "SCHILY.xattr.user.sealift."
-EARLIER_ATTRIBUTE = "SEALIFT."
-"""The form of earlier archives, which GNU tar warns of."""
-
 _OWN_CHECKSUM = "header-crc32"
 
 
@@ -69,49 +63,6 @@ class Layout:
 def encode_map(values: Mapping[str, str]) -> str:
     """Names and values as JSON, the same for equal maps whatever their order."""
     return json.dumps(values, sort_keys=True, separators=(",", ":")) if values else ""
-
-
-def is_index(records: Mapping[str, str]) -> bool:
-    """True for the PAX records of an archive's own index."""
-    return f"{ATTRIBUTE}index" in records or f"{EARLIER_ATTRIBUTE}index" in records
-
-
-def read_member(name: str, size_bytes: int, modified_at: int, records: Mapping[str, str]) -> Member | None:
-    """The member that a header describes by its PAX records: all but its place.
-
-    None for a header without records of Sealift's. Raises DamagedArchive for records that are not
-    as they were written. Those of earlier archives have no checksum that says so.
-    """
-    prefix = ATTRIBUTE if any(record.startswith(ATTRIBUTE) for record in records) else EARLIER_ATTRIBUTE
-    own = {record.removeprefix(prefix): value for record, value in records.items() if record.startswith(prefix)}
-    if not own:
-        return None
-    if prefix == ATTRIBUTE and own.pop(_OWN_CHECKSUM, "") != _own_checksum(name, size_bytes, modified_at, own):
-        raise DamagedArchive("its header was altered")
-    try:
-        maps = {
-            each: json.loads(own[each]) if each in own else {} for each in ("checksums", "headers", "metadata", "tags")
-        }
-        member = Member(
-            key=json.loads(own["key"]) if "key" in own else name,
-            version_id=own.get("version-id"),
-            is_latest=own.get("is-latest", "true") == "true",
-            size_bytes=size_bytes,
-            etag=own.get("etag"),
-            last_modified=float(modified_at),
-            storage_class=own.get("storage-class", "STANDARD"),
-            headers=maps["headers"],
-            metadata=maps["metadata"],
-            tags=maps["tags"],
-            checksums=tuple(Checksum(each, value, "-" in value) for each, value in maps["checksums"].items()),
-            sha256=own.get("sha256"),
-        )
-        defect = member_defect(member)
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise DamagedArchive("its header cannot be read") from error
-    if defect:
-        raise DamagedArchive(f"its header is damaged: {defect}")
-    return member
 
 
 def _records(name: str, member: Member) -> dict[str, str]:

@@ -19,8 +19,6 @@ from jobs.archives.index_tables import TableWriter
 from jobs.archives.model import CHUNK_BYTES, FRAME_BYTES, Locator, Member
 from jobs.archives.tar_layout import END_OF_TAR, Layout, Placed
 from jobs.core.enums import ArchiveFormat
-from jobs.core.model import ObjectRef
-from jobs.core.part_sizes import MIN_PART_BYTES, copy_part_bytes, part_ranges
 from jobs.s3.store import Written
 from jobs.s3.uploads import ObjectUpload
 
@@ -87,34 +85,17 @@ class ArchiveWriter:
             await self._write(chunk)
         if size_bytes != member.size_bytes:
             raise ValueError(f"{member.key!r} has {member.size_bytes} bytes, {size_bytes} came")
-        hashed = placed.member._replace(sha256=digest.hexdigest())
-        return await self._end_large(placed._replace(member=hashed), frame_offset)
-
-    async def add_copy(self, member: Member, source: ObjectRef) -> Member:
-        """Add a large member that S3 copies, only into a plain tar. Its SHA-256 stays unknown.
-
-        Raises ValueError for a member that is too small, and StoreErrors: then the archive cannot
-        be finished. It waits for the copies, so that an error is never taken for that of another
-        member.
-        """
-        if self.format is not ArchiveFormat.TAR or member.size_bytes < 2 * MIN_PART_BYTES or member.etag is None:
-            raise ValueError(f"{member.key!r} cannot be copied into this archive")
-        placed = self._place(member)
-        await self.upload.write(placed.header)
-        filling = self.upload.missing_bytes
-        if filling:
-            head = await self.upload.store.get(source, start=0, end=filling, if_match=member.etag)
-            await self.upload.write(head.data)
-        rest_bytes = member.size_bytes - filling
-        ranges = [(start, end) for _, start, end in part_ranges(rest_bytes, copy_part_bytes(member.size_bytes))]
-        if len(ranges) > 1 and ranges[-1][1] - ranges[-1][0] < MIN_PART_BYTES:
-            _, end = ranges.pop()  # too small for a part that is not the archive's last
-            middle = ranges[-1][0] + (end - ranges[-1][0]) // 2
-            ranges[-1:] = [(ranges[-1][0], middle), (middle, end)]
-        for start, end in ranges:
-            await self.upload.copy(source, member.etag, filling + start, filling + end)
-        await self.upload.drain()
-        return await self._end_large(placed, None)
+        await self._write(placed.padding)
+        member = placed.member._replace(sha256=digest.hexdigest())
+        if self.format is ArchiveFormat.TAR_ZST:
+            member = member._replace(
+                frame_start=member.offset - len(placed.header),
+                frame_offset=frame_offset,
+                frame_length=self.upload.size_bytes - frame_offset,
+            )
+        self._table.add([member])
+        self._frame_start = self._layout.size_bytes
+        return member
 
     async def finish(self) -> Written:
         """Write the index and the end, then publish. Raises PreconditionFailed when the name is
@@ -159,19 +140,6 @@ class ArchiveWriter:
         frame_offset = self.upload.size_bytes
         await self._write(placed.header)
         return frame_offset
-
-    async def _end_large(self, placed: Placed, frame_offset: int | None) -> Member:
-        await self._write(placed.padding)
-        member = placed.member
-        if frame_offset is not None and self.format is ArchiveFormat.TAR_ZST:
-            member = member._replace(
-                frame_start=member.offset - len(placed.header),
-                frame_offset=frame_offset,
-                frame_length=self.upload.size_bytes - frame_offset,
-            )
-        self._table.add([member])
-        self._frame_start = self._layout.size_bytes
-        return member
 
     async def _write(self, data: bytes) -> None:
         """Bytes of the tar, as they are or as a frame."""

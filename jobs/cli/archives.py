@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -25,28 +21,26 @@ from jobs.errors import (
     DamagedArchive,
     Denied,
     ExitCode,
-    IrreplaceableIndex,
     LaterArchive,
     LedgerError,
     NotFound,
     Redirected,
     Rejected,
+    StoreError,
     UsageError,
 )
 from jobs.reports.document import iso_time
-from jobs.reports.figures import human_bytes, plural
+from jobs.reports.figures import human_bytes
 from jobs.s3.retries import gather_bounded
-from jobs.s3.sessions import open_side, open_store
+from jobs.s3.sessions import open_store
 from jobs.s3.store import Store
 
 if TYPE_CHECKING:
-    from jobs.archives.index import ArchiveIndex, Damage, DamagedIndex
+    from jobs.archives.index import ArchiveIndex, Damage
     from jobs.archives.model import ArchiveRecord
-    from jobs.core.run import Side
 
 _SOURCE = "Only archives below this. Default: all in the buckets that the index knows."
 REINDEXED_AT_ONCE = 8
-LOOKS_AT_ONCE = 64
 
 
 @command_options
@@ -103,11 +97,7 @@ class _Unsearched(NamedTuple):
     def lines(self) -> list[str]:
         """The same for people, with what to do."""
         lines = [f"not searched: {shown(str(each.archive))}: {each.reason}" for each in self.archives]
-        lines += [
-            f"nobody may list {each}, so an archive without an index is not noticed there: check the name, or allow "
-            "s3:ListBucket"
-            for each in self.places
-        ]
+        lines += [f"not listed: {each}: check the name, or allow s3:ListBucket" for each in self.places]
         lines += [f"lost: {shown(str(each))}: it is gone, or another object is in its place" for each in self.lost]
         buckets = sorted({each.archive.bucket for each in self.archives})
         return [*lines, *(f"rebuild these with: sealift archives reindex --source s3://{each}" for each in buckets)]
@@ -115,14 +105,6 @@ class _Unsearched(NamedTuple):
     def __bool__(self) -> bool:
         """True if not all archives are known."""
         return bool(self.archives or self.places)
-
-
-class _Renewed(NamedTuple):
-    """One archive after `reindex`."""
-
-    archive: Location
-    is_new: bool = False
-    problem: str = ""
 
 
 @click.group(cls=Group)
@@ -135,9 +117,9 @@ def archives() -> None:
 def list_archives(options: ListArchivesCommand) -> int:
     """The archives that the index knows, or the members of ARCHIVE.
 
-    ARCHIVE is the URI of an archive, or of its index in the ledger. Without it all archives are
-    listed. Exit code 3 if the index of an archive is damaged or missing, or its archive is gone or was
-    replaced. So that such an archive is noticed, the places of the archives are listed.
+    ARCHIVE is the URI of an archive. Without it all archives are listed. Exit code 3 if the index
+    of an archive is damaged or missing, or its archive is gone or was replaced. So that such an
+    archive is noticed, the places of the archives are listed.
     """
     if options.archive is None and options.prefix:
         raise UsageError("--prefix chooses members of one archive", advice="name the archive, or give --source")
@@ -157,8 +139,8 @@ def find(options: FindMemberCommand) -> int:
     KEY is a whole key, without its bucket. `archives list ARCHIVE` lists keys.
 
     Exit code 3 if no archive has the key, or only archives that are gone or were replaced. Where
-    the index of an archive that may have it is damaged or missing, the exit code is 3 if another
-    archive has the key, and 10 if none is known to have it. So that such an archive is noticed,
+    the index of an archive is damaged or missing, the exit code is 3 if another archive has the
+    key, and 10 if none is known to have it. So that such an archive is noticed,
     the places of the archives are listed.
     """
     return interrupts.run(_find(_index(options.ledger), options))
@@ -170,9 +152,8 @@ def reindex(options: ReindexCommand) -> int:
     """Rebuild what is missing in the index, from the archives.
 
     Lists the archives. If the index of one is missing or unreadable, reads the index inside the
-    archive (three requests). If that is damaged or cut off, reads the whole archive and indexes the
-    members that are whole, as a checksum in their headers proves. Exit code 3 if an archive is
-    damaged, or must be thawed first.
+    archive (three requests). Exit code 3 if that is damaged or cut off, or the archive must be
+    thawed first. What is whole of a damaged archive, docs/read_archive.py reads without an index.
     """
     return interrupts.run(_reindex(_index(options.ledger), options.access.open(options.source), options))
 
@@ -211,50 +192,24 @@ async def _records(
     """The records of the index, and what it cannot say. `archives`: only below this."""
     from jobs.archives.unindexed import etags_of_archives, find_unindexed
 
-    places = [Location(bucket) for bucket in await index.buckets()] if archives is None else [archives]
-    sides = [access.side(place) for place in places]
-    # First: what is indexed meanwhile has a name in both lists, or in that of the index alone.
-    listed = [await etags_of_archives(side) for side in sides]
     damage: Damage = []
     records = await index.records(archives, damage)
-    indexed = {each.location for each in records} | {each.archive for each in damage}
+    indexed = {*(each.location for each in records), *(each.archive for each in damage)}
+    places = [archives] if archives else [Location(bucket) for bucket in sorted({each.bucket for each in indexed})]
+    unlisted: list[Location] = []
     lost: list[Location] = []
-    for side, etags in zip(sides, listed, strict=True):
-        damage += await find_unindexed(side, index, [each for each in etags or () if each not in indexed], None)
-        lost += [] if etags is None else await _find_lost(side, records, etags)
-    unlisted = [place for place, etags in zip(places, listed, strict=True) if etags is None]
+    for side in map(access.side, places):
+        etags = await etags_of_archives(side)
+        if etags is None:
+            unlisted.append(side.location)
+            continue
+        damage += await find_unindexed(side, index, etags.keys() - indexed)
+        here = [each for each in records if each.location.bucket == side.location.bucket]
+        lost += [each.location for each in here if etags.get(each.location) != each.etag]
     return records, _Unsearched(damage, unlisted, lost)
 
 
-async def _find_lost(side: Side, records: Sequence[ArchiveRecord], etags: Mapping[Location, str]) -> list[Location]:
-    """The archives of a bucket that are gone, or have another object in their place.
-
-    `etags`: those of a listing. An older version of an object can be an archive, so what is not
-    listed is looked at.
-    """
-    from jobs.archives.files import find_archive
-
-    here = [each for each in records if each.location.bucket == side.location.bucket]
-    unlike = [each for each in here if etags.get(each.location) != each.etag]
-    if not unlike:
-        return []
-    store = open_side(side, max_in_flight=LOOKS_AT_ONCE)
-
-    async def is_lost(record: ArchiveRecord) -> bool:
-        try:
-            return await find_archive(store, record) is None
-        except (Denied, Redirected, Rejected):  # nobody knows
-            return False
-
-    try:
-        found = await gather_bounded(is_lost, unlike, LOOKS_AT_ONCE)
-    finally:
-        await store.close()
-    return [each.location for each, gone in zip(unlike, found, strict=True) if gone]
-
-
-async def _members(index: ArchiveIndex, options: ListArchivesCommand, named: Location) -> int:
-    archive = index.archive_at(named) or named
+async def _members(index: ArchiveIndex, options: ListArchivesCommand, archive: Location) -> int:
     record = await index.record(archive)
     if record is None:
         raise LedgerError(
@@ -283,10 +238,7 @@ async def _find(index: ArchiveIndex, options: FindMemberCommand) -> int:
         raise LedgerError(f"the index of {index.location} has no archives", advice="name their place with --source")
     members = await index.find(options.key, records, unsearched.archives)
     holders = {each.record.location for each in members}
-    unsearched = unsearched._replace(
-        archives=[each for each in unsearched.archives if _may_hold(each, options.key)],
-        lost=[each for each in unsearched.lost if each in holders],
-    )
+    unsearched = unsearched._replace(lost=[each for each in unsearched.lost if each in holders])
     is_found = bool(holders.difference(unsearched.lost))
     rows = [[str(each.record.location), *_row(each.member)[1:], str(each.member.sha256)] for each in members]
     headings = ["archive", "version", "size", "modified", "sha256"]
@@ -302,116 +254,56 @@ async def _find(index: ArchiveIndex, options: FindMemberCommand) -> int:
     return 0 if is_found and not unsearched else int(ExitCode.FINDINGS)
 
 
-def _may_hold(archive: DamagedIndex, key: str) -> bool:
-    """True unless the index inside an archive, which was just read, shows that the key is not in it."""
-    record = archive.record if archive.is_missing else None
-    return record is None or record.first_key <= key <= record.last_key
-
-
 async def _reindex(index: ArchiveIndex, store: Store, options: ReindexCommand) -> int:
     from jobs.archives.files import list_archives
 
     locations = [location async for location, _ in list_archives(store, options.source)]
     if not locations:
         raise ConfigError(f"no archive is below {options.source}", advice="check bucket and prefix (--source)")
-    renewed = await gather_bounded(partial(_renew, index, store), locations, REINDEXED_AT_ONCE)
-    indexed = [str(each.archive) for each in renewed if each.is_new]
-    problems = [{"archive": str(each.archive), "problem": each.problem} for each in renewed if each.problem]
-    failed = sum(bool(each.problem) and not each.is_new for each in renewed)
-    indexed_before = len(renewed) - len(indexed) - failed
-    lines = [f"{indexed_before:,} archives were indexed already, {len(indexed):,} are now, {failed:,} cannot be."]
-    lines += [f"  {each['problem']}" for each in problems]
-    document = {"known": indexed_before, "indexed": indexed, "problems": problems}
-    emit(document, as_json=options.as_json, text="\n".join(lines))
+    indexed: list[str] = []
+    problems: list[dict[str, str]] = []
+
+    async def renew(location: Location) -> None:
+        try:
+            if await _renew(index, store, location):
+                indexed.append(str(location))
+        except (ArchivedObject, DamagedArchive, NotFound, Denied, Redirected, Rejected) as error:
+            if isinstance(error, StoreError) and not error.target.startswith(str(location)):
+                raise  # the ledger's refusal is about all archives
+            problems.append({"archive": str(location), "problem": f"{error}"})
+
+    await gather_bounded(renew, locations, REINDEXED_AT_ONCE)
+    known = len(locations) - len(indexed) - len(problems)
+    lines = [f"{known:,} archives were indexed already, {len(indexed):,} are now, {len(problems):,} cannot be."]
+    lines += [f"  {each['archive']}: {each['problem']}" for each in problems]
+    emit({"known": known, "indexed": indexed, "problems": problems}, as_json=options.as_json, text="\n".join(lines))
     return int(ExitCode.FINDINGS) if problems else 0
 
 
-async def _renew(index: ArchiveIndex, store: Store, location: Location) -> _Renewed:
-    """Index one archive by the index inside it, or by its headers, unless it is indexed.
+async def _renew(index: ArchiveIndex, store: Store, location: Location) -> bool:
+    """Index an archive by the index inside it. False: it is indexed already.
 
-    The damaged index of a cold archive stays: nobody knows its members, and readers must see that.
-    So does the index of a later version of the format, and that of an archive in whose place is
-    another object. An archive that was copied over itself is a new version, which the index does
-    not name.
+    What cannot be read leaves the ledger's index as it is. An archive that was copied over itself
+    is a new version, which the index does not name.
     """
-    from jobs.archives.files import find_archive, read_own_index
-    from jobs.archives.index import completed
+    from jobs.archives.files import find_archive
 
     etag = await index.etag(location)
     earlier: ArchiveRecord | None = None
-    try:
-        earlier = None if etag is None else await _whole_record(index, location)
-        if earlier is not None and await find_archive(store, earlier) is not None:
-            return _Renewed(location)
+    if etag is not None:
         try:
-            record, own_index = await read_own_index(store, location)
-            if earlier is not None:  # a copy may have no metadata
-                run_id, source_bucket = record.run_id or earlier.run_id, record.source_bucket or earlier.source_bucket
-                record = replace(record, run_id=run_id, source_bucket=source_bucket)
-            await index.publish(completed(record, own_index), io.BytesIO(own_index), damaged_etag=etag)
-        except (IrreplaceableIndex, LaterArchive):
-            raise
-        except DamagedArchive as error:
-            if earlier is not None:
-                raise
-            return await _index_by_headers(index, store, location, etag, error)
-    except ArchivedObject as error:
-        return _Renewed(location, problem=f"{error}: restore the archive there, then reindex it")
-    except (IrreplaceableIndex, LaterArchive) as error:  # the archive is whole
-        return _Renewed(location, problem=str(error))
-    except (Denied, Redirected, Rejected) as error:
-        if not error.target.startswith(str(location)):  # the ledger's refusal is about all archives
-            raise
-        return _Renewed(location, problem=str(error))
-    except (DamagedArchive, NotFound) as error:
-        if earlier is None and etag is not None:
-            await index.forget(location, etag)
-        what = "" if earlier is None else f"{location} was replaced, and its index stays: "
-        return _Renewed(location, problem=f"{what}{error}")
-    return _Renewed(location, is_new=True)
-
-
-async def _index_by_headers(
-    index: ArchiveIndex, store: Store, location: Location, etag: str | None, damage: DamagedArchive
-) -> _Renewed:
-    """Index the members that are whole, of an archive whose own index has the `damage`, which is
-    raised if there are none.
-    """
-    from jobs.archives.files import describe_archive
-    from jobs.archives.index import completed
-    from jobs.archives.scan import scan_archive
-
-    record = await describe_archive(store, location)
-    scan = await scan_archive(store, record)
-    if not scan.members:
-        raise damage
-    problem = f"{damage}; {plural(scan.members, 'member')} indexed by their headers"
-    problem += f", {scan.damaged:,} damaged" if scan.damaged else ""
-    problem += f", {scan.unproven:,} without a checksum" if scan.unproven else ""
-    problem += f"; what comes behind is lost: {scan.reason}" if scan.reason else ""
-    record = completed(record, scan.parquet)
-    if scan.damaged or scan.unproven or scan.reason:
-        record = replace(record, incomplete=problem.removeprefix(f"{location}: "))
-    await index.publish(record, io.BytesIO(scan.parquet), damaged_etag=etag)
-    return _Renewed(location, is_new=True, problem=problem)
-
-
-async def _whole_record(index: ArchiveIndex, location: Location) -> ArchiveRecord | None:
-    """An archive's record if all of its index is readable and lacks nothing, else None.
-
-    Raises LaterArchive.
-    """
-    try:
-        record = await index.record(location)
-        if record is not None:
+            earlier = await index.record(location)
             async with aclosing(index.members(location)) as parts:
                 async for _ in parts:  # reading all of it shows any damage
                     pass
-    except LaterArchive:
-        raise
-    except (DamagedArchive, NotFound):
-        return None
-    return None if record is not None and record.incomplete else record
+        except LaterArchive:
+            raise
+        except (DamagedArchive, NotFound):
+            earlier = None
+        if earlier is not None and not earlier.incomplete and await find_archive(store, earlier) is not None:
+            return False
+    await index.adopt(store, location, etag, earlier)
+    return True
 
 
 def _row(member: Member) -> list[str]:

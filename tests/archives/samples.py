@@ -52,9 +52,8 @@ async def pack(
     kind: ArchiveFormat,
     *,
     streamed_from: int = 1 << 40,
-    copied_from: int = 1 << 40,
 ) -> Packed:
-    """Write an archive; members of `streamed_from` bytes come in pieces, those of `copied_from` S3 copies."""
+    """Write an archive; members of `streamed_from` bytes come in pieces."""
     store = MemoryStore(clock=lambda: 1_750_000_000.0)
     store.create_bucket("cold")
     store.create_bucket("docs")
@@ -63,10 +62,7 @@ async def pack(
     writer = ArchiveWriter(ObjectUpload(store, location.bucket, location.key, attributes, PART_BYTES), kind)
     try:
         for each, data in contents:
-            if len(data) >= copied_from:
-                written = await store.put("docs", each.key, data, Attributes(), guard=UNGUARDED)
-                await writer.add_copy(each._replace(etag=written.etag), ObjectRef("docs", each.key))
-            elif len(data) >= streamed_from:
+            if len(data) >= streamed_from:
                 await writer.add_stream(each, pieces(data, 1 << 20))
             else:
                 await writer.add(each, data)

@@ -13,15 +13,16 @@ import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.archives.files import extract_member, read_own_index
+from jobs.archives.index_tables import from_batch
 from jobs.archives.member_attributes import MEMBER_HEADERS
 from jobs.archives.model import FRAME_BYTES, LOCATOR_BYTES, Locator, Member
-from jobs.archives.tar_layout import read_member as read_header
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Checksum
 from jobs.errors import DamagedArchive
@@ -31,6 +32,7 @@ from tests.doubles.examples import examples
 from tests.doubles.programs import need
 
 MIB = 1 << 20
+GOLDEN = Path(__file__).parent / "golden"
 
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
 maps = st.dictionaries(texts, texts, max_size=3)
@@ -93,8 +95,6 @@ def test_any_members_round_trip_and_any_of_them_can_be_cut_out(
     assert made.record.members == len(given_contents)
     found = untarred(made)
     assert [data for _, data in found.values()] == [data for _, data in given_contents]
-    described = [read_header(name, e.size, int(e.mtime), e.pax_headers) for name, (e, _) in found.items()]
-    assert described == [each for each, _ in given_contents]
 
     async def read_all() -> None:
         for each, (_, data) in zip(made.members, given_contents, strict=True):
@@ -212,17 +212,8 @@ def test_large_members_are_streamed_in_parts(kind: ArchiveFormat) -> None:
     asyncio.run(read_all())
 
 
-@pytest.mark.parametrize("sizes", [[11 * MIB, 10 * MIB, 5, 10 * MIB + 1], [6 * MIB, 10 * MIB]])
-def test_s3_copies_large_members_into_a_tar(sizes: list[int]) -> None:
-    rng = random.Random(8)
-    given_contents = [(member(f"k{n}", data), data) for n, data in enumerate(map(rng.randbytes, sizes))]
-    made = packed(given_contents, TAR, copied_from=10 * MIB)
-    assert [data for _, data in untarred(made).values()] == [data for _, data in given_contents]
-    assert [each.size_bytes for each in made.members] == sizes
-
-
-def test_a_member_of_zeros_is_decoded_within_8_mib_of_memory() -> None:
-    data = bytes(32 * MIB)
+def test_a_member_of_zeros_is_decoded_in_bounded_memory() -> None:
+    data = bytes(128 * MIB)
     made = packed([(member("zeros", data), data)], ZST, streamed_from=MIB)
 
     async def read() -> tuple[int, int]:
@@ -238,8 +229,8 @@ def test_a_member_of_zeros_is_decoded_within_8_mib_of_memory() -> None:
     finally:
         tracemalloc.stop()
     assert total == len(data)
-    assert largest <= 2 * MIB
-    assert peak < 8 * MIB
+    assert largest <= 17 * MIB
+    assert peak < 64 * MIB
 
 
 def zeros(count: int) -> list[tuple[Member, bytes]]:
@@ -265,3 +256,21 @@ def test_an_archive_that_was_cut_short_does_not_pass_for_one(kind: ArchiveFormat
 def test_content_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match="has 3 bytes"):
         packed([(member("k", b"abc"), b"abcd")], TAR)
+
+
+@pytest.mark.parametrize("kind", ArchiveFormat)
+@pytest.mark.parametrize("form", ["earlier", "1"])
+def test_archives_of_all_forms_stay_readable(form: str, kind: ArchiveFormat) -> None:
+    """`earlier`: written before members' records were extended attributes."""
+    made = packed([], kind)
+    record = altered(made, (GOLDEN / f"{form}.{kind.value}").read_bytes())
+
+    async def read() -> tuple[list[Member], dict[str, bytes]]:
+        _, own_index = await read_own_index(made.store, record.location)
+        own = list(from_batch(pq.read_table(io.BytesIO(own_index))))
+        return own, {each.key: await read_member(made.store, record, each) for each in own}
+
+    (first, *_), contents = asyncio.run(read())
+    assert contents == {"2024/a.json": b'{"a":1}', "../../b": b"b" * 600, "c": b"", "a/old": b"older"}
+    assert (first.version_id, first.metadata, first.tags) == ("v1", {"owner": "é"}, {"team": "blue"})
+    assert first.headers == {"content-type": "application/json"}
