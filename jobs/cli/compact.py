@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from typing import NamedTuple
 
 import click
@@ -94,7 +93,7 @@ def compact(options: CompactCommand) -> int:
     Objects are grouped by the month in which they were written and by prefix. Archives are tar, or
     tar in zstd frames: stock tar reads both. The plan says what it saves, and groups that would not
     pay are left alone. Originals stay where they are. Each row ends as packed, left, changed,
-    missing or blocked, with the reason.
+    missing or blocked, with the reason. Rows of a manifest need size, ETag and time.
 
     \b
     sealift compact --source s3://docs/2024/ --destination s3://cold/docs --older-than 90d --max-size 1MiB --dry-run
@@ -137,9 +136,6 @@ def _selection(options: CompactCommand) -> Selection:
 
 
 async def _start(job: _Job, place: Location, settings: Settings, *, may_be_empty: bool) -> int:
-    from jobs.compact.plan import plan_run
-    from jobs.compact.savings import PAYBACK_MONTHS
-
     options = job.options
     if options.source is None and options.manifest is None:
         raise UsageError(
@@ -157,17 +153,14 @@ async def _start(job: _Job, place: Location, settings: Settings, *, may_be_empty
         options={
             "rule": msgspec.to_builtins(rule),
             "storage_class": options.storage_class,
-            "payback_months": None if options.pack_all else PAYBACK_MONTHS,
+            "pack_all": options.pack_all,
             **encryption(options.sse),
             "annotations": options.annotations,
-            "earlier_rules": msgspec.to_builtins([rule for rule in job.earlier_rules if rule.tags], enc_hook=dict),
+            "earlier_rules": msgspec.to_builtins(job.earlier_rules, enc_hook=dict),
             **unguarded(is_agreed=options.unguarded),
         },
     )
-    # Tags show when an object is read.
-    planner = partial(plan_run, earlier_rules=tuple(rule for rule in job.earlier_rules if not rule.tags))
-    ledger = open_ledger(place)
-    return await launch_and_report(request, ledger, settings, options.start, planner, may_be_empty=may_be_empty)
+    return await launch_and_report(request, open_ledger(place), settings, options.start, may_be_empty=may_be_empty)
 
 
 def by_rule(options: CompactCommand, pair_name: str, rule_name: str, settings: Settings) -> _Job:

@@ -16,9 +16,8 @@ import pyarrow as pa
 from jobs.archives.files import find_archive, list_archives
 from jobs.archives.index import ArchiveIndex, Damage, DamagedIndex, collecting
 from jobs.archives.model import ArchiveRecord
-from jobs.archives.unindexed import look_inside
 from jobs.compact.packing import ArchiveStorage
-from jobs.core.model import Attributes, Location
+from jobs.core.model import Location
 from jobs.errors import REFUSALS, DamagedArchive, Denied, Rejected
 from jobs.s3.store import Store
 from jobs.tables.duck import parquet
@@ -35,13 +34,13 @@ SCHEMA = pa.schema(_FIELDS)
 """`last_modified` is in microseconds since the epoch, as in the spooled rows of a plan."""
 
 
-async def renew_indexes(index: ArchiveIndex, archives: Location, store: Store, source_bucket: str) -> Damage:
+async def renew_indexes(index: ArchiveIndex, archives: Location, store: Store) -> Damage:
     """Index the archives below `archives` that have no index, or a damaged one, from the index
     inside.
 
     An attempt that was killed before its last write leaves such an archive. Its members would be
-    packed again as soon as their group has grown. Returns the archives of this source bucket that
-    have no index and cannot be read now. None are found where the caller may not list them.
+    packed again as soon as their group has grown. Returns those that cannot be indexed now. None
+    are found where the caller may not list them.
     """
     damage: Damage = []
     unread: Damage = []
@@ -51,23 +50,15 @@ async def renew_indexes(index: ArchiveIndex, archives: Location, store: Store, s
         async for location, _ in list_archives(store, archives):
             if location in known:
                 continue
-            etag = await index.etag(location) if location in damaged else None
             try:
-                await index.adopt(store, location, etag)
-            except (DamagedArchive, *REFUSALS):
-                found = None if location in damaged else await look_inside(store, location, source_bucket)
-                unread += [] if found is None else [found]
+                await index.adopt(store, location, await index.etag(location) if location in damaged else None)
+            except (DamagedArchive, *REFUSALS) as error:
+                unread.append(DamagedIndex(location, str(error)))
     return unread
 
 
 async def archived_versions(
-    index: ArchiveIndex,
-    archives: Location,
-    source: Location,
-    storage: ArchiveStorage,
-    damage: Damage,
-    *,
-    store: Store,
+    index: ArchiveIndex, archives: Location, source: Location, storage: ArchiveStorage, store: Store, damage: Damage
 ) -> AsyncIterator[pa.Table]:
     """Members, in `SCHEMA`, of the source's archives below `archives` that are stored as asked.
 
@@ -78,50 +69,35 @@ async def archived_versions(
     """
     begins = overlaps(source.key)
     for record in await index.records(archives, damage):
-        if record.source_bucket != source.bucket or not _may_be_stored_as(record, storage):
-            continue
-        if not begins(KeyRange(0, 0, 0, record.first_key, record.last_key)):
+        is_of_source = record.source_bucket == source.bucket and record.storage_class == storage.storage_class
+        if not (is_of_source and begins(KeyRange(0, 0, 0, record.first_key, record.last_key))):
             continue
         try:
-            info = await find_archive(store, record)
+            if not await _is_stored_as(store, record, storage):
+                continue
         except Rejected as error:  # this one archive, for instance since its key is disabled
             damage.append(DamagedIndex(record.location, str(error)))
-            continue
-        if info is None or (record.encryption != storage.encryption and not _is_shown(storage, info.attributes)):
             continue
         with collecting(damage, record.location):
             async with aclosing(index.tables(record.location, source.key)) as tables:
                 async for table in tables:
-                    yield _narrowed(table)
+                    yield table.select(SCHEMA.names).cast(SCHEMA)
 
 
-def _may_be_stored_as(record: ArchiveRecord, storage: ArchiveStorage) -> bool:
-    if record.storage_class != storage.storage_class:
+async def _is_stored_as(store: Store, record: ArchiveRecord, storage: ArchiveStorage) -> bool:
+    if storage.encryption is not None and record.encryption not in (None, storage.encryption):
         return False
-    return storage.encryption is None or record.encryption in (None, storage.encryption)
-
-
-def _is_shown(storage: ArchiveStorage, has: Attributes) -> bool:
-    """True if an archive shows the encryption that is asked for, if any. No alias of a key is
-    shown.
-    """
-    return not (storage.missing(has) or "alias/" in (storage.kms_key_id or ""))
-
-
-def _narrowed(table: pa.Table) -> pa.Table:
-    return table.select(SCHEMA.names).cast(SCHEMA)
+    info = await find_archive(store, record)
+    return info is not None and (record.encryption == storage.encryption or not storage.missing(info.attributes))
 
 
 def archived_rows_sql(rows: str, members: str) -> str:
     """SQL for the `place` of the rows (a relation) that are among the members (a Parquet file).
 
     A version id names the same bytes for ever. A row without one, or with the null version that
-    can be overwritten, has to agree in ETag, size and time. Listings have whole seconds. Without a
-    time it has to agree with what was archived last of its key: other content may have come in
-    between, and a restore takes the newest.
+    can be overwritten, has to agree in ETag, size and time. Listings have whole seconds.
     """
     members = parquet(Path(members))
-    undated = f"SELECT * FROM {rows} WHERE last_modified IS NULL AND (version_id IS NULL OR version_id = 'null')"
     return f"""
         SELECT place FROM {rows} AS r SEMI JOIN {members} AS m
             ON r.key = m.key AND r.version_id = m.version_id
@@ -131,12 +107,4 @@ def archived_rows_sql(rows: str, members: str) -> str:
             ON r.key = m.key AND r.etag = m.etag AND r.size_bytes = m.size_bytes
             AND r.last_modified // 1000000 = m.last_modified // 1000000
         WHERE r.version_id IS NULL OR r.version_id = 'null'
-        UNION ALL
-        SELECT place FROM ({undated}) AS r SEMI JOIN (
-            SELECT key, any_value(etag) AS etag, any_value(size_bytes) AS size_bytes FROM (
-                SELECT *, max(last_modified // 1000000) OVER (PARTITION BY key) AS last FROM {members}
-                SEMI JOIN ({undated}) USING (key))
-            WHERE last_modified // 1000000 = last
-            GROUP BY key HAVING count(DISTINCT (etag, size_bytes)) = 1) AS m
-            ON r.key = m.key AND r.etag = m.etag AND r.size_bytes = m.size_bytes
         """

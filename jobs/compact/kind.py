@@ -41,9 +41,8 @@ async def _plan(request: Request, ledger: Ledger, settings: Settings, display: D
 
 
 def _writes(spec: RunSpec) -> Sequence[Operation]:
-    """How a run writes archives: by one request, or in parts. S3 copies large members into parts."""
-    copied = () if spec.options.get("streamed") else (Operation.COPY_PART,)
-    return (Operation.PUT, Operation.COMPLETE, *copied)
+    """How a run writes archives: by one request, or in parts."""
+    return (Operation.PUT, Operation.COMPLETE)
 
 
 KIND = Kind(

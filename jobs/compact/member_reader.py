@@ -8,7 +8,7 @@ import asyncio
 import base64
 import hashlib
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from jobs.archives.member_attributes import member_defect
 from jobs.archives.model import CHUNK_BYTES, Member, describe
 from jobs.compact.packing import EarlierRule
 from jobs.core.algorithms import ALGORITHMS
-from jobs.core.evidence import is_md5_etag
+from jobs.core.evidence import best_checksum, is_md5_etag
 from jobs.core.model import ObjectInfo, ObjectRef, ObjectVersion, is_exact
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.pace import Pace
@@ -50,7 +50,8 @@ HASHED_BYTES = 256 * 1024
 
 
 class Read(NamedTuple):
-    """One row, read: `data` is None for a large one, which is only described yet.
+    """One row, read: `data` is None for a large one, which is only described yet. `evidence`: what
+    proves its content, at the end.
 
     Without a `member`, `outcome` says why the row is not packed.
     """
@@ -113,29 +114,14 @@ class MemberSource:
             size_bytes=_held_bytes,
             at_once=lambda: self.pace.in_flight,
             is_alone=_is_large,
-            # One that turns out to be large holds none: its memory is for the caller, who reads it
-            # now.
             holds_bytes=lambda read: read.data is not None,
         )
 
     async def fetch(self, row: ObjectVersion) -> Read:
-        """One row: its content when it is small, its description in any case."""
-        if row.is_delete_marker:
-            return Read(row, outcome=Outcome.of(row, Status.LEFT, Reason.IS_MARKER))
-        return await self._outcome_of(row, self._fetch)
-
-    async def describe(self, row: ObjectVersion) -> Read:
-        """One row: what HEAD says of it, as `info`."""
-        return await self._outcome_of(row, self._describe)
-
-    async def _describe(self, row: ObjectVersion) -> Read:
-        return Read(row, info=await self.store.head(self.ref(row)))
-
-    async def _outcome_of(self, row: ObjectVersion, work: Callable[[ObjectVersion], Awaitable[Read]]) -> Read:
-        """What `work` reads, or the status and reason of what S3 refuses for good."""
+        """One row: its content when it is small, its description in any case, or why it is not packed."""
         began = self.clock()
         try:
-            read = await retry(lambda: work(row), self._heed)
+            read = await retry(lambda: self._fetch(row), self._heed)
         except NoSuchBucket:
             raise
         except (*REFUSALS, PreconditionFailed, Unavailable) as error:
@@ -145,18 +131,39 @@ class MemberSource:
         self.pace.succeed(self.clock() - began)
         return read
 
+    async def pieces(self, read: Read) -> AsyncGenerator[bytes, None]:
+        """The content of a large row in order, pinned, in bounded pieces, for `aclosing`.
+
+        Raises Conflict at its end when the bytes were not the object's.
+        """
+        if read.member is None or read.info is None:
+            raise ValueError("a row without a member has no content")
+        ref, etag, known = self.ref(read.row)._replace(version_id=read.info.version_id), read.info.etag, None
+        if read.evidence is Evidence.CHECKSUM:
+            known = best_checksum(read.info)
+        hasher = Hasher(known.partition(":")[0]) if known else None
+
+        async def get(start: int, end: int) -> bytes:
+            return (await retry(lambda: self.store.get(ref, start=start, end=end, if_match=etag))).data
+
+        async with aclosing(read_ranges(read.member.size_bytes, CHUNK_BYTES, get, self.budget)) as pieces:
+            async for piece in pieces:
+                if hasher is not None:
+                    await asyncio.to_thread(hasher.update, piece)
+                yield piece
+        if hasher is not None and hasher.spelled() != known:
+            raise Conflict("GetObject", str(ref), ALTERED, "the bytes received are not the source's")
+
     async def _fetch(self, row: ObjectVersion) -> Read:
-        ref, data, etag = self.ref(row), None, row.etag
-        info: ObjectInfo | None = None
-        if not _is_known_small(row):
+        ref, data = self.ref(row), None
+        if _is_large(row):
             info = await self.store.head(ref)
-            if etag not in (None, info.etag):
+            if row.etag != info.etag:
                 raise PreconditionFailed("HeadObject", str(ref), "PreconditionFailed", "another ETag", 412)
             if info.is_archived:
                 raise ArchivedObject("HeadObject", str(ref), "InvalidObjectState", "archived", 403)
-            etag = info.etag
-        if info is None or info.size_bytes <= SMALL_BYTES:
-            data, info, _ = await self.store.get(ref, if_match=etag)
+        else:
+            data, info, _ = await self.store.get(ref, if_match=row.etag)
         # No ETag pins tags: those of the version that was read, which may be hidden by another one
         # since, or replaced where it has no id of its own.
         read = ref._replace(version_id=row.version_id or info.version_id)
@@ -169,7 +176,8 @@ class MemberSource:
         if why := await self._why_left_out(read, described, info):
             return Read(row, info=info, outcome=Outcome.of(row, *why))
         if data is None:
-            return Read(row, described, info)
+            known = (best_checksum(info) or "").partition(":")[0]
+            return Read(row, described, info, None, Evidence.CHECKSUM if known in ALGORITHMS else Evidence.NONE)
         sha256 = hashlib.sha256(data) if len(data) < HASHED_BYTES else await asyncio.to_thread(hashlib.sha256, data)
         evidence = await self._prove(row, info, data, sha256.digest())
         return Read(row, described._replace(sha256=sha256.hexdigest()), info, data, evidence)
@@ -185,6 +193,8 @@ class MemberSource:
         if self.annotations is not None and await self.annotations.read(ref):
             return Status.LEFT, Reason.HAS_ANNOTATIONS, ""
         defect = member_defect(member)  # no reader would take any member of the archive
+        if info.unsent_metadata:
+            defect = "S3 cannot send all of its metadata (x-amz-missing-meta)"
         return (Status.BLOCKED, Reason.UNPACKABLE, defect) if defect else None
 
     async def _prove(self, row: ObjectVersion, info: ObjectInfo, data: bytes, sha256: bytes) -> Evidence:
@@ -205,57 +215,12 @@ class MemberSource:
 
 
 def _is_large(row: ObjectVersion) -> bool:
-    return row.size_bytes is not None and row.size_bytes > SMALL_BYTES
-
-
-def _is_known_small(row: ObjectVersion) -> bool:
-    """Whether one request is enough: its size is known, and something pins it."""
-    is_pinned = row.etag is not None or row.version_id is not None
-    return is_pinned and row.size_bytes is not None and row.size_bytes <= SMALL_BYTES
+    return (row.size_bytes or 0) > SMALL_BYTES
 
 
 def _held_bytes(row: ObjectVersion) -> int:
-    """What reading the row holds of the memory: its size, all that it may be, or its description."""
-    if row.size_bytes is None:
-        return SMALL_BYTES
-    return LEAST_HELD_BYTES if _is_large(row) else max(LEAST_HELD_BYTES, row.size_bytes)
-
-
-@dataclass(slots=True)
-class Content:
-    """A large member's bytes, pinned, in bounded pieces. `evidence` says at their end what proved
-    them.
-
-    `known_checksum`: `ALGORITHM:base64` of the whole content, if S3 keeps one.
-    """
-
-    store: Store
-    ref: ObjectRef
-    member: Member
-    known_checksum: str | None
-    budget: ByteBudget
-    evidence: Evidence = Evidence.NONE
-
-    async def pieces(self) -> AsyncGenerator[bytes, None]:
-        """The content in order, for `aclosing`.
-
-        Raises Conflict at its end when the bytes were not the object's.
-        """
-        algorithm = (self.known_checksum or "").partition(":")[0]
-        hasher = Hasher(algorithm) if algorithm in ALGORITHMS else None
-        ranges = read_ranges(self.member.size_bytes, CHUNK_BYTES, self._fetch, self.budget)
-        async with aclosing(ranges) as pieces:
-            async for piece in pieces:
-                if hasher is not None:
-                    await asyncio.to_thread(hasher.update, piece)
-                yield piece
-        if hasher is not None and hasher.spelled() != self.known_checksum:
-            raise Conflict("GetObject", str(self.ref), ALTERED, "the bytes received are not the source's")
-        self.evidence = Evidence.NONE if hasher is None else Evidence.CHECKSUM
-
-    async def _fetch(self, start: int, end: int) -> bytes:
-        get = self.store.get
-        return (await retry(lambda: get(self.ref, start=start, end=end, if_match=self.member.etag))).data
+    """What reading the row holds of the memory: its content, or its description."""
+    return LEAST_HELD_BYTES if _is_large(row) else max(LEAST_HELD_BYTES, row.size_bytes or 0)
 
 
 def prove(info: ObjectInfo, data: bytes, sha256: bytes) -> Evidence | None:

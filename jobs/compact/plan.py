@@ -1,13 +1,13 @@
 """Plan of a compaction: rows in packing order, cut into archives, spread over shards.
 
-Groups stay whole: a shard holds one group after the other, as `jobs.compact.packing` finds them
-again.
+Rows of groups that would not pay are left out. The others have the number of their group as their
+`archive`, and a shard holds whole groups.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,25 +15,26 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 import pyarrow.parquet as pq
 
 from jobs.archives.index import ArchiveIndex, Damage
 from jobs.compact.archived import SCHEMA as ARCHIVED_SCHEMA
 from jobs.compact.archived import archived_rows_sql, archived_versions, renew_indexes
-from jobs.compact.grouping import Group, count_lookups, group_rows
+from jobs.compact.grouping import Group, cut_shards, number_groups
 from jobs.compact.job import CompactOptions
-from jobs.compact.packing import EarlierRule, PackingRule
-from jobs.compact.savings import Economy, Savings, refusal
+from jobs.compact.packing import MEMBER_BYTES_MAX
+from jobs.compact.savings import Savings
 from jobs.config import ROWS_PER_SHARD, Settings
 from jobs.core import pricing
 from jobs.core.display import Display
 from jobs.core.enums import SKIP_ANNOTATIONS
 from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
 from jobs.core.pricing import PricedWork, PriceTable, own_prices
-from jobs.core.reasons import Cause, Reason
+from jobs.core.reasons import Reason
 from jobs.core.run import Plan, ShardSummary
 from jobs.core.selection import Selection
+from jobs.errors import ManifestError
 from jobs.ledger.ledger import Ledger
 from jobs.runs import sharding as shards
 from jobs.runs.planning import MEMORY_LIMIT, spool, write_shards
@@ -43,43 +44,35 @@ from jobs.runs.there import WriteShard
 from jobs.s3.sessions import open_side
 from jobs.tables.duck import in_thread, scratch_folder
 
+pc: Any = pyarrow.compute  # its stubs know too few overloads
 
-async def plan_run(
-    request: Request,
-    ledger: Ledger,
-    settings: Settings,
-    display: Display,
-    *,
-    earlier_rules: tuple[EarlierRule, ...] = (),
-) -> Planned:
-    """Read and filter the manifest, cut it into archives, weigh them.
+UNDESCRIBED = ManifestError(
+    "the manifest does not say which content its rows have",
+    advice="compact needs size, ETag and time of each, and of versions which is the latest: list the bucket "
+    "(--source), or add these fields to the inventory",
+)
 
-    `earlier_rules`: those of the policy without tags that take rows before this one. Raises
-    ManifestError, ConfigError, …
-    """
+
+async def plan_run(request: Request, ledger: Ledger, settings: Settings, display: Display) -> Planned:
+    """Read and filter the manifest, cut it into archives, weigh them. Raises ManifestError, ConfigError, …"""
     with drafting(request) as draft:
         source, description, batches = await manifest_rows(request, ledger, draft)
         source, draft.destination = await check_sides(source, draft.destination, destination_name="archives")
         prices = own_prices()
-        asked = request.options
-        economy = Economy.of(prices, asked["storage_class"], draft.started, asked["payback_months"])
-        packing = msgspec.convert({**asked, "economy": msgspec.to_builtins(economy)}, CompactOptions)
+        packing = msgspec.convert(request.options, CompactOptions)
         damage: Damage = []
         index = ArchiveIndex(ledger.store, ledger.location)
         place = request.destination
         store = open_side(place, max_in_flight=16)
-        archived = archived_versions(
-            index, place.location, source.location._replace(key=request.selection.prefix), packing.storage, damage,
-            store=store,
-        )  # fmt: skip
-        spec = draft.spec(description, msgspec.to_builtins(packing) | draft.ways(source), source)
+        of = source.location._replace(key=request.selection.prefix)
+        archived = archived_versions(index, place.location, of, packing.storage, store, damage)
         try:
-            damage += await renew_indexes(index, place.location, store, source.location.bucket)
+            damage += await renew_indexes(index, place.location, store)
             grouped = await plan_groups(
-                rows_left_by(earlier_rules, batches) if earlier_rules else batches,
+                batches,
                 request.selection,
-                packing.rule,
-                economy,
+                packing,
+                Weighing(prices, draft.started, is_all=bool(request.options.get("pack_all"))),
                 archived=archived,
                 write_shard=draft.write_shard,
                 scratch_directory=draft.scratch,
@@ -88,74 +81,51 @@ async def plan_run(
             )
         finally:
             await store.close()
-        if grouped.unknown_sizes:
-            display.say(
-                f"{grouped.unknown_sizes:,} rows have no size in the manifest: each is looked up when it is packed, "
-                "and this plan counts no bytes of it"
-            )
+        if draft.has_old_versions:
+            raise UNDESCRIBED
         for each in damage:
             display.say(
                 f"{each.archive} was not looked into, what it holds is packed again: {each.reason}. To rebuild its "
                 f"index, or see why not: sealift archives reindex --source {place.location}"
             )
+        spec = draft.spec(description, draft.ways(source), source)
         work = PricedWork.of(spec, is_copying=True)
-        plan = forecast(grouped, work, settings.processes, prices, has_old_versions=draft.has_old_versions)
-        return draft.planned(spec, plan)
+        return draft.planned(spec, forecast(grouped, work, settings.processes, prices))
+
+
+@dataclass(frozen=True, slots=True)
+class Weighing:
+    """By what groups are weighed. `is_all`: those that would not pay are packed, too."""
+
+    prices: PriceTable
+    at: float
+    is_all: bool = False
 
 
 @dataclass(slots=True)
 class Grouped:
-    """A manifest cut into archives. `left_alone` counts the rows that are not packed, by reason.
-
-    `lookups`: rows that S3 is asked of before they are packed.
-    """
+    """A manifest cut into archives. `left_alone` counts the rows that are not packed, by reason."""
 
     rows: int = 0
     size_bytes: int = 0
     shards: Sequence[ShardSummary] = ()
     excluded: Mapping[str, int] = field(default_factory=dict)
     archives: int = 0
-    unknown_sizes: int = 0
-    lookups: int = 0
     packed: Savings = field(default_factory=Savings)
     left_alone: Counter[str] = field(default_factory=Counter)
 
-    def cut(
-        self, batches: Iterator[pa.RecordBatch], rule: PackingRule, economy: Economy, limit: ShardSummary
-    ) -> Iterator[pa.Table]:
-        """A table for each shard: at least one group, and further ones while it is below the limit.
-
-        `batches`: rows in packing order, which are cut into groups, and counted.
-        """
-        pending: list[pa.Table] = []
-        rows = size_bytes = 0
-        for table, groups in group_rows(batches, rule, economy):
-            start = end = 0
-            self.lookups += count_lookups(table)
-            for group in groups:
-                self._count(group, economy)
-                end += group.rows
-                rows += group.rows
-                size_bytes += group.size_bytes
-                if rows >= limit.rows or size_bytes >= limit.size_bytes > 0:
-                    yield pa.concat_tables([*pending, table.slice(start, end - start)])
-                    pending, start = [], end
-                    rows = size_bytes = 0
-            if start < end:
-                pending.append(table.slice(start))
-        if rows:
-            yield pa.concat_tables(pending)
-
-    def _count(self, group: Group, economy: Economy) -> None:
-        self.unknown_sizes += group.unknown_sizes
-        cause = None if group.unknown_sizes else refusal(group.savings, economy)
-        if group.archive.part_bytes() is None:
-            cause = Cause(Reason.TOO_LARGE)
-        if cause is not None:
-            self.left_alone[cause.reason] += group.rows
-            return
-        self.archives += 1
-        self.packed = self.packed.plus(group.savings)
+    def weigh(self, groups: Iterable[Group], packing: CompactOptions, by: Weighing) -> dict[str, Group]:
+        """The groups that are packed, by their number."""
+        kept: dict[str, Group] = {}
+        for number, group in enumerate(groups):
+            savings = group.savings(packing.storage_class, by.at, by.prices)
+            if savings.pays or by.is_all:
+                kept[str(number)] = group
+                self.packed = self.packed.plus(savings)
+            else:
+                self.left_alone[Reason.DOES_NOT_PAY] += group.rows
+        self.rows, self.size_bytes, self.archives = self.packed.members, self.packed.size_bytes, len(kept)
+        return kept
 
     def savings(self) -> dict[str, Any]:
         """The savings for the plan, JSON-ready. The dollars before and after are per month."""
@@ -176,8 +146,8 @@ class Grouped:
 async def plan_groups(
     batches: AsyncIterator[pa.RecordBatch],
     selection: Selection,
-    rule: PackingRule,
-    economy: Economy,
+    packing: CompactOptions,
+    weighing: Weighing,
     *,
     archived: AsyncIterator[pa.Table],
     write_shard: WriteShard,
@@ -194,72 +164,94 @@ async def plan_groups(
     """
     grouped = Grouped()
     with scratch_folder(scratch_directory, "planning-", "sort the manifest") as folder:
-        excluded, _ = await spool(batches, selection, folder / "rows.parquet")
+        excluded, _ = await spool(_described(batches), selection, folder / "rows.parquet")
         sorting = Sorting(folder, COPY_LIMIT_BYTES, PREFERRED_PART_BYTES, MEMORY_LIMIT)
         try:
             known = folder / "archived.parquet"
-            await _spool_archived(archived, known)
-            already_archived = await in_thread(
-                sorting.connection, sorting.leave_out, partial(archived_rows_sql, members=str(known))
+            with pq.ParquetWriter(known, ARCHIVED_SCHEMA, compression="lz4") as writer:
+                async for table in archived:
+                    writer.write_table(table)
+            await in_thread(sorting.connection, sorting.leave_out, partial(_left_out, packing=packing, archived=known))
+            counted = sorting.connection.execute("SELECT name, count(*) FROM left_out GROUP BY name")
+            excluded.update(dict(counted.fetchall()))
+            _, _, excluded["duplicate"] = await in_thread(sorting.connection, sorting.count)
+            groups: list[Group] = []
+            numbered = folder / "numbered"
+            await in_thread(
+                sorting.connection, _write, number_groups(sorting.in_packing_order(), packing.rule, groups), numbered
             )
-            rows, size_bytes, duplicates = await in_thread(sorting.connection, sorting.count)
-            shard_count = max(
-                shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes), 1
+            kept = grouped.weigh(groups, packing, weighing)
+            wanted = shards.count_shards(
+                grouped.rows, grouped.size_bytes, rows_per_shard=rows_per_shard, processes=processes
             )
-            limit = ShardSummary(-(-rows // shard_count), -(-size_bytes // shard_count))
-            tables = grouped.cut(sorting.in_packing_order(), rule, economy, limit)
+            limits = (-(-each // max(wanted, 1)) for each in (grouped.rows, grouped.size_bytes))
+            tables = cut_shards(_read(numbered, kept), kept.values(), *limits)
             grouped.shards, _ = await write_shards(tables, write_shard, sorting.connection)
         finally:
             sorting.connection.close()
-    grouped.rows, grouped.size_bytes = rows, size_bytes
-    grouped.excluded = dict(excluded) | {
-        name: count for name, count in (("already_archived", already_archived), ("duplicate", duplicates)) if count
-    }
+    grouped.excluded = dict(+excluded)
     return grouped
 
 
-async def _spool_archived(archived: AsyncIterator[pa.Table], path: Path) -> None:
-    with pq.ParquetWriter(path, ARCHIVED_SCHEMA, compression="lz4") as writer:
-        async for table in archived:
-            writer.write_table(table)
+def _left_out(rows: str, packing: CompactOptions, archived: Path) -> str:
+    """SQL for the `place` of the rows (a relation) that are left out, with the `name` of the reason."""
+    by_rule = [
+        f"SELECT place, 'earlier_rule' AS name FROM {rows} WHERE starts_with(key, {_text(rule.prefix)}) "
+        f"AND last_modified < {int(rule.older_than * 1e6)} AND size_bytes < {rule.smaller_than_bytes}"
+        for rule in packing.earlier_rules
+        if not rule.tags  # tags show when an object is read
+    ]
+    places = [
+        f"SELECT place, 'delete_marker' AS name FROM {rows} WHERE is_delete_marker",
+        f"SELECT place, 'too_large' AS name FROM {rows} WHERE size_bytes > {MEMBER_BYTES_MAX}",
+        f"SELECT place, 'already_archived' AS name FROM ({archived_rows_sql(rows, str(archived))})",
+        *by_rule,
+    ]
+    return f"SELECT place, min(name) AS name FROM ({' UNION ALL '.join(places)}) GROUP BY place"
 
 
-async def rows_left_by(
-    earlier_rules: Sequence[EarlierRule], batches: AsyncIterator[pa.RecordBatch]
-) -> AsyncIterator[pa.RecordBatch]:
-    """The rows (in `manifest_schema()`) that no earlier rule takes: the first rule that matches,
-    wins.
-    """
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+async def _described(batches: AsyncIterator[pa.RecordBatch]) -> AsyncIterator[pa.RecordBatch]:
+    """The batches. Raises ManifestError for a row that does not say which content it has."""
     async for batch in batches:
-        left = batch
-        for rule in earlier_rules:
-            modified: Any = left["last_modified"]
-            is_old = pc.less(modified, pa.scalar(int(rule.older_than * 1e6), pa.int64()).cast(modified.type))
-            is_small = pc.less(left["size_bytes"], pa.scalar(rule.smaller_than_bytes, pa.int64()))
-            begins: Any = pc.starts_with(left["key"], rule.prefix)
-            taken: Any = pc.and_kleene(pc.and_kleene(begins, is_old), is_small)
-            left = left.filter(pc.invert(pc.fill_null(taken, False)))
-        yield left
+        unknown = [pc.is_null(batch[name]) for name in ("size_bytes", "etag", "last_modified")]
+        if pc.any(pc.and_not(pc.or_(pc.or_(*unknown[:2]), unknown[2]), batch["is_delete_marker"])).as_py():
+            raise UNDESCRIBED
+        yield batch
 
 
-def forecast(
-    grouped: Grouped, work: PricedWork, processes: int, prices: PriceTable, *, has_old_versions: bool = False
-) -> Plan:
+def _write(batches: Iterator[pa.RecordBatch], path: Path) -> None:
+    with pa.OSFile(str(path), "wb") as file:
+        writer: pa.RecordBatchStreamWriter | None = None
+        for batch in batches:
+            writer = writer or pa.ipc.new_stream(file, batch.schema)
+            writer.write_batch(batch)
+        if writer is not None:
+            writer.close()
+
+
+def _read(path: Path, kept: Mapping[str, Group]) -> Iterator[pa.RecordBatch]:
+    """The rows of the kept groups."""
+    if not kept:
+        return
+    numbers = pa.array(list(kept), pa.string())
+    with pa.OSFile(str(path), "rb") as file, pa.ipc.open_stream(file) as batches:
+        for batch in batches:
+            yield batch.filter(pc.is_in(batch["archive"], numbers))
+
+
+def forecast(grouped: Grouped, work: PricedWork, processes: int, prices: PriceTable) -> Plan:
     """The plan of a compaction.
 
     Its dollars leave out `early_delete`, which only the expiry of the originals costs. They include
     one list of annotations for each member. What decides whether a group pays does not.
-    `has_old_versions`: the versions of each member's key are listed as well.
     """
     packed = grouped.packed
-    lists = packed.members * ((work.annotations != SKIP_ANNOTATIONS) + has_old_versions)
-    requests = {
-        "put": grouped.archives,
-        "part": packed.parts,
-        "get": packed.members,
-        "head": grouped.lookups,
-        "list": lists,
-    }
+    lists = packed.members * (work.annotations != SKIP_ANNOTATIONS)
+    requests = {"put": grouped.archives, "part": packed.parts, "get": packed.members, "list": lists}
     dollars = {
         "puts": packed.puts,
         "gets": packed.gets,

@@ -215,7 +215,7 @@ class Sorting:
         """All rows by the month of their last change, then by key, versions oldest first, for
         archives.
 
-        This is the order of `jobs.compact.packing.sort_key`. Times are numbers. The sorted rows
+        Times are numbers. The sorted rows
         wait in a file, so that the database takes no memory while they are grouped.
         """
         limit_sort(self.connection, self.relation)

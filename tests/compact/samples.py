@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+import pyarrow as pa
+
 from jobs.archives.index import ArchiveIndex
+from jobs.archives.model import ArchiveRecord
+from jobs.compact.grouping import Group, number_groups
 from jobs.compact.job import Compact, CompactOptions
-from jobs.compact.packing import PackingRule, sort_key
-from jobs.compact.savings import Economy
+from jobs.compact.packing import PackingRule
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectVersion, Route
 from jobs.core.outcome import Outcome
-from jobs.core.pricing import own_prices
 from jobs.errors import Conflict, PreconditionFailed, StoreError, Unavailable
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
+from jobs.tables.rows import version_batch
 from tests.archives.samples import read_member
 from tests.doubles.memory_store import Hook, MemoryStore, Request
 
-ECONOMY = Economy.of(own_prices(), "GLACIER_IR", 0.0, None)
 RULE = PackingRule(10_000, ArchiveFormat.TAR, members_max=4)
 OBJECTS = {f"k/{n}": bytes([n]) * (100 * n) for n in range(10)}
 
@@ -42,7 +45,7 @@ def make(
         store,
         store,
         Route(Location("docs"), Location("cold", "packed")),
-        CompactOptions(rule, ECONOMY),
+        CompactOptions(rule),
         ByteBudget(budget_bytes),
         ArchiveIndex(store, Location("ledger")),
         "run",
@@ -61,13 +64,26 @@ def filled(objects: dict[str, bytes], **attributes: Any) -> tuple[MemoryStore, l
             made = await store.put("docs", key, data, Attributes(**attributes), guard=UNGUARDED)
             row = ObjectVersion(number, key, made.version_id, size_bytes=len(data), etag=made.etag, last_modified=0.0)
             rows.append(row)
-        return sorted(rows, key=sort_key)
+        return rows
 
     return store, asyncio.run(fill())
 
 
+def grouped(rows: Sequence[ObjectVersion], rule: PackingRule) -> tuple[list[ObjectVersion], list[Group]]:
+    """The rows as a plan yields them, with the numbers of their groups, and the groups."""
+    in_order = sorted(rows, key=lambda row: (time.gmtime(row.last_modified)[:2], row.key.encode()))
+    batch, groups = version_batch(in_order), list[Group]()
+    place = batch.schema.get_field_index("last_modified")
+    batch = batch.set_column(place, "last_modified", batch["last_modified"].cast(pa.int64()))
+    halves = [batch.slice(0, len(rows) // 2), batch.slice(len(rows) // 2)]
+    numbers = [each for some in number_groups(halves, rule, groups) for each in some["archive"].to_pylist()]
+    return [row._replace(archive=number) for row, number in zip(in_order, numbers, strict=True)], groups
+
+
 def work(job: Job, rows: Sequence[ObjectVersion]) -> dict[str, Outcome]:
     """The job over all groups, as a worker does it: what may pass is tried again."""
+    if isinstance(job, Compact):
+        rows, _ = grouped(rows, job.options.rule)
 
     async def run() -> dict[str, Outcome]:
         outcomes: list[Outcome] = []
@@ -98,6 +114,11 @@ def unpacked(store: MemoryStore) -> dict[str, bytes]:
         return found
 
     return asyncio.run(run())
+
+
+def lose_index(store: MemoryStore, record: ArchiveRecord) -> None:
+    """The ledger has no index of the archive any more."""
+    asyncio.run(store.delete("ledger", f"archives/cold/{record.location.key}.parquet"))
 
 
 def failing(key: str, error: type[StoreError], *, times: int = 1 << 30, code: str = "", after: bool = False) -> Hook:

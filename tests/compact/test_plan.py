@@ -1,8 +1,9 @@
-"""Planning a compaction: every row in one shard, groups whole, and the plan's groups are the worker's."""
+"""Planning a compaction: every row in one shard or left out by name, groups whole."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,15 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.compact.archived import SCHEMA
-from jobs.compact.grouping import cut, weigh
-from jobs.compact.packing import EarlierRule, PackingRule, sort_key
-from jobs.compact.plan import Grouped, forecast, plan_groups, rows_left_by
-from jobs.compact.savings import Economy, refusal
-from jobs.core.enums import ArchiveFormat
+from jobs.compact.job import CompactOptions
+from jobs.compact.packing import EarlierRule, PackingRule
+from jobs.compact.plan import Grouped, Weighing, forecast, plan_groups
 from jobs.core.model import LATEST_SECONDS, Listed, ObjectVersion
 from jobs.core.pricing import PricedWork, own_prices
 from jobs.core.reasons import Reason
 from jobs.core.selection import Selection
+from jobs.errors import ManifestError
 from jobs.tables.rows import manifest_batch, read_shard
 from tests.doubles.examples import examples
 
@@ -46,8 +46,12 @@ entries = st.lists(
 )
 
 
+def entry(key: str, size_bytes: int | None = 1, **more: Any) -> Listed:
+    return Listed(key, None, True, False, size_bytes, "e", 0.0, "STANDARD")._replace(**more)
+
+
 def planned(
-    found: list[Listed], rule: PackingRule, economy: Economy, processes: int = 1
+    found: list[Listed], rule: PackingRule, *, is_all: bool = True, storage_class: str = "GLACIER_IR", **options: Any
 ) -> tuple[Grouped, list[list[ObjectVersion]]]:
     shards: list[list[ObjectVersion]] = []
 
@@ -63,40 +67,37 @@ def planned(
 
     async def run(folder: Path) -> Grouped:
         return await plan_groups(
-            batches(), Selection(), rule, economy, archived=archived(), write_shard=write_shard,
-            scratch_directory=folder, rows_per_shard=7, processes=processes,
+            batches(), Selection(versions="all"), CompactOptions(rule, storage_class, **options),
+            Weighing(TABLE, 400 * DAY, is_all=is_all),
+            archived=archived(), write_shard=write_shard, scratch_directory=folder, rows_per_shard=7,
         )  # fmt: skip
 
     with TemporaryDirectory() as folder:
         return asyncio.run(run(Path(folder))), shards
 
 
-@given(entries, st.integers(10_000, 400_000), st.sampled_from([None, 1.0, 24.0]))
+@given(entries, st.integers(10_000, 400_000), st.booleans())
 @settings(max_examples=examples(25), deadline=None)
-def test_shards_hold_every_row_once_in_whole_groups(
-    found: list[Listed], target_bytes: int, payback_months: float | None
+def test_shards_hold_every_row_that_pays_once_in_whole_groups(
+    found: list[Listed], target_bytes: int, is_all: bool
 ) -> None:
-    rule = PackingRule(target_bytes, members_max=5)
-    economy = Economy.of(TABLE, "GLACIER_IR", 400 * DAY, payback_months)
-    grouped, shards = planned(found, rule, economy)
+    grouped, shards = planned(found, PackingRule(target_bytes, members_max=5), is_all=is_all)
     rows = [row for shard in shards for row in shard]
-    assert sorted(row.key for row in rows) == sorted(entry.key for entry in found)
+    assert {row.key for row in rows} <= {each.key for each in found}
+    assert len({row.key for row in rows}) == len(rows) == grouped.packed.members
     assert [row.row for row in rows] == list(range(len(rows)))
-    assert rows == sorted(rows, key=sort_key)
+    assert len(rows) + sum(grouped.left_alone.values()) == len(found)
+    assert not is_all or not grouped.left_alone
     assert all(shards)
-    groups = [group for shard in shards for group in cut(shard, rule)]
-    assert groups == list(cut(rows, rule))
-    paying = [group for group in groups if refusal(weigh(group, economy, rule).savings, economy) is None]
-    assert grouped.archives == len(paying)
-    assert grouped.packed.members == sum(map(len, paying))
-    assert sum(grouped.left_alone.values()) == len(rows) - grouped.packed.members
+    in_shards = [{row.archive for row in shard} for shard in shards]
+    assert len(set().union(*in_shards)) == sum(map(len, in_shards)) == grouped.archives
+    assert len([number for number, _ in itertools.groupby(row.archive for row in rows)]) == grouped.archives
     assert [shard.rows for shard in grouped.shards] == list(map(len, shards))
 
 
 def test_the_plan_counts_requests_dollars_and_savings() -> None:
-    found = [Listed(f"k{n:04}", None, True, False, 50_000, "e", 0.0, "STANDARD_IA") for n in range(400)]
-    economy = Economy.of(TABLE, "DEEP_ARCHIVE", 400 * DAY, None)
-    grouped, _ = planned(found, PackingRule(5_000_000), economy)
+    found = [entry(f"k{n:04}", 50_000, storage_class="STANDARD_IA") for n in range(400)]
+    grouped, _ = planned(found, PackingRule(5_000_000), storage_class="DEEP_ARCHIVE")
     plan = forecast(grouped, PricedWork(), 1, TABLE)
     assert plan.rows == 400
     assert plan.requests == {"put": grouped.archives, "part": grouped.packed.parts, "get": 400, "list": 400}
@@ -108,50 +109,36 @@ def test_the_plan_counts_requests_dollars_and_savings() -> None:
     assert far.dollars["transfer"] == pytest.approx(400 * 50_000 / 1024**3 * 0.02)
 
 
-@pytest.mark.parametrize(("size_bytes", "left_alone"), [(48 << 40, {}), (50 << 40, {Reason.TOO_LARGE: 1})])
-def test_what_no_archive_can_hold_is_left_alone_by_the_plan(size_bytes: int, left_alone: dict[str, int]) -> None:
-    """The same object would pay, so nothing else says it."""
+def test_what_is_not_packed_is_counted_by_its_reason() -> None:
+    rules = (EarlierRule("docs/", 10 * DAY, 100), EarlierRule("it's/", 10 * DAY, 100, {"a": "b"}))
     found = [
-        Listed("huge", None, True, False, size_bytes, "e", 0.0, "STANDARD"),
-        Listed("small", None, True, False, 50_000, "e", 62 * DAY, "STANDARD"),
+        entry("docs/old", 99),
+        entry("docs/large", 100),
+        entry("docs/young", 99, last_modified=10 * DAY),
+        entry("huge", 48 << 40),
+        entry("it's/old"),
+        entry("marker", None, is_delete_marker=True, etag=None),
+        entry("twice", 1),
+        entry("twice", 2, last_modified=1.0),
     ]
-    economy = Economy.of(TABLE, "DEEP_ARCHIVE", 400 * DAY, None)
-    grouped, _ = planned(found, PackingRule(format=ArchiveFormat.TAR), economy)
-    assert grouped.left_alone == left_alone
-    assert grouped.archives == grouped.packed.members == 2 - len(left_alone)
+    grouped, shards = planned(found, PackingRule(1 << 50), earlier_rules=rules)
+    kept = {(row.key, row.size_bytes) for shard in shards for row in shard}
+    assert kept == {("docs/large", 100), ("docs/young", 99), ("it's/old", 1), ("twice", 2), ("huge", 48 << 40)}
+    assert grouped.excluded == {"earlier_rule": 1, "delete_marker": 1, "duplicate": 1}
+    assert planned([entry("huge", 50 << 40)], PackingRule(1 << 50))[0].excluded == {"too_large": 1}
+    left, _ = planned([entry("one", 9)], PackingRule(), is_all=False)
+    assert (left.left_alone, left.rows, left.shards) == ({Reason.DOES_NOT_PAY: 1}, 0, ())
 
 
-def test_duplicates_are_left_out_and_counted() -> None:
-    found = [Listed("k", None, True, False, size, "e", float(size), "STANDARD") for size in (1, 2)]
-    grouped, shards = planned(found, PackingRule(), Economy.of(TABLE, "GLACIER", 0.0, None))
-    assert [row.size_bytes for row in shards[0]] == [2]
-    assert grouped.excluded == {"duplicate": 1}
+@pytest.mark.parametrize("lacking", [{"size_bytes": None}, {"etag": None}])
+def test_rows_that_do_not_say_their_content_are_refused(lacking: dict[str, Any]) -> None:
+    """A key alone names no content: an archive of that key may hold an older object."""
+    with pytest.raises(ManifestError, match="which content"):
+        planned([entry("a"), entry("b", **lacking)], PackingRule())
 
 
 @pytest.mark.parametrize("last_modified", [-62_135_596_800.0, -1.0, LATEST_SECONDS])
 def test_a_time_that_is_far_away_is_planned(last_modified: float) -> None:
     """Programs in Go write the year 1 where they know no time, and a CSV may say up to the year 9999."""
-    found = [Listed("k", None, True, False, 1, "e", last_modified, "STANDARD")]
-    grouped, [[row]] = planned(found, PackingRule(), Economy.of(TABLE, "GLACIER", 0.0, None))
+    grouped, [[row]] = planned([entry("k", last_modified=last_modified)], PackingRule())
     assert (row.last_modified, grouped.archives) == (last_modified, 1)
-
-
-def test_the_first_rule_that_holds_applies() -> None:
-    earlier = (EarlierRule("docs/", 10 * DAY, 100), EarlierRule("", 0.0, 0))
-    found = [
-        Listed("docs/old", None, True, False, 99, "e", 1 * DAY, "STANDARD"),
-        Listed("docs/large", None, True, False, 100, "e", 1 * DAY, "STANDARD"),
-        Listed("docs/young", None, True, False, 99, "e", 10 * DAY, "STANDARD"),
-        Listed("scans/old", None, True, False, 99, "e", 1 * DAY, "STANDARD"),
-        Listed("docs/unknown", None, True, False, None, "e", 1 * DAY, "STANDARD"),
-    ]
-
-    async def batches() -> AsyncIterator[pa.RecordBatch]:
-        yield manifest_batch(found)
-
-    async def left() -> list[Any]:
-        return [
-            key for batch in [b async for b in rows_left_by(earlier, batches())] for key in batch["key"].to_pylist()
-        ]
-
-    assert asyncio.run(left()) == ["docs/large", "docs/young", "scans/old", "docs/unknown"]
