@@ -206,11 +206,7 @@ WORDS: Mapping[Reason, Words] = {
         "it has annotations, which no archive holds", "--annotations skip packs it without them"
     ),
     Reason.UNPACKABLE: Words("no archive can hold it", detail="why not"),
-    Reason.DOES_NOT_PAY: Words(
-        "packing it would not pay",
-        detail="after how many months it would",
-        worded="packing it would pay after {} months, which is later than the limit",
-    ),
+    Reason.DOES_NOT_PAY: Words("packing it would not pay within two years"),
     Reason.NOT_ARCHIVED: Words(
         "no archive has it",
         detail="how many archives were left out, whose indexes are damaged or missing, or `event`",
@@ -247,11 +243,8 @@ WORDS: Mapping[Reason, Words] = {
     ),
     Reason.CURRENT_UNKNOWN: Words(
         "nothing says which version was current then",
-        detail="`left open`, `one second` or `overwritten`",
+        detail="`one second` or `overwritten`",
         cases={
-            "left open": "an archive whose index is damaged or missing may hold a newer version: rebuild the index "
-            "with sealift archives reindex --source URI and restore again, or restore what the indexes have with "
-            "--skip-damaged",
             "one second": "archives hold several versions of the second in which the newest was written, and nothing "
             "says which one that was: see sealift archives find KEY, and restore the right one by a manifest that "
             "names its version id",

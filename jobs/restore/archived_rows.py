@@ -44,7 +44,7 @@ async def archived_rows(
     for record in sorted(records, key=preference):
         if not holds_any(known, record.first_key, record.last_key):
             continue
-        with collecting(damage, record.location, record):
+        with collecting(damage, record.location):
             async with aclosing(index.tables(record.location, prefix, known)) as tables:
                 async for table in tables:
                     taken = table

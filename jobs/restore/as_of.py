@@ -25,10 +25,7 @@ OVERWRITTEN = "overwritten"
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/AddingObjectstoVersionSuspendedBuckets.html"""
 ONE_SECOND = "one second"
 """The `archive` of a version that perhaps is not the newest: another archive holds one of its second."""
-LEFT_OPEN = "left open"
-"""The `archive` of a key of which an archive that cannot be searched may hold a newer version."""
 UNKNOWN = {
-    LEFT_OPEN: Cause(Reason.CURRENT_UNKNOWN, LEFT_OPEN),
     DISPUTED: Cause(Reason.ARCHIVES_DIFFER),
     ONE_SECOND: Cause(Reason.CURRENT_UNKNOWN, ONE_SECOND),
     OVERWRITTEN: Cause(Reason.CURRENT_UNKNOWN, OVERWRITTEN),

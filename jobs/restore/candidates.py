@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,9 +12,9 @@ from jobs.errors import ConfigError, DamagedArchive, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.run_ids import begin_second
 from jobs.reports.document import LEFT_OUT, iso_time
+from jobs.reports.figures import plural
 from jobs.restore.as_of import current_at, pick, pick_asked, why_unrestorable
 from jobs.restore.as_of_journal import is_of_event
-from jobs.restore.left_out import LeftOut, SureChoice, look_at_left_out
 from jobs.restore.pricing import records_of
 from jobs.runs.request import Draft, Request, failures_of
 from jobs.s3.sessions import are_apart, open_side
@@ -46,9 +45,7 @@ class RestoreQuery:
         self.archives = Side.from_dict(named) if named else None
         self.is_retry = bool(request.manifest) and bool(self.options["is_history"])
         self.damage: Damage = []
-        self._left_out: list[LeftOut] = []
         self._etags: dict[Location, str] | None = {}
-        self._names: list[Location] = []
         self._bucket: str | None = self.source.location.bucket if self.options["is_history"] else self.options["bucket"]
         self._packed_at: dict[str, float] = {}
         self._manifest: Manifest | None = None
@@ -64,16 +61,11 @@ class RestoreQuery:
         # First: what is indexed meanwhile has a name in both lists, or in that of the index alone.
         self._etags = {} if self.is_retry else await etags_of_archives(self.archives)
         whole = await self.index.records(self.archives.location, self.damage)
-        if self.damage and not whole:
-            first = self.damage[0]
-            raise DamagedArchive(
-                f"no index below {self.archives.location} can be read: {first.archive}: {first.reason}",
-                advice=f"rebuild them with: sealift archives reindex --source {self.archives.location}",
-            )
-        of = self._bucket = self._bucket or self._bucket_of_manifest(whole)
-        self.damage = [each for each in self.damage if each.record is None or of in (None, each.record.source_bucket)]
         indexed = {each.location for each in whole} | {each.archive for each in self.damage}
-        self._names = [each for each in self._etags or {} if each not in indexed]
+        names = [each for each in self._etags or {} if each not in indexed]
+        self.damage += await find_unindexed(self.archives, self.index, names)
+        self._check_damage()
+        of = self._bucket = self._bucket or self._bucket_of_manifest(whole)
         records = records_of(whole, self.archives.location, of)
         self._check_place({each.source_bucket for each in records.values()})
         # Not by their dates: an archive may have been copied since.
@@ -104,29 +96,19 @@ class RestoreQuery:
         prefix = self.request.selection.prefix
         async for batch in archived_rows(self.index, found, prefix, sought, self.damage, self._etags):
             yield batch
-        await self._look_at_left_out(sought)
+        self._check_damage()
         if self.options["is_history"]:
             async for batch in self._recorded():
                 yield batch
 
     def choose(self) -> Choose:
-        """The function that chooses one key's version.
-
-        It is right once all candidates were read, which finds the archives that cannot be searched.
-        """
+        """The function that chooses one key's version."""
         at = self.options["at"]
         if self.is_retry:
             return lambda rows, archived: [*rows, *archived]
-        choose: Choose
         if self._is_asked:
-            choose = pick_asked
-        elif at is None:
-            choose = _newest
-        else:
-            choose = self._current
-        if self.options.get("skip_damaged"):
-            return choose
-        return SureChoice(choose, self._left_out, is_asked=self._is_asked, at=math.inf if at is None else at)
+            return pick_asked
+        return _newest if at is None else self._current
 
     def _current(self, rows: Sequence[ObjectVersion], archived: Sequence[ObjectVersion]) -> list[ObjectVersion]:
         found = current_at(rows, archived, self.options["at"], self._packed_at)
@@ -150,14 +132,6 @@ class RestoreQuery:
         return self._etags is not None
 
     @property
-    def unsearched(self) -> Sequence[LeftOut]:
-        """The archives with a damaged index that may hold what is wanted.
-
-        Known after the candidates were read.
-        """
-        return self._left_out
-
-    @property
     def bucket(self) -> dict[str, str]:
         """The bucket whose archives were chosen, as an option of the run.
 
@@ -169,7 +143,7 @@ class RestoreQuery:
         """The archives that were not searched, as an option of the run. A retry of rows that have
         been chosen keeps those of the first run.
         """
-        found = [{"archive": str(each.archive), "reason": each.reason} for each in self._left_out]
+        found = [{"archive": str(each.archive), "reason": each.reason} for each in self.damage]
         earlier = self.options.get(LEFT_OUT, [])
         return {LEFT_OUT: earlier if self.is_retry else found} if found or earlier else {}
 
@@ -250,21 +224,19 @@ class RestoreQuery:
             self._has_events = True
             yield batch
 
-    async def _look_at_left_out(self, sought: Sequence[str] | None) -> None:
-        """Collect the archives with a damaged index that may hold what is wanted.
+    def _check_damage(self) -> None:
+        """Raises DamagedArchive for an archive that cannot be searched, without --skip-damaged.
 
-        `sought`: the keys that were asked for. None: all below the prefix, or too many to name.
+        It may hold a newer version of a key, and nobody gets an older one without asking for it.
         """
-        if self.archives is None:
-            return
-        self.damage += await find_unindexed(self.archives, self.index, self._names, self._bucket)
-        left_out = await look_at_left_out(self.archives, self.damage)
-        prefix = self.request.selection.prefix
-        self._left_out += [
-            each
-            for each in left_out
-            if (each.may_hold_prefix(prefix) if sought is None else any(map(each.may_hold, sought)))
-        ]
+        if self.damage and self.archives is not None and not self.options.get("skip_damaged"):
+            first = self.damage[0]
+            raise DamagedArchive(
+                f"{plural(len(self.damage), 'archive')} may hold newer versions and cannot be searched: "
+                f"{first.archive}: {first.reason}",
+                advice=f"rebuild the index with sealift archives reindex --source {self.archives.location}, or restore "
+                "what the others hold with --skip-damaged",
+            )
 
     def _check_place(self, buckets: set[str]) -> None:
         """Raises UsageError for the original bucket as destination without --in-place."""

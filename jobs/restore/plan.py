@@ -225,7 +225,7 @@ async def plan_run(
             rows_per_shard=settings.rows_per_shard,
             processes=settings.processes,
         )
-        for each in query.unsearched:
+        for each in query.damage:
             display.say(f"left out, it cannot be searched: {each.archive}: {each.reason}")
         if not query.is_listed:
             display.say("nobody may list the archives, so one without an index is not noticed: allow s3:ListBucket")
