@@ -243,11 +243,8 @@ WORDS: Mapping[Reason, Words] = {
     ),
     Reason.CURRENT_UNKNOWN: Words(
         "nothing says which version was current then",
-        detail="`one second` or `overwritten`",
+        detail="`overwritten`",
         cases={
-            "one second": "archives hold several versions of the second in which the newest was written, and nothing "
-            "says which one that was: see sealift archives find KEY, and restore the right one by a manifest that "
-            "names its version id",
             "overwritten": "versioning was off or suspended: what was written without a version id since may have "
             "replaced what was current then, and S3 keeps nothing of that; sealift replicate, or sealift restore of "
             "an archived one, brings this version by a manifest of it",

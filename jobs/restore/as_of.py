@@ -23,12 +23,12 @@ DISPUTED = ""
 OVERWRITTEN = "overwritten"
 """The `archive` of a version that perhaps was not on top: a null version replaced another one since.
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/AddingObjectstoVersionSuspendedBuckets.html"""
-ONE_SECOND = "one second"
-"""The `archive` of a version that perhaps is not the newest: another archive holds one of its second."""
+NEVER_COPIED = "never copied"
+"""The `archive` of a version that the journal alone has."""
 UNKNOWN = {
     DISPUTED: Cause(Reason.ARCHIVES_DIFFER),
-    ONE_SECOND: Cause(Reason.CURRENT_UNKNOWN, ONE_SECOND),
     OVERWRITTEN: Cause(Reason.CURRENT_UNKNOWN, OVERWRITTEN),
+    NEVER_COPIED: Cause(Reason.NOT_ARCHIVED, "event"),
 }
 """Why a version with such an `archive` is not restored."""
 
@@ -57,12 +57,14 @@ def current_at(
     own = [each for each in in_order(listed) if not (each.is_delete_marker and each.version_id in hiding)]
     history = merge(own, (each for each in copies if not each.is_delete_marker))
     if events:
-        return version_at_by_journal(history, events, at)
-    found = [each for each in history if _time(each) <= at]
-    if not found or found[-1].is_delete_marker:
+        found = version_at_by_journal(history, events, at)
+        is_lost = found is not None and is_event(found)
+        return found._replace(archive=NEVER_COPIED, beside=None) if found is not None and is_lost else found
+    before = [each for each in history if _time(each) <= at]
+    if not before or before[-1].is_delete_marker:
         return None
-    current = _newest_of(found)
-    if current.archive in (DISPUTED, ONE_SECOND) or _is_null_known(history, copies, at, packed_at):
+    current = before[-1]
+    if current.archive == DISPUTED or _is_null_known(history, copies, at, packed_at):
         return current
     return current._replace(archive=OVERWRITTEN)
 
@@ -83,13 +85,6 @@ def _is_null_known(
         for each in copies
         if before
     )
-
-
-def why_unrestorable(version: ObjectVersion) -> Cause | None:
-    """Why a chosen version is not restored: it is an event, or its `archive` names none. Else None."""
-    if is_event(version):
-        return Cause(Reason.NOT_ARCHIVED, "event")
-    return None if version.archive is None else UNKNOWN.get(version.archive)
 
 
 def merge(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion]) -> list[ObjectVersion]:
@@ -130,27 +125,7 @@ def pick(asked: ObjectVersion, archived: Iterable[ObjectVersion]) -> ObjectVersi
         for each in merge((), archived)
         if is_version(asked.version_id, each.version_id) and (asked.etag is None or each.etag in (None, asked.etag))
     ]
-    return _newest_of(named) if named else None
-
-
-def _newest_of(history: Sequence[ObjectVersion]) -> ObjectVersion:
-    """The newest version of a key's history, oldest first. `ONE_SECOND` where nothing says which it is.
-
-    An archive has the versions of one second in their order. Of two archives nobody knows that,
-    unless one version was its key's latest when it was packed.
-    """
-    newest = history[-1]
-    if newest.archive is None or newest.archive in UNKNOWN:
-        return newest
-    rivals = [
-        each
-        for each in history
-        if each.archive not in (None, newest.archive)
-        and (_second(each), each.is_latest) == (_second(newest), newest.is_latest)
-        and (each.etag, each.size_bytes) != (newest.etag, newest.size_bytes)
-    ]
-    # A retry takes what has a version id or an ETag for what is wanted.
-    return newest._replace(version_id=None, etag=None, archive=ONE_SECOND) if rivals else newest
+    return named[-1] if named else None
 
 
 def pick_asked(asked: Sequence[ObjectVersion], archived: Sequence[ObjectVersion]) -> list[ObjectVersion]:
@@ -159,17 +134,7 @@ def pick_asked(asked: Sequence[ObjectVersion], archived: Sequence[ObjectVersion]
     Only one of them can be at the destination, so the newest comes last.
     """
     found = [(not row.is_delete_marker and pick(row, archived)) or row._replace(archive=None) for row in asked]
-    # Which one was the latest when it was packed says nothing of versions that came after that.
-    places = {identity(each): place for place, each in enumerate(merge((), archived))}
-    return sorted(
-        found,
-        key=lambda each: (
-            each.archive is not None,
-            each.last_modified or 0.0,
-            each.is_latest,
-            places.get(identity(each), len(places)),
-        ),
-    )
+    return sorted(found, key=lambda each: (each.archive is not None, each.last_modified or 0.0, each.is_latest))
 
 
 def identity(version: ObjectVersion) -> tuple[str | int | None, ...]:

@@ -13,6 +13,7 @@ import itertools
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from jobs.archives.files import archive_ref, head_archive
@@ -37,8 +38,7 @@ from jobs.errors import (
     StoreError,
     Unavailable,
 )
-from jobs.restore.as_of import why_unrestorable
-from jobs.restore.as_of_journal import is_event
+from jobs.restore.as_of import UNKNOWN
 from jobs.restore.member_writer import MemberWriter, in_the_way
 from jobs.restore.thaw_requests import ThawRequests
 from jobs.restore.thawing import HOURS, thaw_class, tier_of_class
@@ -114,7 +114,7 @@ class Restore:
 
     def chains(self, rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:
         """The rows of a shard, those of one archive together, at most `CHAIN_ROWS` of them."""
-        for _, group in itertools.groupby(rows, key=lambda row: (row.archive, is_event(row))):
+        for _, group in itertools.groupby(rows, key=attrgetter("archive")):
             while chain := list(itertools.islice(group, CHAIN_ROWS)):
                 yield chain
 
@@ -133,10 +133,11 @@ class Restore:
         ]
 
     async def _process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
-        if cause := why_unrestorable(rows[0]):
+        if (archive := rows[0].archive) in UNKNOWN:
+            cause = UNKNOWN[archive]
             status = Status.MISSING if cause.reason is Reason.NOT_ARCHIVED else Status.BLOCKED
             return [Outcome.of(row, status, *cause) for row in rows]
-        if (archive := rows[0].archive) is not None:
+        if archive is not None:
             return await self._from_archive(rows, Location.parse(archive))
         if not self.options.is_history:
             return [_absent(row, len(self.options.left_out_archives)) for row in rows]

@@ -1,13 +1,13 @@
-"""Rows of a restore, some of them from the ledger's journal: a manifest's, with the columns that events have."""
+"""Events of the ledger's journal as rows: a manifest's, with the columns that events have."""
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +19,7 @@ from jobs.restore.as_of_journal import Event, row_from_entry
 from jobs.s3.listing import list_all
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Store
-from jobs.tables.rows import manifest_schema, shard_schema, version_batch
+from jobs.tables.rows import manifest_schema, version_batch
 
 FILES_AT_ONCE = 64
 LATE_DAYS = 15
@@ -27,20 +27,13 @@ LATE_DAYS = 15
 
 
 SCHEMA = pa.schema([*manifest_schema(), pa.field("event_order", pa.string()), pa.field("event_copy", pa.string())])
-SHARD_SCHEMA = pa.schema([shard_schema().field("row"), *SCHEMA])
 
 
-def restore_batch(rows: Sequence[ObjectVersion]) -> pa.RecordBatch:
-    """Rows in `SCHEMA`."""
-    events = [row.beside if isinstance(row.beside, Event) else (None, None) for row in rows]
-    columns = [pa.array(column, pa.string()) for column in zip(*events, strict=True)]
-    return pa.RecordBatch.from_arrays([*version_batch(rows).columns, *columns], schema=SCHEMA)
-
-
-def read_events(batch: pa.RecordBatch) -> Iterator[Event | None]:
-    """What the rows of a batch have beside a version's columns. None: a row is about no event."""
-    for order, copy_id in zip(*(batch[name].to_pylist() for name in SCHEMA.names[-2:]), strict=True):
-        yield None if order is None else Event(order, copy_id or "")
+def event_batch(rows: Sequence[ObjectVersion]) -> pa.RecordBatch:
+    """Events in `SCHEMA`."""
+    columns = zip(*(cast(Event, row.beside) for row in rows), strict=True)
+    events = [pa.array(column, pa.string()) for column in columns]
+    return pa.RecordBatch.from_arrays([*version_batch(rows).columns, *events], schema=SCHEMA)
 
 
 async def journal_rows(
@@ -63,9 +56,8 @@ async def journal_rows(
             files = await gather_bounded(lambda ref: _read(store, ref), refs, FILES_AT_ONCE)
             entries = (entry for file in files for entry in file if entry.destination_bucket == bucket)
             rows = [row for row in map(row_from_entry, entries) if row is not None and row.key.startswith(prefix)]
-            # S3's names are UTF-8, whatever a message said
-            if kept := [row for row in rows if _is_text(row)]:
-                yield restore_batch(kept)
+            if rows:
+                yield event_batch(rows)
 
 
 async def _read(store: Store, ref: ObjectRef) -> list[Entry]:
@@ -92,12 +84,3 @@ def _documents(name: str, data: bytes) -> Iterable[Any]:
 def _in_text(row: dict[str, Any]) -> dict[str, Any]:
     """A row of Parquet with the values of a line of JSON."""
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
-
-
-def _is_text(row: ObjectVersion) -> bool:
-    try:
-        values = (*row, *row.beside) if isinstance(row.beside, Event) else row
-        "".join(value for value in values if isinstance(value, str)).encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jobs.config import Settings
 from jobs.core.display import Display
@@ -19,9 +19,6 @@ from jobs.runs.kind import Kind, Opened, hint_at_retry, writes_of_copies
 from jobs.runs.request import Planned, Request
 from jobs.s3.operations import Operation
 from jobs.s3.sessions import open_side
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 _MAY_PASS = frozenset({Reason.THAWING, Reason.DENIED, Reason.GIVEN_UP})
 """The codes of rows that a retry may restore."""
@@ -61,12 +58,6 @@ async def _plan(request: Request, ledger: Ledger, settings: Settings, display: D
     return await plan_run(request, ledger, settings, display)
 
 
-def _read_beside(batch: pa.RecordBatch) -> Iterable[object]:
-    from jobs.restore.journal_rows import read_events
-
-    return read_events(batch)
-
-
 def _hints(report: Mapping[str, Any]) -> list[str]:
     """No retry brings back what no archive has whole."""
     passing = sum(each["rows"] for each in report["reasons"] if each["reason"] in _MAY_PASS)
@@ -91,5 +82,4 @@ KIND = Kind(
     carries_bytes=True,
     writes=_writes,
     hints=_hints,
-    beside=_read_beside,
 )

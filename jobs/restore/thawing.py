@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jobs.core.model import ObjectInfo
 from jobs.core.pricing import GIB, PriceTable
+from jobs.errors import UsageError
 from jobs.ledger.run_ids import run_job
 
 DAYS_A_MONTH = 30.4
@@ -75,8 +75,7 @@ class ColdObjects(NamedTuple):
     objects: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class ThawEstimate:
+class ThawEstimate(NamedTuple):
     """The sum of a thaw: objects, their bytes, dollars by item, hours until all can be read."""
 
     tier: str
@@ -89,33 +88,34 @@ class ThawEstimate:
     storage: float = 0.0
     hours: float = 0.0
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return asdict(self)
-
 
 def estimate_thaw(objects: Iterable[ColdObjects], tier: Tier, days: int, prices: PriceTable) -> ThawEstimate:
     """The thaw of these objects. One that is under way costs nothing more.
 
     S3 restores whole objects, bills them by tier, and keeps the copies in STANDARD for `days`. What
-    INTELLIGENT_TIERING restores is moved, and has no copy.
+    INTELLIGENT_TIERING restores is moved, and has no copy. Raises UsageError for a class that the
+    tier cannot thaw.
     """
-    cold = restoring = size_bytes = 0
-    requests = retrieval = storage = hours = 0.0
+    found = ThawEstimate(tier.value, days)
     for each in objects:
-        cold += each.objects
-        hours = max(hours, HOURS.get((each.storage_class, tier), 0.0))
+        hours = HOURS.get((each.storage_class, tier))
+        if hours is None:
+            known = " or ".join(other.value for other in Tier if (each.storage_class, other) in HOURS)
+            raise UsageError(f"{each.storage_class} has no {tier.value} restores", advice=f"use --tier {known}")
+        found = found._replace(cold=found.cold + each.objects, hours=max(found.hours, hours))
         if each.is_restoring:
-            restoring += each.objects
+            found = found._replace(restoring=found.restoring + each.objects)
             continue
-        size_bytes += each.size_bytes
-        price = prices.thaw_price(each.storage_class, tier)
-        requests += each.objects * price.per_1000 / 1000
-        retrieval += each.size_bytes / GIB * price.per_gib
-        if each.storage_class not in (ARCHIVE_ACCESS, DEEP_ARCHIVE_ACCESS):
-            kept = prices.of_class("STANDARD").storage_per_gib_month
-            storage += each.size_bytes / GIB * kept * days / DAYS_A_MONTH
-    return ThawEstimate(tier.value, days, cold, restoring, size_bytes, requests, retrieval, storage, hours)
+        price, gib = prices.thaw_price(each.storage_class, tier), each.size_bytes / GIB
+        has_copy = each.storage_class not in (ARCHIVE_ACCESS, DEEP_ARCHIVE_ACCESS)
+        kept = prices.of_class("STANDARD").storage_per_gib_month if has_copy else 0.0
+        found = found._replace(
+            size_bytes=found.size_bytes + each.size_bytes,
+            requests=found.requests + each.objects * price.per_1000 / 1000,
+            retrieval=found.retrieval + gib * price.per_gib,
+            storage=found.storage + gib * kept * days / DAYS_A_MONTH,
+        )
+    return found
 
 
 NOTED_KEY_BYTES = 512
@@ -132,11 +132,3 @@ def waiting_name(bucket: str, key: str, run_id: str = "") -> str:
 def can_wait(run_id: str) -> bool:
     """Whether a run may wait for thawed objects: by its id, it is a restore run."""
     return run_job(run_id) == "restore"
-
-
-def refusal(storage_class: str, tier: Tier) -> str | None:
-    """Why a tier cannot thaw a class. None: it can."""
-    if (storage_class, tier) in HOURS:
-        return None
-    known = [each.value for each in Tier if (storage_class, each) in HOURS]
-    return f"{storage_class} has no {tier.value} restores" + (f": use {' or '.join(known)}" if known else "")

@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from jobs.core.model import ObjectVersion
 from jobs.ledger.journal import Ending, Entry
-from jobs.restore.as_of import current_at
-from jobs.restore.as_of_journal import is_event, is_of_event, row_from_entry
+from jobs.restore.as_of import NEVER_COPIED, current_at
+from jobs.restore.as_of_journal import is_of_event, row_from_entry
 
 STEPS = st.lists(st.sampled_from(["put", "put", "delete", "undelete", "purge"]), min_size=1, max_size=12)
 SPACING_SECONDS = 10.0
@@ -135,7 +135,7 @@ def test_what_was_on_top_at_the_source_is_found(
     while at <= end + 100.0:
         found = current_at(pair.copies, told, at)
         assert content(found) == pair.expected(at), at
-        is_copied = found is not None and not is_event(found)
+        is_copied = found is not None and found.archive != NEVER_COPIED
         assert is_copied == (pair.expected(at) in pair.copy_of)
         at += SPACING_SECONDS / 2
 
@@ -170,7 +170,7 @@ def test_a_copy_that_a_run_made_is_dated_by_the_event_that_was_handed_over() -> 
 def test_what_no_copy_is_left_of_is_told_with_no_archive_that_could_be_read() -> None:
     found = current_at([version("c1", 50.0, "x")], [told("ObjectCreated:Put", 98.0, "gone")], 99.0)
     assert found is not None
-    assert is_event(found)
+    assert (found.archive, found.beside) == (NEVER_COPIED, None)
 
 
 def test_a_key_without_versions_is_hidden_by_its_deletion() -> None:

@@ -59,7 +59,7 @@ def test_a_run_that_packed_a_null_version_later_shows_that_it_was_there(
     request = Request("restore", source, back, None, Selection(versions="all"), {**OPTIONS, "at": at})
     ledger = Ledger(MemoryStore(), Location("ledger"))
     with drafting(request) as draft:
-        query = RestoreQuery(request, ledger, cast("ArchiveIndex", Index()), (), draft)
+        query = RestoreQuery(request, source, ledger, cast("ArchiveIndex", Index()), (), draft)
         asyncio.run(query.records())
         shutil.rmtree(draft.scratch)
     old = ObjectVersion(0, "k", "null", True, False, 1, "a", at - 9e6, archive=str(record.location))
@@ -88,9 +88,9 @@ def test_copies_without_an_event_in_the_journal_are_counted(monkeypatch: pytest.
         name = file_name(1_000.0, "x")
         await store.put("ledger", name, to_lines([entry]), Attributes(), guard=UNGUARDED)
         with drafting(request) as draft:
-            query = RestoreQuery(request, ledger, ArchiveIndex(store, ledger.location), (), draft)
+            query = RestoreQuery(request, source, ledger, ArchiveIndex(store, ledger.location), (), draft)
             chosen = await plan_restore(
-                query.candidates({}),
+                query.candidates([]),
                 request.selection,
                 query.choose(),
                 write_shard=drop,

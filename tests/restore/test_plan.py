@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,15 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.core.model import Location, ObjectVersion
+from jobs.core.model import Location, ObjectInfo, ObjectVersion
 from jobs.core.pricing import own_prices
 from jobs.core.run import RunSpec, Side
 from jobs.core.selection import Selection
-from jobs.restore.as_of import ONE_SECOND, pick_asked
+from jobs.restore.as_of import NEVER_COPIED, UNKNOWN, pick_asked
 from jobs.restore.as_of_journal import Event, is_event
-from jobs.restore.journal_rows import read_events, restore_batch
-from jobs.restore.plan import Choose, RestoreSelection, plan_restore
-from jobs.restore.pricing import ArchivesNow, forecast
+from jobs.restore.candidates import Choose
+from jobs.restore.journal_rows import event_batch
+from jobs.restore.plan import RestoreSelection, plan_restore
+from jobs.restore.pricing import forecast
 from jobs.tables.rows import read_shard, version_batch
 from tests.doubles.examples import examples
 
@@ -49,7 +50,11 @@ def plan(
     async def batches() -> AsyncIterator[pa.RecordBatch]:
         for start in range(0, len(rows), 7):
             some = rows[start : start + 7]
-            yield restore_batch(some) if any(map(is_event, some)) else version_batch(some)
+            events = [row for row in some if is_event(row)]
+            if events:
+                yield event_batch(events)
+            if len(events) < len(some):
+                yield version_batch([row for row in some if not is_event(row)])
 
     async def write_shard(number: int, data: bytes) -> None:
         assert number == len(shards)
@@ -66,7 +71,7 @@ def plan(
                 rows_per_shard=rows_per_shard,
             )
         )
-    return chosen, [[row for part in read_shard(data, read_events) for row in part] for data in shards]
+    return chosen, [[row for part in read_shard(data) for row in part] for data in shards]
 
 
 @settings(max_examples=examples(15), deadline=None)
@@ -88,16 +93,20 @@ def test_each_key_that_is_asked_for_is_in_one_shard_once(rows: list[ObjectVersio
     for each in chosen.archives:
         counted[each.archive] += each.rows
     assert counted == {name: sum(row.archive == name for row in found) for name in counted}
-    undecided = sum(row.archive in ("", ONE_SECOND) for row in found)
+    undecided = sum(row.archive in UNKNOWN for row in found)
     assert sum(counted.values()) + chosen.histogram.keys + undecided == len(found)
 
 
-def test_events_are_apart_from_the_buckets_own_rows() -> None:
+def test_events_are_among_what_is_archived_and_not_in_a_shard() -> None:
     own = [ObjectVersion(0, f"k/{n:02d}", "1", size_bytes=1, etag="e", last_modified=1.0) for n in range(20)]
     events = [row._replace(beside=Event("0A", "c")) for row in own[::2]]
-    chosen, [found] = plan([*own, *events], 1000, lambda listed, archived: [*listed, *archived])
-    assert [is_event(row) for row in found] == [True] * 10 + [False] * 10
-    assert {(row.key, row.beside) for row in found[:10]} == {(each.key, each.beside) for each in events}
+
+    def choose(listed: Sequence[ObjectVersion], archived: Sequence[ObjectVersion]) -> list[ObjectVersion]:
+        assert [each.beside for each in archived] in ([], [Event("0A", "c")])
+        return [row._replace(archive=NEVER_COPIED) for row in listed] if archived else [*listed]
+
+    chosen, [found] = plan([*own, *events], 1000, choose)
+    assert [row.archive for row in found] == [None] * 10 + [NEVER_COPIED] * 10
     assert (chosen.archives, sum(each.rows for each in chosen.histogram.groups)) == ([], 10)
 
 
@@ -113,7 +122,7 @@ def test_a_restore_that_keeps_classes_is_priced_in_each_members_class() -> None:
     side = Side(Location("docs"))
     options = {"tier": "Bulk", "days": 7, "is_history": False, "storage_class": "keep"}
     spec = RunSpec("run", "restore", 0.0, side, side, "manifest", options)
-    archives = ArchivesNow({"s3://cold/a": "STANDARD"}, {})
+    archives = {"s3://cold/a": ObjectInfo(1, "e", 0.0, None, "STANDARD")}
     prices = own_prices()
     assert forecast(chosen, archives, spec, 1, prices).dollars["puts"] == pytest.approx((2 * 0.05 + 2 * 0.005) / 1000)
     standard = replace(spec, options=options | {"storage_class": "STANDARD"})
