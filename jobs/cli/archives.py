@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,16 +17,13 @@ from jobs.config import Settings
 from jobs.core.display import shown, shown_key
 from jobs.core.model import Location
 from jobs.errors import (
-    ArchivedObject,
+    REFUSALS,
     ConfigError,
     DamagedArchive,
-    Denied,
     ExitCode,
     LaterArchive,
     LedgerError,
     NotFound,
-    Redirected,
-    Rejected,
     StoreError,
     UsageError,
 )
@@ -77,34 +75,18 @@ class ReindexCommand:
     ledger: str | None = shared("ledger")
 
 
-class _Unsearched(NamedTuple):
-    """What the index cannot say: archives whose index is damaged or missing, and places that nobody
-    may list.
-
-    `lost`: archives that it has, and that are gone, or have another object in their place.
+class _Problem(NamedTuple):
+    """What the index cannot say: of an archive whose index is `damaged` or `missing`, or that is
+    `lost` (gone, or another object is in its place), or of a place that is `unlisted`.
     """
 
-    archives: Damage
-    places: list[Location]
-    lost: list[Location]
+    code: str
+    place: Location
+    detail: str
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, str]:
         """JSON-ready."""
-        damaged = [{"archive": str(each.archive), "problem": each.reason} for each in self.archives]
-        unlisted, lost = ([str(each) for each in locations] for locations in (self.places, self.lost))
-        return {"damaged": damaged, "unlisted": unlisted, "lost": lost}
-
-    def lines(self) -> list[str]:
-        """The same for people, with what to do."""
-        lines = [f"not searched: {shown(str(each.archive))}: {each.reason}" for each in self.archives]
-        lines += [f"not listed: {each}: check the name, or allow s3:ListBucket" for each in self.places]
-        lines += [f"lost: {shown(str(each))}: it is gone, or another object is in its place" for each in self.lost]
-        buckets = sorted({each.archive.bucket for each in self.archives})
-        return [*lines, *(f"rebuild these with: sealift archives reindex --source s3://{each}" for each in buckets)]
-
-    def __bool__(self) -> bool:
-        """True if not all archives are known."""
-        return bool(self.archives or self.places)
+        return {"code": self.code, "archive": str(self.place), "problem": self.detail}
 
 
 @click.group(cls=Group)
@@ -166,7 +148,7 @@ def _index(ledger: str | None) -> ArchiveIndex:
 
 
 async def _list(index: ArchiveIndex, options: ListArchivesCommand) -> int:
-    records, unsearched = await _records(index, options.source, options.access)
+    records, problems = await _records(index, options.source, options.access)
     rows = [
         [
             str(each.location),
@@ -181,14 +163,14 @@ async def _list(index: ArchiveIndex, options: ListArchivesCommand) -> int:
     headings = ["archive", "members", "content", "size", "class", "written"]
     below = f" below {options.source}" if options.source else ""
     text = table(headings, rows) if rows else f"no archives{below} in the index of {index.location}"
-    document = {"archives": [each.to_dict() for each in records], **unsearched.document()}
-    emit(document, as_json=options.as_json, text="\n".join([text, *unsearched.lines()]))
-    return int(ExitCode.FINDINGS) if unsearched or unsearched.lost else 0
+    document = {"archives": [each.to_dict() for each in records], "problems": [each.document() for each in problems]}
+    emit(document, as_json=options.as_json, text="\n".join([text, *_lines(problems)]))
+    return int(ExitCode.FINDINGS) if problems else 0
 
 
 async def _records(
     index: ArchiveIndex, archives: Location | None, access: AccessOptions
-) -> tuple[list[ArchiveRecord], _Unsearched]:
+) -> tuple[list[ArchiveRecord], list[_Problem]]:
     """The records of the index, and what it cannot say. `archives`: only below this."""
     from jobs.archives.unindexed import etags_of_archives, find_unindexed
 
@@ -196,17 +178,26 @@ async def _records(
     records = await index.records(archives, damage)
     indexed = {*(each.location for each in records), *(each.archive for each in damage)}
     places = [archives] if archives else [Location(bucket) for bucket in sorted({each.bucket for each in indexed})]
-    unlisted: list[Location] = []
-    lost: list[Location] = []
+    problems = [_Problem("damaged", *each) for each in damage]
     for side in map(access.side, places):
         etags = await etags_of_archives(side)
         if etags is None:
-            unlisted.append(side.location)
+            problems.append(_Problem("unlisted", side.location, "check the name, or allow s3:ListBucket"))
             continue
-        damage += await find_unindexed(side, index, etags.keys() - indexed)
-        here = [each for each in records if each.location.bucket == side.location.bucket]
-        lost += [each.location for each in here if etags.get(each.location) != each.etag]
-    return records, _Unsearched(damage, unlisted, lost)
+        problems += [_Problem("missing", *each) for each in await find_unindexed(side, index, etags.keys() - indexed)]
+        problems += [
+            _Problem("lost", each.location, "it is gone, or another object is in its place")
+            for each in records
+            if each.location.bucket == side.location.bucket and etags.get(each.location) != each.etag
+        ]
+    return records, problems
+
+
+def _lines(problems: Sequence[_Problem]) -> list[str]:
+    """The problems for people, with what to do."""
+    lines = [f"{each.code}: {shown(str(each.place))}: {each.detail}" for each in problems]
+    buckets = sorted({each.place.bucket for each in problems if each.code in ("damaged", "missing")})
+    return [*lines, *(f"rebuild these with: sealift archives reindex --source s3://{each}" for each in buckets)]
 
 
 async def _members(index: ArchiveIndex, options: ListArchivesCommand, archive: Location) -> int:
@@ -233,25 +224,26 @@ async def _members(index: ArchiveIndex, options: ListArchivesCommand, archive: L
 
 
 async def _find(index: ArchiveIndex, options: FindMemberCommand) -> int:
-    records, unsearched = await _records(index, options.source, options.access)
-    if not records and not unsearched and options.source is None:
+    records, problems = await _records(index, options.source, options.access)
+    if not records and not problems and options.source is None:
         raise LedgerError(f"the index of {index.location} has no archives", advice="name their place with --source")
-    members = await index.find(options.key, records, unsearched.archives)
+    damage: Damage = []
+    members = await index.find(options.key, records, damage)
+    problems += [_Problem("damaged", *each) for each in damage]
     holders = {each.record.location for each in members}
-    unsearched = unsearched._replace(lost=[each for each in unsearched.lost if each in holders])
-    is_found = bool(holders.difference(unsearched.lost))
+    problems = [each for each in problems if each.code != "lost" or each.place in holders]
+    is_found = bool(holders - {each.place for each in problems})
+    is_known = all(each.code == "lost" for each in problems)
     rows = [[str(each.record.location), *_row(each.member)[1:], str(each.member.sha256)] for each in members]
     headings = ["archive", "version", "size", "modified", "sha256"]
-    nowhere = "nobody knows whether an archive has the key" if unsearched else "no archive has the key"
+    nowhere = "no archive has the key" if is_known else "nobody knows whether an archive has the key"
     text = table(headings, rows) if rows else f"{nowhere} '{shown_key(options.key)}'"
     document = [_document(each.member) | {"archive": str(each.record.location)} for each in members]
-    if not rows and options.key.startswith("s3://"):
-        text += ": give the key alone, without s3:// and bucket"
-    text = "\n".join([text, *unsearched.lines()])
-    emit({"key": options.key, "found": document, **unsearched.document()}, as_json=options.as_json, text=text)
-    if unsearched and not is_found:
-        return int(ExitCode.CONFIG)
-    return 0 if is_found and not unsearched else int(ExitCode.FINDINGS)
+    told = {"key": options.key, "found": document, "problems": [each.document() for each in problems]}
+    emit(told, as_json=options.as_json, text="\n".join([text, *_lines(problems)]))
+    if not is_found:
+        return int(ExitCode.FINDINGS if is_known else ExitCode.CONFIG)
+    return 0 if is_known else int(ExitCode.FINDINGS)
 
 
 async def _reindex(index: ArchiveIndex, store: Store, options: ReindexCommand) -> int:
@@ -267,7 +259,7 @@ async def _reindex(index: ArchiveIndex, store: Store, options: ReindexCommand) -
         try:
             if await _renew(index, store, location):
                 indexed.append(str(location))
-        except (ArchivedObject, DamagedArchive, NotFound, Denied, Redirected, Rejected) as error:
+        except (DamagedArchive, *REFUSALS) as error:
             if isinstance(error, StoreError) and not error.target.startswith(str(location)):
                 raise  # the ledger's refusal is about all archives
             problems.append({"archive": str(location), "problem": f"{error}"})
@@ -275,7 +267,7 @@ async def _reindex(index: ArchiveIndex, store: Store, options: ReindexCommand) -
     await gather_bounded(renew, locations, REINDEXED_AT_ONCE)
     known = len(locations) - len(indexed) - len(problems)
     lines = [f"{known:,} archives were indexed already, {len(indexed):,} are now, {len(problems):,} cannot be."]
-    lines += [f"  {each['archive']}: {each['problem']}" for each in problems]
+    lines += [f"  {each['problem']}" for each in problems]
     emit({"known": known, "indexed": indexed, "problems": problems}, as_json=options.as_json, text="\n".join(lines))
     return int(ExitCode.FINDINGS) if problems else 0
 

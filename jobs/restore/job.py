@@ -12,7 +12,8 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -29,12 +30,9 @@ from jobs.errors import (
     ArchivedObject,
     Conflict,
     DamagedArchive,
-    Denied,
     NoSuchBucket,
     NotFound,
     PreconditionFailed,
-    Redirected,
-    Rejected,
     StoreError,
     Unavailable,
 )
@@ -58,9 +56,6 @@ CHAIN_ROWS = 2_048
 """Rows of one archive in one step: the most that a crash loses, and that one index read serves."""
 
 CHAINS_AT_ONCE = 4
-LARGE_AT_ONCE = 2
-"""Each stream holds a few parts outside the budget."""
-
 COMPARED_BYTES = 16 * 1024**2
 
 _REFUSALS = (*REFUSALS, PreconditionFailed)
@@ -103,14 +98,13 @@ class Restore:
     _copier: Copier = field(init=False)
     _writer: MemberWriter = field(init=False)
     _gate: PacedGate = field(init=False)
-    _large: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
         self._copier = Copier(self.source, self.destination, self.route, self.options, self.budget, self.records)
         # Comparisons run while members hold memory, so they need their own budget (no deadlock).
         compared = ByteBudget(COMPARED_BYTES)
         self._writer = MemberWriter(self.destination, self.route, self.options, compared, self.records)
-        self._gate, self._large = PacedGate(Pace(self.in_flight)), asyncio.Semaphore(LARGE_AT_ONCE)
+        self._gate = PacedGate(Pace(self.in_flight))
 
     def chains(self, rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:
         """The rows of a shard, those of one archive together, at most `CHAIN_ROWS` of them."""
@@ -140,7 +134,13 @@ class Restore:
         if archive is not None:
             return await self._from_archive(rows, Location.parse(archive))
         if not self.options.is_history:
-            return [_absent(row, len(self.options.left_out_archives)) for row in rows]
+            left_out = str(len(self.options.left_out_archives) or "")
+            return [
+                Outcome.of(row, Status.LEFT, Reason.IS_MARKER)
+                if row.is_delete_marker
+                else Outcome.of(row, Status.MISSING, Reason.NOT_ARCHIVED, left_out)
+                for row in rows
+            ]
         return list(await asyncio.gather(*map(self._copy_guarded, rows)))
 
     async def _from_archive(self, rows: Sequence[ObjectVersion], archive: Location) -> list[Outcome]:
@@ -149,11 +149,10 @@ class Restore:
             members = {} if record is None else await self._members(rows, archive)
         except DamagedArchive as error:
             return [Outcome.of(row, Status.BLOCKED, Reason.ARCHIVE_DAMAGED, str(error)) for row in rows]
-        if record is None:
-            return [Outcome.of(row, Status.BLOCKED, Reason.NOT_INDEXED, str(archive)) for row in rows]
         found = [(row, members[row.row]) for row in rows if row.row in members]
-        outcomes = await self._from_record(record, found) if found else {}
-        return [outcomes.get(row.row) or Outcome.of(row, Status.BLOCKED, Reason.NOT_INDEXED) for row in rows]
+        outcomes = {} if record is None else await self._from_record(record, found)
+        lost = "" if record else str(archive)
+        return [outcomes.get(row.row) or Outcome.of(row, Status.BLOCKED, Reason.NOT_INDEXED, lost) for row in rows]
 
     async def _members(self, rows: Sequence[ObjectVersion], archive: Location) -> dict[int, Member]:
         """Row number → the member that the row names."""
@@ -175,44 +174,33 @@ class Restore:
         self, record: ArchiveRecord, found: Sequence[tuple[ObjectVersion, Member]]
     ) -> dict[int, Outcome]:
         """The outcomes of members of one archive, by row number."""
+        outcomes: dict[int, Outcome] = {}
+        storage_class = record.storage_class
         try:
             record, info = await head_archive(self.archives, record)
-            record = replace(record, storage_class=thaw_class(info))  # the index has that of its making
+            storage_class = thaw_class(info)  # the index has that of its making
             if info.is_archived:
                 raise _archived(archive_ref(record))
+            # An archive that was written again is read as well: each member proves itself.
+            reader = ArchiveReader(self.archives, archive_ref(record), info.etag, self.budget)
+            small = {_name(member): row for row, member in found if not is_large(member)}
+            async with aclosing(reader.read([member for _, member in found if not is_large(member)])) as reads:
+                async for batch in reads:
+                    landed = await asyncio.gather(*(self._land(small[_name(read.member)], read) for read in batch))
+                    outcomes.update((outcome.row, outcome) for outcome in landed)
+            for row, member in found:
+                if is_large(member):
+                    again = partial(self._writer.stream, row, member, reader)
+                    outcomes[row.row] = await self._guarded(row, retry(again))
+        except NoSuchBucket:
+            raise
         except _REFUSALS as error:
-            return await self._unreadable(record, found, error)
-        # An archive that was written again is read as well: each member proves itself.
-        reader = ArchiveReader(self.archives, archive_ref(record), info.etag, self.budget)
-        small = {_name(member): (row, member) for row, member in found if not is_large(member)}
-        outcomes: dict[int, Outcome] = {}
-        async with aclosing(reader.read([member for _, member in small.values()])) as reads:
-            while True:
-                try:
-                    batch = await anext(reads, None)
-                except _REFUSALS as error:
-                    left = [each for each in found if each[0].row not in outcomes]
-                    return outcomes | await self._unreadable(record, left, error)
-                if batch is None:
-                    break
-                landed = await asyncio.gather(*(self._land(small[_name(read.member)][0], read) for read in batch))
-                outcomes.update((outcome.row, outcome) for outcome in landed)
-        large = [(row, member) for row, member in found if is_large(member)]
-        streamed = await asyncio.gather(*(self._stream(row, member, reader, record) for row, member in large))
-        outcomes.update((outcome.row, outcome) for outcome in streamed)
+            left = [each for each in found if each[0].row not in outcomes]
+            return outcomes | await self._unreadable(archive_ref(record), storage_class, left, error)
         return outcomes
 
     async def _land(self, row: ObjectVersion, read: MemberRead) -> Outcome:
         return await self._guarded(row, self._gate.run(lambda: self._writer.put(row, read)))
-
-    async def _stream(
-        self, row: ObjectVersion, member: Member, reader: ArchiveReader, record: ArchiveRecord
-    ) -> Outcome:
-        try:
-            async with self._large:
-                return await self._guarded(row, retry(lambda: self._writer.stream(row, member, reader)))
-        except ArchivedObject as error:
-            return (await self._unreadable(record, [(row, member)], error))[row.row]
 
     async def _guarded(self, row: ObjectVersion, work: Awaitable[Outcome]) -> Outcome:
         """One object's failure is its row's outcome. Only a service that does not answer stops all.
@@ -221,17 +209,17 @@ class Restore:
         """
         try:
             return await work
-        except NoSuchBucket:
-            raise
         except DamagedArchive as error:
             return Outcome.of(row, Status.BLOCKED, Reason.ARCHIVE_DAMAGED, str(error))
-        except (NotFound, Rejected, PreconditionFailed, Denied, Redirected, Unavailable, Conflict) as error:
+        except (NoSuchBucket, ArchivedObject):
+            raise
+        except StoreError as error:
             if isinstance(error, Unavailable) and error.status == 0:
                 raise
             return Outcome.refused(row, error)
 
     async def _unreadable(
-        self, record: ArchiveRecord, found: Sequence[tuple[ObjectVersion, Member]], error: StoreError
+        self, ref: ObjectRef, storage_class: str, found: Sequence[tuple[ObjectVersion, Member]], error: StoreError
     ) -> dict[int, Outcome]:
         """Outcomes of members whose archive cannot be read. Those that are restored already are
         `same`.
@@ -239,10 +227,17 @@ class Restore:
         settled = await asyncio.gather(*(self._settle(row, member) for row, member in found))
         outcomes = {outcome.row: outcome for outcome in settled if outcome is not None}
         left = [row for row, _ in found if row.row not in outcomes]
-        if isinstance(error, ArchivedObject) and left:
-            thawing = await self._thaw(left[0], archive_ref(record), record.storage_class)
-            return outcomes | {row.row: _like(thawing, row) for row in left}
-        return outcomes | {row.row: _refused(row, record, error) for row in left}
+        if not left:
+            return outcomes
+        if isinstance(error, ArchivedObject):
+            why = await self._thaw(left[0], ref, storage_class)
+        elif isinstance(error, NotFound):
+            why = Outcome.of(left[0], Status.MISSING, Reason.ARCHIVE_GONE, f"s3://{ref.bucket}/{ref.key}")
+        elif isinstance(error, PreconditionFailed):
+            why = Outcome.of(left[0], Status.BLOCKED, Reason.ARCHIVE_DAMAGED, f"{ref} was replaced while it was read")
+        else:
+            why = Outcome.refused(left[0], error)
+        return outcomes | {row.row: Outcome.of(row, why.status, why.reason, why.detail) for row in left}
 
     async def _settle(self, row: ObjectVersion, member: Member) -> Outcome | None:
         """The outcome by what is at the destination. None: nothing, or nobody may look."""
@@ -259,7 +254,7 @@ class Restore:
         """
         try:
             await self.thaws.request(self.source if row.archive is None else self.archives, ref, storage_class)
-        except (Denied, Redirected, NotFound, Rejected) as error:
+        except REFUSALS as error:
             return Outcome.refused(row, error)
         hours = HOURS.get((storage_class, self.thaws.tier), 0.0)
         within = f"up to {hours:g} hours" if hours >= 1 else "minutes"
@@ -318,28 +313,9 @@ def _as_it_is(row: ObjectVersion, there: ObjectInfo, lack: str = "") -> Outcome:
     return same._replace(destination_etag=there.etag, destination_version_id=there.version_id)
 
 
-def _absent(row: ObjectVersion, left_out: int) -> Outcome:
-    if row.is_delete_marker:
-        return Outcome.of(row, Status.LEFT, Reason.IS_MARKER)
-    return Outcome.of(row, Status.MISSING, Reason.NOT_ARCHIVED, str(left_out or ""))
-
-
 def _name(member: Member) -> tuple[str, str | None, int]:
     return member.key, member.version_id, member.offset
 
 
 def _restored(outcome: Outcome) -> Outcome:
     return outcome._replace(status=Status.DONE)
-
-
-def _like(outcome: Outcome, row: ObjectVersion) -> Outcome:
-    return Outcome.of(row, outcome.status, outcome.reason, outcome.detail)
-
-
-def _refused(row: ObjectVersion, record: ArchiveRecord, error: StoreError) -> Outcome:
-    if isinstance(error, NotFound):
-        return Outcome.of(row, Status.MISSING, Reason.ARCHIVE_GONE, str(record.location))
-    if isinstance(error, PreconditionFailed):
-        why = f"{record.location} was replaced while it was read"
-        return Outcome.of(row, Status.BLOCKED, Reason.ARCHIVE_DAMAGED, why)
-    return Outcome.refused(row, error)

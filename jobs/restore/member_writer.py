@@ -68,7 +68,9 @@ class MemberWriter:
         target = self.route.target_of(row)
         part_bytes = choose_part_size(member.size_bytes, PART_BYTES)
         attributes = self._attributes(member)
-        upload = ObjectUpload(self.destination, target.bucket, target.key, attributes, part_bytes, records=self.records)
+        upload = ObjectUpload(
+            self.destination, target.bucket, target.key, attributes, part_bytes, parts_in_flight=1, records=self.records
+        )
         try:
             async with aclosing(reader.stream(member)) as pieces:
                 async for data in pieces:

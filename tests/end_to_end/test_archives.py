@@ -96,12 +96,12 @@ def unindexed(packed: World) -> World:
 def test_a_key_of_an_archive_without_an_index_is_not_called_absent(unindexed: World) -> None:
     listed = unindexed.sealift("archives", "list", "--json")
     assert (listed.code, len(listed.document["archives"])) == (3, 2)
-    (problem,) = listed.document["damaged"]
-    assert ("/packed/1/" in problem["archive"], problem["problem"]) == (True, "it has no index")
+    (problem,) = listed.document["problems"]
+    assert ("/packed/1/" in problem["archive"], problem["code"]) == (True, "missing")
     where = ["--source", f"s3://{unindexed.destination}/packed"]
     for key, code in (("1/a.txt", 10), ("2/a.txt", 3)):
         found = unindexed.sealift("archives", "find", key, *where, "--json")
-        assert (found.code, found.document["damaged"]) == (code, [problem])
+        assert (found.code, found.document["problems"]) == (code, [problem])
     text = unindexed.sealift("archives", "find", "1/a.txt", *where).stdout
     command = text.splitlines()[-1].partition(": sealift ")[2].split()
     assert unindexed.sealift(*command).code == 3  # beside it is a tar of another program
@@ -116,14 +116,13 @@ def test_archives_that_are_gone_or_replaced_are_named(packed: World) -> None:
     packed.client.delete_object(Bucket=packed.destination, Key=first)
     packed.client.put_object(Bucket=packed.destination, Key=second, Body=b"another object")
     listed = packed.sealift("archives", "list", "--json")
-    assert (listed.code, listed.document["lost"], listed.document["damaged"]) == (3, [gone, replaced], [])
+    problems = [(each["code"], each["archive"]) for each in listed.document["problems"]]
+    assert (listed.code, problems) == (3, [("lost", gone), ("lost", replaced)])
     assert f"lost: {gone}: it is gone" in packed.sealift("archives", "list").stdout
-    found = packed.sealift("archives", "find", "0/a.txt", "--json")
-    assert (found.code, found.document["lost"]) == (3, [gone])
-    assert [each["archive"] for each in found.document["found"]] == [gone]
-    sure = packed.sealift("archives", "find", "2/a.txt", "--json")
-    assert (sure.code, sure.document["lost"]) == (0, [])
-    assert [each["archive"] for each in sure.document["found"]] == [whole]
+    for key, code, archive, lost in (("0/a.txt", 3, gone, [gone]), ("2/a.txt", 0, whole, [])):
+        found = packed.sealift("archives", "find", key, "--json")
+        assert (found.code, [each["archive"] for each in found.document["problems"]]) == (code, lost)
+        assert [each["archive"] for each in found.document["found"]] == [archive]
 
 
 def test_a_cut_archive_without_any_index_is_named_and_the_others_are_indexed(packed: World) -> None:
