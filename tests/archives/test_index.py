@@ -101,25 +101,15 @@ def test_a_prefix_reads_only_the_row_groups_that_hold_it() -> None:
     on(store, work)
 
 
-def test_versions_are_told_apart_and_the_newest_comes_first() -> None:
-    old, new = member("k", b"1", "v1", last_modified=1.0), member("k", b"2", "v2", last_modified=2.0)
+def test_the_newest_version_comes_first_and_of_one_time_the_latest_of_its_key() -> None:
+    old = member("k", b"0", "v0", last_modified=1.0)
+    latest = member("k", b"2", "v2", last_modified=2.0)
+    below = member("k", b"1", "v1", last_modified=2.0, is_latest=False)
 
     async def work(index: ArchiveIndex) -> None:
-        await publish(index, "old.tar", [old])
-        await publish(index, "new.tar", [new])
-        assert [each.member for each in await index.find("k")] == [new, old]
-
-    on(MemoryStore(), work)
-
-
-def test_of_versions_of_one_time_the_latest_of_its_key_comes_first() -> None:
-    latest = member("k", b"2", "v2", last_modified=1.0)
-    below = member("k", b"1", "v1", last_modified=1.0, is_latest=False)
-
-    async def work(index: ArchiveIndex) -> None:
-        await publish(index, "a.tar", [below])
+        await publish(index, "a.tar", [below, old])
         await publish(index, "b.tar", [latest])
-        assert [each.member for each in await index.find("k")] == [latest, below]
+        assert [each.member for each in await index.find("k")] == [latest, below, old]
 
     on(MemoryStore(), work)
 

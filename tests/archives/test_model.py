@@ -62,17 +62,6 @@ def test_a_record_survives_the_index() -> None:
         assert ArchiveRecord.from_dict(json.loads(json.dumps(record.to_dict()))) == record
 
 
-def test_a_record_of_an_earlier_release_has_no_parts() -> None:
-    document = {name: value for name, value in RECORD.to_dict().items() if name != "parts"}
-    assert ArchiveRecord.from_dict(document) == RECORD
-
-
-@pytest.mark.parametrize("parts", [None, 1, [1], [[1]], [["1", "a"]], [[1, 2]], [[-1, "a"]]])
-def test_a_record_with_impossible_parts_is_refused(parts: object) -> None:
-    with pytest.raises(DamagedArchive):
-        ArchiveRecord.from_dict(RECORD.to_dict() | {"parts": parts})
-
-
 def test_where_a_members_bytes_are() -> None:
     member = Member("k", None, True, 100, "e", 0.0, "STANDARD", {}, {}, {}, offset=2048)
     assert (member.byte_range, member.skip_bytes) == ((2048, 2148), 0)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.archives.model import CHUNK_BYTES, Member
-from jobs.archives.reader import SPANS_AHEAD, UNPROVEN, ArchiveReader, MemberRead, content_checksums, judge
+from jobs.archives.reader import UNPROVEN, ArchiveReader, MemberRead, content_checksums, judge
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Checksum
 from jobs.core.outcome import Evidence
@@ -191,52 +191,6 @@ def test_an_impossible_place_is_not_asked_for_and_the_others_are_read(wrong: dic
         MemberRead(other, b"two", Evidence.CHECKSUM),
     ]
     assert store.requests == 1
-
-
-@pytest.mark.parametrize(
-    "furthest",
-    [
-        {"size_bytes": 2 * CHUNK_BYTES},
-        {"frame_start": 0, "frame_offset": 600, "frame_length": 1 << 20, "offset": 2 * CHUNK_BYTES},
-    ],
-)
-def test_the_furthest_place_is_asked_for(furthest: dict[str, Any]) -> None:
-    store, reader, [member] = made(ArchiveFormat.TAR, [b"one"])
-    [read] = read_all(reader, [member._replace(**furthest)])
-    assert (read.data, read.evidence) == (None, Evidence.NONE)
-    assert read.cause == Cause(Reason.ARCHIVE_DAMAGED, "it ends before this member")
-    assert store.requests == 2, "it is asked for once more, by itself"
-
-
-def test_an_empty_member_is_judged_without_a_request() -> None:
-    store, reader, (empty, filled) = made(ArchiveFormat.TAR, [b"", b"one"])
-    wrong = empty._replace(sha256=filled.sha256)
-    assert read_all(reader, [empty, filled, wrong]) == [
-        MemberRead(empty, b"", Evidence.CHECKSUM),
-        MemberRead(wrong, None, cause=Cause(Reason.CHECKSUM_DIFFERS, "SHA256")),
-        MemberRead(filled, b"one", Evidence.CHECKSUM),
-    ]
-    assert store.requests == 1
-
-
-def test_a_few_requests_run_ahead() -> None:
-    store, reader, members = made(ArchiveFormat.TAR, [bytes([n]) * 100 for n in range(20)])
-    assert len(read_all(reader, members)) == 20
-    assert store.most_in_flight == SPANS_AHEAD == 4
-
-
-def test_the_budget_counts_what_a_frame_unpacks_to() -> None:
-    store, reader, members = made(ArchiveFormat.TAR_ZST, [bytes(20_000), bytes(20_000)])
-    size_bytes = reader.budget.size_bytes
-
-    async def read() -> None:
-        async with aclosing(reader.read(members)) as reads:
-            assert [each.data for each in await anext(reads)] == [bytes(20_000)] * 2
-            assert store.requests == 1
-            assert reader.budget.try_acquire(size_bytes - 40_000) is None
-        assert reader.budget.try_acquire(size_bytes) == size_bytes
-
-    asyncio.run(read())
 
 
 @pytest.mark.parametrize("kind", list(ArchiveFormat))

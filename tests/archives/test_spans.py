@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,31 +34,6 @@ def test_each_stretch_lies_whole_in_exactly_one_span(wanted, gap_bytes, span_byt
 def test_only_a_stretch_alone_may_be_larger_than_a_span(wanted, gap_bytes, span_bytes):
     for span in coalesce(wanted, gap_bytes=gap_bytes, span_bytes=span_bytes):
         assert span.held_bytes <= span_bytes or len(span.items) == 1
-
-
-@given(wanted=STRETCHES, gap_bytes=GAPS, span_bytes=SPANS)
-def test_nothing_is_read_across_a_larger_gap(wanted, gap_bytes, span_bytes):
-    for span in coalesce(wanted, gap_bytes=gap_bytes, span_bytes=span_bytes):
-        end = span.start
-        for item in span.items:
-            assert wanted[item].start <= end + gap_bytes
-            end = max(end, wanted[item].end)
-
-
-@given(wanted=STRETCHES, gap_bytes=GAPS, span_bytes=SPANS)
-def test_no_two_spans_could_have_been_one(wanted, gap_bytes, span_bytes):
-    spans = coalesce(wanted, gap_bytes=gap_bytes, span_bytes=span_bytes)
-    assert spans == sorted(spans, key=lambda span: span.start)
-    for one, next_one in pairwise(spans):
-        first = wanted[next_one.items[0]]
-        held_bytes = max(one.end, first.end) - one.start + one.held_bytes - (one.end - one.start) + first.content_bytes
-        assert first.start > one.end + gap_bytes or held_bytes > span_bytes
-
-
-@given(wanted=STRETCHES)
-def test_a_negative_gap_asks_for_each_apart(wanted):
-    apart = [ByteRange(1_000_000 * place, 1_000_000 * place + 1) for place, _ in enumerate(wanted)]
-    assert all(len(span.items) == 1 for span in coalesce(apart, gap_bytes=-1))
 
 
 def test_neighbours_come_by_one_request():

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.archives.model import BLOCK_BYTES, Member
-from jobs.archives.tar_layout import END_OF_TAR, Layout, encode_map
+from jobs.archives.tar_layout import END_OF_TAR, Layout
 
 sizes = st.integers(0, 3000) | st.sampled_from([8 * 1024**3 - 1, 8 * 1024**3, 48 * 1024**4])
 
@@ -39,16 +39,3 @@ def test_a_header_says_any_size(size_bytes: int) -> None:
         entry = tar.next()
     assert entry is not None
     assert (entry.name, entry.size, entry.mode, entry.uid) == ("日" * 50, size_bytes, 0o644, 0)
-
-
-def test_the_index_is_the_last_member_and_no_key_takes_its_name() -> None:
-    layout = Layout()
-    layout.place(described("%index/sealift.parquet", 0))
-    placed = layout.place_index(7)
-    with tarfile.open(fileobj=io.BytesIO(placed.header + b"1234567" + placed.padding + END_OF_TAR)) as tar:
-        assert tar.getnames() == ["%index/sealift.parquet"]
-
-
-def test_a_map_is_written_the_same_whatever_its_order() -> None:
-    assert encode_map({"b": "1", "a": "é"}) == encode_map({"a": "é", "b": "1"}) == '{"a":"\\u00e9","b":"1"}'
-    assert encode_map({}) == ""

@@ -137,23 +137,6 @@ def test_over_any_growth_each_version_is_packed_once(history: list[Addition], ve
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("kind", ArchiveFormat)
-def test_a_new_key_that_sorts_first_writes_one_small_archive(kind: ArchiveFormat) -> None:
-    yard, options = Yard(versioned=True), options_for(kind=kind)
-
-    async def run() -> tuple[set[str], set[str], int]:
-        await yard.add(Addition([f"k{n:02}" for n in range(23)], 0))
-        await yard.compact(options, versions="current")
-        before = {entry.key for entry in (await yard.store.list_objects("cold", "")).entries}
-        await yard.add(Addition(["a"], 0))
-        _, outcomes = await yard.compact(options, versions="current")
-        after = {entry.key for entry in (await yard.store.list_objects("cold", "")).entries}
-        return before, after, len(outcomes)
-
-    before, after, rows = asyncio.run(run())
-    assert (before <= after, len(after - before), rows) == (True, 1, 1)
-
-
 def test_another_class_is_packed_again_because_it_was_asked_for() -> None:
     yard = Yard(versioned=True)
 
@@ -192,19 +175,6 @@ def test_an_archive_whose_index_was_lost_shows_its_encryption_itself(
         return (await yard.compact(replace(plain, **asked), versions="current"))[1]
 
     assert bool(asyncio.run(run())) == is_packed_again
-
-
-def test_the_null_version_is_known_by_its_bytes_not_by_its_id() -> None:
-    yard, options = Yard(versioned=False), options_for()
-
-    async def run() -> Counter[tuple[str, str | None, str | None]]:
-        await yard.add(Addition(["a"], 0))
-        await yard.compact(options, versions="current")
-        await yard.add(Addition(["a"], 1))
-        await yard.compact(options, versions="current")
-        return await yard.members("GLACIER_IR")
-
-    assert len(asyncio.run(run())) == 2
 
 
 def test_what_a_lost_archive_held_is_packed_again() -> None:

@@ -244,14 +244,6 @@ def test_an_archive_without_the_encryption_that_is_asked_for_is_kept_and_named(h
     assert (read, asyncio.run(store.get(archive)).data) == ([], kept)
 
 
-def test_a_server_that_drops_the_encryption_of_an_upload_is_seen_at_once() -> None:
-    store, rows = filled({"a": b"a" * (6 * MIB), "b": b"b" * (6 * MIB)})
-    store.drops = frozenset({"sse"})
-    outcomes = work(optioned(roomy(store), sse="aws:kms"), rows)
-    lack = (Status.DONE, Reason.COPY_INCOMPLETE, "encryption with aws:kms")
-    assert {(each.status, each.reason, each.detail) for each in outcomes.values()} == {lack}
-
-
 @pytest.mark.parametrize("key", ["small", "big"])
 def test_bytes_that_are_not_the_sources_never_get_in(key: str) -> None:
     store, rows = filled(LARGE)
@@ -371,16 +363,6 @@ def test_what_no_reader_of_archives_takes_is_not_packed(size_bytes: int) -> None
     store._buckets.named["docs"].versions["odd"][-1].attributes = Attributes(metadata={"na me": "v"})
     assert refused(work(roomy(store), rows), "odd").status is Status.BLOCKED
     assert unpacked(store) == {"a": b"1"}
-
-
-@pytest.mark.parametrize(("error", "status"), [(Rejected, Status.BLOCKED), (Denied, Status.BLOCKED)])
-def test_an_archive_that_cannot_be_looked_at_holds_up_its_own_rows_alone(
-    error: type[StoreError], status: Status
-) -> None:
-    store, rows = filled(OBJECTS)
-    work(make(store), rows)
-    store.hook(head=failing(archives(store)[0].key, error))
-    assert statuses(work(make(store), rows)) == {Status.DONE, status}
 
 
 def test_an_object_without_the_tag_is_left() -> None:

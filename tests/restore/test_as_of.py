@@ -201,15 +201,6 @@ def test_what_a_null_version_may_have_replaced_is_not_guessed(steps, at):
         assert found is None or found.archive is None
 
 
-def test_a_version_beneath_a_later_null_version_is_in_doubt_and_a_null_version_itself_is_not():
-    one, null = version("v1", 10, latest=False), version("null", 30)
-    doubtful = one._replace(archive=OVERWRITTEN)
-    assert current_at([one, null], [], 20) == doubtful
-    assert current_at([one, version("null", 30, marker=True)], [], 20) == doubtful
-    assert current_at([one, null], [], 30) == null
-    assert current_at([version("null", 5, latest=False), one], [], 20) == one
-
-
 def null(time: float, archive: str | None = None) -> ObjectVersion:
     return version("null", time, archive=archive)._replace(etag=f"e{time}")
 
@@ -222,15 +213,6 @@ def test_a_null_version_that_replaced_an_unknown_one_leaves_the_answer_open(name
     assert current_at([later], [packed], 9) is None
     assert current_at([], [packed], 20) == packed
     assert current_at([later], [packed], 30) == later
-
-
-def test_a_later_null_version_counts_also_when_only_an_archive_has_it() -> None:
-    one, later = version("v1", 10), null(30, "s3://cold/a")
-    assert current_at([one], [later], 25) == one._replace(archive=OVERWRITTEN)
-    assert current_at([one], [later], 30) == later
-    assert current_at([null(40)], [null(10, "s3://cold/a"), null(30, "s3://cold/b")], 35) == null(30)._replace(
-        archive=OVERWRITTEN
-    )
 
 
 def test_an_archive_that_was_made_later_shows_which_null_version_there_was() -> None:

@@ -151,13 +151,6 @@ def told(event: str, at: float, copy: str | None = None, etag: str | None = "a",
     return row
 
 
-def test_without_events_copies_count_by_their_own_dates() -> None:
-    assert current_at([version("c1", 100.0, "a")], [], 99.0) is None
-    found = current_at([version("c1", 100.0, "a")], [told("ObjectCreated:Put", 98.0, "c1")], 99.0)
-    assert found is not None
-    assert found.version_id == "c1"
-
-
 def test_a_copy_that_a_run_made_is_dated_by_the_event_that_was_handed_over() -> None:
     events = [told("ObjectCreated:Put", 98.0, etag="b-2")]
     found = current_at([version("c1", 9000.0, "b-2")], events, 99.0)
@@ -165,20 +158,6 @@ def test_a_copy_that_a_run_made_is_dated_by_the_event_that_was_handed_over() -> 
     assert found.version_id == "c1"
     assert is_of_event(found, events)
     assert not is_of_event(version("c2", 9000.0, "other"), events)
-
-
-def test_what_no_copy_is_left_of_is_told_with_no_archive_that_could_be_read() -> None:
-    found = current_at([version("c1", 50.0, "x")], [told("ObjectCreated:Put", 98.0, "gone")], 99.0)
-    assert found is not None
-    assert (found.archive, found.beside) == (NEVER_COPIED, None)
-
-
-def test_a_key_without_versions_is_hidden_by_its_deletion() -> None:
-    deletion = Entry(8.0, "Object Deleted", "s", "k", None, None, Ending.RETAINED, destination_key="k", event_at=7.0)
-    row = row_from_entry(deletion)
-    assert row is not None
-    assert current_at([version("c1", 5.0, "a")], [row], 6.0) is not None
-    assert current_at([version("c1", 5.0, "a")], [row], 7.0) is None
 
 
 def test_what_says_nothing_of_a_version_is_no_row() -> None:

@@ -21,7 +21,7 @@ from jobs.core.reasons import Reason
 from jobs.errors import Denied, Rejected, StoreError, Throttled, Unavailable
 from jobs.restore.job import Restore, RestoreOptions
 from jobs.restore.thaw_requests import ThawRequests
-from jobs.restore.thawing import Tier, waiting_name
+from jobs.restore.thawing import Tier
 from jobs.s3 import checksums
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import ABSENT, UNGUARDED, Restoring
@@ -170,30 +170,6 @@ def test_what_is_there_already_thaws_nothing() -> None:
     assert not scene.requests
 
 
-def test_a_thaw_that_ends_while_members_are_read_is_asked_for_again() -> None:
-    rng = random.Random(2)
-    objects = {f"k/{n}": rng.randbytes(3 * MIB) for n in range(4)}
-    scene = Scene(objects, ArchiveFormat.TAR, "GLACIER")
-    (ref,) = scene.refs()
-    scene.store.restore(ref)
-    reads = []
-
-    async def end(request: Request) -> Any:
-        if request.place.key == ref.key:
-            reads.append(request)
-            if len(reads) == 3:
-                scene.store.end_restore(ref)
-        return await request()
-
-    scene.store.hook(get=end)
-    outcomes = scene.restore()
-    assert set(statuses(outcomes)) == {"done", "blocked"}
-    assert scene.restored() == {key: objects[key] for key, each in outcomes.items() if each.status is Status.DONE}
-    scene.store.restore(ref)
-    assert set(statuses(scene.restore())) == {"same", "done"}
-    assert scene.restored() == objects
-
-
 def tampered(data: bytes, place: int) -> bytes:
     return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
 
@@ -267,36 +243,6 @@ def test_an_archive_whose_key_is_disabled_is_its_own_members_outcome(operation: 
     assert scene.restored() == {key: data for key, data in OBJECTS.items() if key not in lost}
 
 
-def test_a_cold_version_with_a_long_key_is_thawed() -> None:
-    """The note of it has a key of its own, and S3 takes 1,024 bytes."""
-    scene, key = Scene(OBJECTS, ArchiveFormat.TAR), "é" * 510
-
-    async def put() -> ObjectVersion:
-        made = await scene.store.put("docs", key, b"1", Attributes(storage_class="GLACIER"), guard=UNGUARDED)
-        return ObjectVersion(0, key, made.version_id, size_bytes=1, etag=made.etag, storage_class="GLACIER")
-
-    outcomes = scene.restore([asyncio.run(put())], is_history=True)
-    assert outcomes[key].status is Status.BLOCKED
-    (name,) = [each for each in scene.versions("ledger") if each.startswith("thawing/")]
-    assert name == waiting_name("docs", key, "run")
-
-
-def test_who_may_write_but_not_look_gets_cold_members_as_well() -> None:
-    scene = Scene(OBJECTS, ArchiveFormat.TAR, "GLACIER")
-
-    async def refuse(request: Request) -> Any:
-        if request.place.bucket == "back":
-            raise Denied("HeadObject", str(request.place), "AccessDenied", "no s3:GetObject", 403)
-        return await request()
-
-    scene.store.hook(head=refuse)
-    assert {each.status for each in scene.restore().values()} == {Status.BLOCKED}
-    for ref in scene.refs():
-        scene.store.restore(ref)
-    assert {each.status for each in scene.restore().values()} == ALL_RESTORED
-    assert scene.restored() == OBJECTS
-
-
 def test_a_large_member_whose_tags_the_server_drops_says_so() -> None:
     """Ceph 18.2 drops them at CreateMultipartUpload."""
     scene = Scene({"a": b"small", "b": b"b" * 9 * MIB}, ArchiveFormat.TAR, tags={"team": "docs"})
@@ -321,26 +267,6 @@ def test_nothing_is_ever_replaced() -> None:
     assert all(len(versions) == 1 for versions in scene.versions("back").values())
 
 
-def test_a_large_member_that_a_delete_marker_overtakes_is_written_again() -> None:
-    """S3 orders versions by the beginning of their uploads: the first write ends below the marker."""
-    scene = Scene({"large": random.Random(5).randbytes(9 * MIB)}, ArchiveFormat.TAR)
-    scene.store._buckets.named["back"].is_versioned = True
-    others = ["k"]
-
-    async def meddle(request: Request) -> Any:
-        bucket, key, *_ = request.place
-        if bucket == "back" and others:
-            others.clear()
-            await scene.store.put("back", key, b"other", Attributes(), guard=ABSENT, checksum=crc(b"other"))
-            await scene.store.delete("back", key)
-        return await request()
-
-    scene.store.hook(put_part=meddle)
-    assert {each.status for each in scene.restore().values()} == ALL_RESTORED
-    assert scene.restored() == scene.objects
-    assert not others
-
-
 def test_what_is_there_is_read_where_nothing_that_is_kept_of_it_compares_and_nobody_waits_for_ever() -> None:
     objects = {f"k/{n}": bytes([n]) * 30_000 for n in range(8)}
     scene = Scene(objects, ArchiveFormat.TAR)
@@ -357,16 +283,6 @@ def test_what_is_there_is_read_where_nothing_that_is_kept_of_it_compares_and_nob
     outcomes = {each.key: each.status for each in asyncio.run(within_time())}
     assert outcomes.pop("k/3") is Status.BLOCKED
     assert set(outcomes.values()) == {Status.SAME}
-
-
-def test_an_object_of_the_same_crc_and_another_md5_is_not_the_member() -> None:
-    scene = Scene({"k": b"content"}, ArchiveFormat.TAR)
-    asyncio.run(scene.store.put("back", "k", b"CONTENT", Attributes(), guard=ABSENT, checksum=crc(b"CONTENT")))
-    [there], [packed] = scene.versions("back").values(), scene.versions("docs").values()
-    there[-1].checksums = packed[-1].checksums  # as of content that was made to have the same CRC
-    assert [each.algorithm for each in there[-1].checksums] == ["CRC64NVME"]
-    [outcome] = scene.restore().values()
-    assert (outcome.status, outcome.reason) == (Status.BLOCKED, Reason.DESTINATION_DIFFERS)
 
 
 def crc(data: bytes) -> Any:

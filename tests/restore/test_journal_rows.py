@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from msgspec.structs import asdict, replace
 
-from jobs.core.model import Attributes, Listed, Location
+from jobs.core.model import Attributes, Location
 from jobs.errors import ManifestError
 from jobs.ledger.journal import Ending, Entry, file_name, to_lines
 from jobs.restore.journal_rows import LATE_DAYS, journal_rows
-from jobs.s3.listing import list_all
 from jobs.s3.store import UNGUARDED
 from tests.doubles.memory_store import MemoryStore
 
@@ -84,19 +81,6 @@ def test_other_buckets_prefixes_and_days_are_left_out() -> None:
     }
     assert [key for key, _, _ in read(files)] == ["copies/a", "copies/late", "copies/old"]
     assert [key for key, _, _ in read(files, "copies/l")] == ["copies/late"]
-
-
-def test_all_days_are_read_whichever_the_listing_yields_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A long journal is listed in ranges side by side: days after the restore may come before it."""
-
-    async def last_first(*arguments: Any, **options: Any) -> AsyncIterator[list[Listed]]:
-        entries = [each async for page in list_all(*arguments, **options) for each in page]
-        for each in reversed(entries):
-            yield [each]
-
-    monkeypatch.setattr("jobs.restore.journal_rows.list_all", last_first)
-    later = NOON + (LATE_DAYS + 1) * DAY_SECONDS
-    assert read(file(NOON, entry("a", NOON)) | file(later, entry("late", NOON))) == [("copies/a", "1:c", NOON)]
 
 
 @pytest.mark.parametrize("name", ["x.json", "x.parquet"])
