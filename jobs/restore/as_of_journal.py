@@ -72,8 +72,8 @@ def version_at_by_journal(
 
     None when there was none, or a delete marker. `history` is the rest of the copies, oldest first.
     An event whose copy is not among them, because it was never made or is gone, is returned itself.
-    Copies without an event (a run's) count by their own
-    date.
+    Copies without an event (a run's) count by their own date. Of one nobody knows whether its source
+    has a version id: where it would come to the top, the removal of what has none hides the key.
     """
     removed = {
         each.version_id: each.last_modified or 0.0 for each in events if _is_removal(each) and is_exact(each.version_id)
@@ -93,10 +93,11 @@ def version_at_by_journal(
     for place, copy in enumerate(history):
         if place not in dated and not _is_put_back(place, history, dated):
             moments.append(_Moment(copy.last_modified or 0.0, True, "", None, copy))
-    stack: list[_Moment] = []
-    for moment in sorted(moments, key=lambda each: each[:3]):
-        if moment.time <= at:
-            _put(stack, moment)
+    before = sorted((each for each in moments if each.time <= at), key=lambda each: each[:3])
+    nulls = [place for place, each in enumerate(before) if each.event and not is_exact(each.event.version_id)]
+    stack = [each for place, each in enumerate(before) if place not in nulls[:-1]]
+    if len(stack) > 1 and stack[-1].event and _is_removal(stack[-1].event) and stack[-2].event:
+        stack.pop()  # what has no version id is gone, and shows what is below
     return None if not stack or stack[-1].version.is_delete_marker else stack[-1].version
 
 
@@ -111,24 +112,6 @@ class _Moment(NamedTuple):
     order: str
     event: ObjectVersion | None
     version: ObjectVersion
-
-    @property
-    def is_replaceable(self) -> bool:
-        """True for what has no version id of its own at the source."""
-        return self.event is not None and not is_exact(self.event.version_id)
-
-
-def _put(stack: list[_Moment], moment: _Moment) -> None:
-    """Put a version on top of the key's history, oldest first, or remove the one without an id.
-
-    Of a copy without an event nobody knows whether its source has a version id. Where it would come
-    to the top, the removal hides the key.
-    """
-    if moment.is_replaceable:
-        stack[:] = [each for each in stack if not each.is_replaceable]
-    is_removal = moment.event is not None and _is_removal(moment.event)
-    if not is_removal or not stack or stack[-1].event is None:
-        stack.append(moment)
 
 
 def _is_removal(event: ObjectVersion) -> bool:
