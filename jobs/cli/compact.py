@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import click
 import msgspec
@@ -28,15 +27,14 @@ from jobs.cli.options import (
     takes,
     unguarded,
 )
-from jobs.cli.policy_and_ledger import ChosenPair, choose_pair, ledger_location
+from jobs.cli.policy_and_ledger import choose_pair, ledger_location
 from jobs.cli.run_command import launch_and_report
-from jobs.compact.packing import MEMBERS_MAX, TARGET_BYTES, EarlierRule, PackingRule
+from jobs.compact.packing import TARGET_BYTES, EarlierRule, PackingRule
 from jobs.config import Settings
 from jobs.core.enums import (
     CHECK_ANNOTATIONS,
     SKIP_ANNOTATIONS,
     AnnotationRule,
-    ArchiveFormat,
     ArchiveSide,
     Encryption,
     StorageClass,
@@ -101,70 +99,61 @@ def compact(options: CompactCommand) -> int:
     sealift compact --pair scans --rule old-pages
     """
     settings = Settings.from_environment()
-    if not options.pair and not options.rule:
-        job = _Job(options, _selection(options), ArchiveFormat.TAR_ZST, {}, ())
-    elif options.pair and options.rule:
-        job = by_rule(options, options.pair, options.rule, settings)
-    else:
+    rule, earlier = PackingRule(max(options.target_size, 1)), list[EarlierRule]()
+    may_be_empty = options.pair is not None
+    if options.pair and options.rule:
+        options, rule, earlier = _by_rule(options, options.pair, options.rule, settings)
+    elif options.pair or options.rule:
         raise UsageError("--pair and --rule go together")
-    place = ledger_location(job.options.start.ledger, settings)
-    return interrupts.run(_start(job, place, settings, may_be_empty=options.pair is not None))
+    place = ledger_location(options.start.ledger, settings)
+    return interrupts.run(_start(options, rule, earlier, place, settings, may_be_empty=may_be_empty))
 
 
-class _Job(NamedTuple):
-    """What a compaction packs, with the options and rules of its pair where it has one.
-
-    `tags`: those that an object must have. `earlier_rules`: the pair's rules before this one.
-    """
-
-    options: CompactCommand
-    selection: Selection
-    format: ArchiveFormat
-    tags: Mapping[str, str]
-    earlier_rules: tuple[EarlierRule, ...]
-
-
-def _selection(options: CompactCommand) -> Selection:
-    return Selection(
-        prefix=options.source.key if options.source else "",
-        include=options.include,
-        exclude=options.exclude,
-        older_than=options.older_than,
-        max_size_bytes=options.max_size,
-        versions=options.versions,
-    )
-
-
-async def _start(job: _Job, place: Location, settings: Settings, *, may_be_empty: bool) -> int:
-    options = job.options
+async def _start(
+    options: CompactCommand,
+    rule: PackingRule,
+    earlier_rules: Sequence[EarlierRule],
+    place: Location,
+    settings: Settings,
+    *,
+    may_be_empty: bool,
+) -> int:
     if options.source is None and options.manifest is None:
         raise UsageError(
             "nothing to pack", advice="give --source s3://bucket/prefix, --manifest URI, or --pair and --rule"
         )
     if options.destination is None:
         raise UsageError("no place for archives", advice="give --destination s3://bucket/prefix")
-    rule = PackingRule(max(options.target_size, 1), job.format, job.tags, MEMBERS_MAX)
     request = Request(
         job="compact",
         source=options.source_access.side(options.source) if options.source else None,
         destination=options.destination_access.side(options.destination),
         manifest=options.manifest,
-        selection=job.selection,
+        selection=Selection(
+            prefix=options.source.key if options.source else "",
+            include=options.include,
+            exclude=options.exclude,
+            older_than=options.older_than,
+            max_size_bytes=options.max_size,
+            versions=options.versions,
+        ),
         options={
             "rule": msgspec.to_builtins(rule),
             "storage_class": options.storage_class,
             "pack_all": options.pack_all,
             **encryption(options.sse),
             "annotations": options.annotations,
-            "earlier_rules": msgspec.to_builtins(job.earlier_rules, enc_hook=dict),
+            "earlier_rules": msgspec.to_builtins(earlier_rules, enc_hook=dict),
             **unguarded(is_agreed=options.unguarded),
         },
     )
     return await launch_and_report(request, open_ledger(place), settings, options.start, may_be_empty=may_be_empty)
 
 
-def by_rule(options: CompactCommand, pair_name: str, rule_name: str, settings: Settings) -> _Job:
-    """A compaction by the pair's rule.
+def _by_rule(
+    options: CompactCommand, pair_name: str, rule_name: str, settings: Settings
+) -> tuple[CompactCommand, PackingRule, list[EarlierRule]]:
+    """The options with all that the policy says of the pair, its archives and the rule, and the rules before it.
 
     Must not be called in an event loop. Raises UsageError for a rule that the pair does not have,
     and for options that the rule replaces.
@@ -178,27 +167,17 @@ def by_rule(options: CompactCommand, pair_name: str, rule_name: str, settings: S
     if archive is None or rule_name not in rules:
         known = ", ".join(rules) or "none"
         raise UsageError(f"--rule {rule_name!r}: the pair {pair.name} has no such archive rule, only: {known}")
-    now = time.time()
-    before = list(rules.values())[: list(rules).index(rule_name)]
-    earlier = tuple(
-        EarlierRule(_listed_prefix(pair, archive, rule), now - rule.older_than, int(rule.smaller_than), rule.tags)
-        for rule in before
-    )
-    rule = rules[rule_name]
-    completed = _completed(options, chosen, archive, rule, now)
-    return _Job(completed, _selection(completed), rule.format, rule.tags, earlier)
-
-
-def _completed(
-    options: CompactCommand, chosen: ChosenPair, archive: Archive, rule: ArchiveRule, now: float
-) -> CompactCommand:
-    """The options with all that the policy says of the pair, its archives, and the rule."""
-    pair, is_source = chosen.pair, archive.side is ArchiveSide.SOURCE
+    now, rule = time.time(), rules[rule_name]
+    earlier = [
+        EarlierRule(_listed_prefix(pair, archive, each), now - each.older_than, int(each.smaller_than), each.tags)
+        for each in list(rules.values())[: list(rules).index(rule_name)]
+    ]
+    is_source = archive.side is ArchiveSide.SOURCE
     inside, outside = globs(chosen.scope)
     side = pair.source if is_source else pair.destination
     is_default = archive.encryption is Encryption.S3 or archive.kms_key == "create"
     added = "" if is_source else pair.destination.prefix
-    return replace(
+    completed = replace(
         options,
         source=Location(side.bucket, _listed_prefix(pair, archive, rule)),
         source_access=options.source_access.completed(side.account),
@@ -209,11 +188,11 @@ def _completed(
         older_than=now - rule.older_than,
         max_size=rule.smaller_than - 1,
         storage_class=rule.storage_class.value,
-        target_size=int(rule.target_size),
         sse=None if is_default else (archive.encryption.value, archive.kms_key and str(archive.kms_key)),
         annotations=options.annotations if pair.destination.annotations is AnnotationRule.COPY else SKIP_ANNOTATIONS,
         start=replace(options.start, ledger=f"s3://{chosen.ledger.bucket}/{chosen.ledger.key}"),
     )
+    return completed, PackingRule(int(rule.target_size), rule.format, rule.tags), earlier
 
 
 def _listed_prefix(pair: Pair, archive: Archive, rule: ArchiveRule) -> str:
