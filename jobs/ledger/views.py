@@ -40,37 +40,29 @@ def _types(schema: pa.Schema) -> dict[str, str]:
     return {field.name: kinds.get(field.type, _TIME) for field in schema}
 
 
+def _all(kind: str, names: str) -> dict[str, str]:
+    return dict.fromkeys(names.split(), kind)
+
+
 _SHARD = {"run_id": _TEXT, "shard": "INTEGER"}
-_SIDES = ("source", "destination")
 TABLES: dict[str, dict[str, str]] = {
-    "runs": {
-        **dict.fromkeys(("run_id", "job", "state"), _TEXT),
-        "created_at": _TIME,
-        **dict.fromkeys((*_SIDES, "manifest", "retry_of"), _TEXT),
-        **dict.fromkeys(("rows", "size_bytes", "shards"), _COUNT),
-        "planned_dollars": "DOUBLE",
-        "failures": _COUNT,
-        "seconds": "DOUBLE",
-        "sealift_version": _TEXT,
-    },
+    "runs": _all(_TEXT, "run_id job state source destination manifest retry_of sealift_version")
+    | _all(_COUNT, "rows size_bytes shards failures")
+    | _all("DOUBLE", "planned_dollars seconds")
+    | _all(_TIME, "created_at"),
     "manifest": _SHARD | _types(shard_schema()),
     "outcomes": _SHARD | _types(outcome_schema()),
-    "differences": {
-        **dict.fromkeys(("run_id", "key", "destination_key", "version_id", "destination_version_id"), _TEXT),
-        **dict.fromkeys(("category", "reason", "detail"), _TEXT),
-        "is_finding": _FLAG,
-        **{
-            f"{side}_{name}": kind
-            for side in _SIDES
-            for name, kind in (("size_bytes", _COUNT), ("etag", _TEXT), ("last_modified", _TIME))
-        },
-    },
+    "differences": _all(_TEXT, "run_id key destination_key version_id destination_version_id category reason detail")
+    | _all(_FLAG, "is_finding")
+    | _all(_COUNT, "source_size_bytes destination_size_bytes")
+    | _all(_TEXT, "source_etag destination_etag")
+    | _all(_TIME, "source_last_modified destination_last_modified"),
     "state": STATE_TYPES,
     "findings": {name: kind for name, kind in STATE_TYPES.items() if name not in ("checked_at", "read_at")},
     "tombstones": _types(TOMBSTONES),
-    "journal": {"dt": _TEXT}
-    | dict.fromkeys(Entry.__struct_fields__, _TEXT)
-    | {"recorded_at": _TIME, "event_at": _TIME, "size_bytes": _COUNT},
+    "journal": _all(_TEXT, " ".join(("dt", *Entry.__struct_fields__)))
+    | _all(_TIME, "recorded_at event_at")
+    | _all(_COUNT, "size_bytes"),
 }
 """Table → column → DuckDB type."""
 _FILES = {
@@ -174,20 +166,15 @@ async def _run(ledger: Ledger, run_id: str) -> dict[str, Any]:
     spec, plan, report = [
         await ledger.find_document(run_id, f"{name}.json") or {} for name in ("spec", "plan", "report")
     ]
-    created = spec.get("created_at")
-    sides = {side: (spec.get(side) or {}).get("uri") or report.get(side) for side in _SIDES}
-    planned = {name: plan.get(name) for name in ("rows", "size_bytes")}
+    known, created = {**report, **plan, **spec}, spec.get("created_at")
+    sides = {side: (spec.get(side) or {}).get("uri") or report.get(side) for side in ("source", "destination")}
     return {
-        **{name: spec.get(name) for name in ("manifest", "retry_of", "sealift_version")},
-        **planned,
+        **{name: known.get(name) for name in TABLES["runs"]},
         **sides,
         "run_id": run_id,
-        "job": spec.get("job") or report.get("job"),
         "state": report.get("state") or ("planned" if plan else "unplanned"),
         "created_at": None if created is None else datetime.fromtimestamp(created, UTC),
-        "rows": plan.get("rows", report.get("rows")),
         "shards": len(plan["shards"]) if plan else None,
         "planned_dollars": plan.get("total_dollars"),
         "failures": report.get("findings", report.get("failures")),
-        "seconds": report.get("seconds"),
     }

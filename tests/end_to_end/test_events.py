@@ -114,7 +114,7 @@ def test_dead_letters_are_listed_with_the_reasons_of_the_journal_and_stay(queues
     assert "s3://source/a b" in text
     assert "sealift events redrive" in text
     status = account.sealift("status", "--json")
-    assert (status.code, status.document["dead_letters"]["waiting"]) == (3, 3), status.stderr
+    assert (status.code, status.document["queues"][0]["waiting"]) == (3, 3), status.stderr
     assert "3 dead letters" in account.sealift("status").stdout
 
 
@@ -131,7 +131,7 @@ def test_undelivered_events_of_every_region_are_listed_and_counted(queues: Queue
     said = account.sealift("events", "list")
     assert f"0 undelivered events in {name}" in said.stdout, said.stderr
     status = account.sealift("status", "--json").document
-    assert [each["waiting"] for each in status["undelivered"]] == [0, 0]
+    assert [each["waiting"] for each in status["queues"][1:]] == [0, 0]
     assert not [each for each in status["problems"] if "undelivered" in each["problem"]]
     detail = {"bucket": {"name": "source"}, "object": {"key": "a b"}}
     event = {"source": "aws.s3", "detail-type": "Object Created", "detail": detail}

@@ -120,31 +120,37 @@ def test_rot_that_was_read_is_ended_by_a_new_copy_with_the_same_etag() -> None:
     assert (row["finding"], row["copy_modified"], row["checked_at"], row["read_at"]) == (None, 15, 20, None)
 
 
-@pytest.mark.parametrize("depth", ["listed", "stored"])
-def test_rot_that_was_read_is_ended_by_no_look_at_a_newer_copy_that_is_less_deep(depth: str) -> None:
-    rot = Seen("bad", 10, "bytes", "content_differs")
-    assert only(rot, Seen("good", 20, depth, copy_modified=15))["finding"] == "content_differs"
-    assert only(rot, Seen("good", 20, "bytes", copy_modified=15))["finding"] is None
+ROT = Seen("bad", 10, "bytes", "content_differs")
+DAMAGE = Seen("bad", 10, "bytes", "damaged")
+LOST = DAMAGE._replace(code="bytes_lost")
+STUCK = Seen("unknown", 10, "bytes", "given_up")
+MADE, NEW = (
+    Seen("good", 20, code="done", copy_modified=15),
+    Seen("good", 20, "listed", "nothing_comparable", copy_modified=15),
+)
+EXTRA = Seen("bad", 10, "listed", "source_gone", etag=None, modified=None, copy_id="c1")
 
 
-def test_a_copy_that_was_missing_is_there_by_any_look() -> None:
-    missing = Seen("bad", 10, "stored", "copy_missing", copy_etag=None, copy_modified=None)
-    assert only(missing, Seen("good", 20, "listed", "nothing_comparable", copy_modified=15))["finding"] is None
-
-
-def test_a_new_copy_does_not_mend_a_damaged_source() -> None:
-    damage = Seen("bad", 10, "bytes", "damaged")
-    assert only(damage, Seen("good", 20, code="done", copy_modified=15))["finding"] == "damaged"
-    assert only(damage, Seen("good", 20, "bytes"))["finding"] is None
-    for side, finding in (("source", "bytes_lost"), ("copy", None)):
-        lost = damage._replace(code="bytes_lost", detail=side)
-        assert only(lost, Seen("good", 20, code="done", copy_modified=15))["finding"] == finding
-
-
-def test_a_copy_that_nothing_proves_is_no_check() -> None:
-    made = Seen("good", 20, "listed", "nothing_comparable", copy_modified=20)
-    row = only(Seen("bad", 10, "listed", "copy_missing", copy_etag=None, copy_modified=None), made)
-    assert (row["finding"], row["checked_at"]) == (None, None)
+@pytest.mark.parametrize(
+    ("seen", "code"),
+    [
+        ([ROT, Seen("good", 20, "stored", copy_modified=15)], "content_differs"),
+        ([ROT, Seen("good", 20, "bytes", copy_modified=15)], None),
+        ([ABSENT._replace(depth="stored"), NEW], None),
+        ([DAMAGE, MADE], "damaged"),
+        ([DAMAGE, Seen("good", 20, "bytes")], None),
+        ([LOST._replace(detail="source"), MADE], "bytes_lost"),
+        ([LOST._replace(detail="copy"), MADE], None),
+        ([STUCK, Seen("good", 20)], "given_up"),
+        ([STUCK, Seen("good", 20, "bytes")], None),
+        ([EXTRA], "source_gone"),
+        ([EXTRA, Seen("good", 20, copy_id="c1")], None),
+    ],
+)
+def test_what_is_known_of_an_object_after_some_looks(seen: list[Seen], code: str | None) -> None:
+    row = only(*seen)
+    assert (row["finding"] or row["blocked"]) == code
+    assert (row["checked_at"] is None) == (NEW in seen or seen in ([EXTRA], [DAMAGE]))
 
 
 def test_the_same_object_is_known_with_and_without_its_version() -> None:
@@ -170,10 +176,7 @@ def test_what_looks_found_of_a_copy_stays_when_its_source_is_written_again(code:
     assert findings(wrong._replace(code="damaged"), listed) == [], "that was the source"
 
 
-def test_what_could_not_be_read_is_blocked_until_something_reads_it() -> None:
-    failed = Seen("unknown", 10, "bytes", "given_up")
-    assert only(failed, Seen("good", 20))["blocked"] == "given_up"
-    assert only(failed, Seen("good", 20, "bytes"))["blocked"] is None
+def test_what_a_deep_look_could_not_read_is_of_bytes() -> None:
     spec = RunSpec("run", "verify", 0.0, Side(Location("originals")), Side(Location("copies")), "", {"deep": True})
     ends = [Outcome(0, "key", "v", Status.BLOCKED, why).ended(1.0, "a") for why in (Reason.GIVEN_UP, Reason.ARCHIVED)]
     connection().register("outcomes", pq.read_table(io.BytesIO(write_outcomes(ends))))
@@ -190,43 +193,38 @@ def test_without_versions_only_the_newest_object_is_there() -> None:
     assert "size_differs" in [row["finding"] for row in rows], "what is gone replaces nothing"
 
 
-def test_what_is_no_copy_of_anything_is_so_until_it_is() -> None:
-    extra = Seen("bad", 10, "listed", "source_gone", etag=None, modified=None, copy_id="c1")
-    assert only(extra)["finding"] == "source_gone"
-    assert len(state_of(verdicts(extra, Seen("good", 20, copy_id="c2")))) == 2
-    assert only(extra, Seen("good", 20, copy_id="c1"))["finding"] is None
+def test_an_extra_copy_is_itself() -> None:
+    assert len(state_of(verdicts(EXTRA, Seen("good", 20, copy_id="c2")))) == 2
 
 
-def test_what_was_accepted_is_so_until_an_object_changes_or_a_look_goes_deeper() -> None:
-    wrong = Seen("bad", 10, code="metadata_differs")
-    agreed = Seen("accepted", 20, run_id="ann")
-    row = only(wrong, agreed)
-    assert (row["finding"], row["accepted_by"], row["accepted_at"]) == ("metadata_differs", "ann", 20)
-    assert only(wrong, agreed, wrong._replace(at=30))["accepted_by"] == "ann"
-    assert only(wrong, agreed, wrong._replace(at=30, depth="bytes", code="content_differs"))["accepted_by"] is None
-    assert only(wrong, agreed, wrong._replace(at=30, copy_modified=25))["accepted_by"] is None
-    assert only(wrong, agreed, Seen("good", 30))["accepted_by"] is None
-    denied = Seen("unknown", 10, code="denied", copy_etag=None, copy_modified=None)
-    agreed = agreed._replace(depth=None, copy_etag=None, copy_modified=None)
-    row = only(denied, agreed)
-    assert (row["blocked"], row["accepted_by"]) == ("denied", "ann")
-    missing = Seen("bad", 30, code="copy_missing", copy_etag=None, copy_modified=None)
-    assert only(denied, agreed, missing)["accepted_by"] is None, "nobody accepted a finding"
+WRONG = Seen("bad", 10, code="metadata_differs")
+AGREED = Seen("accepted", 20, run_id="ann")
+DENIED = Seen("unknown", 10, code="denied", copy_etag=None, copy_modified=None)
+AGREED_DENIED = AGREED._replace(depth=None, copy_etag=None, copy_modified=None)
+AGREED_ABSENT = ABSENT._replace(verdict="accepted", at=20, run_id="ann")
+AGREED_ROT = ROT._replace(verdict="accepted", at=20, run_id="ann")
 
 
-def test_what_was_accepted_and_then_ended_is_new_when_it_comes_again() -> None:
-    missing = ABSENT
-    agreed = missing._replace(verdict="accepted", at=20, run_id="ann")
-    again = missing._replace(at=40)
-    assert only(missing, agreed, again)["accepted_by"] == "ann"
-    assert only(missing, agreed, again._replace(depth="bytes"))["accepted_by"] == "ann", "there is nothing deeper"
-    for copied in (Seen("good", 30), Seen("good", 30, "listed", copy_modified=25)):
-        row = only(missing, agreed, copied, again)
-        assert (row["finding"], row["accepted_by"]) == ("copy_missing", None)
-    wrong = Seen("bad", 10, "bytes", "content_differs")
-    agreed = wrong._replace(verdict="accepted", at=20, run_id="ann")
-    assert only(wrong, agreed, Seen("good", 30), wrong._replace(at=40))["accepted_by"] == "ann", "it was less deep"
-    assert only(wrong, agreed, Seen("good", 30, "bytes"), wrong._replace(at=40))["accepted_by"] is None
+@pytest.mark.parametrize(
+    ("seen", "is_accepted"),
+    [
+        ([WRONG, AGREED], True),
+        ([WRONG, AGREED, WRONG._replace(at=30)], True),
+        ([WRONG, AGREED, ROT._replace(at=30)], False),
+        ([WRONG, AGREED, WRONG._replace(at=30, copy_modified=25)], False),
+        ([WRONG, AGREED, Seen("good", 30)], False),
+        ([DENIED, AGREED_DENIED], True),
+        ([DENIED, AGREED_DENIED, ABSENT._replace(at=30)], False),
+        ([ABSENT, AGREED_ABSENT, ABSENT._replace(at=40)], True),
+        ([ABSENT, AGREED_ABSENT, ABSENT._replace(at=40, depth="bytes")], True),
+        ([ABSENT, AGREED_ABSENT, Seen("good", 30), ABSENT._replace(at=40)], False),
+        ([ABSENT, AGREED_ABSENT, Seen("good", 30, "listed", copy_modified=25), ABSENT._replace(at=40)], False),
+        ([ROT, AGREED_ROT, Seen("good", 30), ROT._replace(at=40)], True),
+        ([ROT, AGREED_ROT, Seen("good", 30, "bytes"), ROT._replace(at=40)], False),
+    ],
+)
+def test_what_was_accepted_is_so_until_it_ends_or_is_another(*, seen: list[Seen], is_accepted: bool) -> None:
+    assert only(*seen)["accepted_by"] == ("ann" if is_accepted else None)
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,18 @@ import json
 import tempfile
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pytest
 
 from jobs.core.model import Attributes, Location
 from jobs.core.outcome import GOOD, Evidence, Outcome, Status
-from jobs.errors import LedgerError, UsageError
+from jobs.errors import ConfigError, LedgerError, UsageError
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.views import TABLES, open_views
 from jobs.s3.store import ABSENT
-from jobs.tables.duck import Database, check_select, named_tables
+from jobs.tables import duck
+from jobs.tables.duck import Database, check_select, named_tables, refusals
 from jobs.tables.rows import write_outcomes, write_parquet
 from tests.doubles.memory_store import MemoryStore
 from tests.doubles.plain_fold import fold
@@ -79,20 +81,16 @@ def test_the_journal_is_json_lines_by_day() -> None:
     assert rows[1]["recorded_at"].isoformat() == "2026-11-25T01:02:03+00:00"
 
 
-@pytest.mark.parametrize("name", ["key=1/status=2", "dt=2020-01-01", "run_id=x/shard=7/row=9"])
 def test_a_scratch_folder_whose_name_looks_like_a_column_changes_no_row(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / name).mkdir(parents=True)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
+    (tmp_path / "run_id=x/shard=7/dt=2020-01-01").mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "run_id=x/shard=7/dt=2020-01-01"))
     made = ledger()
-    line = {"key": "a", "status": "copied"}
-    asyncio.run(put(made, "journal/dt=2026-11-25/batch-1.json", json.dumps(line).encode()))
+    asyncio.run(put(made, "journal/dt=2026-11-25/batch-1.json", b'{"key": "a"}'))
     write(made, 3, "a", [outcome(0, Status.VERIFIED, "a")])
-    assert ask(made, "SELECT dt, key, status FROM journal") == [{"dt": "2026-11-25", "key": "a", "status": "copied"}]
-    assert ask(made, "SELECT run_id, shard, row, key, status FROM outcomes") == [
-        {"run_id": RUN, "shard": 3, "row": 0, "key": "k0", "status": "verified"}
-    ]
+    assert ask(made, "SELECT dt, key FROM journal") == [{"dt": "2026-11-25", "key": "a"}]
+    assert ask(made, "SELECT run_id, shard FROM outcomes") == [{"run_id": RUN, "shard": 3}]
 
 
 def test_only_the_files_that_the_sql_names_come_down() -> None:
@@ -149,3 +147,72 @@ def test_differences_have_the_documented_columns_and_what_else_the_files_bring()
     assert (row["run_id"], row["key"], row["category"], row["source_size_bytes"]) == (RUN, "a", "missing", 5)
     assert list(row)[: len(TABLES["differences"])] == list(TABLES["differences"])
     assert (row["destination_etag"], row["storage_class"]) == (None, "GLACIER")
+
+
+def damaged(data: bytes, kind: str) -> bytes:
+    """A Parquet file with one kind of damage."""
+    if kind == "pages":  # its footer is whole
+        middle = len(data) // 8
+        return data[:middle] + bytes(each ^ 0xFF for each in data[middle : 2 * middle]) + data[2 * middle :]
+    return {"cut": data[: len(data) // 2], "empty": b"", "other": b"this is no Parquet file"}[kind]
+
+
+OUTCOMES = f"runs/{RUN}/outcomes/00000/a-000000-3-0-0.parquet"
+
+
+def many(rows: int) -> bytes:
+    return write_outcomes([outcome(row, Status.VERIFIED, "a")._replace(key=f"k{row * 7919}") for row in range(rows)])
+
+
+@pytest.mark.parametrize("kind", ["pages", "cut", "empty", "other"])
+def test_a_damaged_file_is_named(kind: str) -> None:
+    made = ledger()
+    asyncio.run(put(made, OUTCOMES, damaged(many(5_000), kind)))
+    write(made, 1, "b", [outcome(0, Status.VERIFIED, "b")])
+    with pytest.raises(LedgerError, match=f"s3://ledger/here/{OUTCOMES}.*restore an earlier version") as failed:
+        ask(made, "SELECT max(hash(COLUMNS(*))) FROM outcomes")
+    assert "sealift-views-" not in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [("journal/dt=2026-11-25/batch-1.json", "journal"), ("state/deltas/run.parquet", "state"),
+     ("state/deltas/run.parquet", "findings")],
+)  # fmt: skip
+def test_another_damaged_file_is_named(name: str, table: str) -> None:
+    made = ledger()
+    asyncio.run(put(made, name, b'{"key": "a"'))
+    with pytest.raises(LedgerError, match=name):
+        ask(made, f"SELECT * FROM {table}")
+
+
+@pytest.mark.parametrize("sql", [
+    "SELECT key::INTEGER FROM outcomes",
+    "SELECT keyy FROM outcomes",
+    "SELEC 1 FROM outcomes",
+    "SELECT CASE WHEN row > 4000 THEN 'x'::INTEGER ELSE 1 END AS number FROM outcomes",
+    "SELECT CASE WHEN row > 4000 THEN error('no')::INTEGER ELSE 1 END AS number FROM outcomes",
+])  # fmt: skip
+def test_a_mistake_in_sql_is_one_also_behind_the_first_rows(sql: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duck, "BATCH_ROWS", 1_000)
+    made = ledger()
+    asyncio.run(put(made, OUTCOMES, many(5_000)))
+    with pytest.raises(UsageError, match="SQL: "):
+        ask(made, sql)
+
+
+def test_a_query_that_needs_too_much_memory_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = ledger()
+    write(made, 0, "a", [outcome(0, Status.VERIFIED, "a")])
+    monkeypatch.setattr(duck.Database.__init__, "__kwdefaults__", {"memory_limit": "64MB"})
+    with pytest.raises(ConfigError, match=r"more memory than .* \(Out of Memory Error: .*\); ask for less, .*--run"):
+        ask(made, "SELECT string_agg(repeat('x', 1000000), '') AS text FROM range(1000), outcomes")
+
+
+@pytest.mark.parametrize("error", [
+    duckdb.OutOfMemoryException("Out of Memory Error: failed to offload data block of size 256.0 KiB (1/1 used)."),
+    duckdb.IOException('IO Error: Could not write file "/tmp/spill/x": No space left on device'),
+])  # fmt: skip
+def test_a_scratch_folder_that_is_full_is_no_mistake_in_sql(error: duckdb.Error) -> None:
+    with pytest.raises(ConfigError, match=r"no room .* free space or set TMPDIR"), refusals():
+        raise error
