@@ -184,8 +184,8 @@ async def _ask_state(ledger: Ledger) -> dict[str, Any]:
     return {"findings": found, "accepted": accepted, "places": places}
 
 
-def _run_problems(runs: Sequence[Mapping[str, Any]], since: str) -> Iterator[Problem]:
-    """Runs that began after `since` and did not end, and bad rows that are not in the state.
+def _run_problems(runs: Sequence[Mapping[str, Any]], after: str) -> Iterator[Problem]:
+    """Runs that began after `after` and did not end, and bad rows that are not in the state.
 
     `runs`: the latest first. A complete run that selected the same rows between the same places, or
     retried them, answers for those before it.
@@ -194,25 +194,26 @@ def _run_problems(runs: Sequence[Mapping[str, Any]], since: str) -> Iterator[Pro
     for run in runs:
         run_id, state = run["run_id"], run["state"]
         asked = [run[name] for name in ("job", "source", "destination", "selection", "manifest")]
-        if asked in answered or run_id in retried or (run["created_at"] or since) < since:
+        if asked in answered or run_id in retried or (run["created_at"] or after) < after:
             continue
-        texts = list[str]()
+        text, verb = "", _NEXT.get(state, "show")
         if state in _NEXT:
-            texts.append(f"it is {state}; sealift runs {_NEXT[state]} {run_id}")
+            text = f"is {state}"
         elif run["silent_since"]:
-            texts.append(f"it is incomplete, and nobody writes to it since {human_time(run['silent_since'])}")
+            text = "is incomplete, and nobody writes to it"
         elif state == "complete":
             answered.append(asked)
             retried.add(run["retry_of"])
             is_known = run["job"] in IN_STATE and run["source"] != run["destination"]  # else it read archives
             is_named = run["selection"].get(NAMED_ROWS) and not run["pair"]
             absent = run["outcomes"].get(_ABSENT.get(run["job"]), 0) if is_named else 0
-            if left := absent if is_known else run["failures"]:
-                texts.append(need_attention(left, run["rows"]))
-            if run["unread"]:
-                texts.append(f"{plural(run['unread'], 'line or archive')} could not be read")
-        if texts:
-            yield Problem(f"run {run_id}: {', '.join(texts)}: sealift runs show {run_id}", run["created_at"])
+            left = absent if is_known else run["failures"]
+            texts = [need_attention(left, run["rows"])] if left else []
+            texts += [f"{plural(run['unread'], 'line or archive')} could not be read"] if run["unread"] else []
+            text = f"has ended: {', '.join(texts)}" if texts else ""
+        if text:
+            since = run["silent_since"] or run["created_at"]
+            yield Problem(f"run {run_id} {text}: sealift runs {verb} {run_id}", since)
 
 
 def _finding_problems(findings: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
