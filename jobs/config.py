@@ -31,7 +31,6 @@ class Settings:
     `SEALIFT_BATCH_JOB_DEFINITION` say where jobs go in AWS Batch. Where a queue is named,
     `--executor` is `batch`, else `local`. `SEALIFT_SYSTEM` is the system's name, the policy's after
     a prefix of Terraform's: jobs bear it as the tag `sealift:system`, by which roles may end them.
-    `SEALIFT_START`: the name by which the functions have started this job.
 
     `SEALIFT_TUNING` is a list, as `processes=2 buffer_mib=256`. `processes`: workers at once
     (default: one per core, in AWS Batch 16). `in_flight`: rows at once in a worker. `buffer_mib`:
@@ -118,15 +117,6 @@ class Settings:
     def is_endpoints_only(environment: Mapping[str, str] | None = None) -> bool:
         """Whether workers reach S3 by VPC endpoints only: `SEALIFT_ENDPOINTS_ONLY` is set."""
         return bool((os.environ if environment is None else environment).get("SEALIFT_ENDPOINTS_ONLY"))
-
-    @staticmethod
-    def job_start() -> tuple[str, str] | None:
-        """The name by which this Batch job was started, and its id.
-
-        None for all other processes.
-        """
-        name, job_id = os.environ.get("SEALIFT_START", ""), os.environ.get("AWS_BATCH_JOB_ID", "")
-        return (name, job_id) if name and job_id else None
 
 
 def _read_tuning(text: str) -> dict[str, str]:

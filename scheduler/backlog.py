@@ -19,7 +19,7 @@ import math
 import secrets
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, TypeAlias
 from urllib.parse import quote_plus
 
@@ -41,7 +41,6 @@ from jobs.ledger.backlog import (
 )
 from jobs.policy.coverage import match
 from jobs.policy.model import Policy
-from jobs.s3.retries import gather_bounded
 from scheduler.log import say
 from scheduler.runtime import Runtime
 
@@ -112,8 +111,8 @@ async def publish(
     rows_max: int = ROWS_MAX,
     deadline: float = math.inf,
 ) -> Manifest | None:
-    """Publish a manifest of what waits. Returns None if other manifests have taken all of it, or
-    nothing of it can be read.
+    """Publish a manifest of what waits. None if nothing of it can be read, or another call was first:
+    then the next call goes on from there.
 
     It takes the first objects that have `rows_max` rows together, and what was read by `deadline`
     (the loop's time), but at least the first ones. An object that cannot be read is left in the
@@ -121,22 +120,15 @@ async def publish(
     pair has, are left out. The log says all of it.
     """
     policy = await runtime.policy()
-    wanted = [each.name for each in taking]
-    content: dict[str, list[BacklogRow]] | None = None
-    while True:
-        number, taken = await latest_manifest(runtime.store(), runtime.settings.ledger, pair)
-        if content is None:
-            names = [name for name in wanted if not taken.has(name)]
-            content = await _read_objects(runtime, policy, pair, names, rows_max, deadline)
-        own = {name: rows for name, rows in content.items() if not taken.has(name)}
-        if not own:
-            return None
-        rows = {(row.bucket, row.key, row.version_id): row for name in sorted(own) for row in own[name]}
-        present = await list_backlog(runtime.store(), runtime.settings.ledger, pair, taken)
-        taken = taken.with_these(own, present, runtime.clock())
-        published = await _write(runtime, pair, number + 1, list(rows.values()), reason, taken)
-        if published is not None:
-            return published
+    number, taken = await latest_manifest(runtime.store(), runtime.settings.ledger, pair)
+    names = [each.name for each in taking if not taken.has(each.name)]
+    own = await _read_objects(runtime, policy, pair, names, rows_max, deadline)
+    if not own:
+        return None
+    rows = {(row.bucket, row.key, row.version_id): row for name in sorted(own) for row in own[name]}
+    present = await list_backlog(runtime.store(), runtime.settings.ledger, pair, taken)
+    taken = taken.with_these(own, present, runtime.clock())
+    return await _write(runtime, pair, number + 1, list(rows.values()), reason, taken)
 
 
 async def _read_objects(
@@ -145,21 +137,20 @@ async def _read_objects(
     """The rows of the first objects, by their names."""
     content: dict[str, list[BacklogRow]] = {}
     count, loop = 0, asyncio.get_running_loop()
-    for group in _groups(names):
+    for start in range(0, len(names), READS_IN_FLIGHT):
+        group = names[start : start + READS_IN_FLIGHT]
         answers = await asyncio.gather(*(_read_object(runtime, pair, name) for name in group))
-        moved: list[tuple[str, str, list[BacklogRow]]] = []
-        is_full = False
         for name, data in zip(group, answers, strict=True):
             if data is None:
                 continue
-            by_pair = _rows_by_pair(policy, pair, name, data)
+            by_pair = _rows_by_pair(policy, f"backlog/pair={pair}/{name}", data)
             rows = by_pair.pop(pair, [])
-            if is_full := bool(content) and count + len(rows) > rows_max:
-                break
+            if content and count + len(rows) > rows_max:
+                return content
+            for other, theirs in by_pair.items():
+                await _move(runtime, pair, name, other, theirs)
             content[name], count = rows, count + len(rows)
-            moved += [(name, other, theirs) for other, theirs in by_pair.items()]
-        await gather_bounded(lambda each: _move(runtime, pair, *each), moved, READS_IN_FLIGHT)
-        if is_full or loop.time() >= deadline:
+        if loop.time() >= deadline:
             break
     return content
 
@@ -168,11 +159,6 @@ async def _move(runtime: Runtime, pair: str, name: str, other: str, rows: Sequen
     """Put rows of a pair's object into the backlog of the pair that has them by now."""
     target = await add(runtime, other, rows)
     say("warning", "backlog rows moved", pair=pair, name=name, rows=len(rows), to=target)
-
-
-def _groups(names: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(names), READS_IN_FLIGHT):
-        yield names[start : start + READS_IN_FLIGHT]
 
 
 async def _read_object(runtime: Runtime, pair: str, name: str) -> bytes | None:
@@ -221,28 +207,19 @@ def _to_csv(rows: Sequence[BacklogRow]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def _rows_by_pair(policy: Policy, pair: str, name: str, data: bytes) -> dict[str, list[BacklogRow]]:
-    """The rows of an object of the backlog that a manifest can hold, by the pairs that have them by
-    the policy of now.
+def _rows_by_pair(policy: Policy, name: str, data: bytes) -> dict[str, list[BacklogRow]]:
+    """The rows of an object of the backlog, by the pairs that have them by the policy of now. Rows that no manifest can
+    hold, and those that no pair has, are left out and logged, so that the others run.
     """
     by_pair: dict[str, list[BacklogRow]] = defaultdict(list)
-    rows = list(_read_rows(f"backlog/pair={pair}/{name}", data))
-    for row in rows:
-        if (theirs := match(policy, row.bucket, row.key)) is not None:
-            by_pair[theirs.name].append(row)
-    if refused := len(rows) - sum(map(len, by_pair.values())):
-        reason = "no pair has them, by the policy"
-        say("warning", "backlog rows refused", pair=pair, name=name, rows=refused, reason=reason)
+    for line in filter(None, data.split(b"\n")):
+        try:
+            row = msgspec.json.decode(line, type=BacklogRow)
+        except (ValueError, RecursionError) as error:  # msgspec's are ValueErrors
+            say("error", "backlog row left out", name=name, error=f"{type(error).__name__}: {error}")
+            continue
+        if (pair := match(policy, row.bucket, row.key)) is None:
+            say("warning", "backlog row left out", name=name, key=row.key, error="no pair has it, by the policy")
+        else:
+            by_pair[pair.name].append(row)
     return by_pair
-
-
-def _read_rows(name: str, data: bytes) -> Iterator[BacklogRow]:
-    """The rows of a backlog object. A row that no manifest can hold is left out and logged, so that
-    the others run.
-    """
-    for number, line in enumerate(data.split(b"\n"), 1):
-        if line:
-            try:
-                yield msgspec.json.decode(line, type=BacklogRow)
-            except (ValueError, RecursionError) as error:  # msgspec's are ValueErrors
-                say("error", "backlog row left out", name=name, line=number, error=f"{type(error).__name__}: {error}")

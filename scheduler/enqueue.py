@@ -9,40 +9,36 @@ started meanwhile.
 Of a pair, the runs of a day's manifests cost no more than its `limits.max_cost`, by an estimate from rows and bytes.
 The rest waits: `sealift status` and an alarm name it.
 
-Pairs are handled at once, so that none waits for another. When the time is over, what was read is
-published, and the next call goes on from there. What fails for one pair, and a backlog of a pair
-that the policy does not have, fails the call at its end.
+Pairs are handled at once, so that none waits for another. A call makes one manifest of a pair, of what it has read when
+the time is over, and the next call goes on from there. What fails for one pair fails the call at its end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jobs.aws.clients import invoke
 from jobs.core.enums import StorageClass
 from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
 from jobs.core.pricing import Group, Histogram, PricedWork, estimate, own_prices
-from jobs.errors import LedgerError, SealiftError, Unavailable
-from jobs.ledger.backlog import Manifest, Waiting, backlog_pairs, manifest_numbers, read_manifest, read_manifests
+from jobs.errors import SealiftError
+from jobs.ledger.backlog import Manifest, Waiting, manifest_numbers, read_manifest, read_manifests
 from jobs.policy.model import Pair, Policy
 from jobs.policy.words import age_text
 from scheduler import backlog
-from scheduler.batch_starts import started_names
+from scheduler.batch_starts import BACKFILL, started
 from scheduler.log import measure, say
 from scheduler.runtime import Runtime, current_runtime
-from scheduler.submit import BACKFILL, find_pair, for_manifest
+from scheduler.submit import find_pair
 
 RESERVE_SHARE = 0.2
 """The share of the time that is reserved for manifests that were read, and for submit."""
 DAY_SECONDS = 86_400
 MANIFESTS_OF_A_DAY = 300
 """There is at most one each five minutes."""
-LISTING_SECONDS = 15.0
-"""So long a manifest may take beyond its time before its pair is given up."""
 
 
 class Enqueued(NamedTuple):
@@ -75,50 +71,28 @@ async def handle(runtime: Runtime, event: Mapping[str, Any], remaining_seconds: 
     policy = await runtime.policy()
     end = asyncio.get_running_loop().time() + remaining_seconds * (1 - RESERVE_SHARE)
     pairs = policy.pairs if event.get("pair") is None else (find_pair(policy, event["pair"]),)
-    works = [partial(_enqueue_backlog, runtime, policy, pair, bool(event.get("now")), end) for pair in pairs]
-    if event.get("pair") is None:
-        works.append(partial(_find_orphans, runtime, policy))
-    answers = await asyncio.gather(*(_try(work, end) for work in works))
-    failures = [error for answer in answers for error in answer.failures]
-    for error in failures:
-        say("error", "not enqueued", error=str(error))
-    return Enqueued([each for answer in answers for each in answer.manifests], failures)
+    works = [_enqueue_backlog(runtime, policy, pair, bool(event.get("now")), end) for pair in pairs]
+    enqueued = Enqueued([], [])
+    for answer in await asyncio.gather(*works, return_exceptions=True):
+        if isinstance(answer, SealiftError):
+            say("error", "not enqueued", error=str(answer))
+            enqueued.failures.append(answer)
+        elif isinstance(answer, BaseException):
+            raise answer
+        else:
+            enqueued.manifests.extend(answer)
+    return enqueued
 
 
-async def _try(work: Callable[[], Awaitable[Enqueued]], end: float) -> Enqueued:
-    try:
-        async with asyncio.timeout_at(None if math.isinf(end) else end + LISTING_SECONDS):
-            return await work()
-    except TimeoutError:
-        return Enqueued([], [Unavailable("enqueue", "the backlog", "Timeout", "the time was over")])
-    except SealiftError as error:
-        return Enqueued([], [error])
-
-
-async def _enqueue_backlog(runtime: Runtime, policy: Policy, pair: Pair, is_asked: bool, end: float) -> Enqueued:
-    """Publish what is due, in manifests that a run of the pair may take, until `end`."""
+async def _enqueue_backlog(runtime: Runtime, policy: Policy, pair: Pair, is_asked: bool, end: float) -> list[Manifest]:
+    """Publish what is due, in a manifest that a run of the pair may take. Returns all that have not been started."""
     waiting = await backlog.waiting(runtime, pair.name)
     _measure(policy, pair.name, waiting, runtime.clock())
     why = "asked for" if is_asked else _is_due(pair, waiting, runtime.clock())
-    rows_max = min(backlog.ROWS_MAX, pair.limits.max_objects)
-    loop = asyncio.get_running_loop()
-    if why:
-        waiting = await _affordable(runtime, pair, waiting)
-    while waiting and why:
-        count = len(waiting)
-        await backlog.publish(runtime, pair.name, waiting, why, rows_max=rows_max, deadline=end)
-        names = {each.name for each in waiting}
-        waiting = [each for each in await backlog.waiting(runtime, pair.name) if each.name in names]
-        if len(waiting) == count or loop.time() >= end:
-            break
-    failures: list[SealiftError] = []
-    if waiting and why:
-        rest = f"{len(waiting):,} objects of the backlog of {pair.name} are left, {waiting[0].name} is the first"
-        if loop.time() >= end:
-            say("warning", "backlog left", reason=f"{rest}: the time was over")
-        else:
-            failures = [LedgerError(f"{rest}: the function's log says why they cannot be read")]
-    return Enqueued(await _unstarted(runtime, policy, pair), failures)
+    if why and (affordable := await _affordable(runtime, pair, waiting)):
+        rows_max = min(backlog.ROWS_MAX, pair.limits.max_objects)
+        await backlog.publish(runtime, pair.name, affordable, why, rows_max=rows_max, deadline=end)
+    return await _unstarted(runtime, pair)
 
 
 async def _affordable(runtime: Runtime, pair: Pair, waiting: Sequence[Waiting]) -> list[Waiting]:
@@ -153,27 +127,6 @@ def _dollars(pair: Pair, rows: int, size_bytes: int) -> float:
     return sum(estimate(work, Histogram((group,), rows), own_prices()).values())
 
 
-async def _find_orphans(runtime: Runtime, policy: Policy) -> Enqueued:
-    """A failure for a backlog whose pair the policy does not know, such as a renamed one's.
-
-    Nothing in it would ever be copied.
-    """
-    orphans = []
-    for name in await backlog_pairs(runtime.store(), runtime.settings.ledger):
-        if policy.pair(name) is None and (waiting := await backlog.waiting(runtime, name)):
-            _measure(policy, name, waiting, runtime.clock())
-            rows = sum(each.rows for each in waiting)
-            orphans.append(f"{rows:,} rows in {runtime.place(f'backlog/pair={name}/')}")
-    if not orphans:
-        return Enqueued([], [])
-    error = (
-        f"the backlog of a pair that the policy does not have ({'; '.join(orphans)}) is never copied: give the "
-        "pair its name back, or copy these keys by `sealift replicate --pair` of the pair that has them now, and "
-        "remove the objects"
-    )
-    return Enqueued([], [LedgerError(error)])
-
-
 def _is_due(pair: Pair, waiting: Sequence[Waiting], now: float) -> str:
     """Why the backlog is due, else empty."""
     rows, limits = sum(each.rows for each in waiting), pair.thresholds
@@ -183,17 +136,15 @@ def _is_due(pair: Pair, waiting: Sequence[Waiting], now: float) -> str:
     return f"older than {age_text(limits.backlog_age)}" if now - oldest >= limits.backlog_age else ""
 
 
-async def _unstarted(runtime: Runtime, policy: Policy, pair: Pair) -> list[Manifest]:
+async def _unstarted(runtime: Runtime, pair: Pair) -> list[Manifest]:
     """The manifests that have not been started, the oldest first.
 
     Announced is not started: submit is called without waiting for its end, and may fail for one
     manifest and not for later ones.
     """
-    started = await started_names(runtime, policy, pair.name, BACKFILL)
+    known = await started(runtime, pair.name, BACKFILL)
     where = runtime.store(), runtime.settings.ledger, pair.name
-    numbers = await manifest_numbers(*where)
-    unstarted = [number for number in numbers if for_manifest(pair, number).name(policy) not in started]
-    return [await read_manifest(*where, number) for number in unstarted]
+    return [await read_manifest(*where, each) for each in await manifest_numbers(*where) if f"{each:06d}" not in known]
 
 
 async def _call_submit(published: Sequence[Manifest], function: str, request_id: str) -> dict[str, Any]:

@@ -9,14 +9,14 @@
 | a run's work        | its report job follows | the report is made nevertheless, by a job of its own    |
 | a run's report      | the run is published   | published. If it never began, a job of its own makes it |
 | nightly             | the night is published | published: as it ended, or that it did not              |
-| backfill, restore   | its run is published   | published: it planned nothing, or failed                |
+| another of a queue  | its run is published   | published: it planned nothing, or failed                |
 
 AWS does not document whether the parent of an array has events. The report's job waits for the
 work, and Batch fails it if the work fails, so its event is enough. Whichever comes first starts the
 closing job, once.
 
-A document that a job was to leave in the ledger is published whichever job left it. A missing
-document is not published for a job that was ended because another one of its name was first.
+What a job was for is read from its command, as Batch says it. A document that a job was to leave in the ledger is
+published whichever job left it.
 
 The message goes to the SNS topic: the verdict as subject, counts and a link to the report as body.
 `<ledger>/told/<name>.json` says that it was published. If that could not be written, or two calls publish at once, the
@@ -26,17 +26,17 @@ message comes twice rather than never.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
 from jobs.aws.batch_arrays import REPORT, WORK
 from jobs.aws.clients import publish
 from jobs.backup.events import EventKind, ObjectEvent, parse_document
+from jobs.core.reasons import Reason
 from jobs.core.run import RunState
 from jobs.core.words import called
 from jobs.errors import ExitCode, LedgerError, NotFound, UsageError
@@ -47,7 +47,7 @@ from jobs.reports.document import verdict
 from jobs.restore.thawing import can_wait, waiting_name
 from scheduler import backlog
 from scheduler.backlog import BacklogRow
-from scheduler.batch_starts import START_KINDS, Start, Trace, is_second, is_started, read_start, start
+from scheduler.batch_starts import NIGHTLY, RESTORE, Start, start, started
 from scheduler.log import measure, say
 from scheduler.runtime import Runtime, current_runtime
 
@@ -76,18 +76,19 @@ async def handle(runtime: Runtime, event: Mapping[str, Any], function_arn: str) 
         detail = event.get("detail")
         if not isinstance(detail, Mapping) or not {"jobName", "jobId", "status"} <= detail.keys():
             raise UsageError(f"a job's state change names jobName, jobId and status, this one does not: {detail!r}")
-        done = await _Follower(runtime, policy, _topic(runtime, policy, function_arn)).follow(detail)
+        topic = _topic(runtime, policy, function_arn)
+        done = await _Follower(runtime, policy, topic, str(event.get("id"))).follow(detail)
     else:
-        done = await _restored(runtime, policy, parse_document(event)[0])
+        done = await _restored(runtime, policy, parse_document(event)[0], str(event.get("id")))
     say("info", "followed", **done)
     return done
 
 
 class _Follower:
-    """Reacts to the end of a Batch job."""
+    """Reacts to the end of a Batch job. `event_id`: of the event that says so."""
 
-    def __init__(self, runtime: Runtime, policy: Policy, topic: str):
-        self.runtime, self.policy, self.topic = runtime, policy, topic
+    def __init__(self, runtime: Runtime, policy: Policy, topic: str, event_id: str):
+        self.runtime, self.policy, self.topic, self.event_id = runtime, policy, topic, event_id
 
     async def follow(self, job: Mapping[str, Any]) -> dict[str, Any]:
         name, status = str(job["jobName"]), str(job["status"])
@@ -98,16 +99,12 @@ class _Follower:
             if run["stage"] == WORK:
                 return await self._work_ended(run["run"], run["number"], status)
             return await self._report_ended(run["run"], job, run["number"])
-        started = await read_start(self.runtime, self.policy, name)
-        if started is None:
-            return _did("ignored", name)
-        match START_KINDS[started.job].trace:
-            case Trace.REPORT:
-                return await self._report_ended(started.once.rpartition("-")[0], job)
-            case Trace.NIGHT:
-                return await self._night_ended(started, job)
-            case Trace.RUN:
-                return await self._start_ended(started, job)
+        match _command(job):
+            case ["worker", run_id, "--report", *_]:
+                return await self._report_ended(run_id, job)
+            case ["nightly", "--pair", pair, "--night", night]:
+                return await self._night_ended(pair, night, job)
+        return await self._start_ended(job)
 
     async def _work_ended(self, run_id: str, number: str, status: str) -> dict[str, Any]:
         """The report's job waits for success. If the work failed, another job accounts for it."""
@@ -119,36 +116,29 @@ class _Follower:
         """Start the job that accounts for a submission whose work failed, once."""
         command = ("worker", run_id, "--report", "--ledger", str(self.runtime.settings.ledger))
         closing = Start("", REPORT, f"{run_id}-{number}", command)
-        started = await start(self.runtime, self.policy, closing)
-        return _did("closing", run_id, job_id=started["job_id"])
+        closed = await start(self.runtime, self.policy, closing, self.event_id)
+        return _did("closing", run_id, job_id=closed["job_id"])
 
     async def _report_ended(self, run_id: str, job: Mapping[str, Any], number: str | None = None) -> dict[str, Any]:
         """`number`: the submission whose report job this is. None for a closing job."""
         report = await self._document(f"runs/{run_id}/report.json")
         if report is None and number is not None and _BEHIND in str(job.get("statusReason", "")).lower():
             return await self._close(run_id, number)
-        if report is None and await self._is_second(job):
-            return _did("ignored", str(job["jobName"]))
-        spec = await self._document(f"runs/{run_id}/spec.json")
-        if await self._is_of_night(run_id, spec or {}):
+        spec = await self._document(f"runs/{run_id}/spec.json") or {}
+        if await self._is_of_night(spec.get("options", {})):
             return _did("left to its night", run_id)
         if report is None:
             text = f"Run {run_id} ended without a report: {_why(job)}. See: sealift runs show {run_id}"
             # By the job's name, not the run's: a later job has its own end. Nights likewise.
             return await self._announce(str(job["jobName"]), f"Sealift: {run_id} has no report", text)
-        with _readable(f"the report or the spec of run {run_id}"):
-            message = self._report_message(run_id, report, spec or {})
-        return await self._announce(run_id, *message)
+        return await self._announce(run_id, *self._report_message(run_id, report))
 
-    async def _is_of_night(self, run_id: str, spec: Mapping[str, Any]) -> bool:
+    async def _is_of_night(self, options: Mapping[str, Any]) -> bool:
         """Whether the run is a stage of a night that Batch has, whose own end is published."""
-        with _readable(f"the spec of run {run_id}"):
-            pair, night = spec.get("options", {}).get("pair"), spec.get("options", {}).get("night")
-        if not isinstance(pair, str) or not isinstance(night, str):
-            return False
-        return await is_started(self.runtime, self.policy, Start(pair, "nightly", night, ()))
+        pair, night = options.get("pair"), options.get("night")
+        return bool(pair and night) and night in await started(self.runtime, str(pair), NIGHTLY)
 
-    def _report_message(self, run_id: str, report: Mapping[str, Any], spec: Mapping[str, Any]) -> tuple[str, str]:
+    def _report_message(self, run_id: str, report: Mapping[str, Any]) -> tuple[str, str]:
         lines = [
             verdict(report),
             "",
@@ -161,20 +151,15 @@ class _Follower:
         subject = f"Sealift {report['job']}: {verdict(report)}"
         return subject, "\n".join(lines)
 
-    async def _night_ended(self, started: Start, job: Mapping[str, Any]) -> dict[str, Any]:
-        summary = await self._document(summary_name(started.pair, date.fromisoformat(started.once)))
-        if summary is None and await self._is_second(job):
-            return _did("ignored", str(job["jobName"]))
+    async def _night_ended(self, pair: str, night: str, job: Mapping[str, Any]) -> dict[str, Any]:
+        summary = await self._document(summary_name(pair, date.fromisoformat(night)))
         if summary is None:
             text = (
-                f"The night {started.once} of the pair {started.pair} did not end: {_why(job)}.\n"
-                f"Go on with it: sealift nightly --pair {started.pair} --night {started.once}"
+                f"The night {night} of the pair {pair} did not end: {_why(job)}.\n"
+                f"Go on with it: sealift nightly --pair {pair} --night {night}"
             )
-            subject = f"Sealift night of {started.pair} FAILED"
-            return await self._announce(str(job["jobName"]), subject, text)
-        with _readable(f"the summary of the night {started.once} of {started.pair}"):
-            message = self._night_message(started.pair, summary)
-        return await self._announce(f"night-{started.pair}-{started.once}", *message, night_of=started.pair)
+            return await self._announce(str(job["jobName"]), f"Sealift night of {pair} FAILED", text)
+        return await self._announce(f"night-{pair}-{night}", *self._night_message(pair, summary), night_of=pair)
 
     def _night_message(self, pair: str, summary: Mapping[str, Any]) -> tuple[str, str]:
         lines = [f"The night {summary['night']} of the pair {summary['pair']}: {summary['verdict']}", ""]
@@ -186,26 +171,15 @@ class _Follower:
         lines += ["", f"page: {summary['report_html']}"]
         return f"Sealift night of {pair}: {summary['verdict']}", "\n".join(lines)
 
-    async def _start_ended(self, started: Start, job: Mapping[str, Any]) -> dict[str, Any]:
+    async def _start_ended(self, job: Mapping[str, Any]) -> dict[str, Any]:
         """The run that a job started is published by its own end. Here only a job that came to
         nothing is.
         """
         code = (job.get("container") or {}).get("exitCode")
         if job["status"] == "SUCCEEDED" or code == ExitCode.FINDINGS:
             return _did("ended", str(job["jobName"]))
-        if await self._is_second(job):
-            return _did("ignored", str(job["jobName"]))
-        command = (job.get("container") or {}).get("command")  # as Batch says, and no claim
-        what = f"sealift {' '.join(map(str, command))}" if command else f"The job {job['jobName']}"
-        text = f"{what}\n\nended with exit code {code}: {_why(job)}"
-        subject = f"Sealift {started.job} of {started.pair or started.once} FAILED"
-        return await self._announce(str(job["jobName"]), subject, text)
-
-    async def _is_second(self, job: Mapping[str, Any]) -> bool:
-        """True if another job holds the claim for this name. Then this job's missing report means
-        nothing.
-        """
-        return await is_second(self.runtime, str(job["jobName"]), str(job["jobId"]))
+        text = f"sealift {' '.join(_command(job))}\n\nended with exit code {code}: {_why(job)}"
+        return await self._announce(str(job["jobName"]), f"Sealift job {job['jobName']} FAILED", text)
 
     async def _announce(self, name: str, subject: str, text: str, night_of: str = "") -> dict[str, Any]:
         """Publish to people, and the good end of a pair's night to CloudWatch as well."""
@@ -226,18 +200,11 @@ class _Follower:
             return None
         except (ValueError, RecursionError) as error:
             raise LedgerError(f"{self.runtime.place(name)} is not JSON ({error}): it was altered") from error
-        if not isinstance(document, dict):
-            raise LedgerError(f"{self.runtime.place(name)} is no JSON object: it was altered")
-        return document
+        return dict(document)
 
 
-@contextlib.contextmanager
-def _readable(what: str) -> Iterator[None]:
-    """Raises LedgerError for a document that Sealift did not write."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise LedgerError(f"{what} is not what Sealift writes ({error!r}): it was altered") from error
+def _command(job: Mapping[str, Any]) -> list[str]:
+    return [str(each) for each in (job.get("container") or {}).get("command") or ()]
 
 
 def _places(report: Mapping[str, Any]) -> list[str]:
@@ -247,7 +214,7 @@ def _places(report: Mapping[str, Any]) -> list[str]:
     return [" → ".join(map(str, places))] if all(places) else []
 
 
-async def _restored(runtime: Runtime, policy: Policy, event: ObjectEvent) -> dict[str, Any]:
+async def _restored(runtime: Runtime, policy: Policy, event: ObjectEvent, event_id: str) -> dict[str, Any]:
     """Continue what waits for a thawed object.
 
     A thawed archive starts a retry of each restore that waits for it. The retry takes everything
@@ -259,18 +226,15 @@ async def _restored(runtime: Runtime, policy: Policy, event: ObjectEvent) -> dic
         return _did("ignored", about)
     waiting = await runtime.names(waiting_name(event.bucket, event.key))
     named = [name.removesuffix(".json") for name in waiting if "/" not in name]  # a key may be another's folder
-    runs = [run_id for run_id in named if can_wait(run_id)]
-    if len(runs) < len(named):
-        say("warning", "notes ignored", about=about, names=sorted({*named} - {*runs}), reason="no restore's run ids")
-    if runs:
+    if runs := [run_id for run_id in named if can_wait(run_id)]:
         for run_id in runs:
             command = ("runs", "retry", run_id, "--ledger", str(runtime.settings.ledger), "--yes")
-            await start(runtime, policy, Start("", "restore", run_id, command))
+            await start(runtime, policy, Start("", RESTORE, run_id, command), event_id)
         return _did("resumed", about, runs=runs)
     pair = match(policy, event.bucket, event.key)
     if pair is None:
         return _did("ignored", about)
-    name = await backlog.add(runtime, pair.name, [BacklogRow.of(event, "restored from its archive class")])
+    name = await backlog.add(runtime, pair.name, [BacklogRow.of(event, Reason.ARCHIVED)])
     return _did("enqueued", about, backlog=name)
 
 

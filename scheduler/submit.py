@@ -23,13 +23,11 @@ from jobs.ledger.backlog import read_manifest
 from jobs.nights.calendar import find_night
 from jobs.policy.model import Pair, Policy
 from jobs.policy.words import minutes_of
-from scheduler.batch_starts import Start, start
+from scheduler.batch_starts import BACKFILL, NIGHTLY, Start, start
 from scheduler.log import say
 from scheduler.runtime import Runtime, current_runtime
 
 T = TypeVar("T")
-
-BACKFILL = "backfill"
 
 
 def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
@@ -44,7 +42,7 @@ async def handle(runtime: Runtime, event: Mapping[str, Any], request_id: str) ->
     Raises PolicyError, UsageError, StoreError, ConfigError.
     """
     policy = await runtime.policy()
-    started = await start(runtime, policy, await _wanted(runtime, policy, event))
+    started = await start(runtime, policy, await _wanted(runtime, policy, event), request_id)
     say("info", "started" if started["is_new"] else "started before", request=request_id, **started)
     return {"started": [started]}
 
@@ -81,10 +79,10 @@ def _parse(name: str, parse: Callable[[Any], T], value: Any) -> T:
 def nightly(pair: Pair, at: float) -> Start:
     """The latest night that has begun at `at` (epoch seconds) in the pair's time zone."""
     night = find_night(at, minutes_of(pair.nightly.hour), zoneinfo.ZoneInfo(pair.nightly.time_zone)).isoformat()
-    return Start(pair.name, "nightly", night, ("nightly", "--pair", pair.name, "--night", night))
+    return Start(pair.name, NIGHTLY, night, ("nightly", "--pair", pair.name, "--night", night))
 
 
-def for_manifest(pair: Pair, number: int, manifest: str = "") -> Start:
-    """The run of a manifest. Its name needs only the number."""
+def for_manifest(pair: Pair, number: int, manifest: str) -> Start:
+    """The run of a manifest."""
     command = ("replicate", "--pair", pair.name, "--yes", "--manifest", manifest)
     return Start(pair.name, BACKFILL, f"{number:06d}", command)

@@ -36,7 +36,6 @@ from jobs.cli.console import (
     say,
 )
 from jobs.cli.options import DEBUG
-from jobs.config import Settings
 from jobs.core.display import without_passwords
 from jobs.core.parentage import PARENT
 from jobs.errors import (
@@ -153,26 +152,6 @@ def cli() -> None:
       sealift runs list
       sealift help verify
     """
-    if (begun := Settings.job_start()) is not None:
-        _require_claim(*begun)
-
-
-def _require_claim(name: str, job_id: str) -> None:
-    """Claim the start of a job that AWS Batch started by name.
-
-    Raises UsageError if another job has claimed that name.
-    """
-    from jobs.cli.policy_and_ledger import ledger_location
-    from jobs.ledger.job_starts import claim_start
-    from jobs.s3.sessions import open_store
-
-    location = ledger_location(None, Settings.from_environment())
-    winner = interrupts.run(claim_start(open_store(None, None, None, max_in_flight=8), location, name, job_id))
-    if winner != job_id:
-        raise UsageError(
-            f"job {name} was already started as {winner}: this duplicate ({job_id}) did nothing",
-            advice="to run it once more, submit it without SEALIFT_START",
-        )
 
 
 def main(arguments: list[str] | None = None) -> None:

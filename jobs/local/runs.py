@@ -74,7 +74,8 @@ class LocalRuns(Batch):
         for published in enqueued.manifests:
             pair = policy.pair(published.pair)
             assert pair is not None  # enqueue took it from the policy
-            await start(self._runtime, policy, for_manifest(pair, published.number, published.manifest), self)
+            what = for_manifest(pair, published.number, published.manifest)
+            await start(self._runtime, policy, what, "local", self)
         enqueued.check()
 
     def _begin(self) -> None:

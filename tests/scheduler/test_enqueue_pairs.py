@@ -17,9 +17,7 @@ from scheduler import backlog
 from scheduler.backlog import BacklogRow
 from scheduler.enqueue import Enqueued, handle
 from tests.doubles.hooks import refuse
-from tests.doubles.lambda_invoke import LambdaApi
 from tests.doubles.memory_store import MemoryStore, Request
-from tests.scheduler.conftest import Place
 from tests.scheduler.scene import Scene, slow
 
 NOW = {"action": "backlog", "now": True}
@@ -71,8 +69,11 @@ def test_a_stray_object_of_one_pair_stops_neither_it_nor_the_others(pairs: Pairs
     enqueued = pairs.enqueue()
     expected = ["first", "second"] if kind == "archived object" else ["second"]
     assert [(each.pair, each.rows) for each in enqueued.manifests] == [(name, 1) for name in expected]
-    with pytest.raises(LedgerError, match="first"):
-        enqueued.check()
+    if kind == "altered manifest":
+        with pytest.raises(LedgerError, match="first"):
+            enqueued.check()
+    else:
+        assert pairs.waiting("first") == 1  # it stays, and the log says why
 
 
 def test_when_the_time_is_over_what_was_read_is_published(pairs: Pairs) -> None:
@@ -116,8 +117,9 @@ def test_a_manifest_has_no_more_rows_than_a_run_of_the_pair_may_have(tmp_path: P
     for number in range(4):
         pairs.add("second", *(f"{number}-{row}" for row in range(2)))
     pairs.add("second", *(f"large-{row}" for row in range(7)))
-    enqueued = pairs.enqueue()
-    enqueued.check()
+    for _ in range(3):
+        enqueued = pairs.enqueue()
+        enqueued.check()
     assert [each.rows for each in enqueued.manifests] == [4, 4, 7]
 
 
@@ -126,34 +128,14 @@ def test_a_manifest_that_was_not_started_is_announced_however_many_later_ones_we
     pairs = Pairs(tmp_path, limits={"max_objects": 2}, thresholds={"backlog_rows": 2})
     for number in range(8):
         pairs.add("second", *(f"{number}-{row}" for row in range(2)))
-    assert [each.number for each in pairs.enqueue(pair="second").manifests] == list(range(1, 9))
+    for _ in range(8):
+        enqueued = pairs.enqueue(pair="second")
+    assert [each.number for each in enqueued.manifests] == list(range(1, 9))
     for number in range(2, 9):
-        pairs.put_object(f"starts/sealift-second-backfill-{number:06d}.submitted.json", b'{"job_id": "1"}')
+        pairs.put_object(f"starts/second/backfill/{number:06d}/submitted.json", b'{"job_id": "1"}')
     assert [each.number for each in pairs.enqueue(pair="second").manifests] == [1]
-    pairs.put_object("starts/sealift-second-backfill-000001.submitted.json", b'{"job_id": "1"}')
+    pairs.put_object("starts/second/backfill/000001/submitted.json", b'{"job_id": "1"}')
     assert pairs.enqueue(pair="second").manifests == []
-
-
-def test_the_backlog_of_a_pair_that_the_policy_does_not_have_is_said(pairs: Pairs) -> None:
-    """A pair was renamed, and what it had left was never copied."""
-    pairs.add("former", "a", "b")
-    pairs.add("second", "c")
-    enqueued = pairs.enqueue()
-    assert [each.pair for each in enqueued.manifests] == ["second"]
-    with pytest.raises(LedgerError, match=r"2 rows in s3://ledger/l/backlog/pair=former/.*give the pair its name back"):
-        enqueued.check()
-    pairs.enqueue(pair="second").check()
-
-
-def test_what_could_be_enqueued_is_submitted_before_the_call_fails(place: Place, api: LambdaApi) -> None:
-    row = asdict(BacklogRow(place.source, "a", None, 1, None, "large"))
-    for pair in ("former", "pair"):
-        name = f"l/backlog/pair={pair}/0000000000001-1-1-0123456789ab.json"
-        place.client.put_object(Bucket=place.ledger, Key=name, Body=json.dumps(row).encode())
-    with place.function("enqueue") as enqueue:
-        answer = enqueue.invoke(NOW)
-    assert (answer.error_type, "pair=former" in answer.error_message) == ("LedgerError", True)
-    assert api.calls == [("sealift-submit", {"action": "manifest", "pair": "pair", "number": 1})]
 
 
 def test_rows_that_another_pair_has_by_now_wait_for_that_pair(tmp_path: Path) -> None:

@@ -107,6 +107,11 @@ def read(scene: Scene, name: str) -> dict[str, Any]:
     return document
 
 
+def command_of(jobs: BatchServer, name: str) -> list[str]:
+    command: list[str] = jobs.job(name).request["containerOverrides"]["command"]
+    return command
+
+
 def metrics(capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
     lines = [line for line in map(json.loads, capsys.readouterr().out.splitlines()) if "_aws" in line]
     return {
@@ -225,11 +230,10 @@ def test_a_run_without_a_report_is_told_with_the_reason(scene: Scene, mail: Mail
     assert f"sealift runs show {RUN}" in body
 
 
-def test_children_and_other_peoples_jobs_are_ignored(scene: Scene) -> None:
+def test_children_and_what_goes_on_are_ignored(scene: Scene) -> None:
     for event in (
         ended(f"{RUN}-000-work", "FAILED", arrayProperties={"index": 0}),
         ended(f"{RUN}-000-report", "RUNNING"),
-        ended("somebody-elses", "FAILED"),
         eventbridge("a-bucket-of-others", "k", "Object Restore Completed"),
         eventbridge("source", "k"),
     ):
@@ -259,7 +263,7 @@ def test_a_night_is_told_as_it_ended(
         "report_html": "s3://y.html",
     }
     write(scene, "nights/pair/2026-11-25.json", summary)
-    end = ended(name, "FAILED", container={"exitCode": 3}, jobId=jobs.job(name).id)
+    end = ended(name, "FAILED", container={"exitCode": 3, "command": command_of(jobs, name)})
     assert follow(scene, end) == "told"
     assert follow(scene, end) == "told before"
     assert metrics(capsys) == {"NightSucceeded": 1}
@@ -274,9 +278,8 @@ def test_a_night_that_did_not_end_is_told_with_what_to_do(
     scene: Scene, mail: Mails, jobs: BatchServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = start(scene, NIGHT)
-    second = ended(name, "FAILED", statusReason="another one was first: 4c7599ae", jobId="not the one")
-    assert follow(scene, second) == "ignored"
-    end = ended(name, "FAILED", statusReason="Host EC2 terminated", jobId=jobs.job(name).id)
+    container = {"command": command_of(jobs, name)}
+    end = ended(name, "FAILED", statusReason="Host EC2 terminated", container=container)
     assert follow(scene, end) == "told"
     assert metrics(capsys) == {}
     ((subject, body),) = mail
@@ -290,16 +293,12 @@ def test_a_start_that_came_to_nothing_is_told(scene: Scene, mail: Mails, jobs: B
     manifest = Manifest("pair", 1, own, rows=1, size_bytes=0, created_at=1.0, taken_before=0, taken=[])
     write(scene, "manifests/pair=pair/000001.json", asdict(manifest))
     name = start(scene, {"action": "manifest", "pair": "pair", "number": 1})
-    job_id = jobs.job(name).id
-    assert follow(scene, ended(name, jobId=job_id)) == "ended"
-    assert follow(scene, ended(name, "FAILED", container={"exitCode": 3}, jobId=job_id)) == "ended"
-    claim = read(scene, f"starts/{name}.json") | {"command": ["see", "https://evil.example"]}
-    write(scene, f"starts/{name}.json", claim)
-    container = {"exitCode": 2, "command": jobs.job(name).request["containerOverrides"]["command"]}
-    assert follow(scene, ended(name, "FAILED", container=container, jobId=job_id)) == "told"
+    assert follow(scene, ended(name)) == "ended"
+    assert follow(scene, ended(name, "FAILED", container={"exitCode": 3})) == "ended"
+    container = {"exitCode": 2, "command": command_of(jobs, name)}
+    assert follow(scene, ended(name, "FAILED", container=container)) == "told"
     ((subject, body),) = mail
-    assert "evil" not in body
-    assert subject == "Sealift backfill of pair FAILED"
+    assert subject == f"Sealift job {name} FAILED"
     assert f"sealift replicate --pair pair --yes --manifest {own}" in body
     assert "exit code 2" in body
 
@@ -338,9 +337,7 @@ def test_restores_go_on_when_an_archive_has_thawed(scene: Scene, jobs: BatchServ
     assert [follow(scene, event) for _ in range(2)] == ["resumed", "resumed"]
     other = eventbridge("cold", "packed/docs", "Object Restore Completed", size=5, etag="e")
     assert follow(scene, other) == "ignored"
-    names = scene.run(scene.runtime.names("starts/"))
-    started = [read(scene, f"starts/{name}") for name in names if not name.endswith("submitted.json")]
-    assert [each["command"][:3] for each in started] == [
+    assert [command_of(jobs, name)[:3] for name in sorted(jobs.names())] == [
         ["runs", "retry", "20261125T003345Z-restore-1f3a2b"],
         ["runs", "retry", "20261126T003345Z-restore-2f3a2b"],
     ]

@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
-import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
-from jobs.aws.batch import Batch
-from jobs.core.model import Attributes, Location
-from jobs.errors import LedgerError, Rejected, UsageError
-from jobs.policy.reader import read_policy
+from jobs.core.model import Attributes
+from jobs.errors import LedgerError, Rejected, Unavailable, UsageError
+from jobs.ledger.claims import CLAIM_SECONDS
 from jobs.s3.store import UNGUARDED
 from scheduler.batch_starts import TIMEOUT_SECONDS, Start, start
 from scheduler.runtime import Runtime
-from scheduler.settings import FunctionSettings
 from scheduler.submit import handle
 from tests.doubles.batch.account import Puppets, make_client, register
 from tests.doubles.batch.server import BatchServer, batch_server
-from tests.doubles.examples import examples
-from tests.doubles.memory_store import MemoryStore
 from tests.scheduler.conftest import Place
 from tests.scheduler.scene import Scene
 
@@ -79,8 +71,7 @@ def test_a_night_is_started_once_whoever_asks_again(place: Place, batch: BatchSe
     assert job.request["jobDefinition"] == "sealift-nightly"
     assert job.request["containerOverrides"]["command"] == ["nightly", "--pair", "pair", "--night", "2026-11-25"]
     environment = {each["name"]: each["value"] for each in job.request["containerOverrides"]["environment"]}
-    told = {"SEALIFT_LEDGER": f"s3://{place.ledger}/l", "SEALIFT_START": job.name}
-    assert environment == told
+    assert environment == {"SEALIFT_LEDGER": f"s3://{place.ledger}/l"}
     assert job.request["timeout"] == {"attemptDurationSeconds": TIMEOUT_SECONDS}  # days, not a worker's hours
 
 
@@ -95,20 +86,20 @@ def test_a_lost_answer_does_not_start_a_night_twice(scene: Scene, jobs: BatchSer
     assert jobs.names() == ["sealift-pair-nightly-2026-11-25"]
 
 
-def test_a_claim_whose_owner_died_is_taken_over(scene: Scene, jobs: BatchServer) -> None:
-    """Before it submitted, and after it did. What the claim wants to have run does not matter: it is a lock."""
-    evil = ["replicate", "--source", "s3://evil", "--destination", "s3://hot", "--overwrite", "always"]
-    claim = {"pair": "pair", "job": "replicate", "once": "2026-11-25", "command": evil, "at": 0, "token": "other"}
-    name = "sealift-pair-nightly-2026-11-25"
-    write(scene, f"starts/{name}.json", claim)
+def test_a_claim_whose_maker_died_is_taken_over(scene: Scene, jobs: BatchServer) -> None:
+    """By the same call at once, by others a quarter of an hour later. Batch is asked for the job first."""
+    folder, name = "starts/pair/nightly/2026-11-25", "sealift-pair-nightly-2026-11-25"
     first = submit(scene, NIGHT)[0]
-    assert command(jobs) == ["nightly", "--pair", "pair", "--night", "2026-11-25"]
-    assert jobs.job(name).request["jobDefinition"] == "sealift-nightly"
-    submitted = f"l/starts/{name}.submitted.json"
-    [version] = scene.store.stored("ledger", submitted)
-    scene.run(scene.store.delete("ledger", submitted, version_id=version.version_id))
-    assert submit(scene, NIGHT)[0]["job_id"] == first["job_id"]
-    assert len(jobs.names()) == 1
+    submitted = f"l/{folder}/submitted.json"
+    for caller in ("request", "another"):
+        [version] = scene.store.stored("ledger", submitted)
+        scene.run(scene.store.delete("ledger", submitted, version_id=version.version_id))
+        if caller == "another":
+            with pytest.raises(Unavailable, match="another call"):
+                submit(scene, NIGHT, caller)
+            scene.store._buckets.clock = lambda: time.time() + CLAIM_SECONDS + 1
+        assert submit(scene, NIGHT, caller)[0]["job_id"] == first["job_id"]
+    assert jobs.names() == [name]
 
 
 @pytest.mark.parametrize(
@@ -134,81 +125,19 @@ def test_a_manifest_that_is_not_its_own_starts_nothing(scene: Scene, jobs: Batch
     assert command(jobs) == ["replicate", "--pair", "pair", "--yes", "--manifest", own["manifest"]]
 
 
-def test_of_many_that_start_at_once_one_job_is_left(
-    place: Place, batch: BatchServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in place.environment().items():
-        monkeypatch.setenv(name, value)
-    policy = read_policy(str(place.policy))
-    store = MemoryStore()
-    store.create_bucket("ledger")
+def test_of_many_that_start_at_once_one_submits(scene: Scene, jobs: BatchServer) -> None:
+    policy = scene.run(scene.runtime.policy())
 
-    async def main() -> list[dict[str, Any]]:
-        runtimes = [
-            Runtime(FunctionSettings(str(place.policy), Location("ledger")), open_region=lambda *_: store)
-            for _ in range(8)
-        ]
+    async def main() -> list[Any]:
         what = Start("pair", "nightly", "2026-11-25", ("nightly",))
-        return await asyncio.gather(*(start(each, policy, what, Batch()) for each in runtimes))
+        runtimes = [Runtime(scene.runtime.settings, open_region=lambda *_: scene.store) for _ in range(8)]
+        starts = (start(each, policy, what, f"{number}") for number, each in enumerate(runtimes))
+        return await asyncio.gather(*starts, return_exceptions=True)
 
-    answers = asyncio.run(main())
-    assert len({each["job_id"] for each in answers}) == 1
-    with batch.engine.lock:
-        alive = [job.id for job in batch.engine.jobs.values() if job.status not in ("SUCCEEDED", "FAILED")]
-    assert alive == [answers[0]["job_id"]]
-
-
-def test_of_two_jobs_submitted_at_the_same_moment_one_is_ended(place: Place) -> None:
-    """Neither finds the other's job in Batch: both have looked before either was there."""
-
-    class Twice(Batch):
-        def __init__(self) -> None:
-            super().__init__()
-            self.submitted: list[str] = []
-            self.ended: list[str] = []
-            self.both = threading.Barrier(2, timeout=20)
-
-        def submit(self, request: Mapping[str, Any], *, is_new: bool) -> str:
-            self.both.wait()
-            self.submitted.append(f"job-{len(self.submitted)}-{threading.get_ident()}")
-            return self.submitted[-1]
-
-        def terminate(self, job_id: str, reason: str) -> None:
-            self.ended.append(job_id)
-
-    edge, store = Twice(), MemoryStore()
-    store.create_bucket("ledger")
-    policy = read_policy(str(place.policy))
-
-    async def main() -> list[dict[str, Any]]:
-        runtime = Runtime(FunctionSettings(str(place.policy), Location("ledger")), open_region=lambda *_: store)
-        what = Start("pair", "nightly", "2026-11-25", ("nightly",))
-        return await asyncio.gather(*(start(runtime, policy, what, edge) for _ in range(2)))
-
-    one, other = asyncio.run(main())
-    assert one["job_id"] == other["job_id"]
-    assert edge.ended == [job_id for job_id in edge.submitted if job_id != one["job_id"]]
-    assert len(edge.ended) == 1
-
-
-PARTS = st.sampled_from(["a", "b", "backfill", "id", "nightly", "a-b", "backfill-id-a"])
-STARTS = st.builds(
-    lambda pair, job, once: Start(pair, job, once, ()),
-    PARTS,
-    st.sampled_from(["nightly", "backfill"]),
-    st.lists(st.sampled_from(["a", "b", "-", ".", "/", "ü", " ", "backfill", "nightly", "id"]), min_size=1).map(
-        "".join
-    ),
-)
-
-
-@settings(max_examples=examples(500))
-@given(STARTS, STARTS)
-@example(Start("a", "backfill", "id-backfill-b", ()), Start("a-backfill-id", "backfill", "b", ()))
-def test_two_starts_never_share_a_name(one: Start, other: Start) -> None:
-    policy: Any = SimpleNamespace(name="sealift")
-    assert (one.name(policy) == other.name(policy)) == (one == other)
-    assert re.fullmatch("[A-Za-z0-9_-]{1,128}", one.name(policy))
+    answers = scene.run(main())
+    assert sum(isinstance(each, dict) and each["is_new"] for each in answers) == 1
+    assert all(isinstance(each, dict | Unavailable) for each in answers)
+    assert len(jobs.names()) == 1
 
 
 @pytest.mark.parametrize(
