@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import TypeVar
 
-from jobs.core.model import NULL_VERSION, Listed, ObjectVersion, is_exact
+from jobs.core.model import NULL_VERSION, Listed, ObjectVersion
 
 V = TypeVar("V", bound=ObjectVersion | Listed)
 
@@ -36,34 +36,6 @@ def in_order(listed: Sequence[V]) -> list[V]:
     return [*rest[:put], null, *rest[put:]]
 
 
-def with_rows(listed: Sequence[Listed], rows: Sequence[ObjectVersion]) -> list[ObjectVersion]:
-    """All versions that the source has of a key (`listed`) or, by the rows of a manifest, had:
-    oldest first.
-
-    A version that no row names has -1 as its `row`. The listing says the order, the dates, and what
-    is a delete marker: a manifest may be old, or may not say it. A row without a version id means
-    the current object.
-    """
-    ours = {row.version_id: row for row in rows}
-    if listed and None in ours and listed[-1].version_id not in ours and _is_listed(ours[None], listed[-1]):
-        ours[listed[-1].version_id] = ours.pop(None)
-    versions = []
-    for each in listed:
-        row = ours.get(each.version_id)
-        if row is None or not _is_listed(row, each):
-            versions.append(as_row(each))
-            continue
-        del ours[each.version_id]
-        versions.append(
-            row._replace(
-                is_latest=each.is_latest, is_delete_marker=each.is_delete_marker, last_modified=each.last_modified
-            )
-        )
-    for gone in ours.values():
-        versions.insert(_place_of(gone, rows, versions), gone)
-    return versions
-
-
 def is_in_order(rows: Sequence[ObjectVersion]) -> bool:
     """Whether the rows of one key surely are oldest first, by their own dates. A manifest may not
     have dates, and versions of one second may come in any order.
@@ -76,29 +48,6 @@ def as_row(there: Listed) -> ObjectVersion:
     """A row for a version that the manifest does not name."""
     key, version_id, is_latest, is_delete_marker, size_bytes, etag, modified, storage_class, _ = there
     return ObjectVersion(-1, key, version_id, is_latest, is_delete_marker, size_bytes, etag, modified, storage_class)
-
-
-def _is_listed(row: ObjectVersion, there: Listed) -> bool:
-    """Whether the version of the row's id is the one that the row means. `null` is written again."""
-    return is_exact(row.version_id) or (
-        row.is_delete_marker == there.is_delete_marker and row.etag in (None, there.etag)
-    )
-
-
-def _place_of(gone: ObjectVersion, rows: Sequence[ObjectVersion], versions: Sequence[ObjectVersion]) -> int:
-    """The index at which a version that is gone belongs: between its neighbours among the rows, by
-    time.
-
-    In doubt the index is late, so that no older version is put on top of it.
-    """
-    at = rows.index(gone)
-    places = {each.version_id: index for index, each in enumerate(versions) if each.row >= 0}
-    first = max((places[row.version_id] + 1 for row in rows[:at] if row.version_id in places), default=0)
-    last = min((places[row.version_id] for row in rows[at + 1 :] if row.version_id in places), default=len(versions))
-    if gone.last_modified is None:
-        return max(first, last)
-    newer = (index for index in range(first, last) if (versions[index].last_modified or 0) > gone.last_modified)
-    return next(newer, max(first, last))
 
 
 def _time(version: ObjectVersion | Listed) -> float:

@@ -18,7 +18,6 @@ from jobs.core.model import (
     ObjectInfo,
     ObjectLock,
     ObjectRef,
-    is_exact,
     parse_time,
 )
 from jobs.errors import Conflict, Denied, NoSuchBucket, NotFound, Redirected, Rejected
@@ -39,17 +38,6 @@ async def find(store: Store, ref: ObjectRef) -> ObjectInfo | None:
         raise
     except NotFound:
         return None
-
-
-async def is_current_version(store: Store, ref: ObjectRef, etag: str | None, *, is_delete_marker: bool) -> bool:
-    """Return True if a version is its key's current one, by one HEAD.
-
-    An `etag` of None fits any. Some servers leave the id of a null version out.
-    """
-    now = await find(store, ref._replace(version_id=None))
-    if now is None or is_delete_marker:
-        return now is None and is_delete_marker
-    return (ref.version_id or NULL_VERSION) == (now.version_id or NULL_VERSION) and etag in (None, now.etag)
 
 
 async def look_at_written(store: Store, target: ObjectRef, written: Written, asked: Attributes) -> str:
@@ -150,26 +138,6 @@ async def key_history(store: Store, bucket: str, key: str) -> list[Listed]:
     while not pages.is_whole:
         await pages.read_page()
     return pages.versions
-
-
-@dataclass(frozen=True, slots=True)
-class VersionLooks:
-    """Looks at versions, each at most once, however many others it is compared with: a version does
-    not change.
-
-    A null version or a current object does, so each look at one is a request.
-    """
-
-    store: Store
-    _seen: dict[ObjectRef, ObjectInfo | None] = field(default_factory=dict)
-
-    async def find(self, ref: ObjectRef) -> ObjectInfo | None:
-        """What HEAD says or said, None when the version is not there."""
-        if not is_exact(ref.version_id):
-            return await find(self.store, ref)
-        if ref not in self._seen:
-            self._seen[ref] = await find(self.store, ref)
-        return self._seen[ref]
 
 
 @dataclass(frozen=True, slots=True)

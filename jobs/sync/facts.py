@@ -19,10 +19,11 @@ from jobs.sync.look import Identity, identity
 
 @dataclass(slots=True)
 class Side:
-    """The versions of one key at one side."""
+    """The versions of one key at one side. `is_current`: only the current one, which requests need not name."""
 
     store: Store
     ref: ObjectRef
+    is_current: bool = False
     _infos: dict[Identity, ObjectInfo] = field(default_factory=dict)
     _tags: dict[Identity, dict[str, str]] = field(default_factory=dict)
 
@@ -56,7 +57,7 @@ class Side:
 
     def ref_of(self, version: Listed) -> ObjectRef:
         """The address of a version. One without an id of its own is the current object."""
-        return self.ref._replace(version_id=version.version_id)
+        return self.ref if self.is_current else self.ref._replace(version_id=version.version_id)
 
     def content(self, version: Listed, info: ObjectInfo) -> ContentSide:
         """A version, to read it."""
@@ -69,14 +70,15 @@ async def compare_versions(
     budget: ByteBudget,
     *,
     must_read: bool = False,
+    may_read: bool = True,
     has_tags: bool = False,
     limit_bytes: int | None = None,
 ) -> tuple[Verdict, str | None]:
     """Compare two versions by HEADs, by their tags (`has_tags`), and by their bytes if nothing else
     decides.
 
-    `must_read`: only the bytes prove that they are the same. Above `limit_bytes` and in archives
-    nothing is read. Returns also the content's checksum, if it is known. Raises StoreError.
+    `must_read`: only the bytes prove that they are the same. Not `may_read`, above `limit_bytes` and in
+    archives nothing is read. Returns also the content's checksum, if it is known. Raises StoreError.
     """
     source, copy = ours[0].known(ours[1]), theirs[0].known(theirs[1])
     if source is None or copy is None:
@@ -90,8 +92,10 @@ async def compare_versions(
             return Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, "tags"), None
     if verdict.same and not must_read:
         return verdict, best_checksum(source)
+    if not may_read:
+        return verdict, None
     if source.is_archived or copy.is_archived:
-        return Verdict(None, Evidence.NONE, Reason.ARCHIVED), None
+        return Verdict(None, Evidence.NONE, Reason.ARCHIVED, "source" if source.is_archived else "copy"), None
     if limit_bytes is not None and source.size_bytes > limit_bytes:
         return Verdict(None, Evidence.NONE, Reason.TOO_LARGE), None
     return await compare_bytes(ours[0].content(ours[1], source), theirs[0].content(theirs[1], copy), budget)

@@ -83,8 +83,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum, StrEnum
 from typing import Final, NamedTuple
 
-from jobs.core.evidence import is_md5
-from jobs.core.model import is_exact
+from jobs.core.evidence import is_md5, is_multipart
+from jobs.core.model import Listed, is_exact
 from jobs.core.outcome import Status
 from jobs.core.reasons import Reason
 
@@ -112,6 +112,12 @@ class Item(NamedTuple):
     etag: str | None
     at: float
     in_parts: bool = False
+
+    @classmethod
+    def of(cls, each: Listed) -> Item:
+        """From a listing."""
+        in_parts = is_multipart(each.etag)
+        return cls(each.version_id, each.is_delete_marker, each.size_bytes, each.etag, each.last_modified, in_parts)
 
 
 class Edge(IntEnum):

@@ -10,49 +10,51 @@ checksum that an earlier run has proven. What cannot be compared is `unknown`, n
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partialmethod
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from jobs.core.algorithms import Protection, protects
-from jobs.core.evidence import (
-    Verdict,
-    best_checksum,
-    compare,
-    is_md5,
-    is_md5_etag,
-    is_named,
-    with_checksums,
-)
-from jobs.core.histories import is_in_order, keys_of, with_rows
-from jobs.core.model import NULL_VERSION, Checksum, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route, is_exact
-from jobs.core.outcome import Depth, Evidence, Outcome, Status
+from jobs.core.evidence import Verdict, compare, is_md5, is_named, with_checksums
+from jobs.core.histories import SKEW_SECONDS, is_in_order, keys_of
+from jobs.core.model import NULL_VERSION, Checksum, Listed, ObjectInfo, ObjectVersion, Route
+from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.errors import (
+    REFUSALS,
     ArchivedObject,
+    Conflict,
     Denied,
     NoSuchBucket,
     NotFound,
     PreconditionFailed,
     Redirected,
     Rejected,
+    StoreError,
     Unavailable,
 )
 from jobs.s3.annotations import AnnotationPair
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.compare_bytes import ContentSide, check_content, compare_bytes, read_or_lost
-from jobs.s3.lookup import VersionLooks, find, is_current_version, key_history
+from jobs.s3.compare_bytes import check_content
+from jobs.s3.lookup import find, key_history
+from jobs.s3.retries import gather_bounded
 from jobs.s3.store import Store
 from jobs.s3.tag_reader import TagReader
-from jobs.sync.verify import verify_key
+from jobs.sync.facts import Side, compare_versions
+from jobs.sync.look import Identity, as_listed, identity, places_of
+from jobs.sync.table import Edge, Edges, Item, View, align
 from jobs.verify.attestation import attested, parse_attestations
 
 Checksums: TypeAlias = tuple[Checksum, ...]
 
 LOOKS = 3
-"""How often a destination that changes while it is read is looked at."""
+"""How often a key that changes while it is read is looked at."""
+AT_ONCE = 8
+REFUSED = (ArchivedObject, Denied, Redirected, Rejected, Unavailable)
+_EDGES = {Status.VERIFIED: Edge.SAME, Status.DIFFERENT: Edge.NO}
+"""What an outcome says of two versions. All others leave it unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +81,6 @@ class VerifyOptions:
         return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
 
 
-class _Looks(NamedTuple):
-    """What was seen of the versions of one key."""
-
-    source: VersionLooks
-    destination: VersionLooks
-
-    @classmethod
-    def of(cls, job: Verify) -> _Looks:
-        return cls(VersionLooks(job.source), VersionLooks(job.destination))
-
-
 class Verify:
     """The verify job of one worker (a `jobs.runs.worker.Job`)."""
 
@@ -105,7 +96,7 @@ class Verify:
     ):
         self.source, self.destination, self.route = source, destination, route
         self.options, self.budget = options, budget
-        self._tags, self._annotations = TagReader(source), AnnotationPair.between(source, destination, budget)
+        self.tags, self.annotations = TagReader(source), AnnotationPair.between(source, destination, budget)
 
     async def process(self, rows: Sequence[ObjectVersion], *, is_last: bool = False) -> list[Outcome]:
         """Return the outcomes of one key's rows, oldest version first.
@@ -113,263 +104,305 @@ class Verify:
         `is_last`: a version that cannot be read ends as failed. Raises Unavailable or Throttled where a
         retry may help.
         """
-        target = self.route.target_of(rows[0])
-        if not self.options.all_versions:
-            return [await self.guarded(row, self.verify(row, target), is_last=is_last) for row in rows]
-        key = _Key(self, target, is_last=is_last)
-        copies = await key_history(self.destination, *target[:2])
-        described = [await key.describe(row) for row in rows]
-        ends: dict[str | None, Outcome] = {}
-        if is_in_order(described):
-            ends = await verify_key(described, copies, key, is_listed=False)
-        if any(end.status is not Status.VERIFIED for end in ends.values()) or not ends:
-            listed = await self._list_source(rows[0])
-            versions = with_rows(listed, described) if listed else described
-            ends = await verify_key(versions, copies, key, is_listed=listed is not None)
-        return [ends[row.version_id] for row in rows]
-
-    process_last = partialmethod(process, is_last=True)
-
-    async def _list_source(self, row: ObjectVersion) -> list[Listed] | None:
-        """All versions that the source has of the row's key. None: nobody may know."""
-        try:
-            return await key_history(self.source, *self.route.source_of(row)[:2])
-        except (Denied, Redirected, Rejected):
-            return None
-
-    async def guarded(self, row: ObjectVersion, work: Awaitable[Outcome], *, is_last: bool) -> Outcome:
-        """Return what the work returns, or how a row ends that S3 refuses for good."""
-        try:
-            return await work
-        except ArchivedObject as error:
-            is_copy = error.target.startswith(str(self.route.target_of(row)))
-            return Outcome.of(row, Status.UNKNOWN, Reason.ARCHIVED, "copy" if is_copy else "source")
-        except (Denied, Redirected, Rejected, Unavailable) as error:
-            if isinstance(error, Unavailable) and not (is_last and error.is_of_object):
-                raise
-            return Outcome.refused(row, error)
-
-    async def verify(self, row: ObjectVersion, target: ObjectRef, looks: _Looks | None = None) -> Outcome:
-        """Verify a row by one object of the destination. `looks`: at the others of a history."""
-        if row.is_delete_marker:
-            return Outcome.of(row, Status.UNKNOWN, Reason.IS_MARKER)
-        may_leave_out = not row.condemned_etag and not self.options.compares_tags
+        verify = verify_history if self.options.all_versions else verify_current
         for _ in range(LOOKS):
-            looks = looks or _Looks.of(self)
+            key = _Key(self, rows, is_last=is_last)
             try:
-                if self.options.deep and row.known_checksum and may_leave_out:
-                    return await self._verify_known(row, row.known_checksum, target, looks)
-                return await self._verify_both(row, target, looks)
+                return await verify(key)
             except NoSuchBucket:
                 raise
-            except (NotFound, PreconditionFailed):
-                looks = None  # the destination is another one by now: judge that
-        return Outcome.of(row, Status.UNKNOWN, Reason.RACED)
+            except (Conflict, NotFound, PreconditionFailed):
+                continue  # the key is another one by now: judge that
+            except REFUSED as error:
+                return [key.refused(row, error) for row in rows]
+        return [Outcome.of(row, Status.UNKNOWN, Reason.RACED) for row in rows]
 
-    async def _verify_both(self, row: ObjectVersion, target: ObjectRef, looks: _Looks) -> Outcome:
-        """Compare both sides.
-
-        Raises NotFound or PreconditionFailed when the destination goes away or changes meanwhile.
-        """
-        ref = self.route.source_of(row)
-        source, destination = await asyncio.gather(looks.source.find(ref), looks.destination.find(target))
-        if source is None:
-            return Outcome.of(row, Status.CHANGED, Reason.SOURCE_GONE)
-        if not is_named(row, source):
-            return Outcome.of(row, Status.CHANGED, Reason.SOURCE_REPLACED)
-        if destination is None:
-            return Outcome.of(row, Status.MISSING, Reason.COPY_MISSING)
-        try:
-            verdict, checksum = await self._prove(
-                row, ContentSide(self.source, ref, source), ContentSide(self.destination, target, destination)
-            )
-        except NoSuchBucket:
-            raise
-        except (NotFound, PreconditionFailed):  # of which side, only another look says
-            if await self._has_changed(ref, source):
-                return Outcome.of(row, Status.CHANGED, Reason.SOURCE_CHANGED)
-            raise
-        is_fixed = self.options.all_versions and is_exact(ref.version_id)
-        if verdict.same is False and not is_fixed and await self._has_changed(ref, source):
-            return Outcome.of(row, Status.CHANGED, Reason.SOURCE_CHANGED)
-        if verdict.same and (lack := await self._lack(ref, source, target, destination)):
-            verdict = Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, lack)
-        return _judged(row, source.etag, destination, verdict, checksum, source.last_modified)
-
-    async def _lack(self, ref: ObjectRef, source: ObjectInfo, target: ObjectRef, copy: ObjectInfo) -> str:
-        """What the copy lacks: `tags`, `annotations`, or nothing. No ETag pins these, version ids do."""
-        if not self.options.compares_tags:
-            return ""
-        ours = ref._replace(version_id=ref.version_id or source.version_id)
-        theirs = target._replace(version_id=target.version_id or copy.version_id)
-        tags = await self._tags.read_surely(ours, source.tag_count)
-        if tags and not tags.items() <= (await self.destination.get_tags(theirs)).items():
-            return "tags"
-        return "" if await self._annotations.has_all(ours, theirs) else "annotations"
-
-    async def _has_changed(self, ref: ObjectRef, seen: ObjectInfo) -> bool:
-        """True if the source is another object by now: the destination may be its copy.
-
-        So it is where the row names a version that was superseded since.
-        """
-        now = await find(self.source, ref if self.options.all_versions else ref._replace(version_id=None))
-        if now is None or now.etag != seen.etag:
-            return True
-        ids = {now.version_id or NULL_VERSION, seen.version_id or NULL_VERSION}
-        return len(ids) > 1 and NULL_VERSION not in ids  # some servers leave the id out
-
-    async def _verify_known(self, row: ObjectVersion, known_checksum: str, target: ObjectRef, looks: _Looks) -> Outcome:
-        """Compare the destination's bytes with all that the ledger knows of the content.
-
-        The source is not read. It is asked only where the ETag and a weak checksum contradict each
-        other, and where the bytes are others: they may be the copy of a newer object.
-        """
-        destination = await looks.destination.find(target)
-        if destination is None:
-            return Outcome.of(row, Status.MISSING, Reason.COPY_MISSING)
-        side = ContentSide(self.destination, target, destination)
-        verdict = await read_or_lost([side], lambda: self._prove_known(row, known_checksum, side))
-        if isinstance(verdict, ContentSide):
-            verdict = Verdict(False, Evidence.CONTENT, Reason.BYTES_LOST, "copy")
-        if verdict.same is False and await self._is_replaced(row):
-            return Outcome.of(row, Status.CHANGED, Reason.SOURCE_CHANGED)
-        judged = _judged(row, row.etag, destination, verdict, known_checksum)
-        return judged if verdict.reason is Reason.SIZE_DIFFERS else judged._replace(depth=Depth.BYTES)
-
-    async def _is_replaced(self, row: ObjectVersion) -> bool:
-        """True if the source has another object by now: the destination may be its copy.
-
-        Where the source is gone, or may not be asked, nothing excuses the destination.
-        """
-        if row.etag is None or self.options.all_versions:  # the versions of a history have their own places
-            return False
-        try:
-            now = await find(self.source, self.route.source_of(row)._replace(version_id=None))
-        except (NotFound, Denied, Redirected, Rejected):
-            return False
-        return now is not None and now.etag != row.etag
-
-    async def _prove_known(self, row: ObjectVersion, known_checksum: str, side: ContentSide) -> Verdict:
-        """Judge the bytes by the row's size, checksum and ETag. All has to agree.
-
-        | checksum | ETag                        | algorithm      | source now       | verdict   |
-        |----------|-----------------------------|----------------|------------------|-----------|
-        | differs  |                             |                |                  | different |
-        | agrees   | no MD5, or the content's    |                | not asked        | same      |
-        | agrees   | looks like another MD5      | against intent | not asked        | same      |
-        | agrees   | looks like another MD5      | weak           | that is its MD5  | different |
-        | agrees   | looks like another MD5      | weak           | it is encrypted  | same      |
-        | agrees   | looks like another MD5      | weak           | gone, or another | unknown   |
-
-        The ETag of an object under KMS looks like an MD5. Other content can be made to have the
-        same CRC. So a CRC does not outweigh an ETag that may be an MD5.
-        """
-        size_bytes = side.info.size_bytes
-        if row.size_bytes not in (None, size_bytes):
-            return Verdict(False, Evidence.NONE, Reason.SIZE_DIFFERS)
-        verdict, md5 = await check_content(side, known_checksum, self.budget, has_md5=is_md5(row.etag))
-        is_other_md5 = verdict.same and is_md5(row.etag) and md5 != row.etag
-        algorithm = known_checksum.partition(":")[0]
-        if not is_other_md5 or protects(algorithm, Protection.INTENT):
-            return verdict
-        is_md5_of_source = await self._has_md5_etag(row)
-        if is_md5_of_source is None:
-            return Verdict(None, Evidence.NONE, Reason.EVIDENCE_WEAK, algorithm)
-        return Verdict(False, Evidence.MD5_ETAG, Reason.CHECKSUM_DIFFERS, "MD5") if is_md5_of_source else verdict
-
-    async def _has_md5_etag(self, row: ObjectVersion) -> bool | None:
-        """True if the row's ETag is the MD5 of the source's content. None if nobody can tell."""
-        try:
-            source = await find(self.source, self.route.source_of(row))
-        except (NotFound, Denied, Redirected, Rejected):
-            return None
-        return is_md5_etag(source) if source is not None and source.etag == row.etag else None
-
-    async def _prove(
-        self, row: ObjectVersion, source: ContentSide, destination: ContentSide
-    ) -> tuple[Verdict, str | None]:
-        reports = self.options.source_checksums, self.options.destination_checksums
-        ours = _true_of(source.info, row.source_attested, reports[0])
-        theirs = _true_of(destination.info, row.destination_attested, reports[1])
-        verdict = compare(with_checksums(source.info, ours), with_checksums(destination.info, theirs))
-        is_read = row.condemned_etag or (
-            self.options.deep and not _at_rest(source.info, destination.info, ours, theirs)
-        )
-        if verdict.same is not False and is_read:
-            return await compare_bytes(source, destination, self.budget)
-        if verdict.same and (ours or theirs):
-            used = _sources(reports[0] if ours else None, reports[1] if theirs else None)
-            verdict = verdict._replace(reason=Reason.CHECKSUMS_AT_REST, detail=used)
-        return verdict, best_checksum(with_checksums(source.info, ours))
+    process_last = partialmethod(process, is_last=True)
 
 
 class _Key:
     """The versions of one key, compared one with another, each pair at most once."""
 
-    def __init__(self, job: Verify, target: ObjectRef, *, is_last: bool):
-        self.job, self.target, self.is_last, self.looks = job, target, is_last, _Looks.of(job)
-        self.ends: dict[tuple[str | None, str | None], Outcome] = {}
+    def __init__(self, job: Verify, rows: Sequence[ObjectVersion], *, is_last: bool):
+        self.job, self.rows, self.is_last = job, rows, is_last
+        self.ours = Side(job.source, job.route.source_of(rows[0])._replace(version_id=None))
+        self.theirs = Side(job.destination, job.route.target_of(rows[0]), is_current=not job.options.all_versions)
+        self.ends: dict[tuple[Identity, Identity], Outcome] = {}
+        self._known: dict[tuple[int, Identity], Verdict | None] = {}
 
-    def _refs(self, version: ObjectVersion, copy: Listed) -> tuple[ObjectRef, ObjectRef]:
-        return self.job.route.source_of(version), self.target._replace(version_id=copy.version_id)
+    def refused(self, row: ObjectVersion, error: StoreError) -> Outcome:
+        """How a row ends that S3 refuses for good. Raises the error where a retry may help."""
+        if isinstance(error, ArchivedObject):
+            which = "copy" if error.target.startswith(str(self.theirs.ref)) else "source"
+            return Outcome.of(row, Status.UNKNOWN, Reason.ARCHIVED, which)
+        if isinstance(error, Unavailable) and not (self.is_last and error.is_of_object):
+            raise error
+        return Outcome.refused(row, error)
 
-    async def describe(self, row: ObjectVersion) -> ObjectVersion:
-        """Return the row with its size and ETag, which a manifest may not say."""
-        if row.size_bytes is not None or row.is_delete_marker:
-            return row
-        try:
-            info = await self.looks.source.find(self.job.route.source_of(row))
-        except (Denied, Redirected, Rejected):
-            return row
-        return row if info is None else row._replace(size_bytes=info.size_bytes, etag=row.etag or info.etag)
-
-    async def compare(self, version: ObjectVersion, copy: Listed) -> Outcome:
-        """Compare a version with a copy."""
-        pair = version.version_id, copy.version_id
+    async def compare(self, row: ObjectVersion, version: Listed, copy: Listed) -> Outcome:
+        """Compare a version, which a row names, with a copy."""
+        pair = identity(version), identity(copy)
         if pair not in self.ends:
-            work = self._compare(version, copy)
-            self.ends[pair] = await self.job.guarded(version, work, is_last=self.is_last)
+            try:
+                self.ends[pair] = await self._compare(row, version, copy)
+            except REFUSED as error:
+                self.ends[pair] = self.refused(row, error)
         return self.ends[pair]
 
-    async def _compare(self, version: ObjectVersion, copy: Listed) -> Outcome:
-        if copy.is_delete_marker:
-            return Outcome.of(version, Status.DIFFERENT, Reason.MARKER_DIFFERS)
-        if version.size_bytes not in (None, copy.size_bytes):  # no need to look, let alone to read
-            differs = Outcome.of(version, Status.DIFFERENT, Reason.SIZE_DIFFERS)
-            return differs._replace(
-                size_bytes=copy.size_bytes or 0,
-                destination_version_id=copy.version_id,
-                destination_etag=copy.etag,
-                source_modified=version.last_modified,
-                copy_modified=copy.last_modified,
-            )
-        return await self.job.verify(version, self._refs(version, copy)[1], self.looks)
+    async def _compare(self, row: ObjectVersion, version: Listed, copy: Listed) -> Outcome:
+        options, known = self.job.options, await self.by_known(row, copy)
+        if known is not None and known.same:
+            return _judged(row, row.etag, await self.theirs.describe(copy), known, row.known_checksum)
+        source, there = await self.ours.describe(version), await self.theirs.describe(copy)
+        reports = options.source_checksums, options.destination_checksums
+        ours, theirs = (
+            _true_of(source, row.source_attested, reports[0]),
+            _true_of(there, row.destination_attested, reports[1]),
+        )
+        self.ours.record(with_checksums(source, ours))
+        self.theirs.record(with_checksums(there, theirs))
+        is_read = bool(row.condemned_etag) or (options.deep and not _at_rest(source, there, ours, theirs))
+        verdict, checksum = await compare_versions(
+            (self.ours, version), (self.theirs, copy), self.job.budget, must_read=is_read, may_read=is_read
+        )
+        if verdict.same and not is_read and (ours or theirs):
+            used = _sources(reports[0] if ours else None, reports[1] if theirs else None)
+            verdict = verdict._replace(reason=Reason.CHECKSUMS_AT_REST, detail=used)
+        if verdict.same is None and known is not None:
+            verdict = known  # the source cannot be read, and the copy is not what was proven
+        if verdict.same and (lack := await self._lack(version, source, copy)):
+            verdict = Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, lack)
+        return _judged(row, source.etag, there, verdict, checksum, source.last_modified)
 
-    async def claims(self, version: ObjectVersion, copy: Listed, outcome: Outcome) -> bool:
-        """True if the ETag, or what S3 stores of both, says that the copy is the version's.
+    async def by_known(self, row: ObjectVersion, copy: Listed) -> Verdict | None:
+        """What `_by_known` says, which reads once."""
+        place = row.row, identity(copy)
+        if place not in self._known:
+            self._known[place] = await self._by_known(row, copy)
+        return self._known[place]
+
+    async def _by_known(self, row: ObjectVersion, copy: Listed) -> Verdict | None:
+        """Compare the copy's bytes with what an earlier run has proven of the content. None: that proves nothing here.
+
+        All has to agree. Other content can be made to have the same CRC, so a CRC does not outweigh an ETag
+        that may be an MD5. The ETag of an object under KMS looks like one: then both sides are read.
+        """
+        options, checksum = self.job.options, row.known_checksum
+        if not (options.deep and checksum) or row.condemned_etag or options.compares_tags:
+            return None
+        info = await self.theirs.describe(copy)
+        if row.size_bytes not in (None, info.size_bytes):
+            return None
+        side = self.theirs.content(copy, info)
+        try:
+            verdict, md5 = await check_content(side, checksum, self.job.budget, has_md5=is_md5(row.etag))
+        except (*REFUSALS, Unavailable):
+            return None
+        is_weak = not protects(checksum.partition(":")[0], Protection.INTENT)
+        if verdict.same and is_weak and is_md5(row.etag) and md5 != row.etag:
+            return None
+        return verdict._replace(evidence=Evidence.CONTENT)
+
+    async def _lack(self, version: Listed, source: ObjectInfo, copy: Listed) -> str:
+        """What the copy lacks: `tags`, `annotations`, or nothing. No ETag pins these, version ids do."""
+        if not self.job.options.compares_tags:
+            return ""
+        ours, theirs = self.ours.ref_of(version), self.theirs.ref_of(copy)
+        tags = await self.job.tags.read_surely(ours, source.tag_count)
+        if tags and not tags.items() <= (await self.theirs.store.get_tags(theirs)).items():
+            return "tags"
+        return "" if await self.job.annotations.has_all(ours, theirs) else "annotations"
+
+
+async def verify_current(key: _Key) -> list[Outcome]:
+    """Verify each row by what is current at the destination.
+
+    A row may name a version that was superseded since: then the destination may be the copy of a newer one.
+    """
+    return [await _verify_current(key, row) for row in key.rows]
+
+
+async def _verify_current(key: _Key, row: ObjectVersion) -> Outcome:
+    if row.is_delete_marker:
+        return Outcome.of(row, Status.UNKNOWN, Reason.IS_MARKER)
+    if key.job.options.deep and row.known_checksum and (there := await find(key.theirs.store, key.theirs.ref)):
+        known = await key.by_known(row, _seen(key.theirs, there))
+        if known is not None and known.same:
+            return _judged(row, row.etag, there, known, row.known_checksum)
+    # The source first: what is copied between the two looks is then seen to have changed.
+    source = await find(key.ours.store, key.ours.ref._replace(version_id=row.version_id))
+    there = await find(key.theirs.store, key.theirs.ref)
+    if source is None:
+        return Outcome.of(row, Status.CHANGED, Reason.SOURCE_GONE)
+    if not is_named(row, source):
+        return Outcome.of(row, Status.CHANGED, Reason.SOURCE_REPLACED)
+    if there is None:
+        return Outcome.of(row, Status.MISSING, Reason.COPY_MISSING)
+    try:
+        end = await key.compare(row, _seen(key.ours, source), _seen(key.theirs, there))
+    except (Conflict, NotFound, PreconditionFailed):
+        if await _has_changed(key, source):
+            return Outcome.of(row, Status.CHANGED, Reason.SOURCE_CHANGED)
+        raise
+    if end.status is Status.DIFFERENT and await _has_changed(key, source):
+        return Outcome.of(row, Status.CHANGED, Reason.SOURCE_CHANGED)
+    return end
+
+
+async def _has_changed(key: _Key, seen: ObjectInfo) -> bool:
+    """True if the source is another object by now: the destination may be its copy."""
+    now = await find(key.ours.store, key.ours.ref)
+    ids = {each.version_id or NULL_VERSION for each in (now, seen) if each}  # some servers leave the id out
+    return now is None or now.etag != seen.etag or (len(ids) > 1 and NULL_VERSION not in ids)
+
+
+def _seen(side: Side, info: ObjectInfo) -> Listed:
+    """What HEAD has shown, without an id of its own if the server says none."""
+    side.record(info)
+    return as_listed(side.ref.key, info)._replace(version_id=info.version_id)
+
+
+async def verify_history(key: _Key) -> list[Outcome]:
+    """Verify each row by the copy that the alignment of both histories finds for its version.
+
+    The source is listed unless the rows say all: then the copies are in their place. The first line that fits decides:
+
+    | version                                                          | outcome                  |
+    |------------------------------------------------------------------|--------------------------|
+    | the source has it no more; has another of its id                 | changed                  |
+    | a marker, newest: no object is on top of the copies              | verified                 |
+    | a marker: there is one between the copies around it              | verified                 |
+    | a marker, a newer version has a copy                             | left: marker_late        |
+    | a marker                                                         | missing                  |
+    | matched, newest, below a delete marker                           | missing: copy_hidden     |
+    | matched, newest, below an object that differs                    | different: copy_covered  |
+    | matched                                                          | as the two compare       |
+    | unmatched, a free copy differs, and is its copy by ETag and such | different                |
+    | unmatched, a comparison ended otherwise                          | as that one              |
+    | unmatched, as many copies as versions, a free one in its place   | different                |
+    | unmatched                                                        | missing                  |
+    """
+    copies = await key_history(key.theirs.store, *key.theirs.ref[:2])
+    if is_in_order(key.rows) and all(row.size_bytes is not None or row.is_delete_marker for row in key.rows):
+        ends = await _History(key, [_listed(row) for row in key.rows], copies).outcomes()
+        if all(end.status is Status.VERIFIED for end in ends):
+            return ends
+    return await _History(key, await key_history(key.ours.store, *key.ours.ref[:2]), copies).outcomes()
+
+
+class _History:
+    def __init__(self, key: _Key, source: Sequence[Listed], copies: Sequence[Listed]):
+        self.key, self.source, self.copies = key, source, copies
+        self.edges = Edges([*map(Item.of, source)], [*map(Item.of, copies)], skew_seconds=SKEW_SECONDS)
+        self.places = places_of(key.rows, source)
+        self.rows = {place: row for place, row in zip(self.places, key.rows, strict=True) if place is not None}
+        self.found: dict[int, int] = {}
+        self.compared: dict[tuple[int, int], Outcome] = {}
+
+    async def outcomes(self) -> list[Outcome]:
+        await self._align()
+        return [await self._outcome(row, place) for row, place in zip(self.key.rows, self.places, strict=True)]
+
+    async def _align(self) -> None:
+        """Compare what the alignment rests on, and align again, until nothing is left to compare."""
+        objects = [place for place in self.rows if not self.source[place].is_delete_marker]
+        pairs, view = self._by_distance(), View(self.edges)
+        while True:
+            await gather_bounded(self._compare, pairs, AT_ONCE)
+            self.found = align(view)
+            matched = ((place, self.found[place]) for place in objects if place in self.found)
+            if pairs := [pair for pair in matched if pair not in self.compared]:
+                continue
+            held = {at for place, at in self.found.items() if self.edges[place, at] is Edge.SAME}
+            for place in objects:
+                free = (at for at in view.near(place) if at not in held and (place, at) not in self.compared)
+                if place not in self.found and (at := next(free, None)) is not None:
+                    pairs.append((place, at))
+            if not pairs:
+                return
+
+    def _by_distance(self) -> list[tuple[int, int]]:
+        """The rows' versions, each with the copy of its size that is as far from the top: most copies are in order."""
+        by_size = defaultdict[int | None, list[int]](list)
+        for at, copy in enumerate(self.copies):
+            if not copy.is_delete_marker:
+                by_size[copy.size_bytes].append(at)
+        objects = [place for place, each in enumerate(self.source) if not each.is_delete_marker]
+        found = [(place, by_size[size].pop()) for place in reversed(objects) if by_size[size := self._size(place)]]
+        return [pair for pair in found if pair[0] in self.rows]
+
+    def _size(self, place: int) -> int | None:
+        return self.source[place].size_bytes
+
+    async def _compare(self, pair: tuple[int, int]) -> Outcome:
+        """Compare a version and a copy once."""
+        if pair not in self.compared:
+            place, at = pair
+            self.compared[pair] = await self.key.compare(self.rows[place], self.source[place], self.copies[at])
+            self.edges.learn(*pair, _EDGES.get(self.compared[pair].status, Edge.UNKNOWN))
+        return self.compared[pair]
+
+    async def _outcome(self, row: ObjectVersion, place: int | None) -> Outcome:
+        if place is None:
+            return Outcome.of(row, Status.CHANGED, Reason.SOURCE_GONE)
+        if row.etag not in (None, self.source[place].etag):
+            return Outcome.of(row, Status.CHANGED, Reason.SOURCE_REPLACED)
+        if self.source[place].is_delete_marker:
+            return self._marker(row, place)
+        end = await (self._matched(row, place) if place in self.found else self._unmatched(row, place))
+        return end._replace(row=row.row, version_id=row.version_id)
+
+    async def _matched(self, row: ObjectVersion, place: int) -> Outcome:
+        top = len(self.copies) - 1
+        if self.found[place] == top or place != len(self.source) - 1:
+            return await self._compare((place, self.found[place]))
+        if self.copies[top].is_delete_marker:
+            return Outcome.of(row, Status.MISSING, Reason.COPY_HIDDEN)
+        on_top = await self._compare((place, top))
+        if on_top.status is not Status.DIFFERENT:
+            return on_top
+        return on_top._replace(reason=Reason.COPY_COVERED, detail="", evidence=Evidence.NONE, checksum=None)
+
+    async def _unmatched(self, row: ObjectVersion, place: int) -> Outcome:
+        free = {*range(len(self.copies))} - {*self.found.values()}
+        ends = {at: end for (one, at), end in self.compared.items() if one == place}
+        for at, end in ends.items():
+            if end.status is Status.DIFFERENT and at in free and self._claims(end, place, at):
+                return end
+        for end in ends.values():
+            if end.status is not Status.DIFFERENT:
+                return end
+        is_object = place in free and not self.copies[place].is_delete_marker
+        if is_object and len(self.source) == len(self.copies):
+            return await self._compare((place, place))
+        return Outcome.of(row, Status.MISSING, Reason.COPY_MISSING)
+
+    def _claims(self, end: Outcome, place: int, at: int) -> bool:
+        """True if the ETag, or what S3 stores of both, says that a copy that differs is the version's.
 
         Of another version's copy they do not say it: that one is not damaged.
         """
-        if outcome.reason is Reason.METADATA_DIFFERS:
+        version, copy = self.source[place], self.copies[at]
+        if end.reason is Reason.METADATA_DIFFERS or (is_md5(version.etag) and version.etag == copy.etag):
             return True
-        if outcome.evidence is Evidence.NONE:
-            return False
-        if is_md5(version.etag) and version.etag == copy.etag:
-            return True
-        ref, there = self._refs(version, copy)
-        try:
-            source, found = await asyncio.gather(self.looks.source.find(ref), self.looks.destination.find(there))
-        except (NotFound, Denied, Redirected, Rejected):
-            return False  # nobody can tell
-        if source is None or found is None or version.etag not in (None, source.etag):
-            return False
-        return found.etag == copy.etag and compare(source, found).same is True
+        source, there = self.key.ours.known(version), self.key.theirs.known(copy)
+        return source is not None and there is not None and compare(source, there).same is True
 
-    async def is_current(self, version: ObjectVersion) -> bool:
-        """True if the version is the source's current one."""
-        return await is_current_version(
-            self.job.source, self.job.route.source_of(version), version.etag, is_delete_marker=version.is_delete_marker
-        )
+    def _marker(self, row: ObjectVersion, place: int) -> Outcome:
+        older = max((at for one, at in self.found.items() if one < place), default=-1)
+        newer = min((at for one, at in self.found.items() if one > place), default=None)
+        between = [each for each in self.copies[older + 1 : newer] if each.is_delete_marker]
+        is_hidden = place == len(self.source) - 1 and (not self.copies or self.copies[-1].is_delete_marker)
+        if between or is_hidden:
+            version_id = between[-1].version_id if between else None
+            return Outcome.of(row, Status.VERIFIED)._replace(destination_version_id=version_id)
+        if newer is not None:
+            return Outcome.of(row, Status.LEFT, Reason.MARKER_LATE)
+        return Outcome.of(row, Status.MISSING, Reason.COPY_MISSING)
+
+
+def _listed(row: ObjectVersion) -> Listed:
+    return Listed(*row[1:7], row.last_modified or 0.0, row.storage_class)
 
 
 def _true_of(info: ObjectInfo, text: str | None, report: Mapping[str, Any] | None) -> Checksums:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from jobs.core.histories import in_order, is_in_order, keys_of, with_rows
-from jobs.core.model import NULL_VERSION, Listed, ObjectVersion
+from jobs.core.histories import in_order, is_in_order, keys_of
+from jobs.core.model import ObjectVersion
 
 
 def version(name: str, time: float | None, *, is_latest: bool = False) -> ObjectVersion:
@@ -47,45 +47,6 @@ def test_the_null_version_goes_where_its_time_puts_it(listed: str, ordered: str,
 def test_rows_of_one_key_come_together() -> None:
     rows = [ObjectVersion(number, key, None) for number, key in enumerate("aabac")]
     assert [[row.row for row in versions] for versions in keys_of(rows)] == [[0, 1], [2], [3], [4]]
-
-
-def listed(*versions: tuple[str, str | None]) -> list[Listed]:
-    """One key's listing, oldest first: (version id, ETag), None for a delete marker."""
-    last = len(versions) - 1
-    return [
-        Listed("k", version_id, place == last, etag is None, 1, etag, float(place), None)
-        for place, (version_id, etag) in enumerate(versions)
-    ]
-
-
-def row(number: int, version_id: str | None, etag: str | None = None, time: float | None = None) -> ObjectVersion:
-    return ObjectVersion(number, "k", version_id, etag=etag, last_modified=time)
-
-
-def merged(there: list[Listed], *rows: ObjectVersion) -> list[tuple[str | None, int, bool]]:
-    return [(each.version_id, each.row, each.is_delete_marker) for each in with_rows(there, rows)]
-
-
-def test_the_listing_says_where_rows_belong_and_which_are_delete_markers() -> None:
-    there = listed(("a", "1"), ("m", None), ("b", "2"))
-    expected = [("a", 2, False), ("m", 1, True), ("b", -1, False)]
-    assert merged(there, row(1, "m"), row(2, "a")) == expected
-
-
-def test_a_null_version_that_was_written_again_is_another_one() -> None:
-    there = listed(("a", "1"), (NULL_VERSION, "new"))
-    rows = [row(0, "a", "1"), row(1, NULL_VERSION, "old")]
-    assert merged(there, *rows) == [("a", 0, False), (NULL_VERSION, -1, False), (NULL_VERSION, 1, False)]
-    assert merged(there, row(1, NULL_VERSION, "new")) == [("a", -1, False), (NULL_VERSION, 1, False)]
-
-
-@pytest.mark.parametrize(
-    ("etag", "places"),
-    [(None, [-1, 0]), ("2", [-1, 0]), ("3", [-1, -1, 0])],
-)
-def test_a_row_without_a_version_id_is_the_current_object(etag: str | None, places: list[int]) -> None:
-    there = listed(("a", "1"), ("b", "2"))
-    assert [number for _, number, _ in merged(there, row(0, None, etag))] == places
 
 
 @pytest.mark.parametrize(
