@@ -35,6 +35,7 @@ from jobs.errors import (
     PreconditionFailed,
     Redirected,
     SealiftError,
+    StoreError,
     Unavailable,
     UsageError,
 )
@@ -74,7 +75,6 @@ _ENDINGS = {
 }
 """What the endings of rows are called of events. All others are failures."""
 _WAITING = (Reason.ARCHIVED, Reason.TOO_LARGE, Reason.NEWEST_ARCHIVED)
-_TOO_SLOW = "slower than the time that was left"
 
 
 def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
@@ -156,31 +156,26 @@ class _Batch:
         try:
             return [self._assign_pair(_Delivery(message_id, event)) for event in parse_message(message["body"])]
         except Exception as error:  # noqa: BLE001  the other messages are independent of it
-            reason = _told(error)
-        say("error", "unreadable", message=message_id, error=reason)
+            detail = _told(error)
+        say("error", "unreadable", message=message_id, error=detail)
         delivery = _Delivery(message_id, ObjectEvent(EventKind.OTHER, "unreadable", ""))
-        self._finish(delivery, Ending.FAILED, f"message {message_id}: {reason}")
+        self._finish(delivery, Ending.FAILED, Reason.GIVEN_UP, f"message {message_id}: {detail}")
         return [delivery]
 
     def _assign_pair(self, delivery: _Delivery) -> _Delivery:
-        """Find the event's pair. Finish events that need no copy."""
+        """Find the event's pair. Finish events that need no copy: tests, other kinds, Sealift's own objects."""
         event = delivery.event
         delivery.pair = match(self.policy, event.bucket, event.key)
         if event.kind is EventKind.TEST:
-            self._finish(delivery, Ending.SKIPPED, "a test message")
+            self._finish(delivery, Ending.SKIPPED)
         elif delivery.pair is None:
-            if any(pair.source.bucket == event.bucket for pair in self.policy.pairs):
-                self._finish(delivery, Ending.SKIPPED, "no pair covers the key")
-            else:
-                reason = f"{event.bucket} is no pair's source: add a pair, or stop its notifications"
-                if event.bucket not in self.unknown_buckets:
-                    say("error", "unknown bucket", bucket=event.bucket, message=delivery.message_id)
+            is_known = any(pair.source.bucket == event.bucket for pair in self.policy.pairs)
+            self._finish(delivery, Ending.SKIPPED if is_known else Ending.FAILED, Reason.NO_PAIR)
+            if not is_known and event.bucket not in self.unknown_buckets:
+                say("error", "unknown bucket", bucket=event.bucket, message=delivery.message_id)
                 self.unknown_buckets.add(event.bucket)
-                self._finish(delivery, Ending.FAILED, reason)
-        elif is_sealift_object(event.key):
-            self._finish(delivery, Ending.SKIPPED, "an object of Sealift's own, which belongs where it is")
-        elif event.kind is EventKind.OTHER:
-            self._finish(delivery, Ending.SKIPPED, "an event that no copy depends on")
+        elif is_sealift_object(event.key) or event.kind is EventKind.OTHER:
+            self._finish(delivery, Ending.SKIPPED)
         return delivery
 
     async def _handle_key(self, group: list[_Delivery], gate: asyncio.Semaphore, deadline: float) -> None:
@@ -192,7 +187,7 @@ class _Batch:
         others = [each for each in group if each.event.kind not in _WANTS_COPY]
         if pair.deletes is not Deletes.MIRROR:
             for delivery in others:
-                self._finish(delivery, Ending.RETAINED, "")
+                self._finish(delivery, Ending.RETAINED)
             others = []
         if not wanted and not others:
             return
@@ -200,12 +195,15 @@ class _Batch:
             async with asyncio.timeout_at(deadline), gate:
                 self._finish_key(wanted, others, await self._sync(pair, key, wanted))
         except TimeoutError:
-            owes_newest = key in self._sides_of(pair).owing
             for delivery in group:
-                self._finish_late(delivery, can_wait=not owes_newest)
+                self._finish_late(delivery)
         except Exception as error:  # noqa: BLE001  also of a bug of ours: the other keys are still copied
-            ending = Ending.DENIED if isinstance(error, Denied | Redirected) else Ending.FAILED
-            self._finish_all(group, ending, _told(error))
+            is_denied, detail = isinstance(error, Denied | Redirected), _told(error)
+            ending, reason = (Ending.DENIED, Reason.DENIED) if is_denied else (Ending.FAILED, Reason.GIVEN_UP)
+            say("warning", ending.value, bucket=group[0].event.bucket, key=key, reason=detail)
+            for delivery in group:
+                if delivery.entry is None:
+                    self._finish(delivery, ending, reason, detail)
 
     async def _sync(self, pair: Pair, key: str, wanted: Sequence[_Delivery]) -> KeyResult:
         """Bring the key's copies up to date. Retry what may pass, for as long as there is time."""
@@ -232,7 +230,7 @@ class _Batch:
             elif result.top.status in (Status.BLOCKED, Status.DAMAGED) and result.top.reason not in _WAITING:
                 self._finish(delivery, _ending(*result.top), result.top.reason or "")
             else:
-                self._finish(delivery, Ending.DELETED if result.is_marked else Ending.SAME, "")
+                self._finish(delivery, Ending.DELETED if result.is_marked else Ending.SAME)
         for left in waiting if not others else ():
             if left.has_copy:  # one without a copy has an event of its own
                 self._add_to_backlog(wanted[-1], left.reason, left.version)
@@ -268,14 +266,12 @@ class _Batch:
         source, destination = self.runtime.pair(ours, theirs)
         return Sides(source, destination, Route(ours.location, theirs.location), options, ByteBudget(BUFFER_BYTES))
 
-    def _finish_late(self, delivery: _Delivery, *, can_wait: bool) -> None:
-        """Finish an event for which there is no time left. A key that has an older version on top comes again."""
-        if delivery.entry is not None:
-            return
-        if can_wait and delivery.event.kind in _WANTS_COPY:
-            self._finish_in_backlog(delivery, _TOO_SLOW)
-        else:
-            self._finish(delivery, Ending.FAILED, "the time was over")
+    def _finish_late(self, delivery: _Delivery) -> None:
+        """Finish an event for which there is no time left."""
+        if delivery.entry is None and delivery.event.kind in _WANTS_COPY:
+            self._finish_in_backlog(delivery, Reason.TOO_SLOW)
+        elif delivery.entry is None:
+            self._finish(delivery, Ending.FAILED, Reason.TOO_SLOW)
 
     def _finish_in_backlog(self, delivery: _Delivery, reason: str, version: Listed | None = None) -> None:
         """Hand over the event's own version, or `version` of its key."""
@@ -303,7 +299,7 @@ class _Batch:
                 await backlog.add(self.runtime, pair, [row for _, row in left])
             except SealiftError as error:
                 for delivery, _ in left:
-                    self._finish(delivery, Ending.FAILED, f"not handed over: {error}")
+                    self._finish(delivery, Ending.FAILED, Reason.GIVEN_UP, _told(error))
 
     async def _write_journal(self) -> None:
         entries = [delivery.entry for delivery in self.deliveries if delivery.entry is not None]
@@ -311,13 +307,7 @@ class _Batch:
             name = file_name(self.runtime.clock(), f"{self.request_id}-{secrets.token_hex(4)}")
             await self.runtime.write_once(name, to_lines(entries))
 
-    def _finish_all(self, group: Sequence[_Delivery], ending: Ending, reason: str) -> None:
-        say("warning", ending.value, bucket=group[0].event.bucket, key=group[0].event.key, reason=reason)
-        for delivery in group:
-            if delivery.entry is None:
-                self._finish(delivery, ending, reason)
-
-    def _finish(self, delivery: _Delivery, ending: Ending, reason: str) -> None:
+    def _finish(self, delivery: _Delivery, ending: Ending, reason: str = "", detail: str = "") -> None:
         event, pair = delivery.event, delivery.pair
         delivery.entry = Entry(
             recorded_at=self.runtime.clock(),
@@ -328,6 +318,7 @@ class _Batch:
             sequencer=event.sequencer,
             status=ending,
             reason=reason,
+            detail=detail,
             size_bytes=event.size_bytes,
             etag=event.etag,
             destination_bucket=pair.destination.bucket if pair else None,
@@ -346,7 +337,7 @@ def _is_message(message: Any) -> bool:
 
 def _told(error: Exception) -> str:
     if isinstance(error, SealiftError):
-        return str(error)
+        return error.fact if isinstance(error, StoreError) else str(error)
     return f"unforeseen {type(error).__name__} ({error}): report this as a bug of Sealift"
 
 

@@ -21,6 +21,8 @@ class Reason(StrEnum):
     ARCHIVED = "archived"
     NEWEST_ARCHIVED = "newest_archived"
     TOO_LARGE = "too_large"
+    TOO_SLOW = "too_slow"
+    NO_PAIR = "no_pair"
     DAMAGED = "damaged"
     FOUND_DAMAGED = "found_damaged"
     BOTH_DAMAGED = "both_damaged"

@@ -67,6 +67,8 @@ WORDS: Mapping[Reason, Words] = {
         "the newest version must be restored from its archive class first: it could not be put back on top"
     ),
     Reason.TOO_LARGE: Words("it is too large", detail="the limit in bytes", worded="it is larger than {} bytes"),
+    Reason.TOO_SLOW: Words("there was no time left for it"),
+    Reason.NO_PAIR: Words("no pair of the policy has it", "add a pair, or stop the notifications of its bucket"),
     Reason.DAMAGED: Words(
         "the source is damaged: its bytes are not those that S3 keeps a checksum of",
         _MEND_SOURCE,

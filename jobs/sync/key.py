@@ -23,13 +23,13 @@ unless deletes are mirrored. What listings do not prove costs HEADs, or the byte
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self
 
 from jobs.core.enums import ARCHIVE_CLASSES, StorageClass
-from jobs.core.evidence import Verdict, best_checksum, compare, is_md5, is_md5_etag, is_multipart
+from jobs.core.evidence import Verdict, best_checksum, compare, is_md5, is_md5_etag
 from jobs.core.histories import SKEW_SECONDS, as_row
 from jobs.core.model import NULL_VERSION, Listed, Location, ObjectInfo, ObjectRef, ObjectVersion, Route, is_exact
 from jobs.core.outcome import GOOD, Evidence, Outcome, Status
@@ -53,7 +53,6 @@ from jobs.s3.checksums import stored_checksums
 from jobs.s3.compare_bytes import is_damaged
 from jobs.s3.copying import Copier, CopyOptions, is_altered
 from jobs.s3.lookup import KeyPages, find
-from jobs.s3.retries import Tries
 from jobs.s3.store import ABSENT, Guard, Store
 from jobs.s3.uploads import ALTERED, NO_RECORDS, UploadRecords
 from jobs.sync.facts import Side, compare_versions
@@ -61,8 +60,6 @@ from jobs.sync.look import Identity, Look, identity, look_by_heads, look_by_list
 from jobs.sync.table import Act, Edge, Edges, End, Item, Overwrite, Rules, Step, View, align, next_step, rivals
 
 ROUNDS = 12
-LAST_TRIES = Tries(2)
-"""How often a request about one version is tried at the last try, before others go on without it."""
 LOOKS, NEWEST_LOOKS = 6, 2
 """How many comparisons an event has for each version that it names, and for what is on top."""
 BET_FROM = 1 / 3
@@ -75,10 +72,9 @@ SUSPENDED = (
 NEWER = "it is of a newer version"
 _OWN_REFUSALS = ("BufferTooSmall", "EntityTooLarge")
 """Codes of requests that the client does not send. Their messages say what to set."""
-_ARCHIVED = (Reason.ARCHIVED, Reason.NEWEST_ARCHIVED)
+_WAITING = (Reason.ARCHIVED, Reason.NEWEST_ARCHIVED, Reason.TOO_LARGE)
 _NOBODYS = ("", "")
 """The source version of a copy that this call wrote and that is no version's copy."""
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +154,6 @@ class Sides:
         self.copies_have_md5s = True
         """Whether an ETag of the form of an MD5 is one at the destination, as far as was seen."""
         self.share_new = 1.0
-        self.owing = set[str]()
-        """Keys that have an older version on top until the newest is put above it again."""
         self._keeps_versions: bool | None = None
         self._asking = asyncio.Lock()
 
@@ -205,7 +199,6 @@ class _Sync:
         self.copied: dict[Identity, Outcome] = {}
         self.blocked: dict[Identity, tuple[End, str]] = {}
         self.errors: dict[Identity, StoreError] = {}
-        self.missed: set[tuple[Identity, Identity | None]] = set()
         self.doubted: set[Identity] = set()
         self.unreadable: set[Identity] = set()
         self.marked: set[Identity] = set()
@@ -240,11 +233,10 @@ class _Sync:
             raise
         except REFUSALS as error:  # what was copied before that is copied
             result = self._all(*_refusal(error))
-            result = result._replace(outcomes=result.outcomes | self._copied_rows())
-        if result.top.status is not Status.BLOCKED or result.top.reason in _ARCHIVED:
-            self.sides.owing.discard(self.key)
-        elif self.key in self.sides.owing and all(each.status in GOOD for each in result.outcomes.values()):
-            return self._all(result.top)  # an older version is on top, and no other row would bring the key back
+            return result._replace(outcomes=result.outcomes | self._copied_rows())
+        is_blocked = result.top.status is Status.BLOCKED and result.top.reason not in _WAITING
+        if is_blocked and all(each.status in GOOD for each in result.outcomes.values()):
+            return self._all(result.top)  # an older version may be on top, and no other row would bring the key back
         return result
 
     def _all(self, end: End, detail: str = "") -> KeyResult:
@@ -413,8 +405,8 @@ class _Sync:
             is_replay=options.is_replay,
         )
         edges = Edges(
-            [_item(each) for each in look.source],
-            [_item(each) for each in look.copies],
+            [*map(Item.of, look.source)],
+            [*map(Item.of, look.copies)],
             skew_seconds=skew_seconds,
             agreed_etags=rules.agreed_etags,
         )
@@ -471,9 +463,9 @@ class _Sync:
         is_open = verdict.same and (copy.etag in self.agreed or (self.options.compares_tags and source.tag_count))
         if verdict.same is None or is_open:
             edges.learn(0, 0, Edge.UNASKED)
-            return
-        self.known[identity(source), identity(copy)] = verdict, best_checksum(source)
-        edges.learn(0, 0, _edge(verdict))
+        else:
+            self.known[identity(source), identity(copy)] = verdict, best_checksum(source)
+            edges.learn(0, 0, _edge(verdict))
 
     async def _compare(self, look: Look, edges: Edges, named: Collection[int], place: int, at: int) -> None:
         """Compare a version with a copy. An event compares a few: a copy that is not found is made again."""
@@ -489,15 +481,13 @@ class _Sync:
         is_agreed = copy.etag in self.agreed
         options, verdict, checksum = self.options, Verdict(None, Evidence.NONE, Reason.NOTHING_COMPARABLE), None
         try:
-            verdict, checksum = await self._persist(
-                lambda: compare_versions(
-                    (self.ours, version),
-                    (self.theirs, copy),
-                    self.sides.budget,
-                    must_read=is_agreed,
-                    has_tags=options.compares_tags,
-                    limit_bytes=options.limit_bytes,
-                )
+            verdict, checksum = await compare_versions(
+                (self.ours, version),
+                (self.theirs, copy),
+                self.sides.budget,
+                must_read=is_agreed,
+                has_tags=options.compares_tags,
+                limit_bytes=options.limit_bytes,
             )
         except NotFound as error:
             if isinstance(error, NoSuchBucket):
@@ -523,9 +513,6 @@ class _Sync:
 
     async def _is_damaged(self, version: Listed, info: ObjectInfo) -> bool:
         return await is_damaged(self.ours.content(version, info), self.sides.budget)
-
-    async def _persist(self, work: Callable[[], Awaitable[T]]) -> T:
-        return await (LAST_TRIES(work) if self.is_last else work())
 
     # Writes
 
@@ -570,20 +557,10 @@ class _Sync:
         """Copy a version on top. False: look again."""
         version, me = look.source[place], identity(look.source[place])
         more = rivals(view, place) if self.options.all_versions else set()
-        if place != look.newest(follows_markers=self.options.follows_markers):
-            self.sides.owing.add(self.key)
         try:
-            outcome, is_right = await self._persist(lambda: self._copy(look, place))
+            outcome, is_right = await self._copy(look, place)
         except (Denied, Redirected, ArchivedObject, Rejected) as error:
             self.blocked[me] = _refusal(error)
-            return True
-        except NotFound as error:
-            missed = me, identity(look.copies[-1]) if look.copies else None
-            if isinstance(error, NoSuchBucket) or missed not in self.missed:
-                self.missed.add(missed)
-                raise
-            # Listed twice, with nothing changed, and not found: SeaweedFS with a key that ends in /.
-            self.blocked[me] = End(Status.BLOCKED, Reason.REFUSED), error.fact
             return True
         except (Conflict, Unavailable) as error:
             if error.code == ALTERED:
@@ -605,7 +582,6 @@ class _Sync:
             return await self._blame(version, what)
         self.own[_made(outcome)] = me if is_right else _NOBODYS
         if is_right is not False:
-            outcome = await self._read_agreed(version, outcome)
             self.copied[me] = outcome._replace(reason=outcome.reason or (Reason.COPIED_LATE if is_late else ""))
         if not is_exact(outcome.destination_version_id):
             await self.sides.keeps_versions(again=True)
@@ -634,7 +610,7 @@ class _Sync:
         at = max((each.last_modified for each in (*look.source, *look.copies)), default=0.0)
         made = outcome.destination_version_id, True, False, outcome.size_bytes, outcome.destination_etag, at, None
         look.copies.append(Listed(self.theirs.ref.key, *made))
-        view.edges.add_copy(_item(look.copies[-1]))
+        view.edges.add_copy(Item.of(look.copies[-1]))
         return True
 
     async def _copy(self, look: Look, place: int) -> tuple[Outcome, bool | None]:
@@ -673,26 +649,6 @@ class _Sync:
             raise error
         self.has_altered = True
         return False
-
-    async def _read_agreed(self, version: Listed, outcome: Outcome) -> Outcome:
-        """Prove by bytes a copy that replaces one whose bytes were wrong, though S3's checksums agreed."""
-        agreed = {row.condemned_etag for row in self.rows if row.condemned_etag}
-        was_read = [
-            verdict
-            for (one, (_, etag)), (verdict, _) in self.known.items()
-            if one == identity(version) and etag in agreed and verdict.evidence is Evidence.CONTENT
-        ]
-        if not was_read:
-            return outcome
-        copy = Listed(self.theirs.ref.key, *_made(outcome)[:1], True, False, None, outcome.destination_etag, 0.0, None)
-        verdict, checksum = await compare_versions(
-            (self.ours, version), (self.theirs, copy), self.sides.budget, must_read=True
-        )
-        if verdict.same:
-            return outcome._replace(evidence=verdict.evidence, checksum=checksum)
-        status = Status.DAMAGED if verdict.is_source_damaged else Status.DIFFERENT
-        told = outcome._replace(reason=verdict.reason, detail=verdict.detail, evidence=verdict.evidence)
-        return told._replace(status=status, checksum=None)
 
     async def _again(self, look: Look, step: Step) -> bool:
         """Copy one of the destination's copies on top, since the source cannot be read. False: look again."""
@@ -845,12 +801,6 @@ def _made(outcome: Outcome) -> Identity:
 
 def _guard(look: Look) -> Guard:
     return ABSENT if look.top is None else Guard(etag=look.top.etag)
-
-
-def _item(each: Listed) -> Item:
-    return Item(
-        each.version_id, each.is_delete_marker, each.size_bytes, each.etag, each.last_modified, is_multipart(each.etag)
-    )
 
 
 def _edge(verdict: Verdict) -> Edge:

@@ -86,20 +86,6 @@ def test_what_was_not_begun_in_time_becomes_backlog(scene: Scene) -> None:
     assert len(scene.lines("backlog/pair=pair/")) == 40
 
 
-def test_an_older_version_on_top_is_never_acknowledged(scene: Scene) -> None:
-    """The time is over between the older version's append and the newest one's return."""
-    old, new = scene.put("k", b"old"), scene.put("k", b"new")
-    assert scene.handle(new) == []
-    copies = iter([0.0, 60.0])  # the append; the return
-    scene.store.hook(copy=slow(lambda request: next(copies)))
-    assert scene.invoke(batch(old), remaining_seconds=1.0) == ["m0"]
-    assert scene.copy_of("k") == b"old"
-    scene.store.hook(copy=None)
-    assert scene.handle(old) == []
-    assert scene.copy_of("k") == b"new"
-    assert scene.lines("backlog/") == []
-
-
 def test_an_older_version_on_top_is_not_acknowledged_while_the_newest_is_refused(scene: Scene) -> None:
     old, new = scene.put("k", b"old"), scene.put("k", b"new")
     assert scene.handle(new) == []

@@ -156,16 +156,6 @@ def test_a_newest_version_that_nothing_can_put_back_waits_once(tmp_path: Path) -
     assert key.backlog() == [(version_id, 4, "archived")]
 
 
-def test_a_folder_that_the_server_cannot_copy_fails_with_its_reason(place: Place) -> None:
-    """SeaweedFS lists a key that ends in / and does not find it. "Others kept changing this key" was false."""
-    event = place.event("folder/", b"")
-    with place.function("backup") as backup:
-        assert backup.invoke(batch(event)).failed == ["m0"]
-    [line] = place.lines("journal/")
-    assert line["status"] == "failed"
-    assert (line["reason"], line["detail"]) == ("refused", "CopyObject: NoSuchKey")
-
-
 def dated(key: Key, event: dict[str, Any], place: int) -> dict[str, Any]:
     """The event with the time at which its version was written."""
     written_at = datetime.fromtimestamp(key.history("source")[place].last_modified, UTC)

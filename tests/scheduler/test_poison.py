@@ -186,7 +186,7 @@ def test_an_error_that_nobody_foresaw_fails_its_key_alone(scene: Scene) -> None:
     scene.store.hook(copy=refuse(ZeroDivisionError("a bug"), at("b")))
     assert scene.handle(scene.put("a"), scene.put("b"), scene.put("c")) == ["m1"]
     (line,) = [line for line in scene.lines("journal/") if line["key"] == "b"]
-    assert (line["status"], "ZeroDivisionError" in line["reason"]) == ("failed", True)
+    assert (line["status"], "ZeroDivisionError" in line["detail"]) == ("failed", True)
 
 
 def test_a_version_id_that_s3_refuses_does_not_fail_the_other_events_of_its_key(scene: Scene) -> None:

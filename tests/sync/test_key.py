@@ -371,21 +371,6 @@ async def test_one_of_two_handlers_of_one_event_copies() -> None:
     assert bodies(store) == [A, B]
 
 
-async def test_older_version_on_top_is_owed_until_the_newest_is_above_it() -> None:
-    store = make_store()
-    late, new = await put(store, A), await put(store, B)
-    both = sides(store, **EVENT)
-    await finish(both, [event_of(new)], is_event=True)
-    rows = [event_of(late), event_of(late)._replace(row=1)]  # two rows: no bet
-    store.hook(copy=refuse(Unavailable("CopyObject", "k", "InternalError", "", 500), where=nth(2)))
-    with pytest.raises(Unavailable):
-        await sync_key(both, SOURCE.key, rows, is_event=True)
-    assert both.owing == {SOURCE.key}
-    await finish(both, rows, is_event=True)
-    assert both.owing == set()
-    assert bodies(store) == [B, A, B]
-
-
 # What cannot be copied
 
 
@@ -559,7 +544,7 @@ async def test_agreed_copy_is_replaced_if_its_bytes_still_differ() -> None:
     assert (same.status, same.evidence) == (SAME, Evidence.CONTENT)
     store.rot(*COPY[:2], B)
     replaced = await sync_one(store, agreed)
-    assert (replaced.status, replaced.evidence) == (COPIED, Evidence.CONTENT)
+    assert replaced.status is COPIED
     assert bodies(store) == [B, A]
 
 
@@ -576,21 +561,6 @@ async def test_all_copies_that_were_found_wrong_are_replaced() -> None:
     result = await sync(store, *rows, all_versions=True, is_replay=True)
     assert [result.outcomes[place].status for place in range(2)] == [COPIED, COPIED]
     assert bodies(store) == [C, C, b"ddd", A, B, b"ddd"]
-
-
-async def test_bytes_that_stay_wrong_are_mismatched() -> None:
-    store = make_store()
-    row = await put(store, A)
-    await sync_one(store, row)
-
-    async def rot(request: Request) -> Any:
-        written = await request()
-        store.rot(*COPY[:2], B)
-        return written
-
-    store.rot(*COPY[:2], B)
-    store.hook(copy=rot)
-    assert (await sync_one(store, row._replace(condemned_etag=row.etag))).status is Status.DIFFERENT
 
 
 # How it is copied
