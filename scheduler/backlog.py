@@ -31,7 +31,6 @@ from jobs.core.model import LATEST_SECONDS, NULL_VERSION, SIZE_LIMIT, format_tim
 from jobs.errors import StoreError
 from jobs.ledger.backlog import (
     NAMED_BYTES_MAX,
-    SETTLED_SECONDS,
     Manifest,
     Taken,
     Waiting,
@@ -81,20 +80,12 @@ class BacklogRow(Struct, frozen=True):
 
 
 async def add(runtime: Runtime, pair: str, rows: Sequence[BacklogRow]) -> str:
-    """Put rows into the pair's backlog. Returns the object's name. Raises StoreError.
-
-    A machine that slept amid the write may have been too late for its stamp (`Taken.before`): then
-    it is written again.
-    """
+    """Put rows into the pair's backlog. Returns the object's name. Raises StoreError."""
     size_bytes = min(sum(row.size_bytes or 0 for row in rows), NAMED_BYTES_MAX)
-    data = b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
-    while True:
-        began = runtime.clock()
-        stamp = f"{int(began * 1000):013d}-{len(rows)}-{size_bytes}-{secrets.token_hex(6)}"
-        name = f"backlog/pair={pair}/{stamp}.json"
-        await runtime.write_once(name, data)
-        if runtime.clock() - began < SETTLED_SECONDS / 2:
-            return name
+    stamp = f"{int(runtime.clock() * 1000):013d}-{len(rows)}-{size_bytes}-{secrets.token_hex(6)}"
+    name = f"backlog/pair={pair}/{stamp}.json"
+    await runtime.write_once(name, b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+    return name
 
 
 async def waiting(runtime: Runtime, pair: str) -> list[Waiting]:

@@ -25,7 +25,7 @@ from msgspec.structs import replace
 
 from jobs.backup.events import EventKind, ObjectEvent, order_of, parse_message
 from jobs.core.enums import Deletes
-from jobs.core.model import LATEST_SECONDS, NULL_VERSION, Listed, ObjectVersion, Route
+from jobs.core.model import NULL_VERSION, Listed, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.core.selection import is_sealift_object
@@ -282,13 +282,12 @@ class _Batch:
         assert delivery.pair is not None
         row = BacklogRow.of(delivery.event, reason)
         if version is not None:
-            has_date = 0 <= version.last_modified <= LATEST_SECONDS  # servers that keep files may say 1969
             row = replace(
                 row,
                 version_id=version.version_id,
                 size_bytes=version.size_bytes,
                 etag=version.etag,
-                last_modified=version.last_modified if has_date else row.last_modified,
+                last_modified=max(0.0, version.last_modified),  # servers that keep files may say 1969
             )
         self.to_backlog[delivery.pair.name].append((delivery, row))
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,14 +97,13 @@ def _request(runtime: Runtime, policy: Policy, what: Start, name: str) -> dict[s
         "jobName": name,
         "jobQueue": settings.batch_queue or f"{policy.name}-orchestrators",
         "jobDefinition": definition.replace("{job}", "replicate" if what.job == REPORT else what.job),
-        "containerOverrides": {"command": list(what.command), "environment": _pairs(environment)},
+        "containerOverrides": {
+            "command": list(what.command),
+            "environment": [{"name": name, "value": value} for name, value in environment.items()],
+        },
         "retryStrategy": retry_strategy(ATTEMPTS),
         "timeout": {"attemptDurationSeconds": TIMEOUT_SECONDS},
         "tags": tags | ({"sealift:pair": what.pair} if what.pair else {}),
         "propagateTags": True,
     }
     return checked(request)
-
-
-def _pairs(values: Mapping[str, str]) -> list[dict[str, str]]:
-    return [{"name": name, "value": value} for name, value in values.items()]

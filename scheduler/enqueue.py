@@ -148,23 +148,11 @@ async def _unstarted(runtime: Runtime, pair: Pair) -> list[Manifest]:
 
 
 async def _call_submit(published: Sequence[Manifest], function: str, request_id: str) -> dict[str, Any]:
-    """Call submit for each manifest, oldest first. Raises the first error when all have been tried.
-
-    Behind a manifest that could not be announced, none of its pair is.
-    """
-    failures: dict[str, SealiftError] = {}
+    """Call submit for each manifest, oldest first. What could not be announced is announced by the next call."""
     for each in published:
-        if each.pair in failures:
-            continue
         payload = {"action": "manifest", "pair": each.pair, "number": each.number}
-        try:
-            await asyncio.to_thread(invoke, function, payload)
-        except SealiftError as error:
-            failures[each.pair] = error
-        else:
-            say("info", "manifest", request=request_id, **_summary(each))
-    for failure in failures.values():
-        raise failure
+        await asyncio.to_thread(invoke, function, payload)
+        say("info", "manifest", request=request_id, **_summary(each))
     return {"manifests": [_summary(each) for each in published]}
 
 

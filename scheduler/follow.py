@@ -39,7 +39,7 @@ from jobs.backup.events import EventKind, ObjectEvent, parse_document
 from jobs.core.reasons import Reason
 from jobs.core.run import RunState
 from jobs.core.words import called
-from jobs.errors import ExitCode, LedgerError, NotFound, UsageError
+from jobs.errors import ExitCode, LedgerError, NotFound
 from jobs.nights.calendar import summary_name
 from jobs.policy.coverage import match
 from jobs.policy.model import Policy
@@ -52,7 +52,6 @@ from scheduler.log import measure, say
 from scheduler.runtime import Runtime, current_runtime
 
 _RUN = re.compile(r"(?P<run>\d{8}T\d{6}Z-[a-z]+-[0-9a-f]+)-(?P<number>\d{3})-(?P<stage>work|report)")
-_ENDED = ("SUCCEEDED", "FAILED")
 _BEHIND = "dependent job failed"
 """How Batch says that a job never began:
 https://docs.aws.amazon.com/batch/latest/userguide/job_dependencies.html
@@ -73,11 +72,8 @@ async def handle(runtime: Runtime, event: Mapping[str, Any], function_arn: str) 
     """
     policy = await runtime.policy()
     if event.get("detail-type") == "Batch Job State Change":
-        detail = event.get("detail")
-        if not isinstance(detail, Mapping) or not {"jobName", "jobId", "status"} <= detail.keys():
-            raise UsageError(f"a job's state change names jobName, jobId and status, this one does not: {detail!r}")
         topic = _topic(runtime, policy, function_arn)
-        done = await _Follower(runtime, policy, topic, str(event.get("id"))).follow(detail)
+        done = await _Follower(runtime, policy, topic, str(event.get("id"))).follow(event["detail"])
     else:
         done = await _restored(runtime, policy, parse_document(event)[0], str(event.get("id")))
     say("info", "followed", **done)
@@ -91,26 +87,19 @@ class _Follower:
         self.runtime, self.policy, self.topic, self.event_id = runtime, policy, topic, event_id
 
     async def follow(self, job: Mapping[str, Any]) -> dict[str, Any]:
-        name, status = str(job["jobName"]), str(job["status"])
-        is_child = "index" in (job.get("arrayProperties") or {}) or ":" in str(job["jobId"])
-        if status not in _ENDED or is_child:
-            return _did("ignored", name)
-        if run := _RUN.fullmatch(name):
-            if run["stage"] == WORK:
-                return await self._work_ended(run["run"], run["number"], status)
-            return await self._report_ended(run["run"], job, run["number"])
+        """Terraform's rule passes on the ends of jobs and of arrays, not of children."""
+        if run := _RUN.fullmatch(str(job["jobName"])):
+            if run["stage"] != WORK:
+                return await self._report_ended(run["run"], job, run["number"])
+            if job["status"] == "SUCCEEDED":
+                return _did("waits for the report", run["run"])
+            return await self._close(run["run"], run["number"])
         match _command(job):
             case ["worker", run_id, "--report", *_]:
                 return await self._report_ended(run_id, job)
             case ["nightly", "--pair", pair, "--night", night]:
                 return await self._night_ended(pair, night, job)
         return await self._start_ended(job)
-
-    async def _work_ended(self, run_id: str, number: str, status: str) -> dict[str, Any]:
-        """The report's job waits for success. If the work failed, another job accounts for it."""
-        if status == "SUCCEEDED":
-            return _did("waits for the report", run_id)
-        return await self._close(run_id, number)
 
     async def _close(self, run_id: str, number: str) -> dict[str, Any]:
         """Start the job that accounts for a submission whose work failed, once."""

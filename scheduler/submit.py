@@ -14,8 +14,8 @@ The job is one plain job, which plans. Nothing is planned here.
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 from jobs.core.model import parse_time
 from jobs.errors import UsageError
@@ -27,8 +27,6 @@ from scheduler.batch_starts import BACKFILL, NIGHTLY, Start, start
 from scheduler.log import say
 from scheduler.runtime import Runtime, current_runtime
 
-T = TypeVar("T")
-
 
 def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     """The function's entry point. Raises SealiftError. Lambda then repeats an asynchronous call."""
@@ -39,7 +37,7 @@ def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
 async def handle(runtime: Runtime, event: Mapping[str, Any], request_id: str) -> dict[str, Any]:
     """Handle one event without Lambda. Returns `started`, a list with the job's document.
 
-    Raises PolicyError, UsageError, StoreError, ConfigError.
+    Raises PolicyError, UsageError, StoreError, ConfigError, ValueError.
     """
     policy = await runtime.policy()
     started = await start(runtime, policy, await _wanted(runtime, policy, event), request_id)
@@ -53,9 +51,8 @@ async def _wanted(runtime: Runtime, policy: Policy, event: Mapping[str, Any]) ->
         raise UsageError(f"there is no action {action!r}: nightly or manifest")
     pair = find_pair(policy, event.get("pair"))
     if action == "nightly":
-        at = event.get("scheduled_at")
-        return nightly(pair, runtime.clock() if at is None else _parse("scheduled_at", parse_time, at))
-    number = _parse("number", int, event.get("number"))
+        return nightly(pair, parse_time(event["scheduled_at"]) if "scheduled_at" in event else runtime.clock())
+    number = int(event["number"])
     published = await read_manifest(runtime.store(), runtime.settings.ledger, pair.name, number)
     return for_manifest(pair, number, published.manifest)
 
@@ -67,13 +64,6 @@ def find_pair(policy: Policy, name: Any) -> Pair:
         names = ", ".join(each.name for each in policy.pairs)
         raise UsageError(f"there is no pair {name!r} in the policy, only {names}")
     return pair
-
-
-def _parse(name: str, parse: Callable[[Any], T], value: Any) -> T:
-    try:
-        return parse(value)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise UsageError(f"{name} {value!r} cannot be read: {error}") from error
 
 
 def nightly(pair: Pair, at: float) -> Start:
