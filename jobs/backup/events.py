@@ -14,7 +14,6 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -136,7 +135,7 @@ def parse_message(body: str) -> list[ObjectEvent]:
 
     Raises UsageError for an invalid or unknown message.
     """
-    return _parsed(body, lambda: msgspec.json.decode(body, type=_Message))
+    return _parsed(lambda: msgspec.json.decode(body, type=_Message))
 
 
 def parse_document(document: Any) -> list[ObjectEvent]:
@@ -144,15 +143,14 @@ def parse_document(document: Any) -> list[ObjectEvent]:
 
     Raises UsageError.
     """
-    return _parsed(document, lambda: msgspec.convert(document, _Message))
+    return _parsed(lambda: msgspec.convert(document, _Message))
 
 
-def _parsed(shown: Any, read: Callable[[], _Message]) -> list[ObjectEvent]:
+def _parsed(read: Callable[[], _Message]) -> list[ObjectEvent]:
     try:
         return _events(read())
     except (TypeError, ValueError, ArithmeticError, RecursionError) as error:  # msgspec's are ValueErrors
-        what = _shown(f"{type(error).__name__}: {error}")
-        raise UsageError(f"the message is not an S3 event ({what}): {_shown(shown)}") from error
+        raise UsageError(f"the message is not an S3 event: {_shown(f'{type(error).__name__}: {error}')}") from error
 
 
 def _events(message: _Message) -> list[ObjectEvent]:
@@ -222,17 +220,6 @@ def _event(kind: str, name: str, bucket: _Bucket, key: str, thing: _Object, time
     )
 
 
-def _shown(value: Any) -> str:
-    """Return the beginning of an unknown value, without characters that a file or terminal cannot
-    hold.
-    """
-    text = value if isinstance(value, str) else _spelled(value)
-    text = text[:_SHOWN_CHARACTERS].encode("utf-8", "backslashreplace").decode()
-    return text if len(text) < _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
-
-
-def _spelled(value: Any) -> str:
-    try:
-        return json.dumps(value, default=str)
-    except (ValueError, RecursionError):  # a document may be nested deeper than can be written
-        return f"a {type(value).__name__}"
+def _shown(text: str) -> str:
+    """The beginning of an unknown text, without characters that a file or terminal cannot hold."""
+    return text[:_SHOWN_CHARACTERS].encode("utf-8", "backslashreplace").decode()

@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs import interrupts
 from jobs.cli.console import emit, table
 from jobs.cli.options import Group, command_options, shared, takes
 from jobs.cli.policy_and_ledger import read_policy
 from jobs.config import Settings
-from jobs.core.model import Location
-from jobs.core.words import explained
 from jobs.doctor.undelivered import look_at_undelivered
 from jobs.reports.document import iso_time
 from jobs.reports.figures import human_seconds, plural
-from jobs.runs.prompt_ledger import open_prompt_ledger
 
 if TYPE_CHECKING:
     from jobs.aws.dead_letters import DeadLetters
     from jobs.policy.model import Policy
+
+
+_WHY = "sealift query \"FROM journal WHERE status IN ('changed', 'denied', 'failed') ORDER BY recorded_at DESC\""
 
 
 @command_options
@@ -52,22 +51,22 @@ def events() -> None:
 @events.command("list")
 @takes(ListEventsCommand)
 def list_events(options: ListEventsCommand) -> int:
-    """List dead letters: which object each is about, and why it failed. They stay where they are.
+    """List dead letters: which object each is about. They stay where they are.
 
-    The reasons are those of the journal, in the ledger. SQS shows a few letters at a time, and
-    counts each look as a receipt. Events that no rule, schedule or call could deliver lie in other
+    Why each attempt failed is in the journal, a table of `sealift query`. SQS shows a few letters at a
+    time, and counts each look as a receipt. Events that no rule, schedule or call could deliver lie in other
     queues, also of other regions and accounts: they are listed with AWS's own reasons.
 
     \b
     sealift events list
     sealift events list --limit 1000 --json
     """
-    from jobs.backup.dead_events import explain
+    from jobs.backup.dead_events import dead_events
 
     policy = read_policy(options.policy).called(Settings.from_environment().system)
     letters = _dead_letters(policy)
     waiting, messages = letters.count(), letters.look(options.limit)
-    dead = interrupts.run(explain(messages, open_prompt_ledger(Location.parse(policy.ledger.uri))))
+    dead = dead_events(messages)
     waiting = max(waiting, len(messages))  # SQS counts about
     document: dict[str, Any] = {
         "dead_letter_queue": letters.name,
@@ -79,17 +78,17 @@ def list_events(options: ListEventsCommand) -> int:
     now = time.time()
     rows = [
         [
-            f"s3://{each.bucket}/{each.key}" if each.bucket else f"message {each.message_id}",
-            each.event or "",
+            each.problem or f"s3://{each.bucket}/{each.key}",
+            each.event,
             human_seconds(max(0.0, now - each.sent_at)),
             str(each.received_count),
-            f"{each.status or 'unknown'}: {explained(each.reason, each.detail)}" if each.bucket else each.reason,
         ]
         for each in dead
     ]
     text = f"{plural(waiting, 'dead letter')} in {letters.name}"
     if rows:
-        text += f", {len(messages):,} looked at\n{table(['object', 'event', 'age', 'received', 'why'], rows)}"
+        text += f", {len(messages):,} looked at\n{table(['object', 'event', 'age', 'received'], rows)}"
+        text += f"\n  see why  {_WHY}"
         text += "\n  correct the cause, then  sealift events redrive"
     text += "".join(f"\n{_undelivered_text(each)}" for each in document["undelivered"])
     emit(document, as_json=options.as_json, text=text)

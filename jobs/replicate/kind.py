@@ -37,24 +37,19 @@ def _open(opened: Opened) -> SyncJob:
 def _hints(report: Mapping[str, Any]) -> list[str]:
     """A retry would find changed objects changed again: a verify run says which ones to replace."""
     bad = bad_outcomes(report)
-    changed = bad.pop(Status.CHANGED, 0)
-    several, hidden = (_rows_of(report, reason) for reason in (Reason.ONE_OF_SEVERAL, Reason.HIDDEN_AGAIN))
+    changed, several = bad.pop(Status.CHANGED, 0), _rows_of(report, Reason.ONE_OF_SEVERAL)
     if not changed and not several:
         return hint_at_retry(report)
-    options = verify_options(report)
-    again, hints = f"sealift replicate --manifest run:{report['run_id']} {options}", []
+    about, hints = f"--manifest run:{report['run_id']} {verify_options(report)}", []
     if several:
-        hints.append(f"Copy several versions of a key as its history: {again} --versions all")
-    if hidden:
-        why = "Exclude the copies from the lifecycle rule that hides them, then copy them"
-        hints.append(f"{why}: {again} --overwrite always")
-    if changed > hidden:
+        hints.append(f"Copy several versions of a key as its history: sealift replicate {about} --versions all")
+    if changed:
         hints += [
-            f"Compare what changed: sealift verify --manifest run:{report['run_id']} {options} --deep",
+            f"Compare what changed: sealift verify {about} --deep",
             "Then overwrite what differs by a retry of that verify run.",
+            # a retry finds such a row the same by then
+            f"Then close this finding, which `sealift status` names: sealift runs retry {report['run_id']}",
         ]
-        # a retry finds such a row the same by then
-        hints.append(f"Then close this finding, which `sealift status` names: sealift runs retry {report['run_id']}")
     return [*hints, *(hint_at_retry(report, "the others") if sum(bad.values()) > several else [])]
 
 

@@ -443,9 +443,12 @@ class _Sync:
 
     def _damaged_newest(self, look: Look) -> End | None:
         """How the key ends if its newest object is damaged: nobody knows what belongs on top."""
-        newest = look.newest(follows_markers=self.options.follows_markers)
+        newest = self._newest(look)
         end = None if newest is None else self.blocked.get(identity(look.source[newest]))
         return end[0] if end is not None and end[0].status is Status.DAMAGED else None
+
+    def _newest(self, look: Look) -> int | None:
+        return look.newest(follows_markers=self.options.follows_markers)
 
     async def _is_current(self, look: Look) -> bool:
         """True if the source's newest is what the look showed."""
@@ -528,7 +531,7 @@ class _Sync:
             return False
         if step.act is Act.AGAIN:
             return await self._again(look, step)
-        newest, newest_copied = look.newest(follows_markers=self.options.follows_markers), max(step.match, default=-1)
+        newest, newest_copied = self._newest(look), max(step.match, default=-1)
         if newest not in (None, step.place) and await self._find_archived(look, view, newest, step.match.get(newest)):
             return True
         for place in (step.place, *step.then):
@@ -674,7 +677,7 @@ class _Sync:
         """The outcomes of all rows."""
         assert step.top is not None
         matches = step.match
-        newest = look.newest(follows_markers=self.options.follows_markers)
+        newest = self._newest(look)
         target = step.target
         outcomes, copied_rows = dict[int, Outcome](), self._copied_rows()
         for row, place in zip(self.rows, places, strict=True):
@@ -701,7 +704,7 @@ class _Sync:
 
     def _left(self, look: Look, view: View, matches: Mapping[int, int], top: End) -> dict[int, Reason]:
         """The versions that another worker, or a later one, can copy, put on top, or compare."""
-        newest = look.newest(follows_markers=self.options.follows_markers)
+        newest = self._newest(look)
         left: dict[int, Reason] = {
             place: reason
             for place, reason in view.blocked.items()
@@ -726,45 +729,36 @@ class _Sync:
             return _ended(row, End(Status.DONE, Reason.DELETED) if me in self.marked else end)
         if me in self.errors and end.status is Status.UNKNOWN:
             return _ended(row, *_refusal(self.errors[me]))
-        top = look.copies[-1] if look.copies else None
-        if at is None and end.status in (Status.SAME, Status.UNKNOWN) and top is not None:
+        is_copy = end.status in (Status.SAME, Status.UNKNOWN)
+        if at is None or not is_copy:
             at = len(look.copies) - 1
-        if at is None or end.status not in (Status.SAME, Status.UNKNOWN):
-            detail = self.blocked.get(me, (end, ""))[1]
-            outcome = _ended(row, end, detail)
-            outcome = outcome._replace(etag=version.etag, source_modified=version.last_modified)
-            if top is None:
-                return outcome
-            return outcome._replace(
-                destination_version_id=top.version_id, destination_etag=top.etag, copy_modified=top.last_modified
-            )
+        outcome = _ended(row, end, "" if is_copy else self.blocked.get(me, (end, ""))[1])
+        outcome = outcome._replace(etag=version.etag, source_modified=version.last_modified)
+        if at < 0:
+            return outcome
         copy = look.copies[at]
+        outcome = outcome._replace(
+            destination_version_id=copy.version_id, destination_etag=copy.etag, copy_modified=copy.last_modified
+        )
+        if not is_copy:
+            return outcome
         verdict, checksum = self.known.get((me, identity(copy)), (None, None))
         if self.bet is not None and _made(self.bet) == identity(copy) and end.status is Status.SAME:
             evidence = verdict.evidence if verdict else self.bet.evidence
             return self.bet._replace(row=row.row, version_id=row.version_id, evidence=evidence, checksum=checksum)
-        lack = ""
         if end.status is Status.SAME:
-            theirs = self.theirs.ref_of(copy)
-            size_bytes = version.size_bytes or 0
-            ours, is_lacking = self.ours.ref_of(version), row.condemned_etag == copy.etag
             lack = await self.copier.complete_annotations(
-                ours, size_bytes, theirs, copy.etag or "", is_lacking=is_lacking
+                self.ours.ref_of(version),
+                version.size_bytes or 0,
+                self.theirs.ref_of(copy),
+                copy.etag or "",
+                is_lacking=row.condemned_etag == copy.etag,
             )
+            if lack and not end.reason:
+                outcome = outcome._replace(reason=Reason.COPY_INCOMPLETE, detail=lack)
         is_md5_proof = verdict is None and copy.etag == version.etag and is_md5(copy.etag)
         evidence = verdict.evidence if verdict else Evidence.MD5_ETAG if is_md5_proof else Evidence.NONE
-        if lack and not end.reason:
-            end = end._replace(reason=Reason.COPY_INCOMPLETE)
-        return _ended(row, end, lack if end.reason is Reason.COPY_INCOMPLETE else "")._replace(
-            evidence=evidence,
-            size_bytes=version.size_bytes or 0,
-            etag=version.etag,
-            destination_version_id=copy.version_id,
-            destination_etag=copy.etag,
-            checksum=checksum,
-            source_modified=version.last_modified,
-            copy_modified=copy.last_modified,
-        )
+        return outcome._replace(evidence=evidence, size_bytes=version.size_bytes or 0, checksum=checksum)
 
 
 async def _is_archived(side: Side, version: Listed) -> bool:

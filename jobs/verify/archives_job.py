@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from jobs.archives.index import ArchiveIndex
 
 ARCHIVES_AT_ONCE = 2
-DISPUTED = "its own index says otherwise of this member"
 GAP_BYTES = 1024**2
 """All bytes are read, so requests are cut by their size, not at the headers between members."""
 
@@ -70,7 +69,7 @@ class VerifyArchives:
             if info.is_archived:
                 raise ArchivedObject("HeadObject", str(archive), "InvalidObjectState", "archived", 403)
             judged = await self._read(replace(record, etag=info.etag), list(members.values()))
-            problems, disputed = await self._compare_indexes(record, info, members)
+            problems = await self._compare_indexes(record, info, members)
         except REFUSALS as error:
             return [_refused(row, archive, error) for row in rows]
         outcomes = []
@@ -80,8 +79,6 @@ class VerifyArchives:
                 outcomes.append(_archive_outcome(row, info, problems))
             elif member is None:
                 outcomes.append(Outcome.of(row, Status.UNKNOWN, Reason.NOT_INDEXED))
-            elif (row.key, row.version_id) in disputed:
-                outcomes.append(Outcome.of(row, Status.DIFFERENT, Reason.ARCHIVE_DAMAGED, DISPUTED))
             else:
                 outcomes.append(_member_outcome(row, judged[id(member)]))
         return outcomes
@@ -105,10 +102,8 @@ class VerifyArchives:
 
     async def _compare_indexes(
         self, record: ArchiveRecord, info: ObjectInfo, members: dict[tuple[str, str | None], Member]
-    ) -> tuple[list[str], set[tuple[str, str | None]]]:
-        """Return what is wrong with the archive as a whole, and the members for which the index
-        inside differs.
-        """
+    ) -> list[str]:
+        """Return what is wrong with the archive as a whole."""
         import io
 
         import pyarrow as pa
@@ -128,13 +123,12 @@ class VerifyArchives:
                 for each in from_batch(pq.read_table(io.BytesIO(own), page_checksum_verification=True))
             }
         except DamagedArchive as error:
-            return [*problems, str(error)], set()
+            return [*problems, str(error)]
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-            return [*problems, f"its own index is damaged: {error}"], set()
-        disputed = {key for key in inside.keys() | members.keys() if inside.get(key) != members.get(key)}
-        if disputed:
-            problems.append(f"the index inside says otherwise of {len(disputed):,} members")
-        return problems, disputed
+            return [*problems, f"its own index is damaged: {error}"]
+        if disputed := sum(inside.get(key) != members.get(key) for key in inside.keys() | members.keys()):
+            problems.append(f"the index inside says otherwise of {disputed:,} members")
+        return problems
 
 
 def _member_outcome(row: ObjectVersion, read: MemberRead) -> Outcome:

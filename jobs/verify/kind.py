@@ -35,25 +35,14 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
             f"sealift status --accept \"found_by = '{report['run_id']}'\" --reason TEXT",
         ]
     bad, hints = Counter(bad_outcomes(report)), []
-    if bad.pop(Status.DAMAGED, 0):
-        hints.append(
-            "The source of each damaged row is itself damaged: compare it with the copy, restore the source from what "
-            "is right, then verify again."
-        )
+    del bad[Status.DAMAGED]  # its words say what helps
     reasons = report.get("reasons", ())
-    options = verify_options(report)
-    unread = [each for each in reasons if _is_unread(each)]
-    if unread:  # a retry may find the ETags the same
-        hints.append(f"What could not be read was not compared. Verify it again: sealift verify {options} --deep")
-    for each in unread:
-        bad[each["status"]] -= each["rows"]
-    changed = [each["rows"] for each in reasons if each["reason"] in (Reason.SOURCE_GONE, Reason.SOURCE_REPLACED)]
-    if changed:  # a retry would find it so again
-        hints.append(
-            "What is gone or another object at the source by now is mended by no retry. Verify what is there: "
-            f"sealift verify {options}"
-        )
-        bad[Status.CHANGED] -= sum(changed)
+    if any(map(_is_unread, reasons)):  # a retry may find the ETags the same
+        again = f"sealift verify {verify_options(report)} --deep"
+        hints.append(f"What could not be read was not compared. Verify it again: {again}")
+    for each in reasons:
+        if _is_unread(each) or each["reason"] in (Reason.SOURCE_GONE, Reason.SOURCE_REPLACED):
+            bad[each["status"]] -= each["rows"]
     if any(rows > 0 for rows in bad.values()):
         hints.append(f"Copy {'the others' if hints else 'them'} again: {retry}")
     return hints

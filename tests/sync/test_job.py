@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jobs.core.model import Attributes, ObjectInfo, ObjectLock
-from jobs.core.outcome import GOOD, Evidence, Outcome, Status
+from jobs.core.outcome import GOOD, Evidence, Status
 from jobs.core.reasons import Reason
 from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed, StoreError, Throttled, Unavailable
 from jobs.s3.byte_ranges import ByteBudget
@@ -27,15 +27,11 @@ from tests.sync.scene import (
     ROUTE,
     SOURCE,
     bodies,
-    job,
     make_store,
-    numbered,
     put,
     put_in_parts,
-    replay,
     replicate,
     row_of,
-    statuses,
     ticking,
 )
 
@@ -48,22 +44,6 @@ async def test_tags_are_those_of_the_version_that_is_copied_and_not_of_one_that_
     store.hook(get_tags=once(lambda: put(store, bytes(7 * KIB), tags={"t": "new"})))
     assert (await replicate(store, row, **PARTS)).status in GOOD
     assert await store.get_tags(COPY) == {"t": "old"}
-
-
-async def test_a_copy_that_would_be_lost_for_good_is_left_where_the_run_has_to_keep_it() -> None:
-    """In a bucket without versions the copy that differs may be the last good one: a night replaced it."""
-    store = make_store(versioned=False, clock=ticking())
-    assert (await replicate(store, await put(store, b"first"), keeps_replaced=True)).status is Status.DONE
-    row = await put(store, b"damaged by somebody")
-    outcome = await replicate(store, row, keeps_replaced=True)
-    assert (outcome.status, outcome.reason) == (Status.BLOCKED, Reason.ONLY_COPY)
-    assert bodies(store) == [b"first"]
-    assert (await replicate(store, row)).status is Status.DONE  # who asks for it by hand, gets it
-
-    versioned = make_store(clock=ticking())
-    for body in (b"first", b"second"):
-        outcome = await replicate(versioned, await put(versioned, body), keeps_replaced=True)
-        assert (outcome.status, outcome.reason) == (Status.DONE, "")
 
 
 async def test_a_known_row_costs_one_request_guarded_at_both_ends() -> None:
@@ -157,18 +137,6 @@ async def test_metadata_that_s3_cannot_say_is_missed_by_name() -> None:
     assert (outcome.status, outcome.reason, outcome.detail) == (Status.DONE, Reason.COPY_INCOMPLETE, UNSENT)
 
 
-async def test_no_permission_is_denied_and_an_archived_source_is_archived() -> None:
-    store = make_store()
-    row = await put(store, b"body")
-    store.hook(every=refuse(Denied("CopyObject", "s3://source/in/k", "AccessDenied")))
-    denied = await replicate(store, row)
-    assert (denied.status, denied.detail) == (Status.BLOCKED, "CopyObject: AccessDenied")
-    store = make_store()
-    row = await put(store, b"body", storage_class="DEEP_ARCHIVE")
-    for known in (row, row._replace(etag=None, version_id=None)):  # with and without a look
-        assert (await replicate(store, known)).status is Status.BLOCKED
-
-
 @pytest.mark.parametrize(("operation", "size_bytes"), [("copy_part", 7 * KIB), ("copy", 1)])
 async def test_a_source_that_is_archived_between_the_look_and_the_copy_is_named(
     operation: str, size_bytes: int
@@ -185,88 +153,6 @@ async def test_a_source_that_is_archived_between_the_look_and_the_copy_is_named(
     store.hook(**{operation: cool_down})
     outcome = await replicate(store, row, **PARTS)
     assert (outcome.status, outcome.reason) == (Status.BLOCKED, Reason.ARCHIVED)
-
-
-@pytest.mark.parametrize(("error", "raised"), [(Throttled, Throttled), (PreconditionFailed, Conflict)])
-async def test_throttling_and_races_are_the_workers_business(error: type[StoreError], raised: type[StoreError]) -> None:
-    store = make_store()
-    row = await put(store, b"body")
-    store.hook(copy=refuse(error("CopyObject", "x", "SlowDown", "", 503)))
-    with pytest.raises(raised):
-        await replicate(store, row)
-
-
-async def test_an_older_version_never_becomes_current_over_a_newer_one() -> None:
-    """Of one copy a key it is done with the newer one. In a history it comes late, and the newer one again above it."""
-    store = make_store(clock=ticking())
-    first, second = await put(store, b"one"), await put(store, b"two!")
-    assert (await replicate(store, second)).status is Status.DONE
-    outcome = await replicate(store, first)
-    assert (outcome.status, outcome.reason) == (Status.SAME, Reason.NEWER_COPIED)
-    assert bodies(store) == [b"two!"]
-    outcome = await replicate(store, first, all_versions=True)
-    assert (outcome.status, outcome.reason) == (Status.DONE, Reason.COPIED_LATE)
-    assert bodies(store) == [b"two!", b"one", b"two!"]
-    assert (await replicate(store, first, all_versions=True)).status is Status.SAME
-
-
-@pytest.mark.parametrize(
-    ("on_top", "options", "status", "readers_get"),
-    [
-        ("marker", {}, Status.DONE, b"two!"),
-        ("other", {}, Status.CHANGED, b"other"),
-        ("other", {"overwrite": "never"}, Status.CHANGED, b"other"),
-        ("other", {"overwrite": "always"}, Status.DONE, b"two!"),
-        ("older copy", {}, Status.DONE, b"two!"),
-        ("condemned", {}, Status.DONE, b"two!"),
-        ("the same again", {}, Status.SAME, b"two!"),
-        ("copy of a newer version", {}, Status.SAME, b"newer"),
-    ],
-)
-async def test_a_current_version_whose_copy_is_covered_comes_on_top_again(
-    on_top: str, options: dict[str, Any], status: Status, readers_get: bytes
-) -> None:
-    store = make_store(clock=ticking())
-    rows = [(await put(store, b"one"))._replace(is_latest=False), await put(store, b"two!")]
-    assert set(statuses(await replay(store, rows))) == {Status.DONE}
-    if on_top == "marker":
-        await store.delete(*COPY[:2])
-    else:
-        contents = {"older copy": b"one", "the same again": b"two!", "copy of a newer version": b"newer"}
-        body = contents.get(on_top, b"other")
-        written = await put(store, body, COPY)
-        if on_top == "copy of a newer version":
-            await put(store, body)
-        if on_top == "condemned":
-            rows[1] = rows[1]._replace(condemned_etag=written.etag)
-    before = bodies(store)
-    assert statuses(await replay(store, rows, **options)) == [Status.SAME, status]
-    assert bodies(store)[: len(before)] == before  # nothing is lost
-    assert bodies(store)[-1] == readers_get
-    rest = Status.CHANGED if status is Status.CHANGED else Status.SAME
-    assert statuses(await replay(store, rows, **options)) == [Status.SAME, rest]
-
-
-async def test_a_copy_that_something_hides_each_time_is_copied_once_more_and_then_left_to_people() -> None:
-    """A lifecycle rule puts a delete marker onto each copy: every run made one more version of it."""
-    store = make_store(clock=ticking())
-    rows = [(await put(store, b"one"))._replace(is_latest=False), await put(store, b"two!")]
-
-    async def last(**options: Any) -> Outcome:
-        return (await replay(store, rows, **options))[-1]
-
-    for _ in range(2):
-        assert (await last()).status is Status.DONE
-        await store.delete(*COPY[:2])
-    before = bodies(store)
-    for _ in range(3):
-        outcome = await last()
-        assert (outcome.status, outcome.reason) == (Status.CHANGED, Reason.HIDDEN_AGAIN)
-    assert bodies(store) == before
-    assert (await last(overwrite="always")).status is Status.DONE
-    assert (await last()).status is Status.SAME
-    rows.append(await put(store, b"three"))  # a newer version was never hidden
-    assert (await last()).status is Status.DONE
 
 
 async def test_what_cannot_be_compared_is_read_before_it_is_called_the_same() -> None:
@@ -298,27 +184,6 @@ async def test_streamed_bytes_that_are_not_the_sources_are_read_again_and_never_
         assert bodies(store) == [b"body"]
 
 
-async def test_a_history_that_may_not_be_compared_is_denied_and_breaks_no_run() -> None:
-    store = make_store()
-    row = await put(store, b"body", sse="aws:kms")
-    await put(store, b"BODY", COPY, sse="aws:kms")
-    store.hook(head=refuse(Denied("HeadObject", "it", "AccessDenied")))
-    assert statuses(await replay(store, [row])) == [Status.BLOCKED]
-
-
-@pytest.mark.parametrize("is_newer_asked_too", [False, True])
-async def test_each_version_of_the_same_bytes_gets_a_copy_of_its_own(is_newer_asked_too: bool) -> None:
-    """The older one was archived, so a run copied the newer one alone. Then a retry has the older one alone."""
-    store = make_store()
-    older, newer = numbered([await put(store, b"body", metadata={"n": str(n)}) for n in range(2)])
-    worker = job(store, all_versions=True)
-    [copied] = await worker.process([newer])
-    found, *_ = await worker.process([older, newer] if is_newer_asked_too else [older])
-    assert (copied.status, found.status) == (Status.DONE, Status.DONE)
-    kept = [each.attributes.metadata["n"] for each in store.stored(*COPY[:2])]
-    assert kept == ["1", "0", "1"]
-
-
 async def put_slowly(store: MemoryStore, meanwhile: Callable[[], Any]) -> None:
     """An upload in parts, which S3 dates by its beginning. `meanwhile` happens before it is complete."""
     upload = await store.create_multipart(*SOURCE[:2], Attributes())
@@ -335,32 +200,6 @@ async def test_a_slow_upload_that_a_run_overtook_is_copied_by_the_next_run(is_fi
     outcome = await replicate(store, await row_of(store))
     assert (outcome.status, outcome.reason) == (Status.DONE, "")
     assert bodies(store)[1:] == [bytes(6 * KIB)]
-
-
-@pytest.mark.parametrize("versioned", [True, False])
-async def test_a_newer_object_of_others_is_not_replaced_because_the_source_was_uploaded_in_parts(
-    versioned: bool,
-) -> None:
-    store = make_store(versioned=versioned, clock=ticking())
-    await put(store, b"first")
-    row = await put_in_parts(store, bytes(5 * KIB), bytes(KIB))
-    await put(store, b"other", COPY)
-    outcome = await replicate(store, row)
-    assert (outcome.status, outcome.reason) == (Status.CHANGED, Reason.ORDER_UNKNOWN)
-
-
-@pytest.mark.parametrize("older", [[], [b"good"]])
-async def test_a_version_that_is_not_current_replaces_nothing_though_older_content_came_again(
-    older: list[bytes],
-) -> None:
-    """The source went from A to B, in parts, and back to A: the destination's A is no copy of the first one."""
-    store = make_store(clock=ticking())
-    for body in older:
-        await put(store, body)
-    row = await put_in_parts(store, bytes(5 * KIB), bytes(KIB))
-    assert (await replicate(store, await put(store, b"good"))).status is Status.DONE
-    assert (await replicate(store, row)).reason is Reason.NEWER_COPIED
-    assert bodies(store) == [b"good"]
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -383,13 +222,6 @@ async def test_what_a_server_drops_of_an_upload_in_parts_is_said(drops: list[str
     outcome = await replicate(store, row, streamed=streamed, **asked, **PARTS)
     assert (outcome.status, outcome.reason, outcome.detail) == (Status.DONE, reason, lack)
     assert names(requests).count("head") == 5  # both, the copy, and both again
-
-
-async def test_an_upload_of_which_nothing_was_asked_is_looked_at_once_whether_it_is_current() -> None:
-    store = make_store()
-    row, requests = await put(store, bytes(7 * KIB)), watch(store)
-    await replicate(store, row, **PARTS)
-    assert (names(requests).count("head"), names(requests).count("get_tags")) == (5, 1)
 
 
 async def test_a_copy_that_may_not_be_looked_at_is_said_to_be_unknown() -> None:

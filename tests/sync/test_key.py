@@ -10,8 +10,8 @@ import pytest
 from jobs.core.model import ObjectVersion
 from jobs.core.outcome import Evidence, Status
 from jobs.core.reasons import Reason
-from jobs.errors import ConfigError, Conflict, Denied, NoSuchBucket, Rejected, Unavailable
-from jobs.sync.key import NEWER, sync_key
+from jobs.errors import ConfigError, Conflict, Denied, NoSuchBucket, Unavailable
+from jobs.sync.key import sync_key
 from jobs.sync.table import End
 from tests.doubles.hooks import nth, once, refuse, watch
 from tests.doubles.memory_store import Request
@@ -94,24 +94,6 @@ async def test_version_that_comes_late_does_not_bring_a_deleted_key_back(is_kill
     assert bodies(store) == [A, None, B, None]
 
 
-async def test_older_row_brings_the_newest_object_and_says_so() -> None:
-    store = make_store()
-    old = await put(store, A)
-    new = await put(store, B)
-    outcome = await sync_one(store, old)
-    assert (outcome.status, outcome.reason, outcome.etag) == (COPIED, Reason.NEWER_COPIED, new.etag)
-    assert bodies(store) == [B]
-
-
-async def test_incomplete_copy_of_a_newer_object_says_both() -> None:
-    store = make_store(default_checksum=None)
-    old = await put_in_parts(store, A, A)
-    new = await put_in_parts(store, B, B)
-    outcome = await sync_one(store, old, streamed=True)
-    assert (outcome.status, outcome.reason, outcome.etag) == (COPIED, Reason.COPY_INCOMPLETE, new.etag)
-    assert outcome.detail.endswith(f"; {NEWER}")
-
-
 async def test_bet_on_an_etag_that_came_twice_is_no_copy_of_the_older_version() -> None:
     store = make_store()
     old = await put(store, A, metadata={"number": "1"})
@@ -173,14 +155,6 @@ async def test_streamed_copy_that_could_be_lost_is_replaced_only_if_it_is_older_
     outcome = await sync_one(store, await put(store, B), streamed=True)
     assert outcome.status is (COPIED if step_seconds > 300 else Status.CHANGED)
     assert outcome.reason == ("" if step_seconds > 300 else Reason.ORDER_UNKNOWN)
-
-
-async def test_copy_of_an_older_version_is_replaced_whatever_its_date() -> None:
-    store = make_store()
-    await put(store, A)
-    row = await put_in_parts(store, B, B)
-    await put(store, A, COPY)
-    assert (await sync_one(store, row)).status is COPIED
 
 
 @pytest.mark.parametrize("colour", ["red", "blue"])
@@ -423,14 +397,6 @@ async def test_refusal_of_one_version_is_its_own() -> None:
     assert bodies(store) == [B]
 
 
-async def test_refused_looks_end_all_rows() -> None:
-    store = make_store()
-    rows = [await put(store, A), (await put(store, B))._replace(row=1)]
-    store.hook(list_versions=refuse(Denied("ListObjectVersions", "k", "AccessDenied", "no", 403)))
-    outcomes = (await sync(store, *rows, all_versions=True)).outcomes
-    assert statuses(list(outcomes.values())) == [Status.BLOCKED, Status.BLOCKED]
-
-
 async def test_missing_bucket_is_no_rows_outcome() -> None:
     store = make_store()
     row = await put(store, A)
@@ -450,24 +416,6 @@ async def test_version_that_keeps_failing_is_given_up_at_the_last_try_alone() ->
     result = await sync(store, *await rows_of(store), all_versions=True, is_last=True)
     assert statuses(list(result.outcomes.values())) == [Status.BLOCKED, COPIED]
     assert result.outcomes[0].reason == Reason.GIVEN_UP
-
-
-async def test_silent_server_is_no_versions_fault() -> None:
-    store = make_store()
-    await put(store, A)
-    await put(store, B)
-    store.hook(copy=refuse(Unavailable("CopyObject", "k", "ConnectionClosed")))
-    with pytest.raises(Unavailable):
-        await sync(store, *await rows_of(store), all_versions=True, is_last=True)
-
-
-async def test_object_that_is_listed_and_never_found_ends_as_refused() -> None:
-    store = make_store()
-    await put(store, A)
-    row = await put(store, B)
-    store.hook(copy=refuse(Rejected("CopyObject", "k", "NoSuchKey", "", 404), where=of_version(row)))
-    outcomes = await sync_all(store)
-    assert (outcomes[0].status, outcomes[1].status) == (COPIED, COPIED)
 
 
 # Damage
@@ -592,13 +540,6 @@ async def test_marker_that_comes_while_parts_are_sent_is_seen() -> None:
     assert bodies(store)[-1] == b"x" * (7 * KIB)
 
 
-async def test_streamed_copy_is_proven() -> None:
-    store = make_store()
-    outcome = await sync_one(store, await put(store, A), streamed=True)
-    assert (outcome.status, outcome.reason) == (COPIED, "")
-    assert outcome.evidence is not Evidence.NONE
-
-
 # Others
 
 
@@ -625,21 +566,3 @@ async def test_version_older_than_the_pages_is_described_by_itself() -> None:
     assert outcome.status is COPIED
     assert len([each for each in watched if each.operation == "list_versions"]) == 2
     assert bodies(store)[-2:] == [b"0000", b"0029"]
-
-
-async def test_delete_marker_older_than_the_pages_is_known_as_one() -> None:
-    store = make_store(step_seconds=100.0)
-    await put(store, A)
-    await delete(store)
-    marker = (await rows_of(store))[-1]
-    for number in range(30):
-        await put(store, b"%04d" % number)
-
-    async def shorten(request: Request) -> Any:
-        request.arguments["max_keys"] = 4
-        return await request()
-
-    store.hook(list_versions=shorten)
-    rows = [marker._replace(row=0)]
-    outcome = (await sync(store, *rows, all_versions=True, mirrors_deletes=True)).outcomes[0]
-    assert outcome.status is not Status.MISSING

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import time
 from typing import Any
 
@@ -11,17 +10,16 @@ import pytest
 
 from jobs.core.model import Attributes, Location, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Status
-from jobs.core.run import SPEC_VERSION
-from jobs.errors import Conflict, LedgerError, StoreError, Throttled, Unavailable
+from jobs.errors import Conflict, StoreError, Throttled, Unavailable
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.uploads import ShardUploads, unfinished_uploads
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.store import UNGUARDED, Upload
+from jobs.s3.store import Upload
 from jobs.s3.uploads import BegunUpload, abort_unfinished
 from jobs.sync.job import SyncJob
 from jobs.sync.key import SyncOptions
 from jobs.sync.table import Overwrite
-from tests.doubles.hooks import kill, names, once, refuse, watch
+from tests.doubles.hooks import kill, names, refuse, watch
 from tests.doubles.memory_store import MemoryStore
 from tests.sync.scene import COPY, KIB, PARTS, ROUTE, bodies, job, make_store, put, put_in_parts, replicate
 
@@ -259,38 +257,6 @@ async def test_a_part_without_a_checksum_is_believed_only_if_this_run_sent_it(
     assert (bodies(store), store.uploads("destination")) == ([BODY], [])
 
 
-UPLOAD = BegunUpload("destination", "out/k", "id", {"key": "out/k"})
-FOLDER = f"x/runs/{RUN}/uploads/00000/"
-
-
-async def test_a_record_of_parts_that_was_altered_is_refused_by_name() -> None:
-    store = make_store()
-    records = records_of(store)
-    await records.begun(UPLOAD)
-    await records.sent(UPLOAD, [(2, "b"), (1, "a")])
-    await records.sent(UPLOAD, [(3, "c")])
-    assert await records.sent_parts(UPLOAD) == {(1, "a"), (2, "b"), (3, "c")}
-    assert await unfinished(store) == [UPLOAD._replace(attempt=records.attempt)]
-    name = next(name for name in await records.ledger.names(RUN, "uploads/00000/") if "-parts-" in name)
-    altered = json.dumps({"parts": [["1", "a"]], "spec_version": SPEC_VERSION}).encode()
-    await store.put("ledger", FOLDER + name, altered, Attributes(), guard=UNGUARDED)
-    with pytest.raises(LedgerError, match=f"{name} was altered"):
-        await records.sent_parts(UPLOAD)
-
-
-@pytest.mark.parametrize("name", ["plan", "attempt"])
-async def test_a_record_that_lacks_something_is_refused_by_name(name: str) -> None:
-    store = make_store()
-    records = records_of(store)
-    await records.begun(UPLOAD)
-    [file] = await records.ledger.names(RUN, "uploads/00000/")
-    document = await records.ledger.document(RUN, f"uploads/00000/{file}")
-    del document[name]
-    await store.put("ledger", FOLDER + file, json.dumps(document).encode(), Attributes(), guard=UNGUARDED)
-    with pytest.raises(LedgerError, match=f"{file} was altered"):
-        await unfinished(store)
-
-
 def backup(store: MemoryStore, **options: Any) -> SyncJob:
     chosen = SyncOptions(is_replay=True, all_versions=True, **PARTS, **options)
     return SyncJob(store, store, ROUTE, chosen, ByteBudget(64 * KIB), records_of(store))
@@ -303,25 +269,6 @@ async def test_the_newest_version_ends_on_top_though_an_older_one_came_while_its
     await backup(store, limit_bytes=6 * KIB).process(rows[:1])
     await backup(store).process(rows[1:])
     assert bodies(store)[-1] == BODY
-
-
-async def test_a_backup_that_a_delete_marker_overtakes_puts_the_newest_on_top_again() -> None:
-    store = make_store()
-    row = await put(store, BODY)
-    store.hook(copy_part=once(lambda: overtake(store, MARKER)))
-    [outcome] = await backup(store).process([row])
-    assert outcome.status in (Status.DONE, Status.SAME)
-    assert bodies(store) == [BODY, MARKER, BODY]
-
-
-@pytest.mark.parametrize("streamed", [False, True])
-async def test_a_backup_whose_large_copy_is_there_sends_no_part(streamed: bool) -> None:
-    store = make_store()
-    row, worker = await put(store, BODY), backup(store, streamed=streamed)
-    assert [outcome.status for outcome in await worker.process([row])] == [Status.DONE]
-    requests = watch(store)
-    assert [outcome.status for outcome in await worker.process([row])] == [Status.SAME]
-    assert not {"create_multipart", "copy_part", "put_part"} & set(names(requests))
 
 
 @pytest.mark.parametrize("is_forged", [False, True])

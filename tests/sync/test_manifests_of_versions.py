@@ -25,7 +25,6 @@ from tests.sync.scene import (
     make_store,
     put,
     replay,
-    replicate,
     rows_of,
     statuses,
     ticking,
@@ -81,13 +80,6 @@ async def test_the_source_says_the_order_of_versions_and_not_the_manifest(
     assert statuses(await deep(store).process(rows)) == [Status.VERIFIED] * 4
 
 
-async def test_copies_in_the_order_of_an_undated_manifest_are_not_verified() -> None:
-    store = await written(b"one", b"two!")
-    await written(b"two!", b"one", ref=COPY, store=store)
-    rows = [undated(row) for row in reversed(await rows_of(store))]
-    assert statuses(await deep(store).process(rows)) != [Status.VERIFIED] * 2
-
-
 @pytest.mark.parametrize("has_etag", [True, False])
 async def test_a_row_without_a_version_id_is_copied_once(has_etag: bool) -> None:
     store = await written(b"one", b"two!")
@@ -96,33 +88,6 @@ async def test_a_row_without_a_version_id_is_copied_once(has_etag: bool) -> None
     assert statuses(await replay(store, rows)) == [Status.DONE]
     assert statuses(await replay(store, rows)) == [Status.SAME]
     assert bodies(store) == [b"two!"]
-
-
-@pytest.mark.parametrize("all_versions", [False, True])
-@pytest.mark.parametrize("has_id", [False, True])
-async def test_an_object_of_another_size_than_the_row_says_is_copied_and_said_to_be(
-    has_id: bool, all_versions: bool
-) -> None:
-    store = await written(b"another")
-    [row] = await rows_of(store)
-    named = ObjectVersion(0, SOURCE.key, row.version_id if has_id else None, size_bytes=3)
-    outcome = await replicate(store, named, all_versions=all_versions)
-    assert (outcome.status, outcome.reason == Reason.NEWER_COPIED) == (Status.DONE, not has_id and not all_versions)
-    assert bodies(store) == [b"another"]
-
-
-@pytest.mark.parametrize("is_newest_last", [False, True])
-@pytest.mark.parametrize("overwrite", ["older", "always"])
-async def test_several_versions_of_a_key_are_copied_as_a_history_or_not_at_all(
-    overwrite: str, is_newest_last: bool
-) -> None:
-    """Without --versions all they replaced each other: the oldest could end on top, and all were called copied."""
-    store = await written(b"one", b"two!")
-    rows = sorted(map(undated, await rows_of(store)), key=lambda row: row.row, reverse=not is_newest_last)
-    outcomes = await replay(store, rows, all_versions=False, overwrite=overwrite)
-    assert statuses(outcomes) == [Status.BLOCKED, Status.BLOCKED]
-    assert outcomes[0].reason is Reason.ONE_OF_SEVERAL
-    assert bodies(store) == []
 
 
 @pytest.mark.parametrize("is_hidden", [False, True])
@@ -143,27 +108,6 @@ async def test_a_delete_marker_is_not_made_once_the_object_is_back_at_the_source
     store.hook(copy=once(lambda: store.delete(*SOURCE[:2], version_id=rows[1].version_id)))
     assert statuses(await finish_rows(store, rows)) == [Status.DONE, Status.MISSING]
     assert bodies(store)[-1] == b"one"
-
-
-async def test_a_delete_marker_hides_no_copy_that_another_run_has_made_meanwhile() -> None:
-    """The condition of the marker does not hold then."""
-    store = await written(b"one", MARKER)
-    rows = await rows_of(store)
-    await written(b"two!", store=store)
-    all_rows = await rows_of(store)
-    await replay(store, rows[:1])
-    store.hook(delete=once(lambda: replay(store, all_rows), lambda each: each.place.bucket == COPY.bucket))
-    assert statuses(await finish_rows(store, rows)) == [Status.SAME, Status.SAME]
-    assert bodies(store) == [b"one", MARKER, b"two!"]
-
-
-async def test_a_delete_marker_whose_answer_is_lost_is_made_once() -> None:
-    store = await written(b"one", MARKER)
-    rows = await rows_of(store)
-    await replay(store, rows[:1])
-    store.hook(delete=once(lambda: store.delete(*COPY[:2])))  # the transport sends it again
-    assert statuses(await finish_rows(store, rows)) == [Status.SAME, Status.SAME]
-    assert bodies(store) == [b"one", MARKER]
 
 
 @pytest.mark.parametrize("is_meanwhile", [False, True])

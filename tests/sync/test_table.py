@@ -6,7 +6,7 @@ import pytest
 
 from jobs.core.outcome import Status
 from jobs.core.reasons import Reason
-from jobs.sync.table import Act, Edge, Edges, End, Item, Overwrite, Rules, Step, View, align, next_step, rivals
+from jobs.sync.table import Act, Edge, Edges, End, Item, Rules, Step, View, align, next_step, rivals
 
 ALL = Rules(all_versions=True)
 MIRROR = Rules(all_versions=True, mirrors_deletes=True)
@@ -76,10 +76,6 @@ def test_an_unprovable_copy_is_not_older_than_its_version():
     assert first([opaque("x", 5)], [opaque("y", 2)]) == append(0)
 
 
-def test_an_equal_copy_is_one_whatever_its_date():
-    assert first([item(A, 5)], [item(A, 2)]) == SAME
-
-
 def test_the_newest_readable_version_belongs_on_top():
     source = [item(A, 1), item(B, 2)]
     assert first(source, [item(C, 0)], CURRENT, blocked={1: THAW}) == append(0)
@@ -101,28 +97,8 @@ def test_a_proven_copy_is_put_on_top_again():
     assert next_step(looked, ALL)[:2] == (Act.AGAIN, 0)
 
 
-def test_an_own_write_of_a_version_that_is_gone_is_replaced():
-    assert first([item(A, 6)], [item(C, 8)], CURRENT, own={0: -1}) == append(0)
-
-
 def test_a_source_overwritten_in_the_second_of_its_copy_is_copied():
     assert first([item(B, 3)], [item(A, 3)], CURRENT) == append(0)
-
-
-def test_where_nothing_is_kept_an_equal_date_is_no_reason_to_overwrite():
-    assert first([item(B, 3)], [item(A, 3)], NOT_KEPT) == (Act.DONE, End(Status.CHANGED, Reason.ORDER_UNKNOWN))
-
-
-def test_a_copy_that_was_hidden_twice_stays_hidden():
-    copies = [item(A, 2), marker(3), item(A, 4), marker(5)]
-    assert first([item(A, 1)], copies) == (Act.DONE, End(Status.CHANGED, Reason.HIDDEN_AGAIN))
-    assert first([item(A, 1)], copies, ALL._replace(overwrite=Overwrite.ALWAYS)) == append(0)
-    assert first([item(A, 1)], copies[:2]) == append(0)
-
-
-def test_a_delete_is_not_mirrored_where_nothing_is_kept():
-    rules = NOT_KEPT._replace(mirrors_deletes=True)
-    assert first([marker(5)], [item(A, 2)], rules) == (Act.DONE, End(Status.CHANGED, Reason.ONLY_COPY))
 
 
 def test_an_oldest_copy_that_expired_is_not_made_again():
@@ -131,22 +107,6 @@ def test_an_oldest_copy_that_expired_is_not_made_again():
 
 def test_a_named_version_is_wanted_below_the_floor():
     assert first([item(A, 1), item(B, 2)], [item(B, 4)], named={0}) == append(0)
-
-
-def test_the_newest_comes_above_an_older_copy_on_top():
-    assert first([item(A, 1), item(B, 2)], [item(B, 3), item(A, 4)]) == append(1)
-
-
-def test_a_marker_in_the_middle_is_made_in_its_place_only():
-    source = [item(A, 1), marker(2), item(B, 3)]
-    assert first(source, [item(A, 4)], MIRROR) == MARK
-    assert first(source, [item(A, 4), item(B, 5)], MIRROR) == SAME
-
-
-def test_a_removed_newest_version_stays_where_deletes_are_retained():
-    source, copies = [item(A, 1)], [item(A, 2), item(B, 4)]
-    assert first(source, copies) == (Act.DONE, End(Status.LEFT, Reason.DELETE_RETAINED))
-    assert first(source, copies, MIRROR) == append(0)
 
 
 def test_an_older_copy_is_replaced_whatever_its_date():
@@ -164,30 +124,9 @@ def test_an_unprovable_older_copy_is_not_overwritten_where_nothing_is_kept():
     assert next_step(looked, NOT_KEPT).top == End(Status.CHANGED, Reason.DESTINATION_NEWER)
 
 
-def test_never_replaces_no_unknown_object():
-    never = ALL._replace(overwrite=Overwrite.NEVER)
-    looked = view([item(A, 1), item(B, 2)], [item(C, 1)], named={0, 1})
-    step = next_step(looked, never)
-    changed = End(Status.CHANGED, Reason.DESTINATION_DIFFERS)
-    assert step == Step(Act.DONE, top=changed, ends={0: changed, 1: changed}, target=1)
-    assert first([item(B, 2)], [item(C, 1)], never._replace(keeps_versions=False)) == (Act.DONE, changed)
-    assert first([marker(2)], [item(C, 1)], never._replace(mirrors_deletes=True)) == (Act.DONE, changed)
-
-
-def test_an_agreed_object_is_replaced_although_it_is_newer():
-    for rules in (CURRENT, NOT_KEPT):
-        assert first([item(A, 1)], [item(B, 9)], rules._replace(agreed_etags={B})) == append(0)
-        assert first([item(A, 1)], [item(B, 9)], rules) == NEWER
-
-
 def test_an_agreed_etag_proves_nothing():
     edges = Edges([item(A, 1)], [item(A, 2)], agreed_etags={A})
     assert edges[0, 0] is Edge.UNASKED
-
-
-def test_what_is_replaced_stays_where_that_is_asked():
-    rules = NOT_KEPT._replace(keeps_replaced=True)
-    assert first([item(A, 5)], [item(B, 1)], rules) == (Act.DONE, End(Status.BLOCKED, Reason.ONLY_COPY))
 
 
 def test_versions_that_nothing_resembles_are_appended_in_one_go():

@@ -12,13 +12,10 @@ from jobs.core.outcome import Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.errors import ArchivedObject, Denied, StoreError, Throttled, Unavailable
 from jobs.runs.failure_count import TRIES
-from jobs.s3.byte_ranges import READ_AHEAD
-from jobs.s3.retries import retry
 from jobs.sync.job import SyncJob
 from jobs.verify.job import Verify
-from tests.doubles.hooks import names, watch
 from tests.doubles.memory_store import MemoryStore, Request
-from tests.sync.scene import COPY, SOURCE, bodies, job, make_store, put, put_in_parts, rows_of, statuses, verifier
+from tests.sync.scene import COPY, bodies, job, make_store, put, put_in_parts, rows_of, statuses, verifier
 
 BODIES = [b"version 1", b"version 2", b"version 3", b"version 4"]
 
@@ -96,44 +93,6 @@ async def test_an_unreadable_version_does_not_keep_newer_ones_from_being_copied(
     assert bodies(store) == [BODIES[0], BODIES[2], BODIES[3]]
     again = await work(replicator(store, streamed=streamed), rows)
     assert statuses(again) == ["same", "blocked", "same", "same"]
-
-
-@pytest.mark.parametrize(("piece_bytes", "reads_max"), [(1 << 20, 1), (8, 2 * READ_AHEAD * retry.count)])
-async def test_a_stream_whose_every_read_fails_reads_no_further(
-    monkeypatch: pytest.MonkeyPatch, piece_bytes: int, reads_max: int
-) -> None:
-    """Each piece of a part was tried to the end, one after the other, though the first had failed."""
-    monkeypatch.setattr("jobs.s3.multipart_copy.STREAM_PART_BYTES", piece_bytes)
-    store = await make(b"x" * 512, in_parts=True)  # one part
-    rows = await rows_of(store)
-    fail_reads(store, rows[0].version_id, broken)
-    requests = watch(store)
-    with pytest.raises(Unavailable, match="internal error"):
-        await replicator(store, streamed=True).process(rows)
-    assert 1 <= names(requests).count("get") <= reads_max
-
-
-async def test_a_version_that_rotted_is_damaged_and_newer_ones_are_streamed() -> None:
-    store = await make(*BODIES[:2])
-    store.rot(*SOURCE[:2], b"VERSION 2")
-    await add(store, *BODIES[2:])
-    outcomes = await replicator(store, streamed=True).process(await rows_of(store))
-    assert statuses(outcomes) == ["done", "damaged", "done", "done"]
-    assert bodies(store) == [BODIES[0], BODIES[2], BODIES[3]]
-
-
-@pytest.mark.parametrize("how", [silent, busy])
-async def test_a_server_that_is_silent_or_busy_costs_no_version_its_place(
-    how: Callable[[ObjectRef], StoreError],
-) -> None:
-    store = await make(*BODIES)
-    rows = await rows_of(store)
-    fail_reads(store, rows[1].version_id, how)
-    with pytest.raises(Unavailable):
-        await work(replicator(store), rows)
-    assert bodies(store) == [BODIES[0]]
-    store.hook(get=None, copy=None)
-    assert statuses(await work(replicator(store), rows)) == ["same", "done", "done", "done"]
 
 
 @pytest.mark.parametrize(
