@@ -235,7 +235,7 @@ class _Sync:
             result = self._all(*_refusal(error))
             return result._replace(outcomes=result.outcomes | self._copied_rows())
         is_blocked = result.top.status is Status.BLOCKED and result.top.reason not in _WAITING
-        if is_blocked and all(each.status in GOOD for each in result.outcomes.values()):
+        if is_blocked and result.outcomes and all(each.status in GOOD for each in result.outcomes.values()):
             return self._all(result.top)  # an older version may be on top, and no other row would bring the key back
         return result
 
