@@ -9,7 +9,6 @@ a command line or a file. Credentials that do not expire are not shared: each se
 from __future__ import annotations
 
 import os
-import re
 import threading
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
@@ -18,31 +17,6 @@ from jobs.errors import ConfigError
 
 LOCAL_KEY = "local"
 """How the access keys of `sealift local` begin, which makes one at each start."""
-_LOCAL_KEYS = re.compile(f"{LOCAL_KEY}[0-9a-f]{{16}}")
-_AWS_KEYS = re.compile("(AKIA|ASIA)[A-Z0-9]{16}")
-_EXPORT = "export all that `sealift local` printed"
-
-
-def mix_up(access_key: str, endpoint: str, *, is_aws: bool, is_here: bool) -> str:
-    """Why an endpoint does not know an access key that somebody else has made, and what to do.
-
-    `is_here`: the endpoint is of this machine. Empty: the key does not show who made it.
-    """
-    key = f"the access key {access_key} is of"
-    if _LOCAL_KEYS.fullmatch(access_key):
-        if is_aws:
-            return f"{key} `sealift local`, and {endpoint} is AWS: open a new shell for AWS, or {_EXPORT}"
-        if is_here:
-            return (
-                f"{key} another start of `sealift local`: export all that the one that runs at {endpoint} has printed"
-            )
-        return f"{key} `sealift local`, and {endpoint} is another server: name keys of that server, or {_EXPORT}"
-    if _AWS_KEYS.fullmatch(access_key) and not is_aws:
-        unset = "unset AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_S3 for AWS"
-        if is_here:
-            return f"{key} AWS, and {endpoint} is a server of this machine: {_EXPORT}, or {unset}"
-        return f"{key} AWS, and {endpoint} is another server: name keys of that server, or {unset}"
-    return ""
 
 
 class Loan(NamedTuple):

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 from jobs.core.request_log import log_botocore
-from jobs.credentials import mix_up, open_session, resolve
+from jobs.credentials import open_session, resolve
 from jobs.errors import ConfigError, NoSuchBucket, NotFound, StoreError, Unavailable, store_error
 
 T = TypeVar("T")
@@ -25,8 +25,6 @@ PROMPT_SECONDS = 12.0
 """How long a client of `PROMPT_TRIES` or fewer waits for a connection, and for an answer. Together
 less than half a minute.
 """
-UNKNOWN_KEYS = frozenset({"InvalidClientTokenId", "UnrecognizedClientException"})
-"""What services answer to an access key that they do not know."""
 _ABSENT = ("NotFound", "NotFoundException", "NotFoundError", "NonExistentQueue", "DoesNotExist", "NoSuchEntity")
 SUBJECT_CHARACTERS = 100
 """https://docs.aws.amazon.com/sns/latest/api/API_Publish.html: printable ASCII, fewer than 100
@@ -99,7 +97,7 @@ def call(client: Any, operation: str, target: str, **request: Any) -> Any:
     try:
         return method(**request)
     except ClientError as error:
-        raise _refusal(operation, target, error.response, str(client.meta.endpoint_url)) from error
+        raise _refusal(operation, target, error.response) from error
     except (ConnectionError, HTTPClientError, ResponseParserError) as error:
         raise Unavailable(operation, target, type(error).__name__, str(error)) from error
     except BotoCoreError as error:
@@ -140,10 +138,7 @@ def invoke(function: str, payload: Mapping[str, Any]) -> None:
     call(open_client("lambda"), "Invoke", function, **request)
 
 
-def _refusal(operation: str, target: str, response: Mapping[str, Any], endpoint: str) -> StoreError:
+def _refusal(operation: str, target: str, response: Mapping[str, Any]) -> StoreError:
     detail, status = response.get("Error", {}), response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     code, message = detail.get("Code", "Unknown"), detail.get("Message", "")
-    if code in UNKNOWN_KEYS and ".amazonaws." in endpoint:
-        key = os.environ.get("AWS_ACCESS_KEY_ID", "")
-        message = mix_up(key, endpoint, is_aws=True, is_here=False) or message
     return store_error(operation, target, code, message, status)

@@ -9,12 +9,10 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from jobs.credentials import mix_up
 from jobs.errors import AuthenticationFailed, NotFound, Redirected, StoreError, Unavailable, store_error
 from jobs.s3 import wire
-from jobs.s3.dates import parse_http_date
 from jobs.s3.http.answers import Response
-from jobs.s3.http.endpoints import Endpoint, is_loopback
+from jobs.s3.http.endpoints import Endpoint
 from jobs.s3.operations import Operation
 
 _CODE_BY_STATUS = {
@@ -34,11 +32,10 @@ _CODE_BY_STATUS = {
 }
 _REGION = re.compile("[a-z]{2,8}(-[a-z0-9]{1,16}){1,4}")
 EXPIRED = frozenset({"ExpiredToken", "TokenRefreshRequired", "InvalidToken"})
-SKEWED = "RequestTimeTooSkewed"
 SIGNATURE = "SignatureDoesNotMatch"
 UNKNOWN_KEY = "InvalidAccessKeyId"
 _ADVICE = {
-    SKEWED: "this machine's clock is wrong, and correcting it by S3's date did not help: set it",
+    "RequestTimeTooSkewed": "this machine's clock is wrong: set it",
     SIGNATURE: "the secret key does not belong to the access key {key}: check AWS_SECRET_ACCESS_KEY or the profile",
     UNKNOWN_KEY: "S3 does not know the access key {key}: check AWS_ACCESS_KEY_ID, the profile, the endpoint",
     "NotSignedUp": "the account of the access key {key} has no S3: check the account, or use another one",
@@ -59,13 +56,11 @@ _RENEW = "the credentials of the access key {key} are no longer valid: renew the
 class Failure(NamedTuple):
     """An answer that is not the expected one.
 
-    `region`: where S3 says the bucket is. `date`: the server's clock in epoch seconds, 0.0 if it does not say.
-    `is_bare`: a HEAD's, so only the status is known.
+    `region`: where S3 says the bucket is. `is_bare`: a HEAD's, so only the status is known.
     """
 
     error: StoreError
     region: str
-    date: float
     is_bare: bool
 
 
@@ -105,9 +100,8 @@ def failure_of(operation: Operation, target: str, response: Response, *, region:
         advice = f"the bucket is in {where or 'another region'}, {named_region} was asked"
         message = f"{advice}: set AWS_REGION"
         error = Redirected(operation, target, code, message, status)
-    date = parse_http_date(headers.get("date", ""))
     is_bare = operation is Operation.HEAD and detail is None and status in (400, 403)
-    return Failure(error, where if _REGION.fullmatch(where) else "", date, is_bare)
+    return Failure(error, where if _REGION.fullmatch(where) else "", is_bare)
 
 
 def explain(bare: StoreError, answer: StoreError | None) -> StoreError | None:
@@ -123,10 +117,6 @@ def explain(bare: StoreError, answer: StoreError | None) -> StoreError | None:
 
 def with_advice(error: AuthenticationFailed, access_key: str, endpoint: Endpoint) -> AuthenticationFailed:
     """The same error, with what to do about it."""
-    if error.code == UNKNOWN_KEY:
-        is_here = is_loopback(endpoint)
-        if message := mix_up(access_key, str(endpoint), is_aws=endpoint.is_aws, is_here=is_here):
-            return error.recast(AuthenticationFailed, detail=message)
     advice = _ADVICE.get(error.code, _RENEW).format(key=access_key)
     message = f"{advice} (endpoint {endpoint}){': ' + error.detail if error.detail else ''}"
     return error.recast(AuthenticationFailed, detail=message)

@@ -20,14 +20,14 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import NamedTuple, TypeVar, cast
+from typing import NamedTuple, TypeVar
 
 from jobs.core.algorithms import ALGORITHMS, Protection, protects
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
 from jobs.core.outcome import Evidence
 from jobs.core.part_sizes import choose_part_size, part_ranges
 from jobs.errors import AuthenticationFailed, Conflict, Denied, NotFound, Rejected, StoreError, Unavailable
-from jobs.s3.byte_ranges import READ_AHEAD, ByteBudget, read_ranges
+from jobs.s3.byte_ranges import ByteBudget, read_ranges
 from jobs.s3.checksums import ContentCheck, composite, full_object, full_object_checksums
 from jobs.s3.retries import retry
 from jobs.s3.store import Guard, PartDone, Store, Written
@@ -166,22 +166,9 @@ async def _stream_parts(transfer: Transfer, budget: ByteBudget) -> Streamed:
     check = ContentCheck(transfer.info, "SHA256")
     parts: list[PartDone] = []
 
-    async def get(start: int, end: int) -> bytes:
+    async def fetch(start: int, end: int) -> bytes:
         read = partial(transfer.source.get, transfer.ref, start=start, end=end, if_match=transfer.info.etag)
         return (await retry(read)).data
-
-    async def fetch(start: int, end: int) -> bytes:
-        """A part, read in pieces: no answer is larger, and a failure costs one piece."""
-        if end - start <= STREAM_PART_BYTES:
-            return await get(start, end)
-        part = bytearray(end - start)
-
-        async def fill(at: int) -> None:
-            data = await get(at, min(at + STREAM_PART_BYTES, end))
-            part[at - start : at - start + len(data)] = data
-
-        await _all_or_first_error(fill, range(start, end, STREAM_PART_BYTES), READ_AHEAD)
-        return cast("bytes", part)  # no copy of it: hashing and sending take any buffer
 
     whole = [each for each in full_object_checksums(transfer.info.checksums) if _is_combinable(each)]
     checksum = whole[0] if whole else Checksum("SHA256", "", is_composite=True)

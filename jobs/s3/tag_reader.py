@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from jobs.core.model import ObjectRef
-from jobs.errors import Denied, Rejected
+from jobs.errors import Rejected
 from jobs.s3.annotations import NOT_IMPLEMENTED
 from jobs.s3.store import Store
 
@@ -18,24 +17,21 @@ class TagReader:
 
     S3 says how many an object has only to those who may read them:
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
-    So one object that seems to have none is asked. Until one such request succeeds, all are.
+    So objects that seem to have none are asked until one such request succeeds.
     """
 
     store: Store
-    _is_allowed: bool = field(default=False, init=False)
-    _is_refused: bool = field(default=False, init=False)
-    _is_counted: bool = field(default=True, init=False)
-    _first: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _counts_are_told: bool | None = field(default=None, init=False)
+    """False: one that seemed to have none has some."""
 
     async def read(self, ref: ObjectRef, count: int) -> Mapping[str, str]:
         """The tags of a version that seems to have `count`. Raises StoreError."""
-        if count:
-            return await self.store.get_tags(ref)
-        if self._is_unknown:
-            async with self._first:
-                if self._is_unknown:
-                    return await self._ask(ref)
-        return {} if self._is_allowed and self._is_counted else await self._ask(ref)
+        if self._counts_are_told and not count:
+            return {}
+        tags = await self.store.get_tags(ref)
+        if not count and self._counts_are_told is not False:
+            self._counts_are_told = not tags
+        return tags
 
     async def read_surely(self, ref: ObjectRef, count: int) -> Mapping[str, str]:
         """As `read`, but only AWS is believed to count tags: any other server is asked each time.
@@ -48,17 +44,3 @@ class TagReader:
             if error.status != NOT_IMPLEMENTED or count:
                 raise
             return {}
-
-    @property
-    def _is_unknown(self) -> bool:
-        return not (self._is_allowed or self._is_refused)
-
-    async def _ask(self, ref: ObjectRef) -> Mapping[str, str]:
-        try:
-            tags = await self.store.get_tags(ref)
-        except Denied:
-            self._is_refused = True
-            raise
-        self._is_allowed = True
-        self._is_counted = self._is_counted and not tags
-        return tags

@@ -22,16 +22,15 @@ from jobs.core.request_log import REQUESTS
 from jobs.errors import AuthenticationFailed, ConfigError, Denied, Redirected, Rejected, StoreError, Unavailable
 from jobs.s3 import wire
 from jobs.s3.dates import parse_http_date
-from jobs.s3.failures import EXPIRED, SIGNATURE, SKEWED, Failure, explain, failure_of, is_failure, with_advice
+from jobs.s3.failures import EXPIRED, SIGNATURE, Failure, explain, failure_of, is_failure, with_advice
 from jobs.s3.http.answers import NoAnswer, Response
-from jobs.s3.http.connect import Dialer
+from jobs.s3.http.connect import Dialer, tls_context
 from jobs.s3.http.connection_pool import Bounds, Pool
 from jobs.s3.http.endpoints import Endpoint
 from jobs.s3.http.proxies import Proxies
 from jobs.s3.http.request_heads import InvalidHead, request_head
 from jobs.s3.http.routes import Route, Routes
 from jobs.s3.http.signing import EMPTY_SHA256, UNSIGNED, Credentials
-from jobs.s3.http.tls import tls_context
 from jobs.s3.operations import CONTENT, Operation, Patience
 
 TRIES_PACED = 2
@@ -50,8 +49,6 @@ LATE_SECONDS = 1800.0
 LATE_SILENCE_SECONDS = 300.0
 SLOW_SILENCE_SECONDS = 60.0
 NO_KEY = "an object needs a key, so name a destination with a prefix, or a longer prefix of the source"
-SKEW_SECONDS = 300.0
-"""S3 refuses what is signed 15 minutes before or after its own time."""
 _FIRST_BYTE = ("range", "bytes=0-0")
 _BY_PATIENCE = {
     Patience.QUICK: Bounds(XML_BYTES),
@@ -106,7 +103,6 @@ class Transport:
         self.endpoint, self.region = endpoint, region
         self._credentials, self._routes = credentials, Routes(endpoint, region)
         self._always = [("x-amz-request-payer", "requester")] if request_payer else []
-        self._clock_skew = 0.0
         self.server_clock: float | None = None
         """The server's time when `elapsed_seconds()` was 0."""
         self._date = ""
@@ -153,7 +149,7 @@ class Transport:
             attempt += 1
             if send_by is not None:
                 refuse_late(operation, place, send_by)
-            credentials, skew, began = self._credentials(), self._clock_skew, time.perf_counter()
+            credentials, began = self._credentials(), time.perf_counter()
             try:
                 response = await self._exchange(request, route, credentials)
             except NoAnswer as error:
@@ -181,7 +177,7 @@ class Transport:
                     operation, str(place), response, region=route.signer.region, named_region=self.region
                 )
                 REQUESTS.add(operation, place, response.status, failure.error.code, began, request_id)
-                correction = await self._correct(request, failure, route, credentials, skew, corrections)
+                correction = await self._correct(request, failure, route, credentials, corrections)
                 if isinstance(correction, Route):
                     route, attempt = correction, attempt - 1
                     continue
@@ -217,8 +213,7 @@ class Transport:
         if proxy:
             target, extra = f"http://{host}{target}", proxy.header
         fields = [("host", host), *headers, *self._always]
-        now = time.time() + self._clock_skew
-        signed = signer.sign(credentials, now, method, path, query, fields, payload_sha256)
+        signed = signer.sign(credentials, time.time(), method, path, query, fields, payload_sha256)
         head = request_head(method, target, signed, None if body is None else len(body), extra)
         response = await self._pool.exchange(host, head, body, bounds)
         if (date := response.headers.get("date", "")) != self._date:
@@ -234,13 +229,11 @@ class Transport:
         failure: Failure,
         route: Route,
         credentials: Credentials,
-        signed_skew: float,
         corrections: set[str],
     ) -> Route | StoreError:
         """The route to send the request again if its cause could be mended, else the error.
 
-        `credentials` and `signed_skew` are those that the refused request was signed with. Other
-        requests may have changed them since. `corrections`: what has been tried for this request.
+        `credentials`: what the refused request was signed with. `corrections`: what has been tried for this request.
         Each is tried once.
         """
 
@@ -253,11 +246,6 @@ class Transport:
         is_elsewhere = isinstance(error, Redirected) and failure.region not in ("", route.signer.region)
         if is_elsewhere and is_first("region"):
             return self._routes.move(error.operation, request.place, failure.region)
-        skew = failure.date - time.time() if failure.date else 0.0
-        is_skewed = error.code == SKEWED or (failure.is_bare and abs(skew - signed_skew) > SKEW_SECONDS)
-        if is_skewed and failure.date and is_first("clock"):
-            self._clock_skew = skew
-            return route
         if failure.is_bare and is_first("code"):
             explained = await self._explain(error, request)
             if isinstance(explained, Unavailable):

@@ -14,7 +14,6 @@ from jobs import __version__
 
 _NAMES = re.compile("[!#$%&'*+.^_`|~0-9A-Za-z-]+(;[!#$%&'*+.^_`|~0-9A-Za-z-]+)*")
 _AGENT = f"user-agent: sealift/{__version__}\r\n"
-_BREAKS = re.compile("[\r\n\0]")
 
 
 class InvalidHead(ValueError):
@@ -28,13 +27,10 @@ def check_head(text: str, pairs: Sequence[tuple[str, str]]) -> None:
     """
     names = ";".join([name for name, _ in pairs])
     text = "".join([text, names, *[value for _, value in pairs]])
-    if "\n" in text or "\r" in text or "\0" in text:
-        name = next((name for name, value in pairs if _BREAKS.search(name) or _BREAKS.search(value)), None)
-        what = f"the header {name!r}" if name is not None else "the address, region or access key"
-        raise InvalidHead(f"{what} has a line break or NUL in it")  # the value is not shown: it may be a secret
+    if "\n" in text or "\r" in text or "\0" in text:  # not shown: it may be a secret
+        raise InvalidHead("a header, the address, region or access key has a line break or NUL in it")
     if not _are_tokens(names, len(pairs)):
-        name = next((name for name, _ in pairs if ";" in name or not _NAMES.fullmatch(name)), names)
-        raise InvalidHead(f"{name!r} is not a valid header name")
+        raise InvalidHead(f"not a valid header name among {names!r}")
 
 
 def request_head(

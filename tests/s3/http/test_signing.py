@@ -111,14 +111,14 @@ def test_only_what_decides_is_signed() -> None:
 @pytest.mark.parametrize("name", ["expires", "content-disposition"])
 def test_an_unsigned_header_has_no_line_break_either(name: str) -> None:
     headers = [("host", "bucket.example"), (name, "a\r\nx-evil: b")]
-    with pytest.raises(InvalidHead, match=name):
+    with pytest.raises(InvalidHead, match="line break"):
         Signer("us-east-1").sign(Credentials("a", "one"), 0, "PUT", "/k", "", headers)
 
 
 @pytest.mark.parametrize("value", ["a\nb", "a\n", "\na", "a\r", "\ra", "a\r\nb", "a\t\n\tb", "\n"])
 def test_a_line_break_is_no_blank(value: str) -> None:
     headers = [("host", "bucket.example"), ("x-amz-meta-a", value)]
-    with pytest.raises(InvalidHead, match="x-amz-meta-a"):
+    with pytest.raises(InvalidHead, match="line break"):
         Signer("us-east-1").sign(Credentials("a", "one"), 0, "PUT", "/k", "", headers)
 
 

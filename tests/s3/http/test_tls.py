@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import gc
 import os
 import socket
 import ssl
 import struct
-import tracemalloc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -19,10 +17,9 @@ import trustme
 
 from jobs.errors import ConfigError
 from jobs.s3.http.answers import NoAnswer, Response
-from jobs.s3.http.connect import Dialer
+from jobs.s3.http.connect import Dialer, tls_context
 from jobs.s3.http.connection_pool import Pool
 from jobs.s3.http.proxies import Proxies
-from jobs.s3.http.tls import tls_context
 from tests.doubles.loopback import listening
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -73,38 +70,6 @@ def reset(writer: asyncio.StreamWriter) -> None:
 # --- what it holds ---------------------------------------------------------------------------------------------------
 
 
-def test_connections_have_one_buffer_in_common() -> None:
-    """asyncio's own layer holds 256 KiB for each: 512 connections are 128 MiB."""
-    count = 32
-    arrived: list[int] = []
-    is_full = asyncio.Event()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        arrived.append(1)
-        if len(arrived) == count:
-            is_full.set()
-        await is_full.wait()  # so that each request needs a connection of its own
-        writer.write(OK)
-        await reader.read()
-
-    async def measure(pool: Pool, host: str) -> int:
-        gc.collect()
-        tracemalloc.start()
-        before = tracemalloc.get_traced_memory()[0]
-        await asyncio.gather(*(ask(pool, host) for _ in range(count)))
-        gc.collect()
-        held = tracemalloc.get_traced_memory()[0] - before
-        tracemalloc.stop()
-        return held // count
-
-    with listening(serve, tls=server_context()) as url:
-        # The server is in this process, and its side has asyncio's buffer.
-        held_bytes = talk(url, measure, limit=count)
-    servers_bytes = 256 * 1024
-    assert held_bytes < servers_bytes + 64 * 1024
-
-
 # --- bodies ----------------------------------------------------------------------------------------------------------
 
 
@@ -123,19 +88,6 @@ def test_a_large_body_arrives_whole_in_pieces_of_any_size(piece: int) -> None:
 
     with listening(serve, tls=server_context()) as url:
         assert talk(url, twice) == [LARGE, LARGE]
-
-
-def test_an_answer_byte_by_byte_is_an_answer() -> None:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            await reader.readuntil(b"\r\n\r\n")
-            for byte in OK:
-                writer.write(bytes([byte]))
-                await writer.drain()
-                await asyncio.sleep(0)
-
-    with listening(serve, tls=server_context()) as url:
-        assert talk(url, ask).body == b"ok"
 
 
 def test_a_large_upload_waits_for_the_socket_and_arrives() -> None:

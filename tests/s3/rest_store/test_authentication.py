@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-import time
-from email.utils import formatdate
-
 import pytest
 
 from jobs import errors
-from jobs.core.model import ObjectInfo
 from jobs.s3.rest_store import RestStore
 from tests.doubles.scripted_server import REF, Reply, Script, ask, copy, error_body
 
@@ -36,52 +30,6 @@ def test_who_is_not_accepted_hears_what_to_renew(script: Script, status: int, co
     assert script.endpoint in str(caught.value)
     assert not isinstance(caught.value, errors.Denied)
     assert len(script.seen) <= 2
-
-
-def stamps(script: Script) -> list[float]:
-    """How far the time of each signature is from now, in seconds."""
-    from calendar import timegm
-
-    signed = [time.strptime(seen.headers["x-amz-date"], "%Y%m%dT%H%M%SZ") for seen in script.seen]
-    return [timegm(each) - time.time() for each in signed]
-
-
-@pytest.mark.parametrize("skew", [-7200, 90_000])
-def test_a_wrong_clock_is_set_by_the_date_of_the_answer(script: Script, skew: int) -> None:
-    date = {"Date": formatdate(time.time() + skew, usegmt=True)}
-    script.first = [Reply(403, date, error_body("RequestTimeTooSkewed"))]
-    script.reply = Reply(headers=HEADERS)
-
-    async def run(store: RestStore) -> None:
-        await store.get(REF)
-        await store.get(REF)
-
-    ask(script, run)
-    assert [round(stamp / 60) for stamp in stamps(script)] == [0, skew // 60, skew // 60]
-
-
-def test_a_wrong_clock_is_found_by_a_head(script: Script) -> None:
-    script.first = [Reply(403, {"Date": formatdate(time.time() + 7200, usegmt=True)})]
-    script.reply = Reply(headers=HEADERS)
-    ask(script, lambda store: store.head(REF))
-    assert [seen.method for seen in script.seen] == ["HEAD", "HEAD"]
-    assert [round(stamp / 60) for stamp in stamps(script)] == [0, 120]
-
-
-def test_a_wrong_clock_is_found_by_many_heads_at_once(script: Script) -> None:
-    """The first answer sets the clock. The others were signed before that, and are no refusals of their keys."""
-    script.first = [Reply(403, {"Date": formatdate(time.time() - 90_000, usegmt=True)})] * 4
-    script.reply, script.hold = Reply(404), (answers := threading.Event())
-
-    async def run(store: RestStore) -> list[ObjectInfo | BaseException]:
-        asked = [asyncio.create_task(store.head(REF)) for _ in range(4)]
-        while len(script.seen) < 4:
-            await asyncio.sleep(0.01)
-        answers.set()
-        return await asyncio.gather(*asked, return_exceptions=True)
-
-    assert {type(answer) for answer in ask(script, run)} == {errors.NotFound}
-    assert sorted(seen.method for seen in script.seen) == ["GET", *["HEAD"] * 8]  # a GET of the bucket
 
 
 @pytest.mark.parametrize(
@@ -131,13 +79,6 @@ def test_a_refusal_of_head_whose_code_a_busy_server_does_not_say_is_asked_again(
     with pytest.raises(errors.AuthenticationFailed):
         ask(script, lambda store: store.head(REF), is_paced=True)
     assert [seen.method for seen in script.seen] == ["HEAD", "GET", "GET", "HEAD", "GET"]
-
-
-def test_a_refusal_of_head_that_a_get_does_not_meet_stays(script: Script) -> None:
-    script.first, script.reply = [Reply(403), Reply(206, HEADERS, b"x")], Reply(403)
-    with pytest.raises(errors.Denied):
-        ask(script, lambda store: store.head(REF))
-    assert [seen.method for seen in script.seen] == ["HEAD", "GET", "HEAD"]
 
 
 def test_a_signature_that_fails_for_one_key_is_that_keys_matter(script: Script) -> None:
