@@ -195,7 +195,7 @@ def test_the_policy_may_lie_in_s3(place: Place) -> None:
 def test_a_hot_bucket_without_versions_is_refused(tmp_path: Path) -> None:
     scene = Scene(tmp_path, hot_versioned=False)
     assert scene.handle(scene.put("k")) == ["m0"]
-    assert "keeps no versions" in scene.lines("journal/")[0]["reason"]
+    assert "keeps no versions" in scene.lines("journal/")[0]["detail"]
 
 
 def test_the_journal_can_be_queried(place: Place) -> None:
