@@ -11,8 +11,8 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from jobs.errors import SealiftError
 from jobs.local.filer_events import Change, read_change, to_record
@@ -24,16 +24,14 @@ SETTLE_SECONDS = 0.1
 TRIES, RETRY_SECONDS = 5, 1.0
 BATCH_MESSAGES = 100
 FUNCTION_SECONDS = 60.0
-GIVEN_UP_KEPT = 10_000
 
 Handler = Callable[[Mapping[str, Any], Any], Mapping[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
 class Context:
     """The context of an invocation, as far as our handlers read it."""
 
-    aws_request_id: str = field(default_factory=lambda: secrets.token_hex(8))
+    aws_request_id = "local"
 
     def get_remaining_time_in_millis(self) -> int:
         """Read once, when the invocation begins."""
@@ -43,17 +41,8 @@ class Context:
 @dataclass(slots=True)
 class _Message:
     change: Change
-    since: float
     due: float
     tries: int = 0
-
-
-class Waiting(NamedTuple):
-    """How many events are not handled, the age of the oldest, and the objects given up."""
-
-    events: int
-    oldest_seconds: float | None
-    given_up: tuple[str, ...]
 
 
 class Backups:
@@ -63,7 +52,7 @@ class Backups:
         self.policy, self.handler, self._clock = policy, handler, clock
         self._lock = threading.Lock()
         self._messages: dict[str, _Message] = {}
-        self._given_up: dict[str, None] = {}
+        self.handled = self.given_up = 0
 
     def add(self, document: Mapping[str, Any]) -> None:
         """Keep what a notification says of an object that a pair protects."""
@@ -76,7 +65,7 @@ class Backups:
                 if (each.change.bucket, each.change.key) == (change.bucket, change.key) and not each.tries:
                     each.due = now + SETTLE_SECONDS
             if change.name:
-                self._messages[secrets.token_hex(8)] = _Message(change, now, now + SETTLE_SECONDS)
+                self._messages[secrets.token_hex(8)] = _Message(change, now + SETTLE_SECONDS)
 
     def step(self) -> bool:
         """Hand on a batch of what is due. Returns True if there was something."""
@@ -89,24 +78,19 @@ class Backups:
         failed = self._invoke(due)
         with self._lock:
             for name, each in due.items():
-                uri = f"s3://{each.change.bucket}/{each.change.key}"
                 each.tries += 1
                 if name in failed and each.tries < TRIES:
                     each.due = self._clock() + RETRY_SECONDS
                     continue
                 del self._messages[name]
-                if name not in failed:
-                    self._given_up.pop(uri, None)
-                elif len(self._given_up) < GIVEN_UP_KEPT:
-                    self._given_up[uri] = None
+                self.given_up += name in failed
+                self.handled += name not in failed
         return True
 
-    def waiting(self) -> Waiting:
-        """What is not backed up."""
-        with self._lock:
-            since = [each.since for each in self._messages.values()]
-            oldest = max(0.0, self._clock() - min(since)) if since else None
-            return Waiting(len(since), oldest, tuple(self._given_up))
+    @property
+    def unhandled(self) -> int:
+        """How many events wait, or are tried again."""
+        return len(self._messages)
 
     def _invoke(self, due: Mapping[str, _Message]) -> set[str]:
         """Call the function. Returns which messages failed: all, whatever it raises."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import resource
 import secrets
 import shutil
@@ -175,13 +174,8 @@ def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Unused ports, below the range of outgoing connections."""
     with contextlib.ExitStack() as held:
-        ports: list[int] = []
-        while len(ports) < count:
-            port = random.SystemRandom().randrange(10_000, 32_000)
-            probe = held.enter_context(socket.socket())
-            with contextlib.suppress(OSError):  # another program has it
-                probe.bind(("127.0.0.1", port))
-                ports.append(port)
-        return ports
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]

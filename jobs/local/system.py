@@ -15,7 +15,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from jobs.local.backups import Backups
 from jobs.local.receiver import receiving
 from jobs.local.runs import LocalRuns
 from jobs.local.seaweedfs import Notifications, RunningServer, allow_open_files, s3_server
-from jobs.local.status import FunctionLog
 from jobs.policy.model import Policy
 from jobs.policy.reader import resolve_policy
 from jobs.policy.resolved import FILE_NAME, encode_policy
@@ -36,7 +34,6 @@ from scheduler.runtime import current_runtime
 
 PAUSE_SECONDS = 1.0
 IDLE_SECONDS = 0.02
-GIVEN_UP_SHOWN = 20
 
 
 @dataclass(slots=True)
@@ -48,7 +45,6 @@ class System:
     environment: Mapping[str, str]
     server: RunningServer
     policy: Policy
-    log: FunctionLog
     backups: Backups
     runs: LocalRuns
     working: Future[None]
@@ -58,23 +54,10 @@ class System:
         self.server.check()
         if self.working.done():
             self.working.result()
-        waiting, counts = self.backups.waiting(), self.log.counts
-        oldest = waiting.oldest_seconds
         return {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "oldest_unhandled_seconds": None if oldest is None else round(oldest, 3),
-            "unhandled": waiting.events,
-            "backed_up": counts["BackedUp"],
-            "backed_up_bytes": self.log.size_bytes,
-            "duplicates": counts["Duplicates"],
-            "deleted": counts["Deleted"],
-            "superseded": counts["Superseded"],
-            "handed_over": counts["HandedOver"],
-            "skipped": counts["Skipped"],
-            "failed": counts["Failed"],
-            "given_up": len(waiting.given_up),
-            "not_backed_up": list(waiting.given_up[:GIVEN_UP_SHOWN]),
-            "backlog_rows": sum(self.log.backlog_rows.values()),
+            "handled": self.backups.handled,
+            "unhandled": self.backups.unhandled,
+            "given_up": self.backups.given_up,
             "runs": self.runs.unfinished,
             "told": list(self.runs.messages),
         }
@@ -107,8 +90,7 @@ def running(policy_file: Path, folder: Path, *, keeps_data: bool = False) -> Ite
         environment = credentials | _environment(policy, folder / FILE_NAME, s3_port=server.port, other_port=receiver)
         undo.enter_context(_only(environment))
         _make_buckets(policy)
-        file = undo.enter_context((folder / "functions.log").open("a", encoding="utf-8"))
-        log = undo.enter_context(FunctionLog(file))  # it ends before its file does
+        log = undo.enter_context((folder / "functions.log").open("a", buffering=1, encoding="utf-8"))
         undo.enter_context(contextlib.redirect_stdout(log))
         current_runtime.cache_clear()
         undo.callback(current_runtime.cache_clear)
@@ -116,7 +98,7 @@ def running(policy_file: Path, folder: Path, *, keeps_data: bool = False) -> Ite
         undo.callback(runs.close)
         pool = undo.enter_context(ThreadPoolExecutor(1, "functions"))
         undo.callback(stop.set)
-        yield System(environment, server, policy, log, backups, runs, pool.submit(_work, backups, runs, stop))
+        yield System(environment, server, policy, backups, runs, pool.submit(_work, backups, runs, stop))
 
 
 def _environment(policy: Policy, policy_file: Path, *, s3_port: int, other_port: int) -> dict[str, str]:

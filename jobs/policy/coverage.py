@@ -71,16 +71,6 @@ def scope(policy: Policy, pair: Pair) -> Scope:
     return Scope(tuple(pair.source.prefixes), (*pair.source.exclude, *inside))
 
 
-def example_key(policy: Policy, pair: Pair) -> str | None:
-    """An example of a key that the pair copies. None if it copies none of the examples."""
-    names = (prefix + name for prefix in pair.source.prefixes for name in _EXAMPLE_NAMES)
-    return next((name for name in names if match(policy, pair.source.bucket, name) is pair), None)
-
-
-_EXAMPLE_NAMES = ("hello.txt", "example.txt", "a/hello.txt", "0", "z")
-"""Names of example objects. Several, since a policy may exclude one or give it to another pair."""
-
-
 def explain(policy: Policy, bucket: str, key: str) -> Explanation:
     """What the policy means for the object."""
     pair, prefix, hidden = _find(policy, bucket, key)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import queue
-import resource
-import stat
 import sys
 import urllib.error
 import urllib.request
@@ -32,19 +30,6 @@ def test_without_seaweedfs_it_is_said_what_to_install(monkeypatch: pytest.Monkey
         seaweedfs.s3_server(tmp_path, {}, NOBODY, keeps_data=False),
     ):
         pass
-
-
-def test_as_many_files_may_be_open_as_a_night_needs() -> None:
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (512, before[1]))
-    try:
-        seaweedfs.allow_open_files()
-        wanted = seaweedfs.OPEN_FILES if before[1] == resource.RLIM_INFINITY else min(seaweedfs.OPEN_FILES, before[1])
-        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (wanted, before[1])
-        seaweedfs.allow_open_files()
-        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (wanted, before[1]), "a higher one is left"
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local-secret"}
@@ -145,7 +130,3 @@ def test_nobody_reads_or_changes_objects_beside_s3(server: seaweedfs.RunningServ
     assert s3.get_object(Bucket=bucket, Key="large")["Body"].read() == b"x" * LARGE
     s3.copy_object(Bucket=bucket, Key="copy", CopySource=f"{bucket}/large")
     assert s3.head_object(Bucket=bucket, Key="copy")["ContentLength"] == LARGE
-
-
-def test_the_files_are_the_users_own(server: seaweedfs.RunningServer) -> None:
-    assert stat.S_IMODE((server.log.parent / "s3").stat().st_mode) == 0o700
