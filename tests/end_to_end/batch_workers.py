@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from typing import Any
 
 from tests.doubles.batch.account import await_value, make_client, register
 from tests.doubles.batch.engine import Job
-from tests.doubles.batch.runners import Child, Exit, Process, ProcessRunner, Runner, Running
+from tests.doubles.batch.runners import Process, ProcessRunner
 from tests.doubles.batch.server import BatchServer, batch_server
 from tests.doubles.tuning import tuned
 from tests.end_to_end.conftest import Result, World
@@ -102,37 +101,6 @@ class Fleet:
 
     def show(self, run_id: str) -> dict[str, Any]:
         return self.sealift("runs", "show", run_id, "--json").document
-
-
-@dataclass
-class LateReports:
-    """A runner whose containers start at once, but those that make reports only when they may."""
-
-    runner: Runner
-    may_start: threading.Event
-
-    def start(self, child: Child) -> Running:
-        if child.name.endswith("-report"):
-            return LateReport(self, child)
-        return self.runner.start(child)
-
-
-@dataclass
-class LateReport:
-    """A container that may not have started yet."""
-
-    late: LateReports
-    child: Child
-    running: Running | None = None
-
-    def poll(self) -> Exit | None:
-        if self.running is None and self.late.may_start.is_set():
-            self.running = self.late.runner.start(self.child)
-        return self.running.poll() if self.running else None
-
-    def terminate(self, grace_seconds: float) -> None:
-        if self.running:
-            self.running.terminate(grace_seconds)
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from tests.end_to_end.conftest import World
 
 NOW = ["--margin", "0s"]
 """Objects of this very second are judged, too."""
-FAST_CHECKPOINTS = {"checkpoint_rows": "50", "in_flight": "8", "processes": "2"}
 
 
 def sides(world: World) -> list[str]:
@@ -36,17 +35,6 @@ def fetch(world: World, uri: str) -> str:
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     text: str = world.client.get_object(Bucket=bucket, Key=key)["Body"].read().decode()
     return text
-
-
-def upload_in_parts(world: World, bucket: str, key: str, body: bytes, part: int) -> None:
-    """A multipart object: its ETag is no MD5 and proves nothing."""
-    place = {"Bucket": bucket, "Key": key}
-    place["UploadId"] = world.client.create_multipart_upload(**place)["UploadId"]
-    parts = []
-    for number, start in enumerate(range(0, len(body), part), 1):
-        answer = world.client.upload_part(**place, PartNumber=number, Body=body[start : start + part])
-        parts.append({"PartNumber": number, "ETag": answer["ETag"]})
-    world.client.complete_multipart_upload(**place, MultipartUpload={"Parts": parts})
 
 
 def workers_of(parent: subprocess.Popen[str]) -> list[int]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import pty
 import select
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from tests.end_to_end.conftest import World
 
@@ -32,16 +31,6 @@ class Terminal:
             pass
         return self.process.wait(60)
 
-    def interrupt(self) -> int:
-        """Press Ctrl-C until the command ends: Python loses one in the moment before it begins to read a line."""
-        for _ in range(12):
-            self.press("\x03")
-            while self._read(5):
-                pass
-            with suppress(subprocess.TimeoutExpired):
-                return self.process.wait(1)
-        raise AssertionError(self.shown)
-
     def _read(self, seconds: float) -> bool:
         ready, _, _ = select.select([self._terminal], [], [], seconds)
         try:
@@ -53,12 +42,9 @@ class Terminal:
 
 
 @contextmanager
-def at_a_terminal(world: World, *arguments: str, then: str = "") -> Iterator[Terminal]:
-    """A command at a terminal. `then`: what the shell that has started it does after it."""
+def at_a_terminal(world: World, *arguments: str) -> Iterator[Terminal]:
     above, below = pty.openpty()
     command = [sys.executable, "-m", "jobs", *arguments]
-    if then:
-        command = ["sh", "-c", f"trap : INT; {shlex.join(command)}; {then}"]
     process = subprocess.Popen(
         command, env=world.environment(), stdin=below, stdout=below, stderr=below, start_new_session=True,
         preexec_fn=lambda: _control(below),

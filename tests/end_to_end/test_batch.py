@@ -29,19 +29,6 @@ def test_eight_shards_replicated_by_an_array_job_with_a_report_stage(fleet: Flee
 
 
 @pytest.mark.slow
-def test_a_second_submission_finds_the_first(fleet: Fleet) -> None:
-    fleet.slow_down()
-    run_id = fleet.submitted()
-    _, process = fleet.paused(run_id, 0)
-    again = fleet.sealift("runs", "retry", run_id, "--executor", "detached", "--json")
-    assert again.code == 0, again.stderr
-    assert again.document["jobs"]["work"] == fleet.batch.job(f"{run_id}-000-work").id
-    assert fleet.batch.names() == [f"{run_id}-000-work", f"{run_id}-000-report"]
-    process.resume()
-    complete(fleet.sealift("runs", "show", run_id, "--follow", "--json").document)
-
-
-@pytest.mark.slow
 def test_a_follower_that_is_stopped_leaves_the_run_alone_and_show_needs_no_batch(fleet: Fleet) -> None:
     fleet.slow_down()
     run_id = fleet.submitted()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from tests.end_to_end.packed import (
     compact,
     contents,
     fill,
-    find,
 )
 from tests.end_to_end.pair_policy import write_policy
 
@@ -37,24 +35,6 @@ def test_what_is_packed_is_read_again_and_by_stock_tar(world: World, tmp_path: P
         assert (tmp_path / name).read_bytes() == data
     head = world.client.head_object(Bucket=world.destination, Key=key)
     assert head["StorageClass"] == "GLACIER_IR"
-
-
-def test_a_member_keeps_everything_that_its_object_had(versioned: World) -> None:
-    old = versioned.put(
-        "a/b.txt", b"old", Tagging="team=docs&year=2024", Metadata={"who": "me"}, CacheControl="no-store"
-    )
-    new = versioned.put("a/b.txt", b"newer", ContentType="text/plain", ChecksumAlgorithm="SHA256")
-    report = compact(versioned, ALL, "--versions", "all")
-    assert report["outcomes"] == {"done": 2}
-    members = {found.member.version_id: found.member for found in find(versioned, "a/b.txt")}
-    first, second = members[old["VersionId"]], members[new["VersionId"]]
-    assert (first.tags, first.metadata) == ({"team": "docs", "year": "2024"}, {"who": "me"})
-    assert first.headers["cache-control"] == "no-store"
-    assert (first.is_latest, second.is_latest) == (False, True)
-    assert second.headers["content-type"] == "text/plain"
-    assert second.sha256 == hashlib.sha256(b"newer").hexdigest()
-    assert ("SHA256", new["ChecksumSHA256"]) in [each[:2] for each in second.checksums]
-    assert f'"{second.etag}"' == new["ETag"]
 
 
 def test_the_plan_says_what_it_saves_before_anything_is_written(world: World) -> None:

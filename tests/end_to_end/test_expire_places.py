@@ -11,35 +11,12 @@ from typing import Any
 import pytest
 
 from jobs.core.run import Plan, RunSpec, run_digest
-from tests.doubles.batch.account import make_client, register
-from tests.doubles.policies import resolved
 from tests.doubles.servers import REGION
 from tests.end_to_end import forged_ledger
-from tests.end_to_end.batch_workers import Fleet
 from tests.end_to_end.conftest import World
-from tests.end_to_end.expiry import DELETE, NOW, compact, declare, expire, fill, keys, places, replicate
+from tests.end_to_end.expiry import NOW, compact, expire, fill, keys, replicate
 from tests.end_to_end.nights import counted, nightly
 from tests.end_to_end.pair_policy import write_policy
-
-
-def test_places_whose_copies_are_removed_later_are_refused(world: World, tmp_path: Path) -> None:
-    names = fill(world, 2)
-    replicate(world)
-    declare(world)
-    given = ["expire", *places(world), *DELETE]
-    file = write_policy(world, tmp_path, docs={"deletes": "mirror"}, keeps_versions=False)
-    named = world.sealift(*given, "--policy", file)
-    world.client.put_object(Bucket=world.ledger, Key="runs/policy.json", Body=resolved(Path(file).read_bytes()))
-    found = world.sealift(*given)
-    world.client.delete_object(Bucket=world.ledger, Key="runs/policy.json")
-    assert [(each.code, "has deletes: mirror" in each.stderr) for each in (named, found)] == [(2, True)] * 2
-    rule = {"ID": "clean", "Status": "Enabled", "Filter": {"Prefix": "docs/"}, "Expiration": {"Days": 1}}
-    configuration: Any = {"Rules": [rule]}
-    world.client.put_bucket_lifecycle_configuration(Bucket=world.destination, LifecycleConfiguration=configuration)
-    removing = world.sealift(*given)
-    assert (removing.code, "'clean'" in removing.stderr, keys(world)) == (10, True, names), removing.stderr
-    world.client.delete_bucket_lifecycle(Bucket=world.destination)
-    assert (world.sealift(*given).code, keys(world)) == (0, [])
 
 
 def test_the_policy_names_the_places_of_a_pair(world: World, tmp_path: Path) -> None:
@@ -123,20 +100,6 @@ def test_a_worker_deletes_only_what_its_launcher_has_pinned(world: World) -> Non
         forged_ledger.write(world, document, before)
     done = world.sealift(*worker, "--run-sha256", digest)
     assert (done.code, keys(world)) == (0, []), done.stderr
-
-
-@pytest.mark.slow
-def test_batch_workers_get_the_digest_with_their_command(yard: Fleet) -> None:
-    world = yard.world
-    register(make_client(yard.batch), "sealift-expire")
-    fill(world, 3)
-    replicate(world)
-    declare(world, wait_seconds=11)
-    result = yard.sealift("expire", *places(world), *DELETE, "--json")
-    assert result.document["outcomes"] == {"done": 3}, result.stderr
-    command = yard.batch.job(f"{result.document['run_id']}-000-work").request["containerOverrides"]["command"]
-    assert len(command[command.index("--run-sha256") + 1]) == 64
-    assert keys(world) == []
 
 
 def pair_rule(world: World, side: str = "source") -> dict[str, Any]:

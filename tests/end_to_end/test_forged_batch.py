@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,17 +49,3 @@ def test_a_forged_submission_sends_nothing(
     result = yard.sealift("runs", "retry", planned, "--executor", "detached")
     assert (result.code, says in result.stderr) == (code, True), result.stdout + result.stderr
     assert yard.batch.names() == []
-
-
-@pytest.mark.slow
-def test_cancel_ends_no_job_of_another_name(yard: Fleet, planned: str, tmp_path: Path) -> None:
-    yard.slow_down()
-    yard.world.put("b")
-    other = yard.submitted()
-    forger = Forger(yard.world)
-    job_id = forger.document(f"runs/{other}/batch/000-work.json")["job_id"]
-    forger.write_document(f"runs/{planned}/batch/000.json", submission(yard.world, planned))
-    forger.write_document(f"runs/{planned}/batch/000-work.json", {"spec_version": 1, "job_id": job_id})
-    result = yard.sealift("runs", "cancel", planned)
-    assert (result.code, f"{other}-000-work" in result.stderr) == (10, True), result.stdout + result.stderr
-    assert yard.ended(f"{other}-000-report").status == "SUCCEEDED"

@@ -42,18 +42,3 @@ def test_a_member_that_asks_for_more_than_itself_is_a_damaged_index(world: World
     details = [row["detail"] for row in world.failed_rows(report)]
     assert len(details) == 3
     assert all("'x-amz-copy-source' of an object" in each and "reindex" in each for each in details)
-
-
-def test_an_index_of_another_place_than_its_archives_is_not_read(world: World) -> None:
-    fill(world, 3)
-    compact(world, ALL)
-    world.put("secret", SECRET)
-    size = len(SECRET)
-    whole = {"offset": 0, "size_bytes": size, "sha256": None, "checksums": "", "etag": None}
-    whole |= {"frame_start": None, "frame_offset": None, "frame_length": None}
-    forge(world, whole, {"location": f"s3://{world.source}/secret", "format": "tar", "size_bytes": size})
-    places = ["--archives", f"s3://{world.destination}/packed", "--destination", f"s3://{world.destination}/back/"]
-    result = world.sealift("restore", *places, *EVERYTHING, "--json")
-    assert result.code != 0
-    assert "it was altered" in result.stderr + result.stdout
-    assert restored(world) == {}

@@ -10,8 +10,6 @@ import pytest
 from tests.end_to_end.conftest import World
 from tests.end_to_end.forged_runs import Forger
 
-ALWAYS = {"overwrite": "always"}
-
 
 @pytest.fixture
 def forger(world: World) -> Forger:
@@ -44,14 +42,10 @@ def refused(world: World, forged_id: str, *words: str) -> None:
     assert world.copy_of("b") == b"newer!!"
 
 
-def options(forger: Forger, run: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = forger.document(f"runs/{run['run_id']}/spec.json")["options"]
-    return found | ALWAYS
-
-
 def test_a_run_that_is_called_verify_does_not_copy(world: World, forger: Forger, run: dict[str, Any]) -> None:
     forged = twin(run["run_id"], "verify")
-    forger.copy_run(run["run_id"], forged, options=options(forger, run))
+    options = forger.document(f"runs/{run['run_id']}/spec.json")["options"] | {"overwrite": "always"}
+    forger.copy_run(run["run_id"], forged, options=options)
     refused(world, forged, "spec.json", "'replicate'", "verify")
 
 
@@ -59,7 +53,7 @@ def test_a_shard_with_other_rows_than_planned_is_not_worked_on(
     world: World, forger: Forger, run: dict[str, Any]
 ) -> None:
     forged = twin(run["run_id"])
-    forger.copy_run(run["run_id"], forged, options=options(forger, run))
+    forger.copy_run(run["run_id"], forged)
     shard = forger.table(f"runs/{run['run_id']}/shards/00000.parquet")
     changed = shard.set_column(0, shard.schema.field("row"), pa.array([0, 5], pa.int64()))
     forger.write_table(f"runs/{forged}/shards/00000.parquet", changed)

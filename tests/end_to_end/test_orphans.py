@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +13,7 @@ from tests.doubles.batch.account import await_value
 from tests.end_to_end.batch_workers import Fleet
 from tests.end_to_end.conftest import World
 from tests.end_to_end.expiry import DELETE, declare, places
-from tests.end_to_end.scenes import FAST_CHECKPOINTS, fill, kill, sides
+from tests.end_to_end.scenes import fill, kill
 
 ROWS = 1_200
 
@@ -32,15 +29,6 @@ def count(world: World, bucket: str) -> int:
     pages = world.client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
     keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
     return len([key for key in keys if ".sealift/trial-" not in key])
-
-
-def replicate(world: World, **extra: str) -> subprocess.Popen[str]:
-    return world.start("replicate", *sides(world), "--json", **FAST_CHECKPOINTS | extra)
-
-
-def run_of(world: World, job: str) -> str:
-    [run] = [run for run in world.sealift("runs", "list", "--json").document["runs"] if run["job"] == job]
-    return str(run["run_id"])
 
 
 def await_(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
@@ -81,26 +69,6 @@ def test_a_killed_expire_deletes_nothing_more_until_somebody_says_retry(world: W
 
 
 @pytest.mark.slow
-def test_a_worker_whose_reader_leaves_checkpoints_and_ends_with_75(world: World) -> None:
-    fill(world, ROWS)
-    process = replicate(world, in_flight="1")
-    await_(lambda: count(world, world.destination) > 10, process)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
-    run_id = run_of(world, "replicate")
-    before = world.sealift("runs", "show", run_id, "--json").document["accounted"]
-    worker = world.start("worker", run_id, "--shard", "0", in_flight="1", checkpoint_seconds="600")
-    assert worker.stdout is not None
-    assert worker.stderr is not None
-    assert json.loads(worker.stdout.readline())
-    worker.stdout.close()
-    errors = worker.stderr.read()
-    assert (worker.wait(60), "Traceback" in errors) == (75, False), errors
-    after = world.sealift("runs", "show", run_id, "--json").document
-    assert before < after["accounted"] == count(world, world.destination) < ROWS
-
-
-@pytest.mark.slow
 def test_a_cancelled_expire_in_batch_deletes_no_more_even_if_its_termination_is_lost(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,18 +102,3 @@ def test_a_cancelled_expire_in_batch_deletes_no_more_even_if_its_termination_is_
     assert again.code == 0, again.stderr
     assert set(again.document["outcomes"]) == {"done"}
     assert count(world, world.source) == 1
-
-
-HANGING = "import signal, time; from jobs.runs.parent_pipe import watch_parent; watch_parent(0.2); " + (
-    "signal.signal(signal.SIGTERM, signal.SIG_IGN); print('hangs', flush=True); time.sleep(60)"
-)
-
-
-def test_a_process_that_hangs_is_ended_after_its_parent_all_the_same() -> None:
-    command = [sys.executable, "-c", HANGING]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdin is not None
-        assert process.stdout.readline() == b"hangs\n"
-        process.stdin.close()
-        assert process.wait(20) == 75

@@ -80,15 +80,3 @@ def test_a_checked_policy_is_written_beside_its_file_and_read_in_its_place(tmp_p
     assert sealift("check", str(broken), "--write", str(tmp_path / "none.json")).code == 10
     assert sealift("check", str(tmp_path / "right.yaml"), "--write", "policy.json").code == 2
     assert not (tmp_path / "none.json").exists()
-
-
-def test_what_aws_would_refuse_is_a_warning_and_is_not_written_for_terraform(tmp_path):
-    file = tmp_path / "policy.yaml"
-    file.write_text(EXAMPLE.read_text().replace("prefixes: [events/]", "prefixes: [日本/]"))
-    checked = sealift("check", str(file), "--json")
-    assert (checked.code, "U+00FF" in checked.document["warnings"][0]) == (0, True)
-    refused = sealift("check", str(file), "--json", "--write", str(tmp_path / "policy.json"))
-    assert (refused.code, refused.document["mistakes"][0]["path"]) == (10, "pairs[2].source.prefixes[0]")
-    prefixes = ", ".join(f"a-rather-long-prefix-of-keys-{number}/" for number in range(60))
-    file.write_text(EXAMPLE.read_text().replace("prefixes: [events/]", f"prefixes: [{prefixes}]"))
-    assert "2,048 characters" in sealift("check", str(file)).stdout

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from pathlib import Path
 
@@ -49,22 +47,14 @@ def test_a_runs_tables_can_be_joined_and_agree_with_its_report(ran: tuple[World,
     assert {row["run_id"] for row in joined} == {run_id}
 
 
-def test_every_format_has_the_same_rows(ran: tuple[World, str], tmp_path: Path) -> None:
+def test_a_format_for_programs_and_one_for_people(ran: tuple[World, str], tmp_path: Path) -> None:
     world, _ = ran
-    sql = 'SELECT key, size_bytes, "at" FROM outcomes ORDER BY key'
-    expected = ask(world, sql)
+    sql = "SELECT key FROM outcomes ORDER BY key"
     target = tmp_path / "out.parquet"
     assert world.sealift("query", sql, "--format", "parquet", "--output", str(target)).code == 0
-    assert [row["key"] for row in pq.read_table(target).to_pylist()] == [row["key"] for row in expected]
-    text = world.sealift("query", sql, "--format", "csv").stdout
-    rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    assert [(row["key"], int(row["size_bytes"])) for row in rows] == [
-        (row["key"], row["size_bytes"]) for row in expected
-    ]
+    assert pq.read_table(target).to_pylist() == ask(world, sql)
     shown = world.sealift("query", sql).stdout
-    assert "line\\nbreak" in shown
-    assert "tab\\there" in shown
-    assert "\t" not in shown
+    assert ("line\\nbreak" in shown, "\t" in shown) == (True, False)
 
 
 def test_wrong_sql_is_one_line_and_exit_2(ran: tuple[World, str], tmp_path: Path) -> None:

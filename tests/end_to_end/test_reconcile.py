@@ -40,14 +40,6 @@ def differences(world: World, report: dict[str, Any]) -> dict[str, tuple[str, st
     return {row["key"]: (row["category"], ": ".join(filter(None, (row["reason"], row["detail"])))) for row in rows}
 
 
-def test_what_is_all_in_flight_is_not_judged(world: World) -> None:
-    world.put("a")
-    young = world.sealift("reconcile", *pair(world), "--json")
-    assert (young.code, young.document["categories"]["in_flight"]["rows"]) == (3, 1)
-    repaired = reconcile(world, *pair(world), "--repair", "--yes")
-    assert (repaired["code"], repaired["repaired"]["left"], repaired["next_steps"]) == (0, 0, [])
-
-
 def test_what_neither_side_has_any_more_is_no_finding(world: World) -> None:
     world.put("same")
     world.put("late")
@@ -59,25 +51,6 @@ def test_what_neither_side_has_any_more_is_no_finding(world: World) -> None:
     reconcile(world)
     found = world.sealift("query", "SELECT key, finding FROM findings", "--format", "json").stdout
     assert json.loads(found) == [{"key": "same", "finding": "copy_missing"}]
-
-
-@pytest.mark.parametrize("places", ["map", "sides"])
-def test_inventories_of_which_all_is_excluded_are_no_success(world: World, places: str) -> None:
-    """As with a prefix that is mistyped: here nobody has a copy, and no difference was found."""
-    world.put("docs/a")
-    world.client.put_object(Bucket=world.destination, Key="docs/b", Body=b"another")
-    sides = []
-    for side, bucket in (("source", world.source), ("destination", world.destination)):
-        made = world.sealift(
-            "inventory", f"s3://{bucket}", "--destination", f"s3://{world.ledger}/inventories", "--json"
-        )
-        sides += [f"--{side}-inventory", made.document["manifest"]]
-        sides += [f"--{side}", f"s3://{bucket}/dosc/"] if places == "sides" else []
-    if places == "map":
-        sides += ["--map", "dosc/=docs/2026/"]
-    settle()
-    result = world.sealift("reconcile", *sides, "--margin", "0s")
-    assert (result.code, "Nothing was compared: " in result.stdout) == (3, True), result.stdout
 
 
 @pytest.fixture

@@ -12,21 +12,6 @@ from tests.end_to_end.conftest import World
 from tests.end_to_end.scenes import fetch
 
 
-def test_a_run_leaves_a_page_with_its_findings(world: World) -> None:
-    for key in ("a", "<b>bold", "c"):
-        world.put(key, b"content")
-    assert world.run("replicate")["outcomes"] == {"done": 3}
-    first = world.run("verify")
-    assert "<b>bold" not in fetch(world, first["report_html"])
-    world.client.put_object(Bucket=world.destination, Key="<b>bold", Body=b"CONTENT")
-    second = world.run("verify")
-    page = fetch(world, second["report_html"])
-    assert "&lt;b&gt;bold" in page
-    assert "<b>bold" not in page
-    assert second["outcome_bytes"] == {"different": 7, "verified": 14}
-    jsonschema.validate(json.loads(fetch(world, second["report"])), schema())
-
-
 def test_the_page_of_each_run_with_findings_says_what_to_do_as_the_terminal_does(world: World) -> None:
     """A verification, and copies that met other bytes: the page was silent where the terminal knew the way."""
     world.put("a", b"content")

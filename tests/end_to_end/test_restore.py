@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import pytest
@@ -35,35 +34,6 @@ def test_what_was_packed_comes_back_and_is_the_same_the_next_time(world: World) 
     assert [key for key in keys_of(world, world.destination, "back") if not key.startswith("back/")] == []
     again = restore(world, *EVERYTHING)
     assert (again["code"], again["outcomes"]) == (0, {"same": 60})
-
-
-def test_an_object_comes_back_with_all_that_it_had(world: World) -> None:
-    odd = "é e/+ %41 ..&?x"
-    world.put(odd, b"1", Tagging="team=docs&y=1", Metadata={"who": "me"}, CacheControl="no-store", ContentType="a/b")
-    world.put("large", os.urandom(9 << 20), ChecksumAlgorithm="CRC64NVME")
-    compact(world, ALL)
-    report = restore(world, *EVERYTHING)
-    assert report["outcomes"] == {"done": 2}, report["reasons"]
-    head = world.client.head_object(Bucket=world.destination, Key=f"back/{odd}")
-    assert (head["Metadata"], head["CacheControl"], head["ContentType"]) == ({"who": "me"}, "no-store", "a/b")
-    tags = world.client.get_object_tagging(Bucket=world.destination, Key=f"back/{odd}")["TagSet"]
-    assert {each["Key"]: each["Value"] for each in tags} == {"team": "docs", "y": "1"}
-    assert head["ETag"] == world.client.head_object(Bucket=world.source, Key=odd)["ETag"]
-    assert world.copy_of("back/large") == world.client.get_object(Bucket=world.source, Key="large")["Body"].read()
-
-
-def test_the_plan_says_what_it_takes_and_writes_nothing(world: World) -> None:
-    fill(world, 30)
-    compact(world, ALL, "--target-size", "16KiB")
-    plan = restore(world, "--prefix", "docs/", "--dry-run")
-    archives = len(archive_keys(world))
-    assert (plan["rows"], plan["restore"]["archives"], plan["restore"]["members"]) == (30, archives, 30)
-    assert (plan["restore"]["cold"], plan["requests"]["put"], plan["requests"]["head"]) == ([], 30, archives)
-    places = ["--archives", f"s3://{world.destination}/packed", "--destination", f"s3://{world.destination}/back/"]
-    text = world.sealift("restore", *places, "--key", "docs/1/001.json", "--dry-run").stdout
-    assert "archives  1, holding 1 of the objects\n" in text
-    assert plan["dollars"]["retrieval"] == pytest.approx(plan["size_bytes"] / (1 << 30) * 0.03)
-    assert restored(world) == {}
 
 
 def test_damage_is_named_nothing_is_replaced_and_the_rest_comes_back(world: World) -> None:

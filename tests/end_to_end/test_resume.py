@@ -8,7 +8,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 from pathlib import Path
 
@@ -114,29 +113,6 @@ def test_a_server_that_goes_away_ends_the_run_with_75_and_it_goes_on_when_it_is_
         assert retried.code == 0, retried.stderr
         complete(retried.document)
         assert copied(world) == ROWS
-
-
-def test_a_plan_that_is_told_to_stop_leaves_nothing_behind(world: World, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes connections, and never answers
-        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        places = ["--source", "s3://any", "--source-endpoint", endpoint, "--destination", f"s3://{world.destination}"]
-        process = world.start("replicate", *places, TMPDIR=str(tmp_path))
-        await_value(lambda: list(tmp_path.glob("sealift-plan-*")) or None)
-        process.send_signal(signal.SIGTERM)
-        _, stderr = process.communicate(timeout=30)
-    assert process.returncode == 75
-    assert stderr.splitlines()[-1] == "sealift: interrupted"
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_worker_that_comes_back_after_the_fold_adds_what_it_says_to_the_state(world: World) -> None:
-    world.put("a")
-    run_id = world.run("replicate")["run_id"]
-    for name in names(world, f"runs/{run_id}/outcomes/"):  # as of another attempt: this one sees an open row
-        world.client.delete_object(Bucket=world.ledger, Key=f"runs/{name}")
-    assert world.start("worker", run_id, "--shard", "0").wait(60) == 0
-    deltas = [f"state/deltas/{run_id}{late}.parquet" for late in ("-late", "")]
-    assert names(world, "state/deltas/") == deltas
 
 
 @pytest.mark.slow

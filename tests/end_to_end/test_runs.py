@@ -67,18 +67,6 @@ def test_retry_leaves_out_what_another_run_has_put_right(world: World) -> None:
     assert (again.code, "Nothing to retry" in again.stdout) == (0, True)
 
 
-def test_the_rows_of_a_run_are_a_manifest(world: World) -> None:
-    world.put("docs/a")
-    to = f"s3://{world.destination}/x/"
-    failed = world.run("verify", "--source", f"s3://{world.source}/docs/", "--destination", to)
-    assert failed["outcomes"] == {"missing": 1}
-    copied = world.run("replicate", "--manifest", f"run:{failed['run_id']}", "--destination", to)
-    assert copied["outcomes"] == {"done": 1}
-    assert world.copy_of("x/a") == b"content"
-    proven = world.run("verify", "--manifest", f"proven:{copied['run_id'][:-1]}", "--destination", to)
-    assert proven["outcomes"] == {"verified": 1}
-
-
 def test_damaged_documents_are_named_and_the_other_runs_are_listed(world: World) -> None:
     world.put("a")
     whole = world.run("replicate")["run_id"]
@@ -162,15 +150,3 @@ def test_a_run_is_repaired_once_its_retry_ended_well_until_a_check_finds_it_wron
     since = world.sealift("runs", "show", run_id, "--json").document["since_then"]
     assert since == {"is_repaired": False, "left": 1}
     assert world.sealift("status").code == 3
-
-
-def test_a_finding_that_a_person_accepts_is_no_problem(world: World) -> None:
-    world.put("a")
-    run_id = world.run("verify")["run_id"]
-    accept = ["status", "--accept", f"found_by = '{run_id}'", "--json"]
-    assert world.sealift(*accept).code == 2
-    assert world.sealift(*accept, "--reason", "ticket 12").document == {"accepted": 1}
-    status = world.sealift("status", "--json")
-    assert (status.code, status.document["problems"], status.document["accepted"]) == (0, [], 1)
-    answer = world.sealift("query", "SELECT key, accepted_why FROM findings", "--format", "json").stdout
-    assert json.loads(answer) == [{"key": "a", "accepted_why": "ticket 12"}]

@@ -1,35 +1,20 @@
-"""What a person at a terminal meets: questions, and Ctrl-C."""
+"""What a person at a terminal is asked."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.end_to_end.conftest import World
-from tests.end_to_end.scenes import copied
+from tests.end_to_end.scenes import copied, sides
 from tests.end_to_end.terminals import at_a_terminal
 
 
-@pytest.mark.parametrize(("says_no", "code", "said"), [(True, 2, "as you said"), (False, 75, "interrupted")])
-def test_who_does_not_agree_starts_nothing(world: World, says_no: bool, code: int, said: str) -> None:
+@pytest.mark.parametrize(("answer", "code", "copies"), [("n\n", 2, 0), ("\x03", 75, 0), ("y\n", 0, 1)])
+def test_a_run_starts_only_if_a_person_agrees(world: World, answer: str, code: int, copies: int) -> None:
     world.put("a")
-    sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
-    with at_a_terminal(world, "replicate", *sides) as terminal:
-        terminal.await_text("Start?")
-        if says_no:
-            terminal.press("n\n")
-        assert (terminal.await_end() if says_no else terminal.interrupt()) == code
-        assert said in terminal.shown
-        assert "nothing was started" in terminal.shown
-        assert "Traceback" not in terminal.shown
-    assert copied(world) == 0
-    assert world.sealift("runs", "list", "--json").document["runs"] == []
-
-
-def test_who_agrees_starts_it(world: World) -> None:
-    world.put("a")
-    sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
-    with at_a_terminal(world, "replicate", *sides) as terminal:
-        terminal.await_text("Start?")
-        terminal.press("y\n")
-        assert terminal.await_end() == 0
-    assert copied(world) == 1
+    with at_a_terminal(world, "replicate", *sides(world)) as terminal:
+        terminal.await_text("Start? [y/N]: ")
+        terminal.press(answer)
+        assert terminal.await_end() == code, terminal.shown
+    assert ("nothing was started" in terminal.shown, "Traceback" in terminal.shown) == (code != 0, False)
+    assert (copied(world), len(world.sealift("runs", "list", "--json").document["runs"])) == (copies, copies)

@@ -56,30 +56,6 @@ def test_a_repair_replaces_only_what_was_condemned(pair: World) -> None:
     assert pair.copy_of("k08") == b"somebody wrote this since"
 
 
-def test_what_cannot_be_compared_is_unverifiable_until_it_is_read(world: World) -> None:
-    body = bytes(range(256)) * (11 * MIB // 256)
-    for bucket, part in ((world.source, 5 * MIB), (world.destination, 6 * MIB)):
-        upload = world.client.create_multipart_upload(Bucket=bucket, Key="parts")["UploadId"]
-        parts = []
-        for number, start in enumerate(range(0, len(body), part), 1):
-            answer = world.client.upload_part(
-                Bucket=bucket, Key="parts", UploadId=upload, PartNumber=number, Body=body[start : start + part]
-            )
-            parts.append({"PartNumber": number, "ETag": answer["ETag"]})
-        world.client.complete_multipart_upload(
-            Bucket=bucket, Key="parts", UploadId=upload, MultipartUpload={"Parts": parts}
-        )
-    found = world.run("verify")
-    assert (found["code"], found["outcomes"]) == (3, {"unknown": 1})
-    assert "nothing_comparable" in found["reasons"][0]["reason"]
-    deep = world.run("verify", "--deep")
-    assert (deep["code"], deep["outcomes"], deep["evidence"]) == (0, {"verified": 1}, {"content": 1})
-
-
-def test_the_samples_of_all_parts_take_everything_once(pair: World) -> None:
-    assert sum(pair.run("verify", "--sample", f"{part}/3")["rows"] for part in (1, 2, 3)) == 40
-
-
 def test_a_deep_verify_against_what_the_ledger_knows_needs_no_source(pair: World) -> None:
     proven = pair.run("verify", "--deep")
     for number in range(40):
