@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,68 +14,35 @@ import click
 from jobs import interrupts
 from jobs.aws.batch import Batch
 from jobs.cli.closing_report import end_and_report
-from jobs.cli.console import display, emit, meter, say, table
-from jobs.cli.options import (
-    Group,
-    Run,
-    StartOptions,
-    argument,
-    command_options,
-    flag,
-    group,
-    option,
-    shared,
-    takes,
-)
+from jobs.cli.console import TERMINAL, emit, meter, say, table
+from jobs.cli.options import Group, Run, StartOptions, argument, command_options, flag, group, option, shared, takes
 from jobs.cli.policy_and_ledger import ledger_location
 from jobs.cli.run_command import follow_and_report, launch_and_report, run_and_report
-from jobs.cli.texts import continued_text, plan_text, report_text
+from jobs.cli.texts import plan_text, report_text
 from jobs.config import Settings
-from jobs.core.model import Location, ObjectRef
 from jobs.core.run import UNSIZED_ROWS, Plan, RunSpec, RunState, continuation
 from jobs.core.selection import Selection
-from jobs.errors import ConfigError, ExitCode, LedgerError, NotFound, UsageError
+from jobs.errors import ConfigError, ExitCode, LedgerError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reconcile.since_then import read_findings, since_lines, since_then
 from jobs.registry import kind_of
-from jobs.reports.document import exit_code, iso_time, verdict
-from jobs.reports.figures import UNKNOWN, human_bytes, human_dollars, human_time
-from jobs.reports.publish import PAGE, make_page, write_page
+from jobs.reports.document import exit_code, findings_count
+from jobs.reports.figures import UNKNOWN, human_dollars
+from jobs.reports.publish import make_page
 from jobs.runs import batch_follow, launch
 from jobs.runs.batch_executor import BatchExecutor
 from jobs.runs.placement import DETACHED, is_batch
-from jobs.runs.progress import (
-    RunProgress,
-    find_command,
-    find_progress,
-    first_open_keys,
-    silent_since,
-)
+from jobs.runs.progress import find_command, find_progress, unfinished_shards
 from jobs.runs.prompt_ledger import open_prompt_ledger
 from jobs.runs.request import Request, open_ledger
 from jobs.runs.standing import standing_rows
-from jobs.runs.summaries import counted, find_run_id, summarize_runs
+from jobs.runs.summaries import counted, find_run_id, summarize_run, summarize_runs
 
 WATCH_SECONDS = 2.0
-WITHOUT_OUTCOME = "without an outcome"
-STILL_SECONDS = 60.0
-"""After so long without a new checkpoint, `--follow` says whose command it waits for."""
-_OF_THE_FIRST_RUN = frozenset(
-    (
-        "streamed",
-        "apart",
-        "cross_region",
-        "endpoint_hops",
-        "sample",
-        "deep",
-        "source_checksums",
-        "destination_checksums",
-        "filters",
-        "night",
-        "look",
-        UNSIZED_ROWS,
-    )
-)
+_OF_THE_FIRST_RUN = frozenset((
+    "streamed", "apart", "cross_region", "endpoint_hops", "sample", "deep", "source_checksums", "destination_checksums",
+    "filters", "night", "look", UNSIZED_ROWS,
+))  # fmt: skip
 """Options of a run's spec that its retry leaves out: it finds them again, or has no use for them.
 """
 
@@ -113,11 +79,7 @@ class RetryCommand:
     """`sealift runs retry`, as it was typed."""
 
     run_id: str = argument(type=Run, metavar="RUN")
-    executor: str | None = shared("executor", "Where the work runs. Default: where the run was before.", heading="")
-    dry_run: bool = shared("dry-run")
-    yes: bool = shared("yes")
-    as_json: bool = shared("json")
-    ledger: str | None = shared("ledger")
+    start: StartOptions = group(StartOptions)
 
 
 @click.group(cls=Group)
@@ -179,7 +141,7 @@ def retry(options: RetryCommand) -> int:
     sealift runs retry latest --dry-run
     sealift runs retry latest
     """
-    return interrupts.run(_retry(_open(options.ledger), options))
+    return interrupts.run(_retry(_open(options.start.ledger), options.run_id, options.start))
 
 
 def _open(ledger: str | None) -> Ledger:
@@ -205,14 +167,12 @@ async def _list(ledger: Ledger, options: ListRunsCommand) -> int:
 
 def _runs_table(runs: Sequence[Mapping[str, Any]]) -> str:
     """Summaries of runs as a table."""
-    retried = {run["retry_of"] for run in runs if run["state"] == "complete" and not run["failures"]}
     rows = [
         [
             run["run_id"],
             run["state"],
             f"{run['rows']:,}",
-            f"{run['failures']:,}{' retried' if run['run_id'] in retried else ''}"
-            + (f", {run['unread']:,} unread" if run["unread"] else ""),
+            f"{run['failures']:,}" + (f", {run['unread']:,} unread" if run["unread"] else ""),
             UNKNOWN if run["planned_dollars"] is None else human_dollars(run["planned_dollars"]),
             run["source"] or UNKNOWN,
             run["destination"] or UNKNOWN,
@@ -223,117 +183,70 @@ def _runs_table(runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 async def _show(ledger: Ledger, options: ShowCommand) -> int:
-    run_id = await find_run_id(ledger, options.run.run_id)
+    run_id, as_json = await find_run_id(ledger, options.run.run_id), options.run.as_json
     spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
     if options.follow:
-        return await _follow(open_ledger(ledger.location), spec, plan, options)  # which outlasts a server that is away
-    ended, progress = await ledger.report(run_id), await find_progress(ledger, run_id, plan)
-    if ended is None and progress.rows == plan.rows:
+        patient = open_ledger(ledger.location)  # it outlasts a server that is away
+        if (submitted := await BatchExecutor(patient, Batch()).latest(run_id)) is not None:
+            code = await follow_and_report(submitted, spec, plan, patient, as_json=as_json)
+            return await _write_page(ledger, spec, options.html) if options.html else code
+        await _await_end(patient, spec, plan)
+    ended = await ledger.report(run_id)
+    if ended is None and not await unfinished_shards(ledger, run_id, plan):
         ended = (await launch.end(spec, plan, ledger, kind_of(spec))).report
     if ended is not None and ended["state"] == RunState.COMPLETE:
-        report, text = await _ended(ledger, spec, ended, options)
-        document = {"accounted": progress.rows, "outcomes": counted(report)["outcomes"], **report}
+        document, text, _ = await _with_since(ledger, spec, ended)
+        document = {"accounted": plan.rows, "outcomes": counted(document)["outcomes"], **document}
+        code = exit_code(document)
     else:
-        if options.html is not None:
-            raise LedgerError(
-                f"run {run_id} has no page: it has not ended", advice=f"continue it with: {continuation(run_id)}"
-            )
-        ended = None
-        document, text = await _under_way(ledger, spec, plan, progress)
+        document = await summarize_run(ledger, run_id)
+        text = _under_way_text(spec, document)
+        code = ExitCode.TRANSIENT if options.follow else ExitCode.DONE
     document |= {"spec": spec.to_dict(), "plan": plan.to_dict()}
     text = f"{plan_text(spec, plan)}\n{text}"
     if (known := await batch_follow.describe(ledger, run_id)) is not None:
         document["batch"] = known
         text += "\n" + batch_follow.batch_text(known)
-    emit(document, as_json=options.run.as_json, text=text)
-    return int(ExitCode.DONE if ended is None or options.html is not None else exit_code(document))
+    emit(document, as_json=as_json, text=text)
+    return await _write_page(ledger, spec, options.html) if options.html else int(code)
 
 
-async def _under_way(ledger: Ledger, spec: RunSpec, plan: Plan, progress: RunProgress) -> tuple[dict[str, Any], str]:
-    """How far a run without a report is, as a document and as text."""
-    run_id = spec.run_id
-    document = {
-        "run_id": run_id,
-        "job": spec.job,
-        "state": "incomplete",
-        "rows": plan.rows,
-        "accounted": progress.rows,
-        "outcomes": {},
-        "bytes": progress.size_bytes,
-        "seconds": round(time.time() - spec.created_at, 3),
-        "report": None,
-    }
-    lines = [f"{progress.rows:,} of {plan.rows:,} rows done, {human_bytes(progress.size_bytes)}, no report yet"]
-    command = await find_command(ledger, run_id)
-    if command is not None and command.is_over:
-        document["state"] = "stopped"
-        lines.append(f"stopped: its command ({command.text}) has ended; {_next_step(spec)}")
-    elif (silent := await silent_since(ledger, run_id, command)) is not None:
-        document["silent_since"] = iso_time(silent)
-        lines.append(f"nobody has written to it since {human_time(silent)}: if no worker lives, {_next_step(spec)}")
-    return document, "\n".join(lines)
+def _under_way_text(spec: RunSpec, run: Mapping[str, Any]) -> str:
+    """How far a run without a report is."""
+    text = f"{run['state']}: {run['accounted']:,} of {run['rows']:,} rows done, no report yet"
+    if run["silent_since"]:
+        text += f"\nnobody has written to it since {run['silent_since']}: if no worker lives,"
+    not_resumed = kind_of(spec).not_resumed
+    step = str(not_resumed(spec)) if not_resumed else f"continue with  {continuation(spec.run_id)}"
+    return f"{text}\n{step}" if run["state"] == "stopped" or run["silent_since"] else text
 
 
-async def _ended(
-    ledger: Ledger, spec: RunSpec, report: dict[str, Any], options: ShowCommand
-) -> tuple[dict[str, Any], str]:
-    """The report of a run as it is now, as a document and as text. Writes the page if one is wanted."""
-    document, text, left = await _with_since(ledger, spec, report)
-    if options.html is not None:
-        await _write_page(ledger, spec, document, options.html, left)
-    return document, text
-
-
-async def _follow(ledger: Ledger, spec: RunSpec, plan: Plan, options: ShowCommand) -> int:
-    run_id, as_json = spec.run_id, options.run.as_json
-    if (submitted := await BatchExecutor(ledger, Batch()).latest(run_id)) is not None:
-        code = await follow_and_report(submitted, spec, plan, ledger, as_json=as_json)
-        if options.html is not None and (report := await ledger.report(run_id)) is not None:
-            await _ended(ledger, spec, report, options)
-        return code
-    rows, moved_at = -1, time.monotonic()
+async def _await_end(ledger: Ledger, spec: RunSpec, plan: Plan) -> None:
+    """Show the progress of a run on this or another machine, until it has a report or its command has ended."""
     with meter(spec.job, plan.rows) as shown:
         while True:
-            command = await find_command(ledger, run_id)
-            if (ended := await ledger.report(run_id)) is not None:
-                break
-            progress = await find_progress(ledger, run_id, plan)
-            shown.update(progress.rows, progress.bad_rows, progress.size_bytes)
-            if command is not None and command.is_over:
-                break
-            if progress.rows != rows:
-                rows, moved_at = progress.rows, time.monotonic()
-            elif command is not None and time.monotonic() - moved_at > STILL_SECONDS:
-                say(f"no progress since {STILL_SECONDS:.0f} s. If {command.text} has ended, {_next_step(spec)}")
-                moved_at = float("inf")
+            command = await find_command(ledger, spec.run_id)
+            if await ledger.report(spec.run_id) is not None or (command is not None and command.is_over):
+                return
+            shown.update(*await find_progress(ledger, spec.run_id, plan))
             await asyncio.sleep(WATCH_SECONDS)
-    if ended is None:
-        document, text = await _under_way(ledger, spec, plan, progress)
-        emit(document, as_json=as_json, text=f"Run {run_id}: {text}")
-        return int(ExitCode.TRANSIENT)
-    document, text = await _ended(ledger, spec, ended, options)
-    emit(document, as_json=as_json, text=text)
-    return int(exit_code(ended))
-
-
-def _next_step(spec: RunSpec) -> str:
-    """How to go on with a run that has no report."""
-    not_resumed = kind_of(spec).not_resumed
-    return str(not_resumed(spec)) if not_resumed else f"continue with  sealift runs retry {spec.run_id}"
 
 
 async def _cancel(ledger: Ledger, run_id: str, as_json: bool) -> int:
     run_id = await find_run_id(ledger, run_id)
     spec = await ledger.spec(run_id)
-    ended = await ledger.report(run_id)
-    if ended is not None:
-        document, _, _ = await _with_since(ledger, spec, ended)
-        emit(document, as_json=as_json, text=f"Nothing to cancel: {verdict(ended)}")
-        return 0
+    if (ended := await ledger.report(run_id)) is not None:
+        return await _emit_nothing_to_do(ledger, spec, ended, "cancel", as_json)
     submitted = await batch_follow.cancel(ledger, run_id)
     document = {"run_id": run_id, "state": "cancelled", "jobs": dict(submitted.job_ids)}
     text = f"Cancelled {run_id}: its workers write a checkpoint and end.\n  continue with  {continuation(run_id)}"
     emit(document, as_json=as_json, text=text)
+    return 0
+
+
+async def _emit_nothing_to_do(ledger: Ledger, spec: RunSpec, ended: dict[str, Any], what: str, as_json: bool) -> int:
+    document, text, _ = await _with_since(ledger, spec, ended)
+    emit(document, as_json=as_json, text=f"Nothing to {what}: {text}")
     return 0
 
 
@@ -348,98 +261,62 @@ async def _with_since(
     return document, report_text(shown, kind_of(spec), since_lines(document), is_repaired=is_repaired), left
 
 
-async def _write_page(ledger: Ledger, spec: RunSpec, report: dict[str, Any], file: Path, left: Sequence[Any]) -> None:
-    """Write the run's page to a file, also if a killed command has not written it to the ledger.
-
-    The page in the ledger is written once. `left`: the findings that are left of a comparison. Where
-    something is better since, the file gets a new page.
-    """
-    run_id = spec.run_id
-    page_ref = ObjectRef(*Location.parse(ledger.uri(run_id, PAGE)))
-    try:
-        page = (await ledger.store.get(page_ref)).data
-    except NotFound:
-        await write_page(ledger, spec, report, [])
-        page = (await ledger.store.get(page_ref)).data
-    if report.keys() & {"repaired", "since_then", "undone"}:
-        page = await make_page(report, left if "repaired" in report else await read_findings(ledger, spec, report))
+async def _write_page(ledger: Ledger, spec: RunSpec, file: Path) -> int:
+    """Write the page of a run as it is now to a file."""
+    if (report := await ledger.report(spec.run_id)) is None:
+        raise LedgerError(f"run {spec.run_id} has no page: it has not ended", advice=continuation(spec.run_id))
+    document, _, left = await _with_since(ledger, spec, report)
+    if "repaired" not in document and findings_count(document):
+        left = await read_findings(ledger, spec, document)
+    page = await make_page(document, left)
     try:
         file.write_bytes(page)
     except OSError as error:
         raise ConfigError(f"cannot write {file}: {error.strerror}", advice="name another --html") from error
     say(f"the page is in {file}")
+    return int(ExitCode.DONE)
 
 
-async def _retry(ledger: Ledger, options: RetryCommand) -> int:
-    settings, as_json = Settings.from_environment(), options.as_json
-    run_id = await find_run_id(ledger, options.run_id)
+async def _retry(ledger: Ledger, named: str, start: StartOptions) -> int:
+    settings, as_json = Settings.from_environment(), start.as_json
+    run_id = await find_run_id(ledger, named)
     spec, plan, ended = await ledger.spec(run_id), await ledger.plan(run_id), await ledger.report(run_id)
     ledger = open_ledger(ledger.location)  # what follows is work, which has patience
-    executor = options.executor
-    if executor is None and await ledger.names(run_id, "batch/"):
-        executor = "batch"
-    in_batch, is_detached, kind = is_batch(executor, settings), executor == DETACHED, kind_of(spec)
+    if start.executor is None and await ledger.names(run_id, "batch/"):
+        start = replace(start, executor="batch")
+    kind = kind_of(spec)
     if ended is None:
         if kind.not_resumed is not None:
             raise kind.not_resumed(spec)
-        if options.dry_run:
-            return await _plan_continuation(ledger, spec, plan, as_json=as_json)
-        if not in_batch:
+        if start.dry_run:
+            return await _plan_continuation(ledger, spec, as_json=as_json)
+        if not is_batch(start.executor, settings):
             return await run_and_report(spec, plan, ledger, settings, as_json=as_json)
-        submitted = await batch_follow.resubmit(ledger, spec, plan, settings, display(as_json))
+        submitted = await batch_follow.resubmit(ledger, spec, plan, settings, TERMINAL)
         if submitted is None:
             return await end_and_report(spec, plan, ledger, as_json=as_json)
+        is_detached = start.executor == DETACHED
         return await follow_and_report(submitted, spec, plan, ledger, as_json=as_json, detach=is_detached)
     if "failures" in ended and not ended["failures"]:
-        document, _, _ = await _with_since(ledger, spec, ended)
-        emit(document, as_json=as_json, text=f"Nothing to retry: {verdict(ended)}")
+        await _emit_nothing_to_do(ledger, spec, ended, "retry", as_json)
         return int(exit_code(ended))
     request = retry_request(spec)
-    start = StartOptions(executor=executor, as_json=as_json, yes=options.yes, dry_run=options.dry_run)
     with tempfile.TemporaryDirectory(prefix="sealift-retry-") as folder:
         standing = await standing_rows(ledger, spec, ended["finished_at"], Path(folder))
         if not standing.rows:
-            document, text, _ = await _with_since(ledger, spec, ended)
-            emit(document, as_json=as_json, text=f"Nothing to retry: no bad row is bad any more.\n{text}")
-            return int(ExitCode.DONE)
+            return await _emit_nothing_to_do(ledger, spec, ended, "retry", as_json)
         tried = {"rows": standing.rows, "outcomes": standing.outcomes, "first_keys": standing.first_keys}
         request = replace(request, rows=standing.file)
-        retried = tried if options.dry_run else None
+        retried = tried if start.dry_run else None
         return await launch_and_report(request, ledger, settings, start, may_be_empty=True, retried=retried)
 
 
-async def _plan_continuation(ledger: Ledger, spec: RunSpec, plan: Plan, *, as_json: bool) -> int:
-    """Say what a retry of an unfinished run would do: its rows, and their share of its forecast."""
-    progress = await find_progress(ledger, spec.run_id, plan)
-    rows = plan.rows - progress.rows
-    if not rows:
-        document = {"run_id": spec.run_id, "job": spec.job, "state": "unreported", "dry_run": True, "rows": 0}
-        emit(
-            document,
-            as_json=as_json,
-            text=f"Dry run: all {plan.rows:,} rows of {spec.run_id} have an outcome. A retry only makes its report.",
-        )
-        return 0
-    keys = await first_open_keys(ledger, spec.run_id, plan)
-    share = rows / plan.rows
-    document = {
-        "run_id": spec.run_id,
-        "job": spec.job,
-        "state": "incomplete",
-        "dry_run": True,
-        "rows": rows,
-        "requests": {kind: round(count * share) for kind, count in plan.requests.items()},
-        "total_dollars": plan.total_dollars * share,
-        "price_table": plan.price_table,
-        "seconds": plan.seconds * share,
-        "seconds_most": plan.seconds_most * share,
-        "retried": {"rows": rows, "outcomes": {WITHOUT_OUTCOME: rows}, "first_keys": {WITHOUT_OUTCOME: keys}},
-    }
-    text = continued_text(document)
-    command = await find_command(ledger, spec.run_id)
-    if command is not None and not command.is_over:
-        text += f"\n  careful   {command.text} may be at work at it: a retry takes the run over"
-    emit(document, as_json=as_json, text=text)
+async def _plan_continuation(ledger: Ledger, spec: RunSpec, *, as_json: bool) -> int:
+    """Say how many rows a retry of an unfinished run would do."""
+    run = await summarize_run(ledger, spec.run_id)
+    rows = run["rows"] - run["accounted"]
+    text = f"Dry run: a retry of {spec.run_id} would go on with {rows:,} of {run['rows']:,} rows, by its own plan."
+    emit(run | {"dry_run": True, "retried": {"rows": rows}}, as_json=as_json, text=text)
     return 0
 
 

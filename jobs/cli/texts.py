@@ -22,7 +22,7 @@ from jobs.reports.document import (
     verdict,
 )
 from jobs.reports.figures import human_bytes, human_dollars, human_seconds, plural
-from jobs.runs.kind import Kind, bad_outcomes
+from jobs.runs.kind import Kind
 
 SHOWN_DELETIONS = 20
 SHOWN_REASONS = 10
@@ -70,23 +70,9 @@ def retried_text(run_id: str, retried: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def continued_text(document: Mapping[str, Any]) -> str:
-    """What a retry of an unfinished run takes, by its own plan."""
-    requests = ", ".join(f"{count:,} {kind}" for kind, count in document["requests"].items() if count) or "none"
-    return "\n".join(
-        [
-            retried_text(document["run_id"], document["retried"]),
-            "  the run itself goes on, with the plan and the options that it has",
-            f"  requests  about {requests}",
-            f"  cost      {human_dollars(document['total_dollars'])} by {document['price_table']}",
-            f"  duration  {_range(document)}",
-        ]
-    )
-
-
-def _range(document: Mapping[str, Any]) -> str:
+def _range(plan: Plan) -> str:
     """A forecast of time: `19 s to 3 min`, and whose times it is from."""
-    least, most, earlier = document["seconds"], document.get("seconds_most", 0.0), document.get("timed_by")
+    least, most, earlier = plan.seconds, plan.seconds_most, plan.timed_by
     if most <= least:
         return f"about {human_seconds(least)}" if least >= 0.05 else "under 0.1 s"
     text = f"{human_seconds(least)} to {human_seconds(most)}" if least >= 1 else f"up to {human_seconds(most)}"
@@ -100,7 +86,7 @@ def _forecast_lines(plan: Plan) -> list[str]:
     return [
         f"  requests  {requests}",
         f"  cost      {human_dollars(plan.total_dollars)}{prices}",
-        f"  duration  {_range(plan.to_dict())}",
+        f"  duration  {_range(plan)}",
     ]
 
 
@@ -247,38 +233,20 @@ def _worked(report: Mapping[str, Any], kind: Kind, advice: Iterable[str], *, is_
         else:
             lines.append(f"  continue with  {again}")
     elif report["failures"]:
-        lines += _ways_to_failures(report)
-        lines += advice
+        lines.append(f"  as a page    sealift runs show {report['run_id']} --html report.html")
+        lines.append(f"  failed rows  {report['failures_manifest']}")
         lines += [] if is_repaired else [f"  {each}" for each in kind.hints(report)]
-    else:
-        lines += advice
+    lines += advice
     lines.append(f"  run  {report['run_id']} in {report['ledger']}, {human_seconds(report['seconds'])}")
     return "\n".join(lines)
 
 
 def _reason(counted: Mapping[str, Any], job: str) -> list[str]:
-    """A reason and the first keys of its rows. A report of an older version has one key at most."""
-    keys = counted.get("keys", ())
-    word = called(counted["status"], job, counted["reason"])
-    lines = [f"  {counted['rows']:>8,} × {word}: {shown(why(counted))}"]
-    lines += [f"             {shown_key(key)}" for key in keys]
-    return (
-        [*lines, f"             … and {counted['rows'] - len(keys):,} more"]
-        if 0 < len(keys) < counted["rows"]
-        else lines
-    )
-
-
-def _ways_to_failures(report: Mapping[str, Any]) -> list[str]:
-    """How to see all rows that ended badly: in SQL, in a browser, as a manifest."""
-    named = [f"'{status}'" for status in sorted(bad_outcomes(report))]
-    condition = f"status = {named[0]}" if len(named) == 1 else f"status IN ({', '.join(named)})"
-    rows, run_id = f"SELECT key, status, reason, detail FROM outcomes WHERE {condition}", report["run_id"]
-    return [
-        f'  all of them  sealift query "{rows}" --run {run_id}',
-        f"  as a page    sealift runs show {run_id} --html report.html",
-        f"  failed rows  {report['failures_manifest']}",
-    ]
+    """A reason and the first keys of its rows."""
+    keys, rows = counted.get("keys", ()), counted["rows"]
+    lines = [f"  {rows:>8,} × {called(counted['status'], job, counted['reason'])}: {shown(why(counted))}"]
+    more = [f"… and {rows - len(keys):,} more"] if 0 < len(keys) < rows else []
+    return [*lines, *(f"             {text}" for text in (*map(shown_key, keys), *more))]
 
 
 def _deletions(deletions: Mapping[str, Any] | None) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Sequence
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,18 +60,6 @@ async def unfinished_shards(ledger: Ledger, run_id: str, plan: Plan) -> list[int
     """The shards with rows that have no outcome yet."""
     done = await _done_rows(ledger, run_id, plan, await _by_shard(ledger, run_id, plan))
     return [number for number, (rows, shard) in enumerate(zip(done, plan.shards, strict=True)) if rows < shard.rows]
-
-
-async def first_open_keys(ledger: Ledger, run_id: str, plan: Plan) -> list[str]:
-    """The first few keys whose rows have no outcome yet, of the first shard that has such rows."""
-    from jobs.tables.rows import read_shard
-
-    for shard in (await unfinished_shards(ledger, run_id, plan))[:1]:
-        done = await _done_numbers(ledger, run_id, await ledger.checkpoints(run_id, shard))
-        rows = chain.from_iterable(read_shard(await ledger.shard(run_id, shard, plan)))
-        keys = (row.key for row in rows if row.row not in done)
-        return list(islice(dict.fromkeys(keys), FIRST_KEYS))  # versions of a key are one key
-    return []
 
 
 async def _by_shard(ledger: Ledger, run_id: str, plan: Plan) -> list[list[Checkpoint]]:
