@@ -12,44 +12,24 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import errno
 import importlib
 import os
 import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
-from difflib import get_close_matches
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import NoReturn, TextIO
 
 import click
 
 from jobs import __version__, interrupts
-from jobs.cli.console import (
-    ANSWER,
-    emit,
-    name_stdout_in_errors,
-    open_missing_streams,
-    remember_terminal,
-    say,
-)
+from jobs.cli.console import ANSWER, emit, say
 from jobs.cli.options import DEBUG
 from jobs.core.display import without_passwords
 from jobs.core.parentage import PARENT
-from jobs.errors import (
-    ConfigError,
-    ExitCode,
-    Interrupted,
-    SealiftError,
-    SealiftWarning,
-    StoreError,
-    UsageError,
-)
-
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
+from jobs.errors import ConfigError, ExitCode, Interrupted, SealiftError, SealiftWarning, StoreError, UsageError
 
 _COMMANDS = {
     "inventory": ("jobs.cli.inventory", "inventory", "List a bucket into a report of S3 Inventory's shape."),
@@ -111,19 +91,6 @@ class _LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """`sealift help VERB` means `sealift VERB --help`."""
-        return super().parse_args(ctx, [*args[1:], "--help"] if args[:1] == ["help"] else args)
-
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """The names that begin so, without an import of every command."""
-        from click.shell_completion import CompletionItem
-
-        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
-        return [CompletionItem(name, help=_COMMANDS[name][2]) for name in names] + click.Command.shell_complete(
-            self, ctx, incomplete
-        )
-
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, _, summary) in _COMMANDS.items() if summary])
@@ -131,6 +98,7 @@ class _LazyGroup(click.Group):
 
 @click.command(
     cls=_LazyGroup,
+    commands={name: click.Command(name) for name in _COMMANDS},  # the names that click proposes
     epilog=_EPILOG,
     params=[DEBUG],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -150,7 +118,6 @@ def cli() -> None:
       sealift replicate --source s3://bucket/prefix --destination s3://copies/prefix --dry-run
       sealift verify    --source s3://bucket/prefix --destination s3://copies/prefix
       sealift runs list
-      sealift help verify
     """
 
 
@@ -159,30 +126,36 @@ def main(arguments: list[str] | None = None) -> None:
 
     SIGTERM ends it as Ctrl-C does, so that it leaves no scratch files behind.
     """
-    open_missing_streams()
-    name_stdout_in_errors()
-    restore_terminal = remember_terminal()
-    atexit.register(restore_terminal)
+    _open_missing_streams()
     code = int(ExitCode.TRANSIENT)
     with contextlib.suppress(KeyboardInterrupt):  # also while an error is said
-        interrupts.install(lambda: _end_at_once(restore_terminal))
+        interrupts.install(_end_at_once)
         if os.environ.get(PARENT):
             from jobs.runs.parent_pipe import watch_parent
 
             watch_parent()
         code = run(arguments)
-    leave(code)
+    _leave(code)
 
 
-def _end_at_once(restore_terminal: Callable[[], None]) -> None:
+def _open_missing_streams() -> None:
+    """Open the null device as each standard stream that the caller closed (`<&-`, `>&-`, `2>&-`).
+
+    Else its number, the lowest free one, goes to the next connection, which then gets the output.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "w" if number else "r"))
+
+
+def _end_at_once() -> None:
     """End the process from a thread, in the middle of its work: the main thread does not end it."""
-    restore_terminal()
     with contextlib.suppress(OSError):
         say("sealift: interrupted a second time: requests under way were not awaited")
     os._exit(ExitCode.TRANSIENT)
 
 
-def leave(code: int) -> NoReturn:
+def _leave(code: int) -> NoReturn:
     """End the process with this code, after the exit handlers have run and output is flushed.
 
     The interpreter is not shut down. During a shutdown a thread of Arrow's pool may give back the
@@ -192,9 +165,7 @@ def leave(code: int) -> NoReturn:
     interrupts.ignore()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(
-            OSError, ValueError, ConfigError
-        ):  # nobody reads it, it is closed, or its disk is full
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it, it is closed, or its disk is full
             stream.flush()
     os._exit(code)
 
@@ -216,12 +187,14 @@ def run(arguments: list[str] | None = None) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.exceptions.NoArgsIsHelpError as help_text:
-        if as_json:
-            return fail(UsageError("no command is given", advice="see `sealift --help`"), as_json=True)
-        say(help_text.format_message())
-        return int(ExitCode.USAGE)
+        if not as_json:
+            say(help_text.format_message())
+            return int(ExitCode.USAGE)
+        return fail(UsageError("no command is given"), as_json=True)
     except click.ClickException as error:
-        return fail(_usage(error), as_json=as_json)
+        context = getattr(error, "ctx", None)
+        advice = f"see `{context.command_path if context else 'sealift'} --help`"
+        return fail(UsageError(error.format_message().rstrip("."), advice=advice), as_json=as_json)
     except SystemExit as stop:  # click: 0 after a completion for the shell, 1 when the reader of stdout is gone
         return int(ExitCode.TRANSIENT if stop.code else ExitCode.DONE)
     except BrokenPipeError:
@@ -235,46 +208,35 @@ def run(arguments: list[str] | None = None) -> int:
 
 def _is_json(arguments: Sequence[str]) -> bool:
     """Whether a command line asks for one JSON document. It need not be a valid command line."""
-    formats = (f"{name} {value}" for name, value in pairwise(arguments))
-    return "--json" in arguments or "--format=json" in arguments or "--format json" in formats
-
-
-def fail(error: Exception, *, as_json: bool = False) -> int:
-    """Say what an error means: one of ours, a full disk, or a bug. Returns the exit code."""
-    if isinstance(error, SealiftError):
-        return _fail(error, _advised(error), error.exit_code, as_json=as_json)
-    if (place := _full_disk(error)) is not None:
-        full = ConfigError(f"no space is left{place}", advice="free some, or set TMPDIR to a larger disk")
-        return _fail(full, str(full), ExitCode.CONFIG, as_json=as_json)
-    with contextlib.suppress(OSError):
-        traceback.print_exception(error)
-    bug = SealiftError("this is a bug in Sealift", advice="please report the lines above")
-    return _fail(bug, str(bug), ExitCode.BUG, as_json=as_json)
+    return "--json" in arguments or "--format=json" in arguments or ("--format", "json") in pairwise(arguments)
 
 
 BUG = "Bug"
 """The code of any error that no class of `jobs.errors` describes."""
 
 
-def _advised(error: SealiftError) -> str:
-    """The text of an error. An error of S3 names no option, so the advice of its class follows."""
-    is_bare = isinstance(error, StoreError) and not error.own_advice
-    return f"{str(error).rstrip('.')}; {error.advice}" if is_bare else str(error)
-
-
-def _fail(error: SealiftError, message: str, exit_code: ExitCode, *, as_json: bool) -> int:
-    """Print why the command ends. Returns the exit code."""
-    message = without_passwords(" ".join(message.split()))
+def fail(error: Exception, *, as_json: bool = False) -> int:
+    """Say why the command ends: an error of ours, a full disk, or a bug. Returns the exit code."""
+    if _is_disk_full(error):
+        error = ConfigError(f"no space is left: {error}", advice="free some, or set TMPDIR to a larger disk")
+    elif not isinstance(error, SealiftError):
+        with contextlib.suppress(OSError):
+            traceback.print_exception(error)
+        error = SealiftError("this is a bug in Sealift", advice="please report the lines above")
+    text = str(error)
+    if isinstance(error, StoreError) and not error.own_advice:  # it names no option
+        text = f"{text.rstrip('.')}; {error.advice}"
+    message = without_passwords(" ".join(text.split()))
     with contextlib.suppress(OSError):  # the terminal may be gone, with the parent
         say(f"sealift: {message}")
     if as_json and not ANSWER.is_given:
         kind = next(each for each in type(error).__mro__ if each.__module__ == SealiftError.__module__)
         code = BUG if kind is SealiftError else kind.__name__
-        document = {"code": code, "message": message, "advice": advice_of(error), "exit_code": int(exit_code)}
-        with contextlib.suppress(OSError, ConfigError):
+        document = {"code": code, "message": message, "advice": advice_of(error), "exit_code": int(error.exit_code)}
+        with contextlib.suppress(OSError):
             emit({"error": document}, as_json=True, text="")
             sys.stdout.flush()
-    return int(exit_code)
+    return int(error.exit_code)
 
 
 def advice_of(error: SealiftError) -> str:
@@ -282,66 +244,17 @@ def advice_of(error: SealiftError) -> str:
     return without_passwords(" ".join(error.advice.split()))
 
 
-def _usage(error: click.ClickException) -> UsageError:
-    """What is wrong with the command line, what may have been meant, and where to read more."""
-    message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
-    message = _NO_NUMBER.sub(
-        lambda kind: "is not a whole number" if kind[1] == "integer" else "is not a number", message
-    )
-    message = _RANGE.sub(_range_text, message)
-    if context is None:
-        return UsageError(message)
-    advice, alike = "", list[str]()
-    group, name = context.command, re.match(r"No such command '(.*?)'", message)
-    if name and isinstance(group, click.Group):
-        message, alike = name[0], get_close_matches(name[1], group.list_commands(context), 1)
-    elif isinstance(error, click.NoSuchOption):
-        message, alike = error.message.rstrip("."), list(error.possibilities or ())
-    elif isinstance(error, click.MissingParameter) and error.param is not None:
-        advice = _how_to_give(error.param, context)
-    elif message.startswith("Got unexpected extra argument") and "s3://" in message:
-        advice = "places are options, such as --source s3://bucket/prefix"
-    if message == "No such option '--json'" and any("--format" in each.opts for each in group.params):
-        advice, alike = "write --format json", []
-    if alike:
-        advice = f"did you mean {alike[0]}?"
-    more = f"{'See' if alike else 'see'} `{context.command_path} --help`"
-    return UsageError(message, advice=f"{advice}{'' if alike else ';'} {more}" if advice else more)
-
-
-_NO_NUMBER = re.compile("is not a valid (float|integer)(?: range)?")
-_RANGE = re.compile(r"is not in the range (?:([\d.]+)<=)?x(?:(>=?|<=?)([\d.]+))?")
-"""How click says it."""
-
-
-def _range_text(found: re.Match[str]) -> str:
-    """The bounds of a number in words, as click writes them: `x>0`, `x>=1`, `0<=x<=9`."""
-    least, sign, bound = found.groups()
-    if least is not None and sign == "<=":
-        return f"has to be from {least} to {bound}"
-    words = {">": "above", ">=": "at least", "<": "below", "<=": "at most"}
-    return f"has to be {words[sign]} {bound}" if sign and least is None else found[0]
-
-
-def _how_to_give(param: click.Parameter, context: click.Context) -> str:
-    """How to give a parameter that is missing."""
-    kind = param.type.name
-    metavar = kind if "://" in kind and param.metavar is None else param.make_metavar(context)
-    if isinstance(param, click.Option):
-        return f"add {param.opts[-1]} {metavar}"
-    return "name a run by its id, or as latest (`sealift runs list`)" if metavar == "RUN" else "add it to the command"
-
-
 _FULL = re.compile("no space left on device|disk quota exceeded|max_temp_directory_size", re.IGNORECASE)
 """How the C library, Arrow and DuckDB say it."""
 
 
-def _full_disk(error: BaseException | None) -> str | None:
-    """Where a disk is full (` in /tmp/x`, or empty if unknown). None: another error."""
+def _is_disk_full(error: Exception) -> bool:
+    return not isinstance(error, SealiftError) and any(_FULL.search(str(each)) for each in _causes(error))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, those that a task group holds, and what they came from."""
     while error is not None:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or _FULL.search(str(error)):
-            name = getattr(error, "filename", None)
-            return f" in {os.path.dirname(str(name))}" if name else ""
+        yield error
         nested = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else None
         error = nested or error.__cause__ or error.__context__
-    return None

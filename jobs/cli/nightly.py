@@ -12,7 +12,7 @@ import click
 from msgspec import to_builtins
 
 from jobs import interrupts
-from jobs.cli.console import display, emit
+from jobs.cli.console import TERMINAL, emit
 from jobs.cli.options import Age, Command, command_options, flag, group, option, shared, takes
 from jobs.cli.policy_and_ledger import PairOptions
 from jobs.config import Settings
@@ -90,7 +90,7 @@ def nightly(options: NightlyCommand) -> int:
             chosen.scope,
             settings,
             options.executor,
-            display(options.as_json),
+            TERMINAL,
             now=now,
             margin_seconds=None if options.margin is None else parse_age(options.margin),
         )

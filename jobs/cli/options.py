@@ -47,7 +47,7 @@ _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 class ParsedType(click.ParamType[Any]):
-    """A type by the function that parses it. Its UsageError gets the name of the option."""
+    """A type by the function that parses it. Its UsageError becomes click's, which names the option."""
 
     def __init__(self, name: str, parse: Callable[[str], Any]):
         self.name, self._parse = name, parse
@@ -57,15 +57,13 @@ class ParsedType(click.ParamType[Any]):
         return self.name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """What the text means, or UsageError."""
+        """What the text means. Fails as click does."""
         if not isinstance(value, str):
             return value  # a default
         try:
             return self._parse(value)
         except UsageError as error:
-            is_option = param is not None and param.opts and param.opts[-1].startswith("-")
-            where = f"{param.opts[-1]}: " if param is not None and is_option else ""
-            raise UsageError(f"{where}{error.what}", advice=error.own_advice) from None
+            self.fail(str(error), param, ctx)
 
 
 def _parse_size(text: str, *, may_be_zero: bool = False) -> int:
@@ -87,10 +85,7 @@ def _parse_age(text: str) -> str:
     return text
 
 
-def parse_run_id(text: str) -> str:
-    """The id of a run. Raises UsageError for an empty or invalid one."""
-    if not text.strip():
-        raise UsageError("the run's id is empty", advice="see `sealift runs list`")
+def _parse_run_id(text: str) -> str:
     if not _RUN_ID.fullmatch(text):
         raise UsageError(f"{text!r} is not the id of a run", advice="see `sealift runs list`")
     return text
@@ -99,7 +94,7 @@ def parse_run_id(text: str) -> str:
 def _parse_manifest(text: str) -> str:
     for kind in ("run:", "proven:"):
         if text.startswith(kind):
-            parse_run_id(text.removeprefix(kind))
+            _parse_run_id(text.removeprefix(kind))
     return _parse_text(text)
 
 
@@ -154,7 +149,7 @@ class NumberRange(click.FloatRange):
 Place = ParsedType("s3://bucket/prefix", Location.parse)
 SizeType = partial(ParsedType, "size")
 Size, SizeOrZero = SizeType(_parse_size), SizeType(partial(_parse_size, may_be_zero=True))
-Text, Age, Run = ParsedType("text", _parse_text), ParsedType("age", _parse_age), ParsedType("RUN", parse_run_id)
+Text, Age, Run = ParsedType("text", _parse_text), ParsedType("age", _parse_age), ParsedType("RUN", _parse_run_id)
 When = ParsedType("when", lambda text: parse_when(text, time.time()))
 Manifest = ParsedType("URI", _parse_manifest)
 Positive = click.IntRange(min=1)
@@ -164,110 +159,84 @@ HEADINGS = FILTERS, COPIES, LIMITS, ACCESS, OTHER, EVERYWHERE = (
 )  # fmt: skip
 """The headings of `--help-all`. `--help` shows the options without a heading."""
 
+
+def _shared(
+    help: str, kind: click.ParamType[Any] | None = None, heading: str = "", **attributes: Any
+) -> dict[str, Any]:
+    kinds = {"is_flag": True} if kind is click.BOOL else {"type": kind or Text}
+    return {"help": help, "heading": heading, **kinds, **attributes}
+
+
+def _choice(*values: str) -> click.Choice[str]:
+    return click.Choice([str(each) for each in values])
+
+
+_URL, _ACCOUNT, _RATE = (
+    ParsedType("URL", _parse_endpoint),
+    ParsedType("ID", _parse_owner),
+    ParsedType("RATE", _parse_rate),
+)
+_FLAG, _SSE = click.BOOL, ParsedType("KIND[=KEY]", _parse_sse)
+_GLOBS: dict[str, Any] = {"multiple": True, "metavar": "GLOB"}
 SHARED: Mapping[str, Mapping[str, Any]] = {
-    "source": {"help": "What to take: a bucket or a prefix in it.", "type": Place},
-    "destination": {"help": "Where the copies are or go.", "type": Place},
-    "manifest": {
-        "help": "Which rows: manifest.json, .csv, .parquet, run:ID (its failed rows), proven:ID (its others).",
-        "type": Manifest,
-        "metavar": "URI",
-    },
-    "pair": {"help": "Which pair of the policy.", "metavar": "NAME"},
-    "versions": {
-        "help": "Which versions.",
-        "type": click.Choice(["current", "all"]),
-        "default": "current",
-        "show_default": True,
-    },
-    "include": {"help": "Take only keys that match. May be repeated.", "multiple": True, "metavar": "GLOB"},
-    "exclude": {"help": "Leave out keys that match. May be repeated.", "multiple": True, "metavar": "GLOB"},
-    "newer-than": {"help": "Take only objects modified after: 30d, 12h, 2026-11-01.", "type": When},
-    "older-than": {"help": "Take only objects modified before.", "type": When},
-    "prefix": {"help": "Only keys that begin with this."},
-    "storage-class": {
-        "help": "Storage class.",
-        "type": click.Choice([each.value for each in StorageClass]),
-        "heading": COPIES,
-    },
-    "sse": {
-        "help": "Encryption: AES256, aws:kms, aws:kms=KEY-ARN, aws:kms:dsse. Default: the bucket's.",
-        "type": ParsedType("KIND", _parse_sse),
-        "metavar": "KIND[=KEY]",
-        "heading": COPIES,
-    },
-    "unguarded": {
-        "help": "Write to a server that ignores conditions: a write by others at the same moment can be lost.",
-        "is_flag": True,
-        "heading": OTHER,
-    },
-    "requester-pays": {
-        "help": "Agree to pay for requests to the source's bucket.",
-        "is_flag": True,
-        "heading": ACCESS,
-    },
-    "max-cost": {
-        "help": "Refuse a plan that costs more.",
-        "type": NumberRange(min=0, min_open=True),
-        "metavar": "DOLLARS",
-        "heading": LIMITS,
-    },
-    "max-objects": {"help": "Refuse a plan with more objects.", "type": Positive, "metavar": "N", "heading": LIMITS},
-    "max-rate": {
-        "help": "At most so many requests (200) or bytes (50MiB) a second, all workers together. Twice: both.",
-        "type": ParsedType("RATE", _parse_rate),
-        "multiple": True,
-        "heading": LIMITS,
-    },
-    "executor": {
-        "help": "Where the work runs: here, in AWS Batch, or there without waiting for it.",
-        "type": click.Choice(["local", "batch", "detached"]),
-        "heading": EVERYWHERE,
-    },
-    "annotations": {
-        "help": "Whether annotations are carried or looked at. skip: as if there were none.",
-        "type": click.Choice([each.value for each in AnnotationRule]),
-        "default": AnnotationRule.COPY.value,
-        "heading": COPIES,
-    },
-    "limit": {"help": "Show N at most.", "type": Positive, "metavar": "N", "default": 50, "show_default": True},
-    "checksums": {
-        "help": "Evidence at rest of the {side}: manifest.json of a Compute checksum job.",
-        "metavar": "URI",
-        "heading": OTHER,
-    },
-    "endpoint": {
-        "help": "Endpoint of the {side}. Default: the one that boto3 finds.",
-        "metavar": "URL",
-        "type": ParsedType("URL", _parse_endpoint),
-        "heading": ACCESS,
-    },
-    "profile": {"help": "Credentials profile for the {side}.", "metavar": "NAME", "heading": ACCESS},
-    "owner": {
-        "help": "Account that has to own the bucket of the {side}.",
-        "metavar": "ID",
-        "type": ParsedType("ID", _parse_owner),
-        "heading": ACCESS,
-    },
-    "dry-run": {"help": "Print what would be done, and what it costs. Nothing is started.", "is_flag": True},
-    "yes": {"help": "Start without asking (on a terminal it asks).", "is_flag": True},
-    "json": {"help": "Print exactly one JSON document on stdout.", "is_flag": True},
-    "ledger": {
-        "help": "Where runs are recorded, s3://bucket/prefix. Default: SEALIFT_LEDGER.",
-        "metavar": "URI",
-        "heading": EVERYWHERE,
-    },
-    "policy": {
-        "help": "The policy: a path or s3://. Default: SEALIFT_POLICY.",
-        "metavar": "FILE",
-        "heading": EVERYWHERE,
-    },
+    "source": _shared("What to take: a bucket or a prefix in it.", Place),
+    "destination": _shared("Where the copies are or go.", Place),
+    "manifest": _shared(
+        "Which rows: manifest.json, .csv, .parquet, run:ID (its failed rows), proven:ID (its others).", Manifest
+    ),
+    "pair": _shared("Which pair of the policy.", metavar="NAME"),
+    "versions": _shared("Which versions.", _choice("current", "all"), default="current", show_default=True),
+    "include": _shared("Take only keys that match. May be repeated.", **_GLOBS),
+    "exclude": _shared("Leave out keys that match. May be repeated.", **_GLOBS),
+    "newer-than": _shared("Take only objects modified after: 30d, 12h, 2026-11-01.", When),
+    "older-than": _shared("Take only objects modified before.", When),
+    "prefix": _shared("Only keys that begin with this."),
+    "storage-class": _shared("Storage class.", _choice(*StorageClass), COPIES),
+    "sse": _shared("Encryption: AES256, aws:kms, aws:kms=KEY-ARN, aws:kms:dsse. Default: the bucket's.", _SSE, COPIES),
+    "unguarded": _shared(
+        "Write to a server that ignores conditions: a write by others at the same moment can be lost.", _FLAG, OTHER
+    ),
+    "requester-pays": _shared("Agree to pay for requests to the source's bucket.", _FLAG, ACCESS),
+    "max-cost": _shared("Refuse a plan that costs more.", NumberRange(min=0, min_open=True), LIMITS, metavar="DOLLARS"),
+    "max-objects": _shared("Refuse a plan with more objects.", Positive, LIMITS, metavar="N"),
+    "max-rate": _shared(
+        "At most so many requests (200) or bytes (50MiB) a second, all workers together. Twice: both.",
+        _RATE,
+        LIMITS,
+        multiple=True,
+    ),
+    "executor": _shared(
+        "Where the work runs: here, in AWS Batch, or there without waiting for it.",
+        _choice("local", "batch", "detached"),
+        EVERYWHERE,
+    ),
+    "annotations": _shared(
+        "Whether annotations are carried or looked at. skip: as if there were none.",
+        _choice(*AnnotationRule),
+        COPIES,
+        default=AnnotationRule.COPY.value,
+    ),
+    "limit": _shared("Show N at most.", Positive, metavar="N", default=50, show_default=True),
+    "checksums": _shared(
+        "Evidence at rest of the {side}: manifest.json of a Compute checksum job.", heading=OTHER, metavar="URI"
+    ),
+    "endpoint": _shared("Endpoint of the {side}. Default: the one that boto3 finds.", _URL, ACCESS),
+    "profile": _shared("Credentials profile for the {side}.", heading=ACCESS, metavar="NAME"),
+    "owner": _shared("Account that has to own the bucket of the {side}.", _ACCOUNT, ACCESS),
+    "dry-run": _shared("Print what would be done, and what it costs. Nothing is started.", _FLAG),
+    "yes": _shared("Start without asking (on a terminal it asks).", _FLAG),
+    "json": _shared("Print exactly one JSON document on stdout.", _FLAG),
+    "ledger": _shared(
+        "Where runs are recorded, s3://bucket/prefix. Default: SEALIFT_LEDGER.", heading=EVERYWHERE, metavar="URI"
+    ),
+    "policy": _shared("The policy: a path or s3://. Default: SEALIFT_POLICY.", heading=EVERYWHERE, metavar="FILE"),
 }
 """Options that several commands take, as for `click.option`, by name."""
 COMMON = ("dry-run", "yes", "json", "executor", "ledger", "policy")
 """The shared options that mean the same wherever they are taken. `sealift --help` lists them once."""
 
 
-def option(help: str | None = None, *, name: str = "", **attributes: Any) -> Any:
+def option(help: str | None = None, *, name: str = "", heading: str = "", **attributes: Any) -> Any:
     """A field that is an option, described as for `click.option`.
 
     `name`: by default the field's, as `--max-cost` for `max_cost`. In the `help` of a group
@@ -275,7 +244,15 @@ def option(help: str | None = None, *, name: str = "", **attributes: Any) -> Any
     """
     if not attributes.keys() & {"type", "is_flag"}:
         attributes["type"] = Text
-    return _parameter(_Option, name, attributes | {"help": help})
+    if not attributes.keys() & {"default", "required", "multiple"}:
+        attributes["default"] = False if "is_flag" in attributes else None
+
+    def make(parameter: str, side: str) -> click.Parameter:
+        described = help.format(side=side) if side and help else help
+        declared = [parameter, name or f"--{parameter.replace('_', '-')}"]
+        return _Option(declared, help=described, heading=heading, **attributes)
+
+    return _field(make, attributes)
 
 
 def shared(name: str, help: str | None = None, **attributes: Any) -> Any:
@@ -291,16 +268,12 @@ def flag(help: str, *, name: str = "", heading: str = "") -> Any:
 
 def argument(**attributes: Any) -> Any:
     """A field that is an argument, described as for `click.argument`."""
-    return _parameter(click.Argument, "", attributes)
+    return _field(lambda parameter, side: click.Argument([parameter], **attributes), attributes)
 
 
-def _parameter(kind: type[click.Parameter], name: str, attributes: dict[str, Any]) -> Any:
-    if "is_flag" in attributes:
-        attributes = {"default": False} | attributes
-    elif kind is _Option and not attributes.keys() & {"required", "multiple"}:
-        attributes = {"default": None} | attributes
+def _field(make: Callable[[str, str], click.Parameter], attributes: Mapping[str, Any]) -> Any:
     default = {"default": attributes["default"]} if "default" in attributes else {}
-    return field(metadata={"parameter": (kind, name, attributes)}, **default)
+    return field(metadata={"make": make}, **default)
 
 
 def group(kind: type[T], side: str = "") -> T:
@@ -343,32 +316,26 @@ def read_options(kind: type[T], values: Mapping[str, Any], side: str = "") -> T:
     return kind(**read)
 
 
+def _parameters(kind: type[Any], side: str = "") -> Iterator[click.Parameter]:
+    """The parameters of a dataclass of options, in the order of the help text."""
+    for each in fields(kind):
+        if "group" in each.metadata:
+            yield from _parameters(*each.metadata["group"])
+        else:
+            yield each.metadata["make"](_name(each.name, side), side)
+
+
+def _name(field_name: str, side: str) -> str:
+    """The name of click's parameter for a field."""
+    return f"{side}_{field_name}" if side else field_name
+
+
 class _Option(click.Option):
     """An option with the heading that it has in `--help-all`."""
 
     def __init__(self, *arguments: Any, heading: str = "", **attributes: Any):
         super().__init__(*arguments, **attributes)
         self.heading = heading
-
-
-def _parameters(kind: type[Any], side: str = "") -> Iterator[click.Parameter]:
-    """The parameters of a dataclass of options, in the order of the help text."""
-    for each in fields(kind):
-        if "group" in each.metadata:
-            yield from _parameters(*each.metadata["group"])
-            continue
-        parameter, option_name, attributes = each.metadata["parameter"]
-        name = _name(each.name, side)
-        if parameter is click.Argument:
-            yield parameter([name], **attributes)
-            continue
-        help = attributes["help"].format(side=side) if side and attributes["help"] else attributes["help"]
-        yield parameter([name, option_name or f"--{name.replace('_', '-')}"], **attributes | {"help": help})
-
-
-def _name(field_name: str, side: str) -> str:
-    """The name of click's parameter for a field."""
-    return f"{side}_{field_name}" if side else field_name
 
 
 def _show_all(ctx: click.Context, _: click.Parameter, is_given: bool) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from jobs import interrupts
@@ -59,10 +58,8 @@ def find_pair(policy: Policy, name: str) -> Pair:
     pair = policy.pair(name)
     if pair is not None:
         return pair
-    names = [str(each.name) for each in policy.pairs]
-    alike = get_close_matches(name, names, 1)
-    meant = f"did you mean {alike[0]}?" if alike else "name one of these"
-    raise UsageError(f"--pair {name!r}: the policy has no such pair, only {', '.join(names)}", advice=meant)
+    names = ", ".join(str(each.name) for each in policy.pairs)
+    raise UsageError(f"--pair {name!r}: the policy has no such pair", advice=f"name one of {names}")
 
 
 def read_policy(file: str | None) -> Policy:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs import interrupts
-from jobs.cli.console import TERMINAL, confirm, display, emit, say
+from jobs.cli.console import TERMINAL, confirm, emit, say
 from jobs.cli.options import (
     FILTERS,
     AccessOptions,
@@ -131,7 +131,7 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
                 return code
             await await_later_second(ledger, report)
             limits, agreed = (options.max_cost, options.max_objects), unguarded(is_agreed=options.unguarded)
-            how = limits, options.executor, display(options.as_json), agreed
+            how = limits, options.executor, TERMINAL, agreed
             runs, code = await repair(spec, maps, ledger, settings, *how)
             repaired, _ = await find_repaired(ledger, spec, report["finished_at"], Path(folder))
             left = {name: each["left"] for name, each in repaired["categories"].items()}

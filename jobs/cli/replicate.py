@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from difflib import get_close_matches
 from typing import Any
 
 import click
@@ -180,9 +179,7 @@ def _check(options: ReplicateCommand) -> None:
     """Refuse what S3 would refuse for each object. Raises UsageError."""
     known = [KEEP, *StorageClass]
     if options.storage_class not in known and not options.copies.destination_access.endpoint:
-        alike = get_close_matches(options.storage_class.upper(), known, 1)
         raise UsageError(
             f"--storage-class {options.storage_class!r} is no class of S3",
-            advice=f"{f'did you mean {alike[0]}? ' if alike else ''}choose {', '.join(known)}, "
-            "or name the service that has others with --destination-endpoint",
+            advice=f"choose {', '.join(known)}, or name the service that has others with --destination-endpoint",
         )

@@ -27,10 +27,6 @@ class Display(Protocol):
         """Show a line that a person must not miss."""
         ...
 
-    def note(self, message: str) -> None:
-        """Show a line that the result repeats. With --json it is left out."""
-        ...
-
     def meter(self, title: str, total_rows: int) -> AbstractContextManager[Meter]:
         """Show progress towards `total_rows` while the block runs. 0: their number is unknown."""
         ...

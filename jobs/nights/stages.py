@@ -303,7 +303,7 @@ class Stages:
     def _result(
         self, named: StageResult, report: Mapping[str, Any], counts: Mapping[str, int], code: int = 0
     ) -> StageResult:
-        self.display.note(f"{named.stage}: {report['run_id']} {report['state']}")
+        self.display.say(f"{named.stage}: {report['run_id']} {report['state']}")
         same = {name: report[name] for name in ("state", "rows", "report_html")}
         return structs.replace(named, counts=counts, exit_code=code, **same)
 

@@ -69,7 +69,7 @@ async def resubmit(ledger: Ledger, spec: RunSpec, plan: Plan, settings: Settings
             placement = choose_placement(settings, spec.job, last.submission.placement)
             return await executor.submit(replace(last.submission, placement=placement))
         if is_at_work:
-            display.note(f"run {spec.run_id} is at work in Batch already: following it")
+            display.say(f"run {spec.run_id} is at work in Batch already: following it")
             return last
     shards = await unfinished_shards(ledger, spec.run_id, plan)
     if not shards:

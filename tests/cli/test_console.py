@@ -6,22 +6,10 @@ import io
 
 import pytest
 from rich.console import Console
+from rich.live import Live
 
 from jobs.cli import console
-from jobs.cli.console import display
 from jobs.core.display import shown_key
-
-
-@pytest.mark.parametrize(("as_json", "shown"), [(False, ["warning", "note"]), (True, ["warning"])])
-def test_json_leaves_out_what_it_repeats_and_nothing_that_must_be_seen(
-    as_json: bool, shown: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """That another command has taken the run over, say, is in no document."""
-    display(as_json).say("warning")
-    display(as_json).note("note")
-    output = capsys.readouterr()
-    assert output.out == ""
-    assert output.err.splitlines() == shown
 
 
 def test_progress_has_throttling_and_the_latest_error(
@@ -45,26 +33,23 @@ def test_progress_of_an_unknown_number_says_no_number_and_no_time_left(
     with console.meter("inventory", 0) as shown:
         shown.update(218_500, 0, 100)
     line = capsys.readouterr().err
-    assert line.startswith("inventory: 218,500 objects, 100 B")
+    assert line.startswith("inventory: 218,500 objects, 0 errors, 100 B")
     assert "left" not in line
 
 
-def test_a_live_bar_counts_what_has_no_end() -> None:
-    meter = console._LiveMeter("inventory", 0)
-    meter.update(218_500, 0, 100)
-    [task] = meter.progress.tasks
-    assert (task.total, task.fields["count"]) == (None, "218,500")
-
-
 def test_a_live_bar_keeps_to_the_terminal_and_the_latest_error_to_a_line_of_its_own() -> None:
-    meter, out = console._LiveMeter("replicate", 10_000_000), io.StringIO()
-    meter.update(5_000_000, 123_456, 1 << 45, throttled=9, last_error=f"HeadObject s3://b/{'k' * 1000}: AccessDenied")
-    Console(file=out, width=80).print(meter)
-    bar, error = out.getvalue().splitlines()
-    assert max(len(bar), len(error)) <= 80
-    assert "5,000,000/10,000,000" in bar
-    assert "123,456 errors" in bar
-    assert error.startswith("throttled 9 times; the latest error: HeadObject s3://b/k")
+    out = io.StringIO()
+    with Live(console=Console(file=out, width=80, force_terminal=True), auto_refresh=False) as live:
+        meter = console._LiveMeter("replicate", 10_000_000, live)
+        error = f"HeadObject s3://b/{'k' * 1000}: AccessDenied"
+        meter.update(5_000_000, 123_456, 1 << 45, throttled=9, last_error=error)
+        shown = live.get_renderable()
+    plain = io.StringIO()
+    Console(file=plain, width=80).print(shown)
+    bar, below = plain.getvalue().splitlines()
+    assert max(len(bar), len(below)) <= 80
+    assert "5,000,000 of 10,000,000 objects, 123,456 errors" in bar
+    assert below.startswith("throttled 9 times; the latest error: HeadObject s3://b/k")
 
 
 def test_a_cut_table_has_one_line_a_row_with_its_first_cell_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,6 @@ import pytest
 
 from jobs import cli
 from jobs.core.display import without_passwords
-from jobs.errors import ConfigError, ExitCode, SealiftWarning
 from jobs.runs.worker_log import _short
 from jobs.s3.sessions import open_store
 
@@ -36,45 +35,11 @@ def test_temporary_credentials_without_tls_warn_on_stderr(capsys: pytest.Capture
     assert "session token" in told
 
 
-@pytest.mark.parametrize(
-    "endpoint", ["http://127.0.0.1:9000", "http://localhost:9", "http://[::1]:9", "https://a.example"]
-)
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9000", "http://[::1]:9", "https://a.example"])
 def test_what_stays_on_this_machine_or_is_encrypted_warns_of_nothing(endpoint: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         open_store(endpoint, None, None)
-
-
-def test_long_lived_credentials_have_no_token_to_warn_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("AWS_SESSION_TOKEN")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        open_store("http://store.example:9000", None, None)
-
-
-def test_a_warning_is_of_our_own_kind() -> None:
-    with pytest.warns(SealiftWarning):
-        open_store("http://other.example:9000", None, None)
-
-
-@pytest.mark.parametrize("side", ["source", "destination"])
-def test_an_endpoint_with_a_password_is_refused_before_anything_is_recorded(
-    side: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = [
-        "replicate",
-        "--source",
-        "s3://source-a/",
-        "--destination",
-        "s3://replica-b/",
-        "--ledger",
-        "s3://ledger-c/",
-    ]
-    code = cli.run([*arguments, f"--{side}-endpoint", "http://harbour:s3/cret@127.0.0.1:9"])
-    told = capsys.readouterr()
-    assert code == ExitCode.CONFIG == ConfigError.exit_code
-    assert "http://***@127.0.0.1:9" in told.err
-    assert "cret" not in told.err + told.out
 
 
 def test_messages_of_libraries_are_shown_without_passwords() -> None:

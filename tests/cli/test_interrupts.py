@@ -99,18 +99,6 @@ def test_the_second_signal_bounds_what_a_silent_server_may_hold_up(hangs: str) -
     assert play(body) == ["cleaning", "ended late"]
 
 
-def test_a_run_hears_of_each_signal_and_handlers_are_as_before() -> None:
-    body = (
-        "async def wait():\n"
-        "    stopped, before = asyncio.Event(), [signal.getsignal(each) for each in interrupts.SIGNALS]\n"
-        "    with interrupts.stopped_by_signals(stopped.set):\n"
-        "        send()\n        await stopped.wait()\n        say('stopped')\n"
-        "    assert [signal.getsignal(each) for each in interrupts.SIGNALS] == before\n"
-        "def work():\n    interrupts.run(wait())\n"
-    )
-    assert play(body) == ["stopped"]
-
-
 def test_ctrl_c_stays_ignored_in_the_background_of_a_shell_and_sigterm_does_not() -> None:
     body = (
         "async def wait():\n    send(signal.SIGINT)\n    say('goes on')\n    send()\n    await asyncio.sleep(600)\n"
