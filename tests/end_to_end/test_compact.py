@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.doubles.programs import need
-from tests.doubles.servers import REGION
 from tests.end_to_end.conftest import World
 from tests.end_to_end.packed import (
     ALL,
@@ -18,7 +16,6 @@ from tests.end_to_end.packed import (
     contents,
     fill,
 )
-from tests.end_to_end.pair_policy import write_policy
 
 
 def test_what_is_packed_is_read_again_and_by_stock_tar(world: World, tmp_path: Path) -> None:
@@ -54,27 +51,3 @@ def test_the_plan_says_what_it_saves_before_anything_is_written(world: World) ->
     assert "a month" in text
     assert archive_keys(world) == []
     assert "Contents" not in world.client.list_objects_v2(Bucket=world.ledger)
-
-
-def rule_of(name: str, **more: Any) -> dict[str, Any]:
-    return {"name": name, "older_than": "0s", "format": "tar", "storage_class": "STANDARD"} | more
-
-
-@pytest.mark.slow
-def test_a_rule_of_the_policy_says_what_is_packed_and_where(world: World, tmp_path: Path) -> None:
-    rules = [rule_of("tiny", smaller_than="10 B", prefix="docs/"), rule_of("others", smaller_than="1 KiB")]
-    archive = {"bucket": world.destination, "region": REGION, "prefix": "packed/", "rules": rules}
-    policy = write_policy(world, tmp_path, docs={"archive": archive})
-    for key in ("docs/tiny", "docs/larger", "docs/tmp/left-out", "drafts/tiny", "logs/another-pair"):
-        world.put(key, b"1" if key.endswith("tiny") else b"1" * 100)
-    world.put("docs/big", b"2" * 2000)
-    given = ["--policy", policy, "--pair", "docs", ALL, "--json"]
-    first = world.sealift("compact", "--rule", "tiny", *given)
-    assert first.document["outcomes"] == {"done": 1}, first.stderr
-    second = world.sealift("compact", "--rule", "others", *given)
-    assert second.document["outcomes"] == {"done": 2}, second.stderr
-    assert sorted(contents(world)) == ["docs/larger", "docs/tiny", "drafts/tiny"]
-    wrong = world.sealift("compact", "--rule", "none", *given)
-    assert (wrong.code, "only: tiny, others" in wrong.stderr) == (2, True)
-    doubled = world.sealift("compact", "--rule", "tiny", "--max-size", "5B", *given)
-    assert (doubled.code, "--max-size" in doubled.stderr) == (2, True)

@@ -30,13 +30,6 @@ def broken(tmp_path: Path) -> Path:
     return file
 
 
-def test_check_tells_what_is_protected():
-    result = sealift("check", str(EXAMPLE))
-    assert result.code == 0, result.stderr
-    assert result.stdout.startswith(f"{EXAMPLE}: right\n")
-    assert "customs: s3://example-customs-us/ → s3://example-customs-copies/ (across regions, 22:30" in result.stdout
-
-
 def test_check_in_json(broken):
     wrong = sealift("check", str(broken), "--json")
     assert wrong.code == 10

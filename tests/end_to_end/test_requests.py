@@ -10,7 +10,7 @@ OVERHEAD = {"replicate": 29, "verify": 3}
 """What a run asks about its two buckets, whatever it has to do. All but four are its trial, none at AWS."""
 
 
-def test_a_run_sends_the_requests_that_its_plan_says(world: World) -> None:
+def test_a_run_sends_the_requests_that_its_plan_says_and_a_second_one_only_lists(world: World) -> None:
     for number in range(OBJECTS):
         world.put(f"docs/{number:03d}", b"%d" % number)
     sides = ["--source", f"s3://{world.source}/docs/", "--destination", f"s3://{world.destination}/copies/"]
@@ -23,3 +23,7 @@ def test_a_run_sends_the_requests_that_its_plan_says(world: World) -> None:
         assert all(counter.kinds[kind] >= count for kind, count in planned.items()), counter.kinds
         others = counter.kinds.total() - counter.kinds["ledger"] - sum(planned.values())
         assert others <= OVERHEAD[verb], counter.kinds
+    with request_counter(world.server.endpoint, {world.ledger}) as counter:
+        again = world.sealift("replicate", *sides, "--yes", "--json", AWS_ENDPOINT_URL_S3=counter.url)
+    del counter.kinds["ledger"]
+    assert (again.document["outcomes"], counter.kinds) == ({"same": OBJECTS}, {"list": 4})
