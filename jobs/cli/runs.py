@@ -24,7 +24,6 @@ from jobs.core.run import UNSIZED_ROWS, Plan, RunSpec, RunState, continuation
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, ExitCode, LedgerError, UsageError
 from jobs.ledger.ledger import Ledger
-from jobs.reconcile.since_then import read_findings, since_lines, since_then
 from jobs.registry import kind_of
 from jobs.reports.document import exit_code, findings_count
 from jobs.reports.figures import UNKNOWN, human_dollars
@@ -35,7 +34,6 @@ from jobs.runs.placement import DETACHED, is_batch
 from jobs.runs.progress import find_command, find_progress, unfinished_shards
 from jobs.runs.prompt_ledger import open_prompt_ledger
 from jobs.runs.request import Request, open_ledger
-from jobs.runs.standing import standing_rows
 from jobs.runs.summaries import counted, find_run_id, summarize_run, summarize_runs
 
 WATCH_SECONDS = 2.0
@@ -254,6 +252,8 @@ async def _with_since(
     ledger: Ledger, spec: RunSpec, report: dict[str, Any]
 ) -> tuple[dict[str, Any], str, Sequence[Any]]:
     """The report of a run with what is left of its bad rows by now, as document and text, and the first of these."""
+    from jobs.reconcile.since_then import since_lines, since_then  # DuckDB loads here
+
     more, left = await since_then(ledger, spec, report)
     document = report | more
     is_repaired = document.get("since_then", {}).get("is_repaired", False)
@@ -263,6 +263,8 @@ async def _with_since(
 
 async def _write_page(ledger: Ledger, spec: RunSpec, file: Path) -> int:
     """Write the page of a run as it is now to a file."""
+    from jobs.reconcile.since_then import read_findings
+
     if (report := await ledger.report(spec.run_id)) is None:
         raise LedgerError(f"run {spec.run_id} has no page: it has not ended", advice=continuation(spec.run_id))
     document, _, left = await _with_since(ledger, spec, report)
@@ -300,6 +302,8 @@ async def _retry(ledger: Ledger, named: str, start: StartOptions) -> int:
     if "failures" in ended and not ended["failures"]:
         await _emit_nothing_to_do(ledger, spec, ended, "retry", as_json)
         return int(exit_code(ended))
+    from jobs.runs.standing import standing_rows
+
     request = retry_request(spec)
     with tempfile.TemporaryDirectory(prefix="sealift-retry-") as folder:
         standing = await standing_rows(ledger, spec, ended["finished_at"], Path(folder))
