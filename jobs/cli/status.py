@@ -13,7 +13,8 @@ import click
 
 from jobs import interrupts
 from jobs.cli.console import emit, table
-from jobs.cli.options import Command, command_options, option, shared, takes
+from jobs.cli.openmetrics import open_metrics
+from jobs.cli.options import Command, command_options, flag, option, shared, takes
 from jobs.cli.policy_and_ledger import is_local, ledger_location, read_policy
 from jobs.config import Settings
 from jobs.core.display import shown, shown_key
@@ -80,6 +81,7 @@ class StatusCommand:
         metavar="SQL",
     )
     reason: str | None = option("Why nobody has to act on what is accepted.", metavar="TEXT")
+    openmetrics: bool = flag("Print the numbers as OpenMetrics text, for a node exporter or a cron job.")
     as_json: bool = shared("json")
     ledger: str | None = shared("ledger")
     policy: str | None = shared("policy")
@@ -109,6 +111,9 @@ def status(options: StatusCommand) -> int:
     if options.accept or options.reason:
         return interrupts.run(_accept(ledger, options))
     document = interrupts.run(_look(ledger, policy))
+    if options.openmetrics:
+        click.echo(interrupts.run(open_metrics(ledger, policy, document, time.time())))
+        return 0
     emit(document, as_json=options.as_json, text=status_text(document))
     return int(ExitCode.DONE if document["state"] == "well" else ExitCode.FINDINGS)
 

@@ -94,14 +94,7 @@ def test_what_differs_is_never_overwritten_and_is_one_finding_on_the_nights_page
     name = f"runs/nights/docs/{NIGHT}.html"
     page = filled.client.get_object(Bucket=filled.ledger, Key=name)["Body"].read().decode()
     assert night["report_html"] == f"s3://{filled.ledger}/{name}"
-    for words in (
-        f"s3://{filled.source}/docs/",
-        f"s3://{filled.destination}/copies/",
-        "1\N{NO-BREAK SPACE}object needs",
-    ):
-        assert words in page
     [step] = night["next_steps"]
-    assert step.startswith("See what was found, and what helps: sealift runs show ")
     assert step.partition(": ")[2] in page
     # A start that was killed before it wrote the page owes it to the next one.
     filled.client.delete_object(Bucket=filled.ledger, Key=name)

@@ -105,10 +105,6 @@ def test_every_damage_is_told_apart_and_a_repair_leaves_what_nobody_may_delete(d
     clean = reconcile(damaged)
     assert (clean["code"], rows(clean)) == (0, {"same": 11})
     assert damaged.copy_of("docs/k05") == b"content 5"
-    listed = damaged.sealift("runs", "list", "--json").document["runs"]
-    assert listed[0]["outcomes"] == {"same": 11}
-    assert [run["state"] for run in listed] == ["complete"] * len(listed)
-    assert damaged.sealift("runs", "show", clean["run_id"], "--json").code == 0
 
 
 def test_prefixes_are_mapped_and_what_lies_outside_is_excluded(world: World) -> None:
@@ -117,20 +113,6 @@ def test_prefixes_are_mapped_and_what_lies_outside_is_excluded(world: World) -> 
     for key in ("x/1", "y/1", "elsewhere"):
         world.client.put_object(Bucket=world.destination, Key=key, Body=b"content")
     maps = ["--map", "a/=x/", "--map", "b/=y/", "--map", "c/=z/"]
-    for key in ("b/2", "c/1"):
-        world.put(key)
-    settle()
-    limited = world.sealift(
-        "reconcile", *pair(world), *maps, "--margin", "0s", "--repair", "--yes", "--max-objects", "2"
-    )
-    assert (limited.code, "the plan has 3 objects" in limited.stderr) == (2, True), limited.stderr
-    assert [each["Key"] for each in world.client.list_objects_v2(Bucket=world.destination)["Contents"]] == [
-        "elsewhere",
-        "x/1",
-        "y/1",
-    ]
-    for key in ("b/2", "c/1"):
-        world.client.delete_object(Bucket=world.source, Key=key)
     found = reconcile(world, *pair(world), *maps, "--repair", "--yes")
     assert rows(found) == {"same": 2, "missing": 1, "excluded": 2}
     assert (found["code"], found["repair"][0]["outcomes"]) == (0, {"done": 1})
