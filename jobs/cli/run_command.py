@@ -12,7 +12,7 @@ from typing import Any
 from jobs.cli.closing_report import report_ended
 from jobs.cli.console import TERMINAL, ask_to_start, emit, say
 from jobs.cli.options import StartOptions
-from jobs.cli.texts import assumptions, plan_text, retried_text
+from jobs.cli.texts import plan_text, retried_text
 from jobs.config import Settings
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.errors import ConfigError, UsageError
@@ -101,10 +101,10 @@ async def _with_whole_run_id(request: Request, ledger: Ledger) -> Request:
 
 def _report_dry_run(planned: Planned, retried: Mapping[str, Any] | None, *, as_json: bool) -> int:
     """Print the plan of a dry run."""
-    spec, plan, kind = planned.spec, planned.plan, kind_of(planned.spec)
-    document, untried = _plan_document(spec, plan), launch.untried(spec, kind.writes(spec))
-    document["assumes"] += untried
-    texts = [plan_text(spec, plan), *(f"  assumes   {each}" for each in untried)]
+    spec, plan = planned.spec, planned.plan
+    document = {"run_id": spec.run_id, "job": spec.job, "state": "planned", "dry_run": True, **plan.to_dict()}
+    document["shard_count"] = len(document.pop("shards"))  # of which there may be 10,000
+    texts = [plan_text(spec, plan)]
     if retried is not None:
         document |= {"retry_of": spec.retry_of, "retried": retried}
         texts.insert(0, retried_text(str(spec.retry_of), retried))
@@ -174,10 +174,3 @@ async def run_and_report(spec: RunSpec, plan: Plan, ledger: Ledger, settings: Se
     codes = await launch.execute(spec, plan, ledger, settings, TERMINAL, open_here)
     ended = await launch.end(spec, plan, ledger, kind, codes, errors_since=began)
     return report_ended(kind, ended, as_json=as_json)
-
-
-def _plan_document(spec: RunSpec, plan: Plan) -> dict[str, Any]:
-    """The plan, JSON-ready, without its shards, of which there may be 10,000."""
-    document = {"run_id": spec.run_id, "job": spec.job, "state": "planned", "dry_run": True, **plan.to_dict()}
-    del document["shards"]
-    return document | {"shard_count": len(plan.open_shards), "assumes": assumptions(spec, plan)}

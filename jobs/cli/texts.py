@@ -7,7 +7,7 @@ from typing import Any
 
 from jobs.cli.console import table
 from jobs.core.display import shown, shown_key
-from jobs.core.run import UNSIZED_ROWS, Plan, RunSpec, earlier_run, ignored_conditions
+from jobs.core.run import UNSIZED_ROWS, Plan, RunSpec, ignored_conditions
 from jobs.core.words import called, explained, why
 from jobs.registry import kind_of
 from jobs.reports.document import (
@@ -39,7 +39,6 @@ def plan_text(spec: RunSpec, plan: Plan) -> str:
         f"  objects   {plan.rows:,} ({_size_text(spec, plan)}){shards}",
         *(_forecast_lines(plan) if has_workers else ()),
         *there_lines(plan.there, plan.rows),
-        *(f"  assumes   {each}" for each in assumptions(spec, plan)),
         *_joined_name_lines(spec),
         *race_lines(str(spec.destination.location), ignored_conditions(spec) or ()),
         *savings_lines(plan.savings),
@@ -106,20 +105,6 @@ def there_lines(there: Mapping[str, int], rows: int) -> list[str]:
             f"  warning   {others} at the destination have other names: is its prefix the one of these copies?"
         )
     return lines
-
-
-def assumptions(spec: RunSpec, plan: Plan) -> list[str]:
-    """What the forecast takes for granted."""
-    unsized = spec.options.get(UNSIZED_ROWS, 0)
-    size = f"{plural(unsized, 'object')} without a size in the manifest: their bytes are in no figure"
-    return [*(() if plan.there else _assumption(spec)), *([size] if unsized else [])]
-
-
-def _assumption(spec: RunSpec) -> list[str]:
-    kind = kind_of(spec)
-    if kind.retry_assumption and (earlier := earlier_run(spec)):
-        return [kind.retry_assumption.format(earlier)]
-    return [kind.assumption] if kind.assumption else []
 
 
 def race_lines(destination: str, ignored: Sequence[str]) -> list[str]:

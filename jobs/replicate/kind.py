@@ -10,8 +10,6 @@ from jobs.core.reasons import Reason
 from jobs.core.run import WITHOUT_CONDITIONS
 from jobs.replicate.plan import FROM_EVENTS, plan_copies
 from jobs.runs.kind import (
-    AS_IT_WAS,
-    NOTHING_THERE,
     Kind,
     Opened,
     bad_outcomes,
@@ -62,8 +60,6 @@ KIND = Kind(
     _open,
     plan=plan_copies,
     retried_as="replicate",
-    assumption=NOTHING_THERE,
-    retry_assumption=AS_IT_WAS,
     writes=writes_of_copies,
     joins_as_text=True,
     hints=_hints,

@@ -61,18 +61,6 @@ class Opened:
         return Route(self.spec.source.location, self.spec.destination.location)
 
 
-NOTHING_THERE = (
-    "nothing is at the destination, which was not looked at: an object that is there already takes up to three "
-    "requests, and moves no bytes"
-)
-"""What a forecast of copies assumes."""
-AS_IT_WAS = (
-    "the destination is as {} found it, which was not looked at again: what that run proved wrong is replaced, and "
-    "an object that is the same by now takes up to three requests"
-)
-"""What a forecast of the copies for an earlier run assumes."""
-
-
 def bad_outcomes(report: Mapping[str, Any]) -> dict[str, int]:
     """The outcomes of a report that are not good ones, with their rows."""
     return {status: rows for status, rows in report["outcomes"].items() if status not in GOOD and rows}
@@ -118,8 +106,6 @@ class Kind:
     `retried_as`: the job that acts on its failed rows. None: no job does, and `not_retried` is
     the error that says what to do instead.
     `not_resumed`: the error for an unfinished run that does not continue. None: it continues.
-    `assumption`: what its forecast takes for granted of the destination. `retry_assumption`: the
-    same for rows of an earlier run, whose id belongs into the text.
     `deletes`: its runs delete originals, or would without a dry run. So the ledger alone starts
     none of them, and a request names other runs by their whole ids.
     `may_be_empty`: a plan without rows is no mistake, if it says what left them out.
@@ -141,8 +127,6 @@ class Kind:
     retried_as: str | None = None
     not_retried: Callable[[RunSpec], UsageError] | None = None
     not_resumed: Callable[[RunSpec], UsageError] | None = None
-    assumption: str = ""
-    retry_assumption: str = ""
     deletes: bool = False
     may_be_empty: bool = False
     carries_bytes: bool = False

@@ -51,7 +51,7 @@ from jobs.runs.request import Draft, Planned, Request, check_sides, drafting, ma
 from jobs.s3.condition_trial import find_ignored, ignored_error, untried_error
 from jobs.s3.operations import Operation
 from jobs.s3.retries import gather_bounded
-from jobs.s3.sessions import open_side, service_of
+from jobs.s3.sessions import open_side
 from jobs.s3.store import server_time
 from jobs.s3.uploads import ABORTS_AT_ONCE, abort_unfinished
 from jobs.tables.rows import PLANNED
@@ -218,16 +218,6 @@ async def try_conditions(planned: Planned, operations: Sequence[Operation]) -> P
     if ignored and not is_agreed:
         raise ignored_error(place, ignored)
     return replace(planned, spec=replace(spec, options={**spec.options, WITHOUT_CONDITIONS: ignored}))
-
-
-def untried(spec: RunSpec, operations: Sequence[Operation]) -> list[str]:
-    """What the plan of a dry run assumes of the destination's server without trying it."""
-    if not operations or service_of(spec.destination).is_aws:
-        return []
-    return [
-        f"the server of {spec.destination.location} heeds the conditions of writes: a run tries that first, and a dry "
-        "run writes nothing"
-    ]
 
 
 async def publish(planned: Planned, ledger: Ledger) -> None:

@@ -53,7 +53,6 @@ KIND = Kind(
     _open,
     plan=partial(plan_run, prepare=attest, copies=False),
     retried_as="replicate",
-    assumption="each object is at the destination, which was not looked at, and both sides can be compared as asked",
     is_proof_only=True,
     hints=_hints,
 )
