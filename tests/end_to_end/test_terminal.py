@@ -9,7 +9,7 @@ from tests.end_to_end.scenes import copied, sides
 from tests.end_to_end.terminals import at_a_terminal
 
 
-@pytest.mark.parametrize(("answer", "code", "copies"), [("n\n", 2, 0), ("\x03", 75, 0), ("y\n", 0, 1)])
+@pytest.mark.parametrize(("answer", "code", "copies"), [("n\n", 2, 0), ("y\n", 0, 1)])
 def test_a_run_starts_only_if_a_person_agrees(world: World, answer: str, code: int, copies: int) -> None:
     world.put("a")
     with at_a_terminal(world, "replicate", *sides(world)) as terminal:
