@@ -175,20 +175,22 @@ class ArchiveIndex:
         hits = [hit for part in await gather_bounded(look, candidates, READS_IN_FLIGHT) for hit in part]
         return sorted(hits, key=_newest_first)
 
-    async def members(self, archive: Location, prefix: str = "") -> AsyncGenerator[list[Member], None]:
+    async def members(
+        self, archive: Location, prefix: str = "", keys: Sequence[str] | None = None
+    ) -> AsyncGenerator[list[Member], None]:
         """An archive's members whose keys begin with the prefix, in its order, one row group at a
-        time.
+        time. `keys` (in order): only the row groups that may hold one.
 
         Raises NotFound for an archive that is not indexed.
         """
-        async with aclosing(self.tables(archive, prefix)) as tables:
+        async with aclosing(self.tables(archive, prefix, keys)) as tables:
             async for table in tables:
                 yield list(from_batch(table))
 
     async def tables(
         self, archive: Location, prefix: str = "", keys: Sequence[str] | None = None
     ) -> AsyncGenerator[pa.Table, None]:
-        """`members` as tables in `index_tables.INDEX_SCHEMA`. `keys` (in order): only row groups that may hold one."""
+        """`members` as tables in `index_tables.INDEX_SCHEMA`."""
         table = await self._open(archive)
         begins = overlaps(prefix)
         async with aclosing(

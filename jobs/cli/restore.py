@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 
 import click
@@ -36,9 +35,6 @@ from jobs.errors import UsageError
 from jobs.restore.thawing import DAYS, Tier
 from jobs.runs.request import Request, open_ledger
 from jobs.s3.copying import KEEP
-
-DAY_SECONDS = 86_400
-"""A date begins at another moment elsewhere."""
 
 
 @command_options
@@ -119,8 +115,6 @@ def _check(options: RestoreCommand) -> None:
         raise UsageError(
             "restore what?", advice="give --key, --prefix, --include or --manifest (everything: --include '*')"
         )
-    if options.at is not None and options.at > time.time() + DAY_SECONDS:
-        raise UsageError("--as-of is in the future", advice="name a time that has passed")
     if options.at is not None and (options.keys or options.manifest):
         raise UsageError("--as-of goes with --prefix, --include and --exclude: --key and --manifest name versions")
     if options.keys and (options.manifest or options.prefix or options.include):

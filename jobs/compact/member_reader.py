@@ -5,16 +5,17 @@ way.
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from jobs.archives.member_attributes import member_defect
 from jobs.archives.model import CHUNK_BYTES, Member, describe
+from jobs.archives.reader import UNPROVEN, judge
 from jobs.compact.packing import EarlierRule
 from jobs.core.algorithms import ALGORITHMS
 from jobs.core.evidence import best_checksum, is_md5_etag
@@ -35,7 +36,7 @@ from jobs.errors import (
 )
 from jobs.s3.annotations import AnnotationLists
 from jobs.s3.byte_ranges import ByteBudget, read_ahead, read_ranges
-from jobs.s3.checksums import Hasher, full_object_checksums, is_checksum_of
+from jobs.s3.checksums import Hasher
 from jobs.s3.retries import retry
 from jobs.s3.store import Store
 from jobs.s3.tag_reader import TagReader
@@ -178,9 +179,11 @@ class MemberSource:
         if data is None:
             known = (best_checksum(info) or "").partition(":")[0]
             return Read(row, described, info, None, Evidence.CHECKSUM if known in ALGORITHMS else Evidence.NONE)
-        sha256 = hashlib.sha256(data) if len(data) < HASHED_BYTES else await asyncio.to_thread(hashlib.sha256, data)
-        evidence = await self._prove(row, info, data, sha256.digest())
-        return Read(row, described._replace(sha256=sha256.hexdigest()), info, data, evidence)
+        prove = partial(_prove, described, info, data)
+        sha256, evidence = prove() if len(data) < HASHED_BYTES else await asyncio.to_thread(prove)
+        if evidence is None:
+            raise Unavailable("GetObject", str(ref), ALTERED, "the bytes are not the source's", 200)
+        return Read(row, described._replace(sha256=sha256), info, data, evidence)
 
     async def _why_left_out(
         self, ref: ObjectRef, member: Member, info: ObjectInfo
@@ -197,18 +200,6 @@ class MemberSource:
             defect = "S3 cannot send all of its metadata (x-amz-missing-meta)"
         return (Status.BLOCKED, Reason.UNPACKABLE, defect) if defect else None
 
-    async def _prove(self, row: ObjectVersion, info: ObjectInfo, data: bytes, sha256: bytes) -> Evidence:
-        """That these are the bytes that S3 keeps, by what it keeps of them. Raises Unavailable when
-        they are not.
-        """
-        if len(data) < HASHED_BYTES:
-            verdict = prove(info, data, sha256)
-        else:
-            verdict = await asyncio.to_thread(prove, info, data, sha256)
-        if verdict is None:
-            raise Unavailable("GetObject", str(self.ref(row)), ALTERED, "the bytes are not the source's", 200)
-        return verdict
-
     def _heed(self, error: StoreError) -> None:
         if isinstance(error, Throttled):
             self.pace.throttle(self.clock())
@@ -223,20 +214,10 @@ def _held_bytes(row: ObjectVersion) -> int:
     return LEAST_HELD_BYTES if _is_large(row) else max(LEAST_HELD_BYTES, row.size_bytes or 0)
 
 
-def prove(info: ObjectInfo, data: bytes, sha256: bytes) -> Evidence | None:
-    """What proves that `data` is the object's content, None when it is not.
-
-    A full-object checksum, else an ETag that is an MD5, else nothing.
+def _prove(member: Member, info: ObjectInfo, data: bytes) -> tuple[str, Evidence | None]:
+    """The SHA-256 of an object's content, and what proves it: a full-object checksum, else an ETag
+    that is an MD5, else nothing. None: the bytes are not the object's.
     """
-    if len(data) != info.size_bytes:
-        return None
-    for checksum in full_object_checksums(info.checksums):
-        if checksum.algorithm == "SHA256":
-            is_same = base64.b64encode(sha256).decode() == checksum.value
-        else:
-            is_same = is_checksum_of(checksum, data)
-        return Evidence.CHECKSUM if is_same else None
-    if is_md5_etag(info):
-        own = hashlib.md5(data, usedforsecurity=False).digest()
-        return Evidence.MD5_ETAG if own.hex() == info.etag else None
-    return Evidence.NONE
+    read = judge(member, data)
+    is_unproven = read.cause == UNPROVEN and not is_md5_etag(info)
+    return hashlib.sha256(data).hexdigest(), read.evidence if read.cause is None or is_unproven else None

@@ -211,8 +211,7 @@ WORDS: Mapping[Reason, Words] = {
     Reason.DOES_NOT_PAY: Words("packing it would not pay within two years"),
     Reason.NOT_ARCHIVED: Words(
         "no archive has it",
-        detail="how many archives were left out, whose indexes are damaged or missing, or `event`",
-        worded="no archive has it that can be searched: the indexes of {} are damaged or missing",
+        detail="`event`",
         cases={
             "event": "the journal has it, but it has no copy: it was gone before it was copied, or it expired since"
         },

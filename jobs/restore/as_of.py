@@ -5,15 +5,14 @@ in the bucket, and versions in archives, whose originals were expired since. For
 events fill, the journal adds more. S3 dates to the second, so a time includes all that was written
 in its second. A version that is in neither place is unknown, and the one below it counts. But a
 null version that was written later, while versioning was off or suspended, may have replaced one
-that was on top. Then the answer is unknown, unless an archive shows which null version there was.
+that was on top. Then the answer is unknown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Iterable, Sequence
 
-from jobs.core.histories import SKEW_SECONDS, in_order
+from jobs.core.histories import in_order
 from jobs.core.model import NULL_VERSION, Listed, ObjectVersion, is_exact, is_version
 from jobs.core.reasons import Cause, Reason
 from jobs.restore.as_of_journal import is_event, version_at_by_journal
@@ -33,12 +32,7 @@ UNKNOWN = {
 """Why a version with such an `archive` is not restored."""
 
 
-def current_at(
-    listed: Sequence[ObjectVersion],
-    archived: Iterable[ObjectVersion],
-    at: float,
-    packed_at: Mapping[str, float] = MappingProxyType({}),
-) -> ObjectVersion | None:
+def current_at(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion], at: float) -> ObjectVersion | None:
     """The version of one key that was current at `at` (epoch seconds). None: none, or a delete
     marker.
 
@@ -46,8 +40,7 @@ def current_at(
     preferred of equal ones first. A version that is in both is taken from the bucket. A delete
     marker among `archived` is one by which an expire run hid an object that has a copy: in the
     bucket it does not count. Events among them (`jobs.restore.as_of_journal`) date the versions
-    that they are about. `packed_at`: archive → when the run that packed it began. Its null versions
-    were there after that.
+    that they are about.
     """
     copies: list[ObjectVersion] = []
     events: list[ObjectVersion] = []
@@ -64,27 +57,9 @@ def current_at(
     if not before or before[-1].is_delete_marker:
         return None
     current = before[-1]
-    if current.archive == DISPUTED or _is_null_known(history, copies, at, packed_at):
-        return current
-    return current._replace(archive=OVERWRITTEN)
-
-
-def _is_null_known(
-    history: Sequence[ObjectVersion], copies: Sequence[ObjectVersion], at: float, packed_at: Mapping[str, float]
-) -> bool:
-    """True if no null version that nobody has can have been on top at `at`.
-
-    A key has one null version at a time. So one that was written later replaced whatever was there.
-    """
-    nulls = [each for each in history if not is_exact(each.version_id)]
-    if all(_time(each) <= at for each in nulls):
-        return True
-    before = [identity(each) for each in nulls if _time(each) <= at]
-    return any(
-        identity(each) == before[-1] and packed_at.get(each.archive or "", 0.0) - SKEW_SECONDS >= at
-        for each in copies
-        if before
-    )
+    # A key has one null version at a time. So one that was written later replaced whatever was there.
+    is_known = all(is_exact(each.version_id) or _time(each) <= at for each in history)
+    return current if is_known or current.archive == DISPUTED else current._replace(archive=OVERWRITTEN)
 
 
 def merge(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion]) -> list[ObjectVersion]:

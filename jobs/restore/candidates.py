@@ -18,7 +18,6 @@ from jobs.core.run import Side
 from jobs.errors import ConfigError, DamagedArchive, UsageError
 from jobs.ledger.expired_rows import expired_rows
 from jobs.ledger.ledger import Ledger
-from jobs.ledger.run_ids import begin_second
 from jobs.manifests import open_manifest
 from jobs.reports.document import LEFT_OUT, iso_time
 from jobs.reports.figures import plural
@@ -58,7 +57,6 @@ class RestoreQuery:
     damage: Damage = field(default_factory=list)
     without_event: int = 0
     _etags: dict[Location, str] | None = field(default_factory=dict)
-    _packed_at: dict[str, float] = field(default_factory=dict)
     _has_events: bool = False
 
     def __post_init__(self) -> None:
@@ -92,9 +90,6 @@ class RestoreQuery:
             raise UsageError(f"{place} has archives of {', '.join(buckets)}", advice="say which with --bucket")
         self.bucket = buckets[0]
         self._check_place(self.bucket)
-        # Not by their dates: an archive may have been copied since.
-        begins = {str(each.location): begin_second(each.run_id or "") for each in records}
-        self._packed_at = {archive: float(time) for archive, time in begins.items() if time is not None}
         return {str(each.location): each for each in records}
 
     async def candidates(self, records: Sequence[ArchiveRecord]) -> AsyncIterator[pa.RecordBatch]:
@@ -134,7 +129,7 @@ class RestoreQuery:
         return _newest if self.at is None else self._current
 
     def _current(self, rows: Sequence[ObjectVersion], archived: Sequence[ObjectVersion]) -> list[ObjectVersion]:
-        found = current_at(rows, archived, self.at, self._packed_at)
+        found = current_at(rows, archived, self.at)
         if self._has_events and found is not None and not (found.archive in UNKNOWN or is_of_event(found, archived)):
             self.without_event += 1
         return _one(found)

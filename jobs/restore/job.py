@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -67,13 +67,11 @@ class RestoreOptions(CopyOptions):
     """How to restore.
 
     `is_history`: rows without an archive are versions of the source bucket. Else no archive has
-    them. `at`: epoch seconds, the time as of which versions were chosen. `left_out_archives`: those
-    that cannot be searched.
+    them. `at`: epoch seconds, the time as of which versions were chosen.
     """
 
     is_history: bool = False
     at: float | None = None
-    left_out_archives: Sequence[Mapping[str, str]] = ()
 
 
 @dataclass(slots=True)
@@ -134,13 +132,8 @@ class Restore:
         if archive is not None:
             return await self._from_archive(rows, Location.parse(archive))
         if not self.options.is_history:
-            left_out = str(len(self.options.left_out_archives) or "")
-            return [
-                Outcome.of(row, Status.LEFT, Reason.IS_MARKER)
-                if row.is_delete_marker
-                else Outcome.of(row, Status.MISSING, Reason.NOT_ARCHIVED, left_out)
-                for row in rows
-            ]
+            marker, absent = (Status.LEFT, Reason.IS_MARKER), (Status.MISSING, Reason.NOT_ARCHIVED)
+            return [Outcome.of(row, *(marker if row.is_delete_marker else absent)) for row in rows]
         return list(await asyncio.gather(*map(self._copy_guarded, rows)))
 
     async def _from_archive(self, rows: Sequence[ObjectVersion], archive: Location) -> list[Outcome]:
@@ -156,18 +149,15 @@ class Restore:
 
     async def _members(self, rows: Sequence[ObjectVersion], archive: Location) -> dict[int, Member]:
         """Row number → the member that the row names."""
-        from jobs.archives.index_tables import from_batch
-
         by_key: dict[str, list[ObjectVersion]] = {}
         for row in rows:
             by_key.setdefault(row.key, []).append(row)
         found: dict[int, Member] = {}
-        async with aclosing(self.index.tables(archive, keys=sorted(by_key))) as tables:
-            async for table in tables:
-                for member in from_batch(table):
-                    for row in by_key.get(member.key, ()):
-                        if is_version(row.version_id, member.version_id) and row.etag in (None, member.etag):
-                            found[row.row] = member
+        async with aclosing(self.index.members(archive, keys=sorted(by_key))) as parts:
+            async for member in (member async for part in parts for member in part):
+                for row in by_key.get(member.key, ()):
+                    if is_version(row.version_id, member.version_id) and row.etag in (None, member.etag):
+                        found[row.row] = member
         return found
 
     async def _from_record(
@@ -290,9 +280,6 @@ class Restore:
 
     async def _compare(self, row: ObjectVersion, source: ObjectInfo, there: ObjectInfo) -> Outcome:
         ref, target = self.route.source_of(row), self.route.target_of(row)
-        is_one_place = ref[:2] == target[:2] and not self.options.streamed
-        if is_one_place and (source.version_id, source.etag) == (there.version_id, there.etag):
-            return _as_it_is(row, there)
         verdict = compare(source, there)
         if verdict.same is None and not source.is_archived and not there.is_archived:
             sides = ContentSide(self.source, ref, source), ContentSide(self.destination, target, there)

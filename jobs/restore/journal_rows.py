@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import cast
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jobs.core.model import Location, ObjectRef, ObjectVersion
 from jobs.errors import ManifestError
@@ -61,26 +59,8 @@ async def journal_rows(
 
 
 async def _read(store: Store, ref: ObjectRef) -> list[Entry]:
-    return parse_journal(ref, (await retry(lambda: store.get(ref))).data)
-
-
-def parse_journal(ref: ObjectRef, data: bytes) -> list[Entry]:
-    """The entries of one object of the journal. Raises ManifestError for an invalid one, with its
-    name.
-    """
+    data = (await retry(lambda: store.get(ref))).data
     try:
-        return [from_document(document) for document in _documents(ref.key, data)]
-    except (ValueError, OverflowError, RecursionError, OSError, pa.ArrowException) as error:
-        message = str(error).partition("\n")[0]
-        raise ManifestError(f"{ref} is not a journal: {message}", advice="put back an earlier version of it") from error
-
-
-def _documents(name: str, data: bytes) -> Iterable[Any]:
-    if name.endswith(".parquet"):
-        return (_in_text(row) for row in pq.read_table(io.BytesIO(data)).to_pylist())
-    return (json.loads(line) for line in data.splitlines() if line.strip())
-
-
-def _in_text(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of Parquet with the values of a line of JSON."""
-    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
+        return [from_document(json.loads(line)) for line in data.splitlines() if line.strip()]
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise ManifestError(f"{ref} is not a journal: {error}", advice="put back an earlier version of it") from error

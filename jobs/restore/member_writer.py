@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -41,20 +42,16 @@ class MemberWriter:
         if read.data is None:
             return Outcome.of(row, Status.BLOCKED, *(read.cause or UNPROVEN))
         member, target = read.member, self.route.target_of(row)
-        try:
-            written = await self.destination.put(
-                target.bucket,
-                target.key,
-                read.data,
-                self._attributes(member),
-                guard=ABSENT,
-                checksum=_carried_checksum(member),
-            )
-        except PreconditionFailed as error:
-            return await self._settle_after(
-                row, member, error, hashlib.md5(read.data, usedforsecurity=False).hexdigest()
-            )
-        return _restored(row, member, written, read.evidence)
+        writing = self.destination.put(
+            target.bucket,
+            target.key,
+            read.data,
+            self._attributes(member),
+            guard=ABSENT,
+            checksum=_carried_checksum(member),
+        )
+        md5 = hashlib.md5(read.data, usedforsecurity=False).hexdigest()
+        return await self._written(row, member, writing, read.evidence, md5)
 
     async def stream(self, row: ObjectVersion, member: Member, reader: ArchiveReader) -> Outcome:
         """Write a large member in bounded memory. Nothing is published before it is proven.
@@ -75,13 +72,9 @@ class MemberWriter:
             async with aclosing(reader.stream(member)) as pieces:
                 async for data in pieces:
                     await upload.write(data)
-            try:
-                written = await upload.finish()
-            except PreconditionFailed as error:
-                return await self._settle_after(row, member, error)
+            return await self._written(row, member, upload.finish(), Evidence.CHECKSUM)
         finally:
             await upload.abort()
-        return _restored(row, member, written, Evidence.CHECKSUM)
 
     async def settle(self, row: ObjectVersion, member: Member, md5: str | None = None) -> Outcome | None:
         """A row's outcome by the object at its destination: `same` or `blocked`. None: no
@@ -113,13 +106,22 @@ class MemberWriter:
             verdict, _ = await check_content(there, f"{best.algorithm}:{best.value}", self.budget)
         return verdict.evidence if verdict.same else None
 
-    async def _settle_after(
-        self, row: ObjectVersion, member: Member, error: PreconditionFailed, md5: str | None = None
+    async def _written(
+        self,
+        row: ObjectVersion,
+        member: Member,
+        writing: Awaitable[Written],
+        evidence: Evidence,
+        md5: str | None = None,
     ) -> Outcome:
-        settled = await self.settle(row, member, md5)
-        if settled is None:
-            raise Conflict(error.operation, error.target, "Raced", "what was there is gone again") from error
-        return settled
+        """The outcome of a write. Where an object is in its place, that decides."""
+        try:
+            return _restored(row, member, await writing, evidence)
+        except PreconditionFailed as error:
+            settled = await self.settle(row, member, md5)
+            if settled is None:
+                raise Conflict(error.operation, error.target, "Raced", "what was there is gone again") from error
+            return settled
 
     def _attributes(self, member: Member) -> Attributes:
         wanted = member.storage_class if self.options.storage_class == KEEP else self.options.storage_class

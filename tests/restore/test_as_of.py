@@ -213,17 +213,3 @@ def test_a_null_version_that_replaced_an_unknown_one_leaves_the_answer_open(name
     assert current_at([later], [packed], 9) is None
     assert current_at([], [packed], 20) == packed
     assert current_at([later], [packed], 30) == later
-
-
-def test_an_archive_that_was_made_later_shows_which_null_version_there_was() -> None:
-    """It was still there when it was packed, so nothing had replaced it. Clocks may differ."""
-    day = 1_000.0
-    packed, newest = null(day, "s3://cold/a"), null(9 * day)
-    made = {"s3://cold/a": 5 * day}
-    assert current_at([newest], [packed], 3 * day, made) == packed
-    assert current_at([newest], [packed], 4.9 * day, made) == packed._replace(archive=OVERWRITTEN)
-    above = version("v2", 2 * day)
-    assert current_at([above, newest], [packed], 3 * day, made) == above
-    assert current_at([above, newest], [null(2.5 * day, "s3://cold/b"), packed], 3 * day, made) == null(
-        2.5 * day, OVERWRITTEN
-    )

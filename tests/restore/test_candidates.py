@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from jobs.archives.index import ArchiveIndex
-from jobs.core.model import Attributes, Location, ObjectVersion
+from jobs.core.model import Attributes, Location
 from jobs.core.run import Side
 from jobs.core.selection import Selection
 from jobs.ledger.journal import Ending, Entry, file_name, to_lines
 from jobs.ledger.ledger import Ledger
 from jobs.restore import candidates
-from jobs.restore.as_of import OVERWRITTEN
 from jobs.restore.candidates import RestoreQuery
 from jobs.restore.plan import plan_restore
 from jobs.runs.request import Request, drafting
 from jobs.s3.store import UNGUARDED
-from tests.archives.samples import TAR, member, packed
 from tests.doubles.memory_store import MemoryStore
 
 OPTIONS: dict[str, Any] = {
@@ -30,41 +27,6 @@ OPTIONS: dict[str, Any] = {
     "in_place": False,
     "bucket": None,
 }
-
-
-@pytest.mark.parametrize(
-    ("run_id", "archive"),
-    [
-        ("20260301T000000Z-compact-000000", "s3://cold/packed/one.tar"),
-        ("20260101T000000Z-compact-000000", OVERWRITTEN),
-        ("something-else", OVERWRITTEN),
-    ],
-)
-def test_a_run_that_packed_a_null_version_later_shows_that_it_was_there(
-    run_id: str, archive: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The date of the archive says nothing: it may be that of a copy of the archive."""
-    record = replace(packed([(member("k"), b"")], TAR).record, run_id=run_id, created_at=1_780_000_000.0)
-
-    class Index:
-        async def records(self, *_: object) -> list[object]:
-            return [record]
-
-    async def etags(_: object) -> dict[Location, str]:
-        return {}
-
-    monkeypatch.setattr(candidates, "etags_of_archives", etags)
-    at = 1_770_000_000.0  # 2026-02-02
-    source, back = Side(Location("docs")), Side(Location("back"))
-    request = Request("restore", source, back, None, Selection(versions="all"), {**OPTIONS, "at": at})
-    ledger = Ledger(MemoryStore(), Location("ledger"))
-    with drafting(request) as draft:
-        query = RestoreQuery(request, source, ledger, cast("ArchiveIndex", Index()), (), draft)
-        asyncio.run(query.records())
-        shutil.rmtree(draft.scratch)
-    old = ObjectVersion(0, "k", "null", True, False, 1, "a", at - 9e6, archive=str(record.location))
-    new = ObjectVersion(0, "k", "null", True, False, 1, "b", at + 9e6)
-    assert [each.archive for each in query.choose()([new], [old])] == [archive]
 
 
 def test_copies_without_an_event_in_the_journal_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:

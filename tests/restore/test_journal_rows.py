@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import io
 from datetime import UTC, datetime
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from jobs.core.model import Attributes, Location
 from jobs.errors import ManifestError
@@ -28,16 +25,6 @@ def entry(key: str, at: float, *, bucket: str = "hot") -> Entry:
     return replace(
         made, destination_bucket=bucket, destination_key=f"copies/{key}", destination_version_id="c", event_at=at
     )
-
-
-def as_parquet(entries: list[Entry]) -> bytes:
-    def time(seconds: float | None) -> datetime | None:
-        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
-
-    rows = [asdict(each) | {"recorded_at": time(each.recorded_at), "event_at": time(each.event_at)} for each in entries]
-    sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows), sink)
-    return sink.getvalue()
 
 
 def read(files: dict[str, bytes], prefix: str = "", until: float = NOON) -> list[tuple[str, str, float]]:
@@ -59,11 +46,10 @@ def file(at: float, *entries: Entry) -> dict[str, bytes]:
     return {file_name(at, "x"): to_lines(entries)}
 
 
-def test_lines_and_parquet_say_the_same() -> None:
+def test_lines_are_rows_of_the_copies() -> None:
     entries = [entry("a", NOON), entry("b", NOON + 0.25)]
     expected = [("copies/a", "1:c", NOON), ("copies/b", "1:c", NOON + 0.25)]
     assert read(file(NOON, *entries)) == expected
-    assert read({"journal/dt=2026-03-01/gathered.parquet": as_parquet(entries)}) == expected
 
 
 def test_a_restore_to_the_end_of_time_reads_the_journal_up_to_today() -> None:
