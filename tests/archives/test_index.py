@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.archives.index import ArchiveIndex, Damage
-from jobs.archives.index_tables import INDEX_SCHEMA, ROW_GROUP_ROWS, TableWriter
+from jobs.archives.index_tables import INDEX_SCHEMA, TableWriter
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef
@@ -83,20 +83,6 @@ def test_one_key_among_many_takes_few_requests_and_few_bytes() -> None:
         read_bytes = sum(size_bytes for _, size_bytes in requests)
         size_bytes = (await store.head(ObjectRef("ledger", "all/archives/cold/a3.tar.parquet"))).size_bytes
         assert read_bytes < TAIL_BYTES + size_bytes / 4 + 10_000
-
-    on(store, work)
-
-
-def test_a_prefix_reads_only_the_row_groups_that_hold_it() -> None:
-    store, requests = counting()
-    members = [member(f"k{n:06}") for n in range(5 * ROW_GROUP_ROWS)]
-
-    async def work(index: ArchiveIndex) -> None:
-        await publish(index, "a.tar", members)
-        requests.clear()
-        parts = [part async for part in index.members(Location("cold", "a.tar"), "k00001")]
-        assert [each for part in parts for each in part] == members[10:20]
-        assert [name for name, _ in requests].count("get") == 2
 
     on(store, work)
 

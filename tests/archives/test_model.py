@@ -33,22 +33,6 @@ def test_other_bytes_are_no_locator(tail: bytes) -> None:
         Locator.decode(tail)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        b"null",
-        b"[]",
-        b'{"sealift": 1}',
-        b'{"sealift": {"offset": 1}}',
-        b'{"sealift": {}}',
-        b'{"sealift": {"offset": "1", "size_bytes": 2}}',
-    ],
-)
-def test_other_json_is_no_locator(text: bytes) -> None:
-    with pytest.raises(DamagedArchive):
-        Locator.decode(text.ljust(LOCATOR_BYTES))
-
-
 def test_a_later_version_is_refused_not_guessed_at() -> None:
     later = ARCHIVE_VERSION + 1
     with pytest.raises(DamagedArchive, match="update Sealift"):

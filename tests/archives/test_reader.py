@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import random
 import tracemalloc
-from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +21,7 @@ from jobs.core.model import Attributes, Checksum
 from jobs.core.outcome import Evidence
 from jobs.core.reasons import Cause, Reason
 from jobs.errors import DamagedArchive, PreconditionFailed, Rejected
-from jobs.s3.byte_ranges import READ_AHEAD, ByteBudget
+from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import full_object
 from jobs.s3.store import UNGUARDED
 from tests.archives import samples
@@ -149,30 +148,6 @@ def made(kind: ArchiveFormat, contents: list[bytes]) -> tuple[Watch, ArchiveRead
     """An archive, its reader without neighbours that share requests, and its members."""
     watch = watched(kind, contents)
     return watch, reader_of(watch.store, watch.record, ByteBudget(1 << 30), gap_bytes=-1), watch.members
-
-
-@pytest.mark.parametrize(
-    ("kind", "is_damaged"), [(ArchiveFormat.TAR, False), (ArchiveFormat.TAR_ZST, False), (ArchiveFormat.TAR_ZST, True)]
-)
-def test_a_stream_that_its_caller_closes_holds_no_memory_even_while_its_error_is_kept(
-    kind: ArchiveFormat, is_damaged: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("jobs.archives.reader.CHUNK_BYTES", 1 << 10)
-    store, reader, (member,) = made(kind, [random.Random(3).randbytes(9_000)])
-    store.altered = READ_AHEAD if is_damaged else 0
-
-    async def read() -> tuple[Exception, int | None]:
-        try:
-            async with aclosing(reader.stream(member)) as pieces:
-                async for _ in pieces:
-                    raise KeyError("the caller has a failure of its own")
-        except (KeyError, DamagedArchive) as error:
-            return error, reader.budget.try_acquire(reader.budget.size_bytes)
-        raise AssertionError("it read all")
-
-    error, free_bytes = asyncio.run(read())
-    assert isinstance(error, DamagedArchive if is_damaged else KeyError)
-    assert free_bytes == reader.budget.size_bytes
 
 
 @pytest.mark.parametrize(

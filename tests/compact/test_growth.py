@@ -226,32 +226,3 @@ def test_an_archive_is_read_for_its_index_where_that_is_missing_or_damaged() -> 
         assert len(await yard.index.records()) == 4
 
     asyncio.run(run())
-
-
-def test_a_damaged_index_is_reported_and_what_the_others_hold_is_known() -> None:
-    """At its end the index cannot be opened, in its middle a row group cannot be read."""
-    yard = Yard(versioned=True)
-
-    async def run() -> None:
-        await yard.add(Addition([f"k{n:02}" for n in range(15)], 0))
-        await yard.compact(options_for(), versions="current")
-        assert [
-            each
-            async for each in archived_versions(
-                yard.index, ARCHIVES, Location("docs", "l"), options_for().storage, yard.store, []
-            )
-        ] == []
-        records = sorted(await yard.index.records(), key=lambda each: each.location.key)
-        places = [each.key for each in (await yard.store.list_objects("ledger", "")).entries]
-        for record, is_cut in zip(records[:2], (True, False), strict=True):
-            [place] = [each for each in places if f"{record.location.key}.parquet" in each]
-            data = (await yard.store.get(ObjectRef("ledger", place))).data
-            data = data[:-100] if is_cut else data[:4] + bytes(200) + data[204:]
-            await yard.store.put("ledger", place, data, Attributes(), guard=UNGUARDED)
-        damage: Damage = []
-        known = archived_versions(yard.index, ARCHIVES, SOURCE, options_for().storage, yard.store, damage)
-        keys = [key for table in [each async for each in known] for key in table["key"].to_pylist()]
-        assert keys == [f"k{n:02}" for n in range(15) if records[2].first_key <= f"k{n:02}" <= records[2].last_key]
-        assert sorted(each.archive for each in damage) == [each.location for each in records[:2]]
-
-    asyncio.run(run())

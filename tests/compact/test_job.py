@@ -334,28 +334,6 @@ def test_a_large_member_that_cannot_be_read_leaves_the_others_packed(error: type
     assert store.uploads("cold") == []
 
 
-@pytest.mark.parametrize(
-    "attributes",
-    [
-        Attributes({"content-disposition": b'attachment; filename="caf\xe9"'.decode("utf-8", "surrogateescape")}),
-        Attributes(storage_class="lz4-cold.2"),
-    ],
-    ids=["Latin-1 in a header", "a class of Ceph"],
-)
-@pytest.mark.parametrize("kind", list(ArchiveFormat))
-def test_what_a_server_keeps_of_an_object_never_makes_its_archive_unreadable(
-    attributes: Attributes, kind: ArchiveFormat
-) -> None:
-    store, rows = filled({"a": b"1", "b": b"2"})
-    made = asyncio.run(store.put("docs", "c", b"3", attributes, guard=UNGUARDED))
-    rows.append(ObjectVersion(2, "c", made.version_id, size_bytes=1, etag=made.etag, last_modified=0.0))
-    assert statuses(work(make(store, kind), rows)) == {Status.DONE}
-    assert unpacked(store) == {"a": b"1", "b": b"2", "c": b"3"}
-    [hit] = asyncio.run(ArchiveIndex(store, Location("ledger")).find("c"))
-    assert hit.member.headers == attributes.headers
-    assert hit.member.storage_class == (attributes.storage_class or "STANDARD")
-
-
 @pytest.mark.parametrize("size_bytes", [1, 20 * MIB])
 def test_what_no_reader_of_archives_takes_is_not_packed(size_bytes: int) -> None:
     """One such member would make the index of all its archive unreadable."""

@@ -18,7 +18,7 @@ from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.reasons import Reason
-from jobs.errors import Denied, Rejected, StoreError, Throttled, Unavailable
+from jobs.errors import Denied, StoreError, Throttled, Unavailable
 from jobs.restore.job import Restore, RestoreOptions
 from jobs.restore.thaw_requests import ThawRequests
 from jobs.restore.thawing import Tier
@@ -228,30 +228,6 @@ def test_archives_that_are_gone_denied_or_not_indexed_are_accounted_for() -> Non
         unknown: (Status.BLOCKED, Reason.NOT_INDEXED, unknown),
     }
     assert scene.restored() == {}
-
-
-@pytest.mark.parametrize("operation", ["head", "get"])
-def test_an_archive_whose_key_is_disabled_is_its_own_members_outcome(operation: str) -> None:
-    """S3 answers KMS.DisabledException with 400."""
-    scene = Scene(OBJECTS, ArchiveFormat.TAR)
-    first, *_ = scene.refs()
-    scene.store.hook(**{operation: failing(first.key, Rejected, code="KMS.DisabledException")})
-    outcomes = scene.restore()
-    lost = {row.key for row in scene.rows if row.archive == f"s3://cold/{first.key}"}
-    lost -= {"k/0"} if operation == "get" else set()  # it is empty, so nothing is read of it
-    assert {key for key, each in outcomes.items() if each.status is Status.BLOCKED} == lost
-    assert scene.restored() == {key: data for key, data in OBJECTS.items() if key not in lost}
-
-
-def test_a_large_member_whose_tags_the_server_drops_says_so() -> None:
-    """Ceph 18.2 drops them at CreateMultipartUpload."""
-    scene = Scene({"a": b"small", "b": b"b" * 9 * MIB}, ArchiveFormat.TAR, tags={"team": "docs"})
-    scene.store.drops = frozenset({"tags"})
-    outcomes = scene.restore()
-    assert {key: (each.status, each.reason, each.detail) for key, each in outcomes.items()} == {
-        "a": (Status.DONE, "", ""),
-        "b": (Status.DONE, Reason.COPY_INCOMPLETE, "asked for, but not shown at the copy: tags"),
-    }
 
 
 def test_nothing_is_ever_replaced() -> None:
