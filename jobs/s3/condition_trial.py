@@ -3,11 +3,11 @@
 S3 refuses a write whose `If-None-Match` or `If-Match` does not hold. Some servers that speak its interface
 ignore these headers on some operations (Ceph 18.2 on CopyObject, CompleteMultipartUpload and DeleteObject, moto on
 CopyObject), others refuse an ETag even where it holds (Ceph 18.2 on PutObject). So a run that writes to a bucket tries
-its operations there once, when it is planned, on two objects of its own:
+its operations there once, when it is planned, on objects of its own:
 
     <prefix>.sealift/trial-<32 hex>
 
-No listing of Sealift shows them (`jobs.core.selection.is_sealift_object`). The trial removes them, and its one upload,
+No listing of Sealift shows them (`jobs.core.selection.is_sealift_object`). The trial removes them, and its uploads,
 and the objects that a killed one left an hour ago. AWS documents its conditions, so nothing
 is tried there: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-requests.html
 """
@@ -24,7 +24,7 @@ from functools import partial
 from jobs.core.model import NULL_VERSION, Attributes, Listed, Location, ObjectRef
 from jobs.errors import ConfigError, NotFound, PreconditionFailed, Rejected, StoreError
 from jobs.s3.operations import Operation
-from jobs.s3.retries import retry
+from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, Store, Upload
 
 LEFT_SECONDS = 3600.0
@@ -43,9 +43,6 @@ _BROKEN: Mapping[Operation, tuple[tuple[Guard, str | None], ...]] = {
     Operation.DELETE: ((_WRONG, None),),
 }
 """Conditions that do not hold, for the object and for the source of a copy: S3 refuses each."""
-CONDITIONAL = tuple(_BROKEN)
-"""The operations that are sent under a condition, in the order of their trials: the upload ends with the first COMPLETE
-that is accepted."""
 _ACTIONS = {Operation.GET.actions[0], Operation.PUT.actions[0], *Operation.ABORT.actions, *Operation.DELETE.actions}
 OF_COPIES = (Operation.COPY, Operation.COPY_PART, Operation.COMPLETE)
 OF_STREAMS = (Operation.PUT, Operation.COMPLETE)
@@ -60,8 +57,9 @@ async def find_ignored(store: Store, place: Location, operations: Collection[Ope
         return []
     trial = _Trial(store, place)
     try:
-        await trial.begin(operations)
-        return [each for each in CONDITIONAL if each in operations and not await trial.is_heeded(each)]
+        tried = [each for each in _BROKEN if each in operations]
+        heeded = await gather_bounded(trial.is_heeded, tried, len(tried))
+        return [each for each, is_heeded in zip(tried, heeded, strict=True) if not is_heeded]
     finally:
         with suppress(StoreError):  # the next trial sweeps
             await trial.sweep()
@@ -87,66 +85,78 @@ def untried_error(place: Location, error: StoreError) -> ConfigError:
 
 
 class _Trial:
+    """The operations are tried at once, each on an object of its own: what one ignores says nothing of another."""
+
     def __init__(self, store: Store, place: Location):
         self._store, self._bucket, self._folder = store, place.bucket, place.join(_FOLDER).key
-        self._source, self._key = (self._folder + secrets.token_hex(16) for _ in range(2))
-        self._upload = Upload(self._bucket, self._key, "")
-
-    async def begin(self, operations: Collection[Operation]) -> None:
-        """Make what the operations need."""
-        store, bucket = self._store, self._bucket
-        if Operation.COMPLETE in operations or Operation.COPY_PART in operations:
-            self._upload = await retry(partial(store.create_multipart, bucket, self._key, Attributes()))
-        for key in (self._source, self._key):
-            await retry(partial(store.put, bucket, key, _BODY, Attributes(), guard=UNGUARDED))
+        self._keys, self._uploads = set[str](), list[Upload]()
 
     async def is_heeded(self, operation: Operation) -> bool:
         """True if the server refuses each condition that does not hold, and accepts the ETag that is there."""
+        store, key = self._store, await self._make()
+        source = await self._make() if operation in (Operation.COPY, Operation.COPY_PART) else key
+        upload = Upload(*key[:2], "")
+        if operation in (Operation.COPY_PART, Operation.COMPLETE):
+            upload = await retry(partial(store.create_multipart, *key[:2], Attributes()))
+            self._uploads.append(upload)
+        write = partial(self._write, operation, source, key, upload)
         for guard, source_etag in _BROKEN[operation]:
-            refusal = await self._refusal(partial(self._write, operation, guard, source_etag))
+            refusal = await _refusal(partial(write, guard, source_etag))
             if not isinstance(refusal, PreconditionFailed):  # a 404 for what is there is no sign of heed
                 return False
-        return operation is Operation.COPY_PART or await self._refusal(partial(self._replace, operation)) is None
+        if operation is Operation.COPY_PART:
+            return True
+        info = await retry(partial(store.head, key))
+        return await _refusal(partial(write, Guard(etag=info.etag), None)) is None
 
-    async def _refusal(self, request: Callable[[], Awaitable[None]]) -> StoreError | None:
-        try:
-            await retry(request)
-        except (PreconditionFailed, NotFound, Rejected) as error:
-            return error
-        return None
+    async def _make(self) -> ObjectRef:
+        """An object of the trial."""
+        ref = ObjectRef(self._bucket, self._folder + secrets.token_hex(16))
+        self._keys.add(ref.key)
+        await retry(partial(self._store.put, *ref[:2], _BODY, Attributes(), guard=UNGUARDED))
+        return ref
 
-    async def _replace(self, operation: Operation) -> None:
-        """Write under the ETag that the object has now."""
-        info = await self._store.head(ObjectRef(self._bucket, self._key))
-        await self._write(operation, Guard(etag=info.etag), None)
-
-    async def _write(self, operation: Operation, guard: Guard, source_etag: str | None) -> None:
-        store, bucket, key, source = self._store, self._bucket, self._key, ObjectRef(self._bucket, self._source)
+    async def _write(
+        self,
+        operation: Operation,
+        source: ObjectRef,
+        key: ObjectRef,
+        upload: Upload,
+        guard: Guard,
+        source_etag: str | None,
+    ) -> None:
+        store = self._store
         match operation:
             case Operation.PUT:
-                await store.put(bucket, key, _BODY, Attributes(), guard=guard)
+                await store.put(*key[:2], _BODY, Attributes(), guard=guard)
             case Operation.COPY:
-                await store.copy(source, source_etag, bucket, key, CopySettings(), guard=guard)
+                await store.copy(source, source_etag, *key[:2], CopySettings(), guard=guard)
             case Operation.COMPLETE:
-                part = await store.put_part(self._upload, 1, _BODY)
-                await store.complete_multipart(self._upload, [part], guard=guard)
+                part = await store.put_part(upload, 1, _BODY)
+                await store.complete_multipart(upload, [part], guard=guard)
             case Operation.COPY_PART:
-                await store.copy_part(source, str(source_etag), 0, len(_BODY), self._upload, 2)
+                await store.copy_part(source, str(source_etag), 0, len(_BODY), upload, 2)
             case Operation.DELETE:
-                await store.delete(bucket, key, if_match=guard.etag)
+                await store.delete(*key[:2], if_match=guard.etag)
 
     async def sweep(self) -> None:
         """Remove all of this trial, and of killed ones. Raises StoreError."""
-        store, bucket = self._store, self._bucket
-        page = await retry(partial(store.list_versions, bucket, self._folder))
-        left = [each for each in page.entries if self._is_left(each)]
-        if self._upload.upload_id:
-            await store.abort_multipart(self._upload)
+        page = await retry(partial(self._store.list_versions, self._bucket, self._folder))
+        left = [(each.key, each.version_id or NULL_VERSION) for each in page.entries if self._is_left(each)]
+        for upload in self._uploads:
+            await self._store.abort_multipart(upload)
         if left:
-            named = [(each.key, each.version_id or NULL_VERSION) for each in left]
-            await retry(partial(store.delete_versions, bucket, named))
+            await retry(partial(self._store.delete_versions, self._bucket, left))
 
     def _is_left(self, entry: Listed) -> bool:
         if not re.fullmatch(re.escape(self._folder) + "[0-9a-f]{32}", entry.key):
             return False
-        return entry.key in (self._key, self._source) or entry.last_modified < time.time() - LEFT_SECONDS
+        return entry.key in self._keys or entry.last_modified < time.time() - LEFT_SECONDS
+
+
+async def _refusal(request: Callable[[], Awaitable[None]]) -> StoreError | None:
+    try:
+        await retry(request)
+    except (PreconditionFailed, NotFound, Rejected) as error:
+        return error
+    return None
