@@ -5,7 +5,6 @@ It works out of core, in DuckDB.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from jobs.core.outcome import GOOD, Evidence, precedence_sql
 from jobs.core.run import Plan, RunSpec
 from jobs.core.words import OWN, explained_sql
 from jobs.ledger.ledger import Checkpoint, Ledger
+from jobs.runs.scratch import scratch_folder
 from jobs.s3.retries import gather_bounded
 from jobs.tables.rows import manifest_schema, write_parquet
 
@@ -74,8 +74,7 @@ async def fold_run(ledger: Ledger, run_id: str, plan: Plan, spec: RunSpec | None
     itself a manifest), the status, the reason and its detail. What a complete run says of copies is
     added to the ledger's state, if its `spec` is given.
     """
-    with tempfile.TemporaryDirectory(prefix="sealift-fold-") as scratch:
-        folder = Path(scratch)
+    with scratch_folder("fold") as folder:
         checkpoints = await _download_outcomes(ledger, run_id, plan, folder)
         if not checkpoints:
             return Folded(0, 0, {}, {}, [], 0, 0.0, 0, b"", b"")
@@ -93,8 +92,7 @@ async def fold_run(ledger: Ledger, run_id: str, plan: Plan, spec: RunSpec | None
 
 async def write_late_verdicts(ledger: Ledger, spec: RunSpec, late: Sequence[Checkpoint]) -> None:
     """Add what checkpoints say that came after the fold to the state."""
-    with tempfile.TemporaryDirectory(prefix="sealift-fold-") as scratch:
-        folder = Path(scratch)
+    with scratch_folder("fold") as folder:
         if late:
             await _download_checkpoints(ledger, spec.run_id, late, folder)
             await _write_verdicts(ledger, spec, _fold_files(folder), "folded", folder, f"{spec.run_id}-late")
@@ -122,8 +120,8 @@ async def proven_rows(ledger: Ledger, run_id: str, plan: Plan) -> AsyncIterator[
     """
     from jobs.tables.duck import quoted
 
-    with tempfile.TemporaryDirectory(prefix="sealift-fold-") as scratch:
-        connection = await open_fold(ledger, run_id, plan, Path(scratch))
+    with scratch_folder("fold") as scratch:
+        connection = await open_fold(ledger, run_id, plan, scratch)
         if connection is None:
             return
         rows = connection.sql(

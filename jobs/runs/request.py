@@ -10,8 +10,6 @@ import asyncio
 import os
 import re
 import secrets
-import shutil
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
@@ -31,6 +29,7 @@ from jobs.core.selection import Selection
 from jobs.errors import ConfigError, Denied, LedgerError, NotFound, StoreError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.one_bucket import check_two_places
+from jobs.runs.scratch import make_scratch, remove_scratch
 from jobs.s3.retries import promptly
 from jobs.s3.sessions import account_of, address_of, are_apart, open_side, open_store, service_of
 from jobs.s3.store import Store
@@ -73,7 +72,7 @@ class Planned:
 
     def discard(self) -> None:
         """Remove the scratch folder."""
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        remove_scratch(self.scratch)
 
 
 Planner = Callable[[Request, Ledger, Settings, Display], Coroutine[Any, Any, Planned]]
@@ -93,7 +92,7 @@ class Draft:
 
     def __init__(self, request: Request):
         self.request, self.destination, self.started = request, request.destination, time.time()
-        self.scratch = Path(tempfile.mkdtemp(prefix="sealift-plan-"))
+        self.scratch = make_scratch("plan")
         self._is_named = self._has_old_versions = False
 
     async def write_shard(self, number: int, data: bytes) -> None:
@@ -170,7 +169,7 @@ def drafting(request: Request) -> Iterator[Draft]:
     try:
         yield draft
     except BaseException:
-        shutil.rmtree(draft.scratch, ignore_errors=True)
+        remove_scratch(draft.scratch)
         raise
 
 
