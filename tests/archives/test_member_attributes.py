@@ -34,7 +34,6 @@ def test_a_usual_member_has_no_defect() -> None:
         ({"storage_class": "GLACIER\r\nx-amz-acl: public-read"}, "not a storage class"),
         ({"sha256": "zz"}, "not a SHA-256"),
         ({"offset": -1}, "not a number of bytes"),
-        ({"key": ""}, "no key"),
     ],
 )
 def test_a_member_that_asks_for_more_than_itself_has_a_defect(change: dict[str, object], says: str) -> None:
