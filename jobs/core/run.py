@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
-from jobs.core.model import Location
+from jobs.core.model import LATEST_SECONDS, Location
 
 SPEC_VERSION = 1
 """The version of spec.json, plan.json and report.json. A worker refuses another one."""
@@ -64,7 +64,7 @@ class RunSpec:
 
     run_id: str
     job: str
-    created_at: float
+    created_at: Annotated[float, msgspec.Meta(ge=0, le=LATEST_SECONDS)]
     source: Side
     destination: Side
     manifest: str

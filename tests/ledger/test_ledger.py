@@ -16,6 +16,7 @@ from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.errors import ConfigError, LedgerError, PreconditionFailed
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.run_ids import run_job
+from jobs.ledger.views import open_views
 from jobs.runs.request import new_run_id
 from jobs.runs.summaries import summarize_run
 from tests.doubles.lost_answers import LostAnswers
@@ -116,6 +117,22 @@ def test_a_write_whose_answer_was_lost_is_recognised(monkeypatch: pytest.MonkeyP
     asyncio.run(scene())
 
 
+def test_a_run_whose_outcomes_are_expired_is_as_it_ended() -> None:
+    async def scene() -> None:
+        ledger = open_ledger()
+        await ledger.create(SPEC)
+        await ledger.publish_plan(SPEC.run_id, PLAN)
+        ended = {"state": "complete", "rows": 3, "seconds": 1.0, "outcomes": {"missing": 3}, "failures": 3}
+        await ledger.publish_report(SPEC.run_id, ended)
+        run = await summarize_run(ledger, SPEC.run_id)
+        assert (run["state"], run["accounted"], run["failures"]) == ("complete", 3, 3)
+        async with open_views(ledger, ["runs", "outcomes"]) as database:
+            sql = "SELECT state, failures FROM runs ANTI JOIN outcomes USING (run_id)"
+            assert list((await database.select(sql)).rows()) == [{"state": "complete", "failures": 3}]
+
+    asyncio.run(scene())
+
+
 def test_the_first_report_stands() -> None:
     async def scene() -> None:
         ledger = open_ledger()
@@ -127,7 +144,8 @@ def test_the_first_report_stands() -> None:
 
 
 @pytest.mark.parametrize(
-    "forged", [{"job": "replicate"}, {"run_id": "19700101T000001Z-verify-800abd"}, {"manifest": 5}]
+    "forged",
+    [{"job": "replicate"}, {"run_id": "19700101T000001Z-verify-800abd"}, {"manifest": 5}, {"created_at": 1e300}],
 )
 def test_a_spec_that_is_not_the_runs_is_refused(forged: dict[str, Any]) -> None:
     async def scene() -> None:
