@@ -25,14 +25,13 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from jobs.errors import ConfigError, Unavailable
 
 START_SECONDS, STOP_SECONDS = 30.0, 15.0
-TRIES = 3
 OPEN_FILES = 8192
 """A night opens over 400 connections. Many shells allow 1,024 files."""
 _INSTALL = "it comes with: pip install 'sealift[local]'"
@@ -60,19 +59,12 @@ main one. A server reads no stdin, so the pipe of `jobs.core.parentage` would ne
 """
 
 
-class Notifications(NamedTuple):
-    """Where the filer posts what changes in these buckets, and the token that it brings."""
-
-    url: str
-    token: str
-    buckets: Collection[str]
-
-    def variables(self) -> dict[str, str]:
-        """The settings of `weed scaffold -config=notification` as variables. Buckets have no space."""
-        prefixes = " ".join(f"/buckets/{bucket}/" for bucket in self.buckets)
-        settings = {"ENABLED": "true", "ENDPOINT": self.url, "BEARER_TOKEN": self.token, "PATH_PREFIXES": prefixes}
-        settings |= {"MAX_RETRIES": "10", "BACKOFF_SECONDS": "1", "BUFFER_SIZE": "1000000"}
-        return {f"WEED_NOTIFICATION_WEBHOOK_{name}": value for name, value in settings.items()}
+def notifications(url: str, token: str, buckets: Iterable[str]) -> dict[str, str]:
+    """Variables of a server whose filer posts what changes in these buckets to `url`, and brings the token."""
+    prefixes = " ".join(f"/buckets/{bucket}/" for bucket in buckets)  # no bucket's name has a space
+    settings = {"ENABLED": "true", "ENDPOINT": url, "BEARER_TOKEN": token, "PATH_PREFIXES": prefixes}
+    settings |= {"MAX_RETRIES": "10", "BACKOFF_SECONDS": "1", "BUFFER_SIZE": "1000000"}
+    return {f"WEED_NOTIFICATION_WEBHOOK_{name}": value for name, value in settings.items()}
 
 
 class RunningServer(NamedTuple):
@@ -89,13 +81,12 @@ class RunningServer(NamedTuple):
 
 
 @contextlib.contextmanager
-def s3_server(
-    folder: Path, credentials: Mapping[str, str], events: Notifications, *, keeps_data: bool
-) -> Iterator[RunningServer]:
-    """Run SeaweedFS over a folder. Retries if a port was taken meanwhile.
+def s3_server(folder: Path, variables: Mapping[str, str], *, keeps_data: bool) -> Iterator[RunningServer]:
+    """Run SeaweedFS over a folder.
 
-    `credentials`: AWS's variables, the only ones that it accepts. `keeps_data`: let it end in its
-    own time, so that everything is on disk. Raises ConfigError if it is not installed.
+    `variables`: its settings, with AWS's variables for the only credentials that it accepts.
+    `keeps_data`: let it end in its own time, so that everything is on disk. Raises ConfigError if it
+    is not installed, and Unavailable if it does not start.
     """
     beside = Path(sys.executable).with_name("weed")
     weed = str(beside) if beside.exists() else shutil.which("weed")
@@ -105,34 +96,31 @@ def s3_server(
     data.mkdir(mode=0o700, exist_ok=True)
     keys = {f"WEED_JWT_{name}_KEY": secrets.token_hex(32) for name in _TOKEN_KEYS}
     with tempfile.TemporaryDirectory(prefix="sealift-") as sockets:  # a socket's path may have 107 bytes only
-        for attempt in range(1, TRIES + 1):
-            ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
-            command = [
-                *(weed, "mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
-                "-volume.max=100000",  # the default, what fits on the disk, runs out after 80 buckets
-                "-volume.preStopSeconds=0",  # no announcement before it leaves
-                *(f"-{name}.localSocket={sockets}/{name}" for name in ("filer", "s3")),
-                *(f"-{name}=false" for name in _OFF),
-                *(f"-{name}={number}" for name, number in ports.items()),
-            ]
-            with log.open("wb") as output:
-                process = subprocess.Popen(
-                    [sys.executable, "-S", "-E", "-P", "-c", _TIE, str(os.getpid()), *command],
-                    cwd=folder,
-                    env={**os.environ, **credentials, **keys, **events.variables()},
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-            try:
-                if _answers(process, ports["s3.port"]):
-                    yield RunningServer(ports["s3.port"], process, log)
-                    return
-                if attempt == TRIES:
-                    raise Unavailable("Start", "SeaweedFS", "NoAnswer", f"exit code {process.poll()}; {_end_of(log)}")
-            finally:
-                stop(process, is_patient=keeps_data)
+        ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
+        command = [
+            *(weed, "mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+            "-volume.max=100000",  # the default, what fits on the disk, runs out after 80 buckets
+            "-volume.preStopSeconds=0",  # no announcement before it leaves
+            *(f"-{name}.localSocket={sockets}/{name}" for name in ("filer", "s3")),
+            *(f"-{name}=false" for name in _OFF),
+            *(f"-{name}={number}" for name, number in ports.items()),
+        ]
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-S", "-E", "-P", "-c", _TIE, str(os.getpid()), *command],
+                cwd=folder,
+                env={**os.environ, **variables, **keys},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            if not _answers(process, ports["s3.port"]):
+                raise Unavailable("Start", "SeaweedFS", "NoAnswer", f"exit code {process.poll()}; {_end_of(log)}")
+            yield RunningServer(ports["s3.port"], process, log)
+        finally:
+            stop(process, is_patient=keeps_data)
 
 
 def allow_open_files() -> None:

@@ -24,7 +24,7 @@ from jobs.errors import Conflict, SealiftError
 from jobs.local.backups import Backups
 from jobs.local.receiver import receiving
 from jobs.local.runs import LocalRuns
-from jobs.local.seaweedfs import Notifications, RunningServer, allow_open_files, s3_server
+from jobs.local.seaweedfs import RunningServer, allow_open_files, notifications, s3_server
 from jobs.policy.model import Policy
 from jobs.policy.reader import resolve_policy
 from jobs.policy.resolved import FILE_NAME, encode_policy
@@ -83,10 +83,9 @@ def running(policy_file: Path, folder: Path, *, keeps_data: bool = False) -> Ite
         (folder / "jobs").mkdir(exist_ok=True)
         (folder / FILE_NAME).write_bytes(encode_policy(resolved))
         receiver = undo.enter_context(receiving(token, backups.add))
-        events = Notifications(
-            f"http://127.0.0.1:{receiver}", token, [str(each.source.bucket) for each in policy.pairs]
-        )
-        server = undo.enter_context(s3_server(folder, credentials, events, keeps_data=keeps_data))
+        sources = (str(each.source.bucket) for each in policy.pairs)
+        settings = credentials | notifications(f"http://127.0.0.1:{receiver}", token, sources)
+        server = undo.enter_context(s3_server(folder, settings, keeps_data=keeps_data))
         environment = credentials | _environment(policy, folder / FILE_NAME, s3_port=server.port, other_port=receiver)
         undo.enter_context(_only(environment))
         _make_buckets(policy)

