@@ -18,13 +18,14 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import partial, wraps
 from inspect import cleandoc
 from typing import TYPE_CHECKING, Any, Self, TypeVar, dataclass_transform
 
 import click
+from click.core import ParameterSource
 
 from jobs.cli.console import log_requests
 from jobs.core.enums import AnnotationRule, Encryption, StorageClass
@@ -400,6 +401,15 @@ class Group(click.Group):
     """A group of such commands."""
 
     command_class = Command
+
+
+def refuse_others(allowed: Collection[str], why: str) -> None:
+    """Check that the command line has none of the command's own options but these. Raises UsageError."""
+    context = click.get_current_context()
+    others = [each for each in context.command.params if isinstance(each, click.Option) and each.name not in allowed]
+    given = [each for each in others if context.get_parameter_source(str(each.name)) is ParameterSource.COMMANDLINE]
+    if given:
+        raise UsageError(why, advice=f"leave out {', '.join(each.opts[-1] for each in given)}")
 
 
 def unguarded(*, is_agreed: bool) -> dict[str, bool]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from jobs import interrupts
 from jobs.cli.copies import CopiesOptions
@@ -14,13 +13,13 @@ from jobs.cli.options import (
     COPIES,
     OTHER,
     Command,
-    StartOptions,
     Text,
     command_options,
     encryption,
     flag,
     group,
     option,
+    refuse_others,
     shared,
     takes,
     unguarded,
@@ -37,9 +36,9 @@ from jobs.runs.request import Request, open_ledger
 from jobs.s3.copying import KEEP
 from jobs.sync.table import Overwrite
 
-_GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
-_WITH_PAIR = {"pair", "policy", "source", "manifest", "newer_than", "older_than", "unguarded"}
-_WITH_PAIR |= {each.name for each in fields(StartOptions)}
+_WITH_PAIR = (
+    "pair", "source", "manifest", "newer_than", "older_than", "unguarded", "max_cost", "max_rate"
+)  # fmt: skip
 """The options that go with --pair. All others say what the policy says."""
 
 
@@ -83,7 +82,7 @@ def replicate(options: ReplicateCommand) -> int:
     """
     settings, copies = Settings.from_environment(), options.copies
     if options.pair is not None:
-        _check_of_pair(options)
+        refuse_others(_WITH_PAIR, "--pair takes places and copies as the policy says")
         chosen = choose_pair(options.pair, options.policy, copies.start.ledger, settings)
         return interrupts.run(_replicate_pair(options, chosen, settings))
     if options.policy is not None:
@@ -165,14 +164,6 @@ def _from_events(chosen: ChosenPair, manifest: str | None) -> dict[str, Any]:
     if manifest is None or not manifest.startswith(f"{chosen.ledger.join('manifests/')}"):
         return {}
     return {FROM_EVENTS: True, "mirrors_deletes": chosen.pair.deletes is Deletes.MIRROR}
-
-
-def _check_of_pair(options: ReplicateCommand) -> None:
-    """Check that no option says what the policy says. Raises UsageError."""
-    context = click.get_current_context()
-    named = [each.name for each in context.command.params if context.get_parameter_source(each.name or "") in _GIVEN]
-    if clashing := sorted(f"--{name.replace('_', '-')}" for name in named if name and name not in _WITH_PAIR):
-        raise UsageError("--pair takes places and copies as the policy says", advice=f"leave out {', '.join(clashing)}")
 
 
 def _check(options: ReplicateCommand) -> None:

@@ -8,16 +8,27 @@ import click
 
 from jobs import interrupts
 from jobs.cli.copies import CopiesOptions
-from jobs.cli.options import ChecksumsOptions, Command, Place, command_options, flag, group, option, takes
+from jobs.cli.options import (
+    ChecksumsOptions,
+    Command,
+    Place,
+    command_options,
+    flag,
+    group,
+    option,
+    refuse_others,
+    takes,
+)
 from jobs.cli.policy_and_ledger import ledger_location
 from jobs.cli.run_command import launch_and_report
 from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.sampling import Sample
 from jobs.core.selection import Selection
-from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.runs.request import Request, open_ledger
+
+_WITH_ARCHIVES = ("archives", "sample", "max_cost", "max_rate", "source_endpoint", "source_profile", "source_owner")
 
 
 @command_options
@@ -69,21 +80,8 @@ async def _verify(options: VerifyCommand, ledger: Ledger, settings: Settings) ->
 
 async def _verify_archives(options: VerifyCommand, place: Location, ledger: Ledger, settings: Settings) -> int:
     copies = options.copies
-    if copies.destination is not None:
-        raise UsageError("--archives verifies archives, --destination copies", advice="give one of them")
-    archives = copies.source_access.side(place)
-    sample = Sample.parse(options.sample)
-    of_copies = {
-        "source": copies.source,
-        "manifest": copies.manifest,
-        "deep": options.deep,
-        "tags": options.compares_tags,
-    }
-    of_copies |= asdict(options.checksums) | asdict(copies.filters)
-    foreign = [name for name, value in of_copies.items() if value]
-    if foreign:
-        option = foreign[0].replace("_", "-")
-        raise UsageError("--archives reads whole archives", advice=f"leave out --{option}; --sample takes some of them")
+    refuse_others(_WITH_ARCHIVES, "--archives reads whole archives; --sample takes some of them")
+    archives, sample = copies.source_access.side(place), Sample.parse(options.sample)
     request = Request(
         job="verify",
         source=archives,

@@ -73,7 +73,6 @@ def test_a_damaged_index_leaves_the_other_archives_verifiable_and_restorable(dam
     assert "/packed/1/" in left_out["archive"]
     shown = damaged.sealift("runs", "show", restored.document["run_id"])
     assert (shown.code, left_out["archive"] in shown.stdout) == (3, True)
-    assert "An archive was left out" in shown.stdout
     again = damaged.sealift("runs", "retry", restored.document["run_id"])
     assert (again.code, again.stdout.startswith("Nothing to retry: All 4 rows ended well")) == (3, True)
     status = damaged.sealift("status")  # all 4 rows ended well, and nobody would have heard of the others
