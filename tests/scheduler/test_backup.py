@@ -108,18 +108,6 @@ def test_deletes_follow_the_pair(tmp_path: Path, deletes: str, statuses: list[st
     assert Counter(status for _, status in scene.endings()) == Counter(statuses)
 
 
-def test_a_lifecycle_rule_deletes_as_a_user_does(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, deletes="mirror")
-    assert scene.handle(scene.put("direct"), scene.put("bridged")) == []
-    for key in ("direct", "bridged"):
-        scene.delete(key)
-    about = {"sequencer": "FF", "reason": "Lifecycle Expiration", "deletion_type": "Delete Marker Created"}
-    direct = notification(record("source", "direct", "LifecycleExpiration:DeleteMarkerCreated", sequencer="FF"))
-    assert scene.handle(direct, eventbridge("source", "bridged", "Object Deleted", **about)) == []
-    assert [scene.copies(key) for key in ("direct", "bridged")] == [[b"body", None]] * 2
-    assert scene.endings()[1::2] == [("bridged", "deleted"), ("direct", "deleted")]
-
-
 def test_a_version_that_is_gone_was_removed_after_its_event(scene: Scene) -> None:
     """And a version that was removed after its copy stays at the destination."""
     kept, gone = scene.put("kept"), scene.put("gone")

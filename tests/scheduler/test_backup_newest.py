@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,12 @@ import pytest
 
 from jobs.core.model import Location, Route
 from jobs.core.outcome import Status
-from jobs.errors import PreconditionFailed
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.sync.job import SyncJob
 from jobs.sync.key import SyncOptions
 from scheduler import backlog
-from tests.doubles.hooks import names, refuse, watch
 from tests.doubles.manifest_rows import rows_of_csv
-from tests.scheduler.conftest import Place
-from tests.scheduler.event_samples import batch, notification
+from tests.scheduler.event_samples import batch
 from tests.scheduler.scene import Scene, slow
 
 LIMIT_BYTES = 10
@@ -66,34 +62,6 @@ class Key(Scene):
         return [(row["version_id"], row["size_bytes"], row["reason"]) for row in self.lines("backlog/")]
 
 
-@pytest.mark.parametrize("deletes", ["mirror", "retain"])
-@pytest.mark.parametrize("kind", ["versioned", "NO is removed", "unversioned"])
-def test_content_that_comes_back_is_on_top_after_its_event(tmp_path: Path, kind: str, deletes: str) -> None:
-    """OK, NO, OK within seconds, one event at a time: the first copy is not of the third write."""
-    key = Key(tmp_path, deletes=deletes, versioned=kind != "unversioned")
-    for number, body in enumerate((b"OK", b"NO", b"OK")):
-        event = key.put("k", body)
-        if number == 2 and kind == "NO is removed":
-            key.remove(1)
-        assert key.settle(event) == "copied"
-        assert key.copy_of("k") == body
-
-
-def test_a_large_object_without_versions_is_copied_when_it_is_overwritten(place: Place) -> None:
-    """SeaweedFS lists what it keeps in several pieces with an ETag of its own. "Others kept changing this key" was
-    false, and no copy was made.
-    """
-    place.source += "-plain"
-    place.client.create_bucket(Bucket=place.source)
-    place.write_policy()
-    with place.function("backup") as backup:
-        for body in (b"small", b"large" * 2_000_000):
-            event = place.put("k", body)
-            assert backup.invoke(batch(notification(event))).failed == []
-            assert place.copy_of("k") == body
-    assert [status for _, status in place.journal()] == ["copied"] * 2
-
-
 ARCHIVED_COPIES = {"bucket": "hotter", "region": "us-east-1", "storage_class": "DEEP_ARCHIVE"}
 
 
@@ -114,23 +82,6 @@ def test_a_delete_marker_that_is_removed_from_above_a_large_version_is_handed_ov
     [version] = key.history("source")
     assert key.backlog() == [(version.version_id, len(LARGE), "too_large")]
     assert key.copies() == before
-
-
-def test_the_removal_of_a_large_version_shows_the_one_below(tmp_path: Path) -> None:
-    key = Key(tmp_path, deletes="mirror")
-    assert key.settle(key.put("k", b"small")) == "copied"
-    key.put("k", LARGE)
-    key.put_copy(LARGE)
-    assert key.settle(key.remove(-1)) == "same"
-    assert key.copies()[-1] == b"small"
-
-
-def test_a_large_object_without_versions_is_copied_by_the_run_as_it_is_then(tmp_path: Path) -> None:
-    key = Key(tmp_path, versioned=False)
-    for body in (LARGE, LARGE[::-1]):
-        assert key.settle(key.put("k", body)) == "handed_over"
-    assert key.run_backlog() == [Status.DONE]
-    assert key.copies() == [LARGE[::-1]]
 
 
 def test_what_a_delete_had_no_time_for_comes_again(tmp_path: Path) -> None:
@@ -156,46 +107,6 @@ def test_a_newest_version_that_nothing_can_put_back_waits_once(tmp_path: Path) -
     assert key.backlog() == [(version_id, 4, "archived")]
 
 
-def dated(key: Key, event: dict[str, Any], place: int) -> dict[str, Any]:
-    """The event with the time at which its version was written."""
-    written_at = datetime.fromtimestamp(key.history("source")[place].last_modified, UTC)
-    event["Records"][0]["eventTime"] = written_at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return event
-
-
-def test_the_newest_comes_back_though_a_run_was_killed_above_it(tmp_path: Path) -> None:
-    """A run was killed when it had copied a large older version, which then was removed at the source."""
-    key = Key(tmp_path, deletes="mirror")
-    late = dated(key, key.put("k", LARGE), 0)
-    assert key.settle(late) == "handed_over"
-    assert key.settle(key.put("k", b"newest")) == "copied"
-    key.put_copy(LARGE)
-    key.remove(0)
-    assert key.run_backlog() == [Status.MISSING]
-    assert key.copies() == [b"newest", LARGE, b"newest"]
-
-
-def test_a_run_leaves_the_copy_of_a_newer_version_that_was_removed_on_top(tmp_path: Path) -> None:
-    """Deletes are retained, and that version was the newest one until it was removed."""
-    key = Key(tmp_path)
-    assert key.settle(key.put("k", b"first")) == "copied"
-    assert key.settle(dated(key, key.put("k", LARGE), -1)) == "handed_over"
-    key.put_copy(LARGE)
-    key.remove(-1)
-    assert key.run_backlog() == [Status.MISSING]
-    assert key.copies() == [b"first", LARGE]
-
-
-def test_the_copy_of_a_newer_version_that_was_removed_stays_on_top_when_its_event_comes_again(tmp_path: Path) -> None:
-    key = Key(tmp_path)
-    first = dated(key, key.put("k", b"first"), -1)
-    assert key.settle(first) == "copied"
-    second = dated(key, key.put("k", b"other"), -1)
-    assert key.settle(second) == "copied"
-    assert [key.settle(key.remove(-1)), key.settle(second), key.settle(first)] == ["retained", "superseded", "retained"]
-    assert key.copies() == [b"first", b"other"]
-
-
 @pytest.mark.parametrize("is_large", [False, True])
 def test_a_late_older_version_brings_the_newest_that_is_left_on_top(tmp_path: Path, is_large: bool) -> None:
     """The copy of a newer version that was removed stays below, as a version."""
@@ -210,31 +121,3 @@ def test_a_late_older_version_brings_the_newest_that_is_left_on_top(tmp_path: Pa
     assert key.copies() == after
     assert [key.settle(second), key.settle(late)] == ["same", "same"]
     assert key.copies() == after
-
-
-def test_another_writer_between_a_late_version_and_the_newest_above_it(tmp_path: Path) -> None:
-    """The condition of the second write fails once."""
-    key = Key(tmp_path)
-    late, second = key.put("k", b"late"), key.put("k", b"second")
-    assert key.settle(second) == "copied"
-    requests = watch(key.store)
-    failed = PreconditionFailed("CopyObject", "k", "PreconditionFailed", "no", 412)
-    key.store.hook(copy=refuse(failed, lambda request: names(requests).count("copy") == 2))
-    assert key.settle(late) == "copied"
-    assert names(requests).count("copy") > 2
-    assert key.copies() == [b"second", b"late", b"second"]
-
-
-def test_the_good_copy_of_a_damaged_version_stays_and_its_event_fails(tmp_path: Path) -> None:
-    """Only bytes can tell whether the copy, in one part and under a key, is the version's."""
-    key = Key(tmp_path)
-    key.store._default_checksum = None
-    older = key.put("k", b"good")
-    key.put_copy(b"good", sse="aws:kms")
-    key.store.stored("hotter", "k")[-1].etag = "0" * 32
-    key.store.rot("source", "k", b"gOOd")
-    assert key.settle(older) == "failed"
-    assert key.lines("journal/")[0]["reason"] == "damaged"
-    newest = key.put("k", b"newest")
-    assert [key.settle(newest), key.settle(older)] == ["copied", "failed"]
-    assert key.copies() == [b"good", b"newest"]

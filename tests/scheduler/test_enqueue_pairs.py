@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from scheduler import backlog
 from scheduler.backlog import BacklogRow
 from scheduler.enqueue import Enqueued, handle
 from tests.doubles.hooks import refuse
-from tests.doubles.memory_store import MemoryStore, Request
+from tests.doubles.memory_store import MemoryStore
 from tests.scheduler.scene import Scene, slow
 
 NOW = {"action": "backlog", "now": True}
@@ -91,24 +90,6 @@ def test_when_the_time_is_over_what_was_read_is_published(pairs: Pairs) -> None:
         before, turns = pairs.waiting("first"), turns + 1
     assert turns > 1
     assert sum(each.rows for each in enqueued.manifests if each.pair == "first") == 100
-
-
-def test_a_backlog_is_read_in_parallel(pairs: Pairs) -> None:
-    active, most = 0, 0
-    for number in range(100):
-        pairs.add("first", f"{number}")
-
-    async def count(request: Request) -> Any:
-        nonlocal active, most
-        active, most = active + 1, max(most, active + 1)
-        await asyncio.sleep(0)
-        active -= 1
-        return await request()
-
-    pairs.runtime.run(pairs.runtime.policy())
-    pairs.store.hook(get=count)
-    assert [each.rows for each in pairs.enqueue().manifests] == [100]
-    assert 8 <= most <= backlog.READS_IN_FLIGHT
 
 
 def test_a_manifest_has_no_more_rows_than_a_run_of_the_pair_may_have(tmp_path: Path) -> None:

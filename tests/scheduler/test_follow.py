@@ -182,22 +182,6 @@ def test_the_report_of_a_run_says_what_came_of_it(
     assert "runs retry" not in body
 
 
-def test_the_mail_of_a_run_that_is_left_names_what_goes_on_with_it(scene: Scene, mail: Mails) -> None:
-    """Batch does not start a worker again that took longer than its timeout."""
-    report(scene, state="incomplete", accounted=9_000)
-    assert follow(scene, ended(f"{RUN}-000-report", "FAILED")) == "told"
-    assert f"sealift runs retry {RUN}" in mail[0][1]
-
-
-def test_a_run_of_no_row_is_no_success_in_its_mail(scene: Scene, mail: Mails) -> None:
-    report(scene, rows=0, accounted=0, outcomes={}, failures=0, excluded={"sample": 7})
-    assert follow(scene, ended(f"{RUN}-000-report")) == "told"
-    ((subject, body),) = mail
-    verdict = "Nothing was done: no row was in this run (7 left out by the sample)."
-    assert subject == f"Sealift replicate: {verdict}"
-    assert body.startswith(verdict)
-
-
 def test_a_run_whose_work_failed_is_closed_by_a_report_of_its_own(scene: Scene, mail: Mails, jobs: BatchServer) -> None:
     for _ in range(2):
         assert follow(scene, ended(f"{RUN}-000-work", "FAILED", arrayProperties={"size": 3})) == "closing"
@@ -209,16 +193,6 @@ def test_a_run_whose_work_failed_is_closed_by_a_report_of_its_own(scene: Scene, 
     report(scene)
     assert follow(scene, ended(name, "FAILED", jobId=jobs.job(name).id)) == "told"
     assert len(mail) == 1
-
-
-def test_a_failed_array_is_closed_without_an_event_of_its_parent(scene: Scene, jobs: BatchServer) -> None:
-    """AWS does not say whether a parent has events. The report that waited for it is a plain job."""
-    never = ended(f"{RUN}-000-report", "FAILED", statusReason="Dependent Job failed")
-    for _ in range(2):
-        assert follow(scene, never) == "closing"
-    (name,) = jobs.names()
-    command = jobs.job(name).request["containerOverrides"]["command"]
-    assert command == ["worker", RUN, "--report", "--ledger", "s3://ledger/l"]
 
 
 def test_a_run_without_a_report_is_told_with_the_reason(scene: Scene, mail: Mails) -> None:

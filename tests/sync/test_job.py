@@ -137,33 +137,6 @@ async def test_metadata_that_s3_cannot_say_is_missed_by_name() -> None:
     assert (outcome.status, outcome.reason, outcome.detail) == (Status.DONE, Reason.COPY_INCOMPLETE, UNSENT)
 
 
-@pytest.mark.parametrize(("operation", "size_bytes"), [("copy_part", 7 * KIB), ("copy", 1)])
-async def test_a_source_that_is_archived_between_the_look_and_the_copy_is_named(
-    operation: str, size_bytes: int
-) -> None:
-    """The refusal of a copy names the place of the copy, which the reason asked people to restore."""
-    store = make_store()
-    row = (await put(store, bytes(size_bytes), storage_class="GLACIER"))._replace(etag=None)
-    store.restore(SOURCE)
-
-    async def cool_down(request: Request) -> Any:
-        store.end_restore(SOURCE)
-        return await request()
-
-    store.hook(**{operation: cool_down})
-    outcome = await replicate(store, row, **PARTS)
-    assert (outcome.status, outcome.reason) == (Status.BLOCKED, Reason.ARCHIVED)
-
-
-async def test_what_cannot_be_compared_is_read_before_it_is_called_the_same() -> None:
-    store = make_store()
-    row = await put(store, b"body", sse="aws:kms")
-    assert (await replicate(store, row)).status is Status.DONE
-    again = await replicate(store, row)
-    assert again.status is Status.SAME
-    assert again.evidence in (Evidence.CHECKSUM, Evidence.CONTENT)
-
-
 @pytest.mark.parametrize("is_each_time", [False, True])
 async def test_streamed_bytes_that_are_not_the_sources_are_read_again_and_never_published(is_each_time: bool) -> None:
     store, requests = make_store(), 0
@@ -222,15 +195,6 @@ async def test_what_a_server_drops_of_an_upload_in_parts_is_said(drops: list[str
     outcome = await replicate(store, row, streamed=streamed, **asked, **PARTS)
     assert (outcome.status, outcome.reason, outcome.detail) == (Status.DONE, reason, lack)
     assert names(requests).count("head") == 5  # both, the copy, and both again
-
-
-async def test_a_copy_that_may_not_be_looked_at_is_said_to_be_unknown() -> None:
-    store = make_store()
-    row, requests = await put(store, bytes(7 * KIB), tags={"t": "1"}), watch(store)
-    denied = Denied("HeadObject", "it", "AccessDenied")
-    store.hook(head=refuse(denied, lambda request: "complete_multipart" in names(requests)))
-    outcome = await replicate(store, row, **PARTS)
-    assert (outcome.status, outcome.reason) == (Status.DONE, Reason.COPY_INCOMPLETE)
 
 
 @pytest.mark.parametrize("size_bytes", [1, 7 * KIB])

@@ -9,7 +9,6 @@ import pytest
 
 from jobs.core.model import ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
-from jobs.core.reasons import Reason
 from jobs.errors import NotFound
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import full_object
@@ -30,7 +29,6 @@ from tests.sync.scene import (
     replay,
     replicate,
     row_of,
-    rows_of,
     statuses,
     verify,
 )
@@ -102,14 +100,6 @@ async def test_a_source_that_s3_refuses_to_copy_in_parts_is_read_and_found_damag
     assert bodies(store) == []
 
 
-async def test_a_source_of_which_s3_copies_other_bytes_than_those_of_its_checksum_is_damaged() -> None:
-    store = make_store()
-    row = await put(store, GOOD)
-    store.rot(*SOURCE[:2], ROTTEN)
-    [outcome] = await replay(store, [row])
-    assert outcome.status is Status.DAMAGED
-
-
 @pytest.mark.parametrize("versioned", [False, True])
 async def test_a_damaged_original_is_restored_by_a_run_with_swapped_sides_and_its_retry(versioned: bool) -> None:
     """As `expire` advises where it keeps a damaged original."""
@@ -132,32 +122,6 @@ async def test_a_source_whose_bytes_are_lost_is_damaged() -> None:
     row = await copied(store)
     lose(store, SOURCE.bucket)
     assert (await verify(store, row, deep=True)).status is Status.DAMAGED
-
-
-@pytest.mark.parametrize("is_written_again", [False, True])
-async def test_a_copy_that_goes_away_while_it_is_read_is_not_lost(is_written_again: bool) -> None:
-    store = make_store()
-
-    async def leave(request: Request) -> Any:
-        if request.place.bucket == COPY.bucket:
-            await store.delete(*COPY[:2])
-            if is_written_again:
-                await put(store, GOOD, COPY)
-            raise NotFound("GetObject", str(request.place), "NoSuchKey")
-        return await request()
-
-    row = await copied(store)
-    store.hook(get=leave)
-    found = await verify(store, row, deep=True)
-    assert found.status is (Status.UNKNOWN if is_written_again else Status.MISSING), found
-
-
-async def test_a_condemned_row_is_verified_by_bytes_though_nobody_asked_for_it() -> None:
-    store = make_store(versioned=False)
-    row = await copied(store)
-    store.rot(*COPY[:2], ROTTEN)
-    assert (await verify(store, row)).status is Status.VERIFIED, "what S3 keeps beside the bytes agrees"
-    assert (await verify(store, row._replace(condemned_etag="any"))).status is Status.DIFFERENT
 
 
 @pytest.mark.parametrize("overwrite", list(Overwrite))
@@ -212,22 +176,6 @@ async def test_a_version_that_rotted_in_a_history_is_copied_again_by_a_retry(
     assert (await verify(store, row, deep=True, all_versions=True)).status is Status.VERIFIED
 
 
-async def test_a_rotten_copy_below_a_newer_one_is_not_called_the_same_nor_put_on_top() -> None:
-    store = make_store()
-    await put(store, b"an older version", COPY)
-    for body in (GOOD, b"a newer version"):
-        row = await put(store, body)
-        assert statuses(await replay(store, [row])) == [Status.DONE]
-        if body == GOOD:
-            store.rot(*COPY[:2], ROTTEN)
-    row = (await rows_of(store))[0]
-    found = await verify(store, row, deep=True, all_versions=True)
-    assert statuses(await replay(store, [row])) == [Status.SAME], "what S3 keeps beside the bytes agrees"
-    [late] = await replay(store, [condemned(row, found)])
-    assert (late.status, late.reason) == (Status.DONE, Reason.COPIED_LATE)
-    assert bodies(store)[-2:] == [GOOD, b"a newer version"]
-
-
 async def test_a_damaged_version_is_not_put_on_top_of_a_history() -> None:
     store = make_store()
     await copied(store)
@@ -236,18 +184,6 @@ async def test_a_damaged_version_is_not_put_on_top_of_a_history() -> None:
     found = await verify(store, row, deep=True, all_versions=True)
     for retry in (condemned(row, found), row._replace(condemned_etag=found.destination_etag)):
         assert statuses(await replay(store, [retry])) == [Status.DAMAGED]
-    assert bodies(store) == [GOOD]
-
-
-@pytest.mark.parametrize("condemns", [False, True])
-async def test_a_damaged_version_whose_copy_only_its_bytes_show_is_not_put_on_top_of_it(condemns: bool) -> None:
-    """The bytes were read and the damage was seen, and the version was copied as one without a copy."""
-    store = make_store()
-    row = await put(store, GOOD)
-    copy = await put_in_parts(store, GOOD[:6], GOOD[6:], ref=COPY, **OPAQUE)
-    store.rot(*SOURCE[:2], ROTTEN)
-    row = row._replace(condemned_etag=copy.etag if condemns else None)
-    assert statuses(await replay(store, [row])) == [Status.DAMAGED]
     assert bodies(store) == [GOOD]
 
 
