@@ -244,16 +244,3 @@ async def test_a_stream_whose_parts_do_not_fit_into_the_buffer_fails_by_name_and
     [outcome] = await worker.process([row])
     assert (outcome.status, "buffer_mib=65" in outcome.detail) == (Status.BLOCKED, True)
     assert not {"get", "create_multipart"} & set(names(requests))
-
-
-async def test_a_large_part_is_read_in_pieces_within_the_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.core.part_sizes.MAX_PARTS", 2)
-    body = bytes(range(256)) * (37 * KIB // 256)
-    store = make_store()
-    row, requests = await put(store, body), watch(store)
-    outcome = await replicate(store, row, streamed=True)
-    assert (outcome.status, outcome.evidence) == (Status.DONE, Evidence.MD5_ETAG)
-    assert bodies(store) == [body]
-    sizes = [each.arguments["end"] - each.arguments["start"] for each in requests if each.operation == "get"]
-    assert (max(sizes), sum(sizes)) == (8 * KIB, len(body))
-    assert names(requests).count("put_part") == 2
