@@ -266,7 +266,7 @@ def test_nothing_that_comes_from_a_bucket_becomes_markup(text: str):
         (
             render(reconciliation(), findings=findings(40)),
             ["1,465 of 5,000,000 rows need attention", "4,874,703", "37.8 TiB", "too new to judge by these inventories",
-             "albums/2025/11/", "exports/<b>raw</b>/\\u202etpl/", "2025-11-23 23:45 UTC, 27 h 05 min before", "ORC",
+             "albums/2025/11/", "exports/<b>raw</b>/\\u202etpl/", "Parquet, listed 2025-11-23 23:45 UTC, 27 h", "ORC",
              "15 min", "nothing comparable is known of both (no MD5: in parts)", "has no EncryptionStatus",
              "The first 40 of 1,465; 1,425 more are in the files named below.", HOSTILE_SHOWN, "3HL4kqtJlcpXroDTDm",
              "the sizes differ", "differences.parquet", "differences.csv"],
@@ -274,7 +274,7 @@ def test_nothing_that_comes_from_a_bucket_becomes_markup(text: str):
         (
             render(run(outcome_bytes={"done": 7 << 30}), findings=[finding("albums/2025/a", "", status="blocked")]),
             ["7.0 GiB", "md5_etag", "39,000", "AccessDenied: kms:Decrypt", "SlowDown after 8 tries <img src=x>",
-             "Objects100,000100,000", "Bytes310.0 GiB309.0 GiB", "Duration21 min25 min", "$6.7016",
+             "Objects 100,000100,000", "Bytes 310.0 GiB309.0 GiB", "Duration 21 min25 min", "$6.7016",
              "100,000 copy, 4,000 head.", "312 by --older-than", "albums/2025/", "no folder", "failures.parquet"],
         ),
     ],
@@ -362,7 +362,7 @@ def test_the_page_of_a_dry_run_is_no_success_of_something_done() -> None:
     assert "What the same command with --yes-delete would do" in page.text
     assert "would be deleted" in page.text
     for each in dry_expire()["deletions"]["reasons"]:
-        assert f"{why(each)}copies proven by {each['evidence'].replace('_', ' ')}" in page.text
+        assert f"{why(each)} copies proven by {each['evidence'].replace('_', ' ')}" in page.text
     assert "\N{CHECK MARK}" not in page.text
 
 
@@ -372,7 +372,7 @@ def test_the_page_of_deletions_says_what_was_hidden_and_how_it_comes_back() -> N
     report = dry_expire() | {"dry_run": False, "outcomes": {"done": 5}}
     report["deletions"] = dry_expire()["deletions"] | {"rows": 5, "reasons": [hidden, removed]}
     page = Page(render(report, findings=[]))
-    assert "hidden by a delete markercopies proven by checksum" in page.text
+    assert "hidden by a delete marker copies proven by checksum" in page.text
     undo = f"sealift expire --undo {report['run_id']} --source {report['source']}"
     assert f"What is hidden comes back with {undo}" in page.text
     report["deletions"]["reasons"] = [removed]

@@ -276,15 +276,13 @@ def _tallies(report: Mapping[str, Any]) -> list[Line]:
 
 def _compared(report: Mapping[str, Any]) -> Table:
     """How fresh the inventories were."""
-    sides = _sides(report)
-    figures_of = {
-        "Listed": [f"{human_time(each['created_at'])}, {_lag(each, report)} before" for each in sides],
-        "Rows": [f"{each['rows']:,}" for each in sides],
-        "Format": [each["format"] for each in sides],
-    }
-    lines = [Line("", name, "", values) for name, values in figures_of.items()]
+    lines = [
+        _line(name.capitalize(), side["rows"], meaning=f"{side['format']}, listed {human_time(side['created_at'])}, "
+              f"{_lag(side, report)} before")
+        for name, side in zip(("source", "destination"), _sides(report), strict=True)
+    ]  # fmt: skip
     note = f"Nothing newer than the older list less {human_seconds(report['margin_seconds'])} was judged."
-    return Table("What was compared", ("", "Source", "Destination"), lines, [note, *report["limits"]])
+    return Table("What was compared", ("", "Rows"), lines, [note, *report["limits"]])
 
 
 def _lag(side: Mapping[str, Any], report: Mapping[str, Any]) -> str:
