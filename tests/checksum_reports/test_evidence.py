@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from jobs.checksum_reports.evidence import AMBIGUOUS, EvidenceSummary, evidence_schema, write_evidence
 from jobs.core.model import Checksum
 from jobs.errors import ManifestError, UsageError
 from tests.checksum_reports.samples import manifest, result_file, task
-from tests.doubles.examples import examples
 from tests.doubles.list_store import Shelf
 
 # After AWS's documented examples, the unbalanced quotes of the failure messages included.
@@ -156,34 +151,3 @@ def test_a_report_that_was_copied_is_read_from_beside_its_manifest(tmp_path: Pat
     (tmp_path / "manifest.json").write_bytes(manifest("elsewhere", "job-1", files, CREATED))
     summary = asyncio.run(write_evidence(EMPTY, str(tmp_path / "manifest.json"), tmp_path / "e.parquet"))
     assert summary.evidence == 1
-
-
-@given(
-    st.lists(
-        st.one_of(
-            st.tuples(st.text("ab", min_size=1, max_size=2), st.sampled_from([CRC, OTHER])).map(
-                lambda t: task("b", *t)
-            ),
-            st.text("ab", min_size=1, max_size=2).map(
-                lambda key: ["b", key, "", "failed", "1", "x", 'a "broken, "message']
-            ),
-        ),
-        min_size=1,
-        max_size=30,
-    ),
-    st.integers(1, 3),
-)
-@settings(max_examples=examples(40), deadline=None)
-def test_every_row_is_accounted_for_whatever_the_file_split(tmp_path_factory, rows, split) -> None:
-    folder = tmp_path_factory.mktemp("evidence")
-    names = [f"f{number}" for number in range(split)]
-    data = {name: result_file(rows[number::split]) for number, name in enumerate(names)}
-    summary, found = read(shelve(**data), folder)
-    said: dict[str, set[str]] = {}
-    for row in rows:
-        said.setdefault(row[1], set()).update([json.loads(row[6])["checksum_base64"]] if row[3] == "succeeded" else [])
-    assert {row["key"]: row["value"] for row in found} == {
-        key: next(iter(values)) if len(values) == 1 else None for key, values in said.items()
-    }
-    assert summary.rows == len(rows)
-    assert not os.path.exists(folder / "raw.parquet")

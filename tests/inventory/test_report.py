@@ -14,17 +14,13 @@ import pyarrow as pa
 import pyarrow.orc
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from jobs.core.model import Listed, Location
-from jobs.errors import Denied, ManifestError
+from jobs.errors import ManifestError
 from jobs.inventory.report import open_inventory
 from jobs.inventory.write import write_inventory
 from jobs.tables.rows import manifest_schema
-from tests.doubles.examples import examples
 from tests.doubles.list_store import Shelf
-from tests.inventory.samples import FORMATS, encode, schema_of
 
 NOW = 1764030820.0
 ODD_KEYS = ["a b", "a+b", "a%2Bb", "100%", "/x", "a//b", "a/../b", "t/", "é", "e\u0301", "\U00010000", 'q"uote']
@@ -77,18 +73,9 @@ LINE = '"src","k%C3%A9+y","v1","true","false","12","2016-11-06T21:32:00.000Z","a
 
 @pytest.mark.parametrize("versions", [False, True], ids=["current", "all"])
 def test_a_report_that_was_written_reads_the_same(versions):
+    named, times = "v1" if versions else None, [NOW - number - 0.125 for number in range(len(ODD_KEYS))]
     entries = [
-        Listed(
-            key,
-            "v1" if versions else None,
-            True,
-            False,
-            number,
-            f"etag{number}",
-            NOW - number - 0.125,
-            "GLACIER",
-            "SHA256",
-        )
+        Listed(key, named, True, False, number, f"etag{number}", times[number], "GLACIER", "SHA256")
         for number, key in enumerate(ODD_KEYS)
     ]
     if versions:
@@ -97,30 +84,14 @@ def test_a_report_that_was_written_reads_the_same(versions):
             Listed("a b", "v0", False, True, None, None, NOW, None),
         ]
     shelf = Shelf(entries)
-    written = asyncio.run(
-        write_inventory(
-            shelf,  # type: ignore[arg-type]  # it has what is asked of a Store here
-            Location("src"),
-            shelf,  # type: ignore[arg-type]  # it has what is asked of a Store here
-            Location("dst", "x/"),
-            versions=versions,
-            now=NOW,
-            on_progress=None,
-        )
-    )
+    store: Any = shelf
+    how: Any = {"versions": versions, "now": NOW, "on_progress": None}
+    written = asyncio.run(write_inventory(store, Location("src"), store, Location("dst", "x/"), **how))
     rows = read(shelf, Location.parse(written.manifest))
     expected = [
         dict.fromkeys(manifest_schema().names)
-        | {
-            "key": entry.key,
-            "version_id": entry.version_id,
-            "is_latest": entry.is_latest,
-            "is_delete_marker": entry.is_delete_marker,
-            "size_bytes": entry.size_bytes,
-            "etag": entry.etag,
-            "last_modified": datetime.fromtimestamp(entry.last_modified, UTC),
-            "storage_class": entry.storage_class,
-        }
+        | {name: value for name, value in entry._asdict().items() if name in manifest_schema().names}
+        | {"last_modified": datetime.fromtimestamp(entry.last_modified, UTC)}
         for entry in entries
     ]
 
@@ -128,19 +99,6 @@ def test_a_report_that_was_written_reads_the_same(versions):
         return row["key"], row["version_id"] or ""
 
     assert sorted(rows, key=order) == sorted(expected, key=order)
-
-
-@settings(max_examples=examples(30), deadline=None)
-@example(keys=set(ODD_KEYS))
-@given(
-    keys=st.sets(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20))
-)
-@pytest.mark.parametrize("file_format", FORMATS)
-def test_any_legal_key_survives(file_format, keys):
-    shelf, fields = Shelf([]), ("Bucket", "Key", "Size")
-    rows = [{"Bucket": "src", "Key": key, "Size": 1} for key in keys]
-    publish(shelf, {DATA: encode(rows, fields, file_format)}, file_format, schema_of(fields, file_format))
-    assert sorted(row["key"] for row in read(shelf)) == sorted(keys)
 
 
 def test_the_manifest_in_the_documentation_is_understood():
@@ -260,14 +218,6 @@ def test_a_manifest_that_cannot_be_used_says_why(changes, problem):
     assert str(error.value).startswith(f"s3://dst/{MANIFEST} is not")
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff\xfe", b""])
-def test_a_manifest_that_is_no_json_object_is_refused(content):
-    shelf = Shelf()
-    put_manifest(shelf, content)
-    with pytest.raises(ManifestError, match="is not an S3 Inventory manifest"):
-        read(shelf)
-
-
 def test_a_changed_manifest_is_refused():
     shelf = Shelf()
     publish(shelf, {DATA: csv(LINE)})
@@ -282,11 +232,6 @@ def test_a_report_without_its_checksum_is_not_complete():
     del shelf.objects["dst", MANIFEST.replace(".json", ".checksum")]
     with pytest.raises(ManifestError, match=r"manifest\.checksum does not exist: the report is not complete"):
         read(shelf)
-
-
-def test_a_missing_manifest_is_named():
-    with pytest.raises(ManifestError, match=r"s3://dst/inv/.*manifest\.json does not exist"):
-        read(Shelf())
 
 
 @pytest.mark.parametrize(
@@ -318,14 +263,6 @@ def test_a_file_of_another_format_than_promised_is_refused(file_format):
         read(shelf)
 
 
-def test_a_file_without_a_promised_column_is_refused():
-    shelf = Shelf()
-    schema = "message s3.inventory { required binary key (UTF8); optional binary version_id (UTF8); }"
-    publish(shelf, {"inv/src/daily/data/f": parquet(pa.table({"key": ["a"]}))}, "Parquet", schema)
-    with pytest.raises(ManifestError, match="it lacks version_id"):
-        read(shelf)
-
-
 def test_a_report_that_was_copied_elsewhere_is_read_there():
     shelf = Shelf()
     publish(shelf, {DATA: csv(LINE)})
@@ -334,15 +271,6 @@ def test_a_report_that_was_copied_elsewhere_is_read_there():
     assert len(read(shelf, Location("copy", "moved/" + MANIFEST.removeprefix("inv/")))) == 1
     shelf.denied = frozenset({"dst"})
     assert len(read(shelf, Location("copy", "moved/" + MANIFEST.removeprefix("inv/")))) == 1
-
-
-def test_a_data_file_that_may_not_be_read_is_reported_as_denied():
-    shelf = Shelf()
-    publish(shelf, {DATA: csv(LINE)}, destinationBucket="arn:aws:s3:::secret")
-    del shelf.objects["dst", DATA]
-    shelf.denied = frozenset({"secret"})
-    with pytest.raises(Denied, match="s3://secret/"):
-        read(shelf)
 
 
 def test_a_report_on_disk_is_read_from_there_or_from_its_bucket(tmp_path):

@@ -55,14 +55,6 @@ def test_a_report_has_the_shape_of_s3_inventory():
     assert written == InventoryWritten(f"s3://dst/{FOLDER}/manifest.json", rows=2, size_bytes=12, files=1)
 
 
-def test_the_checksum_is_written_last_and_is_the_manifests_md5():
-    shelf = Shelf([listed("a")])
-    write(shelf)
-    assert shelf.written[-2:] == [f"{FOLDER}/manifest.json", f"{FOLDER}/manifest.checksum"]
-    content = shelf.objects["dst", f"{FOLDER}/manifest.json"]
-    assert shelf.objects["dst", f"{FOLDER}/manifest.checksum"] == hashlib.md5(content).hexdigest().encode()
-
-
 def test_a_report_of_the_same_minute_is_refused_before_anything_is_listed():
     shelf = Shelf([listed("a")])
     write(shelf)
@@ -119,12 +111,6 @@ def test_a_report_is_dated_by_the_clock_of_s3(ahead_seconds: float, dated: float
     manifest = write(shelf, now=NOW + 0.5 + ahead_seconds).manifest.removeprefix("s3://dst/")
     created = int(json.loads(shelf.objects["dst", manifest])["creationTimestamp"]) / 1000
     assert created == pytest.approx(NOW + dated, abs=0.4)
-
-
-def test_an_empty_bucket_gives_a_report_without_files():
-    shelf = Shelf()
-    assert write(shelf).files == 0
-    assert json.loads(shelf.objects["dst", f"{FOLDER}/manifest.json"])["files"] == []
 
 
 def test_rows_are_written_in_bounded_groups_and_files(monkeypatch):

@@ -17,7 +17,6 @@ from jobs.nights.calendar import (
     Stage,
     due_after,
     find_night,
-    parse_label,
     parse_night,
     wider,
 )
@@ -120,8 +119,3 @@ def test_a_night_is_written_as_a_day_and_may_not_be_ahead() -> None:
     for text in ("tonight", "26-11-25", "2026-02-30", ""):
         with pytest.raises(UsageError, match="YYYY-MM-DD"):
             parse_night(text, latest)
-
-
-def test_a_night_that_is_checked_again_has_a_label_of_its_own() -> None:
-    assert [parse_label(text) for text in ("2026-11-25", "2026-11-25-2")] == [("2026-11-25", 1), ("2026-11-25", 2)]
-    assert not any(map(parse_label, ("2026-11-25-", "2026-11-25-x", "tonight", "2026-11-25/claim")))

@@ -39,11 +39,8 @@ def test_the_first_writer_of_a_document_decides() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda document: document | {"slice": [1]},
-        lambda document: document | {"began_at": "yesterday"},
         lambda document: document | {"margin_seconds": -1},
         lambda document: {name: value for name, value in document.items() if name != "places"},
-        lambda document: [document],
         lambda document: document | {"night_version": 99},
     ],
 )

@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import csv
-import tempfile
-from collections import Counter
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from jobs.core.category import Category
 from jobs.core.prefix_map import PrefixMap
 from jobs.tables.rows import manifest_schema
-from tests.doubles.examples import examples
-from tests.inventory.samples import CURRENT, FORMATS, VERSIONS, deliver
+from tests.inventory.samples import FORMATS, VERSIONS, deliver
 from tests.reconcile.scene import (
     MADE,
     ODD_KEYS,
     OLD,
-    Facts,
     cause,
     compare,
     counts,
     differences,
-    judge,
     marker,
     md5,
     read,
@@ -36,82 +28,6 @@ from tests.reconcile.scene import (
     run,
     version,
 )
-
-etags = st.sampled_from([md5("a"), md5("b"), f"{md5('a')}-2", f"{md5('b')}-3"])
-few_valued = {
-    "EncryptionStatus": st.sampled_from(["SSE-S3", "SSE-KMS", None]),
-    "ReplicationStatus": st.sampled_from([None, None, "COMPLETED", "PENDING", "FAILED"]),
-    "IsMultipartUploaded": st.sampled_from([None, False, True]),
-}
-objects = st.fixed_dictionaries(
-    {
-        "Size": st.integers(0, 1),
-        "ETag": etags,
-        "LastModifiedDate": st.sampled_from([OLD - 60, OLD, MADE - 899, MADE - 901]),
-        **few_valued,
-    }
-)
-uniform = st.fixed_dictionaries({}, optional=few_valued)
-"""What all rows of a report say alike."""
-texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=6)
-buckets = st.dictionaries(texts | st.sampled_from(ODD_KEYS), objects, min_size=1, max_size=25)
-
-
-def facts(one: dict[str, Any] | None) -> Facts | None:
-    if one is None:
-        return None
-    return Facts(
-        one["Size"],
-        one["ETag"],
-        one["IsMultipartUploaded"],
-        one["EncryptionStatus"],
-        one["LastModifiedDate"],
-        one["ReplicationStatus"],
-    )
-
-
-@settings(max_examples=examples(8), deadline=None)
-@given(data=st.data())
-@pytest.mark.parametrize("file_format", FORMATS)
-def test_reconcile_equals_set_algebra(file_format, data):
-    source = data.draw(buckets)
-    kept = data.draw(st.sets(st.sampled_from(sorted(source))))
-    destination = {key: source[key] for key in kept} | data.draw(buckets)
-    source, destination = (
-        {key: one | alike for key, one in side.items()}
-        for side, alike in ((source, data.draw(uniform)), (destination, data.draw(uniform)))
-    )
-    order = data.draw(st.permutations(CURRENT))
-    files = data.draw(st.integers(1, 3))
-    told = {
-        key: judge(facts(source.get(key)), facts(destination.get(key)), horizon=MADE - 900)
-        for key in source.keys() | destination
-    }
-    with tempfile.TemporaryDirectory() as name:
-        rows = [
-            [{"Key": key} | one for key, one in data.draw(st.permutations(list(side.items())))]
-            for side in (source, destination)
-        ]
-        answer = compare(Path(name), *rows, fields=order, files=files, file_format=file_format)
-        assert counts(answer) == Counter(one.category.value for one in told.values())
-        assert sum(counts(answer).values()) == len(source.keys() | destination)
-        sizes = Counter[str]()
-        for key, one in told.items():
-            sizes[one.category] += (source.get(key) or destination[key])["Size"]
-        assert {str(name): size for name, (_, size) in answer.categories.items() if size} == +sizes
-        assert answer.findings == sum(one.is_finding for one in told.values())
-        listed = {
-            k: (v.category, cause(v.reason, v.detail))
-            for k, v in told.items()
-            if v.category not in (Category.SAME, Category.EXCLUDED)
-        }
-        assert differences(answer) == listed
-        manifest = pq.read_table(answer.folder / "repair.parquet")
-        assert manifest.schema.names == manifest_schema().names
-        assert set(manifest["key"].to_pylist()) == {
-            k for k, one in told.items() if one.category in ("missing", "stale", "different")
-        }
-        assert answer.repairable_rows == manifest.num_rows
 
 
 def test_every_category_has_its_line_and_reason(tmp_path):

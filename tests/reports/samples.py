@@ -63,29 +63,15 @@ def reconciliation(day: int = 0, *, missing: int = 1_204, **changes: Any) -> dic
 
 def repaired(*, is_whole: bool = False) -> dict[str, Any]:
     """A reconciliation whose missing and stale rows were repaired, some of them or all that was found."""
-    left = {"missing": 4, "different": 17, "stale": 0, "extra": 41}
-    before = {"missing": 1_204, "different": 17, "stale": 203, "extra": 41}
-    categories = {
-        name: {"repaired": rows - left[name], "left": left[name]} for name, rows in before.items()
-    }  # fmt: skip
     if is_whole:
-        categories = {"missing": {"repaired": 1_204, "left": 0}}
-    rows = sum(each["repaired"] for each in categories.values())
-    after = {
-        "rows": rows,
-        "left": sum(each["left"] for each in categories.values()),
-        "categories": categories,
-        "shown": [],
-    }  # fmt: skip
-    again = "sealift reconcile --source s3://photos-primary --destination s3://photos-replica --repair"
-    steps = [
-        f"See why rows of the replicate run failed: sealift runs show {_stamp(MIDNIGHT)}-replicate-0b77e1",
-        f"Look at the 17 objects that differ. Overwrite them only if the source is right: {again} --repair-different",
-    ]
-    found: dict[str, Any] = {"categories": {"missing": (1_204, 1), "same": (9, 1)}, "unjudged": []}
-    if not is_whole:
-        return reconciliation(repaired=after, next_steps=steps)
-    return reconciliation(**found, repaired=after, next_steps=[])
+        after = {"rows": 1_204, "left": 0, "categories": {"missing": {"repaired": 1_204, "left": 0}}, "shown": []}
+        found = {"missing": (1_204, 1), "same": (9, 1)}
+        return reconciliation(categories=found, unjudged=[], repaired=after, next_steps=[])
+    before, left = {"missing": 1_204, "different": 17, "stale": 203, "extra": 41}, {"missing": 4, "stale": 0}
+    left = {name: left.get(name, rows) for name, rows in before.items()}
+    categories = {name: {"repaired": rows - left[name], "left": left[name]} for name, rows in before.items()}
+    after = {"rows": 1_403, "left": 62, "categories": categories, "shown": []}
+    return reconciliation(repaired=after, next_steps=["Look at the 17 objects that differ: sealift reconcile --repair"])
 
 
 def run(

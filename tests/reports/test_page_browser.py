@@ -174,15 +174,6 @@ def test_all_text_has_contrast(browser: Browser, tmp_path: Path, scheme: str, si
     assert papers == {{"light": "rgb(246, 246, 244)", "dark": "rgb(18, 20, 24)"}[scheme]}
 
 
-def test_what_would_be_deleted_is_on_a_yellow_ground(browser: Browser, tmp_path: Path):
-    grounds = set()
-    for scheme in ("light", "dark"):
-        with visit(browser, tmp_path, pages()["expire"], color_scheme=scheme) as seen:
-            section = seen.page.get_by_role("region", name="What would be deleted")
-            grounds.add(section.evaluate("element => getComputedStyle(element).backgroundColor"))
-            seal = seen.page.locator(".badge.warn").first
-            grounds.add(seal.evaluate("element => getComputedStyle(element).backgroundColor"))
-    assert grounds == {"rgb(251, 241, 218)", "rgb(51, 41, 15)"}
 
 
 def test_page_is_readable_without_script(browser: Browser, tmp_path: Path):
