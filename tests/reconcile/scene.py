@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import duckdb
 import pyarrow as pa
@@ -22,6 +23,7 @@ from jobs.ledger.ledger import Ledger
 from jobs.reconcile.reconcile import Reconciliation, Report, reconcile
 from jobs.reconcile.rules import COMPOSITE, SIDE_COLUMNS, Judgement, code_sql, is_sealed_sql, judgements
 from jobs.tables.duck import quoted
+from tests.doubles import one_duckdb
 from tests.doubles.list_store import Shelf
 from tests.inventory.samples import deliver
 
@@ -180,7 +182,8 @@ def run(
         scratch = Path(tempfile.mkdtemp(dir=folder))
         return await reconcile((reports[0], reports[1]), scratch, recorded, **how)
 
-    return asyncio.run(go())
+    with patch("duckdb.connect", one_duckdb.connect_unlocked):
+        return asyncio.run(go())
 
 
 def compare(folder: Path, source: Any, destination: Any, **options: Any) -> Reconciliation:

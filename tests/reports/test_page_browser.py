@@ -174,8 +174,6 @@ def test_all_text_has_contrast(browser: Browser, tmp_path: Path, scheme: str, si
     assert papers == {{"light": "rgb(246, 246, 244)", "dark": "rgb(18, 20, 24)"}[scheme]}
 
 
-
-
 def test_page_is_readable_without_script(browser: Browser, tmp_path: Path):
     with visit(browser, tmp_path, pages()["reconcile"], java_script_enabled=False) as seen:
         text = seen.page.locator("body").inner_text().replace("\N{NO-BREAK SPACE}", " ")
