@@ -7,8 +7,8 @@ is written once, when its run ends.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import tempfile
-from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from jobs.ledger.state import BAD, OPEN, OVER, has_verdicts
 from jobs.reconcile.run import fetch_differences, first_findings
 from jobs.reports.document import findings_count
 from jobs.reports.figures import human_time, plural
-from jobs.runs.folding import LISTED_FAILURES, LISTED_PER_REASON
+from jobs.runs.folding import LISTED_FAILURES, LISTED_PER_REASON, MEMORY_LIMIT
 from jobs.runs.request import failures_of
 from jobs.runs.standing import standing_rows
 from jobs.s3.downloads import download
@@ -128,18 +128,19 @@ async def read_findings(ledger: Ledger, spec: RunSpec, report: dict[str, Any]) -
 
 def _first_failures(path: Path) -> list[dict[str, Any]]:
     """The first rows of each status in a file of failed rows, in the order of their keys."""
-    import pyarrow.parquet as pq
+    from jobs.tables.duck import connect, parquet
 
-    names = ["key", "version_id", "status", "reason", "detail", "etag", "condemned_etag", "size_bytes", "last_modified"]
-    rows: list[dict[str, Any]] = []
-    listed: Counter[str] = Counter()
-    for batch in pq.ParquetFile(path).iter_batches(columns=names):
-        for row in batch.to_pylist():
-            if listed[row["status"]] < LISTED_PER_REASON and len(rows) < LISTED_FAILURES:
-                listed[row["status"]] += 1
-                rows.append(
-                    {name: row[name] for name in ("key", "version_id", "status", "reason", "detail")}
-                    | {f"source_{name}": row[name] for name in ("etag", "size_bytes", "last_modified")}
-                    | {"destination_etag": row["condemned_etag"]}
-                )
+    with contextlib.closing(connect(path.parent, memory_limit=MEMORY_LIMIT)) as connection:
+        rows: list[dict[str, Any]] = (
+            connection.sql(
+                f"""
+                SELECT key, version_id, status, reason, detail, etag AS source_etag, condemned_etag AS destination_etag,
+                       size_bytes AS source_size_bytes, last_modified AS source_last_modified
+                FROM {parquet(path, "file_row_number = true")}
+                QUALIFY row_number() OVER (PARTITION BY status ORDER BY file_row_number) <= {LISTED_PER_REASON}
+                ORDER BY file_row_number LIMIT {LISTED_FAILURES}"""
+            )
+            .to_arrow_table()
+            .to_pylist()
+        )
     return rows

@@ -95,7 +95,7 @@ def write_verdicts(
         *([gone] if gone else []),
     ]
     union = " UNION ALL BY NAME ".join(f"({part})" for part in parts)
-    if not copy_verdicts(connection, f"FROM ({union}) ORDER BY key", path):
+    if not copy_verdicts(connection, union, path):
         path.unlink()
 
 
