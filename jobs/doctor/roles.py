@@ -27,7 +27,7 @@ _READ = (*_LOOK, Operation.GET, Operation.GET_TAGS)
 _WRITE = (Operation.PUT, Operation.ABORT, Operation.LIST_PARTS)
 _LISTS = (Operation.LIST_OBJECTS, Operation.LIST_VERSIONS)
 _LIST = (Operation.LIST_OBJECTS,)
-_ORIGINALS = (*_READ, Operation.DELETE_VERSIONS)
+_ORIGINALS = (*_READ, Operation.DELETE)
 _WORK: Mapping[str, Mapping[str, tuple[Operation, ...]]] = {
     "backup": {"source": _READ, "copy": _READ + _WRITE},
     "replicate": {"source": _READ, "copy": _READ + _WRITE},

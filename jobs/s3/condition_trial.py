@@ -145,8 +145,9 @@ class _Trial:
         left = [(each.key, each.version_id or NULL_VERSION) for each in page.entries if self._is_left(each)]
         for upload in self._uploads:
             await self._store.abort_multipart(upload)
-        if left:
-            await retry(partial(self._store.delete_versions, self._bucket, left))
+        for key, version_id in left:
+            with suppress(NotFound):
+                await retry(partial(self._store.delete, self._bucket, key, version_id=version_id))
 
     def _is_left(self, entry: Listed) -> bool:
         if not re.fullmatch(re.escape(self._folder) + "[0-9a-f]{32}", entry.key):

@@ -73,8 +73,6 @@ class Operation(StrEnum):
     PUT_ANNOTATION = (
         "PutObjectAnnotation", "put_annotation", "PUT", _WRITE, _PUT_NOTE, "PutObjectAnnotationOutput", "annotation")
     DELETE = "DeleteObject", "delete", "DELETE", _DELETE, _REMOVE
-    DELETE_VERSIONS = (
-        "DeleteObjects", "delete_versions", "POST", _DELETE, _REMOVE, "DeleteResult", "delete=", _SLOW, True)
     RESTORE = "RestoreObject", "request_restore", "POST", _WRITE, ("RestoreObject",), "", "restore="
     CREATE_MULTIPART = (
         "CreateMultipartUpload", "create_multipart", "POST", _WRITE, _PUT, "InitiateMultipartUploadResult", "uploads=")

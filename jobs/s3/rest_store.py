@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
 from jobs.errors import REFUSALS, ArchivedObject, Conflict, NoSuchBucket, NotFound, Rejected, StoreError, Unavailable
 from jobs.s3 import wire
-from jobs.s3.checksums import full_object
 from jobs.s3.http.answers import MAX_BODY_BYTES, Response
 from jobs.s3.list_pages import parse_page, parse_parts
 from jobs.s3.operations import Operation
@@ -191,31 +190,6 @@ class RestStore:
         _parsed(Operation.DELETE, ref, answer, wire.demand_no_document)
         is_delete_marker = answer.headers.get("x-amz-delete-marker") == "true"
         return Deleted(answer.headers.get("x-amz-version-id"), is_delete_marker)
-
-    async def delete_versions(
-        self, bucket: str, versions: Sequence[tuple[str, str]], *, send_by: float | None = None
-    ) -> list[StoreError | None]:
-        """DeleteObjects. Keys that no XML can hold are deleted one by one."""
-        place, operation = ObjectRef(bucket, ""), Operation.DELETE_VERSIONS
-        answers: dict[tuple[str, str], StoreError | None] = {}
-        spelled = [each for each in versions if wire.is_xml_text(each[0])]
-        if spelled:
-            body = wire.delete_body(spelled)
-            headers = [_IS_XML, *self._proofs(body, full_object("SHA256", body))]
-            parse = partial(wire.parse_deletions, bucket=bucket)
-            answers = await self._ask(operation, place, parse, headers=headers, body=body, send_by=send_by)
-        for key, version_id in versions:
-            if not wire.is_xml_text(key):
-                answers[key, version_id] = await self._delete_one(bucket, key, version_id, send_by)
-        silence = Unavailable(operation, str(place), "MalformedAnswer", "the answer leaves it out", 200)
-        return [answers.get(each, silence) for each in versions]
-
-    async def _delete_one(self, bucket: str, key: str, version_id: str, send_by: float | None) -> StoreError | None:
-        try:
-            await self.delete(bucket, key, version_id=version_id, send_by=send_by)
-        except StoreError as error:
-            return None if wire.is_gone(error) else error
-        return None
 
     async def request_restore(self, ref: ObjectRef, *, days: int | None, tier: str) -> Restoring:
         """RestoreObject."""

@@ -18,7 +18,6 @@ from typing import NamedTuple, Protocol
 
 from jobs.core.elapsed import elapsed_seconds
 from jobs.core.model import Attributes, Checksum, Listed, ObjectInfo, ObjectLock, ObjectRef
-from jobs.errors import StoreError
 
 
 class Guard(NamedTuple):
@@ -34,9 +33,6 @@ UNGUARDED = Guard()
 ANNOTATION_BYTES = 1024 * 1024
 """The size of the largest annotation:
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/annotations-overview.html"""
-DELETED_AT_ONCE = 1000
-"""What one DeleteObjects takes:
-https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,16 +262,6 @@ class Store(Protocol):
 
         With `if_match`, only if the current version has this ETag. S3 asks that of the current one
         alone. Raises PreconditionFailed, or NotFound when nothing is there.
-        """
-
-    async def delete_versions(
-        self, bucket: str, versions: Sequence[tuple[str, str]], *, send_by: float | None = None
-    ) -> list[StoreError | None]:
-        """Remove versions, at most `DELETED_AT_ONCE`, each named by (key, version id), for good
-        (DeleteObjects).
-
-        For each in order: None, or why it is still there. One that is gone already is no error.
-        Raises what S3 says of the request as a whole: then nothing is known of any.
         """
 
     async def request_restore(self, ref: ObjectRef, *, days: int | None, tier: str) -> Restoring:

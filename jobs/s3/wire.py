@@ -19,8 +19,7 @@ from xml.etree import ElementTree
 
 from jobs.core.bucket_names import access_point
 from jobs.core.enums import ARCHIVE_CLASSES
-from jobs.core.model import NULL_VERSION, Attributes, Checksum, ObjectInfo, ObjectLock, ObjectRef, parse_time
-from jobs.errors import NoSuchBucket, NotFound, StoreError, store_error
+from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectLock, ObjectRef, parse_time
 from jobs.s3 import encoded_words
 from jobs.s3.dates import parse_http_date
 from jobs.s3.operations import Operation
@@ -41,7 +40,6 @@ CONTENT_HEADERS = (
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.~/-]*")
-_NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
 _DIGITS_MAX = 20
 TAGS_MAX = 200_000
 """S3 lists or deletes 1,000 entries at once: 100 elements each."""
@@ -425,53 +423,6 @@ def restore_body(days: int | None, tier: str) -> bytes:
     kept = "" if days is None else f"<Days>{days}</Days>"
     job = f"<GlacierJobParameters><Tier>{_escaped(tier)}</Tier></GlacierJobParameters>"
     return f'<RestoreRequest xmlns="{_NAMESPACE}">{kept}{job}</RestoreRequest>'.encode()
-
-
-def is_xml_text(text: str) -> bool:
-    """Whether XML 1.0 can hold the text: most control characters it cannot, not even escaped."""
-    return _NO_XML.search(text) is None
-
-
-def delete_body(versions: Sequence[tuple[str, str]]) -> bytes:
-    """The body of DeleteObjects: (key, version id) each, keys as `is_xml_text` wants them."""
-    rows = [
-        f"<Object><Key>{_escaped(key)}</Key><VersionId>{_escaped(version_id)}</VersionId></Object>"
-        for key, version_id in versions
-    ]
-    return f'<Delete xmlns="{_NAMESPACE}">{"".join(rows)}</Delete>'.encode()
-
-
-def parse_deletions(body: bytes, bucket: str) -> dict[tuple[str, str], StoreError | None]:
-    """The answer to DeleteObjects: (key, version id) → why it was not deleted, None when it was."""
-    refusals: dict[tuple[str, str], StoreError | None] = {}
-    for entry in parse_document(body, Operation.DELETE_VERSIONS.body):
-        kind = entry.tag.rpartition("}")[2]
-        names = ("Key", "VersionId", "DeleteMarkerVersionId", "Code", "Message")
-        key, version_id, marker_id, code, message = (entry.findtext(f"{{*}}{name}") or "" for name in names)
-        if kind in ("Deleted", "Error"):
-            ref = ObjectRef(bucket, key, deleted_version(version_id, marker_id))
-            refusals[key, ref.version_id or ""] = deletion_error(ref, code, message) if kind == "Error" else None
-    return refusals
-
-
-def deleted_version(version_id: str, marker_id: str) -> str:
-    """Which version an entry in the answer to DeleteObjects is about.
-
-    Of a delete marker that was removed some servers say the second id alone. SeaweedFS says none in
-    a bucket that never kept versions, where each object is a null version.
-    """
-    return version_id or marker_id or NULL_VERSION
-
-
-def deletion_error(ref: ObjectRef, code: str, message: str) -> StoreError | None:
-    """Why DeleteObjects left a version. None for one that is gone already, as S3 itself says then."""
-    error = store_error(Operation.DELETE_VERSIONS, str(ref), code, message, 200)
-    return None if is_gone(error) else error
-
-
-def is_gone(error: StoreError) -> bool:
-    """True if the error says that the object, and not its bucket, is missing."""
-    return isinstance(error, NotFound) and not isinstance(error, NoSuchBucket)
 
 
 def complete_body(parts: Sequence[PartDone]) -> bytes:

@@ -90,7 +90,7 @@ class Request:
 
 Hook = Callable[[Request], Awaitable[Any]]
 OPERATIONS = (
-    *("head", "get", "put", "copy", "delete", "delete_versions", "request_restore", "get_tags"),
+    *("head", "get", "put", "copy", "delete", "request_restore", "get_tags"),
     *("list_annotations", "get_annotation", "put_annotation", "list_objects", "list_versions", "is_versioned"),
     *("create_multipart", "copy_part", "put_part", "complete_multipart", "list_parts", "abort_multipart"),
 )
@@ -311,22 +311,6 @@ class MemoryStore:
         except StoreError as error:
             error.was_sent_once = True
             raise
-
-    async def delete_versions(
-        self, bucket: str, versions: Sequence[tuple[str, str]], *, send_by: float | None = None
-    ) -> list[StoreError | None]:
-        """DeleteObjects."""
-        refuse_late("DeleteObjects", ObjectRef(bucket, ""), send_by)
-        self._buckets.bucket("DeleteObjects", ObjectRef(bucket, ""))
-        told: list[StoreError | None] = []
-        for key, version_id in versions:
-            try:
-                self._buckets.remove(ObjectRef(bucket, key, version_id))
-            except StoreError as error:
-                told.append(error)
-            else:
-                told.append(None)
-        return told
 
     async def request_restore(self, ref: ObjectRef, *, days: int | None, tier: str) -> Restoring:
         """RestoreObject. It goes on until `restore` ends it."""

@@ -145,16 +145,15 @@ async def test_only_deletes_are_checked_and_each_says_until_when_it_may_be_sent(
     async def note(request: Request) -> Any:
         asked.append(request.arguments["send_by"])
 
-    site.store.hook(delete=note, delete_versions=note)
+    site.store.hook(delete=note)
     store = checked(site.store, owner.check)
     await store.delete("data", "k")
-    await store.delete_versions("data", [("k", "v")], send_by=1.0)
+    await store.delete("data", "k", send_by=1.0)
     await store.delete("data", "k", send_by=99.0)
     assert asked == [FRESH_SECONDS, 1.0, FRESH_SECONDS]
     await site.own()
     site.now = FRESH_SECONDS
-    for name in ("delete", "delete_versions"):
-        with pytest.raises(TakenOver):
-            await getattr(store, name)("data", [("k", "v")])
+    with pytest.raises(TakenOver):
+        await store.delete("data", "k")
     await store.list_objects("data", "")
     assert len(asked) == 3

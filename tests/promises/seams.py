@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-_METHODS = (
-    "complete_multipart copy copy_part create_multipart delete delete_versions get list_objects list_versions put"
-)
+_METHODS = "complete_multipart copy copy_part create_multipart delete get list_objects list_versions put"
 SEAMS: Mapping[str, tuple[str, ...]] = {
     # The Store protocol, of the tests' own store and of the one that talks to servers.
     **{

@@ -57,14 +57,6 @@ def _has_half_a_lock(request: Recorded, world: World) -> bool:
     return len(names) == 1
 
 
-def _deletes_many_unchecked(request: Recorded, world: World) -> bool:
-    """https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
-    if request.method != "POST" or "delete" not in request.query:
-        return False
-    names = request.headers.keys()
-    return not ("content-md5" in names or any("x-amz-checksum-" in each for each in names))
-
-
 def _uses_a_far_key(request: Recorded, world: World) -> bool:
     """https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html"""
     key = request.headers.get("x-amz-server-side-encryption-aws-kms-key-id", "")
@@ -85,7 +77,6 @@ S3_REFUSES: dict[str, Callable[[Recorded, World], bool]] = {
     "uploads without a checksum to a bucket with a default retention": _lacks_checksum,
     "retention dates that have passed": _retains_to_the_past,
     "a lock's mode without its date, and a date without a mode": _has_half_a_lock,
-    "deletes of many objects without a checksum": _deletes_many_unchecked,
     "KMS keys of another region than the bucket's": _uses_a_far_key,
 }
 """What Batch refuses is in tests/doubles/batch/rules.py, and the requests here got past it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from jobs.core.elapsed import elapsed_seconds
@@ -102,11 +104,9 @@ async def test_a_delete_that_relies_on_an_old_look_is_not_sent(s: Subject) -> No
     version_id = (await s.put(bucket, "k", b"content")).version_id or ""
     with pytest.raises(Conflict) as late:
         await s.store.delete(bucket, "k", if_match=md5_of(b"content"), send_by=now - 0.1)
-    with pytest.raises(Conflict):
-        await s.store.delete_versions(bucket, [("k", version_id)], send_by=now - 0.1)
     assert late.value.code == "TooLate"
     assert await s.read(bucket, "k") == b"content"
-    assert await s.store.delete_versions(bucket, [("k", version_id)], send_by=now + 60) == [None]
+    await s.store.delete(bucket, "k", version_id=version_id, send_by=now + 60)
 
 
 @contract()
@@ -116,43 +116,31 @@ async def test_a_delete_with_an_etag_finds_nothing(s: Subject) -> None:
 
 
 @contract("a&<b>", "line\nbreak", "é\U0001f6a2", "control\x01")
-async def test_versions_are_deleted_together_and_exactly(s: Subject, odd: str) -> None:
+async def test_versions_are_deleted_exactly(s: Subject, odd: str) -> None:
     bucket = s.bucket(versioned=True)
     refs = [await s.put(bucket, key) for key in (odd, "plain") for _ in range(2)]
-    doomed = [(ref.key, str(ref.version_id)) for ref in refs[::2]]
-    assert await s.store.delete_versions(bucket, doomed) == [None] * 2
-    assert await s.store.delete_versions(bucket, doomed[:1]) == [None]
+    for ref in (*refs[::2], refs[0]):  # the second time it is gone
+        with contextlib.suppress(NotFound):
+            await s.store.delete(bucket, ref.key, version_id=ref.version_id)
     left = (await s.store.list_versions(bucket, "")).entries
     assert {entry.version_id for entry in left} == {ref.version_id for ref in refs[1::2]}
 
 
 @contract()
-async def test_null_versions_are_deleted_together_where_no_versions_are_kept(s: Subject) -> None:
+async def test_a_null_version_is_deleted_by_its_id_where_no_versions_are_kept(s: Subject) -> None:
     bucket = s.bucket()
     for key in ("k", "other"):
         await s.put(bucket, key)
-    for _ in range(2):  # the second time it is gone
-        assert await s.store.delete_versions(bucket, [("k", NULL_VERSION)]) == [None]
+    await s.store.delete(bucket, "k", version_id=NULL_VERSION)
     assert [entry.key for entry in (await s.store.list_objects(bucket, "")).entries] == ["other"]
 
 
 @contract()
-async def test_delete_markers_are_deleted_together_like_versions(s: Subject) -> None:
-    bucket = s.bucket(versioned=True)
-    await s.put(bucket, "k", b"content")
-    marker = await s.store.delete(bucket, "k")
-    assert await s.store.delete_versions(bucket, [("k", str(marker.version_id))]) == [None]
-    assert await s.read(bucket, "k") == b"content"
-
-
-@contract()
-async def test_versions_under_a_lock_are_told_from_those_deleted(s: Subject) -> None:
+async def test_a_version_under_a_lock_is_not_deleted(s: Subject) -> None:
     bucket = s.bucket(object_lock=True)
     held = await s.put(bucket, "held", b"", Attributes(lock=ObjectLock(legal_hold=True)))
-    free = await s.put(bucket, "free", b"")
-    told = await s.store.delete_versions(bucket, [(ref.key, str(ref.version_id)) for ref in (held, free)])
-    assert isinstance(told[0], Denied)
-    assert told[1] is None
+    with pytest.raises(Denied):
+        await s.store.delete(bucket, "held", version_id=held.version_id)
     assert [entry.key for entry in (await s.store.list_versions(bucket, "")).entries] == ["held"]
 
 

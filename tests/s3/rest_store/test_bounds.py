@@ -81,7 +81,6 @@ REQUESTS: dict[str, tuple[Request, int]] = {
     "GetObjectTagging": (lambda store: store.get_tags(REF), 1 << 16),
     "ListObjectAnnotations": (lambda store: store.list_annotations(REF), 7 << 20),
     "GetObjectAnnotation": (lambda store: store.get_annotation(REF, "a"), 1 << 20),
-    "DeleteObjects": (lambda store: store.delete_versions("bucket", [("k", "v")]), 7 << 20),
     "CopyObject": (lambda store: store.copy(REF, None, "bucket", "b", CopySettings(), guard=UNGUARDED), 1 << 16),
     "PutObject": (lambda store: store.put("bucket", "b", b"x", Attributes(), guard=UNGUARDED), 0),
     "DeleteObject": (lambda store: store.delete("bucket", "b"), 0),

@@ -30,10 +30,6 @@ DOCUMENTS: dict[str, tuple[Request, bytes]] = {
     "ListObjectAnnotations": (lambda store: store.list_annotations(REF), b"<ListObjectAnnotationsOutput/>"),
     "GetObjectTagging": (lambda store: store.get_tags(REF), b"<Tagging><TagSet/></Tagging>"),
     "GetBucketVersioning": (lambda store: store.is_versioned("bucket"), b"<VersioningConfiguration/>"),
-    "DeleteObjects": (
-        lambda store: store.delete_versions("bucket", [("k", "v")]),
-        b"<DeleteResult><Deleted><Key>k</Key><VersionId>v</VersionId></Deleted></DeleteResult>",
-    ),
 }
 BODILESS: dict[str, Request] = {
     "PutObject": lambda store: store.put("bucket", "k", b"x", Attributes(), guard=UNGUARDED),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -14,7 +14,6 @@ from botocore.config import Config
 
 from jobs.core.enums import ARCHIVE_CLASSES
 from jobs.core.model import Attributes, Checksum, Listed, ObjectInfo, ObjectLock, ObjectRef
-from jobs.errors import StoreError, Unavailable
 from jobs.s3 import encoded_words, wire
 from jobs.s3.operations import Operation
 from jobs.s3.store import (
@@ -144,22 +143,6 @@ class BotocoreClient:
         ref = ObjectRef(bucket, key, version_id)
         answer = self._ask(Operation.DELETE, **_place(ref), IfMatch=_quoted(if_match))
         return Deleted(answer.get("VersionId"), answer.get("DeleteMarker") is True)
-
-    def delete_versions(
-        self, bucket: str, versions: Sequence[tuple[str, str]], send_by: Any = None
-    ) -> list[StoreError | None]:
-        objects = [{"Key": key, "VersionId": version_id} for key, version_id in versions]
-        answer = self._ask(
-            Operation.DELETE_VERSIONS, Bucket=bucket, Delete={"Objects": objects}, ChecksumAlgorithm="SHA256"
-        )
-        told: dict[Any, StoreError | None] = {
-            (each["Key"], each.get("VersionId")): None for each in answer.get("Deleted", ())
-        }
-        for each in answer.get("Errors", ()):
-            ref = ObjectRef(bucket, each["Key"], each.get("VersionId"))
-            told[ref.key, ref.version_id] = wire.deletion_error(ref, each["Code"], "")
-        silence = Unavailable(Operation.DELETE_VERSIONS, bucket, "MalformedAnswer")
-        return [told.get(each, silence) for each in versions]
 
     def request_restore(self, ref: ObjectRef, *, days: int | None, tier: str) -> Restoring:
         request = {"GlacierJobParameters": {"Tier": tier}} | ({} if days is None else {"Days": days})

@@ -11,7 +11,6 @@ from jobs.core.model import Attributes, Checksum, ObjectLock, ObjectRef
 from jobs.s3 import checksums
 from jobs.s3.operations import BY_CALL
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, Marker, PartDone, Upload
-from jobs.s3.wire import is_xml_text
 from tests.doubles.scripted_server import Reply
 
 BUCKET = "bucket"
@@ -77,7 +76,6 @@ REPLIES = {
         body=b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
     ),
     "delete": Reply(204),
-    "delete_versions": Reply(body=b"<DeleteResult/>"),
     "get": Reply(200, {"ETag": '"e"'}, b"content"),
     "get_annotation": Reply(200, {}, b"text"),
     "get_tags": Reply(body=b"<Tagging><TagSet/></Tagging>"),
@@ -161,9 +159,6 @@ ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
         checksum=st.none() | st.builds(Checksum, st.sampled_from(ALGORITHMS), st.just(""), st.booleans()),
     ),
     "delete": _named(_BUCKETS, KEYS, version_id=st.none() | VERSIONS, if_match=st.none() | ETAGS),
-    "delete_versions": _named(
-        _BUCKETS, st.lists(st.tuples(KEYS.filter(is_xml_text), VERSIONS), min_size=1, max_size=4)
-    ),
     "get": _gets(),
     "get_annotation": _named(REFS, ANNOTATIONS),
     "get_tags": _named(REFS),

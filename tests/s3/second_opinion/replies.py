@@ -259,19 +259,6 @@ def annotation_texts(draw: Any) -> Reply:
     return Reply(200, draw(st.fixed_dictionaries({}, optional=optional)), b"text")
 
 
-@st.composite
-def deletions(draw: Any) -> Reply:
-    """An answer to DeleteObjects for `k`, v1 to v3."""
-    rows = []
-    for version in draw(st.lists(st.sampled_from(["v1", "v2", "v3"]), unique=True)):
-        if draw(st.booleans()):
-            rows.append(f"<Deleted><Key>k</Key><VersionId>{version}</VersionId></Deleted>")
-        else:
-            code = draw(st.sampled_from(CODES))
-            rows.append(f"<Error><Key>k</Key><VersionId>{version}</VersionId><Code>{code}</Code></Error>")
-    return Reply(body=f"<DeleteResult>{''.join(rows)}</DeleteResult>".encode())
-
-
 STATES = st.sampled_from(["<Status>Enabled</Status>", "<Status>Suspended</Status>", ""]).map(
     lambda status: Reply(body=f"<VersioningConfiguration>{status}</VersioningConfiguration>".encode())
 )
@@ -284,7 +271,6 @@ SUCCESSES: dict[str, st.SearchStrategy[Reply]] = {
             Reply(204, {"x-amz-delete-marker": "false"}),
         ]
     ),
-    "delete_versions": deletions(),
     "get": gets(),
     "get_annotation": annotation_texts(),
     "get_tags": tag_sets(),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 JUMPS_SECONDS = (-3600.0, -20.0, 30.0, 70.0, 3600.0, 90 * 86400.0)
 EXPIRED_SECONDS_MAX = 15.0
-WRITES = frozenset({"put", "copy", "complete_multipart", "delete", "delete_versions"})
+WRITES = frozenset({"put", "copy", "complete_multipart", "delete"})
 _PLACE = {"copy": 2, "copy_part": 4}
 _BEFORE = {Kind.REFUSED: ("InternalError", 500), Kind.BROKEN: ("ConnectionLost", 0), Kind.DENIED: ("AccessDenied", 403)}
 _AFTER = {Kind.LOST: ("TimedOut", 0), Kind.HALF: ("InternalError", 500)}
@@ -159,8 +159,7 @@ class Network:
         if world.loop.is_over:
             return
         request.is_late |= request.answer.done() or request.process.is_dead
-        many = {key for key, _ in request.arguments[1]} if request.name == "delete_versions" else {request.key}
-        before = {key: list(world.versions(request.bucket, key)) for key in many} if request.name in WRITES else {}
+        before = {request.key: list(world.versions(request.bucket, request.key))} if request.name in WRITES else {}
         result: Any
         try:
             result = run_at_once(getattr(world.server, request.name)(*request.arguments, **request.named))
