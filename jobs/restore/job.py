@@ -9,7 +9,9 @@ never overwrites an object: one that exists is `same`, or in the way.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import json
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -36,17 +38,26 @@ from jobs.errors import (
     StoreError,
     Unavailable,
 )
+from jobs.ledger.files import write_file
 from jobs.restore.as_of import UNKNOWN
 from jobs.restore.member_writer import MemberWriter, in_the_way
-from jobs.restore.thaw_requests import ThawRequests
-from jobs.restore.thawing import HOURS, thaw_class, tier_of_class
+from jobs.restore.thawing import (
+    ARCHIVE_ACCESS,
+    DAYS,
+    DEEP_ARCHIVE_ACCESS,
+    HOURS,
+    Tier,
+    thaw_class,
+    tier_of_class,
+    waiting_name,
+)
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.compare_bytes import ContentSide, compare_bytes
 from jobs.s3.copying import Copier, CopyOptions
 from jobs.s3.lookup import find
 from jobs.s3.paced_gate import PacedGate
 from jobs.s3.retries import retry
-from jobs.s3.store import ABSENT, Store
+from jobs.s3.store import ABSENT, Restoring, Store
 from jobs.s3.uploads import NO_RECORDS, UploadRecords
 
 if TYPE_CHECKING:
@@ -67,11 +78,14 @@ class RestoreOptions(CopyOptions):
     """How to restore.
 
     `is_history`: rows without an archive are versions of the source bucket. Else no archive has
-    them. `at`: epoch seconds, the time as of which versions were chosen.
+    them. `at`: epoch seconds, the time as of which versions were chosen. `tier`, `days`: how archived
+    objects are thawed, and for how long.
     """
 
     is_history: bool = False
     at: float | None = None
+    tier: str = Tier.BULK.value
+    days: int = DAYS
 
 
 @dataclass(slots=True)
@@ -90,7 +104,7 @@ class Restore:
     options: RestoreOptions
     budget: ByteBudget
     index: ArchiveIndex
-    thaws: ThawRequests
+    run_id: str
     in_flight: int = 512
     records: UploadRecords = NO_RECORDS
     _copier: Copier = field(init=False)
@@ -241,14 +255,25 @@ class Restore:
     async def _thaw(self, row: ObjectVersion, ref: ObjectRef, storage_class: str) -> Outcome:
         """Ask S3 to thaw an archive or version → the outcome of rows that wait. Raises Conflict: it
         has thawed.
+
+        A note is written before the request, so that the handler of S3's event finds every waiting
+        run: `thawing/<bucket>/<key>/<run id>.json` in the ledger.
         """
+        tier, store = self.options.tier, self.source if row.archive is None else self.archives
+        note = json.dumps({"version_id": ref.version_id, "tier": tier}).encode()
+        with contextlib.suppress(PreconditionFailed):
+            name = waiting_name(ref.bucket, ref.key, self.run_id)
+            await write_file(self.index.store, self.index.location, name, note)
+        days = None if storage_class in (ARCHIVE_ACCESS, DEEP_ARCHIVE_ACCESS) else self.options.days
         try:
-            await self.thaws.request(self.source if row.archive is None else self.archives, ref, storage_class)
+            answer = await retry(lambda: store.request_restore(ref, days=days, tier=tier))
         except REFUSALS as error:
             return Outcome.refused(row, error)
-        hours = HOURS.get((storage_class, self.thaws.tier), 0.0)
+        if answer is Restoring.READY:
+            raise Conflict("RestoreObject", str(ref), "Thawed", "it can be read by now")
+        hours = HOURS.get((storage_class, Tier(tier)), 0.0)
         within = f"up to {hours:g} hours" if hours >= 1 else "minutes"
-        return Outcome.of(row, Status.BLOCKED, Reason.THAWING, f"{ref} ({self.thaws.tier.value}: {within})")
+        return Outcome.of(row, Status.BLOCKED, Reason.THAWING, f"{ref} ({tier}: {within})")
 
     async def _copy_guarded(self, row: ObjectVersion) -> Outcome:
         try:

@@ -13,8 +13,6 @@ from jobs.core.reasons import Reason
 from jobs.core.run import RunSpec, Side
 from jobs.ledger.ledger import Ledger
 from jobs.restore.job import CHAINS_AT_ONCE, Restore, RestoreOptions
-from jobs.restore.thaw_requests import ThawRequests
-from jobs.restore.thawing import Tier
 from jobs.runs.kind import Kind, Opened, hint_at_retry, writes_of_copies
 from jobs.runs.request import Planned, Request
 from jobs.s3.operations import Operation
@@ -28,7 +26,7 @@ def _open(opened: Opened) -> Restore:
     """The job of one worker. The archives may be on a third service."""
     from jobs.archives.index import ArchiveIndex
 
-    spec, ledger = opened.spec, opened.ledger
+    spec = opened.spec
     archives, named = opened.source, spec.options["archives"]
     if named is not None:
         side = Side.from_dict(named)
@@ -36,8 +34,7 @@ def _open(opened: Opened) -> Restore:
         archives = opened.source if alike else opened.throttle.throttled(open_side(side, max_in_flight=64))
     route = Route(Location(spec.source.location.bucket, spec.options["source_prefix"]), spec.destination.location)
     options = RestoreOptions.from_dict(spec.options)
-    index = ArchiveIndex(ledger.store, ledger.location)
-    thaws = ThawRequests(ledger.store, ledger.location, spec.run_id, Tier(spec.options["tier"]), spec.options["days"])
+    index = ArchiveIndex(opened.ledger.store, opened.ledger.location)
     return Restore(
         opened.source,
         archives,
@@ -46,7 +43,7 @@ def _open(opened: Opened) -> Restore:
         options,
         opened.budget,
         index,
-        thaws,
+        spec.run_id,
         opened.in_flight,
         opened.records,
     )

@@ -20,8 +20,6 @@ from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.errors import Denied, StoreError, Throttled, Unavailable
 from jobs.restore.job import Restore, RestoreOptions
-from jobs.restore.thaw_requests import ThawRequests
-from jobs.restore.thawing import Tier
 from jobs.s3 import checksums
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import ABSENT, UNGUARDED, Restoring
@@ -67,11 +65,8 @@ class Scene:
         return answer
 
     def job(self, budget_bytes: int = 64 * MIB, **options: Any) -> Restore:
-        thaws = ThawRequests(
-            self.store, Location("ledger"), "run", options.pop("tier", Tier.BULK), options.pop("days", 7)
-        )
         route, known = Route(Location("docs"), Location("back")), RestoreOptions(storage_class="STANDARD", **options)
-        return Restore(self.store, self.store, self.store, route, known, ByteBudget(budget_bytes), self.index, thaws)
+        return Restore(self.store, self.store, self.store, route, known, ByteBudget(budget_bytes), self.index, "run")
 
     def restore(self, rows: Sequence[ObjectVersion] | None = None, **options: Any) -> dict[str, Outcome]:
         return work(self.job(**options), self.rows if rows is None else rows)
@@ -141,7 +136,7 @@ def test_large_members_pass_through_in_parts_and_only_when_proven(kind: ArchiveF
 
 def test_cold_archives_are_asked_for_once_and_gone_on_with_when_they_have_thawed() -> None:
     scene = Scene(OBJECTS, ArchiveFormat.TAR_ZST, "GLACIER")
-    outcomes = scene.restore(tier=Tier.STANDARD, days=3)
+    outcomes = scene.restore(tier="Standard", days=3)
     assert statuses(outcomes) == {"blocked": len(OBJECTS)}
     assert outcomes["k/1"].reason == Reason.THAWING
     assert outcomes["k/1"].detail.endswith("(Standard: up to 5 hours)")
