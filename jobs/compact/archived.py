@@ -16,7 +16,7 @@ import pyarrow as pa
 from jobs.archives.files import find_archive, list_archives
 from jobs.archives.index import ArchiveIndex, Damage, DamagedIndex, collecting
 from jobs.archives.model import ArchiveRecord
-from jobs.compact.packing import ArchiveStorage
+from jobs.compact.packing import CompactOptions
 from jobs.core.model import Location
 from jobs.errors import REFUSALS, DamagedArchive, Denied, Rejected
 from jobs.s3.store import Store
@@ -58,7 +58,7 @@ async def renew_indexes(index: ArchiveIndex, archives: Location, store: Store) -
 
 
 async def archived_versions(
-    index: ArchiveIndex, archives: Location, source: Location, storage: ArchiveStorage, store: Store, damage: Damage
+    index: ArchiveIndex, archives: Location, source: Location, options: CompactOptions, store: Store, damage: Damage
 ) -> AsyncIterator[pa.Table]:
     """Members, in `SCHEMA`, of the source's archives below `archives` that are stored as asked.
 
@@ -69,11 +69,11 @@ async def archived_versions(
     """
     begins = overlaps(source.key)
     for record in await index.records(archives, damage):
-        is_of_source = record.source_bucket == source.bucket and record.storage_class == storage.storage_class
+        is_of_source = record.source_bucket == source.bucket and record.storage_class == options.storage_class
         if not (is_of_source and begins(KeyRange(0, 0, 0, record.first_key, record.last_key))):
             continue
         try:
-            if not await _is_stored_as(store, record, storage):
+            if not await _is_stored_as(store, record, options):
                 continue
         except Rejected as error:  # this one archive, for instance since its key is disabled
             damage.append(DamagedIndex(record.location, str(error)))
@@ -84,11 +84,11 @@ async def archived_versions(
                     yield table.select(SCHEMA.names).cast(SCHEMA)
 
 
-async def _is_stored_as(store: Store, record: ArchiveRecord, storage: ArchiveStorage) -> bool:
-    if storage.encryption is not None and record.encryption not in (None, storage.encryption):
+async def _is_stored_as(store: Store, record: ArchiveRecord, options: CompactOptions) -> bool:
+    if options.encryption is not None and record.encryption not in (None, options.encryption):
         return False
     info = await find_archive(store, record)
-    return info is not None and (record.encryption == storage.encryption or not storage.missing(info.attributes))
+    return info is not None and (record.encryption == options.encryption or not options.missing(info.attributes))
 
 
 def archived_rows_sql(rows: str, members: str) -> str:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from jobs.archives.files import RUN_METADATA, SOURCE_METADATA, find_archive
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.compact.member_reader import MemberSource, Read, refused
-from jobs.compact.packing import ArchiveStorage, EarlierRule, PackingRule, archive_location, part_bytes, tar_bytes
-from jobs.core.enums import CHECK_ANNOTATIONS, SKIP_ANNOTATIONS, ArchiveFormat
+from jobs.compact.packing import CompactOptions, archive_location, part_bytes, tar_bytes
+from jobs.core.enums import SKIP_ANNOTATIONS, ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.pace import Pace
@@ -63,27 +63,6 @@ class _Stored(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class CompactOptions:
-    """How to pack.
-
-    `annotations`: whether an object with annotations is left out (`check`) or packed without
-    them (`skip`). `earlier_rules`: those of the policy that take objects before this one does.
-    """
-
-    rule: PackingRule
-    storage_class: str = "GLACIER_IR"
-    sse: str | None = None
-    kms_key_id: str | None = None
-    annotations: str = CHECK_ANNOTATIONS
-    earlier_rules: tuple[EarlierRule, ...] = ()
-
-    @property
-    def storage(self) -> ArchiveStorage:
-        """How the archives are stored."""
-        return ArchiveStorage(self.storage_class, self.sse, self.kms_key_id)
-
-
-@dataclass(frozen=True, slots=True)
 class Compact:
     """One worker's compact job. `process` takes a group, which `chains` cuts from a shard."""
 
@@ -120,10 +99,7 @@ class Compact:
 
         Raises Unavailable, Conflict or PreconditionFailed where a retry may help.
         """
-        options = self.options
-        archive = archive_location(
-            self.route.destination, self.route.source.bucket, rows, options.rule, options.storage
-        )
+        archive = archive_location(self.route.destination, self.route.source.bucket, rows, self.options)
         try:
             found, stale_etag = await self._find(archive)
             if found is not None:
@@ -152,7 +128,7 @@ class Compact:
         info = None if record is None else await find_archive(self.destination, record)
         if record is None or info is None:
             return None, etag
-        return _Stored(record, self.options.storage.missing(info.attributes)), None
+        return _Stored(record, self.options.missing(info.attributes)), None
 
     async def _account(self, rows: Sequence[ObjectVersion], found: _Stored) -> list[Outcome]:
         """The outcomes of rows whose archive is finished.
@@ -262,12 +238,12 @@ class Compact:
             created_at=info.last_modified,
             checksum=f"{checksum.algorithm}:{checksum.value}" if checksum else None,
             run_id=self.run_id,
-            encryption=self.options.storage.encryption,
+            encryption=self.options.encryption,
             parts=tuple((size, each.value) for size, each in writer.upload.parts),
         )
         writer.index_file.seek(0)
         published = await self.index.publish(record, writer.index_file, stale_etag=stale_etag)
-        return _Stored(published, self.options.storage.missing(info.attributes))
+        return _Stored(published, self.options.missing(info.attributes))
 
     async def _find_same(self, writer: ArchiveWriter, archive: Location, error: PreconditionFailed) -> Written:
         """Another attempt's archive of this name. Raises DamagedArchive if its bytes differ."""

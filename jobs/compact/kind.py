@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from jobs.compact.job import ARCHIVES_AT_ONCE, Compact, CompactOptions
+from jobs.compact.job import ARCHIVES_AT_ONCE, Compact
+from jobs.compact.packing import CompactOptions
 from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.run import RunSpec

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from jobs.archives.member_names import spell
 from jobs.archives.model import BLOCK_BYTES
-from jobs.core.enums import ArchiveFormat
+from jobs.core.enums import CHECK_ANNOTATIONS, ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectInfo, ObjectVersion, is_exact
 from jobs.core.part_sizes import MAX_OBJECT_BYTES, choose_part_size
 
@@ -47,23 +47,6 @@ class PackingRule:
     members_max: int = MEMBERS_MAX
 
 
-class ArchiveStorage(NamedTuple):
-    """How archives are stored. None: the bucket's default encryption, or its default key."""
-
-    storage_class: str
-    sse: str | None = None
-    kms_key_id: str | None = None
-
-    @property
-    def encryption(self) -> str | None:
-        """The encryption that was asked for, as an archive's record has it."""
-        return ":".join(filter(None, (self.sse, self.kms_key_id))) or None
-
-    def missing(self, has: Attributes) -> str:
-        """The name of the encryption that an archive does not show as asked, else empty."""
-        return has.missing_encryption(self.sse, self.kms_key_id)
-
-
 class EarlierRule(NamedTuple):
     """What an earlier rule of a policy packs: keys with a prefix, older and smaller than its
     limits, with all of its tags.
@@ -83,6 +66,32 @@ class EarlierRule(NamedTuple):
         return key.startswith(self.prefix) and is_old and is_small and is_tagged
 
 
+@dataclass(frozen=True, slots=True)
+class CompactOptions:
+    """How to pack, and how archives are stored. None: the bucket's default encryption, or its
+    default key.
+
+    `annotations`: whether an object with annotations is left out (`check`) or packed without
+    them (`skip`). `earlier_rules`: those of the policy that take objects before this one does.
+    """
+
+    rule: PackingRule
+    storage_class: str = "GLACIER_IR"
+    sse: str | None = None
+    kms_key_id: str | None = None
+    annotations: str = CHECK_ANNOTATIONS
+    earlier_rules: tuple[EarlierRule, ...] = ()
+
+    @property
+    def encryption(self) -> str | None:
+        """The encryption that was asked for, as an archive's record has it."""
+        return ":".join(filter(None, (self.sse, self.kms_key_id))) or None
+
+    def missing(self, has: Attributes) -> str:
+        """The name of the encryption that an archive does not show as asked, else empty."""
+        return has.missing_encryption(self.sse, self.kms_key_id)
+
+
 def tar_bytes(size_bytes: int) -> int:
     """About what a member of this size takes of a tar."""
     return HEADER_BYTES + -(-size_bytes // BLOCK_BYTES) * BLOCK_BYTES
@@ -94,13 +103,14 @@ def part_bytes(archive_bytes: int) -> int:
 
 
 def archive_location(
-    archives: Location, source_bucket: str, rows: Sequence[ObjectVersion], rule: PackingRule, storage: ArchiveStorage
+    archives: Location, source_bucket: str, rows: Sequence[ObjectVersion], options: CompactOptions
 ) -> Location:
     """Where a group's archive is written: below its members' folder, named by month and content.
 
     The same members with the same rule and storage get the same name in every run, so a run finds
     what an earlier one has packed.
     """
+    rule, storage = options.rule, (options.storage_class, options.sse, options.kms_key_id)
     asked = "\0".join([source_bucket, rule.format.value, str(sorted(rule.tags.items())), *map(str, storage)])
     digest = hashlib.sha256(f"3\0{asked}\n".encode())
     for row in rows:

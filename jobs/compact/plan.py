@@ -22,8 +22,7 @@ from jobs.archives.index import ArchiveIndex, Damage
 from jobs.compact.archived import SCHEMA as ARCHIVED_SCHEMA
 from jobs.compact.archived import archived_rows_sql, archived_versions, renew_indexes
 from jobs.compact.grouping import Group, cut_shards, number_groups
-from jobs.compact.job import CompactOptions
-from jobs.compact.packing import MEMBER_BYTES_MAX
+from jobs.compact.packing import MEMBER_BYTES_MAX, CompactOptions
 from jobs.compact.savings import Savings
 from jobs.config import ROWS_PER_SHARD, Settings
 from jobs.core import pricing
@@ -65,7 +64,7 @@ async def plan_run(request: Request, ledger: Ledger, settings: Settings, display
         place = request.destination
         store = open_side(place, max_in_flight=16)
         of = source.location._replace(key=request.selection.prefix)
-        archived = archived_versions(index, place.location, of, packing.storage, store, damage)
+        archived = archived_versions(index, place.location, of, packing, store, damage)
         try:
             damage += await renew_indexes(index, place.location, store)
             grouped = await plan_groups(

@@ -13,8 +13,8 @@ import pyarrow as pa
 from jobs.archives.index import ArchiveIndex
 from jobs.archives.model import ArchiveRecord
 from jobs.compact.grouping import Group, number_groups
-from jobs.compact.job import Compact, CompactOptions
-from jobs.compact.packing import PackingRule
+from jobs.compact.job import Compact
+from jobs.compact.packing import CompactOptions, PackingRule
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectVersion, Route
 from jobs.core.outcome import Outcome

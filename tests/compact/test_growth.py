@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from jobs.archives.index import ArchiveIndex, Damage
 from jobs.compact.archived import archived_versions, renew_indexes
-from jobs.compact.job import Compact, CompactOptions
-from jobs.compact.packing import PackingRule
+from jobs.compact.job import Compact
+from jobs.compact.packing import CompactOptions, PackingRule
 from jobs.compact.plan import Grouped, Weighing, plan_groups
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Listed, Location, ObjectRef, Route
@@ -81,7 +81,7 @@ class Yard:
 
         damage: Damage = []
         with TemporaryDirectory() as folder:
-            archived = archived_versions(self.index, ARCHIVES, SOURCE, options.storage, self.store, damage)
+            archived = archived_versions(self.index, ARCHIVES, SOURCE, options, self.store, damage)
             grouped = await plan_groups(
                 batches(), Selection(versions=versions), options, Weighing(own_prices(), 0.0, is_all=True),
                 archived=archived,

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import itertools
 import time
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.compact.packing import ArchiveStorage, PackingRule, archive_location, common_folder, tar_bytes
+from jobs.compact.packing import CompactOptions, PackingRule, archive_location, common_folder, tar_bytes
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Location, ObjectVersion
 from tests.compact.samples import grouped
 
 MONTH = 31 * 86_400.0
-STORAGE = ArchiveStorage("GLACIER")
 rows = st.lists(
     st.builds(
         ObjectVersion,
@@ -63,21 +64,23 @@ def test_a_folder_is_not_split_when_the_archive_is_half_full() -> None:
 
 def test_an_archive_is_named_after_folder_month_and_content() -> None:
     found = [ObjectVersion(0, f"docs/2026/../{n}", size_bytes=1, etag="e", last_modified=0.0) for n in range(3)]
-    rule = PackingRule(format=ArchiveFormat.TAR)
-    here = archive_location(Location("cold", "packed"), "docs", found, rule, STORAGE)
+    options = CompactOptions(PackingRule(format=ArchiveFormat.TAR), "GLACIER")
+
+    def named(found: list[ObjectVersion], bucket: str = "docs", **changed: Any) -> Location:
+        return archive_location(Location("cold", "packed"), bucket, found, replace(options, **changed))
+
+    here = named(found)
     assert here.bucket == "cold"
     assert here.key.startswith("packed/docs/2026/%2E%2E/1970-01-")
     assert here.key.endswith(".tar")
-    renumbered = [row._replace(row=7 + n) for n, row in enumerate(found)]
-    assert archive_location(Location("cold", "packed"), "docs", renumbered, rule, STORAGE) == here
-    tagged = PackingRule(format=rule.format, tags={"a": "b"})
+    assert named([row._replace(row=7 + n) for n, row in enumerate(found)]) == here
     others = [
-        archive_location(Location("cold", "packed"), "others", found, rule, STORAGE),
-        archive_location(Location("cold", "packed"), "docs", found[:2], rule, STORAGE),
-        archive_location(Location("cold", "packed"), "docs", [*found[:2], found[2]._replace(etag="f")], rule, STORAGE),
-        archive_location(Location("cold", "packed"), "docs", found, tagged, STORAGE),
-        archive_location(Location("cold", "packed"), "docs", found, rule, ArchiveStorage("DEEP_ARCHIVE")),
-        archive_location(Location("cold", "packed"), "docs", found, rule, ArchiveStorage("GLACIER", "aws:kms", "k")),
+        named(found, "others"),
+        named(found[:2]),
+        named([*found[:2], found[2]._replace(etag="f")]),
+        named(found, rule=replace(options.rule, tags={"a": "b"})),
+        named(found, storage_class="DEEP_ARCHIVE"),
+        named(found, sse="aws:kms", kms_key_id="k"),
     ]
     assert len({here, *others}) == 7
 
@@ -87,7 +90,7 @@ def test_content_that_was_written_again_has_an_archive_of_its_own(version_id: st
     """A version id names one write. Without one, other content may have been written in between."""
     row = ObjectVersion(0, "k", version_id, size_bytes=1, etag="e")
     places = [
-        archive_location(Location("cold"), "docs", [row._replace(last_modified=at)], PackingRule(), STORAGE)
+        archive_location(Location("cold"), "docs", [row._replace(last_modified=at)], CompactOptions(PackingRule()))
         for at in (1.0, 1.9, 2.0)  # HEAD dates by seconds
     ]
     assert (places[0] == places[1], places[1] == places[2]) == (True, is_same)

@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.compact.archived import SCHEMA
-from jobs.compact.job import CompactOptions
-from jobs.compact.packing import EarlierRule, PackingRule
+from jobs.compact.packing import CompactOptions, EarlierRule, PackingRule
 from jobs.compact.plan import Grouped, Weighing, forecast, plan_groups
 from jobs.core.model import LATEST_SECONDS, Listed, ObjectVersion
 from jobs.core.pricing import PricedWork, own_prices
