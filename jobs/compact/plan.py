@@ -163,7 +163,7 @@ async def plan_groups(
     """
     grouped = Grouped()
     with scratch_folder(scratch_directory, "planning-", "sort the manifest") as folder:
-        excluded, _ = await spool(_described(batches), selection, folder / "rows.parquet")
+        excluded = await spool(_described(batches), selection, folder / "rows.parquet")
         sorting = Sorting(folder, COPY_LIMIT_BYTES, PREFERRED_PART_BYTES, MEMORY_LIMIT)
         try:
             known = folder / "archived.parquet"

@@ -17,10 +17,7 @@ FROM_EVENTS = "from_events"
 
 async def plan_copies(request: Request, ledger: Ledger, settings: Settings, display: Display) -> Planned:
     """Plan a replicate run. Raises as `plan_run`."""
-    refuses_large = not request.options.get(FROM_EVENTS)  # or one object would hold all others up
-    return await plan_run(
-        request, ledger, settings, display, copies=True, refuses_large=refuses_large, lists_copies=_lists_copies
-    )
+    return await plan_run(request, ledger, settings, display, copies=True, lists_copies=_lists_copies)
 
 
 def _lists_copies(spec: RunSpec) -> bool:

@@ -91,7 +91,7 @@ async def plan_restore(
             fill_batch({name: each[name] for name in each.schema.names}, each.num_rows, SCHEMA)
             async for each in candidates
         )
-        excluded, _ = await spool(whole, selection, folder / "rows.parquet", SCHEMA)
+        excluded = await spool(whole, selection, folder / "rows.parquet", SCHEMA)
         chosen = folder / "chosen.parquet"
         with closing(Database(folder, memory_limit=f"{SORT_BYTES}B").connection) as connection:
             await in_thread(connection, limit_sort, connection, parquet(folder / "rows.parquet"))

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -23,11 +22,11 @@ from jobs.config import ROWS_PER_SHARD
 from jobs.core import pricing
 from jobs.core.display import shown
 from jobs.core.model import SIZE_LIMIT
-from jobs.core.part_sizes import COPY_LIMIT_BYTES, MAX_OBJECT_BYTES, MAX_PARTS, PREFERRED_PART_BYTES
+from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
 from jobs.core.pricing import Histogram, PricedWork, PriceTable
 from jobs.core.run import Plan, ShardSummary
 from jobs.core.selection import Selection
-from jobs.errors import LimitExceeded, ManifestError
+from jobs.errors import ManifestError
 from jobs.runs import sharding
 from jobs.runs.filtering import select_rows
 from jobs.runs.sorting import Sorting
@@ -82,7 +81,7 @@ async def plan_rows(
     last shards. Raises ConfigError when the scratch directory cannot hold the rows.
     """
     with scratch_folder(scratch_directory, "planning-", "sort the manifest") as folder:
-        excluded, spooled_bytes = await spool(batches, selection, folder / "rows.parquet")
+        excluded = await spool(batches, selection, folder / "rows.parquet")
         sorting = Sorting(folder, multipart_threshold_bytes, part_size_bytes, MEMORY_LIMIT)
         try:
             rows, size_bytes, duplicates = await in_thread(sorting.connection, sorting.count)
@@ -113,8 +112,7 @@ async def plan_rows(
                     await copies.write_outcomes(number, await asyncio.to_thread(done_outcomes, data, at))
                     done.append(number)
 
-            tables = sorting.shards(rows, spooled_bytes, wanted + done_shards)
-            summaries, keys = await write_shards(tables, write, sorting.connection)
+            summaries, keys = await write_shards(sorting.shards(), write, sorting.connection)
         finally:
             sorting.connection.close()
     if duplicates:
@@ -142,35 +140,33 @@ def forecast(planned: PlannedShards, work: PricedWork, processes: int, prices: P
 
 async def spool(
     batches: AsyncIterator[pa.RecordBatch], selection: Selection, path: Path, schema: pa.Schema | None = None
-) -> tuple[Counter[str], int]:
+) -> Counter[str]:
     """Write the selected rows to a file, with their place in the manifest. `schema`: of the batches.
 
-    Returns the rows left out, by filter, and the bytes that the others would take in memory. Raises
-    ManifestError for a row with a size that no object can have.
+    Returns the rows left out, by filter. Raises ManifestError for a row with a size that no object
+    can have.
     """
     excluded: Counter[str] = Counter()
-    place = spooled_bytes = 0
+    place = 0
     pending: list[pa.RecordBatch] = []
     schema = _spooled(pa.RecordBatch.from_pylist([], schema or manifest_schema()), 0).schema
     with pq.ParquetWriter(path, schema, compression="lz4", use_dictionary=REPETITIVE) as writer:
 
         def add(batch: pa.RecordBatch) -> None:
-            nonlocal place, spooled_bytes
+            nonlocal place
             taken = _spooled(select_rows(batch, selection, excluded), place)
             _check_sizes(taken)
             place += taken.num_rows
-            spooled_bytes += taken.nbytes
             pending.append(taken)
             if sum(each.nbytes for each in pending) >= SPOOL_BYTES:
                 writer.write_table(pa.Table.from_batches(pending))
                 pending.clear()
 
-        async with aclosing(read_ahead(batches)) as ahead:
-            async for batch in ahead:
-                await asyncio.to_thread(add, batch)
+        async for batch in batches:
+            await asyncio.to_thread(add, batch)
         if pending:
             writer.write_table(pa.Table.from_batches(pending))
-    return excluded, spooled_bytes
+    return excluded
 
 
 def _check_sizes(rows: pa.RecordBatch) -> None:
@@ -179,42 +175,6 @@ def _check_sizes(rows: pa.RecordBatch) -> None:
         if odd.is_valid and not 0 <= odd.as_py() < SIZE_LIMIT:
             key = rows["key"][pc.index(rows["size_bytes"], odd).as_py()].as_py()
             raise ManifestError(f"the manifest says that {shown(key)} has {odd.as_py():,} bytes, which no object has")
-
-
-async def read_ahead(batches: AsyncIterator[pa.RecordBatch]) -> AsyncGenerator[pa.RecordBatch, None]:
-    """Yield each batch while the next one is being read."""
-
-    async def read() -> pa.RecordBatch | None:
-        return await anext(batches, None)
-
-    reading = asyncio.create_task(read())
-    try:
-        while (batch := await reading) is not None:
-            reading = asyncio.create_task(read())
-            yield batch
-    finally:
-        if not reading.done():  # a reader that is at work cannot be closed
-            await asyncio.wait([reading])
-
-
-def refuse_larger(shard: bytes, largest_bytes: int) -> None:
-    """Raise LimitExceeded, with its name, for an object in a shard's file that a run cannot copy."""
-    file = pq.ParquetFile(pa.BufferReader(shard))
-    column = file.schema_arrow.get_field_index("size_bytes")
-    groups = [file.metadata.row_group(number).column(column).statistics for number in range(file.num_row_groups)]
-    if max((each.max or 0 for each in groups if each is not None), default=0) <= largest_bytes:
-        return
-    table = file.read(["key", "size_bytes"])
-    size_bytes = pc.max(table["size_bytes"]).as_py()
-    key = table["key"][pc.index(table["size_bytes"], size_bytes).as_py()].as_py()
-    what = f"{shown(key)} has {size_bytes:,} bytes, this run can copy objects of up to {largest_bytes:,}"
-    if size_bytes > MAX_OBJECT_BYTES:
-        raise LimitExceeded(f"{what}", advice="leave it out with --exclude")
-    part_mib = -(-size_bytes // (MAX_PARTS * 1024**2))
-    raise LimitExceeded(
-        f"{what}, since each of its {MAX_PARTS:,} parts has to fit into a worker's buffer",
-        advice=f"set SEALIFT_TUNING=buffer_mib={part_mib}, or leave it out with --exclude",
-    )
 
 
 def _spooled(batch: pa.RecordBatch, place: int) -> pa.RecordBatch:

@@ -1,13 +1,10 @@
 """Sharding: how the rows of a manifest are spread over shards.
 
 All versions of a key are in one shard. The hash of a key decides its shard, so that every shard
-meets every prefix. Keys of big objects are packed by bytes instead.
+meets every prefix. Keys of big objects are spread by bytes instead (`sorting`).
 """
 
 from __future__ import annotations
-
-import heapq
-from collections.abc import Iterable, Iterator, Sequence
 
 from jobs.config import ROWS_PER_SHARD
 
@@ -48,17 +45,3 @@ def shard_sql(shard_count: int) -> str:
     process.
     """
     return f"(hash(key) % {max(shard_count, 1)})::INTEGER"
-
-
-def pack(sizes_bytes: Iterable[int], loads_bytes: Sequence[int]) -> Iterator[int]:
-    """The least loaded shard for each size, largest first (the longest processing time rule).
-
-    `loads_bytes` is what each shard holds already. If all start empty, no shard ends above 4/3 of
-    the best possible largest load: Graham, Bounds on Multiprocessing Timing Anomalies, 1969.
-    """
-    heap = [(load, shard) for shard, load in enumerate(loads_bytes)]
-    heapq.heapify(heap)
-    for size_bytes in sizes_bytes:
-        load, shard = heap[0]
-        heapq.heapreplace(heap, (load + size_bytes, shard))
-        yield shard

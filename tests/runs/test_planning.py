@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import asyncio
-import re
-import subprocess
-import sys
 import tempfile
 from collections import Counter, defaultdict
 from pathlib import Path
+from unittest import mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.core.model import LATEST_SECONDS, ObjectVersion
-from jobs.core.part_sizes import MAX_OBJECT_BYTES, choose_part_size, count_parts
+from jobs.core.part_sizes import choose_part_size, count_parts
 from jobs.core.pricing import Histogram, PricedWork
 from jobs.core.run import Plan
 from jobs.core.selection import Selection
-from jobs.errors import ConfigError, LimitExceeded, ManifestError
+from jobs.errors import ConfigError, ManifestError
 from jobs.runs import sorting
 from jobs.runs.filtering import select_rows
-from jobs.runs.planning import PlannedShards, forecast, plan_rows, read_ahead, refuse_larger
+from jobs.runs.planning import forecast, plan_rows
 from jobs.tables.rows import manifest_schema, read_shard, shard_schema
 from tests.doubles.examples import examples
 from tests.doubles.selecting import plain_filter_of
@@ -149,12 +147,13 @@ def test_nothing_selected_is_a_plan_without_shards():
     assert plan([])[0].rows == 0
 
 
-def test_big_objects_are_packed_by_bytes_with_all_versions_of_their_key():
+def test_big_objects_are_spread_by_bytes_with_all_versions_of_their_key():
     gib = 1024**3
-    big = [row(f"big/{n}", "new", size_bytes=10 * gib) for n in range(8)]
+    big = [row(f"big/{n}", "new", size_bytes=(10 + n) * gib) for n in range(8)]
     old = [row(f"big/{n}", "old", is_latest=False, size_bytes=1) for n in range(8)]
     planned, shards = plan(big + old, processes=4)
-    assert [summary.size_bytes for summary in planned.shards] == [20 * gib + 2] * 4
+    sizes = [summary.size_bytes for summary in planned.shards]
+    assert max(sizes) - min(sizes) <= 17 * gib
     for shard in shards:
         assert [each.version_id for each in shard] == ["old", "new"] * 2
 
@@ -252,23 +251,13 @@ def test_globs_mean_the_same_in_both_engines(glob, some_keys):
     assert taken["key"].to_pylist() == [key for key in some_keys if plain_filter_of(selection, key) is None]
 
 
-@pytest.mark.parametrize("slab_bytes", [500, 10**9])
-def test_every_selected_row_is_in_exactly_one_shard(slab_bytes, monkeypatch):
-    """The property, once with the rows sorted at once and once in many slabs."""
-    monkeypatch.setattr(sorting, "SLAB_BYTES", slab_bytes)
-
-    @given(manifest_rows, selections, st.integers(1, 10), st.sampled_from([5, 30, 10**9]))
-    @settings(max_examples=examples(10), deadline=None)
-    def check(rows, selection, rows_per_shard, threshold_bytes):
+@given(manifest_rows, selections, st.integers(1, 10), st.sampled_from([5, 30, 10**9]), st.sampled_from([2, 20_000]))
+@settings(max_examples=examples(15), deadline=None)
+def test_every_selected_row_is_in_exactly_one_shard(rows, selection, rows_per_shard, threshold_bytes, batch_rows):
+    with mock.patch.object(sorting, "BATCH_ROWS", batch_rows):
         planned, shards = plan(
             rows, selection, rows_per_shard=rows_per_shard, multipart_threshold_bytes=threshold_bytes
         )
-        _check_shards(rows, selection, planned, shards)
-
-    check()
-
-
-def _check_shards(rows, selection, planned, shards):
     taken = [each for each in rows if reason(selection, each) is None]
     planned_rows = [each for shard in shards for each in shard]
 
@@ -315,128 +304,3 @@ def test_a_scratch_directory_that_cannot_be_used_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"cannot sort the manifest in .*: No space left on device; free space"):
         asyncio.run(plan_rows(batches(), ALL, write_shard=write_shard, scratch_directory=tmp_path))
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.slow
-def test_planning_does_not_hold_the_manifest_in_memory():
-    """600,000 rows of 1 KiB are 600 MB, beside 150 for the program and as much again to sort: far from that.
-
-    It takes 467 MiB.
-    """
-    code = f"import sys; sys.path[:0] = {sys.path!r}; from {__name__} import plan_many; plan_many()"
-    environment_path = str(Path(__file__).parents[2])
-    ran = subprocess.run(
-        [sys.executable, "-c", code], cwd=environment_path, capture_output=True, text=True, check=False
-    )
-    assert ran.returncode == 0, ran.stderr
-    rows, peak_mib = map(int, ran.stdout.split())
-    assert rows == 600_000
-    assert peak_mib < 600
-
-
-def plan_many():
-    async def batches():
-        for start in range(0, 600_000, 10_000):
-            keys = [f"{number:06d}".ljust(1000, "x") for number in range(start, start + 10_000)]
-            yield batch_of([row(key) for key in keys])
-
-    async def write_shard(number, data):
-        assert data[:4] == b"PAR1"
-
-    async def run() -> PlannedShards:
-        with tempfile.TemporaryDirectory() as scratch:
-            return await plan_rows(
-                batches(), ALL, write_shard=write_shard, scratch_directory=Path(scratch), rows_per_shard=10_000
-            )
-
-    planned = asyncio.run(run())
-    # not ru_maxrss: a process has that of the test process which started it, if that is larger
-    (peak_kib,) = [line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line]
-    print(planned.rows, int(peak_kib) // 1024)
-
-
-def test_the_next_batch_is_read_while_one_is_worked_at():
-    async def run():
-        asked = [asyncio.Event() for _ in range(3)]
-
-        async def batches():
-            for number, event in enumerate(asked):
-                event.set()
-                yield batch_of([row(f"k{number}")])
-
-        taken = []
-        async for batch in read_ahead(batches()):
-            taken += batch["key"].to_pylist()
-            await asyncio.wait_for(asked[min(len(taken), 2)].wait(), 30)
-        return taken
-
-    assert asyncio.run(run()) == ["k0", "k1", "k2"]
-
-
-def test_a_reader_that_fails_fails_the_plan_behind_its_rows():
-    async def run():
-        async def batches():
-            yield batch_of([row("k0")])
-            raise ConfigError("unreadable")
-
-        ahead = read_ahead(batches())
-        first = await anext(ahead)
-        with pytest.raises(ConfigError, match="unreadable"):
-            await anext(ahead)
-        return first["key"].to_pylist()
-
-    assert asyncio.run(run()) == ["k0"]
-
-
-def test_a_reader_ends_its_read_before_it_is_left():
-    async def run():
-        reading, go_on = asyncio.Event(), asyncio.Event()
-        ended = []
-
-        async def batches():
-            yield batch_of([row("k0")])
-            reading.set()
-            await go_on.wait()
-            ended.append(True)
-            yield batch_of([row("k1")])
-
-        ahead = read_ahead(batches())
-        await anext(ahead)
-        await reading.wait()
-        leaving = asyncio.create_task(ahead.aclose())
-        go_on.set()
-        await leaving
-        return ended
-
-    assert asyncio.run(run()) == [True]
-
-
-@pytest.mark.parametrize(
-    ("size_bytes", "largest_bytes", "advice"),
-    [
-        (10, 10, ""),
-        (20_000 * 1024**2 + 1, 10_000 * 1024**2, "buffer_mib=3,"),
-        (MAX_OBJECT_BYTES + 1, MAX_OBJECT_BYTES, "leave it out with --exclude"),
-    ],
-)
-def test_a_plan_refuses_an_object_that_is_too_large_by_its_name(size_bytes, largest_bytes, advice):
-    files = []
-
-    async def batches():
-        yield batch_of([row("a", size_bytes=1), row("big\n", size_bytes=size_bytes), row("c", size_bytes=None)])
-
-    async def write_shard(number, data):
-        refuse_larger(data, largest_bytes)
-        files.append(data)
-
-    def planned():
-        with tempfile.TemporaryDirectory() as scratch:
-            asyncio.run(plan_rows(batches(), ALL, write_shard=write_shard, scratch_directory=Path(scratch)))
-
-    if not advice:
-        planned()
-        assert len(files) == 1
-        return
-    with pytest.raises(LimitExceeded, match=re.escape(f"big\\n has {size_bytes:,} bytes")) as refused:
-        planned()
-    assert advice in str(refused.value)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -106,3 +108,21 @@ def test_long_keys_do_not_end_the_sort_of_a_compaction(tmp_path: Path) -> None:
     sorting = Sorting(tmp_path, 10**9, 10**7, planning.MEMORY_LIMIT)
     sorting.count()
     assert sum(batch.num_rows for batch in sorting.in_packing_order()) == 300_000
+
+
+CODE = """
+import asyncio, sys
+from pathlib import Path
+from tests.runs.test_planning_memory import ALL, forget, manifest, plan_rows
+values = lambda number: {"key": f"{number:06d}".ljust(1000, "x"), "size_bytes": 1}
+rows = manifest(600_000, values)
+asyncio.run(plan_rows(rows, ALL, write_shard=forget, scratch_directory=Path(sys.argv[1]), rows_per_shard=10_000))
+# not ru_maxrss: a process has that of the test process which started it, if that is larger
+print(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line))
+"""
+
+
+def test_planning_does_not_hold_the_manifest_in_memory(tmp_path: Path) -> None:
+    """600,000 rows of 1 KiB are 600 MB, beside 150 for the program and as much again to sort: far from that."""
+    ran = subprocess.run([sys.executable, "-c", CODE, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert int(ran.stdout) < 600 * 1024

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.runs.sharding import MAX_SHARDS, count_shards, pack
+from jobs.runs.sharding import MAX_SHARDS, count_shards
 from tests.runs.key_shards import shards_of
 
 TIB = 1024**4
@@ -45,28 +45,3 @@ def test_hashing_spreads_keys_of_one_prefix():
     counts = Counter(shards_of(keys, 8))
     assert set(counts) == set(range(8))
     assert max(counts.values()) < 1_100
-
-
-sizes = st.lists(st.integers(0, 10**13), max_size=60).map(lambda all_: sorted(all_, reverse=True))
-
-
-@given(sizes, st.integers(1, 12))
-def test_packing_is_within_four_thirds_of_any_packing(sizes_bytes, count):
-    shards = list(pack(sizes_bytes, [0] * count))
-    assert len(shards) == len(sizes_bytes)
-    loads = [0] * count
-    for shard, size in zip(shards, sizes_bytes, strict=True):
-        loads[shard] += size
-    # No packing beats these: the mean, the largest, and two of the count + 1 largest share a shard.
-    best = max(
-        sum(sizes_bytes) / count,
-        max(sizes_bytes, default=0),
-        sum(sizes_bytes[count - 1 : count + 1]) * (len(sizes_bytes) > count),
-    )
-    assert max(loads) <= best + (sizes_bytes[count] if len(sizes_bytes) > count else 0)
-    assert max(loads) <= 2 * best
-
-
-def test_packing_fills_the_emptiest_shard_first():
-    assert list(pack([10, 6, 5, 4], [0, 0])) == [0, 1, 1, 0]
-    assert list(pack([5, 5, 1], [100, 0])) == [1, 1, 1]
