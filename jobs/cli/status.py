@@ -19,7 +19,6 @@ from jobs.cli.policy_and_ledger import is_local, ledger_location, read_policy
 from jobs.config import Settings
 from jobs.core.display import shown, shown_key
 from jobs.core.outcome import Status
-from jobs.core.run import NAMED_ROWS
 from jobs.core.words import explained
 from jobs.doctor.undelivered import look_at_undelivered
 from jobs.errors import ConfigError, ExitCode, NotFound, StoreError, UsageError
@@ -210,7 +209,7 @@ def _run_problems(runs: Sequence[Mapping[str, Any]], after: str) -> Iterator[Pro
             answered.append(asked)
             retried.add(run["retry_of"])
             is_known = run["job"] in IN_STATE and run["source"] != run["destination"]  # else it read archives
-            is_named = run["selection"].get(NAMED_ROWS) and not run["pair"]
+            is_named = not run["manifest"].startswith("listing of ") and not run["pair"]
             absent = run["outcomes"].get(_ABSENT.get(run["job"]), 0) if is_named else 0
             left = absent if is_known else run["failures"]
             texts = [need_attention(left, run["rows"])] if left else []

@@ -170,13 +170,9 @@ ignored there, mostly none. A worker looks before each of these.
 """
 
 
-NAMED_ROWS = "named_rows"
-"""The option of a planned run: rows were named to it. Else it looked for them in a place."""
-
-
 OLD_VERSIONS = "old_versions"
-"""The option of a planned run: rows of its manifest name versions, and nothing says that these were
-current.
+"""The option of a planned run: rows of its manifest name versions, and the manifest does not say that
+these were current.
 """
 
 
@@ -196,15 +192,6 @@ def run_of(manifest: str) -> str:
     kind, _, run_id = manifest.partition(":")
     named = re.search(r"/runs/([^/]+)/[^/]+\.parquet$", manifest)
     return run_id if kind in ("run", "proven") else named[1] if named else ""
-
-
-def may_name_old_versions(spec: RunSpec) -> bool:
-    """True if a run may have been given versions that were not current, without asking for all.
-
-    Specs that do not say it are those of comparisons and of what verifies behind copies.
-    """
-    is_of_place = "destination_manifest" in spec.options or spec.manifest.startswith("listing of ")
-    return bool(spec.options.get(OLD_VERSIONS, not is_of_place))
 
 
 def ignored_conditions(spec: RunSpec) -> list[str] | None:

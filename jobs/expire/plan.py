@@ -489,7 +489,7 @@ async def plan_run(
         wanted = None
         if request.manifest is not None:
             manifest = await open_manifest(request.manifest, ledger.store, bucket=source.location.bucket)
-            wanted = draft.noted(manifest.batches)
+            wanted = manifest.batches
         found = Candidates(
             *(originals, copies, source.location, copies_at, ArchiveIndex(ledger.store, ledger.location)),
             keeps_versions,

@@ -24,7 +24,7 @@ from jobs.config import Settings
 from jobs.core.bucket_names import is_second_name
 from jobs.core.display import Display
 from jobs.core.model import Location
-from jobs.core.run import NAMED_ROWS, OLD_VERSIONS, Plan, RunSpec, Side, continuation, may_name_old_versions, run_of
+from jobs.core.run import OLD_VERSIONS, Plan, RunSpec, Side, continuation, run_of
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, Denied, LedgerError, NotFound, StoreError, UsageError
 from jobs.ledger.ledger import Ledger
@@ -36,8 +36,6 @@ from jobs.s3.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from jobs.manifests import Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +91,7 @@ class Draft:
     def __init__(self, request: Request):
         self.request, self.destination, self.started = request, request.destination, time.time()
         self.scratch = make_scratch("plan")
-        self._is_named = self._has_old_versions = False
+        self.has_old_versions = False
 
     async def write_shard(self, number: int, data: bytes) -> None:
         """Keep a shard's file until the plan is published."""
@@ -103,25 +101,16 @@ class Draft:
         """Keep the outcomes of a shard whose rows are done."""
         (self.scratch / outcomes_name(number)).write_bytes(data)
 
-    async def noted(
-        self, batches: AsyncIterator[pa.RecordBatch], *, says_latest: bool = False
+    async def noting(
+        self, batches: AsyncIterator[pa.RecordBatch], *, says_latest: bool
     ) -> AsyncIterator[pa.RecordBatch]:
-        """The rows of a manifest as they come. The planned run says that they were named.
-
-        `says_latest`: a row that names an old version says so, and is left out unless all are asked
-        for.
+        """The rows of a manifest as they come. Notes whether any names a version, unless the manifest
+        says which ones are the latest.
         """
-        self._is_named = True
         async for batch in batches:
             version_id = batch["version_id"]
-            if not says_latest and version_id.null_count < len(version_id):
-                self._has_old_versions = True
+            self.has_old_versions |= not says_latest and version_id.null_count < len(version_id)
             yield batch
-
-    @property
-    def has_old_versions(self) -> bool:
-        """True if rows that were read name versions, and do not say which is their key's latest."""
-        return self._has_old_versions
 
     def spec(self, manifest: str, extra: Mapping[str, Any], source: Side | None = None) -> RunSpec:
         """The run's spec.
@@ -158,7 +147,7 @@ class Draft:
 
     def planned(self, spec: RunSpec, plan: Plan) -> Planned:
         """The finished plan, which keeps the scratch folder. Its rows have been read."""
-        options = {**spec.options, NAMED_ROWS: self._is_named, OLD_VERSIONS: self._has_old_versions}
+        options = {**spec.options, OLD_VERSIONS: self.has_old_versions}
         return Planned(replace(spec, options=options), plan, self.scratch)
 
 
@@ -219,56 +208,29 @@ SourcedRows = tuple[Side, str, "AsyncIterator[pa.RecordBatch]"]
 """The source of a request, where its rows come from, and the rows."""
 
 
-async def manifest_rows(request: Request, ledger: Ledger, draft: Draft | None = None) -> SourcedRows:
+async def manifest_rows(request: Request, ledger: Ledger, draft: Draft) -> SourcedRows:
     """The rows of a request, from a listing, an earlier run or a manifest.
 
-    Rows of an earlier run keep its source. Raises UsageError for places that overlap, as soon as
-    the source is known: nothing is listed or opened before. `draft`: its run says what the rows of
-    a manifest were.
-    """
-    check_apart(request.source, request.destination, ledger.location)
-    if request.manifest is None:
-        return _listed_rows(request)
-    if request.manifest.startswith("proven:"):
-        return await _proven_rows(request, request.manifest, ledger, draft)
-    return await _named_rows(request, request.manifest, ledger, draft)
-
-
-def _listed_rows(request: Request) -> SourcedRows:
-    """The rows of the source's listing."""
-    source = request.source
-    if source is None:
-        raise UsageError("nothing to work on", advice="give --source s3://bucket/prefix or --manifest URI")
-    store = open_side(source)
-    versions = request.selection.versions == "all"
-    places = [source.location._replace(key=prefix) for prefix in request.prefixes] or [source.location]
-    return source, f"listing of {', '.join(map(str, places))}", _list(store, places, versions)
-
-
-async def _proven_rows(request: Request, uri: str, ledger: Ledger, draft: Draft | None) -> SourcedRows:
-    """The rows that a run has brought to a good end. `uri`: `proven:` and the run's id."""
-    from jobs.runs.folding import proven_rows
-
-    run_id = uri.removeprefix("proven:")
-    spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
-    _check_has_outcomes(spec)
-    source = request.source or spec.source
-    check_apart(source, request.destination, ledger.location)
-    rows = proven_rows(ledger, spec.run_id, plan)
-    return source, uri, draft.noted(rows, says_latest=not may_name_old_versions(spec)) if draft else rows
-
-
-async def _named_rows(request: Request, uri: str, ledger: Ledger, draft: Draft | None) -> SourcedRows:
-    """The rows of a manifest, or the failed rows of a run. `uri`: the manifest's, or `run:` and the
-    run's id.
+    `proven:` and a run's id names the rows that the run has brought to a good end, `run:` its failed
+    rows. Rows of an earlier run keep its source. Raises UsageError for places that overlap, as soon as
+    the source is known: nothing is listed or opened before.
     """
     from jobs.manifests import open_manifest
+    from jobs.runs.folding import proven_rows
 
-    source, file = request.source, uri
-    if uri.startswith("run:"):
-        run_id = uri.removeprefix("run:")
-        source = source or (await ledger.spec(run_id)).source
+    source, uri = request.source, request.manifest
+    check_apart(source, request.destination, ledger.location)
+    if uri is None:
+        return _listed_rows(request)
+    file, is_known = uri, not run_of(uri)  # a file of a run may say what the run's own manifest did not
+    if run_id := run_of(uri) if uri.startswith(("run:", "proven:")) else "":
+        spec = await ledger.spec(run_id)
+        _check_has_outcomes(spec)
+        source, is_known = source or spec.source, not spec.options.get(OLD_VERSIONS, True)
         check_apart(source, request.destination, ledger.location)
+        if uri.startswith("proven:"):
+            proven = proven_rows(ledger, run_id, await ledger.plan(run_id))
+            return source, uri, draft.noting(proven, says_latest=is_known)
         file = str(request.rows) if request.rows else await failures_of(ledger, run_id)
     manifest = await open_manifest(file, ledger.store)
     bucket = manifest.bucket or (source.location.bucket if source else None)
@@ -280,20 +242,18 @@ async def _named_rows(request: Request, uri: str, ledger: Ledger, draft: Draft |
         )
     source = source or Side(Location(bucket))
     check_apart(source, request.destination, ledger.location)
-    rows = manifest.batches
-    if draft is not None:
-        rows = draft.noted(rows, says_latest=await _says_latest(uri, manifest, ledger))
-    return source, uri, rows
+    return source, uri, draft.noting(manifest.batches, says_latest=manifest.says_latest and is_known)
 
 
-async def _says_latest(uri: str, manifest: Manifest, ledger: Ledger) -> bool:
-    """True if a manifest's rows say which are old versions. Rows of a run do, if it knew that."""
-    if not (run_id := run_of(uri)):
-        return manifest.says_latest
-    try:
-        return not may_name_old_versions(await ledger.spec(run_id))
-    except (ConfigError, StoreError):  # of another ledger
-        return False
+def _listed_rows(request: Request) -> SourcedRows:
+    """The rows of the source's listing."""
+    source = request.source
+    if source is None:
+        raise UsageError("nothing to work on", advice="give --source s3://bucket/prefix or --manifest URI")
+    store = open_side(source)
+    versions = request.selection.versions == "all"
+    places = [source.location._replace(key=prefix) for prefix in request.prefixes] or [source.location]
+    return source, f"listing of {', '.join(map(str, places))}", _list(store, places, versions)
 
 
 async def failures_of(ledger: Ledger, run_id: str) -> str:

@@ -22,7 +22,7 @@ def run(run_id: str, **more: Any) -> dict[str, Any]:
 
 SINCE, BEFORE = "2026-11-20T00:00:00+00:00", "2026-11-19T23:59:59+00:00"
 BAD = {"failures": 1}
-NAMED = BAD | {"manifest": "rows.csv", "selection": {"named_rows": True}, "outcomes": {"missing": 1}}
+NAMED = BAD | {"manifest": "rows.csv", "outcomes": {"missing": 1}}
 PART = {"filters": {"include": ["b/*"]}}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -12,10 +11,10 @@ import pytest
 
 from jobs.core.model import Location
 from jobs.core.pricing import PricedWork, far_per_gib, own_prices
-from jobs.core.run import Plan, RunSpec, Side, may_name_old_versions
+from jobs.core.run import OLD_VERSIONS, Plan, RunSpec, Side
 from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
-from jobs.runs.request import check_apart, drafting, failures_of, manifest_rows, new_run_id
+from jobs.runs.request import check_apart, drafting, manifest_rows, new_run_id
 from jobs.tables.rows import fill_batch
 from tests.doubles.memory_store import MemoryStore
 from tests.runs.requests import request_for
@@ -56,25 +55,18 @@ def test_copies_between_regions_pass_through_workers_behind_endpoints(
         )
 
 
-@pytest.mark.parametrize("rows", [0, 5])
-def test_a_run_that_only_compared_has_neither_failed_nor_proven_rows(rows: int) -> None:
-    async def scene() -> None:
-        store = MemoryStore()
-        store.create_bucket("ledger")
-        ledger = Ledger(store, Location("ledger", ""))
-        sides = Side(Location("originals")), Side(Location("copies"))
-        run_id = new_run_id("reconcile", 1_700_000_000.0)
-        options = {"versions": "current", "destination_manifest": "s3://i/manifest.json"}
-        await ledger.create(RunSpec(run_id, "reconcile", 1_700_000_000.0, *sides, "s3://i/manifest.json", options))
-        await ledger.publish_plan(run_id, Plan(rows, 0, ()))
-        await ledger.publish_report(run_id, {"state": "complete"})
-        for uri in (f"run:{run_id}", f"proven:{run_id}"):
-            with pytest.raises(UsageError, match=r"it only compared.*sealift runs show"):
-                await manifest_rows(request_for(uri), ledger)
-        with pytest.raises(UsageError, match="sealift runs show"):
-            await failures_of(ledger, run_id)
-
-    asyncio.run(scene())
+async def test_a_run_that_only_compared_has_neither_failed_nor_proven_rows() -> None:
+    store = MemoryStore()
+    store.create_bucket("ledger")
+    ledger = Ledger(store, Location("ledger", ""))
+    sides = Side(Location("originals")), Side(Location("copies"))
+    run_id = new_run_id("reconcile", 1_700_000_000.0)
+    options = {"versions": "current", "destination_manifest": "s3://i/manifest.json"}
+    await ledger.create(RunSpec(run_id, "reconcile", 1_700_000_000.0, *sides, "s3://i/manifest.json", options))
+    for uri in (f"run:{run_id}", f"proven:{run_id}"):
+        with drafting(request_for(uri)) as draft, pytest.raises(UsageError, match=r"it only compared.*runs show"):
+            await manifest_rows(draft.request, ledger, draft)
+        shutil.rmtree(draft.scratch)
 
 
 @pytest.mark.parametrize(
@@ -86,22 +78,20 @@ def test_a_run_that_only_compared_has_neither_failed_nor_proven_rows(rows: int) 
         (["v1", "v2"], True, False),
     ],
 )
-def test_a_run_records_whether_its_rows_may_be_old_versions(
+async def test_a_run_records_whether_its_rows_may_be_old_versions(
     version_ids: list[str | None], says_latest: bool, may_be_old: bool
 ) -> None:
     async def rows() -> AsyncIterator[pa.RecordBatch]:
         for version_id in version_ids:
             yield fill_batch({"key": ["k"], "version_id": [version_id]}, 1)
 
-    async def scene() -> RunSpec:
-        with drafting(request_for("m.csv")) as draft:
-            async for _ in draft.noted(rows(), says_latest=says_latest):
-                pass
-            shutil.rmtree(draft.scratch)
-            spec = RunSpec("1", "verify", 0.0, Side(Location("a")), Side(Location("b")), "m.csv", {})
-            return draft.planned(spec, Plan(1, 1, (), {}, {}, {}, "prices", 1.0)).spec
-
-    assert may_name_old_versions(asyncio.run(scene())) is may_be_old
+    with drafting(request_for("m.csv")) as draft:
+        async for _ in draft.noting(rows(), says_latest=says_latest):
+            pass
+        shutil.rmtree(draft.scratch)
+        spec = RunSpec("1", "verify", 0.0, Side(Location("a")), Side(Location("b")), "m.csv", {})
+        planned = draft.planned(spec, Plan(1, 1, (), {}, {}, {}, "prices", 1.0))
+    assert planned.spec.options[OLD_VERSIONS] is may_be_old
 
 
 @pytest.mark.parametrize(
