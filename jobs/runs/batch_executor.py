@@ -4,7 +4,6 @@
       batch/000.json           the first submission: which shards, where, how. Written before anything is submitted
       batch/000-work.json      the id of its array job
       batch/000-report.json    the id of the report's job
-      batch/000-refused-….json why Batch refused it
       errors/….json            why a worker that Batch started could not work
 
 Batch has no client token. The job's name, which the run's id decides, and these write-once
@@ -20,14 +19,14 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from jobs.aws.batch import Batch, ChildFailure, JobState
 from jobs.aws.batch_arrays import CHILDREN_MAX, STAGES, TERMINATED, WORK, Submission, payload
 from jobs.config import Settings
 from jobs.errors import ExitCode, LedgerError, PreconditionFailed, SealiftError, UsageError
 from jobs.ledger.ledger import Ledger
-from jobs.ledger.owner import BATCH, Owner, claim_run, last_owner
+from jobs.ledger.owner import BATCH, claim_run, last_owner
+from jobs.runs.worker import new_attempt
 
 SHOWN_FAILURES = 100
 """The number of failed children that are described: one request."""
@@ -35,11 +34,10 @@ SHOWN_FAILURES = 100
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """A submission, the ids of its jobs by stage, and why Batch refused it, if it did."""
+    """A submission, and the ids of its jobs by stage."""
 
     submission: Submission
     job_ids: Mapping[str, str]
-    refusal: str = ""
 
     @property
     def is_whole(self) -> bool:
@@ -59,24 +57,16 @@ class BatchExecutor:
 
         `pins` go onto each worker's command line, because the ledger must not hold them. The first
         to write the submission's document decides which shards, and a later caller continues with
-        that document. Raises LedgerError where the document names another queue or job definition.
-        Raises StoreError when Batch refuses, and records that in the ledger, unless a retry may
-        help.
+        that document. Raises LedgerError where the document names another queue or job definition,
+        StoreError when Batch refuses.
         """
         submission, is_new = await self._claim_number(submission)
-        owner = await self._claim_run(submission)
+        what = f"submission {submission.number} to Batch"  # a cancelled submission stays cancelled
+        owner = await claim_run(self.ledger, submission.run_id, what, owner_id=_owner_id(submission))
+        pins = [*pins, "--owner", str(owner.number)]
         ids: dict[str, str] = {}
-        try:
-            for stage in STAGES:
-                ids[stage] = await self._submit_stage(
-                    submission, stage, ids.get(WORK), [*pins, "--owner", str(owner.number)], is_new=is_new
-                )
-        except SealiftError as error:
-            if error.exit_code != ExitCode.TRANSIENT:  # else Batch may have it: the same submission, made again, looks
-                name = f"{_stem(submission.number)}-refused-{_stamp()}.json"
-                failure = {"at": time.time(), "error": " ".join(str(error).split()), "exit_code": int(error.exit_code)}
-                await self.ledger.write_document(submission.run_id, name, failure)
-            raise
+        for stage in STAGES:
+            ids[stage] = await self._submit_stage(submission, stage, ids.get(WORK), pins, is_new=is_new)
         return Submitted(submission, ids)
 
     async def is_superseded(self, submission: Submission) -> bool:
@@ -95,9 +85,7 @@ class BatchExecutor:
         for stage in STAGES:
             if f"{number:03d}-{stage}.json" in names:
                 ids[stage] = await _job_id(self.ledger, run_id, _job_document(number, stage))
-        refused = [name for name in names if name.startswith(f"{number:03d}-refused-")]
-        refusal = str((await self.ledger.document(run_id, f"batch/{refused[-1]}")).get("error")) if refused else ""
-        return Submitted(submission, ids, refusal)
+        return Submitted(submission, ids)
 
     async def states(self, submitted: Submitted) -> dict[str, JobState]:
         """The jobs by stage, by one request.
@@ -133,11 +121,6 @@ class BatchExecutor:
         for stage in reversed(STAGES):
             if stage in submitted.job_ids:
                 await asyncio.to_thread(self.batch.terminate, submitted.job_ids[stage], reason)
-
-    async def _claim_run(self, submission: Submission) -> Owner:
-        """Claim the run for its workers. A cancelled submission stays cancelled."""
-        what = f"submission {submission.number} to Batch"
-        return await claim_run(self.ledger, submission.run_id, what, owner_id=_owner_id(submission))
 
     async def _claim_number(self, submission: Submission) -> tuple[Submission, bool]:
         """(the submission that won this number, whether it is ours)."""
@@ -251,7 +234,7 @@ async def record_error(ledger: Ledger, run_id: str, what: str, error: SealiftErr
     }
     with contextlib.suppress(SealiftError):
         await ledger.spec(run_id)  # do not create a folder for an unknown run
-        await ledger.write_document(run_id, f"errors/{_stamp()}.json", document)
+        await ledger.write_document(run_id, f"errors/{new_attempt()}.json", document)
 
 
 def exit_codes(states: Mapping[str, JobState], failures: Sequence[ChildFailure]) -> dict[int, int]:
@@ -271,24 +254,6 @@ def _exit_code(failure: ChildFailure) -> int:
     if failure.reason.startswith("OutOfMemory") or failure.status_reason.startswith("Task failed to start"):
         return int(ExitCode.CONFIG)
     return int(ExitCode.TRANSIENT) if failure.exit_code in (None, TERMINATED) else failure.exit_code
-
-
-def describe_failure(failure: ChildFailure) -> dict[str, Any]:
-    """A failed child for a JSON document."""
-    return {
-        "child": failure.index,
-        "job_id": failure.job_id,
-        "status_reason": failure.status_reason,
-        "reason": failure.reason,
-        "exit_code": failure.exit_code,
-        "attempts": failure.attempts,
-        "log_stream": failure.log_stream,
-    }
-
-
-def _stamp() -> str:
-    """A unique name that sorts by time."""
-    return f"{time.time_ns() // 1_000_000:013x}{secrets.token_hex(3)}"
 
 
 def _stem(number: int) -> str:

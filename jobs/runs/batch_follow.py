@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from jobs.aws.batch import Batch, ChildFailure, JobState
@@ -19,7 +19,7 @@ from jobs.errors import ConfigError, Interrupted, StoreError, UsageError
 from jobs.interrupts import stopped_by_signals
 from jobs.ledger.ledger import Ledger
 from jobs.runs import launch
-from jobs.runs.batch_executor import BatchExecutor, Submitted, describe_failure, exit_codes
+from jobs.runs.batch_executor import BatchExecutor, Submitted, exit_codes
 from jobs.runs.kind import Kind
 from jobs.runs.placement import check_placement, choose_placement
 from jobs.runs.progress import find_progress, unfinished_shards
@@ -34,14 +34,7 @@ FORGOTTEN_SECONDS = 60.0
 
 Before, it may not know it yet.
 """
-REPORTED_HERE_ROWS = 1_000_000
-"""Up to so many rows, the follower of a run makes its report.
-
-The run's own report job may take a minute to start.
-"""
-SUMMARY_SECONDS = 10.0
-"""The least time between two lines about the children."""
-SHOWN_ERRORS = 20
+SHOWN_ERRORS, SHOWN_FAILURES = 20, 10
 
 
 async def submit(spec: RunSpec, plan: Plan, ledger: Ledger, placement: Placement, after: str | None) -> Submitted:
@@ -65,8 +58,8 @@ async def resubmit(ledger: Ledger, spec: RunSpec, plan: Plan, settings: Settings
     if last is not None and not await executor.is_superseded(last.submission):
         states = await executor.states(last)
         is_at_work = any(not state.has_ended for state in states.values())
-        if not last.is_whole and not last.refusal and (is_at_work or not last.job_ids):
-            placement = choose_placement(settings, spec.job, last.submission.placement)
+        if not last.is_whole and (is_at_work or not last.job_ids):
+            placement = choose_placement(settings, spec.job)
             return await executor.submit(replace(last.submission, placement=placement))
         if is_at_work:
             display.say(f"run {spec.run_id} is at work in Batch already: following it")
@@ -74,7 +67,7 @@ async def resubmit(ledger: Ledger, spec: RunSpec, plan: Plan, settings: Settings
     shards = await unfinished_shards(ledger, spec.run_id, plan)
     if not shards:
         return None
-    placement = choose_placement(settings, spec.job, last.submission.placement if last else None)
+    placement = choose_placement(settings, spec.job)
     await check_placement(placement, spec.source, spec.destination)
     number = last.submission.number + 1 if last else 0
     return await executor.submit(make_submission(spec.run_id, number, placement, shards, str(ledger.location)))
@@ -95,9 +88,9 @@ async def follow(
     itself continues.
     """
     executor = BatchExecutor(ledger, Batch())
-    began = changed_at = ask_at = summarized_at = time.monotonic()
+    began = changed_at = ask_at = time.monotonic()
     states: Mapping[str, JobState] = {}
-    last_summary, last_stage = "", (0, False)
+    last_stage = (0, False)
     with display.meter(spec.job, plan.rows) as shown, _signalled() as signalled:
         while True:
             progress, now = await find_progress(ledger, spec.run_id, plan), time.monotonic()
@@ -108,17 +101,10 @@ async def follow(
                 ask_at = now + watch_seconds(now - changed_at, BATCH_SHARE)
             ended = sum(state.has_ended for state in states.values())
             is_known = len(states) == len(submitted.job_ids) or now - began >= FORGOTTEN_SECONDS
-            if is_known and ended == len(states):
-                break
-            if is_accounted and await _is_reportable(states.get(WORK), spec, plan, ledger):
+            if (is_known and ended == len(states)) or (is_accounted and await _is_reportable(states, spec, ledger)):
                 break
             if (stage := (ended, is_accounted)) != last_stage:
                 changed_at, last_stage = now, stage  # the report's job may still take a moment
-            summary = state_text(states.get(WORK))
-            if summary != last_summary and now - summarized_at >= SUMMARY_SECONDS:
-                summarized_at, last_summary = now, summary
-                display.say(f"{spec.job}: {summary}")
-            launch.load_reporting()
             share = BATCH_SHARE if is_accounted else LEDGER_SHARE
             await _pause(spec.run_id, watch_seconds(now - changed_at, share), signalled)
     failures = []
@@ -127,9 +113,9 @@ async def follow(
     return await launch.end(spec, plan, ledger, kind, exit_codes(states, failures), failures=failures)
 
 
-async def _is_reportable(work: JobState | None, spec: RunSpec, plan: Plan, ledger: Ledger) -> bool:
+async def _is_reportable(states: Mapping[str, JobState], spec: RunSpec, ledger: Ledger) -> bool:
     """True if a run with an outcome for each row has its report, or its workers are done."""
-    is_done = work is not None and work.status == "SUCCEEDED" and plan.rows <= REPORTED_HERE_ROWS
+    is_done = WORK in states and states[WORK].status == "SUCCEEDED"
     return is_done or await ledger.report(spec.run_id) is not None
 
 
@@ -175,9 +161,9 @@ async def describe(ledger: Ledger, run_id: str) -> dict[str, Any] | None:
     submitted = await executor.latest(run_id)
     if submitted is None:
         return None
-    states: dict[str, JobState] = {}
+    submission, states = submitted.submission, dict[str, JobState]()
     failures: list[ChildFailure] = []
-    unreachable = ""
+    unreachable = None
     try:
         states = await executor.states(submitted)
         if WORK in states and (states[WORK].status == "FAILED" or states[WORK].children.get("FAILED")):
@@ -186,33 +172,35 @@ async def describe(ledger: Ledger, run_id: str) -> dict[str, Any] | None:
         unreachable = str(error)
     names = (await ledger.names(run_id, "errors/"))[-SHOWN_ERRORS:]
     return {
-        "submission": submitted.submission.number,
-        "queue": submitted.submission.placement.queue,
-        "job_definition": submitted.submission.placement.job_definition,
-        "shards": len(submitted.submission.shards),
-        "children": submitted.submission.children,
+        "submission": submission.number,
+        "queue": submission.placement.queue,
+        "job_definition": submission.placement.job_definition,
+        "shards": len(submission.shards),
+        "children": submission.children,
         "jobs": {
-            stage: {"job_id": job_id, **(_state(states[stage]) if stage in states else {"status": "unknown"})}
+            stage: {"job_id": job_id, "status": "unknown"} | (asdict(states[stage]) if stage in states else {})
             for stage, job_id in submitted.job_ids.items()
         },
-        "refused": submitted.refusal or unreachable or None,
-        "failed_children": [describe_failure(failure) for failure in failures],
+        "refused": unreachable,
+        "failed_children": [asdict(failure) for failure in failures],
         "errors": [await ledger.document(run_id, f"errors/{name}") for name in names],
     }
 
 
 def batch_text(known: Mapping[str, Any]) -> str:
     """The result of `describe` as text for people."""
-    lines = [f"  batch  submission {known['submission']}: {known['shards']:,} shards in {known['children']:,} children"]
-    lines[0] += f", queue {known['queue']}"
+    lines = [
+        f"  batch  submission {known['submission']}: {known['shards']:,} shards in {known['children']:,} children, "
+        f"queue {known['queue']}"
+    ]
     for stage, job in known["jobs"].items():
-        counted = ", ".join(f"{count:,} {status}" for status, count in job.get("children", {}).items())
+        counted = ", ".join(f"{count:,} {status.lower()}" for status, count in job.get("children", {}).items())
         why = f": {job['status_reason']}" if job.get("status_reason") else ""
         lines.append(f"  {stage}  {job['job_id']} {job['status'].lower()}{f' ({counted})' if counted else ''}{why}")
     if known["refused"]:
-        lines.append(f"  not submitted  {known['refused']}")
-    lines += [failure_text(each) for each in known["failed_children"][:10]]
-    lines += [f"  worker of {each['what']} said: {each['error']}" for each in known["errors"][:5]]
+        lines.append(f"  Batch says nothing  {known['refused']}")
+    lines += map(failure_text, known["failed_children"][:SHOWN_FAILURES])
+    lines += [f"  worker of {each['what']} said: {each['error']}" for each in known["errors"][:SHOWN_FAILURES]]
     return "\n".join(lines)
 
 
@@ -221,19 +209,4 @@ def failure_text(failure: Mapping[str, Any]) -> str:
     code = "never started" if failure["exit_code"] is None else f"exit code {failure['exit_code']}"
     reason = "; ".join(text for text in (failure["status_reason"], failure["reason"]) if text)
     log = f", log {failure['log_stream']}" if failure["log_stream"] else ""
-    return f"  child {failure['child']} failed after {failure['attempts']} attempts: {reason} ({code}{log})"
-
-
-def state_text(state: JobState | None) -> str:
-    """The children of an array by status, in one line."""
-    if state is None:
-        return "not submitted"
-    return ", ".join(f"{count:,} {status.lower()}" for status, count in state.children.items()) or state.status.lower()
-
-
-def _state(state: JobState) -> dict[str, Any]:
-    return {
-        "status": state.status,
-        "status_reason": state.status_reason,
-        "children": {status.lower(): count for status, count in state.children.items()},
-    }
+    return f"  child {failure['index']} failed after {failure['attempts']} attempts: {reason} ({code}{log})"

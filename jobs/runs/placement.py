@@ -31,26 +31,18 @@ def batch_placement(executor: str | None, settings: Settings, job: str) -> Place
     return choose_placement(settings, job) if is_batch(executor, settings) else None
 
 
-def choose_placement(settings: Settings, job: str, earlier: Placement | None = None) -> Placement:
+def choose_placement(settings: Settings, job: str) -> Placement:
     """Choose the queue and the job definition of a run, which decide under which role its jobs run.
 
-    They come from the settings. An earlier submission comes from the ledger, which must not choose
-    them: it has to name the same ones. `{job}` in the name of a job definition becomes the run's
-    job, so that each has a role of its own. Raises UsageError.
+    They come from the settings, never from the ledger. `{job}` in the name of a job definition becomes
+    the run's job, so that each has a role of its own. Raises UsageError.
     """
     queue, definition = settings.batch_queue, settings.batch_job_definition
     if not queue:
         raise UsageError("no job queue", advice="set SEALIFT_BATCH_QUEUE")
     if not definition:
         raise UsageError("no job definition", advice="set SEALIFT_BATCH_JOB_DEFINITION")
-    placement = Placement(queue, definition.replace("{job}", job), settings.system)
-    if earlier is not None and earlier[:2] != placement[:2]:
-        raise UsageError(
-            f"the ledger says that the run was sent to queue {earlier.queue!r} as {earlier.job_definition!r}, your "
-            f"settings say {placement.queue!r} as {placement.job_definition!r}",
-            advice="set SEALIFT_BATCH_QUEUE and SEALIFT_BATCH_JOB_DEFINITION as they were then, or start a new run",
-        )
-    return placement
+    return Placement(queue, definition.replace("{job}", job), settings.system)
 
 
 def refuse_profiles(*sides: Side | None) -> None:

@@ -33,8 +33,8 @@ def submission(world: World, run_id: str, /, **other: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("forged", "code", "says"),
     [
-        ({"job_definition": "sealift-expire"}, 2, "SEALIFT_BATCH_JOB_DEFINITION"),
-        ({"queue": "calm"}, 2, "SEALIFT_BATCH_QUEUE"),
+        ({"job_definition": "sealift-expire"}, 10, "SEALIFT_BATCH_JOB_DEFINITION"),
+        ({"queue": "calm"}, 10, "SEALIFT_BATCH_QUEUE"),
         ({"ledger": "s3://evil/runs"}, 10, "s3://evil/runs"),
         ({"run_id": "20261125T003345Z-expire-1f3a02"}, 10, "20261125T003345Z-expire-1f3a02"),
         ({"shards": [[0, 10**12]]}, 10, "altered"),
