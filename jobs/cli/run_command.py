@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from functools import partial
@@ -73,8 +72,6 @@ async def launch_and_report(
         planned = await launch.try_conditions(planned, kind.writes(planned.spec))
         if not options.as_json:
             say(plan_text(planned.spec, planned.plan))
-        elif lacking := launch.unpriced([planned], options.max_cost):
-            say(lacking)  # the plan says it, and nobody sees it
         ask_to_start(is_agreed=options.yes, as_json=options.as_json)
         await launch.publish(planned, ledger)
     finally:
@@ -167,10 +164,8 @@ async def follow_and_report(
 
 async def run_and_report(spec: RunSpec, plan: Plan, ledger: Ledger, settings: Settings, *, as_json: bool) -> int:
     """Work through a published plan on this machine and print its report. Returns the exit code."""
-    from jobs.cli.worker import open_worker
+    from jobs.cli.worker import work_here
 
-    began, kind = time.time(), kind_of(spec)
-    open_here = open_worker(spec, plan, ledger.location, settings)
-    codes = await launch.execute(spec, plan, ledger, settings, TERMINAL, open_here)
-    ended = await launch.end(spec, plan, ledger, kind, codes, errors_since=began)
-    return report_ended(kind, ended, as_json=as_json)
+    here = partial(work_here, spec, plan, settings, ledger.location)
+    codes = await launch.execute(spec, plan, ledger, settings, TERMINAL, here)
+    return report_ended(kind_of(spec), await launch.end(spec, plan, ledger, kind_of(spec), codes), as_json=as_json)

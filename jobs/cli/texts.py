@@ -9,6 +9,7 @@ from jobs.cli.console import table
 from jobs.core.display import shown, shown_key
 from jobs.core.run import UNSIZED_ROWS, Plan, RunSpec, ignored_conditions
 from jobs.core.words import called, explained, why
+from jobs.errors import ExitCode
 from jobs.registry import kind_of
 from jobs.reports.document import (
     IGNORED_CONDITIONS,
@@ -210,11 +211,8 @@ def _worked(report: Mapping[str, Any], kind: Kind, advice: Iterable[str], *, is_
         lines.append(f"  nothing was deleted: this was a dry run{deletes}")
     if report["state"] != "complete":
         again = "the same command again" if kind.not_resumed else f"sealift runs retry {report['run_id']}"
-        lines += [f"  error     {shown(each)}" for each in report.get("errors", ())]
-        if by := report.get("taken_over_by"):
-            lines.append(
-                f"  another command works at it ({by}): follow it with  sealift runs show {report['run_id']} --follow"
-            )
+        if ExitCode.TAKEN_OVER in report["exit_codes"]:
+            lines.append(f"  another command works at it: sealift runs show {report['run_id']} --follow")
         else:
             lines.append(f"  continue with  {again}")
     elif report["failures"]:

@@ -10,11 +10,8 @@ import gc
 import json
 import os
 import signal
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 import click
 
@@ -26,25 +23,20 @@ from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.rate_limits import RateLimits
 from jobs.core.run import Plan, RunSpec, Side, ignored_conditions, is_destructive, run_digest, worker_pins
-from jobs.errors import ConfigError, ExitCode, Interrupted, LedgerError, SealiftError, TooManyFailures, UsageError
+from jobs.errors import ConfigError, ExitCode, LedgerError, SealiftError, TooManyFailures, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.owner import Owner, last_owner
 from jobs.ledger.uploads import ShardUploads
 from jobs.registry import kind_of, open_job
 from jobs.runs import parent_pipe
 from jobs.runs.kind import Opened
-from jobs.runs.local_executor import Report, WorkerHere
-from jobs.runs.worker import Progress, Worker, WorkerLimits, new_attempt
+from jobs.runs.worker import Stops, Worker, WorkerLimits, new_attempt
 from jobs.runs.worker_log import WorkerLog, nowhere
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.gated_store import Throttle, checked
 from jobs.s3.sessions import open_side, open_store
 from jobs.s3.store import Store
 from jobs.s3.unguarded_writes import looking_first
-
-PROGRESS_SECONDS = 0.5
-ALONE_GRACE_SECONDS = 1.0
-"""How long requests in flight may continue when the parent, or the reader of stdout, is gone."""
 
 
 @command_options
@@ -70,8 +62,7 @@ class WorkerCommand:
 def worker(options: WorkerCommand) -> int | None:
     """Work through one shard of a run, or the shards of one child of a submission to AWS Batch.
 
-    Progress goes to stdout for the local executor. In AWS Batch a log of JSON lines goes to
-    stderr.
+    In AWS Batch a log of JSON lines goes to stderr.
     """
     settings = Settings.from_environment()
     location = ledger_location(options.ledger, settings)
@@ -79,7 +70,7 @@ def worker(options: WorkerCommand) -> int | None:
         return interrupts.run(_report(_open(location), options.run_id))
     _yield_to_others()
     if parent_pipe.lends():
-        parent_pipe.borrow_credentials(_print)
+        parent_pipe.borrow_credentials(lambda question: click.echo(json.dumps(question)))
     stops = _SignalStops()
     if options.submission is not None:
         interrupts.run(_work_child(settings, location, options, options.submission, stops))
@@ -107,17 +98,11 @@ def _yield_to_others() -> None:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-async def _record(ledger: Ledger, run_id: str, what: str, error: SealiftError, job_id: str | None) -> None:
-    from jobs.runs.batch_executor import record_error
-
-    await record_error(ledger, run_id, what, error, job_id)
-
-
 async def _work_child(
-    settings: Settings, location: Location, options: WorkerCommand, submission: int, stops: _Stops
+    settings: Settings, location: Location, options: WorkerCommand, submission: int, stops: Stops
 ) -> None:
     """Work through the shards of a child. Record in the ledger what stops it."""
-    from jobs.runs.batch_executor import child_shards
+    from jobs.runs.batch_executor import child_shards, record_error
 
     ledger, run_id = _open(location), options.run_id
     child = options.shard or 0  # a plain job has no index
@@ -126,7 +111,8 @@ async def _work_child(
             await _work(settings, ledger, options, shard, stops)
     except SealiftError as error:
         if error.exit_code not in (ExitCode.TRANSIENT, ExitCode.TAKEN_OVER) or isinstance(error, TooManyFailures):
-            await _record(ledger, run_id, f"child {child} of submission {submission}", error, settings.batch_job_id)
+            what = f"child {child} of submission {submission}"
+            await record_error(ledger, run_id, what, error, settings.batch_job_id)
         raise
 
 
@@ -145,7 +131,7 @@ def _check_digest(spec: RunSpec, plan: Plan, run_sha256: str | None) -> None:
         raise LedgerError(f"run {spec.run_id}: its spec or plan is not the one that was started: it was altered")
 
 
-async def _work(settings: Settings, ledger: Ledger, options: WorkerCommand, shard: int, stops: _Stops) -> None:
+async def _work(settings: Settings, ledger: Ledger, options: WorkerCommand, shard: int, stops: Stops) -> None:
     run_id, run_sha256 = options.run_id, options.run_sha256
     spec = await ledger.spec(run_id)
     if spec.sealift_version != __version__:
@@ -160,30 +146,20 @@ async def _work(settings: Settings, ledger: Ledger, options: WorkerCommand, shar
     number = (await last_owner(ledger, run_id))[0] if options.owner is None else options.owner
     owner = Owner(ledger, run_id, number)
     task = _Task(spec, plan, shard, owner, options.workers or len(plan.open_shards), run_sha256 is not None)
-    await _attempt(settings, task, stops, _print)
+    await _attempt(settings, task, stops)
 
 
-def open_worker(spec: RunSpec, plan: Plan, location: Location, settings: Settings) -> Callable[[int], WorkerHere]:
-    """What makes a worker of this process for a run of one shard, by the number of its owner.
+async def work_here(spec: RunSpec, plan: Plan, settings: Settings, location: Location, owner: int, stops: Stops) -> int:
+    """One attempt at a run of one shard, in the process of the command that has published it.
 
-    The command that has published the run knows spec and plan, so the worker does not read them.
+    It knows spec and plan, so they are not read again. Returns the exit code.
     """
-    loop = asyncio.get_running_loop()
-
-    def open_here(number: int) -> WorkerHere:
-        owner, stops = Owner(_open(location), spec.run_id, number), _Stops()
-        task = _Task(spec, plan, 0, owner, 1, bool(worker_pins(spec, plan)))
-
-        async def work(report: Report) -> int:
-            try:
-                await _attempt(settings, task, stops, report)
-            except Exception as error:  # noqa: BLE001  it ends as a worker's process does
-                return fail(error)
-            return int(ExitCode.DONE)
-
-        return WorkerHere(loop, work, stops.stop)
-
-    return open_here
+    ledger = Owner(_open(location), spec.run_id, owner)
+    try:
+        await _attempt(settings, _Task(spec, plan, 0, ledger, 1, bool(worker_pins(spec, plan))), stops)
+    except Exception as error:  # noqa: BLE001  it ends as a worker's process does
+        return fail(error)
+    return int(ExitCode.DONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +178,7 @@ class _Task:
     is_pinned: bool
 
 
-async def _attempt(settings: Settings, task: _Task, stops: _Stops, report: Report) -> None:
+async def _attempt(settings: Settings, task: _Task, stops: Stops) -> None:
     spec, plan, shard, run_id, owner = task.spec, task.plan, task.shard, task.spec.run_id, task.owner
     ledger, attempt_id = owner.ledger, new_attempt()
     throttle = Throttle(RateLimits.of(spec).shared_by(task.workers))
@@ -232,38 +208,18 @@ async def _attempt(settings: Settings, task: _Task, stops: _Stops, report: Repor
     )
     if not kind_of(spec).deletes:  # what is gone must be known, so the requests behind a delete have their turns
         attempt.on_stop = throttle.stop
-    log = WorkerLog(
-        spec.job,
-        run_id,
-        shard,
-        attempt.attempt,
-        __version__,
-        plan.shards[shard].rows,
-        write=_to_stderr if settings.in_batch else nowhere,
-    )
+    write = _to_stderr if settings.in_batch else nowhere
+    log = WorkerLog(spec, shard, attempt_id, plan.shards[shard].rows, write)
     attempt.plan = plan
     attempt.on_checkpoint = log.count
-    reports = _Reports(attempt, report)
-    attempt.on_progress = log.progress if settings.in_batch else reports
     gc.freeze()  # these objects stay: no need to walk them at each collection
     gc.set_threshold(50_000, 20, 20)
     stops.listen(attempt)
     try:
         with log:
-            done = await attempt.run()
-    except TooManyFailures as error:
-        if not settings.in_batch:
-            await _record(ledger, run_id, f"shard {shard}", error, None)
-            reports.send({"ended_early": str(error)})
-        raise
+            await attempt.run()
     finally:
         await _add_late(ledger, spec, plan, shard, attempt_id)
-    if not settings.in_batch:
-        reports.send(done)
-        if reports.is_broken:
-            raise Interrupted(
-                f"run {run_id}, shard {shard}: all rows are done, but stdout is closed: nobody reads the result"
-            )
 
 
 async def _add_late(ledger: Ledger, spec: RunSpec, plan: Plan, shard: int, attempt_id: str) -> None:
@@ -307,59 +263,11 @@ def _to_stderr(line: str) -> None:
     click.echo(line, err=True)
 
 
-def _print(document: Any) -> None:
-    """Write a line for the local executor, which reads stdout."""
-    click.echo(json.dumps(document))
-
-
-class _Stops:
-    """What stops the attempt of this process that is at work or next."""
-
-    def __init__(self) -> None:
-        self._attempt: Worker | None = None
-        self._is_stopped = False
-
-    def listen(self, attempt: Worker) -> None:
-        """Stop this attempt from now on, and at once if `stop` came before it."""
-        self._attempt = attempt
-        if self._is_stopped:
-            self.stop()
-
-    def stop(self) -> None:
-        """Stop the attempt, at once where the parent is gone."""
-        self._is_stopped = True
-        if self._attempt is not None:
-            self._attempt.stop(ALONE_GRACE_SECONDS if parent_pipe.is_gone() else None)
-
-
-class _SignalStops(_Stops):
+class _SignalStops(Stops):
     """SIGTERM, Ctrl-C and the parent's end."""
 
     def listen(self, attempt: Worker) -> None:
-        """See `_Stops`."""
+        """See `Stops`."""
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self.stop)
         super().listen(attempt)
-
-
-class _Reports:
-    """Reports progress at most once per `PROGRESS_SECONDS`. Stops the attempt if nobody reads it."""
-
-    def __init__(self, attempt: Worker, report: Report) -> None:
-        self._attempt, self._report, self._last, self.is_broken = attempt, report, 0.0, False
-
-    def __call__(self, progress: Progress) -> None:
-        now = time.monotonic()
-        if now - self._last >= PROGRESS_SECONDS:
-            self._last = now
-            self.send(progress)
-
-    def send(self, document: Any) -> None:
-        """Report progress, or why all workers have to stop."""
-        if self.is_broken:
-            return
-        try:
-            self._report(document)
-        except OSError:
-            self.is_broken = True
-            self._attempt.stop(ALONE_GRACE_SECONDS)

@@ -70,8 +70,6 @@ async def repair(
             planned.callback(run.discard)
             runs.append(await launch.try_conditions(run, writes_of_copies(run.spec)) if copies else run)
         launch.check_limits(runs, *limits)
-        if lacking := launch.unpriced(runs, limits[0]):
-            display.say(lacking)
         for run in runs:
             await launch.publish(run, ledger)
             report, own, _ = await work(run.spec, run.plan, ledger, settings, executor, display, KINDS[run.spec.job])

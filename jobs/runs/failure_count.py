@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from jobs.core.model import ObjectVersion
-from jobs.core.outcome import GOOD, Outcome, Status
+from jobs.core.outcome import Outcome, Status
 from jobs.core.reasons import FAILURES, Reason
 from jobs.core.run import continuation
 from jobs.core.words import sentence
@@ -18,74 +18,42 @@ from jobs.errors import StoreError, TooManyFailures
 LIMIT_PERCENT = 50.0
 SHARE_ROWS = 1_000
 """The share counts once so many rows have ended."""
-ALIKE_ROWS = 200
-"""So many failures of one kind, and no good end, have one cause for all rows."""
 TRIES = 8
 """How often the worker tries one row before it fails."""
 
 
 @dataclass(slots=True)
 class FailureCount:
-    """The counts of one attempt, and its limits.
-
-    `has_good`: a row ended well, in this attempt or an earlier one.
+    """The rows of one attempt that have ended, and those of them that failed.
 
     Only what S3 refused or did not answer is a failure (`jobs.core.reasons.FAILURES`). What else
-    ends badly is a finding about a row. The first line that fits decides, after each row of the
-    attempt:
-
-    | rows ended      | of them failed       | with               | the attempt   |
-    |-----------------|----------------------|--------------------|---------------|
-    | any             | any                  | a limit of 100 %   | goes on       |
-    | 200 and more    | the last 200 alike   | no good end so far | ends          |
-    | 1,000 and more  | more than the limit  |                    | ends          |
-    |                 |                      |                    | goes on       |
-
-    `alike`: with the same operation and the same code.
+    ends badly is a finding about a row. With a limit of 100 % the attempt goes on whatever fails.
     """
 
     limit_percent: float = LIMIT_PERCENT
     rows: int = field(default=0, init=False)
     failed: int = field(default=0, init=False)
-    has_good: bool = field(default=False, init=False)
-    _alike: int = field(default=0, init=False)
-    _kind: str = field(default="", init=False)
     _last: Outcome | None = field(default=None, init=False)
 
     def count(self, outcome: Outcome) -> None:
         """Count a row of this attempt."""
         self.rows += 1
-        self.has_good |= outcome.status in GOOD
-        if outcome.status is not Status.BLOCKED or outcome.reason not in FAILURES:
-            self._alike = 0
-            return
-        self.failed += 1
-        kind = failure_kind(outcome)
-        self._alike = self._alike + 1 if kind == self._kind else 1
-        self._kind, self._last = kind, outcome
+        if outcome.status is Status.BLOCKED and outcome.reason in FAILURES:
+            self.failed += 1
+            self._last = outcome
 
     def check(self, run_id: str, shard: int) -> TooManyFailures | None:
         """Return the error that ends the attempt, None while it goes on."""
-        if self.limit_percent >= 100 or self._last is None:
-            return None
-        if self._alike >= ALIKE_ROWS and not self.has_good:
-            why = f"{self._alike:,} rows one after another failed alike, and none ended well"
-        elif self.rows >= SHARE_ROWS and 100 * self.failed > self.limit_percent * self.rows:
-            why = f"{self.failed:,} of {self.rows:,} rows failed, more than {self.limit_percent:g}%"
-        else:
+        if self._last is None or self.rows < SHARE_ROWS or 100 * self.failed <= self.limit_percent * self.rows:
             return None
         return TooManyFailures(
-            f"run {run_id}, shard {shard} ended early: {why}; the last one: "
-            f"{sentence(self._last.reason, self._last.detail)}. What was done is recorded",
+            f"run {run_id}, shard {shard} ended early: {self.failed:,} of {self.rows:,} rows failed, more than "
+            f"{self.limit_percent:g}%; the last one: {sentence(self._last.reason, self._last.detail)}. What was done "
+            "is recorded",
             advice="mend the cause (SEALIFT_TUNING=max_failed_percent=100 goes on whatever fails), then continue with: "
             f"{continuation(run_id)}",
             may_pass=self._last.reason == Reason.GIVEN_UP,
         )
-
-
-def failure_kind(outcome: Outcome) -> str:
-    """Return what tells one failure from another: reason and detail."""
-    return f"{outcome.reason} {outcome.detail}"
 
 
 def gave_up(row: ObjectVersion, error: StoreError) -> Outcome:

@@ -7,9 +7,7 @@ Before a run is published, the conditions of its writes are tried at the destina
 from __future__ import annotations
 
 import asyncio
-import importlib
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -20,10 +18,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobs.config import Settings
-from jobs.core.display import Display
+from jobs.core.display import Display, Meter
 from jobs.core.model import Route
-from jobs.core.part_sizes import MAX_OBJECT_BYTES, largest_streamed_bytes
-from jobs.core.pricing import RANGE_BYTES, PricedWork, part_rule
+from jobs.core.pricing import PricedWork, own_prices, part_rule
 from jobs.core.request_log import REQUESTS
 from jobs.core.run import (
     UNSIZED_ROWS,
@@ -43,10 +40,10 @@ from jobs.ledger.one_bucket import check_ledger_apart, warning_of_one
 from jobs.ledger.owner import claim_run
 from jobs.ledger.uploads import unfinished_uploads
 from jobs.reports.document import exit_code, summarize
-from jobs.reports.figures import human_dollars, plural
+from jobs.reports.figures import human_dollars
 from jobs.reports.publish import PAGE
 from jobs.reports.publish import publish as publish_report
-from jobs.runs.progress import find_command
+from jobs.runs.progress import find_progress
 from jobs.runs.request import Draft, Planned, Request, check_sides, drafting, manifest_rows, outcomes_name
 from jobs.s3.condition_trial import find_ignored, ignored_error, untried_error
 from jobs.s3.operations import Operation
@@ -61,16 +58,14 @@ if TYPE_CHECKING:
 
     from jobs.aws.batch import ChildFailure
     from jobs.runs.kind import Kind
-    from jobs.runs.local_executor import LocalWorker
+    from jobs.runs.worker import Stops
 
 UPLOADS = 8
 HERE_ROWS = 250
 HERE_BYTES = 64 * 1024**2
 """The largest run whose worker is no process of its own."""
-SHOWN_ERRORS = 5
-"""How many of the workers' errors a report quotes."""
-_MOVES_BYTES = frozenset({"copy", "part", "put", "get"})
-"""Requests that move bytes (`jobs.core.pricing.KINDS`)."""
+WATCH_SECONDS = 2.0
+"""The pause between two looks at what the workers have done."""
 RowsPreparer = Callable[
     ["AsyncIterator[pa.RecordBatch]", Request, Route, Ledger, Draft, Display],
     Coroutine[Any, Any, "tuple[AsyncIterator[pa.RecordBatch], dict[str, Any]]"],
@@ -98,18 +93,15 @@ async def plan_run(
     *,
     copies: bool,
     prepare: RowsPreparer | None = None,
-    refuses_large: bool = False,
     lists_copies: Callable[[RunSpec], bool] = lambda spec: False,
 ) -> Planned:
     """Plan a run over copies: read and filter the manifest, cut it into shards, price it.
 
-    `copies`: the run writes to the destination, else it compares. `refuses_large`: an object that
-    is too large for the run is an error of the plan, not only of its row. `lists_copies`: whether a
-    run's destination is listed, so that rows whose copies are there are done with the plan. Raises
-    ManifestError, ConfigError, UsageError, LimitExceeded, …
+    `copies`: the run writes to the destination, else it compares. `lists_copies`: whether a run's
+    destination is listed, so that rows whose copies are there are done with the plan. Raises
+    ManifestError, ConfigError, UsageError, …
     """
-    from jobs.core.pricing import own_prices
-    from jobs.runs.planning import forecast, plan_rows, refuse_larger
+    from jobs.runs.planning import forecast, plan_rows
     from jobs.runs.there import Copies
 
     with drafting(request) as draft:
@@ -124,23 +116,16 @@ async def plan_run(
             batches, extra = await prepare(batches, request, route, ledger, draft, display)
         spec = draft.spec(description, extra | draft.ways(source), source)
         work = PricedWork.of(spec, is_copying=copies)
-        largest_bytes = _largest_bytes(work, settings)
         lists, packed = lists_copies(spec), None
         if request.options.get("packed"):
             from jobs.runs.packed import PackedCopies
 
             packed = PackedCopies.of(request.options, ledger)
         now = partial(server_time, ledger.store)
-
-        async def write_shard(number: int, data: bytes) -> None:
-            if refuses_large:
-                await asyncio.to_thread(refuse_larger, data, largest_bytes)
-            await draft.write_shard(number, data)
-
         planned = await plan_rows(
             batches,
             request.selection,
-            write_shard=write_shard,
+            write_shard=draft.write_shard,
             scratch_directory=draft.scratch,
             rows_per_shard=settings.rows_per_shard,
             processes=settings.processes,
@@ -151,13 +136,6 @@ async def plan_run(
         if unsized := planned.histogram.unsized_rows:
             spec = replace(spec, options={**spec.options, UNSIZED_ROWS: unsized})
         return draft.planned(spec, forecast(planned, work, settings.processes, prices))
-
-
-def _largest_bytes(work: PricedWork, settings: Settings) -> int:
-    """The largest object that a copying run can take."""
-    if not work.streamed or settings.executor == "batch":  # whose workers have a buffer of their own
-        return MAX_OBJECT_BYTES
-    return largest_streamed_bytes(max(settings.buffer_bytes, RANGE_BYTES))
 
 
 def check_limits(runs: Sequence[Planned], max_cost: float | None, max_objects: int | None) -> None:
@@ -180,22 +158,6 @@ def check_limits(runs: Sequence[Planned], max_cost: float | None, max_objects: i
             f"the plan costs about {human_dollars(dollars)}, --max-cost allows {human_dollars(max_cost)}",
             advice="filter or raise it",
         )
-
-
-def unpriced(runs: Sequence[Planned], max_cost: float | None) -> str:
-    """What the price of a command's runs lacks, for who gave a limit. Empty if it lacks nothing.
-
-    A run that moves no bytes costs the same whatever the sizes.
-    """
-    unsized = [run.spec.options.get(UNSIZED_ROWS, 0) for run in runs if _MOVES_BYTES & run.plan.requests.keys()]
-    rows = sum(unsized)
-    if max_cost is None or not rows:
-        return ""
-    are = "is" if rows == 1 else "are"
-    return (
-        f"{plural(rows, 'row')} of unknown size {are} not in this price, and no limit of cost bounds their bytes: take "
-        "a manifest with sizes"
-    )
 
 
 async def try_conditions(planned: Planned, operations: Sequence[Operation]) -> Planned:
@@ -248,57 +210,58 @@ async def execute(
     ledger: Ledger,
     settings: Settings,
     display: Display,
-    open_here: Callable[[int], LocalWorker] | None = None,
+    work_here: Callable[[int, Stops], Awaitable[int]] | None = None,
 ) -> dict[int, int]:
     """Run the shards on this machine and show progress. Workers of earlier owners stop.
 
-    `open_here` makes the worker of a run with few rows, which needs no process of its own, for the
-    owner of this number. None: every worker is a process. Returns the exit code of each shard.
+    `work_here` is one attempt at a run with few rows, which needs no process of its own: it gets the
+    number of the owner and what stops it, and returns an exit code. None: every worker is a process.
+    Returns the exit code of each shard.
     """
-    from jobs.runs.local_executor import LocalExecutor, WorkerProcess
+    from jobs.runs.local_executor import ATTEMPTS, LocalExecutor, WorkerProcess
+    from jobs.runs.worker import Stops
 
     shards = plan.open_shards
-    owner = 0
-    if shards:
-        what = "another command that works on this run"
-        owner = (await claim_run(ledger, spec.run_id, what, batch_job_id=settings.batch_job_id)).number
-    pins = worker_pins(spec, plan)
+    if not shards:
+        return {}
+    what = "another command that works on this run"
+    owner = (await claim_run(ledger, spec.run_id, what, batch_job_id=settings.batch_job_id)).number
+    processes = min(settings.processes, len(shards))
 
-    def start(shard: int) -> LocalWorker:
-        if open_here is not None and is_worked_here(spec, plan):
-            return open_here(owner)
+    def start(shard: int) -> WorkerProcess:
         # -P: not the `jobs` of the folder that the command was called in
         debug = ["--debug"] if REQUESTS.sink else []
         program = [sys.executable, "-P", "-m", "jobs", *debug, "worker", spec.run_id]
         started = ["--owner", str(owner), "--workers", str(processes), "--ledger", str(ledger.location)]
-        return WorkerProcess([*program, "--shard", str(shard), *started, *pins], lend)
+        return WorkerProcess([*program, "--shard", str(shard), *started, *worker_pins(spec, plan)], lend)
 
-    processes = min(settings.processes, len(shards)) or 1
-    executor = LocalExecutor(start, processes)
+    executor, stops = LocalExecutor(start, processes), Stops()
 
     def stop() -> None:
-        if not executor.is_stopping:
+        if not stops.is_stopped:
             display.say("stopping: the workers write what they have done first")
+        stops.stop()
         executor.stop()
 
+    async def show(shown: Meter) -> None:
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            with suppress(SealiftError, OSError):  # the ledger is away, or nobody reads it
+                shown.update(*await find_progress(ledger, spec.run_id, plan))
+
     with display.meter(spec.job, plan.rows) as shown, stopped_by_signals(stop):
-        lock = threading.Lock()
-
-        def on_progress(progress: Mapping[int, Any]) -> None:
-            with lock:
-                each = list(progress.values())
-                shown.update(
-                    plan.rows - plan.open_rows + sum(p.rows for p in each),
-                    sum(p.bad_rows for p in each),
-                    sum(p.size_bytes for p in each),
-                    throttled=sum(p.throttled for p in each),
-                    last_error=next((p.last_error for p in reversed(each) if p.last_error), ""),
-                )
-
-        executor.on_progress = on_progress
-        working = asyncio.to_thread(executor.run, shards)
-        codes, _ = await asyncio.gather(working, asyncio.to_thread(load_reporting))
-        return codes
+        showing, code = asyncio.create_task(show(shown)), int(ExitCode.TRANSIENT)
+        try:
+            if work_here is None or not is_worked_here(spec, plan):
+                return await asyncio.to_thread(executor.run, shards)
+            for _ in range(ATTEMPTS):
+                if code != ExitCode.TRANSIENT or stops.is_stopped:
+                    break
+                code = await work_here(owner, stops)
+            return {0: code}
+        finally:
+            showing.cancel()
+            await asyncio.gather(showing, return_exceptions=True)
 
 
 def is_worked_here(spec: RunSpec, plan: Plan) -> bool:
@@ -312,28 +275,16 @@ def is_worked_here(spec: RunSpec, plan: Plan) -> bool:
     return is_small and not is_destructive(spec)
 
 
-def load_reporting() -> None:
-    """Load what `conclude` needs, while the workers work."""
-    from jobs.reports.html.page import prepare
-
-    for name in ("duckdb", "jobs.runs.folding"):
-        importlib.import_module(name)
-    prepare()
-
-
 async def conclude(
     spec: RunSpec,
     plan: Plan,
     ledger: Ledger,
     codes: Mapping[int, int],
     kind: Kind,
-    *,
-    errors_since: float = 0.0,
 ) -> dict[str, Any]:
     """Fold the outcomes into the run's report.
 
-    Publish it when every row is accounted for. The first report to be published wins. Else it has
-    the errors that workers have recorded since `errors_since` (epoch seconds).
+    Publish it when every row is accounted for. The first report to be published wins.
     """
     from jobs.runs.folding import fold_run, write_late_verdicts
 
@@ -366,11 +317,7 @@ async def conclude(
         report=ledger.uri(spec.run_id, "report.json") if is_complete else None,
         report_html=ledger.uri(spec.run_id, PAGE) if is_complete else None,
         ledger=str(ledger.location),
-        **(
-            await kind.report_details(ledger, spec, plan)
-            if is_complete
-            else await _unfinished(ledger, spec.run_id, errors_since)
-        ),
+        **(await kind.report_details(ledger, spec, plan) if is_complete else {}),
     )
     if is_complete:
         if kind.writes(spec):
@@ -395,16 +342,6 @@ async def _abort_uploads(spec: RunSpec, ledger: Ledger) -> None:
                 await store.close()
 
 
-async def _unfinished(ledger: Ledger, run_id: str, since: float) -> dict[str, Any]:
-    """Why rows are left: the workers' errors, and the other command that works at the run now."""
-    names = (await ledger.names(run_id, "errors/"))[-SHOWN_ERRORS:]
-    documents = [await ledger.document(run_id, f"errors/{name}") for name in names]
-    texts = [str(each.get("error")) for each in documents if float(each.get("at", 0)) >= since]
-    command = await find_command(ledger, run_id)
-    is_taken = command is not None and not command.is_ours and not command.is_over
-    return ({"errors": texts} if texts else {}) | ({"taken_over_by": command.text} if command and is_taken else {})
-
-
 class Ended(NamedTuple):
     """A run that can do no more here: its report, its exit code, and why children in AWS Batch failed."""
 
@@ -421,7 +358,6 @@ async def end(
     codes: Mapping[int, int] = MappingProxyType({}),
     *,
     failures: Sequence[ChildFailure] = (),
-    errors_since: float = 0.0,
 ) -> Ended:
     """The end of a run whose workers have ended. The report that is there counts, else it is made now.
 
@@ -430,7 +366,7 @@ async def end(
     """
     try:
         report = await ledger.report(spec.run_id)
-        report = report or await conclude(spec, plan, ledger, codes, kind, errors_since=errors_since)
+        report = report or await conclude(spec, plan, ledger, codes, kind)
     except (Unavailable, Conflict) as error:
         again = f"when it answers again, continue with: {continuation(spec.run_id)}"
         raise Interrupted(error.what, advice=again) from error

@@ -1,56 +1,36 @@
-"""The local executor: workers on this machine, in processes of their own or in this one.
+"""The local executor: workers on this machine, each a process of its own.
 
 Each of joblib's threads is a slot. It starts a worker for a shard and waits for it. A worker is a
 process of its own, as in a container: killed, it loses only its own work in flight. This process
 holds the other end of a worker's stdin: however this process ends, the worker notices, and stops.
 Through the same pipe it lends credentials to the worker, so that a person types an MFA code once.
-
-A few rows are not worth the start of a process: their worker is a coroutine of this one.
+What a worker has done is in its checkpoints.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
 import subprocess
 import threading
-import warnings
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from jobs.core.parentage import TIED, TIED_WITH_LOANS
 from jobs.credentials import Lender
-from jobs.errors import ExitCode, SealiftWarning
-from jobs.runs.worker import Progress
+from jobs.errors import ExitCode
 
 ATTEMPTS = 3
 """How often a shard is started when its process is killed or ends with a transient error."""
 
 
-Report = Callable[[Any], None]
-"""Takes a worker's Progress as a list, or an object that says why all workers have to stop."""
-
-
-class LocalWorker(Protocol):
-    """One attempt at a shard, on this machine."""
-
-    def run(self, report: Report) -> int:
-        """Work, and report it. Returns the exit code (killed: minus the signal)."""
-        ...
-
-    def stop(self) -> None:
-        """Ask it to write a checkpoint and end. Safe in a signal handler."""
-        ...
-
-
 class WorkerProcess:
-    """A worker as a process, which prints what it reports as JSON lines.
+    """One attempt at a shard, as a process.
 
-    `lender` lends it credentials. None: it resolves them itself.
+    `lender` lends it the credentials that it asks for on its stdout. None: it resolves them itself.
     """
 
     def __init__(self, command: Sequence[str], lender: Lender | None = None):
@@ -65,41 +45,23 @@ class WorkerProcess:
             start_new_session=True,
         )
         self._lender, self._writing = lender, threading.Lock()
-        self._is_stopped = False
 
-    def run(self, report: Report) -> int:
-        """See `LocalWorker`."""
-        process = self._process
-        try:
-            for line in process.stdout or ():
-                if line.startswith(("[", "{")):
-                    self._hear(json.loads(line), report)
-        except BaseException:
-            self.stop()
-            for _ in process.stdout or ():  # a full pipe would keep it from ending
-                pass
-            process.wait()
-            raise
-        code = process.wait()
-        if process.stdin is not None:
+    def run(self) -> int:
+        """Wait for its end. Returns the exit code (killed: minus the signal)."""
+        for line in self._process.stdout or ():
+            profile = json.loads(line)["credentials_of"]
+            # In a thread, since the process may end while a person types a code.
+            threading.Thread(target=self._lend, args=(profile,), name="loan", daemon=True).start()
+        code = self._process.wait()
+        if self._process.stdin is not None:
             with self._writing, suppress(OSError):  # a loan that it no longer reads
-                process.stdin.close()
-        if self._is_stopped and code == -signal.SIGTERM:  # ours came before it could listen, or after
-            return int(ExitCode.TRANSIENT)
+                self._process.stdin.close()
         return code
 
-    def _hear(self, document: Any, report: Report) -> None:
-        if self._lender is not None and isinstance(document, dict) and "credentials_of" in document:
-            # In a thread, since its reports must be read while a person types a code.
-            question = (self._lender, document["credentials_of"])
-            threading.Thread(target=self._lend, args=question, name="loan", daemon=True).start()
-        else:
-            report(document)
-
-    def _lend(self, lender: Lender, profile: str | None) -> None:
+    def _lend(self, profile: str | None) -> None:
         answer: dict[str, Any]
         try:
-            answer = {"loan": lender(profile)}
+            answer = {"loan": self._lender and self._lender(profile)}
         except Exception as error:  # noqa: BLE001  providers raise anything, and the worker waits
             answer = {"error": str(error) or type(error).__name__}
         stdin = self._process.stdin
@@ -109,49 +71,22 @@ class WorkerProcess:
                 stdin.flush()
 
     def stop(self) -> None:
-        """See `LocalWorker`."""
-        self._is_stopped = True
+        """Ask it to write a checkpoint and end. Safe in a signal handler."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
-
-
-class WorkerHere:
-    """A worker as a coroutine of this process, on an event loop of another thread.
-
-    `work` gets what takes its reports, and returns the exit code. `stop` asks it to end.
-    """
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        work: Callable[[Report], Coroutine[Any, Any, int]],
-        stop: Callable[[], None],
-    ):
-        self._loop, self._work, self._stop = loop, work, stop
-
-    def run(self, report: Report) -> int:
-        """See `LocalWorker`."""
-        return asyncio.run_coroutine_threadsafe(self._work(report), self._loop).result()
-
-    def stop(self) -> None:
-        """See `LocalWorker`."""
-        self._loop.call_soon_threadsafe(self._stop)
 
 
 @dataclass(slots=True)
 class LocalExecutor:
     """Runs shards with the workers that `start(shard)` returns, so many at once.
 
-    A worker may report that too many of its rows fail, or end because the run has another owner. Then
-    all workers stop.
+    All workers stop where one ends by its configuration or too many failed rows, which the others
+    have as well, or because the run has another owner.
     """
 
-    start: Callable[[int], LocalWorker]
+    start: Callable[[int], WorkerProcess]
     at_once: int
-    on_progress: Callable[[Mapping[int, Progress]], None] = lambda progress: None
-    _progress: dict[int, Progress] = field(default_factory=dict, init=False)
-    _running: dict[int, LocalWorker] = field(default_factory=dict, init=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _running: dict[int, WorkerProcess] = field(default_factory=dict, init=False)
     _stopping: bool = field(default=False, init=False)
 
     def run(self, shards: Sequence[int]) -> dict[int, int]:
@@ -159,28 +94,14 @@ class LocalExecutor:
 
         Returns the exit code of each shard's last attempt (killed: minus the signal).
         """
-        codes = {}
-        ended = map(self._slot, shards) if self.at_once == 1 else self._run_in_slots(shards)
-        for shard, each in zip(shards, ended, strict=True):
+        from joblib import Parallel, delayed
+
+        slots = Parallel(n_jobs=self.at_once, batch_size=1, backend="threading")
+        ended: list[int | BaseException] = slots(delayed(self._slot)(shard) for shard in shards)
+        for each in ended:
             if isinstance(each, BaseException):
                 raise each
-            codes[shard] = each
-        return codes
-
-    def _run_in_slots(self, shards: Sequence[int]) -> list[int | BaseException]:
-        from joblib import Parallel, delayed, effective_n_jobs, parallel_config
-
-        with parallel_config(backend="threading"):
-            if (at_once := effective_n_jobs(self.at_once)) < self.at_once:
-                warnings.warn(
-                    f"{at_once} worker runs at once, not {self.at_once}: this machine gives joblib no semaphores "
-                    "(is /dev/shm there?)",
-                    SealiftWarning,
-                    stacklevel=3,
-                )
-            slots = Parallel(n_jobs=self.at_once, batch_size=1)
-            ended: list[int | BaseException] = slots(delayed(self._slot)(shard) for shard in shards)
-            return ended
+        return dict(zip(shards, ended, strict=True))  # type: ignore[arg-type]  # no errors are left
 
     def _slot(self, shard: int) -> int | BaseException:
         """Run the shard → its exit code. An error stops all workers and is returned, since joblib
@@ -197,16 +118,11 @@ class LocalExecutor:
         """True once the workers have been asked to end."""
         return self._stopping
 
-    def stop(self, ending: int | None = None) -> None:
-        """Ask every worker to write a checkpoint and end, but not that of the shard `ending`, which
-        does so already.
-
-        Start no more. Safe in a signal handler.
-        """
+    def stop(self) -> None:
+        """Ask every worker to write a checkpoint and end. Start no more. Safe in a signal handler."""
         self._stopping = True
-        for shard, worker in list(self._running.items()):
-            if shard != ending:
-                worker.stop()
+        for worker in list(self._running.values()):
+            worker.stop()
 
     def _run_shard(self, shard: int) -> int:
         code = int(ExitCode.TRANSIENT)
@@ -214,31 +130,17 @@ class LocalExecutor:
             if self._stopping:
                 break
             code = self._attempt(shard)
-            if code == ExitCode.TAKEN_OVER:
+            if code in (ExitCode.CONFIG, ExitCode.TAKEN_OVER):
                 self.stop()
             if code >= 0 and code != ExitCode.TRANSIENT:
                 break
-        return code
+        # A signal may come before the worker can listen.
+        return int(ExitCode.TRANSIENT) if self._stopping and code == -signal.SIGTERM else code
 
     def _attempt(self, shard: int) -> int:
         worker = self._running[shard] = self.start(shard)
         if self._stopping:
             worker.stop()
-        code = worker.run(lambda document: self._hear(shard, document))
+        code = worker.run()
         del self._running[shard]
         return code
-
-    def _hear(self, shard: int, document: Any) -> None:
-        """Take in a worker's progress, or why all workers have to stop."""
-        if isinstance(document, list | tuple):
-            with self._lock:
-                self._progress[shard] = Progress._make(document)
-            self._show()
-        else:
-            self.stop(ending=shard)
-
-    def _show(self) -> None:
-        try:
-            self.on_progress(self._progress)
-        except OSError:  # nobody reads it any more
-            self.stop()

@@ -1,7 +1,7 @@
 """The worker: works through one shard of a run, whatever the job.
 
 It does what no job knows of: it reads the shard, limits the rows in flight, retries, writes
-checkpoints, shows progress, and stops on a signal.
+checkpoints, and stops on a signal. The checkpoints are all that it says of its progress.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from jobs.core.elapsed import elapsed_seconds
 from jobs.core.model import ObjectVersion
 from jobs.core.outcome import GOOD, Outcome, PartlyDone
 from jobs.core.pace import Pace
 from jobs.core.run import Plan, continuation
-from jobs.core.words import explained
 from jobs.errors import (
     AuthenticationFailed,
     Conflict,
@@ -37,13 +36,16 @@ from jobs.errors import (
 )
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.owner import LOOK_SECONDS, SILENT_SECONDS, Owner
+from jobs.runs import parent_pipe
 from jobs.runs.failure_count import LIMIT_PERCENT, TRIES, FailureCount, gave_up
 from jobs.s3.retries import pause_seconds, retry
 from jobs.s3.store import Store
-from jobs.tables.rows import ReadBeside, read_outcomes, read_shard, write_outcomes
+from jobs.tables.rows import ReadBeside, read_outcome_numbers, read_shard, write_outcomes
 
 LOST_GRACE_SECONDS = 5.0
 """How long requests in flight may continue when the run has another owner."""
+ALONE_GRACE_SECONDS = 1.0
+"""How long requests in flight may continue when the parent is gone."""
 WAIT_SECONDS = 0.5
 _Process: TypeAlias = Callable[[Sequence[ObjectVersion]], Awaitable[list[Outcome]]]
 
@@ -68,24 +70,6 @@ class Job(Protocol):
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
         """One outcome for each row, in order."""
         ...
-
-
-ERROR_CHARACTERS = 300
-"""How much of an error a line of progress has."""
-
-
-class Progress(NamedTuple):
-    """What a worker has done so far. Rows that earlier attempts did count too.
-
-    `throttled`: how often S3 asked to slow down. `last_error`: the latest error, short.
-    """
-
-    rows: int
-    bad_rows: int
-    size_bytes: int
-    in_flight: int
-    throttled: int = 0
-    last_error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +114,6 @@ class Worker:
     job: Job
     limits: WorkerLimits = field(default_factory=WorkerLimits)
     stores: Sequence[Store] = ()
-    on_progress: Callable[[Progress], None] = lambda progress: None
     on_checkpoint: Callable[[Sequence[Outcome]], None] = lambda outcomes: None
     beside: ReadBeside | None = None
     shard_sha256: str | None = None
@@ -143,11 +126,6 @@ class Worker:
     attempt: str = field(default_factory=new_attempt)
     _pace: Pace = field(init=False)
     _pending: list[Outcome] = field(default_factory=list, init=False)
-    _rows: int = field(default=0, init=False)
-    _bad_rows: int = field(default=0, init=False)
-    _size_bytes: int = field(default=0, init=False)
-    _throttled: int = field(default=0, init=False)
-    _last_error: str = field(default="", init=False)
     _checkpoints: int = field(default=0, init=False)
     _last_checkpoint: float = field(default=0.0, init=False)
     _last_answer: float = field(default=0.0, init=False)
@@ -162,12 +140,6 @@ class Worker:
     _failures: FailureCount = field(init=False)
     _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
-    @property
-    def progress(self) -> Progress:
-        """How far it is."""
-        in_flight = len(self._tasks)
-        return Progress(self._rows, self._bad_rows, self._size_bytes, in_flight, self._throttled, self._last_error)
-
     def stop(self, grace_seconds: float | None = None, why: str = "") -> None:
         """Begin nothing new, let requests in flight end, and write a checkpoint.
 
@@ -181,7 +153,7 @@ class Worker:
         self.on_stop()
         self._wake.set()
 
-    async def run(self) -> Progress:
+    async def run(self) -> None:
         """Work until each row of the shard has an outcome in the ledger.
 
         Raises Interrupted after `stop`, TakenOver when the run has another owner. Raises Unavailable
@@ -190,11 +162,12 @@ class Worker:
         attempt continues from there.
         """
         if self.owner is None:
-            return await self._run()
+            await self._run()
+            return
         await retry(self.owner.look)
         keeper = asyncio.create_task(self._watch())
         try:
-            return await self._run()
+            await self._run()
         finally:
             keeper.cancel()
 
@@ -219,7 +192,7 @@ class Worker:
             self._broken = self._broken or error
             self._wake.set()
 
-    async def _run(self) -> Progress:
+    async def _run(self) -> None:
         self._pace = Pace(self.limits.in_flight)
         self._failures = FailureCount(self.limits.max_failed_percent)
         self._last_answer = self._last_checkpoint = self.elapsed()
@@ -254,11 +227,10 @@ class Worker:
             raise self._broken
         if self._stopping:
             raise (self.owner and self.owner.lost) or Interrupted(self._reason())
-        return self.progress
 
     def _is_only_failing(self, rows: int) -> bool:
         """True if the rows fail too often, but all of them have an outcome."""
-        return isinstance(self._broken, TooManyFailures) and self._rows == rows
+        return isinstance(self._broken, TooManyFailures) and len(self._settled) + self._failures.rows == rows
 
     def _reason(self) -> str:
         return self._why or (
@@ -268,11 +240,8 @@ class Worker:
     async def _count_settled(self) -> None:
         """Find the rows that earlier attempts at this shard have accounted for."""
         for checkpoint in await self.ledger.checkpoints(self.run_id, self.shard):
-            for outcome in read_outcomes(await self.ledger.checkpoint_data(self.run_id, checkpoint)):
-                if outcome.row not in self._settled:
-                    self._settled.add(outcome.row)
-                    self._count(outcome)
-                    self._failures.has_good |= outcome.status in GOOD
+            data = await self.ledger.checkpoint_data(self.run_id, checkpoint)
+            self._settled.update(read_outcome_numbers(data)[0])
 
     def _chains(self, batches: Iterable[list[ObjectVersion]]) -> Iterator[list[ObjectVersion]]:
         """The chains of the shard that have an open row, each of them whole."""
@@ -315,15 +284,12 @@ class Worker:
             self._broken = self._broken or error
         else:
             self._add(outcomes)
-        finally:
-            self.on_progress(self.progress)
 
     def _add(self, outcomes: Iterable[Outcome]) -> None:
         """Add outcomes to the next checkpoint, but none of a row that an earlier attempt settled."""
         for outcome in outcomes:
             if outcome.row not in self._settled:
                 self._pending.append(outcome)
-                self._count(outcome)
                 self._failures.count(outcome)
         self._broken = self._broken or self._failures.check(self.run_id, self.shard)
 
@@ -360,10 +326,8 @@ class Worker:
 
     def _heed(self, error: StoreError) -> None:
         """Slow down when S3 throttles. Give up when nothing has answered for long."""
-        self._last_error = str(error)[:ERROR_CHARACTERS]
         if isinstance(error, Throttled):
             self._pace.throttle(self.elapsed())
-            self._throttled += 1
         if error.status or not isinstance(error, Unavailable):
             self._last_answer = self.elapsed()
         elif self.elapsed() - self._last_answer > self.limits.patience_seconds:
@@ -378,20 +342,10 @@ class Worker:
     def _must_end(self) -> bool:
         return self._stopping or self._broken is not None
 
-    def _count(self, outcome: Outcome) -> None:
-        self._rows += 1
-        self._size_bytes += outcome.size_bytes
-        if outcome.status not in GOOD:
-            self._bad_rows += 1
-            self._last_error = (explained(outcome.reason, outcome.detail) or outcome.status.value)[:ERROR_CHARACTERS]
-
-    def _checkpoint_is_due(self) -> bool:
+    async def _checkpoint_if_due(self) -> None:
         rows = len(self._pending)
         late = self.elapsed() - self._last_checkpoint >= self.limits.checkpoint_seconds
-        return rows >= self.limits.checkpoint_rows or (rows > 0 and late)
-
-    async def _checkpoint_if_due(self) -> None:
-        if self._checkpoint_is_due():
+        if rows >= self.limits.checkpoint_rows or (rows > 0 and late):
             await self._checkpoint()
             await self._look()
 
@@ -407,3 +361,23 @@ class Worker:
         self._checkpoints += 1
         await self.ledger.write_checkpoint(self.run_id, checkpoint, write_outcomes(outcomes))
         self.on_checkpoint(outcomes)
+
+
+class Stops:
+    """What stops the attempt of this process that is at work or next."""
+
+    def __init__(self) -> None:
+        self._attempt: Worker | None = None
+        self.is_stopped = False
+
+    def listen(self, attempt: Worker) -> None:
+        """Stop this attempt from now on, and at once if `stop` came before it."""
+        self._attempt = attempt
+        if self.is_stopped:
+            self.stop()
+
+    def stop(self) -> None:
+        """Stop the attempt, at once where the parent is gone."""
+        self.is_stopped = True
+        if self._attempt is not None:
+            self._attempt.stop(ALONE_GRACE_SECONDS if parent_pipe.is_gone() else None)

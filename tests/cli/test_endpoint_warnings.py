@@ -8,7 +8,6 @@ import pytest
 
 from jobs import cli
 from jobs.core.display import without_passwords
-from jobs.runs.worker_log import _short
 from jobs.s3.sessions import open_store
 
 
@@ -45,5 +44,5 @@ def test_what_stays_on_this_machine_or_is_encrypted_warns_of_nothing(endpoint: s
 def test_messages_of_libraries_are_shown_without_passwords() -> None:
     text = 'Could not connect to "http://harbour:s3cret@store:9/bucket" (proxy https://u@p)'
     shown = 'Could not connect to "http://***@store:9/bucket" (proxy https://***@p)'
-    assert without_passwords(text) == _short(text) == shown
+    assert without_passwords(text) == shown
     assert without_passwords("s3://bucket//a:b@c and mail@example.com") == "s3://bucket//a:b@c and mail@example.com"

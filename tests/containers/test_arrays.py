@@ -124,7 +124,7 @@ def test_an_array_of_containers_does_the_work_and_reports(site: Site) -> None:
     lines = site.logs()
     assert {line["shard"] for line in lines} == set(range(CHILDREN))
     assert {line["run"] for line in lines} == {run.document["run_id"]}
-    assert sum(line["objects"] for line in lines if line["event"] == "ended") == ROWS
+    assert sum(sum(line["outcomes"].values()) for line in lines if line["event"] == "ended") == ROWS
     assert len(lines) == 2 * CHILDREN
     # The report was made in a container, too: with DuckDB, on a read-only root file system.
     report = site.batch.job(f"{run.document['run_id']}-000-report")
