@@ -15,9 +15,6 @@ from typing import Any, NamedTuple
 
 from jobs.errors import ConfigError
 
-LOCAL_KEY = "local"
-"""How the access keys of `sealift local` begin, which makes one at each start."""
-
 
 class Loan(NamedTuple):
     """Credentials for another process. `expires_at`: ISO 8601, None if they do not expire."""
@@ -72,16 +69,14 @@ def resolve(session: Any, profile: str | None) -> Any:
 
     All clients of the session use them. Raises whatever botocore's providers raise.
     """
-    from botocore.credentials import DeferredRefreshableCredentials, RefreshableCredentials
+    from botocore.credentials import RefreshableCredentials
 
-    place = _place(profile)
+    place = profile, *sorted(name_and_value for name_and_value in os.environ.items() if name_and_value[0][:4] == "AWS_")
     with _process.lock:
         found = _process.resolved.get(place)
         if found is None:
             found = session.get_credentials() if _process.lender is None else _borrow(_process.lender, profile)
             if isinstance(found, RefreshableCredentials):
-                if isinstance(found, DeferredRefreshableCredentials):
-                    found._refresh_using = _Renewal(found._refresh_using, profile)  # type: ignore[attr-defined]  # the stubs lack it
                 _process.resolved[place] = found
     session.register_component("credential_provider", _Provider(found))
     return found
@@ -105,27 +100,6 @@ def lend(profile: str | None) -> Loan:
     except (BotoCoreError, ClientError, EOFError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise ConfigError(f"AWS configuration{f' of profile {profile!r}' if profile else ''}: {error}") from error
     return Loan(now.access_key, now.secret_key, now.token, expires_at and expires_at.isoformat())
-
-
-class _Renewal:
-    """Renews credentials as botocore does, and asks for another MFA code where one is needed.
-
-    botocore itself asks for the first code only, and then refuses to renew.
-    """
-
-    def __init__(self, fetch: Callable[[], dict[str, str | None]], profile: str | None):
-        self._fetch, self._profile = fetch, profile
-
-    def __call__(self) -> dict[str, str | None]:
-        """The renewed credentials, in botocore's form."""
-        from botocore.exceptions import RefreshWithMFAUnsupportedError
-
-        try:
-            return self._fetch()
-        except RefreshWithMFAUnsupportedError:
-            found: Any = open_session(self._profile).get_credentials()
-            now = found.get_frozen_credentials()
-            return _described(Loan(now.access_key, now.secret_key, now.token, found._expiry_time.isoformat()))
 
 
 def _described(loan: Loan) -> dict[str, str | None]:
@@ -158,17 +132,3 @@ def _borrow(lender: Lender, profile: str | None) -> Any:
     if first.expires_at is None:
         return Credentials(first.access_key, first.secret_key, first.token)
     return RefreshableCredentials.create_from_metadata(_described(first), lambda: _described(fetch()), "lent")
-
-
-def _place(profile: str | None) -> Hashable:
-    """All that decides a profile's credentials: environment variables and the times of files."""
-    names = sorted((name, value) for name, value in os.environ.items() if name == "HOME" or name.startswith("AWS_"))
-    files = [("AWS_CONFIG_FILE", "~/.aws/config"), ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")]
-    return profile, *names, *(_changed_at(os.environ.get(name, default)) for name, default in files)
-
-
-def _changed_at(file: str) -> int:
-    try:
-        return os.stat(os.path.expanduser(file)).st_mtime_ns
-    except OSError:
-        return 0

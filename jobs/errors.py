@@ -33,7 +33,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
-from functools import partial
 from typing import NamedTuple, TypeVar
 
 E = TypeVar("E", bound="StoreError")
@@ -134,9 +133,6 @@ class PolicyError(ConfigError):
         self.file, self.mistakes = file, tuple(mistakes)
         super().__init__(f"{file}: " + "; ".join(map(str, self.mistakes)))
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.file, self.mistakes)
-
 
 class LedgerError(ConfigError):
     """The ledger lacks what was asked for, or already holds what was to be written."""
@@ -162,12 +158,8 @@ class TooManyFailures(SealiftError):
     advice = "read the reasons: `sealift runs show latest`"
 
     def __init__(self, what: str, *, advice: str = "", may_pass: bool = False):
-        self.may_pass = may_pass
         self.exit_code = ExitCode.TRANSIENT if may_pass else ExitCode.CONFIG
         super().__init__(what, advice=advice)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return partial(type(self), advice=self.own_advice, may_pass=self.may_pass), (self.what,)
 
 
 class Interrupted(SealiftError):
@@ -202,10 +194,6 @@ class StoreError(SealiftError):
         self.detail = message
         self.was_sent_once, self.retry_after = False, 0.0
         super().__init__(f"{operation} {target}: {code}{': ' + message if message else ''}", advice=advice)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        again = partial(type(self), advice=self.own_advice)
-        return again, (self.operation, self.target, self.code, self.detail, self.status)
 
     @property
     def fact(self) -> str:

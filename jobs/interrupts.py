@@ -5,16 +5,12 @@ finishes what it has begun. The second one raises KeyboardInterrupt, and the pro
 `END_SECONDS`, which is safe since it may be killed at any time. Where the main thread itself waits,
 as for what a person types, there is no coroutine to cancel: there the first signal raises
 KeyboardInterrupt (`raised`).
-
-Python drops a KeyboardInterrupt that is raised in a destructor (`__del__`, or the callback of a
-weak reference), and only reports it. Then this module sends the signal again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -22,7 +18,6 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 END_SECONDS = 10.0
-AGAIN_SECONDS = 0.05
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 T = TypeVar("T")
@@ -49,11 +44,6 @@ class _Process:
         cancel, self.cancel = self.cancel, None
         cancel()
 
-    def raise_now(self, number: int, frame: object) -> None:
-        """Handle a signal where the main thread waits."""
-        self.note()
-        raise KeyboardInterrupt
-
     def note(self) -> None:
         """Count a signal. From the second one on, the process has `END_SECONDS`."""
         self.count += 1
@@ -63,14 +53,6 @@ class _Process:
     def _end_late(self, end: Callable[[], None]) -> None:
         time.sleep(END_SECONDS)
         end()
-
-    def hear_of_lost(self, lost: sys.UnraisableHookArgs) -> None:
-        """Python's hook for exceptions that it drops."""
-        if issubclass(lost.exc_type, KeyboardInterrupt) and not self.is_ending:
-            self.count -= 1
-            threading.Timer(AGAIN_SECONDS, _send, [signal.SIGTERM]).start()
-        else:
-            sys.__unraisablehook__(lost)
 
 
 _process = _Process()
@@ -85,7 +67,6 @@ def install(end: Callable[[], None]) -> None:
     if signal.getsignal(signal.SIGINT) in (signal.SIG_DFL, signal.default_int_handler):
         signal.signal(signal.SIGINT, _process.take)
     signal.signal(signal.SIGTERM, _process.take)
-    sys.unraisablehook = _process.hear_of_lost
 
 
 def ignore() -> None:
@@ -153,22 +134,13 @@ def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
 def raised() -> Iterator[None]:
     """Have an interrupt raise KeyboardInterrupt in the block, which may wait for a person.
 
-    Does nothing in any thread but the main one, and without `install`.
+    Does nothing in any thread but the main one, and where a signal calls something else.
     """
-    is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or _process.end is None or _process.is_ending:
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handled = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, _process.raise_now) for number in handled}
+    before, _process.cancel = _process.cancel, None
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _send(number: int) -> None:
-    main = threading.main_thread().ident
-    assert main is not None
-    signal.pthread_kill(main, number)
+        _process.cancel = before

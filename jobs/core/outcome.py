@@ -143,6 +143,3 @@ class PartlyDone(Interrupted):
     def __init__(self, message: str, outcomes: Sequence[Outcome]):
         super().__init__(message)
         self.outcomes = tuple(outcomes)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (str(self), self.outcomes)

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from jobs.aws.clients import call, open_client
-from jobs.credentials import LOCAL_KEY
 from jobs.errors import Conflict, SealiftError
 from jobs.local.backups import Backups
 from jobs.local.receiver import receiving
@@ -73,7 +72,7 @@ def running(policy_file: Path, folder: Path, *, keeps_data: bool = False) -> Ite
     resolved = resolve_policy(str(policy_file))
     policy = resolved.policy
     credentials = {
-        "AWS_ACCESS_KEY_ID": f"{LOCAL_KEY}{secrets.token_hex(8)}",
+        "AWS_ACCESS_KEY_ID": f"local{secrets.token_hex(8)}",
         "AWS_SECRET_ACCESS_KEY": secrets.token_urlsafe(30),
     }
     token, stop = secrets.token_hex(32), threading.Event()

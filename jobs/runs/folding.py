@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.core.outcome import GOOD, Evidence, precedence_sql
 from jobs.core.run import Plan, RunSpec
-from jobs.core.words import OWN, explained_sql
+from jobs.core.words import explained_sql
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.runs.scratch import scratch_folder
 from jobs.s3.retries import gather_bounded
@@ -27,6 +27,8 @@ TOP_REASONS = 20
 WORST_PREFIXES = 20
 LISTED_FAILURES, LISTED_PER_REASON = 200, 20
 """How many failures the page lists, and how many of them of one reason: it stays short."""
+DETAILS = 5
+"""So many details of a reason are counted one by one."""
 KEYS_PER_REASON = 5
 """How many keys the report names for each reason. A terminal has room for them."""
 DOWNLOADS = 32
@@ -211,13 +213,16 @@ def _fold_files(folder: Path) -> duckdb.DuckDBPyConnection:
 def _add_told(connection: duckdb.DuckDBPyConnection) -> None:
     """Add the view `told`: `folded`, where the column `told` is the detail by which rows are counted.
 
-    It is empty where a reason has another one for each row.
+    It is empty where a reason has many details.
     """
-    from jobs.tables.duck import quoted
-
-    own = ", ".join(map(quoted, sorted(OWN)))
     connection.execute(
-        f"CREATE VIEW told AS SELECT *, CASE WHEN reason IN ({own}) THEN '' ELSE detail END AS told FROM folded"
+        f"""
+        CREATE TABLE various AS SELECT status, reason FROM folded WHERE reason <> ''
+        GROUP BY ALL HAVING count(DISTINCT detail) > {DETAILS};
+        CREATE VIEW told AS
+        SELECT *, CASE WHEN (status, reason) IN (SELECT (status, reason) FROM various) THEN '' ELSE detail END AS told
+        FROM folded
+        """
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +17,6 @@ from jobs.errors import (
     PolicyError,
     SealiftError,
     StoreError,
-    Throttled,
-    TooManyFailures,
     UsageError,
 )
 
@@ -100,23 +97,7 @@ def test_ctrl_c_has_an_advice(capsys: pytest.CaptureFixture[str], monkeypatch: p
 def test_the_text_of_an_error_ends_with_its_own_advice(what: str, text: str) -> None:
     error = UsageError(what, advice="give one")
     assert (str(error), error.advice) == (text, "give one")
-    again = pickle.loads(pickle.dumps(error))
-    assert (type(again), str(again), again.advice) == (UsageError, text, "give one")
     assert (str(UsageError(what)), UsageError(what).advice) == (what, UsageError.advice)
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        Throttled("GetObject", "s3://b/k", "SlowDown", "slower", 503, advice="wait"),
-        TooManyFailures("all fail", advice="wait", may_pass=True),
-    ],
-    ids=lambda error: type(error).__name__,
-)
-def test_an_advice_of_its_own_comes_through_a_process_boundary(error: SealiftError) -> None:
-    again = pickle.loads(pickle.dumps(error))
-    assert (str(again), again.advice, again.exit_code) == (str(error), "wait", error.exit_code)
-    assert str(error).endswith("wait")
 
 
 def test_each_code_is_documented_with_its_exit_code() -> None:

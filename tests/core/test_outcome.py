@@ -1,6 +1,5 @@
 """The fold takes exactly one outcome per row, whatever the attempts and their order."""
 
-import pickle
 from random import Random
 
 import duckdb
@@ -9,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.core.model import ObjectVersion
-from jobs.core.outcome import GOOD, Evidence, Outcome, PartlyDone, Status, precedence_sql
+from jobs.core.outcome import GOOD, Evidence, Outcome, Status, precedence_sql
 from jobs.core.reasons import Reason
 from tests.doubles.plain_fold import fold
 
@@ -115,13 +114,6 @@ def test_of_a_row_nothing_is_claimed_but_what_the_manifest_says() -> None:
     assert Outcome.of(row, Status.BLOCKED, Reason.REFUSED) == Outcome(
         7, "k", "v", Status.BLOCKED, Reason.REFUSED, Evidence.NONE, 0, "e"
     )
-
-
-def test_what_was_done_before_a_stop_comes_through_a_process_boundary() -> None:
-    done = [Outcome(0, "k", None, Status.DONE)]
-    error = pickle.loads(pickle.dumps(PartlyDone("stopped", done)))
-    assert type(error) is PartlyDone
-    assert (str(error), error.outcomes) == ("stopped", tuple(done))
 
 
 def test_an_outcome_ends_with_the_time_and_the_attempt_and_keeps_all_else() -> None:

@@ -6,7 +6,6 @@ import asyncio
 import copy
 import hashlib
 import json
-import pickle
 import re
 import subprocess
 import sys
@@ -356,13 +355,6 @@ def test_a_policy_comes_from_s3_as_well():
             await load_policy("s3://config/none", store)
 
     asyncio.run(scenario())
-
-
-def test_the_error_survives_a_process_boundary():
-    with pytest.raises(PolicyError) as raised:
-        parse_policy(b"version: 2", "p")
-    twin = pickle.loads(pickle.dumps(raised.value))
-    assert (str(twin), twin.mistakes) == (str(raised.value), raised.value.mistakes)
 
 
 def places(value: Any, steps: tuple = ()) -> list[tuple]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from jobs.core.reasons import Reason
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.state_files import open_state
+from jobs.runs import folding
 from jobs.runs.folding import Folded, fold_run, write_late_verdicts
 from jobs.tables.rows import manifest_schema, shard_schema, write_outcomes, write_parquet
 from tests.doubles.examples import examples
@@ -51,7 +53,7 @@ attempts = st.lists(
 )
 
 
-async def folded(checkpoints: list[list[Outcome]], keys: Sequence[str] = KEYS) -> Folded:
+async def fold_of(checkpoints: list[list[Outcome]], keys: Sequence[str] = KEYS) -> Folded:
     return await fold_run(await written(checkpoints, keys), "run", PLAN)
 
 
@@ -77,7 +79,7 @@ async def written(checkpoints: list[list[Outcome]], keys: Sequence[str] = KEYS) 
 @given(attempts)
 def test_both_folds_agree(checkpoints: list[list[Outcome]]) -> None:
     expected = fold(outcome for outcomes in checkpoints for outcome in outcomes)
-    result = asyncio.run(folded(checkpoints))
+    result = asyncio.run(fold_of(checkpoints))
     counted: dict[str, int] = {}
     for outcome in expected.values():
         counted[outcome.status] = counted.get(outcome.status, 0) + 1
@@ -95,7 +97,7 @@ def test_both_folds_agree(checkpoints: list[list[Outcome]]) -> None:
 
 def test_a_mismatch_condemns_exactly_the_etag_that_was_seen() -> None:
     outcome = Outcome(3, "k", None, Status.DIFFERENT, Reason.SIZE_DIFFERS, destination_etag="d7", at=1.0, attempt="a")
-    result = asyncio.run(folded([[outcome]]))
+    result = asyncio.run(fold_of([[outcome]]))
     [row] = pq.read_table(io.BytesIO(result.failures_parquet)).to_pylist()
     assert (row["key"], row["condemned_etag"], row["reason"]) == ("k3", "d7", Reason.SIZE_DIFFERS)
     assert b"the sizes differ" in result.failures_csv
@@ -106,7 +108,7 @@ def test_a_damaged_source_condemns_no_copy_and_is_named_by_its_etag() -> None:
         3, "k", None, Status.DAMAGED, Reason.DAMAGED, etag="e9", destination_etag="d7", at=1.0, attempt="a"
     )
     mismatched = damaged._replace(status=Status.DIFFERENT, attempt="b")
-    result = asyncio.run(folded([[mismatched], [damaged]]))
+    result = asyncio.run(fold_of([[mismatched], [damaged]]))
     [row] = pq.read_table(io.BytesIO(result.failures_parquet)).to_pylist()
     assert (row["condemned_etag"], row["etag"], row["damaged_etag"]) == (None, "e9", "e9")
     assert ObjectVersion(0, **{name: row[name] for name in manifest_schema().names}).is_found_damaged
@@ -117,7 +119,7 @@ def test_failed_versions_of_a_key_stand_as_in_a_listing_the_newest_first() -> No
     failed = [
         Outcome(row, "", None, Status.BLOCKED, Reason.REFUSED, at=1.0, attempt="a") for row in range(ROWS) if row != 3
     ]
-    result = asyncio.run(folded([failed], ["b", "b", "b", "a", "a", "c"]))
+    result = asyncio.run(fold_of([failed], ["b", "b", "b", "a", "a", "c"]))
     failures = pq.read_table(io.BytesIO(result.failures_parquet))
     assert failures["version_id"].to_pylist() == ["v2", "v1", "v0", "v4", "v5"]
 
@@ -127,7 +129,7 @@ def _fold_failed(*causes: tuple[Reason, str]) -> Folded:
         Outcome(row, key, None, Status.BLOCKED, reason, detail=detail, at=1.0, attempt="a")
         for row, (key, (reason, detail)) in enumerate(zip("abc", causes, strict=False))
     ]
-    return asyncio.run(folded([failed], [*"abc", "k", "k", "k"]))
+    return asyncio.run(fold_of([failed], [*"abc", "k", "k", "k"]))
 
 
 def test_rows_are_counted_by_reason_and_detail() -> None:
@@ -138,11 +140,12 @@ def test_rows_are_counted_by_reason_and_detail() -> None:
     ]
 
 
-def test_a_detail_that_is_each_rows_own_tells_no_rows_apart_and_stays_with_them() -> None:
+def test_many_details_of_a_reason_are_counted_as_one_and_stay_with_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folding, "DETAILS", 1)
     result = _fold_failed((Reason.CONTENT_DIFFERS, "7"), (Reason.CONTENT_DIFFERS, "8"))
     assert result.reasons == [{"status": "blocked", "reason": "content_differs", "rows": 2, "keys": ["a", "b"]}]
     assert [(row["key"], row["detail"]) for row in result.listed] == [("a", "7"), ("b", "8")]
-    assert b"from byte 7 on" in result.failures_csv
+    assert b"the bytes differ (7)" in result.failures_csv
     assert _fold_failed((Reason.CONTENT_DIFFERS, "7")).reasons[0]["detail"] == "7"
 
 
@@ -153,7 +156,7 @@ def test_a_reason_names_the_keys_of_its_first_five_rows_once() -> None:
         Outcome(row, key, f"version-{row}", Status.BLOCKED, Reason.REFUSED, at=1.0, attempt="a")
         for row, key in enumerate(keys)
     ]
-    (counted,) = asyncio.run(folded([rows], keys)).reasons
+    (counted,) = asyncio.run(fold_of([rows], keys)).reasons
     assert (counted["rows"], counted["keys"]) == (6, ["a", "b", "c", "d"])
 
 
