@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BATCH_ROWS = 20_000
-HEADER_NAMES = frozenset({"bucket", "bucket_name", "bucketname", "key", "object_key", "objectkey"})
 CSV_FORMS = {
     2: "bucket,key",
     3: "bucket,key,version id",
@@ -85,11 +84,12 @@ async def open_manifest(uri: str, store: Store, *, bucket: str | None = None) ->
     """
     name = uri.lower()
     if name.endswith(".json"):
-        return await _open_inventory(uri, store, bucket)
-    if not name.endswith((".csv", ".csv.gz", ".parquet")):
+        pieces = _inventory_pieces(uri, store, bucket)
+    elif name.endswith((".csv", ".csv.gz", ".parquet")):
+        read = _read_parquet if name.endswith(".parquet") else _read_csv
+        pieces = _pieces(uri, store, partial(read, uri, bucket=bucket))
+    else:
         raise UsageError(f"{uri!r} is not a manifest", advice=f"give {ACCEPTED}")
-    read = _read_parquet if name.endswith(".parquet") else _read_csv
-    pieces = _pieces(uri, store, partial(read, uri, bucket=bucket))
     first = await anext(pieces, None)
     if first is None:
         raise ManifestError(f"{uri} has no rows: there is nothing to do")
@@ -97,19 +97,15 @@ async def open_manifest(uri: str, store: Store, *, bucket: str | None = None) ->
     return Manifest(first.bucket or bucket, uri, _chained(first.batch, rest), first.says_latest)
 
 
-async def _open_inventory(uri: str, store: Store, bucket: str | None) -> Manifest:
+async def _inventory_pieces(uri: str, store: Store, bucket: str | None) -> AsyncIterator[_Piece]:
     from jobs.inventory.report import open_inventory
 
     inventory = await open_inventory(store, Location.parse(uri) if _is_on_s3(uri) else _local_path(uri))
     if bucket not in (None, inventory.source_bucket):
         raise _other_bucket(uri, bucket, inventory.source_bucket)
-    batches = inventory.batches(store)
-    first = await anext(batches, None)
-    while first is not None and not first.num_rows:
-        first = await anext(batches, None)
-    if first is None:
-        raise ManifestError(f"{uri} has no rows: there is nothing to do")
-    return Manifest(inventory.source_bucket, uri, _chained(first, batches), inventory.has_field("IsLatest"))
+    async for batch in inventory.batches(store):
+        if batch.num_rows:
+            yield _Piece(inventory.source_bucket, batch, inventory.has_field("IsLatest"))
 
 
 async def _pieces(uri: str, store: Store, read: Callable[[Path], Iterator[_Piece]]) -> AsyncIterator[_Piece]:
@@ -147,24 +143,15 @@ def read_csv(uri: str, raw: IO[bytes], bucket: str | None = None) -> Iterator[tu
     UnicodeDecodeError for what is no CSV in UTF-8.
     """
     rows = csv.reader(io.TextIOWrapper(raw, encoding="utf-8-sig", newline=""), strict=True)
-    first: list[str] = []
-    taken: list[_CsvRow] = []
+    columns, taken = 0, list[_CsvRow]()
     for row in rows:
-        first = first or row
-        place = f"{uri} line {rows.line_num}"
-        if len(row) != len(first) or len(row) not in CSV_FORMS:
-            expected = "2, 3 or 5" if len(row) == len(first) else f"{len(first)} as in line 1"
+        place, columns = f"{uri} line {rows.line_num}", columns or len(row)
+        if len(row) != columns or columns not in CSV_FORMS:
             forms = " or ".join(CSV_FORMS.values())
-            raise ManifestError(
-                f"{place}: {len(row)} columns instead of {expected}", advice=f"write {forms}, without a header"
-            )
+            raise ManifestError(f"{place}: {len(row)} columns", advice=f"write {forms} in each line, without a header")
         bucket = bucket or row[0]
         if row[0] != bucket or not bucket:
-            if rows.line_num == 2 and _is_header(first):
-                raise _header(uri, first)
             raise _other_bucket(place, bucket, row[0])
-        if rows.line_num == 1 and _is_header(row) and row[3:4] and not _is_size(row[3]):
-            raise _header(uri, row)
         taken.append(_parse_row(place, row))
         if len(taken) == BATCH_ROWS:
             yield bucket, _batch_of(taken)
@@ -186,20 +173,6 @@ def _batch_of(rows: Sequence[_CsvRow]) -> pa.RecordBatch:
     return fill_batch(dict(zip(_CsvRow._fields, zip(*rows, strict=True), strict=True)), len(rows))
 
 
-def _is_header(row: Sequence[str]) -> bool:
-    """True for names of columns in place of a bucket and a key."""
-    return row[0].strip().lower() in HEADER_NAMES or row[1].strip().lower() in HEADER_NAMES
-
-
-def _header(uri: str, row: Sequence[str]) -> ManifestError:
-    what = f"{uri} line 1 looks like a header ({','.join(row)})"
-    return ManifestError(what, advice=f"remove it, and write {CSV_FORMS[len(row)]}")
-
-
-def _is_size(text: str) -> bool:
-    return not text or (text.isascii() and text.isdigit() and len(text) <= 19 and int(text) < SIZE_LIMIT)
-
-
 def _parse_row(place: str, row: Sequence[str]) -> _CsvRow:
     _, encoded, version_id, size, time = (*row, "", "", "")[:5]
     try:
@@ -208,23 +181,21 @@ def _parse_row(place: str, row: Sequence[str]) -> _CsvRow:
         raise ManifestError(f"{place}: the key {encoded!r} is not URL-encoded UTF-8") from None
     if not key:
         raise ManifestError(f"{place}: the key is empty")
-    if not _is_size(size):
+    if size and not (size.isascii() and size.isdigit() and len(size) <= 19 and int(size) < SIZE_LIMIT):
         raise ManifestError(f"{place}: the size {size!r} is not a number of bytes", advice="write it, or nothing")
     return _CsvRow(key, version_id or None, int(size) if size else None, _parse_moment(place, time))
 
 
 def _parse_moment(place: str, time: str) -> datetime.datetime | None:
-    if not time:
-        return None
     try:
-        at_seconds = parse_time(time)
+        at_seconds = parse_time(time) if time else 0.0
     except (ValueError, OverflowError):
         at_seconds = -1.0
     if not 0.0 <= at_seconds <= LATEST_SECONDS:
         raise ManifestError(
             f"{place}: the time {time!r} is not as 2026-11-25T00:33:40.000Z", advice="write it so, or nothing"
         )
-    return datetime.datetime.fromtimestamp(at_seconds, datetime.UTC)
+    return datetime.datetime.fromtimestamp(at_seconds, datetime.UTC) if time else None
 
 
 def _read_parquet(uri: str, path: Path, bucket: str | None) -> Iterator[_Piece]:

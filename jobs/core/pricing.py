@@ -7,15 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import msgspec
-from msgspec import Meta, Struct, structs
+from msgspec import Struct, structs
 
 from jobs.core.enums import AnnotationRule
 from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
 from jobs.core.run import RunSpec
-from jobs.errors import ConfigError
 
 RANGE_BYTES = 8 * 1024**2
 """What the worker reads at once when bytes pass through it, and so the part size of a streamed
@@ -116,11 +115,7 @@ class Histogram(NamedTuple):
         return sum(each.rows for each in self.groups if not each.is_size_known and not each.is_delete_marker)
 
 
-Dollars = Annotated[float, Meta(ge=0)]
-Text = Annotated[str, Meta(min_length=1)]
-
-
-class ClassPrices(Struct, frozen=True, forbid_unknown_fields=True):
+class ClassPrices(Struct, frozen=True):
     """Dollars in one storage class: per 1,000 requests, per GiB read, and per GiB kept for a month
     (0: not known).
 
@@ -129,41 +124,41 @@ class ClassPrices(Struct, frozen=True, forbid_unknown_fields=True):
     such objects a month.
     """
 
-    put_per_1000: Dollars
-    part_per_1000: Dollars
-    get_per_1000: Dollars
-    retrieval_per_gib: Dollars
-    storage_per_gib_month: Dollars = 0.0
-    idle_storage_per_gib_month: Dollars = 0.0
-    monitoring_per_1000: Dollars = 0.0
+    put_per_1000: float
+    part_per_1000: float
+    get_per_1000: float
+    retrieval_per_gib: float
+    storage_per_gib_month: float = 0.0
+    idle_storage_per_gib_month: float = 0.0
+    monitoring_per_1000: float = 0.0
 
 
-class ThawPrice(Struct, frozen=True, order=True, forbid_unknown_fields=True):
+class ThawPrice(Struct, frozen=True, order=True):
     """Dollars of restoring archived objects by one tier: per GiB, and per 1,000 requests."""
 
-    per_gib: Dollars
-    per_1000: Dollars
+    per_gib: float
+    per_1000: float
 
 
-class PriceTable(Struct, frozen=True, forbid_unknown_fields=True):
+class PriceTable(Struct, frozen=True):
     """The list prices of a region at a date.
 
     A storage class that it lacks costs what the dearest does.
 
-    `thaw`: storage class → tier → its price. A table may come without it.
+    `thaw`: storage class → tier → its price.
     """
 
-    region: Text
-    as_of: Text
-    currency: Text
-    source: Text
-    list_per_1000: Dollars
-    delete_per_1000: Dollars
-    kms_per_1000: Dollars
-    cross_region_per_gib: Dollars
-    internet_per_gib: Dollars
+    region: str
+    as_of: str
+    currency: str
+    source: str
+    list_per_1000: float
+    delete_per_1000: float
+    kms_per_1000: float
+    cross_region_per_gib: float
+    internet_per_gib: float
     storage_classes: dict[str, ClassPrices]
-    thaw: dict[str, dict[str, ThawPrice]] = {}
+    thaw: dict[str, dict[str, ThawPrice]]
 
     @property
     def name(self) -> str:
@@ -176,37 +171,17 @@ class PriceTable(Struct, frozen=True, forbid_unknown_fields=True):
         return known or ClassPrices(*map(max, zip(*map(structs.astuple, self.storage_classes.values()), strict=True)))
 
     def thaw_price(self, storage_class: str, tier: str) -> ThawPrice:
-        """The price of a tier, else the highest that there is.
-
-        Raises ConfigError for a table without any.
-        """
+        """The price of a tier, else the highest that there is."""
         known = self.thaw.get(storage_class, {}).get(tier)
         every = [structs.astuple(price) for tiers in self.thaw.values() for price in tiers.values()]
-        if known is None and not every:
-            raise ConfigError("the price table lacks thaw: what restoring archived objects costs needs it")
         return known or ThawPrice(*map(max, zip(*every, strict=True)))
-
-
-def load_price_table(text: str) -> PriceTable:
-    """The table in a JSON document such as prices/us-east-1.json.
-
-    Raises ConfigError naming what is wrong.
-    """
-    try:
-        table = msgspec.json.decode(text, type=PriceTable)
-    except msgspec.DecodeError as error:
-        raise ConfigError(
-            f"the price table: {error}", advice="write it like jobs/core/prices/us-east-1.json"
-        ) from error
-    if "STANDARD" not in table.storage_classes:
-        raise ConfigError("the price table's storage_classes lack STANDARD", advice="add it")
-    return table
 
 
 @cache
 def own_prices() -> PriceTable:
     """The price table that comes with Sealift."""
-    return load_price_table((files("jobs.core") / "prices" / "us-east-1.json").read_text("utf-8"))
+    text = (files("jobs.core") / "prices" / "us-east-1.json").read_bytes()
+    return msgspec.json.decode(text, type=PriceTable)
 
 
 def part_rule(work: PricedWork) -> PartRule:

@@ -5,9 +5,7 @@ List prices of us-east-1, the first volume of each, without free tiers. Amounts 
 
 from __future__ import annotations
 
-from importlib.resources import files
-
-from jobs.core.pricing import PriceTable, load_price_table
+from jobs.core.pricing import PriceTable, own_prices
 
 HOURS_A_MONTH = 730
 BUILD_HOURS = 1.0
@@ -28,7 +26,7 @@ https://aws.amazon.com/privatelink/pricing/, /fargate/pricing/, /cloudwatch/pric
 
 def price_table() -> PriceTable:
     """The table that plans are priced by."""
-    return load_price_table((files("jobs.core") / "prices" / "us-east-1.json").read_text())
+    return own_prices()
 
 
 def estimate(step_hours: float, table: PriceTable) -> dict[str, float]:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-import re
 from pathlib import Path
 
 import pytest
@@ -20,13 +18,11 @@ from jobs.core.pricing import (
     estimate,
     estimate_seconds,
     far_per_gib,
-    load_price_table,
     own_prices,
     part_rule,
     requests_for,
 )
 from jobs.core.run import RunSpec, Side
-from jobs.errors import ConfigError
 
 README = Path(__file__).parents[2] / "README.md"
 SMALL = Group("STANDARD", False, True, False, 1000, 4_000_000, 1000)
@@ -213,52 +209,6 @@ def test_readme_says_what_a_million_objects_cost(what, work):
 def test_readme_says_what_lists_of_a_million_objects_cost(what, lists):
     dollars = lists * own_prices().list_per_1000 / 1000
     assert f"| {what} | {lists:,} list | ${dollars:.2f} |" in README.read_text()
-
-
-def _table(**changes):
-    good = {
-        "region": "eu-central-1",
-        "as_of": "2026-11",
-        "currency": "USD",
-        "source": "a quote",
-        "list_per_1000": 0.0054,
-        "delete_per_1000": 0,
-        "kms_per_1000": 0.003,
-        "cross_region_per_gib": 0.02,
-        "internet_per_gib": 0.09,
-        "storage_classes": {
-            "STANDARD": {
-                "put_per_1000": 0.0054,
-                "part_per_1000": 0.0054,
-                "get_per_1000": 0.00043,
-                "retrieval_per_gib": 0,
-            }
-        },
-    } | changes
-    return json.dumps({name: value for name, value in good.items() if value is not None})
-
-
-@pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
-        ("", "truncated"),
-        ("[]", "got `array`"),
-        (_table(region=None), "region"),
-        (_table(colour="blue"), "colour"),
-        (_table(list_per_1000="cheap"), "got `str` - at `$.list_per_1000`"),
-        (_table(list_per_1000=True), "list_per_1000"),
-        (_table(list_per_1000=-1), "list_per_1000"),
-        (_table(currency=""), "currency"),
-        (_table(storage_classes=[]), "storage_classes"),
-        (_table(storage_classes={}), "lack STANDARD"),
-        (_table(storage_classes={"STANDARD": {"put_per_1000": 1}}), "part_per_1000` - at `$.storage_classes"),
-        (_table().replace("0.003", "NaN"), "malformed"),
-        (_table().replace("0.003", "Infinity"), "malformed"),
-    ],
-)
-def test_a_wrong_table_is_refused_by_name(text, complaint):
-    with pytest.raises(ConfigError, match=re.escape(complaint)):
-        load_price_table(text)
 
 
 @pytest.mark.parametrize(

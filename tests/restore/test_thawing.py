@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 import pytest
 
 from jobs.core.model import ObjectInfo
-from jobs.core.pricing import GIB, load_price_table
-from jobs.errors import ConfigError, UsageError
+from jobs.core.pricing import GIB, own_prices
+from jobs.errors import UsageError
 from jobs.restore.thawing import ColdObjects, Tier, estimate_thaw, thaw_class
 
-PRICES = load_price_table((files("jobs.core") / "prices" / "us-east-1.json").read_text())
+PRICES = own_prices()
 
 
 def test_whole_archives_are_billed_once_and_the_slowest_counts():
@@ -64,14 +62,3 @@ def test_a_tier_that_a_class_lacks_is_refused(storage_class, tier, problem):
         return
     with pytest.raises(UsageError, match=problem):
         estimate_thaw([ColdObjects(storage_class, 1)], tier, 7, PRICES)
-
-
-def test_a_price_table_without_thawing_is_enough_until_something_is_cold():
-    text = (files("jobs.core") / "prices" / "us-east-1.json").read_text()
-    start, end = text.index('"thaw"'), text.index('"storage_classes"')
-    bare = load_price_table(text[:start] + text[end:])
-    assert estimate_thaw([], Tier.BULK, 7, bare).hours == 0
-    with pytest.raises(ConfigError, match="lacks thaw"):
-        estimate_thaw([ColdObjects("GLACIER", 1)], Tier.BULK, 7, bare)
-    with pytest.raises(ConfigError, match="per_1000"):
-        load_price_table(text.replace('"Bulk": {"per_gib": 0.0, "per_1000": 0.0}', '"Bulk": {"per_gib": 0.0}', 1))
