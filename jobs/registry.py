@@ -8,9 +8,8 @@ from types import MappingProxyType
 
 from jobs.core.run import RunSpec
 from jobs.errors import ConfigError
-from jobs.runs.kind import Kind, Opened
+from jobs.runs.kind import Kind
 from jobs.runs.request import Request
-from jobs.runs.worker import Job
 
 KINDS: Mapping[tuple[str, str | None], str] = {
     ("replicate", None): "jobs.replicate.kind",
@@ -41,17 +40,3 @@ def kind_named(job: str, options: Mapping[str, object] = MappingProxyType({})) -
     raise ConfigError(
         f"{job!r} is a kind of run that this version of Sealift does not know", advice="use a newer version"
     )
-
-
-def is_proof_only(job: str) -> bool:
-    """Whether runs of a job write nothing. A job of a newer version is taken for one that does."""
-    module = KINDS.get((job, None))
-    return module is not None and bool(import_module(module).KIND.is_proof_only)
-
-
-def open_job(opened: Opened) -> Job:
-    """The job of one worker. Raises ConfigError for a run that has no workers."""
-    kind = kind_of(opened.spec)
-    if kind.open_job is None:
-        raise ConfigError(f"run {opened.spec.run_id} is a {kind.name} run: no worker works on it")
-    return kind.open_job(opened)

@@ -11,7 +11,7 @@ import json
 import os
 import signal
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import click
 
@@ -22,12 +22,12 @@ from jobs.cli.policy_and_ledger import ledger_location
 from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.rate_limits import RateLimits
-from jobs.core.run import Plan, RunSpec, Side, ignored_conditions, is_destructive, run_digest, worker_pins
+from jobs.core.run import Plan, RunSpec, Side, ignored_conditions, is_destructive, run_digest
 from jobs.errors import ConfigError, ExitCode, LedgerError, SealiftError, TooManyFailures, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.owner import Owner, last_owner
 from jobs.ledger.uploads import ShardUploads
-from jobs.registry import kind_of, open_job
+from jobs.registry import kind_of
 from jobs.runs import parent_pipe
 from jobs.runs.kind import Opened
 from jobs.runs.worker import Stops, Worker, WorkerLimits, new_attempt
@@ -145,8 +145,7 @@ async def _work(settings: Settings, ledger: Ledger, options: WorkerCommand, shar
         raise UsageError(f"run {run_id} has {len(plan.shards)} shards, there is no number {shard}")
     number = (await last_owner(ledger, run_id))[0] if options.owner is None else options.owner
     owner = Owner(ledger, run_id, number)
-    task = _Task(spec, plan, shard, owner, options.workers or len(plan.open_shards), run_sha256 is not None)
-    await _attempt(settings, task, stops)
+    await _attempt(settings, spec, plan, shard, owner, stops, options.workers or len(plan.open_shards))
 
 
 async def work_here(spec: RunSpec, plan: Plan, settings: Settings, location: Location, owner: int, stops: Stops) -> int:
@@ -154,64 +153,47 @@ async def work_here(spec: RunSpec, plan: Plan, settings: Settings, location: Loc
 
     It knows spec and plan, so they are not read again. Returns the exit code.
     """
-    ledger = Owner(_open(location), spec.run_id, owner)
     try:
-        await _attempt(settings, _Task(spec, plan, 0, ledger, 1, bool(worker_pins(spec, plan))), stops)
+        await _attempt(settings, spec, plan, 0, Owner(_open(location), spec.run_id, owner), stops)
     except Exception as error:  # noqa: BLE001  it ends as a worker's process does
         return fail(error)
     return int(ExitCode.DONE)
 
 
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """A shard of a run, for one attempt.
-
-    `workers`: how many share the run's rate limits. `is_pinned`: the shard's file must be the
-    planned one, byte for byte.
-    """
-
-    spec: RunSpec
-    plan: Plan
-    shard: int
-    owner: Owner
-    workers: int
-    is_pinned: bool
-
-
-async def _attempt(settings: Settings, task: _Task, stops: Stops) -> None:
-    spec, plan, shard, run_id, owner = task.spec, task.plan, task.shard, task.spec.run_id, task.owner
-    ledger, attempt_id = owner.ledger, new_attempt()
-    throttle = Throttle(RateLimits.of(spec).shared_by(task.workers))
+async def _attempt(
+    settings: Settings, spec: RunSpec, plan: Plan, shard: int, owner: Owner, stops: Stops, workers: int = 1
+) -> None:
+    """One attempt at a shard. `workers`: how many share the run's rate limits."""
+    ledger, kind, run_id, attempt_id = owner.ledger, kind_of(spec), spec.run_id, new_attempt()
+    if kind.open_job is None:
+        raise ConfigError(f"run {run_id} is a {kind.name} run: no worker works on it")
+    throttle = Throttle(RateLimits.of(spec).shared_by(workers))
     sides = open_sides(spec, settings.in_flight)
     source, destination = (throttle.throttled(checked(each, owner.check)) for each in sides)
     records, budget = ShardUploads(ledger, run_id, shard, attempt_id), ByteBudget(settings.buffer_bytes)
-    opened = Opened(
-        spec, source, destination, budget, ledger, settings.in_flight, records, throttle, shard, plan, owner.look
-    )
+    opened = Opened(spec, source, destination, budget, ledger, settings.in_flight, records, throttle, plan, owner.look)
+    log = WorkerLog(spec, shard, attempt_id, plan.shards[shard].rows, _to_stderr if settings.in_batch else nowhere)
     attempt = Worker(
         ledger,
         run_id,
         shard,
-        open_job(opened),
+        kind.open_job(opened),
         WorkerLimits(
-            kind_of(spec).at_once or settings.in_flight,
+            kind.at_once or settings.in_flight,
             settings.checkpoint_rows,
             settings.checkpoint_seconds,
             settings.patience_seconds,
             max_failed_percent=settings.max_failed_percent,
         ),
         tuple(dict.fromkeys(sides)),
-        beside=kind_of(spec).beside,
+        log.count,
+        beside=kind.beside,
+        plan=plan,
         owner=owner,
         attempt=attempt_id,
-        shard_sha256=plan.shards[shard].sha256 if task.is_pinned else None,
     )
-    if not kind_of(spec).deletes:  # what is gone must be known, so the requests behind a delete have their turns
+    if not kind.deletes:  # what is gone must be known, so the requests behind a delete have their turns
         attempt.on_stop = throttle.stop
-    write = _to_stderr if settings.in_batch else nowhere
-    log = WorkerLog(spec, shard, attempt_id, plan.shards[shard].rows, write)
-    attempt.plan = plan
-    attempt.on_checkpoint = log.count
     gc.freeze()  # these objects stay: no need to walk them at each collection
     gc.set_threshold(50_000, 20, 20)
     stops.listen(attempt)

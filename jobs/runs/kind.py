@@ -38,9 +38,8 @@ class Opened:
     """What the job of one worker works with.
 
     `in_flight`: requests at once. `records`: of the multipart uploads that it begins. `throttle`:
-    the run's rate limits, for stores that the job opens itself. `shard`: the worker's. None: it
-    works on none. `plan`: the run's. None: the worker does not know it. `look_at_owner` raises
-    TakenOver if the run has another owner.
+    the run's rate limits, for stores that the job opens itself. `plan`: the run's. None: the worker
+    does not know it. `look_at_owner` raises TakenOver if the run has another owner.
     """
 
     spec: RunSpec
@@ -51,7 +50,6 @@ class Opened:
     in_flight: int
     records: UploadRecords = NO_RECORDS
     throttle: Throttle = field(default_factory=lambda: Throttle(RateLimits()))
-    shard: int | None = None
     plan: Plan | None = None
     look_at_owner: Callable[[], Awaitable[None]] = no_look
 
@@ -114,7 +112,6 @@ class Kind:
     are tried before it begins.
     `joins_as_text`: the keys of its copies are the destination's prefix as it was typed, and the
     rest of the source's key. Others take the destination for a folder.
-    `is_proof_only`: it writes nothing, so no run of it repairs what another one left.
     `hints`: the next steps for a complete run with bad rows, by its report, each as `Why: command`.
     Terminal, page and report.json have the same ones.
     `beside` reads the columns that only shards of this kind have (`ObjectVersion.beside`).
@@ -132,7 +129,6 @@ class Kind:
     carries_bytes: bool = False
     writes: Callable[[RunSpec], Sequence[Operation]] = no_writes
     joins_as_text: bool = False
-    is_proof_only: bool = False
     hints: Callable[[Mapping[str, Any]], list[str]] = hint_at_retry
     report_details: ReportDetails = no_details
     beside: ReadBeside | None = None

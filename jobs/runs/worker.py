@@ -7,7 +7,6 @@ checkpoints, and stops on a signal. The checkpoints are all that it says of its 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
 import random
 import secrets
@@ -26,7 +25,6 @@ from jobs.errors import (
     AuthenticationFailed,
     Conflict,
     Interrupted,
-    LedgerError,
     PreconditionFailed,
     StoreError,
     TakenOver,
@@ -101,7 +99,6 @@ class Worker:
     `plan` is the run's. None: the worker reads it from the ledger. The shard's file must have the
     rows that the plan gives it.
     `beside`: see `jobs.runs.kind.Kind`.
-    `shard_sha256`: the digest of the shard's file, where an altered file could do harm.
     `owner`: the run's, for whom the worker works. When the run has another one, the attempt ends.
     `stores`: what the job asks, for the time of the outcomes. `clock`: epoch seconds, for outcomes
     where none has answered. `elapsed`: a clock that nobody sets, for all waiting.
@@ -116,7 +113,6 @@ class Worker:
     stores: Sequence[Store] = ()
     on_checkpoint: Callable[[Sequence[Outcome]], None] = lambda outcomes: None
     beside: ReadBeside | None = None
-    shard_sha256: str | None = None
     clock: Callable[[], float] = time.time
     elapsed: Callable[[], float] = time.monotonic
     chance: Callable[[], float] = random.random
@@ -199,8 +195,6 @@ class Worker:
         plan = self.plan or await self.ledger.plan(self.run_id)
         await self._count_settled()
         shard = await self.ledger.shard(self.run_id, self.shard, plan)
-        if self.shard_sha256 is not None and hashlib.sha256(shard).hexdigest() != self.shard_sha256:
-            raise LedgerError(f"run {self.run_id}: shard {self.shard} is not the one that was planned: it was altered")
         chains, tasks = self._chains(read_shard(shard, self.beside)), self._tasks
         try:
             while (tasks or self._begins()) and self._broken is None and self.elapsed() < self._must_end_at:

@@ -153,6 +153,5 @@ KIND = Kind(
     ARCHIVES_AT_ONCE,
     _plan,
     not_retried=_not_retried,
-    is_proof_only=True,
     hints=_hints,
 )

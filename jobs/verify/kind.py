@@ -53,6 +53,5 @@ KIND = Kind(
     _open,
     plan=partial(plan_run, prepare=attest, copies=False),
     retried_as="replicate",
-    is_proof_only=True,
     hints=_hints,
 )

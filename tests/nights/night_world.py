@@ -30,7 +30,7 @@ from jobs.errors import Denied, ExitCode, SealiftError
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.state import OPEN
 from jobs.ledger.state_files import accept, open_state
-from jobs.registry import open_job
+from jobs.registry import kind_of
 from jobs.runs import launch
 from jobs.runs.kind import Opened
 from jobs.runs.standing import standing_rows
@@ -261,7 +261,9 @@ class World:
             opened = Opened(spec, *open_sides(spec, 8), ByteBudget(1 << 20), ledger, 8)
             limits = WorkerLimits(8, checkpoint_rows=3, patience_seconds=60.0)
             try:
-                await Worker(ledger, spec.run_id, shard, open_job(opened), limits).run()
+                job = kind_of(spec).open_job
+                assert job is not None
+                await Worker(ledger, spec.run_id, shard, job(opened), limits).run()
                 codes[shard] = int(ExitCode.DONE)
             except SealiftError as error:
                 codes[shard] = int(error.exit_code)

@@ -275,13 +275,11 @@ def test_roles_end_only_jobs_of_this_system(example):
 
 
 def test_jobs_bear_the_tag_by_which_they_are_ended(example):
-    """With the environment that Terraform gives the command line. A placement of the ledger's cannot change it."""
+    """With the environment that Terraform gives the command line."""
     settings = Settings.from_environment(example.output("environment"))
     placed = placement.choose_placement(settings, "replicate")
     request = payload(make_submission("20261125T000000Z-replicate-1f3a", 0, placed, [0], "s3://l/p"), WORK)
     assert request["tags"][SYSTEM_TAG] == NAME
-    forged = placed._replace(system="another")
-    assert placement.choose_placement(settings, "replicate", forged).system == NAME
 
 
 def submitted(example, role) -> set[str]:
