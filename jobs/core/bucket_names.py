@@ -15,22 +15,8 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.\-_]{1,61}[a-z0-9]")
 _ACCESS_POINT = re.compile(
     r"arn:(?:aws[a-z-]*):s3:([a-z]{2,8}(?:-[a-z0-9]{1,16}){1,4}):([0-9]{12}):accesspoint:([a-z0-9][a-z0-9-]{1,48}[a-z0-9])"
 )
-_SECOND_NAMES = ("-s3alias", "--ol-s3", ".mrap")
-_REFUSED_ENDS = {
-    "--x-s3": "a directory bucket (S3 Express One Zone), which has other requests, and no versions",
-    "--xa-s3": "an access point of a directory bucket (S3 Express One Zone), which has other requests",
-    "--table-s3": "a table bucket (S3 Tables), which has tables and no objects",
-    "--op-s3": "an access point of S3 on Outposts, which has other requests, and no checksums",
-    "--ol-s3": "an Object Lambda access point, which shows computed content",
-    ".mrap": "a Multi-Region Access Point, which answers from any of its buckets",
-}
-_REFUSED_ARNS = {
-    r"arn:[^:]*:s3-outposts:.*": _REFUSED_ENDS["--op-s3"].replace("an access point of ", ""),
-    r"arn:[^:]*:s3-object-lambda:.*": _REFUSED_ENDS["--ol-s3"],
-    r"arn:[^:]*:s3tables:.*": _REFUSED_ENDS["--table-s3"],
-    r"arn:[^:]*:s3express:.*": _REFUSED_ENDS["--x-s3"],
-    r"arn:[^:]*:s3::[^:]*:accesspoint.*": _REFUSED_ENDS[".mrap"],
-}
+_REFUSED_ENDS = ("--x-s3", "--xa-s3", "--table-s3", "--op-s3", "--ol-s3", ".mrap")
+"""Of S3 Express, S3 Tables, S3 on Outposts, Object Lambda and Multi-Region Access Points."""
 
 
 class AccessPoint(NamedTuple):
@@ -59,17 +45,13 @@ def access_point(bucket: str) -> AccessPoint | None:
 
 def is_second_name(bucket: str) -> bool:
     """Whether it is the name of an access point, so that the bucket has another one as well."""
-    return bucket.endswith(_SECOND_NAMES) or bucket.startswith("arn:")
+    return bucket.endswith("-s3alias") or bucket.startswith("arn:")
 
 
 def refusal(bucket: str) -> str | None:
     """Why there can be no such source or destination. None for a legal name."""
-    for pattern, what in _REFUSED_ARNS.items():
-        if re.fullmatch(pattern, bucket):
-            return f"{bucket} is {what}: name a general purpose bucket"
-    for end, what in _REFUSED_ENDS.items():
-        if bucket.endswith(end):
-            return f"{bucket} is {what}: name a general purpose bucket"
-    if bucket.startswith("arn:"):
-        return None if access_point(bucket) else f"{bucket} is not the ARN of an access point: name the bucket itself"
+    if access_point(bucket):
+        return None
+    if bucket.endswith(_REFUSED_ENDS) or bucket.startswith("arn:"):
+        return f"{bucket} is neither a general purpose bucket nor the ARN or alias of an access point of one"
     return None if _BUCKET.fullmatch(bucket) else f"no legal bucket name ({bucket!r})"

@@ -12,9 +12,6 @@ from itertools import permutations
 
 from jobs.errors import UsageError
 
-_TOKENS = re.compile(r"\\[=\\]|.", re.DOTALL)
-"""The characters of a map's text. A backslash in front of `=` or of a backslash belongs to it."""
-
 
 @dataclass(frozen=True, slots=True)
 class PrefixMap:
@@ -44,21 +41,19 @@ class PrefixMap:
         """
         pairs = []
         for text in texts:
-            sides = _sides(text)
-            if len(sides) < 2:
-                raise UsageError(f"{text!r} is not a prefix mapping", advice="write source-prefix=destination-prefix")
-            if len(sides) > 2:
+            sides = [side.replace("\\=", "=") for side in re.split(r"(?<!\\)=", text)]
+            if len(sides) != 2:
                 raise UsageError(
-                    f"{text!r} has more than one `=`",
-                    advice="write each one of a prefix as \\=, "
-                    r"for example dt\=2026/=copies/dt\=2026/",
+                    f"{text!r} is not a prefix mapping",
+                    advice=r"write source-prefix=destination-prefix, and \= for each = of a prefix itself, as in "
+                    r"dt\=2026/=copies/dt\=2026/",
                 )
             pairs.append((sides[0], sides[1]))
         return cls(tuple(pairs)) if pairs else cls()
 
     def texts(self) -> tuple[str, ...]:
         """The map as `parse` reads it."""
-        return tuple("=".join(re.sub(r"[=\\]", r"\\\g<0>", side) for side in pair) for pair in self.pairs)
+        return tuple("=".join(side.replace("=", r"\=") for side in pair) for pair in self.pairs)
 
     def destination_of(self, key: str) -> str | None:
         """The destination's key of a source key. None when it is outside."""
@@ -90,17 +85,6 @@ class PrefixMap:
             if out.startswith(source) or source.startswith(out)
         ]
         return _begins(key, [destination for _, destination in self.pairs], excluded)
-
-
-def _sides(text: str) -> list[str]:
-    """A map's text, cut at each `=` that has no backslash in front."""
-    sides = [""]
-    for token in _TOKENS.findall(text):
-        if token == "=":
-            sides.append("")
-        else:
-            sides[-1] += token[-1]
-    return sides
 
 
 def _replacing(key: str, pairs: tuple[tuple[str, str], ...]) -> str | None:
