@@ -19,7 +19,7 @@ from jobs.cli.policy_and_ledger import ledger_location
 from jobs.config import Settings
 from jobs.errors import ConfigError, UsageError
 from jobs.ledger.ledger import Ledger
-from jobs.runs.prompt_ledger import open_prompt_ledger
+from jobs.runs.request import open_prompt_ledger
 from jobs.runs.summaries import find_run_id
 
 if TYPE_CHECKING:

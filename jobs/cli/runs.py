@@ -32,8 +32,7 @@ from jobs.runs import batch_follow, launch
 from jobs.runs.batch_executor import BatchExecutor
 from jobs.runs.placement import DETACHED, is_batch
 from jobs.runs.progress import find_command, find_progress, unfinished_shards
-from jobs.runs.prompt_ledger import open_prompt_ledger
-from jobs.runs.request import Request, open_ledger
+from jobs.runs.request import Request, open_ledger, open_prompt_ledger
 from jobs.runs.summaries import counted, find_run_id, summarize_run, summarize_runs
 
 WATCH_SECONDS = 2.0

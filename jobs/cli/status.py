@@ -28,7 +28,7 @@ from jobs.nights.documents import Night, Summary
 from jobs.policy.model import Policy
 from jobs.reports.document import iso_time, need_attention
 from jobs.reports.figures import UNKNOWN, human_time, plural
-from jobs.runs.prompt_ledger import open_prompt_ledger
+from jobs.runs.request import open_prompt_ledger
 from jobs.runs.summaries import summarize_runs
 
 RUNS = 100

@@ -23,7 +23,7 @@ from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.rate_limits import RateLimits
 from jobs.core.run import Plan, RunSpec, Side, ignored_conditions, is_destructive, run_digest
-from jobs.errors import ConfigError, ExitCode, LedgerError, SealiftError, TooManyFailures, UsageError
+from jobs.errors import ConfigError, ExitCode, LedgerError, SealiftError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.owner import Owner, last_owner
 from jobs.ledger.uploads import ShardUploads
@@ -101,19 +101,12 @@ def _yield_to_others() -> None:
 async def _work_child(
     settings: Settings, location: Location, options: WorkerCommand, submission: int, stops: Stops
 ) -> None:
-    """Work through the shards of a child. Record in the ledger what stops it."""
-    from jobs.runs.batch_executor import child_shards, record_error
+    """Work through the shards of a child."""
+    from jobs.runs.batch_executor import child_shards
 
-    ledger, run_id = _open(location), options.run_id
-    child = options.shard or 0  # a plain job has no index
-    try:
-        for shard in await child_shards(ledger, run_id, submission, child):
-            await _work(settings, ledger, options, shard, stops)
-    except SealiftError as error:
-        if error.exit_code not in (ExitCode.TRANSIENT, ExitCode.TAKEN_OVER) or isinstance(error, TooManyFailures):
-            what = f"child {child} of submission {submission}"
-            await record_error(ledger, run_id, what, error, settings.batch_job_id)
-        raise
+    ledger = _open(location)  # a plain job has no index
+    for shard in await child_shards(ledger, options.run_id, submission, options.shard or 0):
+        await _work(settings, ledger, options, shard, stops)
 
 
 def _open(location: Location) -> Ledger:

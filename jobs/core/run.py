@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import accumulate, pairwise
 from typing import Annotated, Any
@@ -148,18 +148,13 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, with the total."""
-        shown = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        shards = [{name: value for name, value in asdict(shard).items() if value != ""} for shard in self.shards]
-        shown |= {"shards": shards, "total_dollars": self.total_dollars}
-        return {name: value for name, value in shown.items() if value or name not in _OPTIONAL}
+        document: dict[str, Any] = msgspec.to_builtins(self)
+        return document | {"total_dollars": self.total_dollars}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:
         """The inverse of `to_dict`. Keys that a newer Sealift has added are ignored."""
         return msgspec.convert(data, cls)
-
-
-_OPTIONAL = ("seconds_most", "timed_by", "savings", "restore", "expiry", "there")
 
 
 WITHOUT_CONDITIONS = "unguarded"

@@ -8,7 +8,7 @@ Every object is written once, and the last write publishes:
       plan.json                        counts, bytes, requests, dollars (exists = the plan is valid)
       outcomes/00000/<checkpoint>      by any number of attempts. The fold takes one outcome a row
       owner/000001.json                the command, submission or cancel that has the run: the last one
-      batch/ errors/                   what was sent to AWS Batch, and what its workers could not do
+      batch/                           what was sent to AWS Batch
       uploads/00000/<name>             multipart uploads that were begun, and that have ended
       failures.parquet failures.csv    the rows that need attention, usable as a manifest
       report.json                      the fold of all outcomes (exists = the run has ended)

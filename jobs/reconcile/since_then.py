@@ -7,7 +7,6 @@ is written once, when its run ends.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import tempfile
 from collections.abc import Mapping
 from datetime import datetime
@@ -22,7 +21,7 @@ from jobs.ledger.state import BAD, OPEN, OVER, has_verdicts
 from jobs.reconcile.run import fetch_differences, first_findings
 from jobs.reports.document import findings_count
 from jobs.reports.figures import human_time, plural
-from jobs.runs.folding import LISTED_FAILURES, LISTED_PER_REASON, MEMORY_LIMIT
+from jobs.runs.folding import first_failures
 from jobs.runs.request import failures_of
 from jobs.runs.standing import standing_rows
 from jobs.s3.downloads import download
@@ -122,25 +121,5 @@ async def read_findings(ledger: Ledger, spec: RunSpec, report: dict[str, Any]) -
         if "categories" not in report:
             path = Path(folder) / "failures.parquet"
             await download(ledger.store, ObjectRef(*Location.parse(await failures_of(ledger, spec.run_id))), path)
-            return await asyncio.to_thread(_first_failures, path)
+            return await asyncio.to_thread(first_failures, path)
         return await asyncio.to_thread(first_findings, await fetch_differences(ledger, spec.run_id, Path(folder)))
-
-
-def _first_failures(path: Path) -> list[dict[str, Any]]:
-    """The first rows of each status in a file of failed rows, in the order of their keys."""
-    from jobs.tables.duck import connect, parquet
-
-    with contextlib.closing(connect(path.parent, memory_limit=MEMORY_LIMIT)) as connection:
-        rows: list[dict[str, Any]] = (
-            connection.sql(
-                f"""
-                SELECT key, version_id, status, reason, detail, etag AS source_etag, condemned_etag AS destination_etag,
-                       size_bytes AS source_size_bytes, last_modified AS source_last_modified
-                FROM {parquet(path, "file_row_number = true")}
-                QUALIFY row_number() OVER (PARTITION BY status ORDER BY file_row_number) <= {LISTED_PER_REASON}
-                ORDER BY file_row_number LIMIT {LISTED_FAILURES}"""
-            )
-            .to_arrow_table()
-            .to_pylist()
-        )
-    return rows

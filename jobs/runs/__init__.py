@@ -6,8 +6,7 @@ of work adds. `launch` plans, publishes, executes and concludes a run. `planning
 through one, `worker_log` logs it and `failure_count` says when an attempt ends because rows fail.
 `folding` counts outcomes, `standing` says which bad rows are still bad, `progress` how far a run is,
 `summaries` lists runs. `local_executor` and `parent_pipe` start workers on this machine, `placement`,
-`batch_executor` and `batch_follow` in AWS Batch. `work` continues a run where it belongs,
-`prompt_ledger` is a ledger for commands that a person waits for.
+`batch_executor` and `batch_follow` in AWS Batch. `work` continues a run where it belongs.
 
 It must never lose a row or count one twice, whatever is killed.
 """

@@ -4,7 +4,6 @@
       batch/000.json           the first submission: which shards, where, how. Written before anything is submitted
       batch/000-work.json      the id of its array job
       batch/000-report.json    the id of the report's job
-      errors/….json            why a worker that Batch started could not work
 
 Batch has no client token. The job's name, which the run's id decides, and these write-once
 documents make a second submission find the first, whatever was lost in between. Progress comes from
@@ -14,7 +13,6 @@ the array's status summary and the ledger's checkpoints, and no request is ever 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -23,10 +21,9 @@ from dataclasses import dataclass
 from jobs.aws.batch import Batch, ChildFailure, JobState
 from jobs.aws.batch_arrays import CHILDREN_MAX, STAGES, TERMINATED, WORK, Submission, payload
 from jobs.config import Settings
-from jobs.errors import ExitCode, LedgerError, PreconditionFailed, SealiftError, UsageError
+from jobs.errors import ExitCode, LedgerError, PreconditionFailed, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.owner import BATCH, claim_run, last_owner
-from jobs.runs.worker import new_attempt
 
 SHOWN_FAILURES = 100
 """The number of failed children that are described: one request."""
@@ -219,22 +216,6 @@ def _number(name: str) -> int:
     if not (len(digits) == 3 and digits.isascii() and digits.isdigit()):
         raise LedgerError(f"batch/{name!r} is not a submission document", advice="remove it from the ledger")
     return int(digits)
-
-
-async def record_error(ledger: Ledger, run_id: str, what: str, error: SealiftError, job_id: str | None) -> None:
-    """Write into the ledger why a worker could not work, unless the ledger itself was out of
-    reach.
-    """
-    document = {
-        "what": what,
-        "error": " ".join(str(error).split()),
-        "exit_code": int(error.exit_code),
-        "job_id": job_id,
-        "at": time.time(),
-    }
-    with contextlib.suppress(SealiftError):
-        await ledger.spec(run_id)  # do not create a folder for an unknown run
-        await ledger.write_document(run_id, f"errors/{new_attempt()}.json", document)
 
 
 def exit_codes(states: Mapping[str, JobState], failures: Sequence[ChildFailure]) -> dict[int, int]:

@@ -34,7 +34,7 @@ FORGOTTEN_SECONDS = 60.0
 
 Before, it may not know it yet.
 """
-SHOWN_ERRORS, SHOWN_FAILURES = 20, 10
+SHOWN_FAILURES = 10
 
 
 async def submit(spec: RunSpec, plan: Plan, ledger: Ledger, placement: Placement, after: str | None) -> Submitted:
@@ -170,7 +170,6 @@ async def describe(ledger: Ledger, run_id: str) -> dict[str, Any] | None:
             failures = await executor.failures(submitted)
     except (ConfigError, StoreError) as error:
         unreachable = str(error)
-    names = (await ledger.names(run_id, "errors/"))[-SHOWN_ERRORS:]
     return {
         "submission": submission.number,
         "queue": submission.placement.queue,
@@ -183,7 +182,6 @@ async def describe(ledger: Ledger, run_id: str) -> dict[str, Any] | None:
         },
         "refused": unreachable,
         "failed_children": [asdict(failure) for failure in failures],
-        "errors": [await ledger.document(run_id, f"errors/{name}") for name in names],
     }
 
 
@@ -200,7 +198,6 @@ def batch_text(known: Mapping[str, Any]) -> str:
     if known["refused"]:
         lines.append(f"  Batch says nothing  {known['refused']}")
     lines += map(failure_text, known["failed_children"][:SHOWN_FAILURES])
-    lines += [f"  worker of {each['what']} said: {each['error']}" for each in known["errors"][:SHOWN_FAILURES]]
     return "\n".join(lines)
 
 

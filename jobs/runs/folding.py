@@ -5,6 +5,7 @@ It works out of core, in DuckDB.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 MEMORY_LIMIT = "256MB"
 TOP_REASONS = 20
-WORST_PREFIXES = 20
+FAILURES = "failures.parquet"
 LISTED_FAILURES, LISTED_PER_REASON = 200, 20
 """How many failures the page lists, and how many of them of one reason: it stays short."""
 DETAILS = 5
@@ -39,9 +40,7 @@ class Folded:
     """The sums of a run's outcomes. `reasons`: the most frequent first. `began_at`: when the first attempt
     began. `finished_at`: when S3 got the last outcome.
 
-    `listed`: the first failures, for the report's page. `prefixes`: where most of them are, as
-    `prefix` (two folders at most), `category` (the status), `rows` and `bytes`. `checkpoints`: those
-    that were folded.
+    `listed`: the first failures, for the report's page. `checkpoints`: those that were folded.
     """
 
     rows: int
@@ -58,7 +57,6 @@ class Folded:
     checkpoints: frozenset[Checkpoint] = frozenset()
     outcome_bytes: dict[str, int] = field(default_factory=dict)
     listed: list[dict[str, Any]] = field(default_factory=list)
-    prefixes: list[dict[str, Any]] = field(default_factory=list)
 
 
 def copy_key_sql(spec: RunSpec) -> str:
@@ -263,49 +261,23 @@ def _sum_up(connection: duckdb.DuckDBPyConnection, folder: Path, *, has_failures
         failures_parquet=parquet,
         failures_csv=csv,
         outcome_bytes={status: size_bytes for status, _, size_bytes in statuses},
-        listed=_listed_failures(connection, folder) if has_failures else [],
-        prefixes=_worst_prefixes(connection, folder) if has_failures else [],
+        listed=first_failures(folder / FAILURES) if has_failures else [],
     )
 
 
-def _worst_prefixes(connection: duckdb.DuckDBPyConnection, folder: Path) -> list[dict[str, Any]]:
-    from jobs.tables.duck import parquet
+def first_failures(path: Path) -> list[dict[str, Any]]:
+    """The first rows of each reason in a file of failed rows, in its order, with the columns of the report's page."""
+    import pyarrow.parquet as pq
 
-    table = connection.sql(
-        f"""
-        WITH counted AS (
-            SELECT regexp_extract(folded.key, '^(?:[^/]*/){{0,2}}') AS prefix, status AS category,
-                   count(*) AS "rows", coalesce(sum(manifest.size_bytes), 0)::BIGINT AS bytes
-            FROM folded JOIN {parquet(folder, below="shard-*.parquet")} AS manifest USING (row)
-            WHERE bad GROUP BY 1, 2)
-        SELECT * FROM counted
-        WHERE prefix IN (SELECT prefix FROM counted GROUP BY 1 ORDER BY sum("rows") DESC, 1 LIMIT {WORST_PREFIXES})
-        ORDER BY prefix, category
-        """
-    ).to_arrow_table()
-    prefixes: list[dict[str, Any]] = table.to_pylist()
-    return prefixes
-
-
-def _listed_failures(connection: duckdb.DuckDBPyConnection, folder: Path) -> list[dict[str, Any]]:
-    """The first failures of each reason in the order of their keys, with the columns of the
-    report's page.
-    """
-    from jobs.tables.duck import parquet
-
-    table = connection.sql(
-        f"""
-        SELECT told.key, told.version_id, status, reason, detail, destination_etag,
-               manifest.size_bytes AS source_size_bytes, coalesce(told.etag, manifest.etag) AS source_etag,
-               CASE WHEN status = 'different' THEN told.size_bytes END AS destination_size_bytes,
-               strftime(manifest.last_modified AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%SZ') AS source_last_modified
-        FROM told JOIN {parquet(folder, below="shard-*.parquet")} AS manifest USING (row)
-        WHERE bad
-        QUALIFY row_number() OVER (PARTITION BY status, reason, told ORDER BY told.key, row) <= {LISTED_PER_REASON}
-        ORDER BY told.key, row LIMIT {LISTED_FAILURES}
-        """
-    ).to_arrow_table()
-    rows: list[dict[str, Any]] = table.to_pylist()
+    names = ["key", "version_id", "status", "reason", "detail", "etag", "condemned_etag", "size_bytes", "last_modified"]
+    rows, listed = list[dict[str, Any]](), Counter[tuple[str, str]]()
+    for batch in pq.ParquetFile(path).iter_batches(columns=names):
+        for row in batch.to_pylist():
+            kind = row["status"], row["reason"]
+            if listed[kind] < LISTED_PER_REASON and len(rows) < LISTED_FAILURES:
+                listed[kind] += 1
+                source = {f"source_{name}": row.pop(name) for name in ("etag", "size_bytes", "last_modified")}
+                rows.append(row | source | {"destination_etag": row.pop("condemned_etag")})
     return rows
 
 
@@ -330,7 +302,7 @@ def _failure_files(connection: duckdb.DuckDBPyConnection, folder: Path) -> tuple
         WHERE bad ORDER BY min(row) OVER (PARTITION BY manifest.key), row DESC
         """
     ).to_arrow_reader()
-    file, csv = folder / "failures.parquet", folder / "failures.csv"
+    file, csv = folder / FAILURES, folder / "failures.csv"
     file.write_bytes(write_parquet(reader.read_all()))
     write_csv(connection, parquet(file), csv, "key")
     return file.read_bytes(), csv.read_bytes()

@@ -310,7 +310,6 @@ async def conclude(
         evidence=folded.evidence,
         worked_seconds=round(max(0.0, finished_at - folded.began_at), 3) if folded.began_at else 0.0,
         reasons=folded.reasons,
-        prefixes=folded.prefixes,
         attempts=folded.attempts,
         exit_codes=sorted(set(codes.values())),
         failures_manifest=failures,

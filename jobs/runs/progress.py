@@ -22,7 +22,7 @@ SILENT_SECONDS = 12 * 3600.0
 """Who works at a run writes more often, but for one object of terabytes. So a run that nobody has
 written to for so long has lost its workers, or waits for machines that do not come.
 """
-_SIGNS = ("outcomes/", FOLDER, "batch/", "errors/")
+_SIGNS = ("outcomes/", FOLDER, "batch/")
 """The folders of a run into which somebody who works at it writes."""
 UNCLAIMED = "it never claimed the run"
 CLOCK_SECONDS = 120.0

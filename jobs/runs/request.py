@@ -19,7 +19,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs import __version__
+from jobs import __version__, interrupts
 from jobs.config import Settings
 from jobs.core.bucket_names import is_second_name
 from jobs.core.display import Display
@@ -165,6 +165,13 @@ def drafting(request: Request) -> Iterator[Draft]:
 def open_ledger(location: Location) -> Ledger:
     """The ledger at a location, reached by boto3's defaults."""
     return Ledger(open_store(None, None, None, max_in_flight=16), location)
+
+
+def open_prompt_ledger(location: Location) -> Ledger:
+    """The ledger at a location, for commands that a person waits for. Raises Unavailable if it does not answer."""
+    look = partial(open_ledger(location).run_ids, "~")  # no id comes after it
+    interrupts.run(promptly(look, f"the ledger {location}", partial(address_of, Side(location))))
+    return open_ledger(location)
 
 
 def new_run_id(job: str, now: float) -> str:

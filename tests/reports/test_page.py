@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 from typing import Any
 
-import jinja2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +19,7 @@ from jobs.core.words import why
 from jobs.errors import ExitCode
 from jobs.reports import figures
 from jobs.reports.document import counts, exit_code, schema, verdict
-from jobs.reports.html.page import MEANINGS, prepare, render
+from jobs.reports.html.page import MEANINGS, render
 from jobs.reports.html.visible import visible, visible_text
 from tests.doubles.examples import examples
 from tests.reports.samples import (
@@ -329,16 +328,6 @@ def test_figures(shown: str, expected: str):
     assert shown == expected
 
 
-def test_a_page_that_was_prepared_for_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare()
-
-    def compiled(*arguments: Any, **named: Any) -> None:
-        raise AssertionError("a template was compiled")
-
-    monkeypatch.setattr(jinja2.Environment, "compile", compiled)
-    assert "</html>" in render(run(), findings=[])
-
-
 def test_the_page_of_a_dry_run_is_no_success_of_something_done() -> None:
     page = Page(render(dry_expire(), findings=[]))
     assert "left" not in page.text
@@ -356,7 +345,7 @@ def test_the_page_of_deletions_says_what_was_hidden_and_how_it_comes_back() -> N
     report = dry_expire() | {"dry_run": False, "outcomes": {"done": 5}}
     report["deletions"] = dry_expire()["deletions"] | {"rows": 5, "reasons": [hidden, removed]}
     page = Page(render(report, findings=[]))
-    assert "hidden by a delete marker copies proven by checksum" in page.text
+    assert "it was deleted (hidden) copies proven by checksum" in page.text
     undo = f"sealift expire --undo {report['run_id']} --source {report['source']}"
     assert f"What is hidden comes back with {undo}" in page.text
     report["deletions"]["reasons"] = [removed]

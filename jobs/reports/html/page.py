@@ -133,12 +133,6 @@ def render_page(template: str, **values: Any) -> str:
     return environment.get_template(template).render(values | assets)
 
 
-def prepare() -> None:
-    """Compile the templates of a run's page, so that `render` need not."""
-    for name in (_TEMPLATE, "page.html.jinja", "parts.html.jinja"):
-        template_environment().get_template(name)
-
-
 def name_of(row: Mapping[str, Any]) -> str:
     """A finding's category or status."""
     return str(row.get("category") or row.get("status") or "finding")
@@ -249,7 +243,7 @@ def _tables(report: Mapping[str, Any]) -> Iterator[Table]:
     yield Table("What could not be judged", ("Why", "Rows"), unjudged)
     prefixes = [
         _line(each["prefix"] or "no folder", each["rows"], human_bytes(each["bytes"]), badge=each["category"] or "")
-        for each in report["prefixes"]
+        for each in report.get("prefixes", ())
     ]
     yield Table("Where most is wrong", ("Prefix", "Rows", "Bytes"), prefixes)
     yield from _deleted(report)
