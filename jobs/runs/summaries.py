@@ -87,23 +87,23 @@ async def summarize_run(ledger: Ledger, run_id: str) -> dict[str, Any]:
     except LedgerError as error:
         is_missing = isinstance(error.__cause__, NotFound)
         return summary if is_missing else summary | {"state": "unreadable", "error": str(error)}
-    summary |= {
-        "job": spec.job,
-        "created_at": iso_time(spec.created_at),
-        "source": str(spec.source.location),
-        "destination": str(spec.destination.location),
-        "pair": spec.options.get("pair"),
-        "retry_of": spec.retry_of,
-        "manifest": spec.manifest,
-        "selection": {name: value for name in SELECTING if (value := spec.options.get(name))},
-    }
     try:
+        summary |= {
+            "job": spec.job,
+            "created_at": iso_time(spec.created_at),
+            "source": str(spec.source.location),
+            "destination": str(spec.destination.location),
+            "pair": spec.options.get("pair"),
+            "retry_of": spec.retry_of,
+            "manifest": spec.manifest,
+            "selection": {name: value for name in SELECTING if (value := spec.options.get(name))},
+        }
         if (ended := await ledger.report(run_id)) is not None:
             known = {name: ended[name] for name in ("state", "rows", "seconds")}
             known["accounted"] = ended.get("accounted", ended["rows"])  # a comparison counts rows alone
             return summary | known | counted(ended) | {"planned_dollars": ended.get("planned_dollars")}
         return summary | await _unfinished(ledger, spec)
-    except (LedgerError, KeyError, TypeError, AttributeError) as error:
+    except (LedgerError, KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         why = (
             str(error) if isinstance(error, LedgerError) else f"{ledger.uri(run_id, 'report.json')} is damaged: {error}"
         )
