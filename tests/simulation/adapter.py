@@ -35,6 +35,7 @@ from jobs.interrupts import run as run_in_a_loop
 from jobs.ledger.backlog import manifest_numbers, read_manifest
 from jobs.ledger.owner import claim_run
 from jobs.runs import launch
+from jobs.runs.request import open_ledger, open_prompt_ledger
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.sessions import boto_client, open_store
 from jobs.s3.store import UNGUARDED
@@ -106,7 +107,7 @@ class Program:
         """All that is Sealift's own code works in the world."""
         swaps: list[Any] = [
             *swaps_of(self._world), *CACHED, *([] if self._world.schedule.is_full else QUICK), *self.extra,
-            (run_in_a_loop, _begin), (open_store, lambda *_, **__: self._connection),
+            (run_in_a_loop, _begin), (open_prompt_ledger, open_ledger), (open_store, lambda *_, **__: self._connection),
             (boto_client, lambda *_: NO_LIFECYCLE), (launch.execute, self._execute), (emit, _say_nothing),
             (click.echo, _say_nothing), (log._write, _say_nothing), (duckdb.connect, one_duckdb.connect_to_shared),
             (part_sizes.COPY_LIMIT_BYTES, 16), (part_sizes.PREFERRED_PART_BYTES, 8),
