@@ -43,6 +43,7 @@ from jobs.s3.uploads import NO_RECORDS, UploadRecords
 KEEP = "keep"
 UNCOMPARED = "the source has no checksum of its whole content: nothing proves the bytes that were read from it"
 
+UNREAD_LOCK = "without the source's lock, if it has one: permit s3:GetObjectRetention and s3:GetObjectLegalHold there"
 UNSENT = "without metadata of the source that S3 cannot say in headers (x-amz-missing-meta)"
 
 
@@ -82,6 +83,7 @@ class Copier:
     clock: Callable[[], float] = time.time
     carrier: AnnotationPair = field(init=False)
     _settings: dict[str | None, CopySettings] = field(default_factory=dict, init=False)
+    _shows_locks: list[bool] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "carrier", AnnotationPair.between(self.source, self.destination, self.budget))
@@ -156,10 +158,10 @@ class Copier:
         Returns also the id of the version that was copied, if the server says it.
         """
         settings, lack = self._settings_of(row.storage_class), ""
-        if source is not None and self.options.object_lock:
-            lock, lack = self._carried_lock(source)
-            settings = replace(settings, lock=lock)
         target, ref = self.route.target_of(row), ObjectRef(self.route.source.bucket, row.key, version_id)
+        if source is not None and self.options.object_lock:
+            lock, lack = await self._carried_lock(ref, source)
+            settings = replace(settings, lock=lock)
         written = await self.destination.copy(ref, row.etag, target.bucket, target.key, settings, guard=guard)
         if lack or settings.without_annotations:
             written = _with_notes(written, lack, EXCLUDED if settings.without_annotations else "")
@@ -201,12 +203,16 @@ class Copier:
             return ""
         return await self.carrier.carry(ref, copy, copy_etag)
 
-    def _carried_lock(self, source: ObjectInfo | None) -> tuple[ObjectLock | None, str]:
+    async def _carried_lock(self, ref: ObjectRef, source: ObjectInfo) -> tuple[ObjectLock | None, str]:
         """The lock that the copy is to have, and why it lacks the source's retention, if it does.
 
-        S3 refuses a retention that has passed with 400.
+        S3 refuses a retention that has passed with 400. Whether locks are shown at all is asked for once.
         """
-        lock = source.attributes.lock if source and self.options.object_lock else None
+        lock = source.attributes.lock if self.options.object_lock else None
+        if lock is None and self.options.object_lock:
+            if not self._shows_locks:
+                self._shows_locks.append(await self.source.may_read_locks(ref))
+            return None, "" if self._shows_locks[0] else UNREAD_LOCK
         if lock is None or lock.retain_until is None or parse_time(lock.retain_until) > self.clock():
             return lock, ""
         hold = replace(lock, mode=None, retain_until=None) if lock.legal_hold or lock.event_hold else None
@@ -217,7 +223,7 @@ class Copier:
         if source.size_bytes > MAX_OBJECT_BYTES:
             what = f"it has {source.size_bytes} bytes, S3 takes up to {MAX_OBJECT_BYTES}"
             raise Rejected("CreateMultipartUpload", str(ref), "EntityTooLarge", what, 400)
-        lock, lack = self._carried_lock(source)
+        lock, lack = await self._carried_lock(ref, source)
         read = ref._replace(version_id=row.version_id or source.version_id)  # no ETag pins tags
         attributes = replace(
             source.attributes,

@@ -66,6 +66,8 @@ class Operation(StrEnum):
     PUT = "PutObject", "put", "PUT", _WRITE, _PUT, "", "", _SLOW
     COPY = "CopyObject", "copy", "PUT", _WRITE, _PUT, "CopyObjectResult", "", _LATE
     GET_TAGS = "GetObjectTagging", "get_tags", "GET", _READ, _GET_TAGS, "Tagging", "tagging"
+    GET_RETENTION = (
+        "GetObjectRetention", "may_read_locks", "GET", _READ, ("GetObjectRetention",), "Retention", "retention")
     LIST_ANNOTATIONS = (
         "ListObjectAnnotations", "list_annotations", "GET", _READ, _LIST_NOTES, "ListObjectAnnotationsOutput",
         "annotation")

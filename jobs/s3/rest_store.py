@@ -10,7 +10,17 @@ from functools import partial
 from typing import Any, TypeVar
 
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
-from jobs.errors import REFUSALS, ArchivedObject, Conflict, NoSuchBucket, NotFound, Rejected, StoreError, Unavailable
+from jobs.errors import (
+    REFUSALS,
+    ArchivedObject,
+    Conflict,
+    Denied,
+    NoSuchBucket,
+    NotFound,
+    Rejected,
+    StoreError,
+    Unavailable,
+)
 from jobs.s3 import wire
 from jobs.s3.http.answers import MAX_BODY_BYTES, Response
 from jobs.s3.list_pages import parse_page, parse_parts
@@ -151,6 +161,16 @@ class RestStore:
         answer = await self.transport.send(Operation.GET_TAGS, ref, query=_query(ref))
         check_named_version(Operation.GET_TAGS, ref, answer, OF_TAGS)
         return _parsed(Operation.GET_TAGS, ref, answer, wire.parse_tags)
+
+    async def may_read_locks(self, ref: ObjectRef) -> bool:
+        """GetObjectRetention. Servers refuse it where an object or a bucket has no lock."""
+        try:
+            await self.transport.send(Operation.GET_RETENTION, ref, query=_query(ref))
+        except Denied:
+            return False
+        except (NotFound, Rejected):
+            return True
+        return True
 
     async def list_annotations(self, ref: ObjectRef, *, token: str | None = None) -> AnnotationPage:
         """ListObjectAnnotations."""

@@ -225,6 +225,9 @@ class Store(Protocol):
     async def get_tags(self, ref: ObjectRef) -> Mapping[str, str]:
         """The object version's tags."""
 
+    async def may_read_locks(self, ref: ObjectRef) -> bool:
+        """Whether `head` shows the version's lock. S3 leaves it out for who may not ask for it (GetObjectRetention)."""
+
     async def list_annotations(self, ref: ObjectRef, *, token: str | None = None) -> AnnotationPage:
         """One page of the object version's annotations (ListObjectAnnotations).
 

@@ -90,7 +90,7 @@ class Request:
 
 Hook = Callable[[Request], Awaitable[Any]]
 OPERATIONS = (
-    *("head", "get", "put", "copy", "delete", "request_restore", "get_tags"),
+    *("head", "get", "put", "copy", "delete", "request_restore", "get_tags", "may_read_locks"),
     *("list_annotations", "get_annotation", "put_annotation", "list_objects", "list_versions", "is_versioned"),
     *("create_multipart", "copy_part", "put_part", "complete_multipart", "list_parts", "abort_multipart"),
 )
@@ -269,6 +269,10 @@ class MemoryStore:
     async def get_tags(self, ref: ObjectRef) -> Mapping[str, str]:
         """GetObjectTagging."""
         return dict(self._buckets.find("GetObjectTagging", ref).attributes.tags)
+
+    async def may_read_locks(self, ref: ObjectRef) -> bool:
+        """GetObjectRetention: whoever asks may."""
+        return True
 
     async def list_annotations(self, ref: ObjectRef, *, token: str | None = None) -> AnnotationPage:
         """ListObjectAnnotations, `listed_annotations` a page."""

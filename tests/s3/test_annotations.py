@@ -14,9 +14,9 @@ from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Rout
 from jobs.core.outcome import Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.errors import Denied, NotFound, Rejected, StoreError, Unavailable
-from jobs.s3.annotations import AT_ONCE, EXCLUDED, NOT_KEPT_THERE, AnnotationLists, AnnotationPair
+from jobs.s3.annotations import EXCLUDED, NOT_KEPT_THERE, AnnotationLists
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.store import ANNOTATION_BYTES, UNGUARDED, AnnotationPage
+from jobs.s3.store import UNGUARDED, AnnotationPage
 from jobs.sync.job import SyncJob
 from jobs.sync.key import SyncOptions
 from tests.doubles.memory_store import Hook, MemoryStore, Request
@@ -164,20 +164,6 @@ async def test_a_worker_that_was_killed_after_the_copy_leaves_no_annotation_behi
     assert store.texts_at() == TEXTS
 
 
-@pytest.mark.parametrize("all_versions", [False, True])
-@played
-async def test_a_copy_in_parts_is_completed_whatever_the_threshold_is_now(all_versions: bool) -> None:
-    """Its ETag says that it is one in parts, which a run with a lower threshold may have made."""
-    store = Scene()
-    row = await store.put_source(LARGE)
-    store.fails("put_annotation", Killed())
-    with pytest.raises(Killed):
-        await store.replicate(row, **PARTS, all_versions=all_versions)
-    store.works()
-    assert await store.replicate(row, all_versions=all_versions) == (Status.SAME, "")
-    assert store.texts_at() == TEXTS
-
-
 @played
 async def test_a_copy_by_one_request_is_not_asked_for_its_annotations() -> None:
     store = Scene()
@@ -231,23 +217,6 @@ async def test_a_copy_that_lacks_annotations_says_why(
     store.fails(request_, error, bucket)
     assert await store.replicate(row, **PARTS) == (Status.DONE, reason)
     assert await store.replicate(row, **PARTS) == (Status.SAME, reason)
-
-
-@played
-async def test_a_failure_that_passes_is_tried_again() -> None:
-    store = Scene()
-    row = await store.put_source(LARGE)
-    left = {"list_annotations": 2, "get_annotation": 3, "put_annotation": 3}
-
-    def fail(request: Request) -> BaseException | None:
-        if left.get(request.operation, 0) == 0:
-            return None
-        left[request.operation] -= 1
-        return Unavailable(request.operation, "k", "InternalError", "injected", 500)
-
-    store.fail = fail
-    assert await store.replicate(row, **PARTS) == (Status.DONE, "")
-    assert store.texts_at() == TEXTS
 
 
 @played
@@ -371,38 +340,6 @@ async def test_a_bucket_of_s3_that_cannot_have_annotations_has_none() -> None:
     row = await store.put_source(LARGE, {})
     store.fails("list_annotations", Rejected("ListObjectAnnotations", "k", "NotImplemented", "no", 501))
     assert (await store.replicate(row, **PARTS))[1] == ""
-
-
-@played
-async def test_a_thousand_annotations_come_along_and_few_texts_are_held() -> None:
-    store = Scene()
-    store.store.listed_annotations = 300
-    texts = {f"n{number:04}": b"%d" % number for number in range(999)} | {"large": b"x" * ANNOTATION_BYTES}
-    row = await store.put_source(LARGE, texts)
-    held = peak = 0
-    source = ObjectRef("source", "in/k", row.version_id)
-
-    async def hold(request: Request) -> Any:
-        nonlocal held, peak
-        held += 1
-        peak = max(peak, held)
-        await asyncio.sleep(0)
-        return await request()
-
-    async def let_go(request: Request) -> None:
-        nonlocal held
-        await request()
-        held -= 1
-
-    copied = await store.outcome(row, **PARTS, annotations="skip")
-    copy = COPY._replace(version_id=copied.destination_version_id)
-    store.store.hook(get_annotation=hold, put_annotation=let_go)
-    budget = ByteBudget(2 * ANNOTATION_BYTES)
-    pair = AnnotationPair.between(store.store, store.store, budget)
-    assert await pair.carry(source, copy, copied.destination_etag or "") == ""
-    assert store.texts_at(copy) == texts
-    assert peak <= AT_ONCE
-    assert budget.try_acquire(2 * ANNOTATION_BYTES) is not None
 
 
 @played

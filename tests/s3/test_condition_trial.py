@@ -15,8 +15,7 @@ import pytest
 
 from jobs.core.model import Attributes, Location
 from jobs.core.selection import is_sealift_object
-from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed, Rejected, StoreError, Unavailable
-from jobs.s3 import retries
+from jobs.errors import Denied, NotFound, PreconditionFailed, Rejected, StoreError
 from jobs.s3.condition_trial import LEFT_SECONDS, find_ignored
 from jobs.s3.http.endpoints import aws_endpoint, given_endpoint
 from jobs.s3.operations import Operation
@@ -195,39 +194,6 @@ def test_what_a_killed_trial_left_is_swept_by_the_next_one_an_hour_later(version
     with mock.patch("jobs.s3.condition_trial.time.time", return_value=time.time() + LEFT_SECONDS + 60):
         ignored(store)
     assert sorted(store._buckets.named["b"].versions) == sorted(others)
-
-
-@pytest.mark.parametrize("versioned", [True, False])
-def test_a_write_whose_answer_was_lost_leaves_nothing(versioned: bool) -> None:
-    lost: Counter[str] = Counter()
-
-    async def lose_first(request: Request) -> Any:
-        answer = await request()
-        lost[request.operation] += 1
-        if lost[request.operation] == 1:
-            raise Unavailable(request.operation, "b", "ConnectionLost", "", 0)
-        return answer
-
-    store = server(dict.fromkeys(METHODS.values(), lose_first), versioned=versioned)
-    with mock.patch.object(retries, "backoff_seconds", return_value=0.0):
-        assert set(ignored(store)) <= {Operation.COMPLETE, Operation.DELETE}
-    assert left(store) == []
-
-
-def test_a_409_is_no_sign_of_heed() -> None:
-    asked: Counter[str] = Counter()
-
-    async def conflict(request: Request) -> Any:
-        asked[request.operation] += 1
-        if asked[request.operation] % 2:
-            raise Conflict(request.operation, "b", "ConditionalRequestConflict", "", 409)
-        ignores_etag(request.arguments)
-        ignores_absent(request.arguments)
-        return await request()
-
-    store = server({METHODS[each]: conflict for each in WRITES})
-    with mock.patch.object(retries, "backoff_seconds", return_value=0.0):
-        assert ignored(store, *WRITES) == list(WRITES)
 
 
 @pytest.mark.parametrize("versioned", [True, False])

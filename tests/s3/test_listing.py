@@ -213,16 +213,3 @@ def test_stopping_early_cancels_what_is_under_way():
 
     asyncio.run(run())
     assert store.requests < 500
-
-
-def test_a_slow_reader_holds_back_the_requests():
-    store = Pages([entry(f"a/{number:05d}") for number in range(5000)], page_keys=5)
-
-    async def run():
-        async with aclosing(list_all(cast(Store, store), Location("bucket"), versions=False, concurrency=2)) as pages:
-            await anext(pages)
-            for _ in range(2000):
-                await asyncio.sleep(0)
-            return store.requests
-
-    assert asyncio.run(run()) < 100

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import warnings
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import AsyncMock
 
 import pytest
 
 from jobs.core.pace import Pace
 from jobs.errors import Denied, Throttled, Unavailable
 from jobs.s3.paced_gate import PacedGate
-from jobs.s3.retries import PAUSE_SECONDS_MAX, pause_seconds, persist, promptly, retry
+from jobs.s3.retries import persist, retry
 
 
 @pytest.fixture(autouse=True)
@@ -86,18 +83,6 @@ def test_whoever_fails_or_is_cancelled_lets_the_next_go() -> None:
     assert done == "done"
 
 
-def test_one_invalid_answer_after_many_failures_does_not_end_what_persists(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
-    answers = [*["Busy"] * retry.count, *["MalformedAnswer", "Busy"] * (retry.count - 1)]
-
-    async def request() -> str:
-        if answers:
-            raise Unavailable("ListObjectsV2", "bucket", answers.pop(0), "", 503)
-        return "page"
-
-    assert asyncio.run(persist(request)) == "page"
-
-
 @pytest.mark.parametrize("how", [retry, persist])
 def test_each_retry_waits_as_the_backoff_says(how: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
@@ -140,45 +125,3 @@ def test_what_persists_outlives_a_failure_of_minutes(
     with pytest.raises(StopIteration if is_answered else Unavailable):
         asked.send(None)
     assert now[0] >= min(healed_after, 300.0)
-
-
-def test_what_persists_ends_at_the_first_failure_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A silent server takes minutes for each try."""
-    now, tries = [0.0], [0]
-    monkeypatch.setattr("jobs.s3.retries.asyncio.get_running_loop", lambda: SimpleNamespace(time=lambda: now[0]))
-    monkeypatch.setattr("jobs.s3.retries.asyncio.sleep", AsyncMock())
-
-    async def request() -> str:
-        now[0], tries[0] = now[0] + 180, tries[0] + 1
-        raise Unavailable("ListObjectsV2", "bucket", "NoAnswer", "", 0)
-
-    with pytest.raises(Unavailable):
-        persist(request).send(None)
-    assert tries == [2]
-
-
-def test_those_who_were_refused_together_do_not_come_back_together() -> None:
-    error = Throttled("PutObject", "k", "SlowDown", "", 503)
-    error.retry_after = 4.0
-    assert [pause_seconds(1, error, jitter) for jitter in (0.0, 0.5, 1.0)] == [4.0, 5.0, 6.0]
-    error.retry_after = PAUSE_SECONDS_MAX - 1
-    assert pause_seconds(1, error, 0.9) == PAUSE_SECONDS_MAX
-
-
-def test_work_that_is_called_off_before_it_begins_was_never_made() -> None:
-    """Ctrl-C may come then. A request that was made and not awaited would be warned of on the terminal."""
-    begun: list[str] = []
-
-    async def work() -> None:
-        begun.append("work")
-
-    async def run() -> None:
-        waiting = asyncio.ensure_future(promptly(work, "the ledger", lambda: "S3"))
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        asyncio.run(run())
-        gc.collect()
-    assert begun == []

@@ -150,27 +150,3 @@ def test_what_cleans_up_is_sent_after_a_stop_and_what_has_its_turn_as_well() -> 
     asyncio.run(use())
     assert memory.uploads("bucket") == []
     assert clock.now == 0.0
-
-
-def test_a_row_that_is_cancelled_while_it_waits_is_cancelled() -> None:
-    """Also where the worker stops in the same moment."""
-
-    async def use(*, stops: bool) -> None:
-        _, memory, _ = make(RateLimits())
-        throttle = Throttle(RateLimits(requests=0.001))
-        store = throttle.throttled(memory)
-        await store.list_objects("bucket", "")
-        row = asyncio.ensure_future(store.list_objects("bucket", ""))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        row.cancel()
-        if stops:
-            throttle.stop()
-        with pytest.raises(asyncio.CancelledError):
-            await row
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        await asyncio.gather(*left, return_exceptions=True)
-        assert all(each.cancelled() for each in left)
-
-    for stops in (False, True):
-        asyncio.run(use(stops=stops))

@@ -92,22 +92,6 @@ def test_a_version_that_stays_may_be_covered_where_it_is_the_expected_one(how: s
         write(store, how, Guard(etag=old.etag))
 
 
-@pytest.mark.parametrize("how", HOW)
-def test_a_server_that_refuses_every_etag_gets_none(how: str) -> None:
-    """Ceph 18.2, for PutObject: each try was refused, and the row failed with a race that nobody had run."""
-
-    async def strict(request: Request) -> Any:
-        if request.arguments["guard"].etag is not None:
-            raise PreconditionFailed(request.operation, "b", "PreconditionFailed", "", 412)
-        return await request()
-
-    bare = careless(versioned=True)
-    old = put(bare, "k", b"old")
-    bare.hook(**dict.fromkeys(WRITES, strict))
-    write(looking_first(bare, CONDITIONAL), how, Guard(etag=old.etag))
-    assert content(bare, "k") == b"new"
-
-
 def test_a_delete_marker_hides_the_expected_object_only() -> None:
     async def ignore(request: Request) -> Any:
         request.arguments["if_match"] = None

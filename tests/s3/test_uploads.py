@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from jobs.core.model import Attributes, Checksum, Location, ObjectRef
-from jobs.errors import Conflict, Denied, PreconditionFailed, Unavailable
+from jobs.errors import Conflict, PreconditionFailed, Unavailable
 from jobs.s3.checksums import composite, full_object
 from jobs.s3.retries import retry
 from jobs.s3.store import ABSENT, UNGUARDED, Upload
@@ -70,21 +70,6 @@ def test_what_came_while_the_parts_were_sent_is_on_top_and_said(what: str, is_ve
         with pytest.raises(Conflict, match="came while the parts were sent"):
             await upload.finish()
         await upload.abort()
-
-    asyncio.run(scene())
-
-
-def test_an_upload_whose_object_nobody_may_look_at_is_finished() -> None:
-    async def scene() -> None:
-        def refuse(request: Request) -> Awaitable[Any]:
-            raise Denied("HeadObject", str(request.place), "AccessDenied", "no", 403)
-
-        store = MemoryStore(on={"head": refuse})
-        store.create_bucket("b")
-        upload = ObjectUpload(store, "b", "k", Attributes(), PART)
-        await upload.write(bytes(PART + 1))
-        await upload.finish()
-        assert len((await store.get(ObjectRef("b", "k"))).data) == PART + 1
 
     asyncio.run(scene())
 

@@ -13,7 +13,7 @@ from jobs.core.outcome import GOOD, Evidence, Status
 from jobs.core.reasons import Reason
 from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed, StoreError, Throttled, Unavailable
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.copying import UNSENT
+from jobs.s3.copying import UNREAD_LOCK, UNSENT
 from jobs.s3.lookup import not_kept
 from jobs.s3.store import UNGUARDED, CopySettings
 from jobs.sync.job import SyncJob
@@ -211,6 +211,26 @@ async def test_a_retention_that_has_passed_is_left_behind_and_the_legal_hold_is_
     assert outcome.detail == "without the source's retention, which has passed"
     copied = await store.head(COPY)
     assert copied.attributes.lock == (ObjectLock(legal_hold=True) if legal_hold else None)
+
+
+async def test_locks_that_may_not_be_read_are_asked_for_once_and_said_of_each_copy() -> None:
+    asked = list[str]()
+
+    async def hide(request: Request) -> ObjectInfo:
+        info: ObjectInfo = await request()
+        return replace(info, attributes=replace(info.attributes, lock=None))
+
+    async def deny(request: Request) -> bool:
+        asked.append(request.place.key)
+        return False
+
+    store = make_store(object_lock=True)
+    rows = [(await put(store, body, lock=LOCK))._replace(row=row) for row, body in enumerate([b"1", b"22"])]
+    store.hook(head=hide, may_read_locks=deny)
+    options = SyncOptions(is_replay=True, all_versions=True, object_lock=True)
+    outcomes = await SyncJob(store, store, ROUTE, options, ByteBudget(64 * KIB)).process(rows)
+    assert [(each.status, each.detail) for each in outcomes] == [(Status.DONE, UNREAD_LOCK)] * 2
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(

@@ -148,39 +148,6 @@ def test_a_connection_is_used_again_and_one_that_was_closed_is_replaced_unseen()
     assert connections_seen == 3
 
 
-def test_after_one_connection_that_had_closed_a_request_takes_a_fresh_one() -> None:
-    heard = 0
-    are_all_open = asyncio.Event()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal heard
-        await reader.readuntil(b"\r\n\r\n")
-        heard += 1
-        if heard == 6:
-            are_all_open.set()
-        await are_all_open.wait()
-        writer.write(OK)
-        if heard == 6:
-            await reader.readuntil(b"\r\n\r\n")  # heard and dropped without an answer
-            heard += 1
-
-    async def use(pool: Pool, host: str) -> None:
-        await asyncio.gather(*(pool.exchange(host, REQUEST, None) for _ in range(6)))
-        assert len(pool._idle[host]) == 6
-        used: list[object] = []
-        kept = pool._use
-
-        async def spy(connection: connection_pool._Connection, *rest: object) -> Response:
-            used.append(connection)
-            return await kept(connection, *rest)  # type: ignore[arg-type]
-
-        with mock.patch.object(pool, "_use", spy):
-            assert (await pool.exchange(host, REQUEST, None)).body == b"ok"
-        assert len(used) == 2
-
-    talk(serve, use, limit=6)
-
-
 def test_a_connection_that_was_idle_for_long_serves_no_request() -> None:
     connections_seen = 0
 
@@ -199,43 +166,6 @@ def test_a_connection_that_was_idle_for_long_serves_no_request() -> None:
 
     talk(serve, use)
     assert connections_seen == 2
-
-
-def test_an_address_that_does_not_answer_is_resolved_again() -> None:
-    async def silence(*_: object) -> None:
-        await asyncio.sleep(5)
-
-    async def run() -> None:
-        dialer = Dialer(None, DIRECT)
-        with (
-            mock.patch.object(connect, "CONNECT_SECONDS", 0.01),
-            mock.patch.object(asyncio.get_running_loop(), "sock_connect", silence),
-            pytest.raises(NoAnswer, match="no connection"),
-        ):
-            await dialer.connect("127.0.0.1:1", asyncio.BufferedProtocol)
-        assert dialer._addresses == {}
-
-    asyncio.run(run())
-
-
-def test_no_more_than_the_limit_are_under_way() -> None:
-    under_way = most = 0
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal under_way, most
-        while True:
-            await reader.readuntil(b"\r\n\r\n")
-            under_way += 1
-            most = max(most, under_way)
-            await asyncio.sleep(0.002)
-            under_way -= 1
-            writer.write(OK)
-
-    async def use(pool: Pool, host: str) -> None:
-        await asyncio.gather(*(pool.exchange(host, REQUEST, None) for _ in range(40)))
-
-    talk(serve, use, limit=3)
-    assert most == 3
 
 
 def test_a_cancelled_exchange_does_not_answer_the_next() -> None:
@@ -346,26 +276,6 @@ def test_a_server_that_neither_reads_nor_answers_is_given_up(is_tls: bool) -> No
     assert caught.value.code == "ReadTimeout"
 
 
-@pytest.mark.slow
-def test_a_server_that_reads_everything_and_never_answers_is_given_up() -> None:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        await reader.readexactly(len(BODY))
-
-    with pytest.raises(NoAnswer, match="no byte came or went for"):
-        upload(serve)
-
-
-@pytest.mark.slow
-def test_a_server_that_reads_slower_than_the_least_pace_is_given_up() -> None:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        await sip(reader, 15)
-
-    with pytest.raises(NoAnswer, match="no whole answer after"):
-        upload(serve, pace=16 << 20)
-
-
 # --- TLS and the transport above ------------------------------------------------------------------------------------
 
 
@@ -408,32 +318,6 @@ def test_a_connection_that_was_lost_in_this_turn_does_not_end_the_watch_over_the
         pool._sweep.cancel()
 
     asyncio.run(scene())
-
-
-def test_an_address_that_gives_no_connection_is_asked_for_again_at_once() -> None:
-    async def run() -> None:
-        loop = asyncio.get_running_loop()
-        asked, resolve = list[str](), loop.getaddrinfo
-
-        async def watched(host: str, *rest: Any, **more: Any) -> Any:
-            asked.append(host)
-            return await resolve(host, *rest, **more)
-
-        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        dialer = Dialer(None, DIRECT)
-        with mock.patch.object(loop, "getaddrinfo", watched):
-            for _ in range(2):
-                await dialer.connect(f"127.0.0.1:{port}", asyncio.BufferedProtocol)
-            assert len(asked) == 1
-            server.close()
-            await server.wait_closed()
-            for times in (1, 2):
-                with pytest.raises(NoAnswer) as failed:
-                    await dialer.connect(f"127.0.0.1:{port}", asyncio.BufferedProtocol)
-                assert (failed.value.code, len(asked)) == ("ConnectFailed", times)
-
-    asyncio.run(run())
 
 
 def test_another_family_is_tried_where_the_first_one_does_not_answer() -> None:
@@ -498,36 +382,5 @@ def test_what_is_no_name_of_a_host_is_unknown() -> None:
         with pytest.raises(NoAnswer) as failed:
             await Dialer(None, DIRECT).connect("minio..local:9000", asyncio.BufferedProtocol)
         assert failed.value.code == "UnknownHost"
-
-    asyncio.run(run())
-
-
-def test_addresses_are_asked_for_again_after_a_while() -> None:
-    """S3 spreads its load by naming ever other addresses."""
-
-    async def run() -> None:
-        loop = asyncio.get_running_loop()
-        asked, later, now, resolve = list[str](), [0.0], loop.time, loop.getaddrinfo
-
-        def clock() -> float:
-            return now() + later[0]
-
-        async def watched(host: str, *rest: Any, **more: Any) -> Any:
-            asked.append(host)
-            return await resolve(host, *rest, **more)
-
-        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
-        host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        dialer = Dialer(None, DIRECT)
-        with (
-            mock.patch.object(loop, "getaddrinfo", watched),
-            mock.patch.object(loop, "time", clock),
-        ):
-            for seconds, times in [(0.0, 1), (29.0, 1), (31.0, 2)]:
-                later[0] = seconds
-                await dialer.connect(host, asyncio.BufferedProtocol)
-                assert len(asked) == times
-        server.close()
-        await server.wait_closed()
 
     asyncio.run(run())

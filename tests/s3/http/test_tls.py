@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import os
 import socket
 import ssl
 import struct
@@ -25,7 +24,6 @@ from tests.doubles.loopback import listening
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-LARGE = os.urandom(1 << 20) * 3 + b"end"
 DIRECT = Proxies(is_tls=True, urls={})
 AUTHORITY = trustme.CA()
 
@@ -71,41 +69,6 @@ def reset(writer: asyncio.StreamWriter) -> None:
 
 
 # --- bodies ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("piece", [1 << 20, 16_384, 4_001])
-def test_a_large_body_arrives_whole_in_pieces_of_any_size(piece: int) -> None:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            await reader.readuntil(b"\r\n\r\n")
-            answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(LARGE) + LARGE
-            for start in range(0, len(answer), piece):
-                writer.write(answer[start : start + piece])
-                await writer.drain()
-
-    async def twice(pool: Pool, host: str) -> list[bytes]:
-        return [(await ask(pool, host)).body for _ in range(2)]
-
-    with listening(serve, tls=server_context()) as url:
-        assert talk(url, twice) == [LARGE, LARGE]
-
-
-def test_a_large_upload_waits_for_the_socket_and_arrives() -> None:
-    received: list[bytes] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        received.append(await reader.readexactly(len(LARGE)))
-        writer.write(OK)
-        await reader.read()
-
-    async def put(pool: Pool, host: str) -> Response:
-        head = b"PUT / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(LARGE)
-        return await pool.exchange(host, head, LARGE)
-
-    with listening(serve, tls=server_context()) as url:
-        assert talk(url, put).body == b"ok"
-    assert received == [LARGE]
 
 
 # --- trouble ---------------------------------------------------------------------------------------------------------

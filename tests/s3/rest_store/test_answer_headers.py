@@ -9,7 +9,6 @@ import pytest
 
 from jobs import errors
 from jobs.core.model import ObjectRef
-from jobs.s3.http.answers import Answer, Response
 from jobs.s3.rest_store import RestStore
 from tests.doubles.raw_server import raw_server, use
 
@@ -17,13 +16,6 @@ REF = ObjectRef("bucket", "k")
 PAGE = b"<ListBucketResult><Contents><Key>k</Key><Size>1</Size><ETag>e</ETag></Contents></ListBucketResult>"
 HEAD: Callable[[RestStore], Awaitable[Any]] = lambda store: store.head(REF)  # noqa: E731
 GET: Callable[[RestStore], Awaitable[Any]] = lambda store: store.get(REF)  # noqa: E731
-
-
-def answered(lines: bytes) -> Response:
-    """The answer to a HEAD with these headers."""
-    response = Answer(0, is_bodiless=True).feed(memoryview(b"HTTP/1.1 200 OK\r\n" + lines + b"\r\n"))
-    assert response is not None
-    return response
 
 
 def ask(lines: bytes, request: Callable[[RestStore], Awaitable[Any]], body: bytes = b"x") -> Any:
@@ -35,27 +27,6 @@ def ask(lines: bytes, request: Callable[[RestStore], Awaitable[Any]], body: byte
 
     with raw_server(answer) as server:
         return use(server, request)
-
-
-@pytest.mark.parametrize("before", [b"", b" ", b"  ", b"\t", b" \t "])
-@pytest.mark.parametrize("after", [b"", b" ", b"  ", b"\t", b" \t "])
-def test_blanks_around_a_value_are_no_part_of_it(before: bytes, after: bytes) -> None:
-    lines = b"".join(
-        name + b":" + before + value + after + b"\r\n"
-        for name, value in [(b"ETag", b'"e"'), (b"Content-Type", b"text/plain"), (b"x-amz-meta-a", b"b \t c")]
-    )
-    assert answered(lines).headers == {"etag": '"e"', "content-type": "text/plain", "x-amz-meta-a": "b \t c"}
-
-
-def test_one_value_twice_with_other_blanks_is_one_value() -> None:
-    assert answered(b'ETag: "e"\r\netag:  "e" \t\r\n').headers == {"etag": '"e"'}
-
-
-def test_a_value_of_blanks_alone_is_empty_and_other_white_space_stays() -> None:
-    assert answered(b"x-amz-meta-a: \t \r\nx-amz-meta-b: \xc2\xa0b\xc2\xa0\r\n").headers == {
-        "x-amz-meta-a": "",
-        "x-amz-meta-b": "\xa0b\xa0",
-    }
 
 
 @pytest.mark.parametrize("request_", [HEAD, GET])

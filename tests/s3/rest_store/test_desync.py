@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 
 import pytest
 
@@ -65,15 +64,6 @@ def test_an_interim_answer_to_a_head_is_not_the_answer(status: str, is_one_piece
     assert len(server.connections) == 2  # nothing odd: the connection is used again
 
 
-@pytest.mark.parametrize("upgrade", [{}, {"Upgrade": "h2c", "Connection": "upgrade"}])
-def test_an_upgrade_that_nobody_asked_for_is_refused(upgrade: dict[str, str]) -> None:
-    with (
-        raw_server(lambda _, path: [head("101 Switching Protocols", **upgrade) + honest(path)]) as server,
-        pytest.raises(errors.Unavailable, match="101"),
-    ):
-        use(server, lambda store: store.head(ObjectRef("bucket", "a")))
-
-
 @pytest.mark.parametrize(
     "after",
     [
@@ -113,40 +103,6 @@ def test_a_body_where_none_may_be_is_no_answer(status: str) -> None:
     with raw_server(answer) as server:
         assert use(server, delete_then_read) == "b"
         assert len(server.connections) == 2
-
-
-@pytest.mark.parametrize("after", [[FORGED], [b"x"], [FORGED[:20], FORGED[20:]], [b"\r\n" + FORGED]])
-def test_a_second_answer_belongs_to_nobody(after: list[bytes]) -> None:
-    def answer(method: str, path: str) -> list[bytes]:
-        whole = honest(path) + b"1"
-        return [whole + after[0], *after[1:]] if after[0] else [whole, *after[1:]]
-
-    with raw_server(answer) as server:
-        never_anothers(use(server, etags_without_pause))
-
-
-def test_the_headers_of_a_second_answer_or_a_trailer_change_nothing_in_the_first() -> None:
-    trailed = (
-        head(Transfer_Encoding="chunked", ETag='"a"') + b'1\r\nx\r\n0\r\nETag: "forged"\r\nX-Amz-Meta-A: b\r\n\r\n'
-    )
-    for whole in (honest("/a") + b"1" + FORGED, trailed):
-        with raw_server(lambda _, path, whole=whole: [whole]) as server:  # type: ignore[misc]
-            info = use(server, lambda store: store.get(ObjectRef("bucket", "a"))).info
-        assert (info.etag, info.size_bytes, info.attributes.metadata) == ("a", 1, {})
-
-
-def test_bytes_that_wait_in_the_socket_of_an_idle_connection_are_no_answer() -> None:
-    """They come after the answer and before the next request, while the event loop does not look."""
-
-    async def requests(store: RestStore) -> list[str]:
-        seen = []
-        for key in KEYS:
-            seen.append((await store.get(ObjectRef("bucket", key))).info.etag)
-            time.sleep(0.05)
-        return seen
-
-    with raw_server(lambda _, path: [honest(path) + b"1", FORGED]) as server:
-        assert use(server, requests) == list(KEYS)
 
 
 ODD_HEADS = {

@@ -17,7 +17,6 @@ from jobs.s3.sessions import open_store
 from jobs.s3.transport import TRIES_PATIENT, TRIES_UNANSWERED
 from tests.doubles.loopback import listening
 from tests.doubles.scripted_server import COPIED, REF, Reply, Script, ask, copy, copy_part, error_body
-from tests.doubles.servers import free_ports
 
 
 @pytest.mark.parametrize("code", ["NoSuchBucket", "ExpiredToken", "PermanentRedirect", "AccessDenied"])
@@ -133,14 +132,6 @@ def test_a_busy_server_has_the_time_that_it_asks_for(
     assert waits == [0.0, waited], "the worker hears of it first"
 
 
-@pytest.mark.parametrize("body", [b"", error_body("NotImplemented")])
-def test_what_a_server_does_not_implement_is_asked_once(script: Script, body: bytes) -> None:
-    script.reply = Reply(501, body=body)
-    with pytest.raises(errors.Rejected, match="NotImplemented"):
-        ask(script, copy)
-    assert len(script.seen) == 1
-
-
 BUSY, SILENT, CUT = Reply(503, body=error_body("SlowDown")), Reply(0), Reply(200, {}, b"sho", length=5)
 
 
@@ -188,26 +179,6 @@ def test_a_delete_marker_says_so(script: Script, status: int) -> None:
     with pytest.raises(errors.NotFound) as caught:
         ask(script, lambda store: store.head(REF))
     assert caught.value.code == "DeleteMarker"
-
-
-def test_an_answer_that_breaks_off_is_unavailable(script: Script) -> None:
-    script.reply = Reply(200, {}, b"short", length=10)
-    with pytest.raises(errors.Unavailable) as caught:
-        ask(script, lambda store: store.get(REF))
-    assert (caught.value.code, caught.value.status) == ("IncompleteBody", 200), "the server has answered"
-
-
-def test_a_server_that_is_not_there_is_unavailable() -> None:
-    endpoint = f"http://127.0.0.1:{free_ports(1)[0]}"
-    store = open_store(endpoint, None, None, max_in_flight=1)
-    with pytest.raises(errors.Unavailable, match=endpoint):
-        asyncio.run(store.head(REF))
-
-
-def test_a_store_may_be_used_from_one_event_loop_after_another(script: Script) -> None:
-    script.reply = Reply(headers={"ETag": '"e"'})
-    store = open_store(script.endpoint, None, None, max_in_flight=2)
-    assert [asyncio.run(store.head(REF)).etag for _ in range(3)] == ["e"] * 3
 
 
 CUSTOMER_KEY = (

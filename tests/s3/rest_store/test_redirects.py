@@ -35,27 +35,11 @@ async def get_twice(store: RestStore) -> None:
     await store.get(REF)
 
 
-async def head_twice(store: RestStore) -> None:
-    await store.head(REF)
-    await store.head(REF)
-
-
 @pytest.mark.parametrize("reply", DIRECTIONS)
 def test_a_bucket_in_another_region_is_asked_there_from_then_on(script: Script, reply: Reply) -> None:
     script.first, script.reply = [reply], Reply(headers={"ETag": '"e"'})
     ask(script, get_twice)
     assert regions(script) == ["us-east-1", "eu-west-3", "eu-west-3"]
-
-
-@pytest.mark.parametrize("status", [301, 400])
-def test_head_finds_the_region_without_a_body(script: Script, status: int) -> None:
-    script.first, script.reply = [Reply(status, REGION)], Reply(headers={"ETag": '"e"'})
-    ask(script, head_twice)
-    assert [(seen.method, region) for seen, region in zip(script.seen, regions(script), strict=True)] == [
-        ("HEAD", "us-east-1"),
-        ("HEAD", "eu-west-3"),
-        ("HEAD", "eu-west-3"),
-    ]
 
 
 def test_the_region_of_one_bucket_says_nothing_of_another(script: Script) -> None:
@@ -112,12 +96,3 @@ def test_at_aws_the_host_is_the_other_regions(monkeypatch: pytest.MonkeyPatch) -
         THERE,
         THERE,
     ]
-
-
-@pytest.mark.parametrize(
-    "location", ["https://evil.example/k", "http://bucket.s3.amazonaws.com/k", "https://amazonaws.com.evil.example/k"]
-)
-def test_nothing_that_is_signed_goes_to_anybody_but_aws(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    moved = Response(307, {"location": location}, error_body("TemporaryRedirect"))
-    with pytest.raises(errors.Redirected):
-        to_aws(lambda host: moved if host == HERE else pytest.fail(host), monkeypatch)

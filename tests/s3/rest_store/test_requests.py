@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import os
-
-import pytest
-
-from jobs.core.model import Attributes, ObjectRef
-from jobs.s3.sessions import open_store
+from jobs.core.model import Attributes
 from jobs.s3.store import ABSENT
 from tests.doubles.scripted_server import COPIED, REF, Reply, Script, ask, copy
-from tests.doubles.servers import Server
 
 
 def test_a_copy_is_pinned_and_guarded(script: Script) -> None:
@@ -36,21 +28,3 @@ def test_the_requester_pays_for_every_request_when_asked_to(script: Script) -> N
     script.reply = Reply(headers={"ETag": '"e"'})
     ask(script, lambda store: store.put("bucket", "k", b"", Attributes(), guard=ABSENT), request_payer=True)
     assert [seen.headers["x-amz-request-payer"] for seen in script.seen] == ["requester"] * 3
-
-
-@pytest.mark.slow
-def test_64_mib_go_up_in_one_request_and_come_back_in_another(seaweed: Server) -> None:
-    os.environ.update(seaweed.environment())
-    seaweed.client().create_bucket(Bucket="large")
-    data = os.urandom(64 * 1024 * 1024)
-
-    async def run() -> tuple[str, bytes]:
-        store = open_store(None, None, None, max_in_flight=4)
-        await store.put("large", "k", data, Attributes(), guard=ABSENT)
-        body = await store.get(ObjectRef("large", "k"), start=0, end=len(data))
-        await store.close()
-        return body.info.etag, body.data
-
-    etag, back = asyncio.run(run())
-    assert back == data
-    assert etag == hashlib.md5(data, usedforsecurity=False).hexdigest()

@@ -182,29 +182,6 @@ def test_a_renewal_neither_blocks_requests_nor_raises(error: type[Exception]) ->
     assert credentials().access_key == "first"
 
 
-def test_a_renewal_that_failed_is_not_tried_again_at_once() -> None:
-    source, now = mock.Mock(), [1000.0]
-    with mock.patch.object(refreshed_credentials, "frozen", return_value=Credentials("first", "s")):
-        credentials = RefreshedCredentials(source)
-    source.get_frozen_credentials.side_effect = OSError
-
-    def tried() -> int:
-        credentials()
-        if credentials._thread is not None:
-            credentials._thread.join()
-        return int(source.get_frozen_credentials.call_count)
-
-    with (
-        mock.patch("jobs.s3.refreshed_credentials.time.monotonic", side_effect=lambda: now[0]),
-        mock.patch("jobs.s3.refreshed_credentials.random.random", return_value=0.999),
-    ):
-        now[0] += refreshed_credentials.LOOK_SECONDS + 1
-        assert tried() == 1
-        assert tried() == 1
-        now[0] += 3600
-        assert tried() == 2
-
-
 def test_a_role_that_is_refused_is_a_config_error() -> None:
     credentials = mock.Mock(spec=RefreshableCredentials)
     refusal: Any = {"Error": {"Code": "AccessDenied", "Message": "not you"}}

@@ -144,6 +144,10 @@ class BotocoreClient:
         answer = self._ask(Operation.DELETE, **_place(ref), IfMatch=_quoted(if_match))
         return Deleted(answer.get("VersionId"), answer.get("DeleteMarker") is True)
 
+    def may_read_locks(self, ref: ObjectRef) -> bool:
+        self._ask(Operation.GET_RETENTION, **_place(ref))
+        return True
+
     def request_restore(self, ref: ObjectRef, *, days: int | None, tier: str) -> Restoring:
         request = {"GlacierJobParameters": {"Tier": tier}} | ({} if days is None else {"Days": days})
         answer = self._ask(Operation.RESTORE, **_place(ref), RestoreRequest=request)
