@@ -78,7 +78,6 @@ class Reason(StrEnum):
     NOT_INDEXED = "not_indexed"
     ARCHIVE_GONE = "archive_gone"
     ARCHIVE_DAMAGED = "archive_damaged"
-    ARCHIVES_DIFFER = "archives_differ"
     IN_ARCHIVE = "in_archive"
     THAWING = "thawing"
     CURRENT_UNKNOWN = "current_unknown"

@@ -131,7 +131,6 @@ WORDS: Mapping[Reason, Words] = {
     ),
     Reason.ARCHIVE_GONE: Words("its archive is gone"),
     Reason.ARCHIVE_DAMAGED: Words("its archive is not what the index says"),
-    Reason.ARCHIVES_DIFFER: Words("two archives hold this version with other content", "sealift archives find KEY"),
     Reason.IN_ARCHIVE: Words("its copy is in an archive"),
     Reason.THAWING: Words("it is being restored from its archive class", "retry the run then"),
     Reason.CURRENT_UNKNOWN: Words(

@@ -17,15 +17,12 @@ from jobs.core.model import NULL_VERSION, Listed, ObjectVersion, is_exact, is_ve
 from jobs.core.reasons import Cause, Reason
 from jobs.restore.as_of_journal import is_event, version_at_by_journal
 
-DISPUTED = ""
-"""The `archive` of a version whose archives have different contents. None of them is used."""
 OVERWRITTEN = "overwritten"
 """The `archive` of a version that perhaps was not on top: a null version replaced another one since.
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/AddingObjectstoVersionSuspendedBuckets.html"""
 NEVER_COPIED = "never copied"
 """The `archive` of a version that the journal alone has."""
 UNKNOWN = {
-    DISPUTED: Cause(Reason.ARCHIVES_DIFFER),
     OVERWRITTEN: Cause(Reason.CURRENT_UNKNOWN, OVERWRITTEN),
     NEVER_COPIED: Cause(Reason.NOT_ARCHIVED, "event"),
 }
@@ -59,7 +56,7 @@ def current_at(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion
     current = before[-1]
     # A key has one null version at a time. So one that was written later replaced whatever was there.
     is_known = all(is_exact(each.version_id) or _time(each) <= at for each in history)
-    return current if is_known or current.archive == DISPUTED else current._replace(archive=OVERWRITTEN)
+    return current if is_known else current._replace(archive=OVERWRITTEN)
 
 
 def merge(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion]) -> list[ObjectVersion]:
@@ -67,12 +64,15 @@ def merge(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion]) ->
 
     Among the versions of one second, an archived one goes to the top if it was its key's latest
     when it was packed. Else it goes below, because a newer one existed then. Archives have whole
-    seconds, and some servers list fractions.
+    seconds, and some servers list fractions. A version is taken from the first archive that has it.
     """
     known = {identity(each) for each in listed}
     history = list(listed)
-    gone = [each for each in unite(archived) if identity(each) not in known]
-    for version in sorted(gone, key=lambda each: (_second(each), each.is_latest)):
+    gone: dict[tuple[str | int | None, ...], ObjectVersion] = {}
+    for each in archived:
+        if identity(each) not in known:
+            gone.setdefault(identity(each), each)
+    for version in sorted(gone.values(), key=lambda each: (_second(each), each.is_latest)):
         second = _second(version)
         later = (
             place
@@ -81,16 +81,6 @@ def merge(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion]) ->
         )
         history.insert(next(later, len(history)), version)
     return history
-
-
-def unite(archived: Iterable[ObjectVersion]) -> list[ObjectVersion]:
-    """Each archived version once, from its first archive, or `DISPUTED` if contents differ."""
-    chosen: dict[tuple[str | int | None, ...], ObjectVersion] = {}
-    for version in archived:
-        first = chosen.setdefault(identity(version), version)
-        if (first.etag, first.size_bytes) != (version.etag, version.size_bytes):
-            chosen[identity(version)] = first._replace(etag=None, archive=DISPUTED)
-    return list(chosen.values())
 
 
 def pick(asked: ObjectVersion, archived: Iterable[ObjectVersion]) -> ObjectVersion | None:

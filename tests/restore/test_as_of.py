@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.core.model import ObjectVersion
-from jobs.restore.as_of import DISPUTED, OVERWRITTEN, current_at, merge, pick, pick_asked, unite
+from jobs.restore.as_of import OVERWRITTEN, current_at, merge, pick, pick_asked
 
 STEPS = st.lists(st.sampled_from(["put", "put", "delete", "archive", "expire", "hide", "wait", "wait"]), max_size=30)
 
@@ -102,15 +102,6 @@ def test_no_version_is_lost_and_the_buckets_own_order_stays(steps):
     ids = [str(each.version_id) for each in history]
     assert sorted(ids) == sorted({str(each.version_id) for each in [*bucket.versions, *bucket.archived]})
     assert [each for each in history if each.archive is None] == bucket.versions
-
-
-def test_archives_that_differ_are_not_believed():
-    ours = version("v", 1, archive="s3://cold/a")
-    theirs = ours._replace(etag="other", archive="s3://cold/b")
-    assert unite([ours, ours._replace(archive="s3://cold/b")]) == [ours]
-    (disputed,) = unite([ours, theirs])
-    assert (disputed.archive, disputed.etag) == (DISPUTED, None)
-    assert pick(version("v", 0)._replace(etag=None), [ours, theirs]) == disputed
 
 
 def test_what_is_asked_for_is_the_version_named_else_the_newest():

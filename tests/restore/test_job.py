@@ -19,6 +19,7 @@ from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Rout
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.errors import Denied, StoreError, Throttled, Unavailable
+from jobs.restore.as_of import NEVER_COPIED, OVERWRITTEN
 from jobs.restore.job import Restore, RestoreOptions
 from jobs.s3 import checksums
 from jobs.s3.byte_ranges import ByteBudget
@@ -304,17 +305,20 @@ def test_versions_that_the_bucket_still_has_are_copied() -> None:
     assert statuses(scene.restore(is_history=True)) == {"done": 1, "blocked": 2, "same": 7}
 
 
-def test_rows_that_no_archive_has_or_of_which_archives_differ_are_accounted_for() -> None:
+def test_rows_that_no_archive_has_are_accounted_for() -> None:
     scene = Scene(OBJECTS, ArchiveFormat.TAR)
     rows = [
         ObjectVersion(0, "none"),
         ObjectVersion(1, "m", "v", is_delete_marker=True),
-        ObjectVersion(2, "two", archive=""),
+        ObjectVersion(2, "two", archive=OVERWRITTEN),
+        ObjectVersion(3, "never", archive=NEVER_COPIED),
     ]
-    outcomes = scene.restore(rows)
-    assert statuses(outcomes) == {"missing": 1, "blocked": 1, "left": 1}
-    reasons = {key: each.reason for key, each in outcomes.items()}
-    assert reasons == {"none": Reason.NOT_ARCHIVED, "m": Reason.IS_MARKER, "two": Reason.ARCHIVES_DIFFER}
+    assert {key: (each.status, each.reason) for key, each in scene.restore(rows).items()} == {
+        "none": (Status.MISSING, Reason.NOT_ARCHIVED),
+        "m": (Status.LEFT, Reason.IS_MARKER),
+        "two": (Status.BLOCKED, Reason.CURRENT_UNKNOWN),
+        "never": (Status.MISSING, Reason.NOT_ARCHIVED),
+    }
 
 
 @pytest.mark.parametrize("options", [{}, {"at": 300.0}])
