@@ -154,11 +154,8 @@ class _Key:
         if known is not None and known.same:
             return _judged(row, row.etag, await self.theirs.describe(copy), known, row.known_checksum)
         source, there = await self.ours.describe(version), await self.theirs.describe(copy)
-        reports = options.source_checksums, options.destination_checksums
-        ours, theirs = (
-            _true_of(source, row.source_attested, reports[0]),
-            _true_of(there, row.destination_attested, reports[1]),
-        )
+        ours = _true_of(source, row.source_attested, options.source_checksums)
+        theirs = _true_of(there, row.destination_attested, options.destination_checksums)
         self.ours.record(with_checksums(source, ours))
         self.theirs.record(with_checksums(there, theirs))
         is_read = bool(row.condemned_etag) or (options.deep and not _at_rest(source, there, ours, theirs))
@@ -166,7 +163,7 @@ class _Key:
             (self.ours, version), (self.theirs, copy), self.job.budget, must_read=is_read, may_read=is_read
         )
         if verdict.same and not is_read and (ours or theirs):
-            used = _sources(reports[0] if ours else None, reports[1] if theirs else None)
+            used = ", ".join(side for side, found in (("source", ours), ("destination", theirs)) if found)
             verdict = verdict._replace(reason=Reason.CHECKSUMS_AT_REST, detail=used)
         if verdict.same is None and known is not None:
             verdict = known  # the source cannot be read, and the copy is not what was proven
@@ -419,16 +416,6 @@ def _at_rest(source: ObjectInfo, destination: ObjectInfo, ours: Checksums, their
     """
     verdict = compare(replace(source, checksums=ours), replace(destination, checksums=theirs))
     return verdict.same is True and verdict.evidence is Evidence.CHECKSUM
-
-
-def _sources(source: Mapping[str, Any] | None, destination: Mapping[str, Any] | None) -> str:
-    """Return which reports a proof uses, and how old they were."""
-    reports = [
-        f"{side} {report['age_hours']:.1f} h old ({report['uri']})"
-        for side, report in (("source", source), ("destination", destination))
-        if report is not None
-    ]
-    return ", ".join(reports)
 
 
 def _judged(
