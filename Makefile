@@ -81,9 +81,9 @@ test-ceph: $(VENV)/dev.stamp ## The contract of a Store on Ceph instead of Seawe
 # The packages whose tests need no server.
 SERVERLESS := core archives aws backup checksum_reports compact expire inventory ledger nights policy reconcile replicate reports \
 	restore verify
-# A third of their time is in tables of states and damage, which `make test` plays, and about which Python's version says
+# Much of their time is in a table of states, which `make test` plays, and about which Python's version says
 # nothing: other tests beside them run the same code.
-ANY_PYTHON := expire/test_exhaustive ledger/test_damaged_files ledger/test_rebuild
+ANY_PYTHON := expire/test_exhaustive
 test-313: $(VENV313)/dev.stamp ## The fast tests on Python 3.13, ten examples of each property
 	SEALIFT_EXAMPLES=10 $(VENV313)/bin/python -m pytest $(PYTEST_ARGS) -m "not slow" $(SERVERLESS:%=tests/%) \
 		$(ANY_PYTHON:%=--ignore tests/%.py)

@@ -183,7 +183,7 @@ async def _ask_state(ledger: Ledger) -> dict[str, Any]:
             **{name: getattr(each, name) for name in ("objects", "unchecked", "unread")},
             **{name: at and iso_time(at) for name in ("oldest_checked", "oldest_read") for at in [getattr(each, name)]},
         }
-        for each in (await summary(ledger)).generation.places
+        for each in (await summary(ledger)).places
     ]
     return {"findings": found, "accepted": accepted, "places": places}
 

@@ -26,6 +26,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -232,6 +233,12 @@ class Ledger:
                 advice="use the Sealift that wrote it, or a newer one",
             )
         return document
+
+    async def read(self, run_id: str, name: str, kind: type[T]) -> T:
+        """`document` as a struct. Raises LedgerError for other fields."""
+        document = await self.document(run_id, name)
+        made: T = self._parsed(run_id, name, document, partial(msgspec.convert, type=kind))
+        return made
 
     async def find_document(self, run_id: str, name: str) -> dict[str, Any] | None:
         """`document`. None: it is missing."""

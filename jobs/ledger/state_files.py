@@ -117,13 +117,6 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     places: tuple[Place, ...] = ()
 
 
-class Summary(msgspec.Struct, frozen=True):
-    """What the newest generation counts, and how many deltas came after it."""
-
-    generation: Generation
-    newer_deltas: int
-
-
 def services_of(spec: RunSpec) -> tuple[str, str]:
     """The services of a run's sides, as verdicts name them."""
     return service_name(spec.source), service_name(spec.destination)
@@ -228,10 +221,9 @@ async def load_verdicts(
                 await in_thread(connection, make, parquet(held.paths))
 
 
-async def summary(ledger: Ledger) -> Summary:
-    """What the newest generation counts, without a look at the state's files. Raises LedgerError."""
-    held = (await _generations(ledger))[0]
-    return Summary(held.generation, len(held.newer))
+async def summary(ledger: Ledger) -> Generation:
+    """The newest generation, which counts, without a look at the state's files. Raises LedgerError."""
+    return (await _generations(ledger))[0].generation
 
 
 async def is_known(ledger: Ledger, run_id: str, ended_at: float) -> bool:
@@ -296,7 +288,7 @@ async def compact(ledger: Ledger, by: str, *, prefixes: Sequence[Location] = ())
     try:
         await write_file(ledger.store, ledger.location, f"{GENERATIONS}{number:06d}.json", msgspec.json.encode(made))
     except PreconditionFailed:
-        return (await summary(ledger)).generation
+        return await summary(ledger)
     await _clean(ledger, made, held)
     return made
 
@@ -304,7 +296,7 @@ async def compact(ledger: Ledger, by: str, *, prefixes: Sequence[Location] = ())
 async def compact_if_due(ledger: Ledger, by: str) -> None:
     """Make a generation where nights do not, so that a reader has few files to read."""
     with contextlib.suppress(SealiftError):  # the deltas say the same
-        if (await summary(ledger)).newer_deltas >= DELTAS_MAX:
+        if len((await _generations(ledger))[0].newer) >= DELTAS_MAX:
             await compact(ledger, by)
 
 

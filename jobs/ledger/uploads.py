@@ -20,7 +20,7 @@ import hashlib
 import json
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 
@@ -32,7 +32,6 @@ from jobs.s3.uploads import BegunUpload, CopyPlan, UploadRecords
 _ENDED = "-ended.json"
 _PARTS = "-parts-"
 _READS = 32
-T = TypeVar("T")
 
 
 class _Begun(msgspec.Struct):
@@ -106,8 +105,7 @@ class ShardUploads(UploadRecords):
 
     async def _read_parts(self, upload: BegunUpload, name: str) -> list[tuple[int, str]]:
         name = f"{self._folder}{_name(upload)}{_PARTS}{name}"
-        document = await retry(lambda: self.ledger.document(self.run_id, name))
-        return _converted(self.ledger.uri(self.run_id, name), document, _Parts).parts
+        return (await retry(lambda: self.ledger.read(self.run_id, name, _Parts))).parts
 
 
 async def unfinished_uploads(ledger: Ledger, run_id: str, shard: int | None = None) -> list[BegunUpload]:
@@ -123,22 +121,10 @@ async def unfinished_uploads(ledger: Ledger, run_id: str, shard: int | None = No
 
 
 async def _read(ledger: Ledger, run_id: str, name: str) -> BegunUpload:
-    document = await retry(lambda: ledger.document(run_id, name))
-    upload = BegunUpload(*msgspec.structs.astuple(_converted(ledger.uri(run_id, name), document, _Begun)))
+    upload = BegunUpload(*msgspec.structs.astuple(await retry(lambda: ledger.read(run_id, name, _Begun))))
     if _name(upload) + ".json" != name.rpartition("/")[2]:
-        raise _altered(ledger.uri(run_id, name))
+        raise LedgerError(f"{ledger.uri(run_id, name)} was altered", advice="remove it")
     return upload
-
-
-def _converted(uri: str, document: dict[str, Any], kind: type[T]) -> T:
-    try:
-        return msgspec.convert(document, kind)
-    except msgspec.ValidationError as error:
-        raise _altered(uri) from error
-
-
-def _altered(uri: str) -> LedgerError:
-    return LedgerError(f"{uri} was altered", advice="remove it")
 
 
 def _folder_of(shard: int | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,38 +72,30 @@ def is_started(store: MemoryStore) -> bool:
     return bool(page.entries)
 
 
-@pytest.mark.parametrize("name", [POINT, ARN])
-@pytest.mark.parametrize("key", ["", "sea", "sealift/", "sealift/runs/"])
-@pytest.mark.parametrize("place", [lambda point: (point, "s3://copies"), lambda point: ("s3://source", point)])
+@pytest.mark.parametrize(
+    ("source", "destination", "behind", "is_one"),
+    [
+        (f"s3://{POINT}/", "s3://copies", "ledger", True),
+        ("s3://source", f"s3://{POINT}/sea", "ledger", True),
+        ("s3://source", f"s3://{ARN}/sealift/runs/", "ledger", True),
+        ("s3://source", f"s3://{POINT}/copies/", "ledger", False),
+        ("s3://source", f"s3://{POINT}", "copies", False),
+    ],
+)
 def test_no_run_has_its_ledger_as_a_side_under_another_name(
     store: MemoryStore,
     points: AccessPoints,
-    name: str,
-    key: str,
-    place: Callable[[str], tuple[str, str]],
+    source: str,
+    destination: str,
+    behind: str,
+    *,
+    is_one: bool,
     tmp_path: Path,
 ) -> None:
-    points.names[name] = "ledger"
-    with pytest.raises(UsageError, match="shows s3://ledger/sealift"):
-        start(store, *place(f"s3://{name}/{key}"), tmp_path)
-    assert not is_started(store)
-
-
-@pytest.mark.parametrize("key", ["", "copies/"])
-def test_an_access_point_of_another_bucket_is_a_side(
-    store: MemoryStore, points: AccessPoints, key: str, tmp_path: Path
-) -> None:
-    points.names[POINT] = "copies"
-    start(store, "s3://source", f"s3://{POINT}/{key}", tmp_path)
-    assert is_started(store)
-
-
-def test_another_prefix_of_the_ledgers_bucket_is_a_side(
-    store: MemoryStore, points: AccessPoints, tmp_path: Path
-) -> None:
-    points.names[POINT] = "ledger"
-    start(store, "s3://source", f"s3://{POINT}/copies/", tmp_path)
-    assert is_started(store)
+    points.names |= {POINT: behind, ARN: behind}
+    with pytest.raises(UsageError, match="shows s3://ledger/sealift") if is_one else contextlib.nullcontext():
+        start(store, source, destination, tmp_path)
+    assert is_started(store) is not is_one
 
 
 def test_what_may_not_be_looked_at_is_refused(store: MemoryStore, points: AccessPoints, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def damage(ledger: Ledger, name: str, data: bytes = b"{}") -> None:
 
 def test_an_empty_ledger_knows_nothing(ledger: Ledger) -> None:
     assert (rows(ledger), found(ledger), made(ledger).number) == ([], [], 0)
-    assert asyncio.run(summary(ledger)).generation.places == ()
+    assert asyncio.run(summary(ledger)).places == ()
 
 
 def test_a_generation_and_the_deltas_after_it_say_what_all_deltas_said(ledger: Ledger) -> None:
@@ -110,12 +110,10 @@ def test_what_is_counted_is_there_without_a_look_at_the_files(ledger: Ledger) ->
     add(ledger, "run2", RIGHT)
     known = asyncio.run(summary(ledger))
     counts = {
-        each.prefix: (each.objects, each.findings, each.blocked, each.unchecked, each.unread)
-        for each in known.generation.places
+        each.prefix: (each.objects, each.findings, each.blocked, each.unchecked, each.unread) for each in known.places
     }
     assert counts == {"": (3, 1, 1, 2, 3), "in/": (1, 0, 0, 0, 0)}
-    assert known.newer_deltas == 1
-    [inner] = [each for each in known.generation.places if each.prefix]
+    [inner] = [each for each in known.places if each.prefix]
     assert inner.oldest_checked == inner.oldest_read == 1_800_000_012
 
 
