@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 import zoneinfo
-from dataclasses import replace
 from datetime import tzinfo
 
 import click
@@ -22,6 +21,7 @@ from jobs.ledger.claims import claim
 from jobs.nights.calendar import find_night, parse_night
 from jobs.nights.documents import Night, Summary
 from jobs.nights.night import run_night
+from jobs.nights.stages import Stages
 from jobs.policy.run_options import sides
 from jobs.policy.words import minutes_of
 from jobs.runs.request import check_apart, open_ledger
@@ -75,26 +75,14 @@ def nightly(options: NightlyCommand) -> int:
     async def run() -> tuple[Summary, bool]:
         ended, unfinished = await first.ended()
         if ended is not None and not options.again:
-            from jobs.nights.page import write_page  # jinja2 loads here
-
-            await write_page(replace(unfinished, times=unfinished.times - 1), ended)  # a killed start may owe it
             return ended, True
         who = {"batch_job_id": settings.batch_job_id} if settings.batch_job_id else {"host": os.uname().nodename}
         ledger = unfinished.ledger
         if not await claim(ledger.store, ledger.location, f"{unfinished.name}/claims", who):
             raise Interrupted(f"another machine works at the night of {night}", advice="wait until it has ended")
-        summary = await run_night(
-            unfinished,
-            chosen.policy,
-            chosen.pair,
-            chosen.scope,
-            settings,
-            options.executor,
-            TERMINAL,
-            now=now,
-            margin_seconds=None if options.margin is None else parse_age(options.margin),
-        )
-        return summary, False
+        margin = None if options.margin is None else parse_age(options.margin)
+        work = unfinished, chosen.policy, chosen.pair, chosen.scope, settings, options.executor, TERMINAL
+        return await run_night(Stages(*work), now=now, margin_seconds=margin), False
 
     summary, ran_before = interrupts.run(run())
     text = summary_text(summary, zone, ran_before=ran_before)

@@ -5,20 +5,17 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from msgspec import structs
 
-from jobs.config import Settings
-from jobs.core.display import Display
 from jobs.errors import ExitCode
 from jobs.nights.calendar import NIGHTS_REMEMBERED, Stage, due_after
-from jobs.nights.documents import Claim, Emptied, Known, Night, StageResult, Summary
+from jobs.nights.documents import Claim, Emptied, Known, StageResult, Summary
 from jobs.nights.pair_state import ask_state
 from jobs.nights.stages import Stages
 from jobs.nights.verdicts import is_well, next_steps, verdict
-from jobs.policy.coverage import Scope
-from jobs.policy.model import Pair, Policy
 from jobs.policy.run_options import named_places, sides
 from jobs.reports.document import iso_time
 
@@ -27,25 +24,15 @@ READ_DAYS = 360
 CHANGED_PLACES = "since the policy gave the pair other buckets or prefixes after this night had begun"
 
 
-async def run_night(
-    night: Night,
-    policy: Policy,
-    pair: Pair,
-    scope: Scope,
-    settings: Settings,
-    executor: str | None,
-    display: Display,
-    *,
-    now: float,
-    margin_seconds: float | None,
-) -> Summary:
+async def run_night(stages: Stages, *, now: float, margin_seconds: float | None) -> Summary:
     """Start or continue a night that has not ended, and return its summary.
 
     `now`: epoch seconds. `margin_seconds`: a difference is in flight if it is younger than a report
     less this. None: the default, which for a replica is the time that S3 may take. The summary of a
     night that cannot continue now is not in the ledger.
     """
-    earlier, verify, places = await night.earlier(NIGHTS_REMEMBERED), pair.verify, _places(policy, pair, scope)
+    night, pair, verify, places = stages.night, stages.pair, stages.pair.verify, _places(stages)
+    earlier = await night.earlier(NIGHTS_REMEMBERED)
     ours = Claim(
         night=night.night.isoformat(),
         began_at=now,
@@ -55,24 +42,23 @@ async def run_night(
         places=places,
     )
     claim, known, emptied = await night.write("/claim.json", ours), Known(), None
-    stages = Stages(night, claim, policy, pair, scope, settings, executor, display)
+    stages = replace(stages, claim=claim)
     again = f"Check by the policy of now: sealift nightly --pair {pair.name} --night {claim.night} --again"
     results = [StageResult(stage=Stage.RECONCILE, refused=CHANGED_PLACES, advice=again)]
     if claim.places == places:  # else what was done so far says nothing of these
         results = [await stages.reconcile()]
-        emptied = _find_emptied(policy, pair, results[0], earlier)
+        emptied = _find_emptied(stages, results[0], earlier)
         if emptied is None:
-            async for result in _other_stages(stages, results[0]):
+            async for result in _other_stages(stages, claim, results[0]):
                 results.append(result)
                 if not result.is_over:
                     break
         if results[-1].is_over:
-            known = await _compact_and_ask(stages, results[0])
-    return await _end(stages, results, known, emptied)
+            known = await _compact_and_ask(stages, claim, results[0])
+    return await _end(stages, claim, results, known, emptied)
 
 
-async def _other_stages(stages: Stages, reconciled: StageResult) -> AsyncIterator[StageResult]:
-    claim = stages.claim
+async def _other_stages(stages: Stages, claim: Claim, reconciled: StageResult) -> AsyncIterator[StageResult]:
     yield await stages.repair(reconciled)
     if stages.pair.replica is not None:
         yield await stages.replica()
@@ -81,7 +67,7 @@ async def _other_stages(stages: Stages, reconciled: StageResult) -> AsyncIterato
         yield await stages.verify(Stage.DEEP, claim.deep, reconciled)
 
 
-async def _compact_and_ask(stages: Stages, compared: StageResult) -> Known:
+async def _compact_and_ask(stages: Stages, claim: Claim, compared: StageResult) -> Known:
     """Compact the state, and read what it says of the pair."""
     from jobs.ledger.state_files import compact, service_name
 
@@ -90,19 +76,20 @@ async def _compact_and_ask(stages: Stages, compared: StageResult) -> Known:
     await compact(ledger, stages.night.name, prefixes=copies)
     days = int(pair.verify.deep or READ_DAYS)
     source, hot = map(service_name, sides(stages.policy, pair))
-    return await ask_state(ledger, pair, (source, hot), stages.scope, stages.claim.began_at, days, compared)
+    return await ask_state(ledger, pair, (source, hot), stages.scope, claim.began_at, days, compared)
 
 
-async def _end(stages: Stages, results: Sequence[StageResult], known: Known, emptied: Emptied | None) -> Summary:
-    """The summary, in the ledger if the night has ended.
+async def _end(
+    stages: Stages, claim: Claim, results: Sequence[StageResult], known: Known, emptied: Emptied | None
+) -> Summary:
+    """The summary, in the ledger if the night has ended: its page first, as the last write publishes.
 
     Exit code 3: the night is done, and something is left to people, or nothing was compared. Code 2
     would say that nothing was started. A night that stopped has its run's code.
     """
     from jobs.nights.page import write_page  # jinja2 loads here
 
-    night, claim, pair = stages.night, stages.claim, stages.pair
-    is_over = results[-1].is_over
+    night, pair, is_over = stages.night, stages.pair, results[-1].is_over
     places = named_places(stages.policy, pair)
     summary = Summary(
         pair=str(pair.name),
@@ -125,12 +112,12 @@ async def _end(stages: Stages, results: Sequence[StageResult], known: Known, emp
     if not is_over:
         return summary
     code = ExitCode.DONE if is_well(summary) else ExitCode.FINDINGS
-    ended = await night.write(".json", structs.replace(summary, exit_code=int(code)))
-    await write_page(night, ended)
-    return ended
+    summary = structs.replace(summary, exit_code=int(code))
+    await write_page(night, summary)
+    return await night.write(".json", summary)
 
 
-def _find_emptied(policy: Policy, pair: Pair, stage: StageResult, earlier: Sequence[Summary]) -> Emptied | None:
+def _find_emptied(stages: Stages, stage: StageResult, earlier: Sequence[Summary]) -> Emptied | None:
     """The last night in which the source had objects, if it has none now.
 
     `earlier`: the latest first. The first one that compared decides. A night that found the source
@@ -143,13 +130,14 @@ def _find_emptied(policy: Policy, pair: Pair, stage: StageResult, earlier: Seque
     if last.emptied or not objects:
         return last.emptied
     # A delete that was mirrored hides a copy, and the version below it is still there.
-    source, destination = sides(policy, pair)
+    source, destination = sides(stages.policy, stages.pair)
     words = ["--source", str(destination.location), "--destination", str(source.location)]
     restore = shlex.join(["sealift", "restore", *words, "--as-of", iso_time(last.finished_at.timestamp())])
     return Emptied(last.night, objects, restore)
 
 
-def _places(policy: Policy, pair: Pair, scope: Scope) -> list[str]:
+def _places(stages: Stages) -> list[str]:
     """Return the buckets and prefixes that a night is about."""
-    places = [str(side.location) for side in sides(policy, pair)]
+    pair, scope = stages.pair, stages.scope
+    places = [str(side.location) for side in sides(stages.policy, pair)]
     return [*places, str(pair.replica and pair.replica.bucket), *sorted(scope.prefixes), "-", *sorted(scope.excluded)]

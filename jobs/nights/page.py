@@ -5,23 +5,15 @@ from __future__ import annotations
 import asyncio
 
 from jobs.core.model import Attributes
-from jobs.nights.calendar import Stage
 from jobs.nights.documents import Night, Summary
 from jobs.nights.verdicts import WELL, head_of, stage_text
 from jobs.reports.html.page import render_page
 
 HTML = Attributes(headers={"content-type": "text/html; charset=utf-8"})
-MEANINGS = {
-    Stage.RECONCILE: "compares both sides by their reports",
-    Stage.REPAIR: "copies what is missing or stale",
-    Stage.REPLICA: "compares the replica with the hot bucket",
-    Stage.SLICE: "verifies a slice of everything by checksums",
-    Stage.DEEP: "reads a slice of everything on both sides",
-}
 
 
 async def write_page(night: Night, summary: Summary) -> None:
-    """Write the page of the summary that is in the ledger, if it is not there yet."""
+    """Write the page of a summary, if it is not there yet."""
     page = await asyncio.to_thread(render_night, summary)
     await night.write_file(".html", page.encode(), HTML)
 
@@ -36,6 +28,5 @@ def render_night(summary: Summary) -> str:
         verdict=f"{head_of(summary.verdict)}.",
         tone="bad" if summary.left else "good" if is_well else "warn",
         stages=list(zip(summary.stages, texts, strict=True)),
-        meanings={each.value: MEANINGS[each] for each in Stage},
         is_dry_run=False,
     )

@@ -62,13 +62,13 @@ class Stages:
     """What the stages of one night work with."""
 
     night: Night
-    claim: Claim
     policy: Policy
     pair: Pair
     scope: Scope
     settings: Settings
     executor: str | None
     display: Display
+    claim: Claim | None = None
 
     @property
     def ledger(self) -> Ledger:
@@ -123,6 +123,7 @@ class Stages:
         request = self._request("verify", manifest if is_listed else None)
         options = {**request.options, "deep": stage is Stage.DEEP, "sample": list(turn)}
         # Copies of newer objects may be on their way: the next night looks at them.
+        assert self.claim is not None
         until = self.claim.began_at - self._margin_seconds(MARGIN_SECONDS)
         turns = read_turns(turn, report["rows"], report["bytes"]) if stage is Stage.DEEP else [turn]
         chosen = [replace(request.selection, older_than=until, sample=Sample(*each)) for each in turns]
@@ -138,7 +139,7 @@ class Stages:
             destination=destination,
             manifest=manifest,
             selection=Selection(include=include, exclude=exclude),
-            options={"pair": self.pair.name, "night": self.claim.night} | copy_options(self.pair),
+            options={"pair": self.pair.name, "night": str(self.night.night)} | copy_options(self.pair),
             prefixes=prefixes_below(self.scope),
         )
 
@@ -200,7 +201,7 @@ class Stages:
             "maps": maps.texts(),
             "margin": f"{margin_seconds:g}s",
             "pair": self.pair.name,
-            "night": self.claim.night,
+            "night": str(self.night.night),
             "of_replica": stage is Stage.REPLICA,
             "keeps_extra": keeps_extra,
         }
@@ -298,6 +299,7 @@ class Stages:
         return report
 
     def _margin_seconds(self, default: float) -> float:
+        assert self.claim is not None
         return default if self.claim.margin_seconds is None else self.claim.margin_seconds
 
     def _result(

@@ -36,5 +36,5 @@ def test_a_page_says_what_is_left_what_is_proven_and_what_to_do_and_runs_nothing
 
 def test_a_page_of_a_good_night_names_no_object() -> None:
     text = page(0)
-    assert 'aria-label="all well"' in text
+    assert 'aria-label="nothing is wrong"' in text
     assert "that are left" not in text

@@ -66,8 +66,10 @@ def test_a_repair_begins_in_a_later_second_of_s3_than_the_listing(
     monkeypatch.setattr("asyncio.sleep", sleep)
     policy = parse_policy(POLICY.encode(), "policy.yaml")
     store = SimpleNamespace(server_clock=now - elapsed_seconds())
-    night: Any = SimpleNamespace(ledger=SimpleNamespace(store=store, uri=lambda *_: "s3://ledger/repair"))
-    rest: list[Any] = [SimpleNamespace(night="2026-11-20")] * 3
-    stages = Stages(night, rest[0], policy, policy.pairs[0], scope(policy, policy.pairs[0]), *rest)
+    night: Any = SimpleNamespace(
+        night="2026-11-20", ledger=SimpleNamespace(store=store, uri=lambda *_: "s3://ledger/repair")
+    )
+    rest: list[Any] = [None] * 3
+    stages = Stages(night, policy, policy.pairs[0], scope(policy, policy.pairs[0]), *rest)
     asyncio.run(stages.repair(StageResult(stage=Stage.RECONCILE, run_id="run")))
     assert waited == [pytest.approx(waits, abs=0.5)]

@@ -287,13 +287,13 @@ def test_many_findings_are_folded_by_what_they_are_and_rows_of_zeros_are_left_ou
     ("document", "seal"),
     [
         (reconciliation(), "needs attention"),
-        (reconciliation(categories={"same": (1, 1)}, unjudged=[]), "all well"),
+        (reconciliation(categories={"same": (1, 1)}, unjudged=[]), "nothing is wrong"),
         (reconciliation(categories={"same": (1, 1), "unverifiable": (1, 1)}), "not certain"),
-        (run({"done": 100_000}), "all well"),
+        (run({"done": 100_000}), "nothing is wrong"),
         (run({"done": 99}, RunState.INCOMPLETE), "not certain"),
         (run({}, RunState.FAILED), "not certain"),
         (repaired(), "needs attention"),
-        (repaired(is_whole=True), "all well"),
+        (repaired(is_whole=True), "nothing is wrong"),
     ],
 )
 def test_seal_says_in_a_word_how_it_stands(document: dict[str, Any], seal: str):

@@ -55,7 +55,7 @@ MEANINGS = {
     "copied": "copied by this run",
     "deleted": "a delete marker, reproduced",
     "done": "done by this run",
-    "verified": "proven equal",
+    "verified": "equal by stored checksums, or by all bytes: the evidence says which",
     "changed": "not what the manifest named, or in the way of it",
     "packed": "in an archive, whose index has it",
     "restored": "proven, then written by this run",
