@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from jobs.core.model import NULL_VERSION, Listed
@@ -29,24 +28,25 @@ MiB."""
 
 
 class Column(NamedTuple):
-    """A column of a report: S3's name for it in Parquet, and its kind."""
+    """A column of a report: S3's name for it in Parquet, its kind, and the field of a listing."""
 
     name: str
     kind: Literal["text", "flag", "number", "time"]
+    field: str = ""
 
 
-_KEY_COLUMNS = (Column("bucket", "text"), Column("key", "text"))
+_KEY_COLUMNS = (Column("bucket", "text"), Column("key", "text", "key"))
 _VERSION_COLUMNS = (
-    Column("version_id", "text"),
-    Column("is_latest", "flag"),
-    Column("is_delete_marker", "flag"),
+    Column("version_id", "text", "version_id"),
+    Column("is_latest", "flag", "is_latest"),
+    Column("is_delete_marker", "flag", "is_delete_marker"),
 )
 _FIELD_COLUMNS = (
-    Column("size", "number"),
-    Column("last_modified_date", "time"),
-    Column("e_tag", "text"),
-    Column("storage_class", "text"),
-    Column("checksum_algorithm", "text"),
+    Column("size", "number", "size_bytes"),
+    Column("last_modified_date", "time", "last_modified"),
+    Column("e_tag", "text", "etag"),
+    Column("storage_class", "text", "storage_class"),
+    Column("checksum_algorithm", "text", "checksum_algorithm"),
 )
 
 
@@ -75,16 +75,6 @@ def fold_name(column: str) -> str:
     return column.replace("_", "").lower()
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenFile:
-    """A finished data file on disk."""
-
-    path: str
-    rows: int
-    size_bytes: int
-    md5: str
-
-
 class ReportFile:
     """One data file under way, on disk. `add` and `finish` block: call them in a thread."""
 
@@ -106,51 +96,32 @@ class ReportFile:
         import pyarrow as pa
 
         entries = [entry for page in pages for entry in page]
-        table = pa.Table.from_arrays(
-            [
-                self._array(column, field.type, entries)
-                for column, field in zip(self._columns, self._schema, strict=True)
-            ],
-            schema=self._schema,
-        )
+        arrays = [
+            self._array(column, field.type, entries) for column, field in zip(self._columns, self._schema, strict=True)
+        ]
+        table = pa.Table.from_arrays(arrays, schema=self._schema)
         self._writer.write(table)
         self.rows += len(entries)
 
-    def finish(self) -> WrittenFile:
-        """Close the file. Its size and MD5 are what the manifest will promise."""
+    def finish(self) -> tuple[int, str]:
+        """Close the file → its size and MD5, which the manifest will promise."""
         self._writer.close()
         self._file.close()
         with open(self.path, "rb") as file:
-            md5 = hashlib.file_digest(file, "md5").hexdigest()
-        return WrittenFile(self.path, self.rows, os.path.getsize(self.path), md5)
+            return os.path.getsize(self.path), hashlib.file_digest(file, "md5").hexdigest()
 
     def _array(self, column: Column, kind: pa.DataType, entries: Sequence[Listed]) -> pa.Array[Any]:
         import pyarrow as pa
 
-        if column.name == "bucket":
+        if not column.field:
             return pa.repeat(self._bucket, len(entries))
+        at = Listed._fields.index(column.field)
+        values: list[Any] = [entry[at] for entry in entries]
         if column.name == "version_id":
-            return pa.array(
-                ["" if entry.version_id in (None, NULL_VERSION) else entry.version_id for entry in entries], kind
-            )
+            values = ["" if value in (None, NULL_VERSION) else value for value in values]
         if column.kind == "time":
-            return pa.array([round(entry.last_modified * 1000) for entry in entries], pa.int64()).cast(kind)
-        at = _ENTRY_FIELDS[column.name]
-        return pa.array([entry[at] for entry in entries], kind)
-
-
-_ENTRY_FIELDS = {
-    name: Listed._fields.index(field)
-    for name, field in {
-        "key": "key",
-        "is_latest": "is_latest",
-        "is_delete_marker": "is_delete_marker",
-        "size": "size_bytes",
-        "e_tag": "etag",
-        "storage_class": "storage_class",
-        "checksum_algorithm": "checksum_algorithm",
-    }.items()
-}
+            return pa.array([round(value * 1000) for value in values], pa.int64()).cast(kind)
+        return pa.array(values, kind)
 
 
 def _arrow_schema(columns: Sequence[Column]) -> pa.Schema:

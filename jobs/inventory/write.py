@@ -180,13 +180,12 @@ class _Upload:
     async def flush(self) -> None:
         if self._file is None:
             return
-        written = await asyncio.to_thread(self._file.finish)
+        (size_bytes, md5), path = await asyncio.to_thread(self._file.finish), Path(self._file.path)
         self._file = None
-        path = Path(written.path)
         data = self._data.join(path.name)
         await _put(self._target, data, await asyncio.to_thread(path.read_bytes), "application/octet-stream")
         path.unlink()
-        self.files.append({"key": data.key, "size": written.size_bytes, "MD5checksum": written.md5})
+        self.files.append({"key": data.key, "size": size_bytes, "MD5checksum": md5})
 
 
 async def _put(target: Store, location: Location, data: bytes, content_type: str) -> None:
