@@ -158,9 +158,12 @@ class Sides:
         self._asking = asyncio.Lock()
 
     async def keeps_versions(self, *, again: bool = False) -> bool:
-        """Whether the destination keeps versions: asked once. Unknown counts as what is wanted."""
+        """Whether the destination keeps versions: asked once. Unknown counts as what is wanted.
+
+        `again`: an answer was that of a bucket that keeps none, which may be news.
+        """
         async with self._asking:
-            if again or self._keeps_versions is None:
+            if self._keeps_versions is None or (again and self._keeps_versions):
                 try:
                     self._keeps_versions = await self.destination.is_versioned(self.route.destination.bucket)
                 except (Denied, Redirected, Rejected):  # the command that planned the run could ask

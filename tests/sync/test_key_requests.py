@@ -7,8 +7,9 @@ from collections import Counter
 import pytest
 
 from jobs.core.model import ObjectVersion
+from tests.doubles.hooks import watch
 from tests.doubles.memory_store import MemoryStore
-from tests.sync.scene import COPY, EVENT, bodies, count, event_of, make_store, put, rows_of, sides, sync
+from tests.sync.scene import COPY, EVENT, bodies, count, event_of, finish, make_store, put, rows_of, sides, sync
 
 MANY = 400
 
@@ -69,6 +70,15 @@ async def test_changed_key() -> None:
     row = await put(store, b"two")
     assert (await count(store, sides(store), row)).total() == 4
     assert bodies(store) == [b"one", b"two"]
+
+
+async def test_changed_keys_where_no_versions_are_kept_ask_for_that_once() -> None:
+    store = make_store(kept=False)
+    both, asked = sides(store), watch(store)
+    for number in range(3):
+        await finish(both, [await put(store, b"%d" % number)])
+    assert [each.operation for each in asked].count("is_versioned") == 1
+    assert bodies(store) == [b"2"]
 
 
 async def test_event_of_a_new_version() -> None:
