@@ -66,19 +66,6 @@ def test_the_second_signal_bounds_what_a_silent_server_may_hold_up(hangs: str) -
     assert play(body) == ["cleaning", "ended late"]
 
 
-def test_ctrl_c_stays_ignored_in_the_background_of_a_shell_and_sigterm_does_not() -> None:
-    body = (
-        "async def wait():\n    send(signal.SIGINT)\n    say('goes on')\n    send()\n    await asyncio.sleep(600)\n"
-        "def work():\n    interrupts.run(wait())\n"
-    )
-    ignored = HEAD.replace("interrupts.install", "signal.signal(signal.SIGINT, signal.SIG_IGN)\ninterrupts.install")
-    tail = "\ntry:\n    work()\nexcept KeyboardInterrupt:\n    say('interrupted')\n"
-    ended = subprocess.run(
-        [sys.executable, "-c", ignored + body + tail], check=False, capture_output=True, text=True, timeout=60
-    )
-    assert ended.stdout.split() == ["goes", "on", "interrupted"]
-
-
 def test_a_command_that_ends_ignores_signals_for_a_while() -> None:
     body = "def work():\n    interrupts.ignore()\n    send(signal.SIGINT)\n    send()\n    time.sleep(600)\n"
     assert play(body) == ["ended late"]

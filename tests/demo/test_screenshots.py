@@ -72,16 +72,6 @@ def test_without_chromium_there_are_none_and_the_build_says_so(
 
 
 @pytest.mark.slow
-def test_a_page_that_is_wider_than_its_window_is_no_photograph(chromium: str, tmp_path: Path) -> None:
-    wide = '<!doctype html><meta name="viewport" content="width=device-width"><p style="width: 500px">wide</p>'
-    with (
-        running(chromium) as browser,
-        pytest.raises(RuntimeError, match=r"wide\.html is \d+ px wide in a window of 390"),
-    ):
-        photograph(browser, {"wide": wide}, tmp_path, tmp_path)
-
-
-@pytest.mark.slow
 def test_a_page_is_photographed_whole_in_each_width_and_scheme(chromium: str, tmp_path: Path) -> None:
     """All pages are photographed for the site, by `make screenshots`."""
     images = tmp_path / "images"

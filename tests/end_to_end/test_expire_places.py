@@ -8,14 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from jobs.core.run import Plan, RunSpec, run_digest
 from tests.doubles.servers import REGION
 from tests.end_to_end import forged_ledger
 from tests.end_to_end.conftest import World
 from tests.end_to_end.expiry import NOW, compact, expire, fill, keys, replicate
-from tests.end_to_end.nights import counted, nightly
 from tests.end_to_end.pair_policy import write_policy
 
 
@@ -94,10 +91,10 @@ def test_a_worker_deletes_only_what_its_launcher_has_pinned(world: World) -> Non
     assert (done.code, keys(world)) == (0, []), done.stderr
 
 
-def pair_rule(world: World, side: str = "source") -> dict[str, Any]:
+def pair_rule(world: World) -> dict[str, Any]:
     """An archive whose originals may expire at once."""
-    rule = {"name": "all", "older_than": "30d" if side == "source" else "0s"}
-    archive = {"bucket": world.destination, "region": REGION, "prefix": "packed/", "rules": [rule], "side": side}
+    rule = {"name": "all", "older_than": "30d"}
+    archive = {"bucket": world.destination, "region": REGION, "prefix": "packed/", "rules": [rule]}
     return {"archive": archive | {"expire": {"grace": "1s", "max_share": "100%"}}}
 
 
@@ -119,34 +116,3 @@ def test_a_pair_expires_only_what_the_policy_says_is_its(world: World, tmp_path:
     assert keys(world) == others
     plan = world.sealift("runs", "show", report.document["run_id"], "--json").document["plan"]
     assert plan["excluded"] == {"other_pair": 3, "sealift_object": 1}
-
-
-@pytest.mark.slow
-def test_a_night_brings_no_expired_hot_copy_back_while_an_archive_of_the_pair_holds_it(
-    world: World, tmp_path: Path
-) -> None:
-    names = fill(world, 3)
-    policy = write_policy(world, tmp_path, docs=pair_rule(world, side="destination"))
-    given = ["--pair", "docs", "--policy", policy]
-    for command in (
-        ["replicate", *given, "--yes"],
-        ["compact", *given, "--rule", "all", "--pack-all"],
-        ["expire", *given, "--declare"],
-    ):
-        done = world.sealift(*command, "--json")
-        assert done.code == 0, (command, done.stderr)
-    time.sleep(2)
-    expired = world.sealift("expire", *given, "--yes-delete", "--json")
-    assert expired.document["outcomes"] == {"done": 3}, expired.stderr
-    hot = [key for key in keys(world, world.destination) if key.startswith("copies/")]
-    night = nightly(world, policy)
-    assert (night["code"], night["left"], counted(night, "repair")) == (0, 0, {})
-    assert "missing" not in counted(night, "reconcile")
-    assert (hot, [key for key in keys(world, world.destination) if key.startswith("copies/")]) == ([], [])
-    for key in keys(world, world.destination):
-        if key.startswith("packed/"):
-            world.client.delete_object(Bucket=world.destination, Key=key)
-    assert counted(nightly(world, policy, "--again"), "repair") == {"done": 3}  # no archive holds them any more
-    assert [key for key in keys(world, world.destination) if key.startswith("copies/")] == [
-        f"copies/{each}" for each in names
-    ]

@@ -120,28 +120,6 @@ def _profile(world: World, other: Server) -> dict[str, str]:
     return {"AWS_SHARED_CREDENTIALS_FILE": str(file)}
 
 
-def test_filters_choose_and_the_plan_says_what_they_left_out(world: World) -> None:
-    for key, size in (("a.json", 10), ("b.json", 2000), ("c.xml", 10), ("tmp/d.json", 10)):
-        world.put(key, b"x" * size)
-    chosen = ["--include", "*.json", "--exclude", "tmp/*", "--exclude", "b*"]
-    plan = world.run("replicate", *chosen, "--dry-run")
-    assert (plan["code"], plan["state"], plan["rows"]) == (0, "planned", 1)
-    assert sum(plan["excluded"].values()) == 3
-    assert plan["requests"]["copy"] == 1
-    assert not world.client.list_objects_v2(Bucket=world.ledger).get("Contents")
-    assert world.run("replicate", *chosen)["outcomes"] == {"done": 1}
-
-
-def test_a_plan_beyond_the_limits_is_refused(world: World) -> None:
-    for number in range(3):
-        world.put(f"k{number}")
-    arguments = ["replicate", "--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
-    result = world.sealift(*arguments, "--max-cost", "0.000001")
-    assert (result.code, "--max-cost" in result.stderr, "Traceback" in result.stderr) == (2, True, False)
-    assert not world.client.list_objects_v2(Bucket=world.destination).get("Contents")
-    assert not world.client.list_objects_v2(Bucket=world.ledger).get("Contents")
-
-
 @pytest.mark.parametrize("job", ["replicate", "verify"])
 def test_nothing_to_do_is_no_success_unless_nothing_is_new(world: World, job: str) -> None:
     world.put("docs/k")
