@@ -20,7 +20,6 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 HEAVY = {"awscrt", "boto3", "botocore", "duckdb", "joblib", "pyarrow", "rich", "smart_open"}
 BARE_STORES = {
-    "jobs.cli": "the ledger's",
     "jobs.cli.archives": "the ledger's",
     "jobs.cli.policy_and_ledger": "reads",
     "jobs.cli.worker": "the ledger's",

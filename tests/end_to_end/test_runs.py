@@ -80,7 +80,7 @@ def test_damaged_documents_are_named_and_the_other_runs_are_listed(world: World)
     assert (result.code, states) == (0, dict.fromkeys(damaged, "unreadable") | {whole: "complete"})
     assert all(f"{run_id} cannot be read" in result.stderr for run_id in damaged)
     status = world.sealift("status")
-    assert (status.code, f"run {damaged[0]}: it is unreadable" in status.stdout) == (3, True)
+    assert (status.code, damaged[0] in status.stdout) == (3, True)
     for verb in ("retry", "show"):
         assert world.sealift("runs", verb, damaged[1]).code == 10
 
