@@ -34,7 +34,7 @@ from jobs.runs.summaries import summarize_runs
 RUNS = 100
 """How many of the latest runs are looked at."""
 RUN_DAYS = 7
-"""So long a run counts: what it left of a pair, a night finds."""
+"""So long a run counts that is of no pair, and whose rows are not in the state."""
 NIGHT_DAYS = 2
 """A pair's last night is at most so old, or something is wrong."""
 OVERDUE_SECONDS = 1800
@@ -94,8 +94,8 @@ def status(options: StatusCommand) -> int:
 
     A finding stands until a later look that is as deep finds the object right, until a run makes a
     newer copy and proves it, or until a person accepts it. The exit code is 3 if something needs
-    attention, or is not known. Of runs the latest 100 are read, and a run that nobody continues counts
-    for a week. The pairs are those of the policy.
+    attention, or is not known. Of runs the latest 100 are read. A restore, a compaction or an expire
+    run that nobody continues counts for a week. The pairs are those of the policy.
 
     \b
     sealift status
@@ -189,16 +189,18 @@ async def _ask_state(ledger: Ledger) -> dict[str, Any]:
 
 
 def _run_problems(runs: Sequence[Mapping[str, Any]], after: str) -> Iterator[Problem]:
-    """Runs that began after `after` and did not end, and bad rows that are not in the state.
+    """Runs that did not end, and bad rows that are not in the state.
 
-    `runs`: the latest first. A complete run that selected the same rows between the same places, or
+    `runs`: the latest first. What a person asked for once, as a restore, counts if it began after
+    `after`. A complete run that selected the same rows between the same places, or
     retried them, answers for those before it.
     """
     answered, retried = list[list[Any]](), set[str | None]()
     for run in runs:
         run_id, state = run["run_id"], run["state"]
         asked = [run[name] for name in ("job", "source", "destination", "selection", "manifest")]
-        if asked in answered or run_id in retried or (run["created_at"] or after) < after:
+        is_forgotten = run["job"] not in IN_STATE and not run["pair"] and (run["created_at"] or after) < after
+        if asked in answered or run_id in retried or is_forgotten:
             continue
         text, verb = "", _NEXT.get(state, "show")
         if state in _NEXT:
