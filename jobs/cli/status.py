@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from jobs.core.outcome import Status
 from jobs.core.words import explained
 from jobs.doctor.undelivered import look_at_undelivered
 from jobs.errors import ConfigError, ExitCode, NotFound, StoreError, UsageError
-from jobs.ledger.backlog import backlog_pairs, read_backlog
+from jobs.ledger.backlog import backlog_pairs, read_backlog, read_manifests
 from jobs.ledger.ledger import Ledger
 from jobs.nights.documents import Night, Summary
 from jobs.policy.model import Policy
@@ -38,7 +39,9 @@ RUN_DAYS = 7
 NIGHT_DAYS = 2
 """A pair's last night is at most so old, or something is wrong."""
 OVERDUE_SECONDS = 1800
-"""Half an hour after a backlog is due, a run should have taken it."""
+"""Half an hour after a backlog is due, or its manifest is made, a run should have taken it."""
+MANIFESTS = 5
+"""How many of the latest manifests of a pair's backlog are looked at."""
 LINES = 20
 """How many groups of findings are shown."""
 IN_STATE = ("replicate", "verify", "reconcile")
@@ -139,6 +142,7 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
         problems += _night_problems(pair.name, last, datetime.fromtimestamp(now, UTC).date())
         night = {name: getattr(last[0], name) if last else None for name in ("night", "verdict", "exit_code")}
         pairs.append({"pair": pair.name, **night})
+        problems += [each async for each in _untaken(ledger, pair.name, runs, now, knows_all=len(runs) == len(run_ids))]
     if policy:
         backlogs = [await _backlog(ledger, name) for name in await backlog_pairs(ledger.store, ledger.location)]
         problems += _overdue(policy, backlogs, now)
@@ -265,6 +269,23 @@ def _overdue(policy: Policy, backlogs: Sequence[Mapping[str, Any]], now: float) 
             due = datetime.fromisoformat(each["since"]).timestamp() + pair.thresholds.backlog_age + OVERDUE_SECONDS
             if now > due:
                 yield Problem(f"pair {name}: {rows}, and no run has taken them: sealift doctor", each["since"])
+
+
+async def _untaken(
+    ledger: Ledger, pair: str, runs: Sequence[Mapping[str, Any]], now: float, *, knows_all: bool
+) -> AsyncIterator[Problem]:
+    """Manifests whose rows no run has taken: a refused plan leaves no run.
+
+    `knows_all`: the ledger has no other runs. Else a manifest of before these may have one.
+    """
+    taken = {run["manifest"] for run in runs if run["state"] != "unplanned"}
+    began = "" if knows_all else min((run["created_at"] for run in runs if run["created_at"]), default="")
+    for each in await read_manifests(ledger.store, ledger.location, pair, MANIFESTS):
+        made_at = iso_time(each.created_at)
+        if each.manifest not in taken and made_at >= began and each.created_at < now - OVERDUE_SECONDS:
+            command = f"sealift replicate --pair {pair} --manifest {shlex.quote(shown(each.manifest))}"
+            rows = f"the {plural(each.rows, 'row')} of manifest {each.number} of the backlog"
+            yield Problem(f"pair {pair}: no run has taken {rows}: {command}", made_at)
 
 
 async def _look_at_queues(ledger: Ledger, policy: Policy) -> list[dict[str, Any]]:

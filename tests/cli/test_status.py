@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, date, datetime
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
-from jobs.cli.status import _finding_problems, _night_problems, _run_problems
+from jobs.cli.status import Problem, _finding_problems, _night_problems, _run_problems, _untaken
+from jobs.core.model import Location
+from jobs.ledger.backlog import Manifest
+from jobs.ledger.files import write_file
+from jobs.ledger.ledger import Ledger
+from tests.doubles.memory_store import MemoryStore
 
 
 def run(run_id: str, **more: Any) -> dict[str, Any]:
@@ -88,3 +95,21 @@ def test_findings_are_a_line_for_each_place_and_code() -> None:
     assert line.problem == "7 objects in copies/docs/: the sizes differ (docs/a): sealift runs show run1"
     lines = list(_finding_problems([group] * 22))
     assert (len(lines), lines[-1].problem) == (21, "14 more objects: sealift query 'FROM findings'")
+
+
+def test_a_manifest_of_the_backlog_whose_run_was_refused_is_a_problem() -> None:
+    """Its rows wait in no backlog any more."""
+    store = MemoryStore()
+    store.create_bucket("ledger")
+    ledger, now = Ledger(store, Location("ledger")), 1_764_000_000.0
+
+    async def scene() -> list[Problem]:
+        for number, at in ((1, now - 7200), (2, now)):
+            name = f"manifests/pair=docs/{number:06d}"
+            manifest = Manifest("docs", number, f"s3://ledger/{name}-0123456789ab.csv", 2, 0, at, 0, [])
+            await write_file(store, ledger.location, f"{name}.json", msgspec.json.encode(manifest))
+        return [each async for each in _untaken(ledger, "docs", runs, now, knows_all=True)]
+
+    runs: list[dict[str, Any]] = []
+    [problem] = asyncio.run(scene())
+    assert "the 2 rows of manifest 1" in problem.problem
