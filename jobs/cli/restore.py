@@ -32,7 +32,7 @@ from jobs.core.enums import StorageClass
 from jobs.core.model import Location
 from jobs.core.selection import Selection
 from jobs.errors import UsageError
-from jobs.restore.thawing import DAYS, Tier
+from jobs.restore.thawing import Tier
 from jobs.runs.request import Request, open_ledger
 from jobs.s3.copying import KEEP
 
@@ -153,7 +153,6 @@ async def _start(options: RestoreCommand, place: Location, settings: Settings) -
             "in_place": options.in_place,
             "source_prefix": prefix,
             "tier": options.tier,
-            "days": DAYS,
             "storage_class": options.storage_class,
             **encryption(options.sse),
             **unguarded(is_agreed=options.unguarded),

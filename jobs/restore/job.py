@@ -78,14 +78,13 @@ class RestoreOptions(CopyOptions):
     """How to restore.
 
     `is_history`: rows without an archive are versions of the source bucket. Else no archive has
-    them. `at`: epoch seconds, the time as of which versions were chosen. `tier`, `days`: how archived
-    objects are thawed, and for how long.
+    them. `at`: epoch seconds, the time as of which versions were chosen. `tier`: how archived
+    objects are thawed.
     """
 
     is_history: bool = False
     at: float | None = None
     tier: str = Tier.BULK.value
-    days: int = DAYS
 
 
 @dataclass(slots=True)
@@ -264,7 +263,7 @@ class Restore:
         with contextlib.suppress(PreconditionFailed):
             name = waiting_name(ref.bucket, ref.key, self.run_id)
             await write_file(self.index.store, self.index.location, name, note)
-        days = None if storage_class in (ARCHIVE_ACCESS, DEEP_ARCHIVE_ACCESS) else self.options.days
+        days = None if storage_class in (ARCHIVE_ACCESS, DEEP_ARCHIVE_ACCESS) else DAYS
         try:
             answer = await retry(lambda: store.request_restore(ref, days=days, tier=tier))
         except REFUSALS as error:

@@ -16,7 +16,7 @@ from jobs.core.model import ObjectInfo
 from jobs.core.pricing import GIB, PricedWork, PriceTable
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.errors import REFUSALS
-from jobs.restore.thawing import ColdObjects, Tier, estimate_thaw, thaw_class
+from jobs.restore.thawing import DAYS, ColdObjects, Tier, estimate_thaw, thaw_class
 from jobs.s3.retries import gather_bounded
 from jobs.s3.sessions import open_side
 
@@ -58,7 +58,7 @@ def forecast(
     together. Raises UsageError if the tier cannot thaw an archive, or versions that the bucket
     still has.
     """
-    tier, days = Tier(spec.options["tier"]), int(spec.options["days"])
+    tier = Tier(spec.options["tier"])
     work = PricedWork.of(spec, is_copying=True)
     cold = {
         uri: ColdObjects(thaw_class(info), info.size_bytes, info.is_restoring)
@@ -71,7 +71,7 @@ def forecast(
         for group in chosen.histogram.groups
         if spec.options["is_history"] and group.storage_class in ARCHIVE_CLASSES
     ]
-    thaw = estimate_thaw([*cold.values(), *versions], tier, days, prices)
+    thaw = estimate_thaw([*cold.values(), *versions], tier, DAYS, prices)
     requests: Counter[str] = Counter()
     dollars: defaultdict[str, float] = defaultdict(float)
     if spec.options["is_history"] and chosen.histogram.groups:  # versions that the bucket still has are copied

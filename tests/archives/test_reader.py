@@ -20,7 +20,7 @@ from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Checksum
 from jobs.core.outcome import Evidence
 from jobs.core.reasons import Cause, Reason
-from jobs.errors import DamagedArchive, PreconditionFailed, Rejected
+from jobs.errors import DamagedArchive, PreconditionFailed
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import full_object
 from jobs.s3.store import UNGUARDED
@@ -185,43 +185,31 @@ def test_a_member_that_fails_its_proof_is_read_once_more_by_itself(kind: Archive
     assert store.requests == 4
 
 
-def test_another_archive_of_that_name_is_refused_and_so_is_what_s3_rejects() -> None:
+def test_another_archive_of_that_name_is_refused() -> None:
     store, reader, members = made(ArchiveFormat.TAR, [b"one"])
-
-    async def refuse(request: Request) -> Any:
-        raise Rejected("GetObject", "s3://cold/packed/one.tar", "InvalidArgument", "no", 400)
-
     asyncio.run(store.store.put("cold", "packed/one.tar", b"another", Attributes(), guard=UNGUARDED))
     with pytest.raises(PreconditionFailed):
-        read_all(reader, members)
-    store.store.hook(get=refuse)
-    with pytest.raises(Rejected):
         read_all(reader, members)
 
 
 @pytest.mark.parametrize("kind", list(ArchiveFormat))
 def test_a_streamed_member_is_proven_by_what_the_index_has(kind: ArchiveFormat) -> None:
     data, other = random.Random(1).randbytes(3_000), random.Random(2).randbytes(3_000)
-    store, reader, members = made(kind, [data, other])
-    own, crc, sha = members[0], full_object("CRC64NVME", data), full_object("SHA256", data)
+    store, reader, (own, _) = made(kind, [data, other])
     bare = own._replace(sha256=None)
-    for member in (own, bare._replace(checksums=(crc,)), bare._replace(checksums=(sha,))):
+    for member in (own, bare._replace(checksums=(full_object("CRC64NVME", data),))):
         assert streamed(reader, member) == data
         assert asyncio.run(reader.prove(member)) == MemberRead(member, None, Evidence.CHECKSUM)
     for algorithm in ("SHA256", "CRC64NVME"):
-        wrong = own._replace(sha256=None, checksums=(full_object(algorithm, other),))
+        wrong = bare._replace(checksums=(full_object(algorithm, other),))
         with pytest.raises(DamagedArchive, match=f"member 'k000': its {algorithm} is not the index's"):
             streamed(reader, wrong)
         read = asyncio.run(reader.prove(wrong))
-        assert (read.member, read.data, read.evidence) == (wrong, None, Evidence.NONE)
-        assert read.cause is not None
-        assert read.cause.reason is Reason.ARCHIVE_DAMAGED
-    with pytest.raises(DamagedArchive, match="its SHA256 is not the index's"):
-        streamed(reader, own._replace(sha256=members[1].sha256, checksums=(crc,)))
+        assert (read.data, read.cause and read.cause.reason) == (None, Reason.ARCHIVE_DAMAGED)
     asked = store.requests
-    with pytest.raises(DamagedArchive, match=f"s3://cold/packed/one.{kind.value}, member 'k000': {UNPROVEN.detail}"):
-        streamed(reader, own._replace(sha256=None))
-    assert asyncio.run(reader.prove(own._replace(sha256=None))).cause == UNPROVEN
+    with pytest.raises(DamagedArchive, match=UNPROVEN.detail):
+        streamed(reader, bare)
+    assert asyncio.run(reader.prove(bare)).cause == UNPROVEN
     assert store.requests == asked
     assert reader.budget.try_acquire(1 << 30) == 1 << 30
 

@@ -137,7 +137,7 @@ def test_large_members_pass_through_in_parts_and_only_when_proven(kind: ArchiveF
 
 def test_cold_archives_are_asked_for_once_and_gone_on_with_when_they_have_thawed() -> None:
     scene = Scene(OBJECTS, ArchiveFormat.TAR_ZST, "GLACIER")
-    outcomes = scene.restore(tier="Standard", days=3)
+    outcomes = scene.restore(tier="Standard")
     assert statuses(outcomes) == {"blocked": len(OBJECTS)}
     assert outcomes["k/1"].reason == Reason.THAWING
     assert outcomes["k/1"].detail.endswith("(Standard: up to 5 hours)")

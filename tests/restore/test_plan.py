@@ -120,7 +120,7 @@ def test_a_restore_that_keeps_classes_is_priced_in_each_members_class() -> None:
     chosen, _ = plan([row._replace(version_id="1", etag="e") for row in rows], 1000)
     assert [(each.storage_class, each.rows) for each in chosen.archives] == [("DEEP_ARCHIVE", 2), ("STANDARD", 2)]
     side = Side(Location("docs"))
-    options = {"tier": "Bulk", "days": 7, "is_history": False, "storage_class": "keep"}
+    options = {"tier": "Bulk", "is_history": False, "storage_class": "keep"}
     spec = RunSpec("run", "restore", 0.0, side, side, "manifest", options)
     archives = {"s3://cold/a": ObjectInfo(1, "e", 0.0, None, "STANDARD")}
     prices = own_prices()
