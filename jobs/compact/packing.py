@@ -73,6 +73,7 @@ class CompactOptions:
 
     `annotations`: whether an object with annotations is left out (`check`) or packed without
     them (`skip`). `earlier_rules`: those of the policy that take objects before this one does.
+    `pack_all`: groups that would not pay are packed, too.
     """
 
     rule: PackingRule
@@ -81,6 +82,7 @@ class CompactOptions:
     kms_key_id: str | None = None
     annotations: str = CHECK_ANNOTATIONS
     earlier_rules: tuple[EarlierRule, ...] = ()
+    pack_all: bool = False
 
     @property
     def encryption(self) -> str | None:

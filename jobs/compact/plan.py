@@ -6,8 +6,9 @@ Rows of groups that would not pay are left out. The others have the number of th
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -41,7 +42,7 @@ from jobs.runs.request import Planned, Request, check_sides, drafting, manifest_
 from jobs.runs.sorting import Sorting
 from jobs.runs.there import WriteShard
 from jobs.s3.sessions import open_side
-from jobs.tables.duck import in_thread, scratch_folder
+from jobs.tables.duck import in_thread, quoted, scratch_folder
 
 pc: Any = pyarrow.compute  # its stubs know too few overloads
 
@@ -71,7 +72,7 @@ async def plan_run(request: Request, ledger: Ledger, settings: Settings, display
                 batches,
                 request.selection,
                 packing,
-                Weighing(prices, draft.started, is_all=bool(request.options.get("pack_all"))),
+                prices,
                 archived=archived,
                 write_shard=draft.write_shard,
                 scratch_directory=draft.scratch,
@@ -92,15 +93,6 @@ async def plan_run(request: Request, ledger: Ledger, settings: Settings, display
         return draft.planned(spec, forecast(grouped, work, settings.processes, prices))
 
 
-@dataclass(frozen=True, slots=True)
-class Weighing:
-    """By what groups are weighed. `is_all`: those that would not pay are packed, too."""
-
-    prices: PriceTable
-    at: float
-    is_all: bool = False
-
-
 @dataclass(slots=True)
 class Grouped:
     """A manifest cut into archives. `left_alone` counts the rows that are not packed, by reason."""
@@ -113,18 +105,16 @@ class Grouped:
     packed: Savings = field(default_factory=Savings)
     left_alone: Counter[str] = field(default_factory=Counter)
 
-    def weigh(self, groups: Iterable[Group], packing: CompactOptions, by: Weighing) -> dict[str, Group]:
-        """The groups that are packed, by their number."""
-        kept: dict[str, Group] = {}
-        for number, group in enumerate(groups):
-            savings = group.savings(packing.storage_class, by.at, by.prices)
-            if savings.pays or by.is_all:
-                kept[str(number)] = group
-                self.packed = self.packed.plus(savings)
-            else:
-                self.left_alone[Reason.DOES_NOT_PAY] += group.rows
-        self.rows, self.size_bytes, self.archives = self.packed.members, self.packed.size_bytes, len(kept)
-        return kept
+    def add(self, group: Group, packing: CompactOptions, prices: PriceTable) -> bool:
+        """Count a group. False: it would not pay, and is not packed."""
+        savings = group.savings(packing.storage_class, time.time(), prices)
+        if not (savings.pays or packing.pack_all):
+            self.left_alone[Reason.DOES_NOT_PAY] += group.rows
+            return False
+        self.archives += 1
+        self.packed = self.packed.plus(savings)
+        self.rows, self.size_bytes = self.packed.members, self.packed.size_bytes
+        return True
 
     def savings(self) -> dict[str, Any]:
         """The savings for the plan, JSON-ready. The dollars before and after are per month."""
@@ -146,7 +136,7 @@ async def plan_groups(
     batches: AsyncIterator[pa.RecordBatch],
     selection: Selection,
     packing: CompactOptions,
-    weighing: Weighing,
+    prices: PriceTable,
     *,
     archived: AsyncIterator[pa.Table],
     write_shard: WriteShard,
@@ -179,7 +169,7 @@ async def plan_groups(
             await in_thread(
                 sorting.connection, _write, number_groups(sorting.in_packing_order(), packing.rule, groups), numbered
             )
-            kept = grouped.weigh(groups, packing, weighing)
+            kept = {str(number): each for number, each in enumerate(groups) if grouped.add(each, packing, prices)}
             wanted = shards.count_shards(
                 grouped.rows, grouped.size_bytes, rows_per_shard=rows_per_shard, processes=processes
             )
@@ -195,7 +185,7 @@ async def plan_groups(
 def _left_out(rows: str, packing: CompactOptions, archived: Path) -> str:
     """SQL for the `place` of the rows (a relation) that are left out, with the `name` of the reason."""
     by_rule = [
-        f"SELECT place, 'earlier_rule' AS name FROM {rows} WHERE starts_with(key, {_text(rule.prefix)}) "
+        f"SELECT place, 'earlier_rule' AS name FROM {rows} WHERE starts_with(key, {quoted(rule.prefix)}) "
         f"AND last_modified < {int(rule.older_than * 1e6)} AND size_bytes < {rule.smaller_than_bytes}"
         for rule in packing.earlier_rules
         if not rule.tags  # tags show when an object is read
@@ -207,10 +197,6 @@ def _left_out(rows: str, packing: CompactOptions, archived: Path) -> str:
         *by_rule,
     ]
     return f"SELECT place, min(name) AS name FROM ({' UNION ALL '.join(places)}) GROUP BY place"
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
 
 
 async def _described(batches: AsyncIterator[pa.RecordBatch]) -> AsyncIterator[pa.RecordBatch]:

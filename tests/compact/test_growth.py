@@ -19,7 +19,7 @@ from jobs.archives.index import ArchiveIndex, Damage
 from jobs.compact.archived import archived_versions, renew_indexes
 from jobs.compact.job import Compact
 from jobs.compact.packing import CompactOptions, PackingRule
-from jobs.compact.plan import Grouped, Weighing, plan_groups
+from jobs.compact.plan import Grouped, plan_groups
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Listed, Location, ObjectRef, Route
 from jobs.core.outcome import Outcome, Status
@@ -81,7 +81,7 @@ class Yard:
         with TemporaryDirectory() as folder:
             archived = archived_versions(self.index, ARCHIVES, SOURCE, options, self.store, damage)
             grouped = await plan_groups(
-                batches(), Selection(versions=versions), options, Weighing(own_prices(), 0.0, is_all=True),
+                batches(), Selection(versions=versions), replace(options, pack_all=True), own_prices(),
                 archived=archived,
                 write_shard=write_shard, scratch_directory=Path(folder), rows_per_shard=5,
             )  # fmt: skip

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from jobs.compact.archived import SCHEMA
 from jobs.compact.packing import CompactOptions, EarlierRule, PackingRule
-from jobs.compact.plan import Grouped, Weighing, forecast, plan_groups
+from jobs.compact.plan import Grouped, forecast, plan_groups
 from jobs.core.model import LATEST_SECONDS, Listed, ObjectVersion
 from jobs.core.pricing import PricedWork, own_prices
 from jobs.core.reasons import Reason
@@ -66,8 +66,8 @@ def planned(
 
     async def run(folder: Path) -> Grouped:
         return await plan_groups(
-            batches(), Selection(versions="all"), CompactOptions(rule, storage_class, **options),
-            Weighing(TABLE, 400 * DAY, is_all=is_all),
+            batches(), Selection(versions="all"),
+            CompactOptions(rule, storage_class, pack_all=is_all, **options), TABLE,
             archived=archived(), write_shard=write_shard, scratch_directory=folder, rows_per_shard=7,
         )  # fmt: skip
 
