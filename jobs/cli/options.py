@@ -388,7 +388,7 @@ class Command(click.Command):
         sections: dict[str, list[tuple[str, str]]] = {heading: [] for heading in ("", *HEADINGS)}
         for parameter in self.get_params(ctx):
             heading = getattr(parameter, "heading", "")
-            record = parameter.get_help_record(ctx)
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
             if record is not None and (ctx.meta.get(ALL) or not heading):
                 sections[heading].append(record)
         for heading, records in sections.items():
