@@ -236,7 +236,7 @@ class Compact:
             last_key=writer.last_key,
             source_bucket=self.route.source.bucket,
             created_at=info.last_modified,
-            checksum=f"{checksum.algorithm}:{checksum.value}" if checksum else None,
+            checksum=f"{checksum.algorithm}:{checksum.value}",
             run_id=self.run_id,
             encryption=self.options.encryption,
             parts=tuple((size, each.value) for size, each in writer.upload.parts),

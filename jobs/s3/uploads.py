@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from jobs.core.model import Attributes, Checksum, Location, ObjectRef
-from jobs.core.part_sizes import MIN_PART_BYTES, choose_part_size
+from jobs.core.part_sizes import choose_part_size
 from jobs.errors import Conflict, Denied, NotFound, Rejected, StoreError, Unavailable
 from jobs.s3.checksums import combine, composite, full_object
 from jobs.s3.lookup import look_at_written
@@ -184,35 +184,17 @@ class ObjectUpload:
     _begun: BegunUpload | None = field(default=None, init=False)
     _running: deque[asyncio.Task[PartDone]] = field(default_factory=deque, init=False)
     _done: list[PartDone] = field(default_factory=list, init=False)
-    _parts: int = field(default=0, init=False)
-    _sizes_bytes: dict[int, int] = field(default_factory=dict, init=False)
-    _sums: dict[int, Checksum] = field(default_factory=dict, init=False)
-    """By part number. Of a copied part S3 says the checksum, when the copy is done."""
-    _is_single: bool = field(default=False, init=False)
+    parts: list[tuple[int, Checksum]] = field(default_factory=list, init=False)
+    """The size and checksum of each part."""
 
     @property
-    def missing_bytes(self) -> int:
-        """How many bytes have to be written before a part can be copied behind them."""
-        return max(0, MIN_PART_BYTES - len(self._pending)) if self._pending else 0
-
-    @property
-    def parts(self) -> Sequence[tuple[int, Checksum]]:
-        """The size and checksum of each part after `finish`. Empty if S3 did not say one's, which it
-        copied.
-        """
-        copied = {part.number: _own(part.checksums, self.algorithm) for part in self._done}
-        sums = [(size, self._sums.get(number) or copied.get(number)) for number, size in self._sizes_bytes.items()]
-        known = [(size, checksum) for size, checksum in sums if checksum is not None]
-        return known if len(known) == len(sums) else ()
-
-    @property
-    def checksum(self) -> Checksum | None:
-        """The object's checksum after `finish`, as S3 keeps it. None if `parts` are not known."""
-        if self._is_single:
-            return self._sums[1]
+    def checksum(self) -> Checksum:
+        """The object's checksum after `finish`, as S3 keeps it."""
+        if len(self.parts) == 1 and not self._done:
+            return self.parts[0][1]
         if self._kind.is_composite:
-            return composite([checksum for _, checksum in self.parts]) if self.parts else None
-        return combine((checksum, size) for size, checksum in self.parts) if self.parts else None
+            return composite([checksum for _, checksum in self.parts])
+        return combine((checksum, size) for size, checksum in self.parts)
 
     async def write(self, data: bytes | memoryview) -> None:
         """The next bytes. Raises a StoreError that an earlier part met with."""
@@ -225,24 +207,6 @@ class ObjectUpload:
             await self._flush()
         self._pending += data[place:]
 
-    async def copy(self, source: ObjectRef, etag: str, start: int, end: int) -> None:
-        """Bytes of another object, copied by S3 itself: at least `MIN_PART_BYTES`, at most 5 GiB.
-
-        Raises ValueError when `missing_bytes` are still missing.
-        """
-        if self.missing_bytes:
-            raise ValueError(f"{self.missing_bytes} bytes are missing before a part can be copied")
-        if self._pending:
-            await self._flush()
-        self.size_bytes += end - start
-        upload, number = await self._begin(), self._next_number(end - start)
-        await self._start(partial(self.store.copy_part, source, etag, start, end, upload, number))
-
-    async def drain(self) -> None:
-        """Wait for the parts in flight. Raises a StoreError that one of them met with."""
-        while self._running:
-            self._done.append(await self._running.popleft())
-
     async def finish(self) -> Written:
         """Publish the object. Raises PreconditionFailed when what is there is not what the guard
         says (nothing, unless it was given another one), Conflict when it is unknown whether it has
@@ -250,13 +214,14 @@ class ObjectUpload:
         object was asked to carry and does not show.
         """
         if self._begun is None:
-            data, self._is_single = bytes(self._pending), True
-            checksum = self._sums[self._next_number(len(data))] = await self._hash(data)
+            data = bytes(self._pending)
+            checksum = await self._add(data)
             put = partial(self.store.put, self.bucket, self.key, data, self.attributes)
             return await retry(partial(put, guard=self.guard, checksum=checksum))
         if self._pending:
             await self._flush()
-        await self.drain()
+        while self._running:
+            self._done.append(await self._running.popleft())
         whole = None if self._kind.is_composite else self.checksum
         written = await complete(self.store, self._begun.upload, self._done, self.guard, self.size_bytes, whole)
         await self.records.ended(self._begun)
@@ -289,26 +254,17 @@ class ObjectUpload:
     async def _flush(self) -> None:
         """Send what is pending as the next part."""
         data, self._pending = bytes(self._pending), bytearray()
-        upload, number = await self._begin(), self._next_number(len(data))
-        checksum = self._sums[number] = await self._hash(data)
-        await self._start(partial(self.store.put_part, upload, number, data, checksum=checksum))
-
-    async def _hash(self, data: bytes) -> Checksum:
-        return await asyncio.to_thread(full_object, self.algorithm, data)
-
-    def _next_number(self, size_bytes: int) -> int:
-        self._parts += 1
-        self._sizes_bytes[self._parts] = size_bytes
-        return self._parts
-
-    async def _start(self, request: Callable[[], Awaitable[PartDone]]) -> None:
+        upload, checksum = await self._begin(), await self._add(data)
+        request = partial(self.store.put_part, upload, len(self.parts), data, checksum=checksum)
         while len(self._running) >= self.parts_in_flight:
             self._done.append(await self._running.popleft())
         self._running.append(asyncio.create_task(retry(request)))
 
-
-def _own(checksums: Sequence[Checksum], algorithm: str) -> Checksum | None:
-    return next((each for each in checksums if each.algorithm == algorithm and not each.is_composite), None)
+    async def _add(self, data: bytes) -> Checksum:
+        """Hash the next part."""
+        checksum = await asyncio.to_thread(full_object, self.algorithm, data)
+        self.parts.append((len(data), checksum))
+        return checksum
 
 
 PART_BYTES = 32 * 1024 * 1024
