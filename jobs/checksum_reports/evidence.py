@@ -28,8 +28,7 @@ class EvidenceSummary:
     """What a report came to.
 
     `failed`: rows that S3 could not compute. `ambiguous`: rows that contradict others about the
-    same object. `rejected`: lines that cannot be used, the first of them in `examples`. `rows` is
-    the sum of these, of `evidence` and of `duplicates`.
+    same object. `rejected`: lines that cannot be used, the first of them in `examples`.
     """
 
     uri: str
@@ -38,7 +37,6 @@ class EvidenceSummary:
     evidence: int
     failed: int
     ambiguous: int
-    duplicates: int
     rejected: int
     examples: tuple[RejectedLine, ...] = ()
 
@@ -99,7 +97,6 @@ async def write_evidence(store: Store, report_uri: str, path: Path, *, bucket: s
                 advice=f"give a report of a Compute checksum job{f' over the bucket {bucket}' if bucket else ''}",
             )
         evidence, failed, ambiguous = await asyncio.to_thread(_distinct, raw, path, folder)
-    duplicates = rows - rejected - evidence - failed - ambiguous
     return EvidenceSummary(
         report_uri,
         report.computed_at,
@@ -107,7 +104,6 @@ async def write_evidence(store: Store, report_uri: str, path: Path, *, bucket: s
         evidence,
         failed,
         ambiguous,
-        duplicates,
         rejected,
         tuple(examples),
     )

@@ -99,7 +99,7 @@ class RangedTable:
             await asyncio.gather(*running, return_exceptions=True)
 
     def _decode(self, group: KeyRange, data: bytes) -> pa.Table:
-        source = _Sparse(group.start, data, self.size_bytes)
+        source = _Stretch(group.start, data, self.size_bytes)
         try:
             file = pq.ParquetFile(cast("Any", source), metadata=self.footer, page_checksum_verification=True)
             return file.read_row_group(group.number)
@@ -157,30 +157,16 @@ def _damaged(ref: ObjectRef, error: Exception) -> DamagedArchive:
     return DamagedArchive(f"{ref} is damaged ({error})", advice="rebuild it with sealift archives reindex")
 
 
-class _Sparse(io.RawIOBase):
-    """A file of which only one stretch is there."""
+class _Stretch(io.BytesIO):
+    """A file of which only one stretch is there. To seek before it is a ValueError."""
 
     def __init__(self, start: int, data: bytes, size_bytes: int):
-        self._start, self._data, self._size_bytes, self._place = start, data, size_bytes, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
+        super().__init__(data)
+        self._start, self._size_bytes = start, size_bytes
 
     def tell(self) -> int:
-        return self._place
+        return super().tell() + self._start
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size_bytes}[whence]
-        self._place = base + offset
-        return self._place
-
-    def read(self, size: int = -1) -> bytes:
-        begin = self._place - self._start
-        if begin < 0:
-            raise OSError(f"byte {self._place} was not fetched")
-        data = bytes(self._data[begin:] if size < 0 else self._data[begin : begin + size])
-        self._place += len(data)
-        return data
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self.tell(), io.SEEK_END: self._size_bytes}[whence]
+        return super().seek(base + offset - self._start) + self._start
