@@ -12,14 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from jobs.core.category import Category
-from jobs.core.outcome import Status
 from jobs.core.run import RunState
 from jobs.core.words import why
 from jobs.errors import ExitCode
 from jobs.reports import figures
 from jobs.reports.document import counts, exit_code, schema, verdict
-from jobs.reports.html.page import MEANINGS, render
+from jobs.reports.html.page import render
 from jobs.reports.html.visible import visible, visible_text
 from tests.doubles.examples import examples
 from tests.reports.samples import (
@@ -81,22 +79,8 @@ def test_documents_of_both_kinds_satisfy_the_published_schema():
     ]
     for document in documents:
         validator.validate(document)
-
-
-@pytest.mark.parametrize(
-    ("document", "change", "where"),
-    [
-        (reconciliation(), {"findings": None}, ["findings"]),
-        (reconciliation(), {"categories": {"missing": 3}}, ["categories", "missing"]),
-        (reconciliation(), {"prefixes": [{"rows": 1, "bytes": 2, "prefix": "a/"}]}, ["prefixes", 0]),
-        (reconciliation(), {"report_version": 2}, ["report_version"]),
-        (run(), {"outcomes": {"done": -1}}, ["outcomes", "done"]),
-        (run(), {"finished_at": "yesterday"}, ["finished_at"]),
-    ],
-)
-def test_schema_refuses(document: dict[str, Any], change: dict[str, Any], where: list[Any]):
-    errors = list(Draft202012Validator(schema()).iter_errors(document | change))
-    assert [list(error.absolute_path) for error in errors] == [where]
+    assert not validator.is_valid(run() | {"outcomes": {"done": -1}})
+    assert not validator.is_valid(reconciliation() | {"findings": None})
 
 
 @given(
@@ -119,10 +103,6 @@ def test_a_reconciliation_adds_up_and_its_verdict_agrees(categories: dict[str, t
     assert sentence.startswith(("All", "The only")) == bool(
         not found and report["rows"] == categories.get("same", (0, 0))[0] > 0
     )
-
-
-def test_each_outcome_and_category_has_a_meaning():
-    assert {each.value for each in (*Status, *Category)} <= MEANINGS.keys()
 
 
 @pytest.mark.parametrize(
@@ -273,14 +253,10 @@ def test_page_is_bounded_and_says_how_much_more_there_is():
     assert len(page) < 1_000_000
     assert "The first 200 of 1,465; 1,265 more are in the files named below." in page
     assert "All 87 of them." in render(run(), findings=findings(87))
-
-
-def test_many_findings_are_folded_by_what_they_are_and_rows_of_zeros_are_left_out():
-    many, few = (Page(render(reconciliation(), findings=findings(count))) for count in (40, 20))
-    folded = [{"open" in each for tag, each in page.tags if tag == "details"} for page in (many, few)]
-    assert folded == [{False}, {True}]
-    nothing = reconciliation(categories={"same": (1, 1), "different": (0, 0)}, prefixes=[])
-    assert "different" not in Page(render(nothing, findings=[])).text
+    assert [("<details open>" in render(reconciliation(), findings=findings(count))) for count in (40, 20)] == [
+        False,
+        True,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -174,25 +174,6 @@ def test_all_text_has_contrast(browser: Browser, tmp_path: Path, scheme: str, si
     assert papers == {{"light": "rgb(246, 246, 244)", "dark": "rgb(18, 20, 24)"}[scheme]}
 
 
-def test_page_is_readable_without_script(browser: Browser, tmp_path: Path):
-    with visit(browser, tmp_path, pages()["reconcile"], java_script_enabled=False) as seen:
-        text = seen.page.locator("body").inner_text().replace("\N{NO-BREAK SPACE}", " ")
-        for said in ("1,465 of 5,000,000 rows need attention", "Where most is wrong"):
-            assert said in text
-        for group in seen.page.locator("summary").all():
-            group.click()
-        assert seen.page.locator(".findings tbody tr:visible").count() == 61
-
-
-def test_seals_and_tables_have_names_that_can_be_spoken(browser: Browser, tmp_path: Path):
-    with visit(browser, tmp_path, pages()["reconcile"]) as seen:
-        spoken = [image.get_attribute("aria-label") or "" for image in seen.page.get_by_role("img").all()]
-        assert spoken == ["needs attention"]
-        regions = seen.page.get_by_role("region").count()
-        assert regions == seen.page.locator("main > section, .grid > section").count() > 4
-        assert seen.page.locator("th:not([scope])").count() == 0
-
-
 def test_print_leaves_the_controls_out(browser: Browser, tmp_path: Path):
     with visit(browser, tmp_path, pages()["reconcile"], color_scheme="dark") as seen:
         seen.page.emulate_media(media="print")
