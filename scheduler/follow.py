@@ -35,7 +35,7 @@ from typing import Any
 
 from jobs.aws.batch_arrays import REPORT, WORK
 from jobs.aws.clients import publish
-from jobs.backup.events import EventKind, ObjectEvent, parse_document
+from jobs.backup.events import EventKind, ObjectEvent, parse_message
 from jobs.core.reasons import Reason
 from jobs.core.run import RunState
 from jobs.core.words import called
@@ -75,7 +75,7 @@ async def handle(runtime: Runtime, event: Mapping[str, Any], function_arn: str) 
         topic = _topic(runtime, policy, function_arn)
         done = await _Follower(runtime, policy, topic, str(event.get("id"))).follow(event["detail"])
     else:
-        done = await _restored(runtime, policy, parse_document(event)[0], str(event.get("id")))
+        done = await _restored(runtime, policy, parse_message(json.dumps(event))[0], str(event.get("id")))
     say("info", "followed", **done)
     return done
 

@@ -14,10 +14,9 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 from urllib.parse import unquote_plus
 
 import msgspec
@@ -135,20 +134,8 @@ def parse_message(body: str) -> list[ObjectEvent]:
 
     Raises UsageError for an invalid or unknown message.
     """
-    return _parsed(lambda: msgspec.json.decode(body, type=_Message))
-
-
-def parse_document(document: Any) -> list[ObjectEvent]:
-    """Return the events in parsed JSON, as a function without a queue receives it.
-
-    Raises UsageError.
-    """
-    return _parsed(lambda: msgspec.convert(document, _Message))
-
-
-def _parsed(read: Callable[[], _Message]) -> list[ObjectEvent]:
     try:
-        return _events(read())
+        return _events(msgspec.json.decode(body, type=_Message))
     except (TypeError, ValueError, ArithmeticError, RecursionError) as error:  # msgspec's are ValueErrors
         raise UsageError(f"the message is not an S3 event: {_shown(f'{type(error).__name__}: {error}')}") from error
 

@@ -785,11 +785,9 @@ def _refusal(error: StoreError) -> tuple[End, str]:
         return End(Status.MISSING, Reason.SOURCE_GONE), error.fact
     if isinstance(error, ArchivedObject):
         return End(Status.BLOCKED, Reason.ARCHIVED), ""
-    if isinstance(error, Unavailable):
-        return End(Status.BLOCKED, Reason.GIVEN_UP), error.fact
-    if isinstance(error, Rejected):
-        return End(Status.BLOCKED, Reason.REFUSED), error.detail if error.code in _OWN_REFUSALS else error.fact
-    return End(Status.BLOCKED, Reason.DENIED), error.fact
+    is_given_up, is_rejected = isinstance(error, Unavailable), isinstance(error, Rejected)
+    reason = Reason.GIVEN_UP if is_given_up else Reason.REFUSED if is_rejected else Reason.DENIED
+    return End(Status.BLOCKED, reason), error.detail if error.code in _OWN_REFUSALS else error.fact
 
 
 def _made(outcome: Outcome) -> Identity:

@@ -153,7 +153,13 @@ class _Key:
         options, known = self.job.options, await self.by_known(row, copy)
         if known is not None and known.same:
             return _judged(row, row.etag, await self.theirs.describe(copy), known, row.known_checksum)
-        source, there = await self.ours.describe(version), await self.theirs.describe(copy)
+        there = await self.theirs.describe(copy)
+        try:
+            source = await self.ours.describe(version)
+        except Conflict:
+            if known is None:
+                raise
+            return _judged(row, row.etag, there, known, None)  # nothing excuses the copy
         ours = _true_of(source, row.source_attested, options.source_checksums)
         theirs = _true_of(there, row.destination_attested, options.destination_checksums)
         self.ours.record(with_checksums(source, ours))
@@ -222,6 +228,7 @@ async def verify_current(key: _Key) -> list[Outcome]:
 async def _verify_current(key: _Key, row: ObjectVersion) -> Outcome:
     if row.is_delete_marker:
         return Outcome.of(row, Status.UNKNOWN, Reason.IS_MARKER)
+    known: Verdict | None = None
     if key.job.options.deep and row.known_checksum and (there := await find(key.theirs.store, key.theirs.ref)):
         known = await key.by_known(row, _seen(key.theirs, there))
         if known is not None and known.same:
@@ -229,6 +236,8 @@ async def _verify_current(key: _Key, row: ObjectVersion) -> Outcome:
     # The source first: what is copied between the two looks is then seen to have changed.
     source = await find(key.ours.store, key.ours.ref._replace(version_id=row.version_id))
     there = await find(key.theirs.store, key.theirs.ref)
+    if source is None and there is not None and known is not None:
+        return _judged(row, row.etag, there, known, None)  # nothing excuses the copy
     if source is None:
         return Outcome.of(row, Status.CHANGED, Reason.SOURCE_GONE)
     if not is_named(row, source):
@@ -280,11 +289,17 @@ async def verify_history(key: _Key) -> list[Outcome]:
     | unmatched                                                        | missing                  |
     """
     copies = await key_history(key.theirs.store, *key.theirs.ref[:2])
+    first: Sequence[Outcome | None] = [None] * len(key.rows)
     if is_in_order(key.rows) and all(row.size_bytes is not None or row.is_delete_marker for row in key.rows):
         ends = await _History(key, [_listed(row) for row in key.rows], copies).outcomes()
         if all(end.status is Status.VERIFIED for end in ends):
             return ends
-    return await _History(key, await key_history(key.ours.store, *key.ours.ref[:2]), copies).outcomes()
+        first = [end if row.known_checksum else None for row, end in zip(key.rows, ends, strict=True)]
+    ends = await _History(key, await key_history(key.ours.store, *key.ours.ref[:2]), copies).outcomes()
+    return [
+        earlier if earlier is not None and end.reason is Reason.SOURCE_GONE else end
+        for earlier, end in zip(first, ends, strict=True)
+    ]
 
 
 class _History:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.backup.events import EventKind, ObjectEvent, order_of, parse_document, parse_message
+from jobs.backup.events import EventKind, ObjectEvent, order_of, parse_message
 from jobs.errors import UsageError
 from tests.doubles.examples import examples
 
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=50)
+
+
+def parse_document(document: Any) -> list[ObjectEvent]:
+    return parse_message(json.dumps(document))
 
 
 def record(key: str, name: str = "ObjectCreated:Put", version: str = "2.1", **thing: object) -> dict[str, object]:

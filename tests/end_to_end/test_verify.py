@@ -63,7 +63,7 @@ def test_a_deep_verify_against_what_the_ledger_knows_needs_no_source(pair: World
     flip(pair, "k11")
     found = pair.run("verify", "--deep", "--manifest", f"proven:{proven['run_id']}")
     assert (found["code"], found["outcomes"]) == (3, {"verified": 39, "different": 1})
-    assert found["evidence"] == {"checksum": 39}
+    assert found["evidence"] == {"content": 39}
     assert "checksum_differs" in found["reasons"][0]["reason"]
     [row] = pair.failed_rows(found)
     assert row["key"] == "k11"

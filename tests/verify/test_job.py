@@ -176,13 +176,23 @@ def test_what_an_earlier_run_has_proven_of_the_content_saves_a_look_at_the_sourc
     assert ("here" in asked) == asks_source
 
 
-def test_a_copy_that_is_not_what_was_proven_differs_though_the_source_cannot_be_read() -> None:
-    store = store_of()
-    etag = put(store, "here", GOOD, storage_class="GLACIER").etag
-    put(store, "there", GOOD)
+@pytest.mark.parametrize("is_gone", [False, True])
+@pytest.mark.parametrize("all_versions", [False, True])
+def test_a_copy_that_is_not_what_was_proven_differs_though_the_source_cannot_be_read(
+    all_versions: bool, is_gone: bool
+) -> None:
+    store, rows = store_of(here=True, there=True), []
+    for at, data in enumerate([b"older", GOOD] if all_versions else [GOOD]):
+        written = put(store, "here", data, storage_class="GLACIER")
+        put(store, "there", data)
+        known = f"CRC32:{full_object('CRC32', data).value}"
+        row = row_of(written, len(data), row=at, known_checksum=known)
+        rows.append(row._replace(last_modified=float(at), is_latest=data == GOOD))
+        if is_gone:
+            asyncio.run(MemoryStore.delete(store, "here", "k", version_id=written.version_id))
     store.rot("there", "k", GOOD[::-1])
-    row = ObjectVersion(0, "k", etag=etag, known_checksum=f"CRC32:{full_object('CRC32', GOOD).value}")
-    assert statuses(verify(store, [row], deep=True)) == [Status.DIFFERENT]
+    expected = [*[Status.VERIFIED] * all_versions, Status.DIFFERENT]
+    assert statuses(verify(store, rows, all_versions=all_versions, deep=True)) == expected
 
 
 @pytest.mark.parametrize(
