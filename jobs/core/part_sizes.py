@@ -13,7 +13,6 @@ MIN_PART_BYTES = 5 * 1024**2
 
 MAX_PART_BYTES = 5 * 1024**3
 MAX_PARTS = 10_000
-COPY_PART_BYTES = 1024**3
 COPY_LIMIT_BYTES = 5_000_000_000
 """CopyObject takes sources up to 5 GB:
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""
@@ -38,11 +37,6 @@ def choose_part_size(size_bytes: int, preferred_bytes: int) -> int:
 def largest_streamed_bytes(part_bytes: int) -> int:
     """The largest object that streams in parts of at most `part_bytes`, each held as a whole."""
     return MAX_PARTS * min(part_bytes, MAX_PART_BYTES)
-
-
-def copy_part_bytes(size_bytes: int) -> int:
-    """The part size with which S3 copies an object of `size_bytes` into another: few large ones."""
-    return COPY_PART_BYTES if size_bytes <= 1000 * COPY_PART_BYTES else MAX_PART_BYTES
 
 
 def count_parts(size_bytes: int, part_size_bytes: int) -> int:

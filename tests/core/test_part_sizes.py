@@ -12,7 +12,6 @@ from jobs.core.part_sizes import (
     MAX_PARTS,
     MIN_PART_BYTES,
     choose_part_size,
-    copy_part_bytes,
     count_parts,
     largest_streamed_bytes,
     part_ranges,
@@ -68,14 +67,6 @@ def test_the_largest_object_is_48_8_tib_and_no_more():
 
 def test_an_empty_object_is_one_empty_part():
     assert list(part_ranges(0, 5 * MIB)) == [(1, 0, 0)]
-
-
-@pytest.mark.parametrize(
-    ("size_bytes", "expected"), [(0, GIB), (1000 * GIB, GIB), (1000 * GIB + 1, 5 * GIB), (MAX_OBJECT_BYTES, 5 * GIB)]
-)
-def test_s3_copies_in_few_large_parts(size_bytes, expected):
-    assert copy_part_bytes(size_bytes) == expected
-    assert count_parts(size_bytes, expected) <= MAX_PARTS
 
 
 def test_what_can_be_streamed_is_bounded_by_the_memory_of_a_part_and_by_s3():

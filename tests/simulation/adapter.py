@@ -71,8 +71,8 @@ __all__ = [
 PART_BYTES = 4
 """The world is to scale: objects have tens of bytes, parts 4, ranges 8, where S3 and Sealift have 5 and 8 MiB."""
 SCALE = {
-    "MIN_PART_BYTES": PART_BYTES, "STREAM_PART_BYTES": 8, "RANGE_BYTES": 8, "COPY_PART_BYTES": 8, "CHUNK_BYTES": 32,
-    "SMALL_BYTES": 32, "SERVER_SIDE_BYTES": 48, "FRAME_BYTES": 4_096, "GROUP_ROWS": 2, "CHAIN_ROWS": 2,
+    "MIN_PART_BYTES": PART_BYTES, "STREAM_PART_BYTES": 8, "RANGE_BYTES": 8, "CHUNK_BYTES": 32,
+    "SMALL_BYTES": 32, "FRAME_BYTES": 4_096, "GROUP_ROWS": 2, "CHAIN_ROWS": 2,
 }  # fmt: skip
 AGAIN = (75, -9)
 PLACE = ".sealift/place-"
