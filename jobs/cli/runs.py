@@ -31,7 +31,7 @@ from jobs.reports.publish import make_page
 from jobs.runs import batch_follow, launch
 from jobs.runs.batch_executor import BatchExecutor
 from jobs.runs.placement import DETACHED, is_batch
-from jobs.runs.progress import find_command, find_progress, unfinished_shards
+from jobs.runs.progress import find_progress, has_stopped, unfinished_shards
 from jobs.runs.request import Request, open_ledger, open_prompt_ledger
 from jobs.runs.summaries import counted, find_run_id, summarize_run, summarize_runs
 
@@ -211,19 +211,17 @@ async def _show(ledger: Ledger, options: ShowCommand) -> int:
 def _under_way_text(spec: RunSpec, run: Mapping[str, Any]) -> str:
     """How far a run without a report is."""
     text = f"{run['state']}: {run['accounted']:,} of {run['rows']:,} rows done, no report yet"
-    if run["silent_since"]:
-        text += f"\nnobody has written to it since {run['silent_since']}: if no worker lives,"
     not_resumed = kind_of(spec).not_resumed
     step = str(not_resumed(spec)) if not_resumed else f"continue with  {continuation(spec.run_id)}"
-    return f"{text}\n{step}" if run["state"] == "stopped" or run["silent_since"] else text
+    return f"{text}\n{step}" if run["state"] == "stopped" else text
 
 
 async def _await_end(ledger: Ledger, spec: RunSpec, plan: Plan) -> None:
     """Show the progress of a run on this or another machine, until it has a report or its command has ended."""
     with meter(spec.job, plan.rows) as shown:
         while True:
-            command = await find_command(ledger, spec.run_id)
-            if await ledger.report(spec.run_id) is not None or (command is not None and command.is_over):
+            has_ended = await has_stopped(ledger, spec.run_id)
+            if await ledger.report(spec.run_id) is not None or has_ended:
                 return
             shown.update(*await find_progress(ledger, spec.run_id, plan))
             await asyncio.sleep(WATCH_SECONDS)

@@ -166,7 +166,7 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
         "pairs": pairs,
         "backlogs": backlogs,
         "queues": queues,
-        "running": [run for run in runs if run["state"] == "incomplete" and not run["silent_since"]],
+        "running": [run for run in runs if run["state"] == "incomplete"],
         **known,
     }
 
@@ -209,8 +209,6 @@ def _run_problems(runs: Sequence[Mapping[str, Any]], after: str) -> Iterator[Pro
         text, verb = "", _NEXT.get(state, "show")
         if state in _NEXT:
             text = f"is {state}"
-        elif run["silent_since"]:
-            text = "is incomplete, and nobody writes to it"
         elif state == "complete":
             answered.append(asked)
             retried.add(run["retry_of"])
@@ -222,8 +220,7 @@ def _run_problems(runs: Sequence[Mapping[str, Any]], after: str) -> Iterator[Pro
             texts += [f"{plural(run['unread'], 'line or archive')} could not be read"] if run["unread"] else []
             text = f"has ended: {', '.join(texts)}" if texts else ""
         if text:
-            since = run["silent_since"] or run["created_at"]
-            yield Problem(f"run {run_id} {text}: sealift runs {verb} {run_id}", since)
+            yield Problem(f"run {run_id} {text}: sealift runs {verb} {run_id}", run["created_at"])
 
 
 def _finding_problems(findings: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:

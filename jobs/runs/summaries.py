@@ -11,7 +11,7 @@ from jobs.core.run import RunSpec
 from jobs.errors import LedgerError, NotFound, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reports.document import findings_count, iso_time, unread_count
-from jobs.runs.progress import find_command, find_progress, silent_since
+from jobs.runs.progress import find_progress, has_stopped
 from jobs.s3.retries import gather_bounded
 
 READS = 32
@@ -58,10 +58,7 @@ async def summarize_runs(ledger: Ledger, run_ids: Sequence[str]) -> list[dict[st
 
 
 async def summarize_run(ledger: Ledger, run_id: str) -> dict[str, Any]:
-    """One run, as the list of runs shows it.
-
-    `silent_since`: when somebody wrote to it last, if it has rows left and that is long ago.
-    """
+    """One run, as the list of runs shows it."""
     summary: dict[str, Any] = {
         "run_id": run_id,
         "job": _job_of(run_id),
@@ -80,7 +77,6 @@ async def summarize_run(ledger: Ledger, run_id: str) -> dict[str, Any]:
         "manifest": None,
         "selection": {},
         "planned_dollars": None,
-        "silent_since": None,
     }
     try:
         spec = await ledger.spec(run_id)
@@ -120,16 +116,10 @@ async def _unfinished(ledger: Ledger, spec: RunSpec) -> dict[str, Any]:
         raise
     progress = await find_progress(ledger, run_id, plan)
     state = "incomplete" if progress.rows < plan.rows else "unreported"
-    silent = None
-    if state == "incomplete":
-        command = await find_command(ledger, run_id)
-        if command is not None and command.is_over:
-            state = "stopped"
-        else:
-            silent = await silent_since(ledger, run_id, command)
+    if state == "incomplete" and await has_stopped(ledger, run_id):
+        state = "stopped"
     return {
         "state": state,
-        "silent_since": None if silent is None else iso_time(silent),
         "rows": plan.rows,
         "accounted": progress.rows,
         "failures": progress.bad_rows,

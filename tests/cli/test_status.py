@@ -22,7 +22,7 @@ def run(run_id: str, **more: Any) -> dict[str, Any]:
     return {
         "run_id": run_id, "job": "compact", "state": "complete", "rows": 2, "failures": 0, "unread": 0, "pair": None,
         "created_at": "2026-11-20T10:00:00+00:00", "source": "s3://here/", "destination": "s3://there/",
-        "retry_of": None, "manifest": "listing of s3://here/", "silent_since": None,
+        "retry_of": None, "manifest": "listing of s3://here/",
         "selection": {}, "outcomes": {},
     } | more  # fmt: skip
 
@@ -40,7 +40,6 @@ PART = {"filters": {"include": ["b/*"]}}
         ([run("1", state="stopped")], ["1"]),
         ([run("1", state="unreported"), run("2", state="unreadable", source=None)], ["1", "2"]),
         ([run("1", state="incomplete")], []),
-        ([run("1", state="incomplete", silent_since="2026-11-20T10:00:00+00:00")], ["1"]),
         ([run("1", **BAD)], ["1"]),
         ([run("1", created_at=BEFORE, **BAD), run("2", created_at=BEFORE, job="restore", state="stopped")], []),
         ([run("1", created_at=BEFORE, pair="docs", **BAD)], ["1"]),
