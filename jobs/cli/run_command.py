@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from jobs.cli.closing_report import report_ended
+from jobs.cli.closing_report import end_and_report, report_ended
 from jobs.cli.console import TERMINAL, ask_to_start, emit, say
 from jobs.cli.options import StartOptions
 from jobs.cli.texts import plan_text, retried_text
@@ -21,7 +20,7 @@ from jobs.reports.document import SAMPLES
 from jobs.runs import batch_follow, launch
 from jobs.runs.batch_executor import Submitted
 from jobs.runs.forecast import with_time
-from jobs.runs.placement import DETACHED, batch_placement, check_placement, planning_settings, refuse_profiles
+from jobs.runs.placement import DETACHED, batch_placement, check_placement, planning_settings
 from jobs.runs.request import Planned, Planner, Request
 from jobs.runs.summaries import find_run_id
 from jobs.s3.retries import promptly
@@ -56,12 +55,10 @@ async def launch_and_report(
     if plan_run is None:
         raise UsageError(f"no {kind.name} run can be planned here")
     place = batch_placement(options.executor, settings, request.job)
-    if place is None:
-        planned = await plan_run(request, ledger, settings, TERMINAL)
-    else:
-        refuse_profiles(request.source, request.destination)
-        planning = plan_run(request, ledger, planning_settings(settings), TERMINAL)
-        planned = await _checked(planning, check_placement(place))
+    if place is not None:
+        await check_placement(place, request.source, request.destination)
+        settings = planning_settings(settings)
+    planned = await plan_run(request, ledger, settings, TERMINAL)
     try:
         planned = await _with_time(planned, ledger)
         if not may_be_empty:
@@ -81,7 +78,10 @@ async def launch_and_report(
         return await run_and_report(spec, plan, ledger, settings, as_json=options.as_json)
     # a waiting parent must not be its child's dependency (deadlock)
     is_detached = options.executor == DETACHED
-    submitted = await batch_follow.submit(spec, plan, ledger, place, settings.batch_job_id if is_detached else None)
+    after = settings.batch_job_id if is_detached else None
+    submitted = await batch_follow.submit(ledger, spec, plan, settings, TERMINAL, after)
+    if submitted is None:
+        return await end_and_report(spec, plan, ledger, as_json=options.as_json)
     return await follow_and_report(submitted, spec, plan, ledger, as_json=options.as_json, detach=is_detached)
 
 
@@ -134,19 +134,6 @@ def _check_not_empty(request: Request, planned: Planned) -> None:
         f"nothing to {request.job}: {planned.spec.manifest} has no rows{why}",
         advice="check prefix, manifest and filters",
     )
-
-
-async def _checked(planning: Coroutine[Any, Any, Planned], check: Coroutine[Any, Any, None]) -> Planned:
-    """Plan while a check runs. The first failure of either ends the other."""
-    try:
-        async with asyncio.TaskGroup() as both:
-            plan = both.create_task(planning)
-            both.create_task(check)
-    except BaseExceptionGroup as failed:
-        if not plan.cancelled() and plan.exception() is None:
-            plan.result().discard()
-        raise failed.exceptions[0] from failed
-    return plan.result()
 
 
 async def follow_and_report(

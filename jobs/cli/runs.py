@@ -291,7 +291,7 @@ async def _retry(ledger: Ledger, named: str, start: StartOptions) -> int:
             return await _plan_continuation(ledger, spec, as_json=as_json)
         if not is_batch(start.executor, settings):
             return await run_and_report(spec, plan, ledger, settings, as_json=as_json)
-        submitted = await batch_follow.resubmit(ledger, spec, plan, settings, TERMINAL)
+        submitted = await batch_follow.submit(ledger, spec, plan, settings, TERMINAL)
         if submitted is None:
             return await end_and_report(spec, plan, ledger, as_json=as_json)
         is_detached = start.executor == DETACHED

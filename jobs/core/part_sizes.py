@@ -34,11 +34,6 @@ def choose_part_size(size_bytes: int, preferred_bytes: int) -> int:
     return min(max(preferred_bytes, MIN_PART_BYTES, fewest), MAX_PART_BYTES)
 
 
-def largest_streamed_bytes(part_bytes: int) -> int:
-    """The largest object that streams in parts of at most `part_bytes`, each held as a whole."""
-    return MAX_PARTS * min(part_bytes, MAX_PART_BYTES)
-
-
 def count_parts(size_bytes: int, part_size_bytes: int) -> int:
     """How many parts `part_ranges` yields: an empty object has one empty part."""
     return max(1, -(-size_bytes // part_size_bytes))

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from jobs.aws.batch import Batch, ChildFailure, JobState
-from jobs.aws.batch_arrays import WORK, Placement, make_submission
+from jobs.aws.batch_arrays import WORK, make_submission
 from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.pace import watch_seconds
@@ -37,21 +37,13 @@ Before, it may not know it yet.
 SHOWN_FAILURES = 10
 
 
-async def submit(spec: RunSpec, plan: Plan, ledger: Ledger, placement: Placement, after: str | None) -> Submitted:
-    """Send all shards of a published plan to Batch.
-
-    `after`: the job that has to succeed first. If the run has a first submission already, it is
-    returned.
-    """
-    submission = make_submission(spec.run_id, 0, placement, plan.open_shards, str(ledger.location), after)
-    return await BatchExecutor(ledger, Batch()).submit(submission, worker_pins(spec, plan))
-
-
-async def resubmit(ledger: Ledger, spec: RunSpec, plan: Plan, settings: Settings, display: Display) -> Submitted | None:
-    """Continue a run that has no report. None when all of its rows are accounted for.
+async def submit(
+    ledger: Ledger, spec: RunSpec, plan: Plan, settings: Settings, display: Display, after: str | None = None
+) -> Submitted | None:
+    """Send the shards of a run that has no report to Batch. None when all of its rows are accounted for.
 
     Jobs that are at work, or whose submission is incomplete, are found, unless they were cancelled.
-    Otherwise the remaining shards are submitted again.
+    Otherwise the remaining shards are submitted. `after`: the job that has to succeed first.
     """
     executor = BatchExecutor(ledger, Batch())
     last = await executor.latest(spec.run_id)
@@ -60,7 +52,7 @@ async def resubmit(ledger: Ledger, spec: RunSpec, plan: Plan, settings: Settings
         is_at_work = any(not state.has_ended for state in states.values())
         if not last.is_whole and (is_at_work or not last.job_ids):
             placement = choose_placement(settings, spec.job)
-            return await executor.submit(replace(last.submission, placement=placement))
+            return await executor.submit(replace(last.submission, placement=placement), worker_pins(spec, plan))
         if is_at_work:
             display.say(f"run {spec.run_id} is at work in Batch already: following it")
             return last
@@ -70,7 +62,8 @@ async def resubmit(ledger: Ledger, spec: RunSpec, plan: Plan, settings: Settings
     placement = choose_placement(settings, spec.job)
     await check_placement(placement, spec.source, spec.destination)
     number = last.submission.number + 1 if last else 0
-    return await executor.submit(make_submission(spec.run_id, number, placement, shards, str(ledger.location)))
+    submission = make_submission(spec.run_id, number, placement, shards, str(ledger.location), after)
+    return await executor.submit(submission, worker_pins(spec, plan))
 
 
 async def follow(

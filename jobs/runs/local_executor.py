@@ -113,11 +113,6 @@ class LocalExecutor:
             self.stop()
             return error
 
-    @property
-    def is_stopping(self) -> bool:
-        """True once the workers have been asked to end."""
-        return self._stopping
-
     def stop(self) -> None:
         """Ask every worker to write a checkpoint and end. Start no more. Safe in a signal handler."""
         self._stopping = True

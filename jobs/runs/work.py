@@ -21,6 +21,6 @@ async def work(
     if plan.shards and await ledger.report(spec.run_id) is None:
         if not is_batch(executor, settings):
             codes = await launch.execute(spec, plan, ledger, settings, display)
-        elif (submitted := await batch_follow.resubmit(ledger, spec, plan, settings, display)) is not None:
+        elif (submitted := await batch_follow.submit(ledger, spec, plan, settings, display)) is not None:
             return await batch_follow.follow(submitted, spec, plan, ledger, display, kind)
     return await launch.end(spec, plan, ledger, kind, codes)

@@ -13,7 +13,6 @@ from jobs.core.part_sizes import (
     MIN_PART_BYTES,
     choose_part_size,
     count_parts,
-    largest_streamed_bytes,
     part_ranges,
 )
 
@@ -67,8 +66,3 @@ def test_the_largest_object_is_48_8_tib_and_no_more():
 
 def test_an_empty_object_is_one_empty_part():
     assert list(part_ranges(0, 5 * MIB)) == [(1, 0, 0)]
-
-
-def test_what_can_be_streamed_is_bounded_by_the_memory_of_a_part_and_by_s3():
-    assert largest_streamed_bytes(8 * MIB) == 10_000 * 8 * MIB
-    assert largest_streamed_bytes(6 * GIB) == MAX_OBJECT_BYTES
