@@ -170,12 +170,16 @@ async def describe(ledger: Ledger, run_id: str) -> dict[str, Any] | None:
         "shards": len(submission.shards),
         "children": submission.children,
         "jobs": {
-            stage: {"job_id": job_id, "status": "unknown"} | (asdict(states[stage]) if stage in states else {})
+            stage: {"job_id": job_id, "status": "unknown"} | (_job(states[stage]) if stage in states else {})
             for stage, job_id in submitted.job_ids.items()
         },
         "refused": unreachable,
         "failed_children": [asdict(failure) for failure in failures],
     }
+
+
+def _job(state: JobState) -> dict[str, Any]:
+    return asdict(state) | {"children": {status.lower(): count for status, count in state.children.items()}}
 
 
 def batch_text(known: Mapping[str, Any]) -> str:
@@ -185,7 +189,7 @@ def batch_text(known: Mapping[str, Any]) -> str:
         f"queue {known['queue']}"
     ]
     for stage, job in known["jobs"].items():
-        counted = ", ".join(f"{count:,} {status.lower()}" for status, count in job.get("children", {}).items())
+        counted = ", ".join(f"{count:,} {status}" for status, count in job.get("children", {}).items())
         why = f": {job['status_reason']}" if job.get("status_reason") else ""
         lines.append(f"  {stage}  {job['job_id']} {job['status'].lower()}{f' ({counted})' if counted else ''}{why}")
     if known["refused"]:
