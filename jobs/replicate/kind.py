@@ -29,7 +29,11 @@ def _open(opened: Opened) -> SyncJob:
     options = SyncOptions.from_dict(
         {**asked, "is_replay": not of_events, "keeps_replaced": keeps_replaced, **of_events}
     )
-    return SyncJob(opened.source, opened.destination, opened.route, options, opened.budget, opened.records)
+    job = SyncJob(opened.source, opened.destination, opened.route, options, opened.budget, opened.records)
+    if opened.plan is not None and (there := opened.plan.there):
+        left = max(1, opened.plan.rows - there["same"])
+        job.sides.share_new = 1 - (there["alike"] + there["other"]) / left  # no bets where the list has shown objects
+    return job
 
 
 def _hints(report: Mapping[str, Any]) -> list[str]:
