@@ -9,6 +9,7 @@ from jobs.core.category import FINDINGS, Category
 from jobs.core.model import Location
 from jobs.core.run import RunSpec
 from jobs.ledger.ledger import Ledger
+from jobs.reports.figures import plural
 
 REPAIR = "repair.parquet"
 """The file of a run with the rows that its repair looks at."""
@@ -65,21 +66,20 @@ def are_disjoint(categories: Mapping[str, tuple[int, int]]) -> bool:
     return there == {Category.MISSING, Category.EXTRA}
 
 
-def next_steps(left: Mapping[str, int], repair: str | None, overwrite: str | None) -> list[str]:
+def next_steps(left: Mapping[str, int], repair: str, overwrite: str) -> list[str]:
     """What a person does now, a sentence for each step, as `why: command`.
 
     `left`: category → findings that are left. `repair` and `overwrite`: the commands that copy what
-    is missing or stale, and what differs. None: that was tried.
+    is missing or stale, and what differs.
     """
     steps = []
-    if repair and any(left.get(each) for each in (Category.MISSING, Category.STALE)):
+    if left.get(Category.MISSING) or left.get(Category.STALE):
         steps.append(f"Copy what is missing or stale, and verify it: {repair}")
-    if overwrite and (rows := left.get(Category.DIFFERENT)):
-        them = "that differs. Overwrite it" if rows == 1 else "that differ. Overwrite them"
-        steps.append(f"Look at the {_objects(rows)} {them} only if the source is right: {overwrite}")
+    if rows := left.get(Category.DIFFERENT):
+        found = plural(rows, "different object")
+        steps.append(f"Look at {found} first. Overwrite only if the source is right: {overwrite}")
     if rows := left.get(Category.EXTRA):
-        leaves = "it where it is" if rows == 1 else "them where they are"
-        steps.append(f"Look at the {_objects(rows)} without an original. Sealift leaves {leaves}.")
+        steps.append(f"Look at {plural(rows, 'object')} without an original. Sealift leaves them where they are.")
     if left.get(Category.UNVERIFIABLE):
         steps.append("S3 reports that its replication failed. Find out why: sealift doctor")
     return steps
@@ -96,7 +96,3 @@ def night_steps(spec: RunSpec, left: Mapping[str, int], ledger: Ledger) -> list[
     )
     again = f"Then check again: sealift nightly --pair {pair} --again --margin 0s"
     return [*next_steps(left, repair, overwrite), *([again] if any(left.values()) else [])]
-
-
-def _objects(rows: int) -> str:
-    return "object" if rows == 1 else f"{rows:,} objects"
