@@ -9,7 +9,7 @@ import pytest
 
 from jobs.core.model import ObjectRef
 from jobs.core.outcome import Outcome, Status
-from jobs.errors import Denied, Unavailable
+from jobs.errors import Denied, StoreError, Unavailable
 from tests.doubles.memory_store import Request
 from tests.expire.scene import Shop, one, packed, replica, row_of, shop
 
@@ -62,31 +62,13 @@ def test_annotations_that_are_skipped_keep_nothing(texts: dict[str, bytes] | Non
     assert expired(store, texts, ignores_annotations=True).status is Status.DONE
 
 
-def test_an_original_whose_annotations_nobody_may_list_is_kept() -> None:
-    async def denied(request: Request) -> Any:
-        raise Denied("ListObjectAnnotations", str(request.place), "AccessDenied", "no", 403)
-
-    assert expired(shop(versioned=False, on={"list_annotations": denied}), TEXTS).status is Status.BLOCKED
-
-
-def test_a_server_that_does_not_say_which_annotations_there_are_keeps_the_original(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("error", [Denied, Unavailable])
+def test_an_original_whose_annotations_nobody_lists_is_kept(
+    error: type[StoreError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
 
-    async def busy(request: Request) -> Any:
-        raise Unavailable("ListObjectAnnotations", str(request.place), "SlowDown", "busy", 503)
+    async def refuse(request: Request) -> Any:
+        raise error("ListObjectAnnotations", str(request.place), "No", "no", 503)
 
-    assert expired(shop(versioned=False, on={"list_annotations": busy}), TEXTS).status is Status.BLOCKED
-
-
-def test_an_original_without_annotations_costs_one_list() -> None:
-    asked: list[str] = []
-
-    async def note(request: Request) -> Any:
-        asked.append(request.place.bucket)
-        return await request()
-
-    store = shop(versioned=False, on={"list_annotations": note})
-    assert one(store, store.original()).status is Status.DONE
-    assert asked == ["docs"]
+    assert expired(shop(versioned=False, on={"list_annotations": refuse}), TEXTS).status is Status.BLOCKED

@@ -318,15 +318,6 @@ def test_share_of_a_manifest_is_that_of_its_folder(scene: Scene) -> None:
     assert found.current.exceeds(0.4)
 
 
-def test_listing_for_a_share_ends_early(plain: Scene) -> None:
-    for number in range(2_500):
-        asyncio.run(plain.store.put("docs", f"in/{number:04}", b"data", Attributes(), guard=UNGUARDED))
-    plain.copy("0000")
-    found = plain.plan([ObjectVersion(0, "in/0000")], max_share=0.5)
-    assert found.current.eligible == 1
-    assert 2 <= found.current.listed < 2_500
-
-
 @pytest.mark.parametrize(
     ("by_checksum", "reads"),
     [(False, {"GLACIER_IR": (1, 4), "STANDARD": (3, 18_000_000), "STANDARD_IA": (3, 18_000_000)}),

@@ -351,36 +351,30 @@ def test_a_slow_server_gets_each_delete_in_time(monkeypatch: pytest.MonkeyPatch)
     assert store.current() == {}
 
 
+MEANWHILE: dict[str, Callable[[Shop, str | None], Any]] = {
+    "written again, with the same bytes": lambda store, _: store_over(store, b"content"),
+    "copy went away": lambda store, _: store._buckets.remove(ObjectRef("copies", "k")),
+    "above an older version of the same bytes, and removed": lambda store, version_id: store._buckets.remove(
+        ObjectRef("docs", "k", version_id)
+    ),
+}
+
+
+@pytest.mark.parametrize("what", MEANWHILE)
 @pytest.mark.parametrize("versioned", [True, False])
-def test_an_object_that_was_written_again_with_the_same_bytes_meanwhile_stays(
-    versioned: bool, monkeypatch: pytest.MonkeyPatch
+def test_what_changed_while_its_copy_was_compared_stays(
+    what: str, versioned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has the ETag of the proven one, and may have other metadata."""
     store = shop(versioned=versioned)
-    row = store.original()
-    store.now += DAY
-    compare_for_long(monkeypatch, lambda: store_over(store, b"content"))
-    assert one(store, row).status is Status.BLOCKED
-    assert store.current() == {"k": b"content"}
-
-
-def test_a_copy_that_went_away_after_its_bytes_were_read_keeps_its_original(monkeypatch: pytest.MonkeyPatch) -> None:
-    store = shop()
-    row = store.original()
-    compare_for_long(monkeypatch, lambda: store._buckets.remove(ObjectRef("copies", "k")))
-    assert one(store, row).status is Status.BLOCKED
-    assert store.current() == {"k": b"content"}
-
-
-def test_an_older_version_of_the_same_bytes_does_not_go_for_one_that_somebody_removed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    store = shop()
     older = store.put_now("docs", "k", b"content")
     row = store.original()
-    compare_for_long(monkeypatch, lambda: store._buckets.remove(ObjectRef("docs", "k", row.version_id)))
+    store.now += DAY
+    compare_for_long(monkeypatch, lambda: MEANWHILE[what](store, row.version_id))
     assert one(store, row).status is Status.BLOCKED
-    assert asyncio.run(store.head(ObjectRef("docs", "k"))).version_id == older.version_id
+    removed = what.endswith("removed")
+    assert store.current() == ({} if removed and not versioned else {"k": b"content"})
+    if removed and versioned:
+        assert asyncio.run(store.head(ObjectRef("docs", "k"))).version_id == older.version_id
 
 
 def test_an_attempt_that_sent_no_delete_claims_none() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -107,24 +106,6 @@ def test_a_null_version_that_is_not_what_was_proven_any_more_stays(
     with contextlib.suppress(ConfigError):  # where versioning is suspended, the documents of places have other ids
         assert work(made, [row])[0].status is Status.BLOCKED
     assert [data for (_, version_id), data in store.contents().items() if version_id == "null"] == left
-
-
-def test_the_history_of_a_key_is_listed_once_for_all_its_versions() -> None:
-    store, asked = shop(), Counter[str]()
-    refs = [store.put_now("docs", "k", b"%d" % number) for number in range(120)]
-    copies = zip(refs, packed(store, refs), strict=True)
-    rows = [row_of(store, number, ref, copy) for number, (ref, copy) in enumerate(copies)]
-
-    async def count(request: Request) -> Any:
-        if request.place.bucket == "docs" and request.arguments.get("prefix", "k") == "k":
-            asked[request.operation] += 1
-        return await request()
-
-    store.hook(head=count, list_versions=count, delete=count)
-    assert {outcome.status for outcome in work(job(store), rows)} == {Status.DONE}
-    # Each older version, and the current one: a group of rows.
-    assert asked == {"list_versions": 1, "head": 120, "delete": 120}
-    assert list(store.contents()) == [("k", refs[-1].version_id)]
 
 
 @settings(max_examples=examples(25), deadline=None)
