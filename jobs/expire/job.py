@@ -432,7 +432,7 @@ class Expire:
         name = await self.tombstones.announce(list(map(self._tombstone, removals)))
         try:
             fresh, kept = await self._look_again(removals)
-        except (SealiftError, Interrupted):  # no delete was sent, so what is gone is no work of this run
+        except SealiftError:  # no delete was sent, so what is gone is no work of this run
             await self.tombstones.confirm(name, [])
             raise
         send_by = min((each.seen_at for each in fresh), default=0.0) + FRESH_SECONDS

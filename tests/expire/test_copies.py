@@ -205,17 +205,6 @@ def test_tags_that_no_answer_counts_are_asked_for(
     assert verdict(store, original._replace(info=replace(original.info, tag_count=0))).same is expected
 
 
-@PLACES
-def test_annotations_count_unless_they_are_ignored(is_packed: bool) -> None:
-    store = world()
-    ref = put(store, "docs", "k", CONTENT)
-    at = place_of(store, ref, is_packed)
-    etag = asyncio.run(store.head(ref)).etag
-    asyncio.run(store.put_annotation(ref, "note", b"text", object_etag=etag))
-    assert verdict(store, pair(store, ref, at)).same is None
-    assert verdict(store, pair(store, ref, at), ignores_annotations=True).same is True
-
-
 Change = Callable[[MemoryStore, CopyAt], Any]
 
 

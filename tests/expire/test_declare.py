@@ -15,7 +15,7 @@ import pytest
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.run import Side
 from jobs.errors import ConfigError, Denied, UsageError
-from jobs.expire.places import PlaceDocument, declare, ranks, read_places
+from jobs.expire.places import PlaceDocument, declare, ranks
 from jobs.s3.store import UNGUARDED
 from tests.doubles.memory_store import MemoryStore, Request
 
@@ -87,14 +87,6 @@ def test_first_pair_has_ranks_0_and_1_and_stays(versioned: bool) -> None:
     again = declared(made, COPIES)
     assert brief(again) == [(0, "kept"), (1, "kept")]
     assert [each["id"] for each in again] == [each["id"] for each in first]
-
-
-def test_declared_places_are_those_that_expire_reads() -> None:
-    made = store()
-    done = declared(made, COPIES, COLD)
-    read = read_places(made, made, DOCS, [COPIES, COLD], grace_seconds=None, is_apart=False, check_replica=allow)
-    origin, copies = asyncio.run(read)
-    assert [each["id"] for each in done] == [origin.document.id, *(each.document.id for each in copies)]
 
 
 def test_chain_of_places_is_declared_pair_by_pair_in_any_order() -> None:
