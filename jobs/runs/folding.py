@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from jobs.core.words import explained_sql
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.runs.scratch import scratch_folder
 from jobs.s3.retries import gather_bounded
-from jobs.tables.rows import manifest_schema, write_parquet
+from jobs.tables.rows import manifest_schema, unaltered, write_parquet
 
 if TYPE_CHECKING:
     import duckdb
@@ -165,8 +166,12 @@ async def _download_outcomes(ledger: Ledger, run_id: str, plan: Plan, folder: Pa
 
 
 async def _download_checkpoints(ledger: Ledger, run_id: str, checkpoints: Sequence[Checkpoint], folder: Path) -> None:
+    from pyarrow.parquet import read_metadata
+
     async def download(checkpoint: Checkpoint) -> None:
         data = await ledger.checkpoint_data(run_id, checkpoint)
+        with unaltered(f"the outcomes {checkpoint.name} of run {run_id}"):
+            read_metadata(BytesIO(data))
         (folder / f"outcomes-{checkpoint.shard:05d}-{checkpoint.name}").write_bytes(data)
 
     await gather_bounded(download, checkpoints, DOWNLOADS)

@@ -16,6 +16,7 @@ from jobs.core.model import Location, ObjectVersion
 from jobs.core.outcome import GOOD, Evidence, Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
+from jobs.errors import LedgerError
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.state_files import open_state
 from jobs.runs import folding
@@ -186,3 +187,14 @@ def test_what_a_complete_run_says_is_in_the_state_and_what_came_late_as_well() -
     assert unfinished == []
     assert ended == [(key, None) for key in KEYS]
     assert later == [("k0", "size_differs"), *ended[1:]]
+
+
+@pytest.mark.parametrize("data", [b"", b"PAR1 junk", b"PAR1" + bytes(100) + b"PAR1"])
+def test_outcomes_that_somebody_has_altered_end_with_an_error_of_the_ledger(data: bytes) -> None:
+    async def fold_altered() -> None:
+        ledger = await written([])
+        await ledger.write_checkpoint("run", Checkpoint(0, "attempt", 0, 1, 0, 0), data)
+        await fold_run(ledger, "run", PLAN)
+
+    with pytest.raises(LedgerError, match="altered"):
+        asyncio.run(fold_altered())
