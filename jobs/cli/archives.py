@@ -225,6 +225,8 @@ async def _members(index: ArchiveIndex, options: ListArchivesCommand, archive: L
 
 async def _find(index: ArchiveIndex, options: FindMemberCommand) -> int:
     records, problems = await _records(index, options.source, options.access)
+    if not records and not problems and options.source is None:
+        raise LedgerError(f"the index of {index.location} has no archives", advice="name their place with --source")
     damage: Damage = []
     members = await index.find(options.key, records, damage)
     problems += [_Problem("damaged", *each) for each in damage]
