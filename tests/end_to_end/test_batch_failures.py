@@ -20,7 +20,7 @@ def test_a_child_killed_for_its_memory_leaves_an_incomplete_run_that_retry_compl
     assert report["state"] == "failed"
     assert report["accounted"] < ROWS
     [failure] = report["failed_children"]
-    assert (failure["child"], failure["exit_code"], failure["reason"]) == (3, 137, OUT_OF_MEMORY)
+    assert (failure["index"], failure["exit_code"], failure["reason"]) == (3, 137, OUT_OF_MEMORY)
     assert failure["log_stream"] == child.attempts[-1].log_stream
     shown = fleet.sealift("runs", "show", run_id)
     assert f"child 3 failed after 1 attempts: Essential container in task exited; {OUT_OF_MEMORY}" in shown.stdout
