@@ -64,11 +64,10 @@ def verify(options: VerifyCommand) -> int:
     """
     settings = Settings.from_environment()
     ledger = open_ledger(ledger_location(options.copies.start.ledger, settings))
-    return interrupts.run(
-        _verify_archives(options, options.archives, ledger, settings)
-        if options.archives
-        else _verify(options, ledger, settings)
-    )
+    if not options.archives:
+        return interrupts.run(_verify(options, ledger, settings))
+    refuse_others(_WITH_ARCHIVES, "--archives reads whole archives; --sample takes some of them")
+    return interrupts.run(_verify_archives(options, options.archives, ledger, settings))
 
 
 async def _verify(options: VerifyCommand, ledger: Ledger, settings: Settings) -> int:
@@ -80,7 +79,6 @@ async def _verify(options: VerifyCommand, ledger: Ledger, settings: Settings) ->
 
 async def _verify_archives(options: VerifyCommand, place: Location, ledger: Ledger, settings: Settings) -> int:
     copies = options.copies
-    refuse_others(_WITH_ARCHIVES, "--archives reads whole archives; --sample takes some of them")
     archives, sample = copies.source_access.side(place), Sample.parse(options.sample)
     request = Request(
         job="verify",
