@@ -48,6 +48,7 @@ from jobs.ledger.ledger import Ledger
 from jobs.policy.model import Policy
 from jobs.policy.resolved import FILE_NAME, decode_policy
 from jobs.s3.listing import list_all
+from jobs.s3.lookup import find
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.sessions import are_apart, boto_client, open_side
 from jobs.s3.store import ABSENT, Body, Store
@@ -291,12 +292,21 @@ async def _get(store: Store, at: Location, key: str, etag: str | None = None) ->
 # What removes copies later.
 
 
-async def find_policy(ledger: Ledger) -> Policy | None:
-    """The policy that Terraform keeps in the ledger. Raises PolicyError for an invalid one."""
-    place = ledger.location.join(FILE_NAME)
+async def find_policy(ledger: Ledger, *, is_given: bool = False) -> Policy | None:
+    """The policy that Terraform keeps in the ledger. `is_given`: the user names one as well.
+
+    Raises PolicyError for an invalid one, ConfigError for one of an earlier release, unless one is given.
+    """
+    place, earlier = ledger.location.join(FILE_NAME), ledger.location.join("policy.yaml")
     try:
         found = await retry(lambda: ledger.store.get(ObjectRef(*place)))
     except NotFound:
+        there = await retry(lambda: find(ledger.store, ObjectRef(*earlier)))
+        if there is not None and not is_given:
+            raise ConfigError(
+                f"{earlier} is the policy of an earlier release, whose functions may mirror deletes to the copies",
+                advice="run `terraform apply` of this release first, or give --policy",
+            ) from None
         return None
     return decode_policy(found.data, str(place))
 

@@ -464,7 +464,7 @@ async def plan_run(
     if source is None:
         raise UsageError("nothing to expire", advice="give --source s3://bucket/prefix")
     copies_at = [Location.parse(uri) for uri in options["copies"]]
-    for each in (policy, await find_policy(ledger)):
+    for each in (policy, await find_policy(ledger, is_given=policy is not None)):
         if each is not None:
             refuse_mirrors(each, copies_at)
     await refuse_lifecycle(copies_at, destination, display.say)

@@ -70,6 +70,21 @@ def test_policy_in_the_ledger_that_cannot_be_read_refuses() -> None:
         check_mirrors(b"version: 99")
 
 
+def test_policy_of_an_earlier_release_refuses_unless_one_is_given() -> None:
+    """Its functions still mirror deletes, until `terraform apply` puts policy.json there."""
+
+    async def check() -> None:
+        store = MemoryStore()
+        store.create_bucket("ledger")
+        ledger = Ledger(store, Location("ledger", "runs/"))
+        await store.put("ledger", "runs/policy.yaml", b"version: 1", Attributes(), guard=UNGUARDED)
+        with pytest.raises(ConfigError, match=r"s3://ledger/runs/policy\.yaml"):
+            await places.find_policy(ledger)
+        assert await places.find_policy(ledger, is_given=True) is None
+
+    asyncio.run(check())
+
+
 def check_lifecycle(monkeypatch: pytest.MonkeyPatch, answer: Any, *copies: Location) -> list[str]:
     """What is said, where S3 answers with these rules or with this error (code, HTTP status)."""
 
