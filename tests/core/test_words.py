@@ -54,5 +54,5 @@ def test_a_code_of_a_later_release_is_shown_as_it_is() -> None:
 
 
 def test_each_reason_is_documented_once() -> None:
-    cells = re.findall(r"^\| (`.*?) \|", DOCUMENT.read_text(), re.MULTILINE)
+    cells = re.findall(r"^- (`.*?):", DOCUMENT.read_text(), re.MULTILINE)
     assert sorted(re.findall(r"`(\w+)`", " ".join(cells))) == sorted(Reason)
