@@ -166,20 +166,19 @@ class _PlainMeter:
         self._title, self._total, self._began = title, total_rows, time.monotonic()
         self._last = self._began
 
-    def update(self, rows: int, bad_rows: int, size_bytes: int, *, throttled: int = 0, last_error: str = "") -> None:
+    def update(self, rows: int, bad_rows: int, size_bytes: int, latest_error: str = "") -> None:
         now = time.monotonic()
-        troubles = [f"throttled {throttled:,} times"] if throttled else []
-        troubles += [f"the latest error: {shown(without_passwords(last_error))}"] if last_error else []
+        trouble = f"the latest error: {shown(without_passwords(latest_error))}" if latest_error else ""
         rate = rows / (now - self._began) if now > self._began else 0.0
         left = f", {human_seconds(max(0.0, self._total - rows) / rate)} left" if self._total and rate else ""
         count = f"{rows:,} of {self._total:,}" if self._total else f"{rows:,}"
         text = f"{count} objects, {bad_rows:,} errors, {human_bytes(size_bytes)}, {rate:,.0f}/s{left}"
-        self._show(text, rows, "; ".join(troubles), now)
+        self._show(text, rows, trouble, now)
 
-    def _show(self, text: str, rows: int, troubles: str, now: float) -> None:
+    def _show(self, text: str, rows: int, trouble: str, now: float) -> None:
         if now - self._last >= PLAIN_INTERVAL_SECONDS:
             self._last = now
-            say(f"{self._title}: {text}{f', {troubles}' if troubles else ''}")
+            say(f"{self._title}: {text}{f', {trouble}' if trouble else ''}")
 
 
 class _LiveMeter(_PlainMeter):
@@ -189,7 +188,7 @@ class _LiveMeter(_PlainMeter):
         super().__init__(title, total_rows)
         self._live = live
 
-    def _show(self, text: str, rows: int, troubles: str, now: float) -> None:
+    def _show(self, text: str, rows: int, trouble: str, now: float) -> None:
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
@@ -200,7 +199,7 @@ class _LiveMeter(_PlainMeter):
             line.add_column(no_wrap=True, overflow="ellipsis")
         bar = ProgressBar(self._total or None, rows, width=BAR_WIDTH, pulse=not self._total)
         line.add_row(Text(self._title), bar, Text(text))
-        below = [Text(troubles, no_wrap=True, overflow="ellipsis")] if troubles else []
+        below = [Text(trouble, no_wrap=True, overflow="ellipsis")] if trouble else []
         self._live.update(Group(line, *below))
 
 

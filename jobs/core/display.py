@@ -15,8 +15,8 @@ _USER = re.compile("(https?://)[^\\s/@]+@")
 class Meter(Protocol):
     """Shows how far a run is."""
 
-    def update(self, rows: int, bad_rows: int, size_bytes: int, *, throttled: int = 0, last_error: str = "") -> None:
-        """Show the totals so far, how often S3 asked to slow down, and the latest error."""
+    def update(self, rows: int, bad_rows: int, size_bytes: int, latest_error: str = "") -> None:
+        """Show the totals so far, and which row ended badly last, and why."""
         ...
 
 

@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import accumulate, pairwise
 from typing import Annotated, Any
 
 import msgspec
@@ -140,11 +139,6 @@ class Plan:
     def total_dollars(self) -> float:
         """The sum of all items."""
         return sum(self.dollars.values())
-
-    def row_numbers(self) -> tuple[range, ...]:
-        """The row numbers of each shard: rows are numbered from 0, shard after shard."""
-        ends = [0, *accumulate(shard.rows for shard in self.shards)]
-        return tuple(range(first, end) for first, end in pairwise(ends))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, with the total."""

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import NamedTuple
 
+from jobs.core.display import shown_key
+from jobs.core.outcome import GOOD
 from jobs.core.run import Plan
+from jobs.core.words import explained
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.owner import FOLDER, last_owner
 from jobs.ledger.run_ids import begin_second
@@ -27,12 +30,14 @@ class RunProgress(NamedTuple):
     """Rows with an outcome, rows that ended badly, and bytes handled.
 
     They come from the names of checkpoints, so a row that two attempts did may count twice. But
-    `rows` says that all are done only if they are.
+    `rows` says that all are done only if they are. `latest_error`: the key of the row that ended
+    badly last, and why.
     """
 
     rows: int
     bad_rows: int
     size_bytes: int
+    latest_error: str
 
 
 async def find_progress(ledger: Ledger, run_id: str, plan: Plan) -> RunProgress:
@@ -42,7 +47,17 @@ async def find_progress(ledger: Ledger, run_id: str, plan: Plan) -> RunProgress:
     if sum(done) == plan.rows:
         done = await _done_rows(ledger, run_id, plan, by_shard)
     every = list(chain.from_iterable(by_shard))
-    return RunProgress(sum(done), sum(each.bad_rows for each in every), sum(each.size_bytes for each in every))
+    size_bytes, error = sum(each.size_bytes for each in every), await _latest_error(ledger, run_id, every)
+    return RunProgress(sum(done), sum(each.bad_rows for each in every), size_bytes, error)
+
+
+async def _latest_error(ledger: Ledger, run_id: str, checkpoints: Sequence[Checkpoint]) -> str:
+    from jobs.tables.rows import read_outcomes
+
+    latest = max((each for each in checkpoints if each.bad_rows), key=lambda each: each.written_at, default=None)
+    outcomes = read_outcomes(await ledger.checkpoint_data(run_id, latest)) if latest else ()
+    bad = max((each for each in outcomes if each.status not in GOOD), key=lambda each: each.at, default=None)
+    return f"{shown_key(bad.key)}: {explained(bad.reason, bad.detail)}" if bad else ""
 
 
 async def unfinished_shards(ledger: Ledger, run_id: str, plan: Plan) -> list[int]:

@@ -12,17 +12,14 @@ from jobs.cli import console
 from jobs.core.display import shown_key
 
 
-def test_progress_has_throttling_and_the_latest_error(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_progress_has_the_latest_error(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console, "PLAIN_INTERVAL_SECONDS", 0.0)
     with console.meter("replicate", 10) as shown:
-        shown.update(5, 1, 100, throttled=3, last_error="HeadObject s3://b/[red]k\x1b: AccessDenied")
+        shown.update(5, 1, 100, "[red]k\x1b: AccessDenied")
         shown.update(5, 0, 100)
     first, second = capsys.readouterr().err.splitlines()
-    assert first.endswith("throttled 3 times; the latest error: HeadObject s3://b/[red]k\\x1b: AccessDenied")
+    assert first.endswith("the latest error: [red]k\\x1b: AccessDenied")
     assert "error:" not in second
-    assert "throttled" not in second
 
 
 def test_progress_of_an_unknown_number_says_no_number_and_no_time_left(
@@ -41,15 +38,14 @@ def test_a_live_bar_keeps_to_the_terminal_and_the_latest_error_to_a_line_of_its_
     out = io.StringIO()
     with Live(console=Console(file=out, width=80, force_terminal=True), auto_refresh=False) as live:
         meter = console._LiveMeter("replicate", 10_000_000, live)
-        error = f"HeadObject s3://b/{'k' * 1000}: AccessDenied"
-        meter.update(5_000_000, 123_456, 1 << 45, throttled=9, last_error=error)
+        meter.update(5_000_000, 123_456, 1 << 45, f"{'k' * 1000}: AccessDenied")
         shown = live.get_renderable()
     plain = io.StringIO()
     Console(file=plain, width=80).print(shown)
     bar, below = plain.getvalue().splitlines()
     assert max(len(bar), len(below)) <= 80
     assert "5,000,000 of 10,000,000 objects, 123,456 errors" in bar
-    assert below.startswith("throttled 9 times; the latest error: HeadObject s3://b/k")
+    assert below.startswith("the latest error: kkk")
 
 
 def test_a_cut_table_has_one_line_a_row_with_its_first_cell_whole(monkeypatch: pytest.MonkeyPatch) -> None:

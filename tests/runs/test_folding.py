@@ -21,6 +21,7 @@ from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.state_files import open_state
 from jobs.runs import folding
 from jobs.runs.folding import Folded, fold_run, write_late_verdicts
+from jobs.runs.progress import RunProgress, find_progress
 from jobs.tables.rows import manifest_schema, shard_schema, write_outcomes, write_parquet
 from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
@@ -94,6 +95,17 @@ def test_both_folds_agree(checkpoints: list[list[Outcome]]) -> None:
         assert failures["key"].to_pylist() == [f"k{row}" for row in sorted(bad)]
         condemned = failures["condemned_etag"].to_pylist()
         assert [etag is not None for etag in condemned] == [bad[row].status is Status.DIFFERENT for row in sorted(bad)]
+
+
+def test_progress_names_the_row_that_ended_badly_last() -> None:
+    first = Outcome(0, "k0", None, Status.BLOCKED, Reason.DENIED, at=1.0, attempt="a")
+    last = Outcome(3, "k3", None, Status.DIFFERENT, Reason.SIZE_DIFFERS, at=3.0, attempt="a")
+    good = Outcome(4, "k4", None, Status.DONE, at=4.0, attempt="a")
+
+    async def look() -> RunProgress:
+        return await find_progress(await written([[first], [last, good]]), "run", PLAN)
+
+    assert asyncio.run(look()) == (3, 2, 0, "k3: the sizes differ")
 
 
 def test_a_mismatch_condemns_exactly_the_etag_that_was_seen() -> None:
