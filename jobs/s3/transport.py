@@ -24,13 +24,14 @@ from jobs.s3 import wire
 from jobs.s3.dates import parse_http_date
 from jobs.s3.failures import EXPIRED, SIGNATURE, Failure, explain, failure_of, is_failure, with_advice
 from jobs.s3.http.answers import NoAnswer, Response
-from jobs.s3.http.connect import Dialer, tls_context
+from jobs.s3.http.connect import Dialer
 from jobs.s3.http.connection_pool import Bounds, Pool
 from jobs.s3.http.endpoints import Endpoint
 from jobs.s3.http.proxies import Proxies
 from jobs.s3.http.request_heads import InvalidHead, request_head
 from jobs.s3.http.routes import Route, Routes
 from jobs.s3.http.signing import EMPTY_SHA256, UNSIGNED, Credentials
+from jobs.s3.http.tls import tls_context
 from jobs.s3.operations import CONTENT, Operation, Patience
 
 TRIES_PACED = 2

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import socket
 import ssl
-from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from jobs.errors import ConfigError
 from jobs.s3.http.answers import NoAnswer
 from jobs.s3.http.proxies import Proxies, Proxy
+from jobs.s3.http.tls import RECEIVED_BYTES, TlsConnection
 
 CONNECT_SECONDS = 10.0
 RESOLVE_SECONDS = 30.0
@@ -28,24 +26,6 @@ _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST"})
 P = TypeVar("P", bound=asyncio.BufferedProtocol)
 
 
-SSLProtocol.max_size = 32 * 1024
-"""What asyncio receives of one connection at a time, and holds for each: 256 KiB would be 64 MiB for 256 of them."""
-
-
-def tls_context(authorities: str | None) -> ssl.SSLContext:
-    """What trusts the certificate authorities in a PEM file, or a folder of such, else the system's.
-
-    Raises ConfigError where there are none.
-    """
-    is_folder = authorities is not None and os.path.isdir(authorities)
-    try:
-        return ssl.create_default_context(
-            cafile=None if is_folder else authorities, capath=authorities if is_folder else None
-        )
-    except OSError as error:
-        raise ConfigError(f"AWS_CA_BUNDLE={authorities!r} cannot be read: {error}", advice="name a PEM file") from error
-
-
 class Dialer:
     """Opens connections. Addresses of names are remembered for a while.
 
@@ -54,6 +34,7 @@ class Dialer:
 
     def __init__(self, tls: ssl.SSLContext | None, proxies: Proxies):
         self._tls, self._proxies = tls, proxies
+        self._received = memoryview(bytearray(RECEIVED_BYTES if tls else 0))
         self._addresses: dict[str, tuple[float, Sequence[Any]]] = {}
         self._lookups: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Future[Any]] = {}
 
@@ -99,9 +80,17 @@ class Dialer:
             endpoint.close()
             raise
         spoken = make()
-        await loop.create_connection(
-            lambda: spoken, sock=endpoint, ssl=self._tls, server_hostname=name if self._tls else None
-        )
+        if self._tls is None:
+            await loop.create_connection(lambda: spoken, sock=endpoint)
+            return spoken
+        secured = TlsConnection(self._tls, name, spoken, self._received)
+        transport, _ = await loop.create_connection(lambda: secured, sock=endpoint)
+        try:
+            await secured.is_ready
+        except BaseException:
+            if not transport.is_closing():  # else an alert is on its way
+                transport.abort()
+            raise
         return spoken
 
     async def _reach(self, name: str, port: int) -> socket.socket:

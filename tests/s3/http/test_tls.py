@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import gc
+import os
 import socket
 import ssl
 import struct
+import tracemalloc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -16,14 +19,16 @@ import trustme
 
 from jobs.errors import ConfigError
 from jobs.s3.http.answers import NoAnswer, Response
-from jobs.s3.http.connect import Dialer, tls_context
+from jobs.s3.http.connect import Dialer
 from jobs.s3.http.connection_pool import Pool
 from jobs.s3.http.proxies import Proxies
+from jobs.s3.http.tls import tls_context
 from tests.doubles.loopback import listening
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+LARGE = os.urandom(1 << 20) * 3 + b"end"
 DIRECT = Proxies(is_tls=True, urls={})
 AUTHORITY = trustme.CA()
 
@@ -59,6 +64,10 @@ async def ask(pool: Pool, host: str) -> Response:
     return await pool.exchange(host, REQUEST, None)
 
 
+async def put(pool: Pool, host: str, body: bytes) -> Response:
+    return await pool.exchange(host, b"PUT / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(body), body)
+
+
 def reset(writer: asyncio.StreamWriter) -> None:
     connection: socket.socket = writer.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -68,7 +77,104 @@ def reset(writer: asyncio.StreamWriter) -> None:
 # --- what it holds ---------------------------------------------------------------------------------------------------
 
 
+def test_connections_have_one_buffer_in_common() -> None:
+    """asyncio's own layer holds 256 KiB for each: 512 connections are 128 MiB."""
+    count = 32
+    arrived: list[int] = []
+    is_full = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        arrived.append(1)
+        if len(arrived) == count:
+            is_full.set()
+        await is_full.wait()  # so that each request needs a connection of its own
+        writer.write(OK)
+        await reader.read()
+
+    async def measure(pool: Pool, host: str) -> int:
+        gc.collect()
+        tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0]
+        await asyncio.gather(*(ask(pool, host) for _ in range(count)))
+        gc.collect()
+        held = tracemalloc.get_traced_memory()[0] - before
+        tracemalloc.stop()
+        return held // count
+
+    with listening(serve, tls=server_context()) as url:
+        # The server is in this process, and its side has asyncio's buffer.
+        held_bytes = talk(url, measure, limit=count)
+    servers_bytes = 256 * 1024
+    assert held_bytes < servers_bytes + 64 * 1024
+
+
+async def answer_unread(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer a request as soon as its head is there, and read no more of its body than has come."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(OK)
+    await asyncio.Event().wait()
+
+
+def test_an_upload_is_encrypted_as_the_server_takes_it() -> None:
+    """asyncio's own layer encrypts all of it at once, and holds that."""
+    body = bytes(16 << 20)
+
+    async def measure(pool: Pool, host: str) -> int:
+        tracemalloc.start()
+        try:
+            await put(pool, host, body)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    with listening(answer_unread, tls=server_context()) as url:
+        assert talk(url, measure) < 4 << 20
+
+
 # --- bodies ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("piece", [1 << 20, 16_384, 4_001])
+def test_a_large_body_arrives_whole_in_pieces_of_any_size(piece: int) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(LARGE) + LARGE
+            for start in range(0, len(answer), piece):
+                writer.write(answer[start : start + piece])
+                await writer.drain()
+
+    async def twice(pool: Pool, host: str) -> list[bytes]:
+        return [(await ask(pool, host)).body for _ in range(2)]
+
+    with listening(serve, tls=server_context()) as url:
+        assert talk(url, twice) == [LARGE, LARGE]
+
+
+def test_a_large_upload_waits_for_the_socket_and_arrives() -> None:
+    received: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        received.append(await reader.readexactly(len(LARGE)))
+        writer.write(OK)
+        await reader.read()
+
+    with listening(serve, tls=server_context()) as url:
+        assert talk(url, lambda pool, host: put(pool, host, LARGE)).body == b"ok"
+    assert received == [LARGE]
+
+
+def test_a_connection_whose_server_answers_before_it_has_the_body_is_not_used_again() -> None:
+    """What of the body is still to come would be read as the next request, and answered."""
+
+    async def put_early(pool: Pool, host: str) -> int:
+        await put(pool, host, bytes(16 << 20))
+        return len(pool._idle[host])
+
+    with listening(answer_unread, tls=server_context()) as url:
+        assert talk(url, put_early) == 0
 
 
 # --- trouble ---------------------------------------------------------------------------------------------------------
