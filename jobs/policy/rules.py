@@ -121,8 +121,8 @@ def find_warnings(policy: Policy, first: date) -> Iterator[Finding]:
         archive = pair.archive
         if archive and archive.expire and archive.side is ArchiveSide.DESTINATION and pair.nightly.enabled:
             expected = (
-                "no archive.expire, side: source, or nightly.enabled: false: the slices that a night verifies name "
-                "each copy that expired as missing, and do not look whether an archive has it"
+                "no archive.expire, side: source, or nightly.enabled: false: without MD5 ETags on both sides the "
+                "slices that a night verifies name each copy that expired as missing"
             )
             yield Finding(("pairs", number, "archive", "side"), archive.side, expected)
         day = _day_without(minutes_of(pair.nightly.hour), ZoneInfo(pair.nightly.time_zone), first)
