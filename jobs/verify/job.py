@@ -382,11 +382,13 @@ class _History:
             if end.status is Status.DIFFERENT and at in free and self._claims(end, place, at):
                 return end
         for end in ends.values():
-            if end.status is not Status.DIFFERENT:
+            if end.status not in (Status.DIFFERENT, Status.VERIFIED):  # a copy that is the same is another version's
                 return end
         is_object = place in free and not self.copies[place].is_delete_marker
         if is_object and len(self.source) == len(self.copies):
-            return await self._compare((place, place))
+            end = await self._compare((place, place))
+            if end.status is Status.DIFFERENT:
+                return end
         return Outcome.of(row, Status.MISSING, Reason.COPY_MISSING)
 
     def _claims(self, end: Outcome, place: int, at: int) -> bool:

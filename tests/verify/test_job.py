@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
@@ -17,6 +19,7 @@ from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import full_object
 from jobs.s3.store import UNGUARDED, Written
 from jobs.verify.job import Verify, VerifyOptions
+from tests.doubles.examples import examples
 from tests.doubles.forged_content import with_crc32_of
 from tests.doubles.memory_store import MemoryStore, Request
 
@@ -281,6 +284,8 @@ def test_each_version_ends_by_the_copy_that_is_its_own(
         rows.append(ObjectVersion(at, "k", version_id, is_delete_marker=data is None))
     for content in copies.split():
         put(store, "there", None if content == "-" else content.encode(), sse)
+    ("a a", "a", "verified missing"),
+    ("a b a", "a b", "verified verified missing"),
     outcomes = verify(store, rows, all_versions=True, deep=True)
     assert " ".join(statuses(outcomes)) == expected
     assert [each.row for each in outcomes] == list(range(len(rows)))
@@ -305,6 +310,32 @@ def _of_three(store: MemoryStore, asked: tuple[int, ...], there: tuple[bytes, ..
     ],
 )
 @pytest.mark.parametrize("deep", [False, True])
+contents = st.lists(st.sampled_from([b"a", b"b", b"c", None]), max_size=6)
+
+
+@settings(max_examples=examples(100), deadline=None)
+@given(contents.filter(len), contents, st.booleans())
+def test_a_version_is_verified_only_by_a_copy_of_its_own(
+    source: list[bytes | None], copies: list[bytes | None], deep: bool
+) -> None:
+    store = store_of(here=True, there=True)
+    for bucket, history in (("here", source), ("there", copies)):
+        for data in history:
+            put(store, bucket, data)
+    rows = [
+        ObjectVersion(at, "k", each.version_id, is_delete_marker=each.is_delete_marker)
+        for at, each in enumerate(store.stored("here", "k"))
+    ]
+    ends = statuses(verify(store, rows, all_versions=True, deep=deep))
+    verified = [data for data, end in zip(source, ends, strict=True) if end is Status.VERIFIED]
+    for content in (b"a", b"b", b"c"):
+        assert verified.count(content) <= copies.count(content)
+    if copies and copies[-1] is not None and source[-1] not in (None, copies[-1]):
+        assert ends[-1] is not Status.VERIFIED, "readers get another one"
+    if source == copies:
+        assert {*ends} <= {Status.VERIFIED, Status.LEFT}
+
+
 def test_a_current_version_whose_copy_is_covered_is_not_verified(
     on_top: bytes | None, status: Status, deep: bool
 ) -> None:
