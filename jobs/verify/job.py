@@ -171,8 +171,8 @@ class _Key:
         if verdict.same and not is_read and (ours or theirs):
             used = ", ".join(side for side, found in (("source", ours), ("destination", theirs)) if found)
             verdict = verdict._replace(reason=Reason.CHECKSUMS_AT_REST, detail=used)
-        if verdict.same is None and known is not None:
-            verdict = known  # the source cannot be read, and the copy is not what was proven
+        if verdict.same is not False and known is not None and known.same is False:
+            verdict = known  # the copy is not what was proven: the source cannot be read, or has rotted to the same
         if verdict.same and (lack := await self._lack(version, source, copy)):
             verdict = Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, lack)
         return _judged(row, source.etag, there, verdict, checksum, source.last_modified)

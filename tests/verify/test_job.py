@@ -198,6 +198,17 @@ def test_a_copy_that_is_not_what_was_proven_differs_though_the_source_cannot_be_
     assert statuses(verify(store, rows, all_versions=all_versions, deep=True)) == expected
 
 
+@pytest.mark.parametrize("all_versions", [False, True])
+def test_a_copy_that_is_not_what_was_proven_differs_though_the_source_rotted_to_the_same(all_versions: bool) -> None:
+    store = store_of(here=True, there=True, default_checksum=None)
+    written = put(store, "here", GOOD, KMS)
+    put(store, "there", GOOD, KMS)
+    for bucket in ("here", "there"):
+        store.rot(bucket, "k", GOOD[::-1])
+    row = row_of(written, len(GOOD), known_checksum=f"SHA256:{full_object('SHA256', GOOD).value}")
+    assert statuses(verify(store, [row], all_versions=all_versions, deep=True)) == [Status.DIFFERENT]
+
+
 @pytest.mark.parametrize(
     ("versions", "there", "status"),
     [
