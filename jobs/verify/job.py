@@ -121,13 +121,13 @@ class Verify:
 
 
 class _Key:
-    """The versions of one key, compared one with another, each pair at most once."""
+    """The versions of one key, compared one with another, each pair at most once for a row."""
 
     def __init__(self, job: Verify, rows: Sequence[ObjectVersion], *, is_last: bool):
         self.job, self.rows, self.is_last = job, rows, is_last
         self.ours = Side(job.source, job.route.source_of(rows[0])._replace(version_id=None))
         self.theirs = Side(job.destination, job.route.target_of(rows[0]), is_current=not job.options.all_versions)
-        self.ends: dict[tuple[Identity, Identity], Outcome] = {}
+        self.ends: dict[tuple[int, Identity, Identity], Outcome] = {}
         self._known: dict[tuple[int, Identity], Verdict | None] = {}
 
     def refused(self, row: ObjectVersion, error: StoreError) -> Outcome:
@@ -141,13 +141,13 @@ class _Key:
 
     async def compare(self, row: ObjectVersion, version: Listed, copy: Listed) -> Outcome:
         """Compare a version, which a row names, with a copy."""
-        pair = identity(version), identity(copy)
-        if pair not in self.ends:
+        place = row.row, identity(version), identity(copy)
+        if place not in self.ends:
             try:
-                self.ends[pair] = await self._compare(row, version, copy)
+                self.ends[place] = await self._compare(row, version, copy)
             except REFUSED as error:
-                self.ends[pair] = self.refused(row, error)
-        return self.ends[pair]
+                self.ends[place] = self.refused(row, error)
+        return self.ends[place]
 
     async def _compare(self, row: ObjectVersion, version: Listed, copy: Listed) -> Outcome:
         options, known = self.job.options, await self.by_known(row, copy)

@@ -209,6 +209,14 @@ def test_a_copy_that_is_not_what_was_proven_differs_though_the_source_rotted_to_
     assert statuses(verify(store, [row], all_versions=all_versions, deep=True)) == [Status.DIFFERENT]
 
 
+def test_each_row_has_an_outcome_of_its_own_though_another_names_the_same_version() -> None:
+    store = store_of(here=True)
+    written = put(store, "here", b"body")
+    put(store, "there", b"body")
+    rows = [ObjectVersion(0, "k"), ObjectVersion(1, "k", written.version_id)]
+    assert [(each.row, each.version_id) for each in verify(store, rows)] == [(0, None), (1, written.version_id)]
+
+
 @pytest.mark.parametrize(
     ("versions", "there", "status"),
     [
@@ -276,6 +284,8 @@ HISTORIES = [
     ("a b c", "a x c", "verified different verified"),
     ("a b", "a x x", "verified missing"),
     ("a b", "a", "verified missing"),
+    ("a a", "a", "verified missing"),
+    ("a b a", "a b", "verified verified missing"),
     ("a", "", "missing"),
 ]
 
@@ -295,32 +305,11 @@ def test_each_version_ends_by_the_copy_that_is_its_own(
         rows.append(ObjectVersion(at, "k", version_id, is_delete_marker=data is None))
     for content in copies.split():
         put(store, "there", None if content == "-" else content.encode(), sse)
-    ("a a", "a", "verified missing"),
-    ("a b a", "a b", "verified verified missing"),
     outcomes = verify(store, rows, all_versions=True, deep=True)
     assert " ".join(statuses(outcomes)) == expected
     assert [each.row for each in outcomes] == list(range(len(rows)))
 
 
-def _of_three(store: MemoryStore, asked: tuple[int, ...], there: tuple[bytes, ...], *, deep: bool) -> str:
-    """The outcomes of these versions of three, with copies of these contents."""
-    written = [put(store, "here", data) for data in (b"one", b"two", b"thr")]
-    for data in there:
-        put(store, "there", data)
-    rows = [row_of(written[number], 3, row=at) for at, number in enumerate(asked)]
-    return " ".join(statuses(verify(store, rows, all_versions=True, deep=deep)))
-
-
-@pytest.mark.parametrize(
-    ("on_top", "status"),
-    [
-        (None, Status.MISSING),  # a delete marker
-        (b"other", Status.DIFFERENT),
-        (b"one", Status.DIFFERENT),  # the copy of an older version
-        (b"two!", Status.VERIFIED),
-    ],
-)
-@pytest.mark.parametrize("deep", [False, True])
 contents = st.lists(st.sampled_from([b"a", b"b", b"c", None]), max_size=6)
 
 
@@ -347,6 +336,25 @@ def test_a_version_is_verified_only_by_a_copy_of_its_own(
         assert {*ends} <= {Status.VERIFIED, Status.LEFT}
 
 
+def _of_three(store: MemoryStore, asked: tuple[int, ...], there: tuple[bytes, ...], *, deep: bool) -> str:
+    """The outcomes of these versions of three, with copies of these contents."""
+    written = [put(store, "here", data) for data in (b"one", b"two", b"thr")]
+    for data in there:
+        put(store, "there", data)
+    rows = [row_of(written[number], 3, row=at) for at, number in enumerate(asked)]
+    return " ".join(statuses(verify(store, rows, all_versions=True, deep=deep)))
+
+
+@pytest.mark.parametrize(
+    ("on_top", "status"),
+    [
+        (None, Status.MISSING),  # a delete marker
+        (b"other", Status.DIFFERENT),
+        (b"one", Status.DIFFERENT),  # the copy of an older version
+        (b"two!", Status.VERIFIED),
+    ],
+)
+@pytest.mark.parametrize("deep", [False, True])
 def test_a_current_version_whose_copy_is_covered_is_not_verified(
     on_top: bytes | None, status: Status, deep: bool
 ) -> None:
