@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from jobs.core.model import ObjectRef
+from jobs.core.model import ObjectRef, is_exact
 from jobs.errors import (
     REFUSALS,
     Conflict,
@@ -125,14 +125,17 @@ class AnnotationPair:
         """Of two stores, or of two places in one."""
         return cls(AnnotationLists(source), AnnotationLists(copies), budget)
 
-    async def carry(self, ref: ObjectRef, copy: ObjectRef, copy_etag: str) -> str:
+    async def carry(self, ref: ObjectRef, source_etag: str | None, copy: ObjectRef, copy_etag: str) -> str:
         """Put the annotations whose names the copy does not have onto it. Others stay as they are.
 
-        Returns what the copy still lacks and why, for its outcome, else an empty text. Raises Conflict if source or
-        copy is gone or the copy was replaced, Unavailable where a retry may help.
+        Returns what the copy still lacks and why, for its outcome, else an empty text. `source_etag` None: unknown, so
+        that only a version id pins the source. Raises Conflict if source or copy is gone or was replaced, Unavailable
+        where a retry may help.
         """
         try:
             wanted = await self.source.read(ref)
+            if await self.source.are_kept(ref):
+                await self._check_source(ref, source_etag)
             if not wanted:
                 return ""
             if not await self.copies.are_kept(copy):
@@ -144,30 +147,40 @@ class AnnotationPair:
             return UNKNOWN.format(why=brief(error))
 
         async def put(annotation: Annotation) -> str:
-            return await self._put(ref, annotation, copy, copy_etag)
+            return await self._put(ref, source_etag, annotation, copy, copy_etag)
 
         missing = [each for name, each in wanted.items() if name not in there]
         reasons = sorted(filter(None, await gather_bounded(put, missing, AT_ONCE)))
         return LOST.format(why=reasons[0]) if reasons else ""
 
-    async def _put(self, ref: ObjectRef, annotation: Annotation, copy: ObjectRef, copy_etag: str) -> str:
+    async def _put(
+        self, ref: ObjectRef, source_etag: str | None, annotation: Annotation, copy: ObjectRef, copy_etag: str
+    ) -> str:
         """Copy one annotation. Returns why S3 refused it, else an empty text."""
         held = await self.budget.acquire(annotation.size_bytes)
         try:
             text = await self.source.text(ref, annotation.name)
+            await self._check_source(ref, source_etag)
             if text is not None:
                 put = partial(self.copies.store.put_annotation, copy, annotation.name, text, object_etag=copy_etag)
                 await retry(put)
         except NoSuchBucket:
             raise
         except (NotFound, PreconditionFailed) as error:
-            what = "source or copy changed while annotations were copied"
-            raise Conflict(error.operation, error.target, "Raced", what) from error
+            raise _replaced(error.operation, error.target) from error
         except REFUSALS as error:
             return brief(error)
         finally:
             self.budget.release(held)
         return ""
+
+    async def _check_source(self, ref: ObjectRef, etag: str | None) -> None:
+        """Raise Conflict if another object has replaced the source, after its annotations were read."""
+        if etag is None or is_exact(ref.version_id):
+            return
+        there = await retry(partial(self.source.store.head, ref))
+        if there.etag != etag:
+            raise _replaced("HeadObject", str(ref))
 
     async def has_all(self, ref: ObjectRef, copy: ObjectRef | None) -> bool:
         """True if the copy has all annotations of the source, with the same texts. `copy` None: it is in an archive,
@@ -192,6 +205,10 @@ class AnnotationPair:
                 self.budget.release(held)
 
         return all(await gather_bounded(is_same, wanted, AT_ONCE))
+
+
+def _replaced(operation: str, target: str) -> Conflict:
+    return Conflict(operation, target, "Raced", "source or copy changed while annotations were copied")
 
 
 def brief(error: StoreError) -> str:

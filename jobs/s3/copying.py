@@ -188,10 +188,19 @@ class Copier:
         ref = self.route.source_of(row)._replace(version_id=row.version_id or source.version_id)
         there = self.route.target_of(row)._replace(version_id=copy.version_id)
         is_lacking = row.condemned_etag == copy.etag
-        return await self.complete_annotations(ref, source.size_bytes, there, copy.etag, is_lacking=is_lacking)
+        return await self.complete_annotations(
+            ref, source.etag, source.size_bytes, there, copy.etag, is_lacking=is_lacking
+        )
 
     async def complete_annotations(
-        self, ref: ObjectRef, size_bytes: int, copy: ObjectRef, copy_etag: str, *, is_lacking: bool = False
+        self,
+        ref: ObjectRef,
+        source_etag: str | None,
+        size_bytes: int,
+        copy: ObjectRef,
+        copy_etag: str,
+        *,
+        is_lacking: bool = False,
     ) -> str:
         """Put missing annotations onto a copy that was found the same.
 
@@ -201,7 +210,7 @@ class Copier:
         """
         if self._skips_annotations or not (is_lacking or self._lost_annotations(size_bytes, copy_etag)):
             return ""
-        return await self.carrier.carry(ref, copy, copy_etag)
+        return await self.carrier.carry(ref, source_etag, copy, copy_etag)
 
     async def _carried_lock(self, ref: ObjectRef, source: ObjectInfo) -> tuple[ObjectLock | None, str]:
         """The lock that the copy is to have, and why it lacks the source's retention, if it does.
@@ -244,7 +253,7 @@ class Copier:
         without = EXCLUDED
         if not self._skips_annotations:
             copy = target._replace(version_id=written.version_id)
-            without = await self.carrier.carry(read, copy, written.etag)
+            without = await self.carrier.carry(read, source.etag, copy, written.etag)
         unsent = UNSENT if source.unsent_metadata else ""
         written = _with_notes(written, unkept, lack, unproven, unsent, without)
         outcome = _copied(row, source.size_bytes, source.etag, written, source)

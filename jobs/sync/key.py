@@ -752,6 +752,7 @@ class _Sync:
         if end.status is Status.SAME:
             lack = await self.copier.complete_annotations(
                 self.ours.ref_of(version),
+                version.etag,
                 version.size_bytes or 0,
                 self.theirs.ref_of(copy),
                 copy.etag or "",

@@ -13,8 +13,8 @@ import pytest
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
 from jobs.core.reasons import Reason
-from jobs.errors import Denied, NotFound, Rejected, StoreError, Unavailable
-from jobs.s3.annotations import EXCLUDED, NOT_KEPT_THERE, AnnotationLists
+from jobs.errors import Conflict, Denied, NotFound, Rejected, StoreError, Unavailable
+from jobs.s3.annotations import EXCLUDED, NOT_KEPT_THERE, AnnotationLists, AnnotationPair
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED, AnnotationPage
 from jobs.sync.job import SyncJob
@@ -90,6 +90,17 @@ class Scene:
         job = SyncJob(self.store, self.store, ROUTE, SyncOptions(is_replay=True, **options), ByteBudget(64 * MIB))
         [outcome] = await job.process([row])
         return outcome
+
+    def replaces_source(self, **operation: dict[str, bytes]) -> None:
+        """Before the next such request another object with these annotations comes to the source's key."""
+        [(name, texts)] = operation.items()
+
+        async def replace_first(request: Request) -> Any:
+            self.store.hook(**{name: None})
+            await self.put_source(b"another object", texts)
+            return await request()
+
+        self.store.hook(**{name: replace_first})
 
     def texts_at(self, ref: ObjectRef = COPY) -> dict[str, bytes]:
         """The annotations that a version has."""
@@ -232,6 +243,24 @@ async def test_an_annotation_is_put_onto_the_copy_alone() -> None:
     store.store.hook(put_annotation=overwrite)
     assert await store.replicate(row, **PARTS) == (Status.SAME, "")
     assert store.texts_at() == TEXTS
+
+
+@pytest.mark.parametrize(
+    ("name", "replacing"), [("list_annotations", {}), ("list_annotations", TEXTS), ("get_annotation", TEXTS)]
+)
+@played
+async def test_no_annotation_of_an_object_that_replaced_the_source_comes_along(
+    name: str, replacing: dict[str, bytes]
+) -> None:
+    """Without versions nothing but its ETag tells the new object from the copied one."""
+    store = Scene(is_versioned=False)
+    row = await store.put_source(SMALL, dict.fromkeys(TEXTS, b"of the copied one"))
+    copied = await store.outcome(row, annotations="skip")
+    store.replaces_source(**{name: replacing})
+    pair = AnnotationPair.between(store.store, store.store, ByteBudget(64 * MIB))
+    with pytest.raises(Conflict):
+        await pair.carry(ObjectRef("source", "in/k"), row.etag, COPY, copied.destination_etag or "")
+    assert store.texts_at() == {}
 
 
 @played
