@@ -97,7 +97,7 @@ class Dialer:
         """A connection to one address of the family that the resolver prefers, else of another one, as
         in https://www.rfc-editor.org/rfc/rfc8305. A family that did not answer is left out for a while.
         """
-        addresses = await self._resolve(name, port)
+        until, addresses = await self._resolve(name, port)
         families = dict.fromkeys(each[0] for each in addresses)
         *firsts, last = [random.choice([each for each in addresses if each[0] == family]) for family in families]
         for address in firsts:
@@ -106,11 +106,11 @@ class Dialer:
                     return await _connected(address)
             except OSError:  # also TimeoutError
                 rest = [each for each in addresses if each[0] != address[0]]
-                self._addresses[name] = self._addresses[name][0], rest
+                self._addresses[name] = until, rest
         return await _connected(last)
 
-    async def _resolve(self, name: str, port: int) -> Sequence[Any]:
-        """The addresses of a name. All who need them wait for one lookup."""
+    async def _resolve(self, name: str, port: int) -> tuple[float, Sequence[Any]]:
+        """The addresses of a name, and until when they hold. All who need them wait for one lookup."""
         loop = asyncio.get_running_loop()
         cached = self._addresses.get(name)
         if cached is None or loop.time() > cached[0]:
@@ -124,7 +124,7 @@ class Dialer:
             except UnicodeError as error:  # an empty label, or a long one
                 raise NoAnswer("UnknownHost", f"{name} is no name of a host: {error}") from error
             self._addresses[name] = cached
-        return cached[1]
+        return cached
 
     def _forget(self, which: tuple[asyncio.AbstractEventLoop, str], lookup: asyncio.Future[Any]) -> None:
         self._lookups.pop(which)

@@ -348,6 +348,34 @@ def test_another_family_is_tried_where_the_first_one_does_not_answer() -> None:
     asyncio.run(run())
 
 
+def test_connections_that_all_addresses_refuse_at_once_all_fail_alike() -> None:
+    """The second one is refused by its first address after the first one has forgotten all addresses."""
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        tried, is_over = list[Any](), asyncio.Event()
+
+        async def both(host: str, port: int, **more: Any) -> Any:
+            six = socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", port, 0, 0)
+            return [six, (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+        async def refused(resolved: Any) -> socket.socket:
+            tried.append(resolved)
+            await (is_over.wait() if len(tried) == 2 else asyncio.sleep(0))
+            raise ConnectionRefusedError(111, "Connection refused")
+
+        dialer = Dialer(None, DIRECT)
+        with mock.patch.object(loop, "getaddrinfo", both), mock.patch.object(connect, "_connected", refused):
+            first, second = (
+                asyncio.ensure_future(dialer.connect("localhost:9000", asyncio.BufferedProtocol)) for _ in range(2)
+            )
+            first.add_done_callback(lambda _: is_over.set())
+            failed = await asyncio.wait_for(asyncio.gather(first, second, return_exceptions=True), 20)
+        assert [isinstance(each, NoAnswer) and each.code for each in failed] == ["ConnectFailed"] * 2
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("is_known", [True, False])
 def test_a_name_is_looked_up_once_for_all_who_need_it(is_known: bool) -> None:
     async def run() -> None:
