@@ -136,6 +136,8 @@ WORDS: Mapping[Reason, Words] = {
     Reason.CURRENT_UNKNOWN: Words(
         "nothing says which version was current then",
         cases={
+            "one second": "archives hold several versions of its newest second: restore the right one by a manifest of "
+            "it",
             "overwritten": "versioning was off or suspended, so what was current then may have been replaced for "
             "good: restore this version by a manifest of it",
         },

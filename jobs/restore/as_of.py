@@ -20,9 +20,12 @@ from jobs.restore.as_of_journal import is_event, version_at_by_journal
 OVERWRITTEN = "overwritten"
 """The `archive` of a version that perhaps was not on top: a null version replaced another one since.
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/AddingObjectstoVersionSuspendedBuckets.html"""
+ONE_SECOND = "one second"
+"""The `archive` of a version that perhaps is not the newest: another archive holds one of its second."""
 NEVER_COPIED = "never copied"
 """The `archive` of a version that the journal alone has."""
 UNKNOWN = {
+    ONE_SECOND: Cause(Reason.CURRENT_UNKNOWN, ONE_SECOND),
     OVERWRITTEN: Cause(Reason.CURRENT_UNKNOWN, OVERWRITTEN),
     NEVER_COPIED: Cause(Reason.NOT_ARCHIVED, "event"),
 }
@@ -53,10 +56,10 @@ def current_at(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion
     before = [each for each in history if _time(each) <= at]
     if not before or before[-1].is_delete_marker:
         return None
-    current = before[-1]
+    current = _newest_of(before)
     # A key has one null version at a time. So one that was written later replaced whatever was there.
     is_known = all(is_exact(each.version_id) or _time(each) <= at for each in history)
-    return current if is_known else current._replace(archive=OVERWRITTEN)
+    return current if is_known or current.archive == ONE_SECOND else current._replace(archive=OVERWRITTEN)
 
 
 def merge(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion]) -> list[ObjectVersion]:
@@ -90,7 +93,24 @@ def pick(asked: ObjectVersion, archived: Iterable[ObjectVersion]) -> ObjectVersi
         for each in merge((), archived)
         if is_version(asked.version_id, each.version_id) and (asked.etag is None or each.etag in (None, asked.etag))
     ]
-    return named[-1] if named else None
+    return _newest_of(named) if named else None
+
+
+def _newest_of(history: Sequence[ObjectVersion]) -> ObjectVersion:
+    """The newest version of a key's history, oldest first. `ONE_SECOND` where nothing says which it is.
+
+    An archive has the versions of one second in their order. Of two archives nobody knows that,
+    unless one version was its key's latest when it was packed.
+    """
+    newest = history[-1]
+    is_disputed = newest.archive is not None and any(
+        each.archive not in (None, newest.archive)
+        and (_second(each), each.is_latest) == (_second(newest), newest.is_latest)
+        and (each.etag, each.size_bytes) != (newest.etag, newest.size_bytes)
+        for each in history
+    )
+    # A retry takes what has a version id or an ETag for what is wanted.
+    return newest._replace(version_id=None, etag=None, archive=ONE_SECOND) if is_disputed else newest
 
 
 def pick_asked(asked: Sequence[ObjectVersion], archived: Sequence[ObjectVersion]) -> list[ObjectVersion]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.core.model import ObjectVersion
-from jobs.restore.as_of import OVERWRITTEN, current_at, merge, pick, pick_asked
+from jobs.restore.as_of import ONE_SECOND, OVERWRITTEN, current_at, merge, pick, pick_asked
 
 STEPS = st.lists(st.sampled_from(["put", "put", "delete", "archive", "expire", "hide", "wait", "wait"]), max_size=30)
 
@@ -131,6 +131,24 @@ def test_the_null_version_is_found_whether_or_not_the_archive_has_its_id():
         for asked in (None, "null"):
             assert pick(ObjectVersion(0, "k", asked), [there]) == there
         assert pick(ObjectVersion(0, "k", "1"), [there]) is None
+
+
+def test_of_versions_of_one_second_in_different_archives_nobody_knows_the_newest():
+    key, older = ObjectVersion(0, "k"), version("o", 1, latest=False, archive="s3://cold/a")
+    first, second = (version(name, 5, latest=False, archive=f"s3://cold/{name}") for name in "ab")
+    for archived in ([older, first, second], [second, first, older]):
+        for found in (pick(key, archived), current_at([], archived, 5)):
+            assert found is not None
+            assert (found.archive, found.version_id, found.etag) == (ONE_SECOND, None, None)
+        assert pick(key._replace(version_id="a"), archived) == first
+        assert current_at([], archived, 4) == older
+        newer = version("n", 6, archive="s3://cold/b")
+        assert pick(key, [newer, *archived]) == current_at([], [newer, *archived], 6) == newer
+    latest, beside = second._replace(is_latest=True), second._replace(archive=first.archive)
+    assert pick(key, [latest, first]) == current_at([], [latest, first], 5) == latest
+    assert pick(key, [first, beside]) == current_at([], [first, beside], 5) == beside  # an archive has their order
+    alike = second._replace(etag=first.etag)
+    assert pick(key, [first, alike]) == alike
 
 
 def test_an_archive_has_whole_seconds_where_a_listing_has_fractions():
