@@ -206,7 +206,7 @@ class Restore:
         return await self._guarded(row, self._gate.run(lambda: self._writer.put(row, read)))
 
     async def _guarded(self, row: ObjectVersion, work: Awaitable[Outcome]) -> Outcome:
-        """One object's failure is its row's outcome. Only a service that does not answer stops all.
+        """One object's failure is its row's outcome. Refused credentials and a service that does not answer stop all.
 
         Raises ArchivedObject.
         """
@@ -216,7 +216,7 @@ class Restore:
             return Outcome.of(row, Status.BLOCKED, Reason.ARCHIVE_DAMAGED, str(error))
         except (NoSuchBucket, ArchivedObject):
             raise
-        except StoreError as error:
+        except (*_REFUSALS, Conflict, Unavailable) as error:
             if isinstance(error, Unavailable) and error.status == 0:
                 raise
             return Outcome.refused(row, error)

@@ -18,8 +18,8 @@ from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.reasons import Reason
-from jobs.errors import Denied, StoreError, Throttled, Unavailable
-from jobs.restore.as_of import NEVER_COPIED, OVERWRITTEN
+from jobs.errors import AuthenticationFailed, Denied, NoSuchBucket, StoreError, Throttled, Unavailable
+from jobs.restore.as_of import NEVER_COPIED, ONE_SECOND, OVERWRITTEN
 from jobs.restore.job import Restore, RestoreOptions
 from jobs.s3 import checksums
 from jobs.s3.byte_ranges import ByteBudget
@@ -271,6 +271,14 @@ def test_one_object_that_cannot_be_written_is_its_own_outcome() -> None:
     assert {each.status for each in outcomes.values()} == ALL_RESTORED
 
 
+@pytest.mark.parametrize("error", [AuthenticationFailed, NoSuchBucket])
+def test_what_no_other_request_will_survive_ends_the_work(error: type[StoreError]) -> None:
+    scene = Scene(OBJECTS, ArchiveFormat.TAR)
+    scene.store.hook(put=failing("k/5", error))
+    with pytest.raises(error):
+        scene.restore()
+
+
 @pytest.mark.parametrize("error", [Throttled, Unavailable])
 @pytest.mark.parametrize("after", [False, True])
 def test_what_may_pass_is_tried_again(error: type[StoreError], after: bool) -> None:
@@ -312,12 +320,14 @@ def test_rows_that_no_archive_has_are_accounted_for() -> None:
         ObjectVersion(1, "m", "v", is_delete_marker=True),
         ObjectVersion(2, "two", archive=OVERWRITTEN),
         ObjectVersion(3, "never", archive=NEVER_COPIED),
+        ObjectVersion(4, "second", archive=ONE_SECOND),
     ]
     assert {key: (each.status, each.reason) for key, each in scene.restore(rows).items()} == {
         "none": (Status.MISSING, Reason.NOT_ARCHIVED),
         "m": (Status.LEFT, Reason.IS_MARKER),
         "two": (Status.BLOCKED, Reason.CURRENT_UNKNOWN),
         "never": (Status.MISSING, Reason.NOT_ARCHIVED),
+        "second": (Status.BLOCKED, Reason.CURRENT_UNKNOWN),
     }
 
 
