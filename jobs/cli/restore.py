@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
 import click
@@ -115,6 +116,8 @@ def _check(options: RestoreCommand) -> None:
         raise UsageError(
             "restore what?", advice="give --key, --prefix, --include or --manifest (everything: --include '*')"
         )
+    if options.at is not None and options.at > time.time() + 86_400:  # a clock may be wrong
+        raise UsageError("--as-of is in the future", advice="name a time that has passed")
     if options.at is not None and (options.keys or options.manifest):
         raise UsageError("--as-of goes with --prefix, --include and --exclude: --key and --manifest name versions")
     if options.keys and (options.manifest or options.prefix or options.include):

@@ -96,6 +96,12 @@ def test_a_limit_is_a_number_above_zero(capsys: pytest.CaptureFixture[str], line
     assert line.split()[-2] in capsys.readouterr().err
 
 
+def test_nobody_knows_yet_how_a_bucket_will_be(capsys: pytest.CaptureFixture[str]) -> None:
+    line = "restore --source s3://docs --as-of 2999-01-01 --destination s3://back --ledger s3://ledger"
+    assert run(line.split()) == 2
+    assert "--as-of is in the future" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["nan", "inf", "0", "-1", ""])
 @pytest.mark.parametrize("name", ["processes", "patience_seconds", "buffer_mib"])
 def test_a_setting_is_a_number_above_zero(name: str, text: str) -> None:
