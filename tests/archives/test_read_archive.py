@@ -62,5 +62,33 @@ def test_archives_of_now_are_read_and_damage_is_noticed(kind: Any, tmp_path: Pat
     read("all", archive, tmp_path / "cut", code=1)
 
 
+def test_a_damaged_member_is_left_out_and_named_and_the_rest_is_restored(tmp_path: Path) -> None:
+    contents = {f"k{n}": bytes([n]) * 600 for n in range(5)}
+    made = packed([(member(key, data), data) for key, data in contents.items()], TAR)
+    data = made.data.replace(contents.pop("k1"), b"x" * 600)
+    header = data.index(b"SCHILY.xattr.user.sealift.sha256=", data.index(b"x" * 600) + 600)
+    del contents["k2"]
+    data = data[: header + 33] + bytes([data[header + 33] ^ 1]) + data[header + 34 :]
+    archive, folder = tmp_path / "a.tar", tmp_path / "all"
+    archive.write_bytes(data)
+    done = subprocess.run([sys.executable, READER, "all", archive, folder], capture_output=True, check=False)
+    assert (done.returncode, [line.split()[-3] for line in done.stderr.decode().splitlines()]) == (1, ["k1", "k2"])
+    assert {each.name: each.read_bytes() for each in folder.iterdir() if each.name != "%members.jsonl"} == contents
+    listed = [json.loads(line)["key"] for line in (folder / "%members.jsonl").read_text().splitlines()]
+    assert listed == [*contents]
+    assert read("one", archive, "k1", code=1) == b"x" * 600
+    assert read("one", archive, "k4") == contents["k4"]
+
+
+@pytest.mark.parametrize("kind", [TAR, ZST])
+def test_of_a_member_that_is_cut_short_nothing_is_left(kind: Any, tmp_path: Path) -> None:
+    contents = {"a": b"a", "b": random.Random(3).randbytes(9_000_000)}
+    made = packed([(member(key, data), data) for key, data in contents.items()], kind, streamed_from=5_000_000)
+    archive = tmp_path / f"a.{kind.value}"
+    archive.write_bytes(made.data[: len(made.data) - 1_000_000])
+    read("all", archive, tmp_path / "all", code=1)
+    assert sorted(each.name for each in (tmp_path / "all").iterdir()) == ["%members.jsonl", "a"]
+
+
 def test_the_reader_is_short() -> None:
     assert len(READER.read_text().splitlines()) <= 150
