@@ -52,10 +52,14 @@ class IndexedMember(NamedTuple):
 
 
 class DamagedIndex(NamedTuple):
-    """An archive whose index cannot be read, lacks members or is missing, and why."""
+    """An archive whose index cannot be read, lacks members or is missing, and why.
+
+    `source_bucket`: what its members are from, as far as another record says it. None: unknown.
+    """
 
     archive: Location
     reason: str
+    source_bucket: str | None = None
 
 
 Damage = list[DamagedIndex]
@@ -147,7 +151,9 @@ class ArchiveIndex:
             is_whole = archives is None or not archives.key
             records += await self._records(bucket, entries, damage, is_whole=is_whole)
         if damage is not None:
-            damage += [DamagedIndex(each.location, each.incomplete) for each in records if each.incomplete]
+            damage += [
+                DamagedIndex(each.location, each.incomplete, each.source_bucket) for each in records if each.incomplete
+            ]
         return records
 
     async def find(
@@ -212,17 +218,22 @@ class ArchiveIndex:
     async def _records(
         self, bucket: str, entries: list[tuple[str, str]], damage: Damage | None, *, is_whole: bool
     ) -> list[ArchiveRecord]:
-        """The records of archives (key, ETag of its index), from the directory if it has them."""
+        """The records of archives (key, ETag of its index), from the directory if it has them.
+
+        The directory also keeps the record of an index that was damaged later.
+        """
         known = await self._directory(bucket)
+        sources = {key: record.source_bucket for (key, _), record in known.items()}
         records = {name: known[name] for name in entries if name in known}
 
         async def read(name: tuple[str, str]) -> None:
             archive = Location(bucket, name[0])
-            with collecting(damage, archive):
+            with collecting(damage, archive, sources.get(name[0])):
                 records[name] = replace(_record(await self._open(archive), archive), parts=())
 
         await gather_bounded(read, [name for name in entries if name not in known], READS_IN_FLIGHT)
-        kept = records if is_whole else known | records
+        unread = {name[0] for name in entries if name not in records}
+        kept = {name: each for name, each in known.items() if not is_whole or name[0] in unread} | records
         if kept.keys() != known.keys():
             await self._write_directory(bucket, kept)
         return [records[name] for name in entries if name in records]
@@ -270,14 +281,14 @@ def completed(record: ArchiveRecord, own_index: bytes) -> ArchiveRecord:
 
 
 @contextlib.contextmanager
-def collecting(damage: Damage | None, archive: Location) -> Iterator[None]:
+def collecting(damage: Damage | None, archive: Location, source_bucket: str | None = None) -> Iterator[None]:
     """Add a DamagedArchive of the block to `damage` instead of raising it, if there is such a list."""
     try:
         yield
     except DamagedArchive as error:
         if damage is None:
             raise
-        damage.append(DamagedIndex(archive, str(error)))
+        damage.append(DamagedIndex(archive, str(error), source_bucket))
 
 
 def _keys(table: pa.Table) -> Any:

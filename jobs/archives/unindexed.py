@@ -50,7 +50,7 @@ async def find_unindexed(side: Side, index: ArchiveIndex, names: Iterable[Locati
             metadata = {SOURCE_METADATA: ""}
         if SOURCE_METADATA not in metadata or await index.etag(archive) is not None:
             return None
-        return DamagedIndex(archive, "it has no index")
+        return DamagedIndex(archive, "it has no index", metadata[SOURCE_METADATA] or None)
 
     try:
         return [each for each in await gather_bounded(look, names, LOOKS_AT_ONCE) if each is not None]

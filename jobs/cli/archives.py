@@ -30,15 +30,17 @@ from jobs.errors import (
 from jobs.reports.document import iso_time
 from jobs.reports.figures import human_bytes
 from jobs.s3.retries import gather_bounded
-from jobs.s3.sessions import open_store
+from jobs.s3.sessions import open_side, open_store
 from jobs.s3.store import Store
 
 if TYPE_CHECKING:
     from jobs.archives.index import ArchiveIndex, Damage
     from jobs.archives.model import ArchiveRecord
+    from jobs.core.run import Side
 
 _SOURCE = "Only archives below this. Default: all in the buckets that the index knows."
 REINDEXED_AT_ONCE = 8
+LOOKS_AT_ONCE = 64
 
 
 @command_options
@@ -178,19 +180,37 @@ async def _records(
     records = await index.records(archives, damage)
     indexed = {*(each.location for each in records), *(each.archive for each in damage)}
     places = [archives] if archives else [Location(bucket) for bucket in sorted({each.bucket for each in indexed})]
-    problems = [_Problem("damaged", *each) for each in damage]
+    problems = [_Problem("damaged", each.archive, each.reason) for each in damage]
     for side in map(access.side, places):
         etags = await etags_of_archives(side)
         if etags is None:
             problems.append(_Problem("unlisted", side.location, "check the name, or allow s3:ListBucket"))
             continue
-        problems += [_Problem("missing", *each) for each in await find_unindexed(side, index, etags.keys() - indexed)]
-        problems += [
-            _Problem("lost", each.location, "it is gone, or another object is in its place")
-            for each in records
-            if each.location.bucket == side.location.bucket and etags.get(each.location) != each.etag
-        ]
+        missing = await find_unindexed(side, index, etags.keys() - indexed)
+        problems += [_Problem("missing", each.archive, each.reason) for each in missing]
+        here = [each for each in records if each.location.bucket == side.location.bucket]
+        lost = await _find_lost(side, [each for each in here if etags.get(each.location) != each.etag])
+        problems += [_Problem("lost", each, "it is gone, or another object is in its place") for each in lost]
     return records, problems
+
+
+async def _find_lost(side: Side, records: Sequence[ArchiveRecord]) -> list[Location]:
+    """Those of the archives whose own version is gone: a restore reads it below a newer object as well."""
+    from jobs.archives.files import find_archive
+
+    store = open_side(side)
+
+    async def is_there(record: ArchiveRecord) -> bool:
+        try:
+            return await find_archive(store, record) is not None
+        except REFUSALS:  # nobody knows
+            return True
+
+    try:
+        found = await gather_bounded(is_there, records, LOOKS_AT_ONCE)
+    finally:
+        await store.close()
+    return [each.location for each, there in zip(records, found, strict=True) if not there]
 
 
 def _lines(problems: Sequence[_Problem]) -> list[str]:
@@ -229,7 +249,7 @@ async def _find(index: ArchiveIndex, options: FindMemberCommand) -> int:
         raise LedgerError(f"the index of {index.location} has no archives", advice="name their place with --source")
     damage: Damage = []
     members = await index.find(options.key, records, damage)
-    problems += [_Problem("damaged", *each) for each in damage]
+    problems += [_Problem("damaged", each.archive, each.reason) for each in damage]
     holders = {each.record.location for each in members}
     problems = [each for each in problems if each.code != "lost" or each.place in holders]
     is_found = bool(holders - {each.place for each in problems})

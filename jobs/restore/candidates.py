@@ -77,6 +77,7 @@ class RestoreQuery:
         records = await self.index.records(place, self.damage)
         indexed = {*(each.location for each in records), *(each.archive for each in self.damage)}
         self.damage += await find_unindexed(self.archives, self.index, (self._etags or {}).keys() - indexed)
+        self.damage = [each for each in self.damage if self.bucket is None or each.source_bucket in (None, self.bucket)]
         self._check_damage()
         records = [each for each in records if self.bucket in (None, each.source_bucket)]
         buckets = sorted({each.source_bucket for each in records})

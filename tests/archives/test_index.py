@@ -168,6 +168,22 @@ def test_a_wrong_directory_only_costs_time(content: bytes) -> None:
     on(store, work)
 
 
+def test_of_an_index_that_was_damaged_later_the_source_bucket_stays_known() -> None:
+    store = MemoryStore()
+
+    async def work(index: ArchiveIndex) -> None:
+        for name in ("a.tar", "b.tar"):
+            await publish(index, name, [member("k")])
+        await index.records()
+        await store.put("ledger", "all/archives/cold/a.tar.parquet", b"rubbish", Attributes(), guard=UNGUARDED)
+        for _ in range(2):  # the first one writes the directory again
+            damage: Damage = []
+            assert [each.location.key for each in await index.records(damage=damage)] == ["b.tar"]
+            assert [(each.archive.key, each.source_bucket) for each in damage] == [("a.tar", "docs")]
+
+    on(store, work)
+
+
 def foreign() -> bytes:
     sink = io.BytesIO()
     pq.write_table(pa.table({"key": ["a"]}), sink)

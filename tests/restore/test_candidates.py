@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 from typing import Any
 
 import pytest
 
+from jobs.archives import unindexed
 from jobs.archives.index import ArchiveIndex
+from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location
 from jobs.core.run import Side
 from jobs.core.selection import Selection
+from jobs.errors import DamagedArchive
 from jobs.ledger.journal import Ending, Entry, file_name, to_lines
 from jobs.ledger.ledger import Ledger
 from jobs.restore import candidates
@@ -19,6 +23,7 @@ from jobs.restore.candidates import RestoreQuery
 from jobs.restore.plan import plan_restore
 from jobs.runs.request import Request, drafting
 from jobs.s3.store import UNGUARDED
+from tests.archives.samples import member, packed
 from tests.doubles.memory_store import MemoryStore
 
 OPTIONS: dict[str, Any] = {
@@ -27,6 +32,32 @@ OPTIONS: dict[str, Any] = {
     "in_place": False,
     "bucket": None,
 }
+
+
+@pytest.mark.parametrize("of", ["docs", "", "other"])
+def test_damage_refuses_a_restore_unless_it_is_known_to_be_of_another_bucket(
+    monkeypatch: pytest.MonkeyPatch, of: str
+) -> None:
+    """An archive without an index, `of` a bucket as its metadata says, beside an indexed one of `docs`."""
+    made = packed([(member("a"), b"")], ArchiveFormat.TAR)
+    monkeypatch.setattr(unindexed, "open_side", lambda *_, **__: made.store)
+    source, back = Side(Location("cold", "packed")), Side(Location("back"))
+    options = {**OPTIONS, "is_history": False, "at": None, "bucket": "docs"}
+    request = Request("restore", source, back, None, Selection(versions="all"), options)
+    index = ArchiveIndex(made.store, Location("ledger"))
+
+    async def look() -> None:
+        made.store.create_bucket("ledger")
+        await index.adopt(made.store, made.record.location)
+        attributes = Attributes(metadata={"sealift-source": of})
+        await made.store.put("cold", "packed/two.tar", b"", attributes, guard=UNGUARDED)
+        with drafting(request) as draft:
+            query = RestoreQuery(request, source, Ledger(made.store, Location("ledger")), index, ("a",), draft)
+            assert [*await query.records()] == [str(made.record.location)]
+            assert query.damage == []
+
+    with contextlib.nullcontext() if of == "other" else pytest.raises(DamagedArchive):
+        asyncio.run(look())
 
 
 def test_copies_without_an_event_in_the_journal_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:

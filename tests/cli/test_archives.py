@@ -1,0 +1,44 @@
+"""`sealift archives`: which archives of the index are lost."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from jobs.archives import unindexed
+from jobs.archives.index import ArchiveIndex
+from jobs.cli import archives
+from jobs.cli.options import AccessOptions
+from jobs.core.model import Attributes, Location
+from jobs.errors import Denied
+from jobs.s3.store import UNGUARDED
+from tests.archives.samples import TAR, member, packed
+from tests.compact.samples import failing
+
+
+def test_an_archive_below_a_newer_object_is_lost_when_its_own_version_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = packed([(member("a"), b"")], TAR)
+    store, place = made.store, made.record.location
+    index, access = (
+        ArchiveIndex(store, Location("docs", "ledger")),
+        AccessOptions(endpoint=None, profile=None, owner=None),
+    )
+    for module in (archives, unindexed):
+        monkeypatch.setattr(module, "open_side", lambda *_, **__: store)
+
+    async def problems() -> list[str]:
+        return [each.code for each in (await archives._records(index, None, access))[1]]
+
+    async def scene() -> None:
+        record = await index.adopt(store, place)
+        await store.put("cold", place.key, b"newer", Attributes(), guard=UNGUARDED)
+        assert await problems() == []
+        await store.delete("cold", place.key)  # a delete marker
+        assert await problems() == []
+        store.hook(head=failing(place.key, Denied, times=1))
+        await store.delete("cold", place.key, version_id=record.version_id)
+        assert await problems() == []  # nobody may look
+        assert await problems() == ["lost"]
+
+    asyncio.run(scene())
