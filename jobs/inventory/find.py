@@ -75,8 +75,9 @@ async def _dated(store: Store, place: Place) -> list[Place]:
     found, level = list[Place](), [place]
     for _ in range(DEPTH_MAX + 1):
         found += [each for each in level if _DATED.fullmatch(_name(each))]
-        deeper = [each for each in level if not _DATED.fullmatch(_name(each)) and _name(each) not in ("data", "hive")]
-        level = [folder for each in deeper for folder in await _folders(store, each)]
+        deeper = [each for each in level if not _DATED.fullmatch(_name(each))]
+        below = [folder for each in deeper for folder in await _folders(store, each)]
+        level = [each for each in below if _name(each) not in ("data", "hive")]
     return found
 
 

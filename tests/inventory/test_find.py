@@ -75,6 +75,14 @@ def test_a_report_without_its_checksum_or_with_a_wrong_one_is_passed_over(tmp_pa
         find(None, str(tmp_path))
 
 
+@pytest.mark.parametrize("is_local", [True, False], ids=["local", "S3"])
+def test_a_place_that_is_called_data_is_looked_into(tmp_path, is_local):
+    """No night of a bucket of this name found its reports."""
+    deliver(tmp_path, "data", ROWS, created_at=MONDAY, prefix="")
+    uri = str(tmp_path / "data") if is_local else "s3://reports/data"
+    assert find(None if is_local else upload(tmp_path), uri).created_at == MONDAY
+
+
 def test_a_folder_without_reports_says_so(tmp_path):
     (tmp_path / "data").mkdir()
     with pytest.raises(ManifestError, match="no complete inventory report below it: give a manifest"):
