@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import zoneinfo
+from dataclasses import replace
 from datetime import tzinfo
 
 import click
@@ -75,6 +76,9 @@ def nightly(options: NightlyCommand) -> int:
     async def run() -> tuple[Summary, bool]:
         ended, unfinished = await first.ended()
         if ended is not None and not options.again:
+            from jobs.nights.page import write_page  # jinja2 loads here
+
+            await write_page(replace(unfinished, times=unfinished.times - 1), ended)  # a killed start may owe it
             return ended, True
         who = {"batch_job_id": settings.batch_job_id} if settings.batch_job_id else {"host": os.uname().nodename}
         ledger = unfinished.ledger

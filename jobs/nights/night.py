@@ -82,7 +82,7 @@ async def _compact_and_ask(stages: Stages, claim: Claim, compared: StageResult) 
 async def _end(
     stages: Stages, claim: Claim, results: Sequence[StageResult], known: Known, emptied: Emptied | None
 ) -> Summary:
-    """The summary, in the ledger if the night has ended: its page first, as the last write publishes.
+    """The summary, in the ledger if the night has ended. Its page is made from the one that came first.
 
     Exit code 3: the night is done, and something is left to people, or nothing was compared. Code 2
     would say that nothing was started. A night that stopped has its run's code.
@@ -112,9 +112,9 @@ async def _end(
     if not is_over:
         return summary
     code = ExitCode.DONE if is_well(summary) else ExitCode.FINDINGS
-    summary = structs.replace(summary, exit_code=int(code))
-    await write_page(night, summary)
-    return await night.write(".json", summary)
+    ended = await night.write(".json", structs.replace(summary, exit_code=int(code)))
+    await write_page(night, ended)
+    return ended
 
 
 def _find_emptied(stages: Stages, stage: StageResult, earlier: Sequence[Summary]) -> Emptied | None:

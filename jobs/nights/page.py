@@ -13,7 +13,7 @@ HTML = Attributes(headers={"content-type": "text/html; charset=utf-8"})
 
 
 async def write_page(night: Night, summary: Summary) -> None:
-    """Write the page of a summary, if it is not there yet."""
+    """Write the page of the summary that is in the ledger, if it is not there yet."""
     page = await asyncio.to_thread(render_night, summary)
     await night.write_file(".html", page.encode(), HTML)
 
