@@ -8,6 +8,7 @@ is a finding. `jobs.reconcile.rules` has the rules.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from jobs.reconcile.stage import StagedReport
     from jobs.runs.packed import PackedCopies
 
+FUTURE_SECONDS = 3600
 VERDICTS = "verdicts.parquet"
 
 _USED = ("Size", "ETag", "LastModifiedDate", "IsMultipartUploaded", "EncryptionStatus")
@@ -160,6 +162,11 @@ def _check_pair(source: Report, destination: Report) -> None:
             raise ManifestError(
                 f"{inventory.manifest} is of the bucket {inventory.source_bucket}, the {side} is {bucket}",
                 advice="give the report of that bucket",
+            )
+        if inventory.created_at > time.time() + FUTURE_SECONDS:  # its verdicts would outdate later ones
+            raise ManifestError(
+                f"{inventory.manifest} says that it was made on {iso_time(inventory.created_at)}, which is not yet",
+                advice="set the clock of this machine, or have the inventory delivered again",
             )
     one, other = source.inventory, destination.inventory
     if one.source_bucket == other.source_bucket:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from jobs.core.category import Category
 from jobs.core.prefix_map import PrefixMap
+from jobs.errors import ManifestError
 from jobs.tables.rows import manifest_schema
 from tests.inventory.samples import FORMATS, VERSIONS, deliver
 from tests.reconcile.scene import (
@@ -176,3 +178,15 @@ def test_objects_of_sealift_are_excluded_at_both_sides(tmp_path, versions):
         "in/.sealift/place-names": "missing"
     }
     assert answer.categories[Category.EXCLUDED] == (3, 6)
+
+
+@pytest.mark.parametrize("future", ["src", "dst"])
+def test_a_report_of_the_future_is_refused(tmp_path, future):
+    """Its good verdicts would outdate bad ones of later looks."""
+    ahead, reports = {"src": 3_500.0, "dst": 3_500.0, future: 3_700.0}, []
+    for bucket, seconds in ahead.items():
+        reports.append(deliver(tmp_path, bucket, [row("a")], created_at=time.time() + seconds))
+    with pytest.raises(ManifestError, match=f"{future}.*not yet"):
+        run(tmp_path, *reports)
+    reports = [deliver(tmp_path, bucket, [row("a")], created_at=time.time() + 3_500.0) for bucket in ahead]
+    assert counts(run(tmp_path, *reports)) == {"same": 1}
