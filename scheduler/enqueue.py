@@ -24,7 +24,7 @@ from jobs.aws.clients import invoke
 from jobs.core.enums import StorageClass
 from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
 from jobs.core.pricing import Group, Histogram, PricedWork, estimate, own_prices
-from jobs.errors import SealiftError
+from jobs.errors import SealiftError, Unavailable
 from jobs.ledger.backlog import Manifest, Waiting, manifest_numbers, read_manifest, read_manifests
 from jobs.policy.model import Pair, Policy
 from jobs.policy.words import age_text
@@ -39,6 +39,8 @@ RESERVE_SHARE = 0.2
 DAY_SECONDS = 86_400
 MANIFESTS_OF_A_DAY = 300
 """There is at most one each five minutes."""
+LISTING_SECONDS = 15.0
+"""So long a manifest may take beyond its time before its pair is given up."""
 
 
 class Enqueued(NamedTuple):
@@ -71,7 +73,7 @@ async def handle(runtime: Runtime, event: Mapping[str, Any], remaining_seconds: 
     policy = await runtime.policy()
     end = asyncio.get_running_loop().time() + remaining_seconds * (1 - RESERVE_SHARE)
     pairs = policy.pairs if event.get("pair") is None else (find_pair(policy, event["pair"]),)
-    works = [_enqueue_backlog(runtime, policy, pair, bool(event.get("now")), end) for pair in pairs]
+    works = [_enqueue_in_time(runtime, policy, pair, bool(event.get("now")), end) for pair in pairs]
     enqueued = Enqueued([], [])
     for answer in await asyncio.gather(*works, return_exceptions=True):
         if isinstance(answer, SealiftError):
@@ -82,6 +84,14 @@ async def handle(runtime: Runtime, event: Mapping[str, Any], remaining_seconds: 
         else:
             enqueued.manifests.extend(answer)
     return enqueued
+
+
+async def _enqueue_in_time(runtime: Runtime, policy: Policy, pair: Pair, is_asked: bool, end: float) -> list[Manifest]:
+    try:
+        async with asyncio.timeout_at(end + LISTING_SECONDS):
+            return await _enqueue_backlog(runtime, policy, pair, is_asked, end)
+    except TimeoutError as error:
+        raise Unavailable("enqueue", f"the backlog of {pair.name}", "Timeout", "the time was over") from error
 
 
 async def _enqueue_backlog(runtime: Runtime, policy: Policy, pair: Pair, is_asked: bool, end: float) -> list[Manifest]:

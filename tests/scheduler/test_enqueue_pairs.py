@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import asdict
 
 from jobs.core.model import Attributes
-from jobs.errors import Denied, LedgerError
+from jobs.errors import Denied, LedgerError, Unavailable
 from jobs.s3.store import UNGUARDED
 from scheduler import backlog
 from scheduler.backlog import BacklogRow
@@ -90,6 +90,20 @@ def test_when_the_time_is_over_what_was_read_is_published(pairs: Pairs) -> None:
         before, turns = pairs.waiting("first"), turns + 1
     assert turns > 1
     assert sum(each.rows for each in enqueued.manifests if each.pair == "first") == 100
+
+
+def test_a_pair_whose_backlog_takes_too_long_is_given_up_for_this_call(
+    pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The function was killed, and no pair had a run."""
+    monkeypatch.setattr("scheduler.enqueue.LISTING_SECONDS", 0.1)
+    pairs.add("first", "a")
+    pairs.add("second", "b")
+    pairs.store.hook(get=slow(lambda request: 3.0 if "pair=first" in request.place.key else 0.0))
+    enqueued = pairs.enqueue(remaining_seconds=0.5)
+    assert [each.pair for each in enqueued.manifests] == ["second"]
+    with pytest.raises(Unavailable, match=r"first.*the time was over"):
+        enqueued.check()
 
 
 def test_a_manifest_has_no_more_rows_than_a_run_of_the_pair_may_have(tmp_path: Path) -> None:
