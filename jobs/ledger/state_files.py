@@ -24,7 +24,8 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
+from urllib.parse import quote, unquote
 
 import duckdb
 import msgspec
@@ -61,9 +62,10 @@ RESTORE = "restore an earlier version of it, or remove it if Sealift did not wri
 DOWNLOADS = 8
 DELTAS_MAX = 32
 """So many deltas may lie beside a generation before a run's end makes another one. Nights do so daily."""
-_DOCUMENT = re.compile(r"\d{6}\.json")
+_DOCUMENT = re.compile(r"[0-9]{6}\.json")
 _DELTA = re.compile(r"[^/]+\.parquet")
-_OF_GENERATIONS = re.compile(r"\d{6}(\.json|/[0-9a-f]{16}-(state-\d{5}|findings)\.parquet)", re.ASCII)
+_FILE = r"[0-9]{6}/[0-9a-f]{16}-(state-[0-9]{5}|findings)\.parquet"
+_OF_GENERATIONS = re.compile(rf"{_DOCUMENT.pattern}|{_FILE}", re.ASCII)
 _OF_CLAIMS = re.compile(r"\d{6}/\d{6}\.json", re.ASCII)
 _AT_PLACE = "source_service, source_bucket, key, copy_service, copy_bucket, copy_key"
 _ACCEPTED = ", ".join([
@@ -77,7 +79,7 @@ _ACCEPTED = ", ".join([
 class StateFile(msgspec.Struct, frozen=True):
     """A file of a generation, and the keys that it begins and ends with."""
 
-    name: str
+    name: Annotated[str, msgspec.Meta(pattern=rf"\A{_FILE}\Z")]
     sha256: str
     first_key: str
     last_key: str
@@ -436,11 +438,12 @@ async def _download(ledger: Ledger, files: Sequence[StateFile], folder: Path) ->
 
 
 async def fetch_files(ledger: Ledger, names: Sequence[str], folder: Path) -> list[Path]:
-    """Download files of the ledger, each to its name below a folder. Raises StoreError, ConfigError."""
+    """Download files of the ledger, each to its `local_path` in a folder. Raises StoreError, ConfigError."""
 
     async def fetch(name: str) -> Path:
-        await download(ledger.store, ObjectRef(*ledger.location.join(name)), folder / name)
-        return folder / name
+        path = local_path(folder, name)
+        await download(ledger.store, ObjectRef(*ledger.location.join(name)), path)
+        return path
 
     try:
         return await gather_bounded(fetch, names, DOWNLOADS)
@@ -448,12 +451,17 @@ async def fetch_files(ledger: Ledger, names: Sequence[str], folder: Path) -> lis
         raise ConfigError(f"cannot write to {folder}: {error}", advice="free space or set TMPDIR") from error
 
 
+def local_path(folder: Path, name: str) -> Path:
+    """Where `fetch_files` puts a file of the ledger: no `/` or `..` in its name leads out of the folder."""
+    return folder / quote(name, safe="=")
+
+
 def find_damage(error: BaseException, ledger: Ledger, folder: Path) -> LedgerError | None:
     """The error about a file that `fetch_files` has got, where DuckDB, or what was made of its error, names one."""
     first = str(error if isinstance(error, duckdb.Error) else error.__cause__).partition("\n")[0]
     if str(folder) not in first:
         return None
-    named = first.replace(f"{folder}/", str(ledger.location.join("")))
+    named = unquote(first.replace(f"{folder}/", str(ledger.location.join(""))))
     return LedgerError(f"a file of the ledger cannot be read: {named}", advice=RESTORE)
 
 
@@ -475,7 +483,7 @@ async def _late_files(
     """The generation's files with keys of which a newer delta has an older finding: the table `late`."""
     if not (held.newer and held.generation.files):
         return []
-    deltas = parquet(path for path in held.paths if path.parent.name == "deltas")
+    deltas = parquet(path for path in held.paths if path.name.startswith(quote(DELTAS, safe="")))
     connection.execute(
         f"CREATE OR REPLACE TABLE late AS SELECT DISTINCT source_bucket, key FROM {deltas} "
         f"WHERE verdict IN ('bad', 'unknown') AND epoch(\"at\") < {held.generation.until + 1}"

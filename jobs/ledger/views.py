@@ -1,8 +1,7 @@
 """The ledger's tables for `sealift query`.
 
-Only the files of the tables that are asked for are downloaded, each under its name in the ledger,
-below a scratch folder. Columns of a file that are not listed here come after those that are. A
-column that a file lacks is null.
+Only the files of the tables that are asked for are downloaded, to a scratch folder. Columns of a
+file that are not listed here come after those that are. A column that a file lacks is null.
 """
 
 from __future__ import annotations
@@ -15,23 +14,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import unquote
 
 import duckdb
 import pyarrow as pa
 
 from jobs.core.outcome import precedence_sql
-from jobs.errors import LedgerError, SealiftError
+from jobs.errors import LedgerError, SealiftError, UsageError
 from jobs.ledger.files import list_names
 from jobs.ledger.journal import Entry
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.state import STATE_TYPES, findings_sql
-from jobs.ledger.state_files import fetch_files, find_damage, state_relation
+from jobs.ledger.state_files import RESTORE, fetch_files, find_damage, local_path, state_relation
 from jobs.ledger.tombstones import SCHEMA as TOMBSTONES
 from jobs.s3.retries import gather_bounded
 from jobs.tables.duck import Database, file_list, in_thread, parquet, quoted
 from jobs.tables.rows import outcome_schema, shard_schema
 
 READS = 8
+_OF_SQL = tuple(f"{kind} Error" for kind in ("Parser", "Binder", "Catalog", "Conversion", "Out of Memory"))
+"""What DuckDB says of a query, never of a damaged file."""
 _TEXT, _COUNT, _TIME, _FLAG = "VARCHAR", "BIGINT", "TIMESTAMP WITH TIME ZONE", "BOOLEAN"
 
 
@@ -98,11 +100,28 @@ async def open_views(ledger: Ledger, names: Sequence[str], run_id: str | None = 
                 await in_thread(database.connection, database.define, name, TABLES[name], relation)
             yield database
         except (SealiftError, duckdb.Error) as error:
-            if named := find_damage(error, ledger, database.files):
+            if named := find_damage(error, ledger, database.files) or await _find_unreadable(error, ledger, database):
                 raise named from error
             raise
         finally:
             database.connection.close()
+
+
+async def _find_unreadable(error: BaseException, ledger: Ledger, database: Database) -> LedgerError | None:
+    """The error about a Parquet file that cannot be read, where DuckDB's own does not name it."""
+    cause = error.__cause__ if isinstance(error, UsageError) else error
+    if isinstance(cause, SealiftError) or str(cause).startswith(_OF_SQL):
+        return None
+
+    def read() -> LedgerError | None:
+        for path in sorted(database.files.glob("*%2F*.parquet")):
+            try:
+                database.connection.execute(f"SELECT max(hash(COLUMNS(*))) FROM {parquet(path)}").fetchall()
+            except duckdb.Error:
+                return LedgerError(f"{ledger.location.join(unquote(path.name))} cannot be read", advice=RESTORE)
+        return None
+
+    return await in_thread(database.connection, read)
 
 
 async def _relation(ledger: Ledger, table: str, run_ids: Sequence[str], database: Database) -> str | None:
@@ -129,18 +148,18 @@ async def _relation(ledger: Ledger, table: str, run_ids: Sequence[str], database
 
 def _rows(names: Sequence[str], folder: Path, choice: str = "") -> str:
     """Files of one table as a relation, with what their names say. `choice`: of which rows."""
-    paths = [folder / name for name in names]
+    paths = [local_path(folder, name) for name in names]
     table = re.split("/", names[0])
     if table[0] == "journal":
         columns = ", ".join(f"{name}: '{kind}'" for name, kind in TABLES["journal"].items() if name != "dt")
         options = f"columns = {{{columns}}}, filename = true, hive_partitioning = false"
-        files, named = f"read_json({file_list(paths)}, {options})", {"dt": "'.*/dt=([^/]*)/', 1"}
+        files, named = f"read_json({file_list(paths)}, {options})", {"dt": "'.*%2Fdt=(.*?)%2F', 1"}
     else:
         files, named = parquet(paths, "union_by_name = true, filename = true"), dict[str, str]()
     if table[0] == "runs":
-        named["run_id"] = "'.*/runs/([^/]+)/', 1"
+        named["run_id"] = "'.*/runs%2F(.*?)%2F', 1"
     if table[2] in ("shards", "outcomes"):
-        named["shard"] = rf"'.*/{table[2]}/(\d+)', 1"
+        named["shard"] = rf"'.*%2F{table[2]}%2F(\d+)', 1"
     kinds = {"shard": "INTEGER"}
     columns = "".join(
         f", regexp_extract(filename, {pattern})::{kinds.get(name, _TEXT)} AS {name}" for name, pattern in named.items()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,7 +20,16 @@ from jobs.errors import LedgerError, UsageError
 from jobs.ledger import state_files
 from jobs.ledger.claims import CLAIM_SECONDS
 from jobs.ledger.ledger import Ledger
-from jobs.ledger.state_files import Generation, accept, compact, compact_if_due, open_state, summary, write_delta
+from jobs.ledger.state_files import (
+    Generation,
+    accept,
+    compact,
+    compact_if_due,
+    fetch_files,
+    open_state,
+    summary,
+    write_delta,
+)
 from jobs.s3.store import ABSENT, UNGUARDED
 from tests.doubles.memory_store import MemoryStore
 from tests.ledger.looks import Seen, verdicts
@@ -150,6 +161,28 @@ def test_a_damaged_generation_is_made_again_from_the_one_before(ledger: Ledger, 
     assert again.number == 3
     assert rows(ledger) == before
     assert "deltas/run2.parquet" in names(ledger), "the one before does not hold it"
+
+
+@pytest.mark.parametrize("name", ["../../../../mine", "000002/../../../../../mine", "000002/0123456789abcdef-findings"])
+def test_a_file_that_no_generation_can_have_is_not_fetched(
+    ledger: Ledger, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who writes to the ledger could overwrite files of who reads it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "mine").write_bytes(b"mine")
+    add(ledger, "run1", WRONG)
+    made(ledger)
+    damage(ledger, f"generations/{name}", b"theirs")
+    file = {"name": name, "sha256": hashlib.sha256(b"theirs").hexdigest(), "first_key": "a", "last_key": "z"}
+    damage(ledger, "generations/000002.json", msgspec.json.encode({"number": 2, "files": [file], "findings": [file]}))
+    assert found(ledger) == [("wrong", "size_differs")]
+    assert (tmp_path / "mine").read_bytes() == b"mine"
+
+
+def test_a_fetched_file_lies_in_the_folder_whatever_its_name(ledger: Ledger, tmp_path: Path) -> None:
+    damage(ledger, "../../mine", b"theirs")
+    [path] = asyncio.run(fetch_files(ledger, ["state/../../mine"], tmp_path / "files"))
+    assert (path.parent, path.read_bytes()) == (tmp_path / "files", b"theirs")
 
 
 def test_a_state_that_nobody_can_read_is_no_empty_one(ledger: Ledger) -> None:

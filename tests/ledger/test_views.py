@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import tempfile
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jobs.core.model import Attributes, Location
@@ -154,6 +156,9 @@ def damaged(data: bytes, kind: str) -> bytes:
     if kind == "pages":  # its footer is whole
         middle = len(data) // 8
         return data[:middle] + bytes(each ^ 0xFF for each in data[middle : 2 * middle]) + data[2 * middle :]
+    if kind == "page header":  # DuckDB does not say of which file
+        start = pq.read_metadata(io.BytesIO(data)).row_group(0).column(0).data_page_offset
+        return data[:start] + b"\xff" * 8 + data[start + 8 :]
     return {"cut": data[: len(data) // 2], "empty": b"", "other": b"this is no Parquet file"}[kind]
 
 
@@ -164,7 +169,7 @@ def many(rows: int) -> bytes:
     return write_outcomes([outcome(row, Status.VERIFIED, "a")._replace(key=f"k{row * 7919}") for row in range(rows)])
 
 
-@pytest.mark.parametrize("kind", ["pages", "cut", "empty", "other"])
+@pytest.mark.parametrize("kind", ["pages", "page header", "cut", "empty", "other"])
 def test_a_damaged_file_is_named(kind: str) -> None:
     made = ledger()
     asyncio.run(put(made, OUTCOMES, damaged(many(5_000), kind)))
