@@ -76,6 +76,7 @@ damaged version ends as damaged, also where it has a copy.
 
 from __future__ import annotations
 
+import heapq
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -328,27 +329,46 @@ class Step(NamedTuple):
     match: Mapping[int, int] = {}
 
 
+class _Free:
+    """Which copies are not taken. Finds the next one of a group by skipping runs of taken ones."""
+
+    def __init__(self) -> None:
+        self.taken: set[int] = set()
+        self._next: dict[tuple[int, int], int] = {}
+
+    def of(self, places: _Places, start: int = 0) -> Iterator[int]:
+        place, passed, group = start, list[int](), id(places)
+        while place < len(places.copies):
+            if places.copies[place] in self.taken:
+                passed.append(place)
+                place = self._next.get((group, place), place + 1)
+            else:
+                self._next.update(((group, each), place) for each in passed)
+                passed.clear()
+                yield places.copies[place]
+                place += 1
+        self._next.update(((group, each), place) for each in passed)
+
+
 def align(view: View) -> dict[int, int]:
     """Return source index → index of its copy. Each copy is of one version only."""
-    edges, found, taken = view.edges, dict[int, int](), set[int]()
+    edges, found, free = view.edges, dict[int, int](), _Free()
     objects = [index for index, item in enumerate(edges.source) if not item.is_marker]
     own = {owner: copy for copy, owner in reversed([*view.own.items()])}
 
     def take(index: int, candidates: Iterable[int], *, is_firm: bool) -> None:
         for copy in candidates:
-            if copy not in taken and (view.is_firm(index, copy) if is_firm else view.edge(index, copy)):
+            if copy not in free.taken and (view.is_firm(index, copy) if is_firm else view.edge(index, copy)):
                 found[index] = copy
-                taken.add(copy)
+                free.taken.add(copy)
                 return
 
     for index in objects:
-        known = {*edges.learned(index), *edges.by_etag(index).copies, *([own[index]] if index in own else [])}
-        take(index, sorted(known), is_firm=True)
+        known = {*edges.learned(index), *([own[index]] if index in own else [])}
+        take(index, heapq.merge(sorted(known), free.of(edges.by_etag(index))), is_firm=True)
     for index in objects:
         if index not in found:
-            places, start = edges.by_size(index)
-            known = {*edges.learned(index), *places.copies[start:]}
-            take(index, sorted(known), is_firm=False)
+            take(index, heapq.merge(sorted(edges.learned(index)), free.of(*edges.by_size(index))), is_firm=False)
     for index in view.doubted:
         if index in found and view.edge(index, found[index]) is not Edge.SAME:
             del found[index]

@@ -168,14 +168,14 @@ def test_a_new_version_asks_for_nothing():
 
 
 @pytest.mark.parametrize("form", ["opaque", "md5", "one"])
-def test_a_look_of_a_thousand_versions_of_one_size_is_quick(form):
+def test_a_look_of_thousands_of_versions_of_one_size_is_quick(form):
     def etag(side, at):
         return {"opaque": f"{side}{at}-2", "md5": f"{at:032x}", "one": A}[form]
 
-    source = [item(etag("s", at), at) for at in range(1000)]
-    edges = Edges(source, [item(etag("d", at), 2000 + at) for at in range(1000)])
+    source = [item(etag("s", at), at) for at in range(3000)]
+    edges = Edges(source, [item(etag("d", at), 10_000 + at) for at in range(3000)])
     began = time.process_time()
     found = align(View(edges))
-    next_step(View(edges, named={999}), ALL)
-    assert found == {at: at for at in range(1000)}
-    assert time.process_time() - began < 0.2
+    next_step(View(edges, named={2999}), ALL)
+    assert found == {at: at for at in range(3000)}
+    assert time.process_time() - began < 0.4
