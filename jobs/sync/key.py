@@ -202,6 +202,7 @@ class _Sync:
         self.copied: dict[Identity, Outcome] = {}
         self.blocked: dict[Identity, tuple[End, str]] = {}
         self.errors: dict[Identity, StoreError] = {}
+        self.missed: set[tuple[Identity, Identity | None]] = set()
         self.doubted: set[Identity] = set()
         self.unreadable: set[Identity] = set()
         self.marked: set[Identity] = set()
@@ -567,6 +568,14 @@ class _Sync:
             outcome, is_right = await self._copy(look, place)
         except (Denied, Redirected, ArchivedObject, Rejected) as error:
             self.blocked[me] = _refusal(error)
+            return True
+        except NotFound as error:
+            missed = me, identity(look.copies[-1]) if look.copies else None
+            if isinstance(error, NoSuchBucket) or missed not in self.missed:
+                self.missed.add(missed)
+                raise
+            # Listed twice, with nothing changed, and not found: SeaweedFS with a key that ends in /.
+            self.blocked[me] = End(Status.BLOCKED, Reason.REFUSED), error.fact
             return True
         except (Conflict, Unavailable) as error:
             if error.code == ALTERED:

@@ -10,7 +10,7 @@ import pytest
 from jobs.core.model import ObjectVersion
 from jobs.core.outcome import Evidence, Status
 from jobs.core.reasons import Reason
-from jobs.errors import ConfigError, Conflict, Denied, NoSuchBucket, Unavailable
+from jobs.errors import ConfigError, Conflict, Denied, NoSuchBucket, NotFound, Unavailable
 from jobs.sync.key import sync_key
 from jobs.sync.table import End
 from tests.doubles.hooks import nth, once, refuse, watch
@@ -395,6 +395,23 @@ async def test_refusal_of_one_version_is_its_own() -> None:
     assert statuses(outcomes) == [Status.BLOCKED, COPIED]
     assert outcomes[0].detail == "CopyObject: AccessDenied"
     assert bodies(store) == [B]
+
+
+@pytest.mark.parametrize("all_versions", [False, True])
+async def test_version_that_is_listed_and_never_found_is_refused_at_once(all_versions: bool) -> None:
+    """SeaweedFS, with a key that ends in /."""
+    store = make_store()
+    row = await put(store, A)
+    asked: list[Request] = []
+
+    async def deny(request: Request) -> Any:
+        asked.append(request)
+        raise NotFound("CopyObject", "s3://source/key", "NoSuchKey", "", 404)
+
+    store.hook(copy=deny)
+    outcome = await sync_one(store, row, all_versions=all_versions)
+    assert (outcome.status, outcome.reason) == (Status.BLOCKED, Reason.REFUSED)
+    assert len(asked) <= 3
 
 
 async def test_missing_bucket_is_no_rows_outcome() -> None:
