@@ -227,8 +227,11 @@ class Expire:
             stone = announced.get(row.row)
             if isinstance(each, Outcome):
                 outcomes[row.row] = each
-            elif stone and (each is None or each.is_replaced or (each.is_hidden and stone.step is Step.HIDE)):
+            elif stone and (each is None or each.is_replaced):
                 outcomes[row.row] = _deleted(row, stone)
+            elif stone and each and each.is_hidden and stone.step is Step.HIDE:
+                is_own = each.is_hidden_by(stone.marker_version_id, stone.recorded_at)
+                outcomes[row.row] = _deleted(row, stone) if is_own else _kept(row, Reason.DELETED, "source")
             elif each is None:
                 outcomes[row.row] = Outcome.of(row, Status.MISSING, Reason.SOURCE_GONE)
             else:

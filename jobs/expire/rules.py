@@ -27,6 +27,9 @@ from jobs.core.model import (
 from jobs.core.outcome import Evidence
 from jobs.core.reasons import Cause, Reason
 
+ATTEMPT_SECONDS = 3600.0
+"""How long after its announcement a delete may have been sent. A group takes minutes."""
+
 
 @dataclass(frozen=True, slots=True)
 class CopyAt:
@@ -77,6 +80,17 @@ class Original(NamedTuple):
     def is_hidden(self) -> bool:
         """True if a delete marker is above it."""
         return any(each.is_delete_marker for each in self.above)
+
+    def is_hidden_by(self, marker_version_id: str | None, announced_at: float) -> bool:
+        """True if a delete that was announced may have hidden it.
+
+        By the marker of this id, else by one that was set within `ATTEMPT_SECONDS`. A later one is that of
+        somebody else's delete.
+        """
+        markers = [each for each in self.above if each.is_delete_marker]
+        if marker_version_id is not None and any(each.version_id == marker_version_id for each in markers):
+            return True
+        return any(each.last_modified <= announced_at + ATTEMPT_SECONDS for each in markers)
 
     @property
     def hidden_at(self) -> float:
