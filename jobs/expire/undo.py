@@ -15,7 +15,8 @@ from typing import NamedTuple, cast
 
 from jobs.core.enums import Step
 from jobs.core.model import NULL_VERSION, Listed, is_exact
-from jobs.errors import Denied, PreconditionFailed, Rejected
+from jobs.errors import Denied, NoSuchBucket, NotFound, PreconditionFailed, Rejected
+from jobs.expire.rules import ATTEMPT_SECONDS
 from jobs.ledger.ledger import UNDONE, Ledger
 from jobs.ledger.owner import claim_run
 from jobs.ledger.tombstones import INTENT, Tombstone, Tombstones
@@ -27,8 +28,6 @@ from jobs.s3.store import Store
 LISTED_AT_ONCE = 16
 CLOCKS_SECONDS = 300.0
 """The tolerated difference between a worker's clock and S3's."""
-ATTEMPT_SECONDS = 3600.0
-"""How long after its announcement a delete may have been sent. A group takes minutes."""
 LAST_SECONDS = 15.0
 """How long after another owner's claim the last delete has ended: it is sent at most 5 s after a look."""
 
@@ -91,6 +90,9 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
         if marker_id is not None:
             try:
                 await retry(partial(store.delete, tombstones.bucket, stone.key, version_id=marker_id))
+            except NotFound as error:  # some servers say so to a delete whose first answer was lost
+                if isinstance(error, NoSuchBucket):
+                    raise
             except (Denied, Rejected, PreconditionFailed) as error:
                 return str(error)
             removed += 1
@@ -101,7 +103,7 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
             told = await gather_bounded(bring_back, stones, LISTED_AT_ONCE)
             problems += [Problem(stone.key, each) for stone, each in zip(stones, told, strict=True) if each]
     problems += [Problem(name, f"{why}: ignored") for name, why in sorted(tombstones.unreadable.items())]
-    return UndoResult(removed, problems, len(lost))
+    return UndoResult(removed, [*dict.fromkeys(problems)], len(lost))  # two attempts may name one version
 
 
 def _marker(history: Sequence[Listed], stone: Tombstone) -> tuple[str | None, str]:

@@ -106,7 +106,7 @@ class Tombstones:
         return by_row
 
     async def taken(self) -> AsyncIterator[list[Tombstone]]:
-        """All versions that this run hid or removed, or may have, the last first.
+        """All versions that this run hid or removed, or may have, the last first. One of two attempts may come twice.
 
         The markers of those it may have hidden are unknown: an attempt that did not say what it has
         done may not be the last one. None was recorded later than S3 received its file, whatever a

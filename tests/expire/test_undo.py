@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from jobs.core.enums import Step
 from jobs.core.model import Attributes, Location
 from jobs.core.outcome import Status
+from jobs.errors import NotFound
 from jobs.expire.undo import UndoResult, unhide
 from jobs.ledger.tombstones import Tombstone, Tombstones
 from jobs.s3.store import UNGUARDED
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.memory_store import MemoryStore, Request
 from tests.expire.scene import job, replica, row_of, shop, work
 
 NOW = 1_700_000_000.0
@@ -65,6 +67,35 @@ def test_the_last_of_several_killed_attempts_counts(step: Step) -> None:
     for ref in refs:
         asyncio.run(store.delete("docs", ref.key))
     assert [each.status for each in work(job(store), rows)] == [Status.DONE] * 2
+
+
+def test_a_marker_that_an_unanswered_delete_removed_is_removed() -> None:
+    """Some servers answer 404 when the request is sent again."""
+    store = shop()
+    refs = [store.put_now("docs", f"k{n}", b"content") for n in range(2)]
+    rows = [row_of(store, n, ref, replica(store, ref)) for n, ref in enumerate(refs)]
+    assert [each.status for each in work(job(store), rows)] == [Status.DONE] * 2
+
+    async def gone(request: Request) -> Any:
+        await request()
+        raise NotFound("DeleteObject", str(request.place), "NoSuchVersion", "", 404)
+
+    store.hook(delete=gone)
+    undone = asyncio.run(unhide(store, Tombstones(store, Location("ledger", "runs"), "docs", "run-1")))
+    assert (undone.markers, undone.problems, len(store.current())) == (2, [], 2)
+
+
+def test_a_version_that_two_attempts_name_has_one_problem() -> None:
+    store = shop()
+    ref = store.put_now("docs", "k", b"content")
+    etag = row_of(store, 0, ref, replica(store, ref)).etag or ""
+    stone = Tombstone(0, "k", ref.version_id, etag, 7, NOW, Step.HIDE, "s3://c/k", None, None, "content")
+    for _ in range(2):
+        stones = Tombstones(store, Location("ledger", "runs"), "docs", "run-1")
+        name = asyncio.run(stones.announce([stone]))
+        asyncio.run(stones.confirm(name, [stone._replace(marker_version_id=ref.version_id)]))  # no marker: forged
+    undone = asyncio.run(unhide(store, Tombstones(store, Location("ledger", "runs"), "docs", "run-1")))
+    assert (undone.markers, len(undone.problems)) == (0, 1)
 
 
 async def kill_and_undo(ahead: float, deleted_after: float, *, with_upload: bool = False) -> tuple[UndoResult, bool]:
