@@ -26,6 +26,7 @@ from jobs.core.pace import Pace
 from jobs.core.reasons import Reason
 from jobs.errors import (
     REFUSALS,
+    AuthenticationFailed,
     DamagedArchive,
     LaterArchive,
     NoSuchBucket,
@@ -206,7 +207,7 @@ class Compact:
             async with aclosing(self._reader.pieces(read)) as pieces:
                 added = await writer.add_stream(read.member, pieces)
         except StoreError as error:
-            is_its_own = error.operation == "GetObject" and not isinstance(error, NoSuchBucket)
+            is_its_own = error.operation == "GetObject" and not isinstance(error, NoSuchBucket | AuthenticationFailed)
             if not is_its_own or (isinstance(error, Unavailable) and not error.is_of_object):
                 raise
             raise _Refused(refused(read.row, error, Reason.SOURCE_CHANGED)) from error

@@ -19,6 +19,7 @@ from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.errors import (
+    AuthenticationFailed,
     Denied,
     NotFound,
     PreconditionFailed,
@@ -312,6 +313,13 @@ def test_a_large_member_that_cannot_be_read_leaves_the_others_packed(error: type
     store.hook(get=None)
     assert unpacked(store) == {"small": b"s"}
     assert store.uploads("cold") == []
+
+
+def test_refused_credentials_end_the_work_on_a_large_member() -> None:
+    store, rows = filled(LARGE)
+    store.hook(get=failing("big", AuthenticationFailed, code="ExpiredToken"))
+    with pytest.raises(AuthenticationFailed):
+        work(roomy(store), rows)
 
 
 @pytest.mark.parametrize("size_bytes", [1, 20 * MIB])
