@@ -31,6 +31,12 @@ ROT = Seen("bad", 10, "bytes", "content_differs")
 EXTRA = Seen("bad", 10, "listed", "source_gone", etag=None, modified=None)
 
 
+@pytest.fixture(autouse=True)
+def after_the_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the second of the lists, which no clock has reached."""
+    monkeypatch.setattr("time.time", lambda: float(BEGAN + LISTED))
+
+
 @dataclass
 class World:
     folder: Path
