@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import date, datetime
 from typing import Any
 
@@ -49,9 +50,10 @@ async def open_metrics(ledger: Ledger, policy: Policy | None, document: Mapping[
     if policy is not None:
         samples += await asyncio.to_thread(_events, policy)
     for pair in policy.pairs if policy else ():
-        nights = await Night(ledger, pair.name, date.max).earlier(NIGHTS)
-        samples += [*_ages(document, pair, nights, now), await _open_findings(ledger, pair)]
-        samples += await _statuses(ledger, pair.name, nights)
+        with suppress(StoreError, ConfigError):  # the status says why
+            nights = await Night(ledger, pair.name, date.max).earlier(NIGHTS)
+            samples += [*_ages(document, pair, nights, now), await _open_findings(ledger, pair)]
+            samples += await _statuses(ledger, pair.name, nights)
     lines = []
     for gauge, help in GAUGES.items():
         lines += [f"# TYPE {gauge} gauge", f"# HELP {gauge} {help}"]

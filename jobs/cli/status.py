@@ -7,6 +7,7 @@ import os
 import shlex
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
 
@@ -20,10 +21,11 @@ from jobs.cli.policy_and_ledger import is_local, ledger_location, read_policy
 from jobs.config import Settings
 from jobs.core.display import shown, shown_key
 from jobs.core.outcome import Status
+from jobs.core.run import run_of
 from jobs.core.words import explained
 from jobs.doctor.undelivered import look_at_undelivered
 from jobs.errors import ConfigError, ExitCode, NotFound, StoreError, UsageError
-from jobs.ledger.backlog import backlog_pairs, read_backlog, read_manifests
+from jobs.ledger.backlog import backlog_pairs, manifest_numbers, read_backlog, read_manifest
 from jobs.ledger.ledger import Ledger
 from jobs.nights.documents import Night, Summary
 from jobs.policy.model import Policy
@@ -40,8 +42,8 @@ NIGHT_DAYS = 2
 """A pair's last night is at most so old, or something is wrong."""
 OVERDUE_SECONDS = 1800
 """Half an hour after a backlog is due, or its manifest is made, a run should have taken it."""
-MANIFESTS = 5
-"""How many of the latest manifests of a pair's backlog are looked at."""
+MANIFESTS = RUNS
+"""How many of the latest manifests of a pair's backlog are looked at. Those that a run has taken are not read."""
 LINES = 20
 """How many groups of findings are shown."""
 IN_STATE = ("replicate", "verify", "reconcile")
@@ -137,14 +139,19 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
     runs = await summarize_runs(ledger, run_ids[: -RUNS - 1 : -1])
     pairs, backlogs, queues = list[dict[str, Any]](), list[dict[str, Any]](), list[dict[str, Any]]()
     problems = [*_run_problems(runs, iso_time(now - RUN_DAYS * 86_400))]
+    unknown = list[dict[str, str]]()
     for pair in policy.pairs if policy else ():
-        last = await Night(ledger, pair.name, date.max).earlier(1)
-        problems += _night_problems(pair.name, last, datetime.fromtimestamp(now, UTC).date())
-        night = {name: getattr(last[0], name) if last else None for name in ("night", "verdict", "exit_code")}
-        pairs.append({"pair": pair.name, **night})
-        problems += [each async for each in _untaken(ledger, pair.name, runs, now, knows_all=len(runs) == len(run_ids))]
+        with _noting(unknown, f"whether pair {pair.name} is well"):
+            last = await Night(ledger, pair.name, date.max).earlier(1)
+            problems += _night_problems(pair.name, last, datetime.fromtimestamp(now, UTC).date())
+            night = {name: getattr(last[0], name) if last else None for name in ("night", "verdict", "exit_code")}
+            pairs.append({"pair": pair.name, **night})
+            knows_all = len(runs) == len(run_ids)
+            problems += [each async for each in _untaken(ledger, pair.name, runs, now, knows_all=knows_all)]
     if policy:
-        backlogs = [await _backlog(ledger, name) for name in await backlog_pairs(ledger.store, ledger.location)]
+        for name in await backlog_pairs(ledger.store, ledger.location):
+            with _noting(unknown, f"the backlog of {shown(name)}"):
+                backlogs.append(await _backlog(ledger, name))
         problems += _overdue(policy, backlogs, now)
         queues = await _look_at_queues(ledger, policy)
     for each in queues:
@@ -153,7 +160,7 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
             problems.append(Problem(text, None))
     known = await _ask_state(ledger)
     problems += _finding_problems(known["findings"])
-    unknown = [{"what": f"what is in {each['queue']}", "why": each["error"]} for each in queues if each["error"]]
+    unknown += [{"what": f"what is in {each['queue']}", "why": each["error"]} for each in queues if each["error"]]
     if not run_ids and policy is None:
         why = f"no run is in {ledger.location} yet, and no policy is named (--policy)"
         unknown.append({"what": "everything", "why": why})
@@ -169,6 +176,15 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
         "running": [run for run in runs if run["state"] == "incomplete"],
         **known,
     }
+
+
+@contextmanager
+def _noting(unknown: list[dict[str, str]], what: str) -> Iterator[None]:
+    """Note what cannot be read, and go on."""
+    try:
+        yield
+    except (StoreError, ConfigError) as error:
+        unknown.append({"what": what, "why": str(error)})
 
 
 async def _ask_state(ledger: Ledger) -> dict[str, Any]:
@@ -213,7 +229,7 @@ def _run_problems(runs: Sequence[Mapping[str, Any]], after: str) -> Iterator[Pro
             answered.append(asked)
             retried.add(run["retry_of"])
             is_known = run["job"] in IN_STATE and run["source"] != run["destination"]  # else it read archives
-            is_named = not run["manifest"].startswith("listing of ") and not run["pair"]
+            is_named = not run["manifest"].startswith("listing of ") and not run["pair"] and not run_of(run["manifest"])
             absent = run["outcomes"].get(_ABSENT.get(run["job"]), 0) if is_named else 0
             left = absent if is_known else run["failures"]
             texts = [need_attention(left, run["rows"])] if left else []
@@ -275,11 +291,16 @@ async def _untaken(
 
     `knows_all`: the ledger has no other runs. Else a manifest of before these may have one.
     """
-    taken = {run["manifest"] for run in runs if run["state"] != "unplanned"}
+    taken = {str(run["manifest"]).rpartition("-")[0] for run in runs if run["state"] != "unplanned"}
     began = "" if knows_all else min((run["created_at"] for run in runs if run["created_at"]), default="")
-    for each in await read_manifests(ledger.store, ledger.location, pair, MANIFESTS):
-        made_at = iso_time(each.created_at)
-        if each.manifest not in taken and made_at >= began and each.created_at < now - OVERDUE_SECONDS:
+    where, folder = (ledger.store, ledger.location, pair), ledger.location.join(f"manifests/pair={pair}/")
+    for number in (await manifest_numbers(*where))[: -MANIFESTS - 1 : -1]:
+        if f"{folder}{number:06d}" in taken:
+            continue
+        each = await read_manifest(*where, number)
+        if (made_at := iso_time(each.created_at)) < began:
+            break
+        if each.created_at < now - OVERDUE_SECONDS:
             command = f"sealift replicate --pair {pair} --manifest {shlex.quote(shown(each.manifest))}"
             rows = f"the {plural(each.rows, 'row')} of manifest {each.number} of the backlog"
             yield Problem(f"pair {pair}: no run has taken {rows}: {command}", made_at)

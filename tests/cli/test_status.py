@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, date, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -10,11 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobs.cli.status import Problem, _finding_problems, _night_problems, _run_problems, _untaken
+from jobs.cli.status import _finding_problems, _look, _night_problems, _run_problems, _untaken
 from jobs.core.model import Location
 from jobs.ledger.backlog import Manifest
 from jobs.ledger.files import write_file
 from jobs.ledger.ledger import Ledger
+from jobs.reports.document import iso_time
 from tests.doubles.memory_store import MemoryStore
 
 
@@ -30,6 +30,7 @@ def run(run_id: str, **more: Any) -> dict[str, Any]:
 SINCE, BEFORE = "2026-11-20T00:00:00+00:00", "2026-11-19T23:59:59+00:00"
 BAD = {"failures": 1}
 NAMED = BAD | {"manifest": "rows.csv", "outcomes": {"missing": 1}}
+ROWS: dict[str, Any] = {"manifest": "rows.csv", "selection": {"rows_sha256": "a"}}
 PART = {"filters": {"include": ["b/*"]}}
 
 
@@ -55,6 +56,11 @@ PART = {"filters": {"include": ["b/*"]}}
             [],
         ),
         ([run("1", job="replicate", pair="docs", **NAMED)], []),
+        ([run("1", job="replicate", retry_of="0", **NAMED | {"manifest": "run:0"})], []),
+        ([run("1", job="verify", **NAMED | {"manifest": "proven:0", "outcomes": {"changed": 1}})], []),
+        ([run("1", job="replicate", **NAMED | {"manifest": "s3://ledger/runs/0/repair.parquet"})], []),
+        ([run("2", **ROWS | {"selection": {"rows_sha256": "b"}}), run("1", state="stopped", **ROWS)], ["1"]),
+        ([run("2", **ROWS), run("1", state="stopped", **ROWS)], []),
         ([run("1", job="replicate", outcomes={"missing": 1}, **BAD)], []),
         ([run("2"), run("1", **BAD)], []),
         ([run("2", **BAD), run("1", **BAD)], ["2"]),
@@ -96,19 +102,39 @@ def test_findings_are_a_line_for_each_place_and_code() -> None:
     assert (len(lines), lines[-1].problem) == (21, "14 more objects: sealift query 'FROM findings'")
 
 
-def test_a_manifest_of_the_backlog_whose_run_was_refused_is_a_problem() -> None:
-    """Its rows wait in no backlog any more."""
+async def write_manifest(ledger: Ledger, number: int, at: float) -> str:
+    name = f"manifests/pair=docs/{number:06d}"
+    manifest = Manifest("docs", number, f"s3://ledger/{name}-0123456789ab.csv", 2, 0, at, 0, [])
+    await write_file(ledger.store, ledger.location, f"{name}.json", msgspec.json.encode(manifest))
+    return manifest.manifest
+
+
+async def test_a_manifest_of_the_backlog_whose_run_was_refused_is_a_problem() -> None:
+    """Its rows wait in no backlog any more. The next manifests may come each 5 minutes."""
+    ledger, now = new_ledger(), 1_764_000_000.0
+    made = [await write_manifest(ledger, number, now - 6000 + 300 * number) for number in range(1, 21)]
+    runs = [run(str(number), manifest=made[number - 1]) for number in range(1, 20) if number != 9]
+    [problem] = [each async for each in _untaken(ledger, "docs", runs, now, knows_all=True)]
+    assert "the 2 rows of manifest 9" in problem.problem
+    later = [run("1", created_at=iso_time(now - 3200))]
+    assert not [each async for each in _untaken(ledger, "docs", later, now - 1400, knows_all=False)]
+
+
+async def test_a_damaged_manifest_hides_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def no_queues(*_: object) -> list[dict[str, Any]]:
+        return []
+
+    monkeypatch.setattr("jobs.cli.status._look_at_queues", no_queues)
+    ledger, pairs = new_ledger(), [SimpleNamespace(name=name) for name in ("docs", "photos")]
+    for name in ("manifests/pair=docs/000001.json", "backlog/pair=docs/1764000000000-1-5-a.json"):
+        await write_file(ledger.store, ledger.location, name, b"?")
+    policy: Any = SimpleNamespace(pairs=pairs, pair=lambda name: None)
+    document = await _look(ledger, policy)
+    assert [each["what"] for each in document["not_known"]] == ["whether pair docs is well", "the backlog of docs"]
+    assert [each["pair"] for each in document["pairs"]] == ["docs", "photos"]
+
+
+def new_ledger() -> Ledger:
     store = MemoryStore()
     store.create_bucket("ledger")
-    ledger, now = Ledger(store, Location("ledger")), 1_764_000_000.0
-
-    async def scene() -> list[Problem]:
-        for number, at in ((1, now - 7200), (2, now)):
-            name = f"manifests/pair=docs/{number:06d}"
-            manifest = Manifest("docs", number, f"s3://ledger/{name}-0123456789ab.csv", 2, 0, at, 0, [])
-            await write_file(store, ledger.location, f"{name}.json", msgspec.json.encode(manifest))
-        return [each async for each in _untaken(ledger, "docs", runs, now, knows_all=True)]
-
-    runs: list[dict[str, Any]] = []
-    [problem] = asyncio.run(scene())
-    assert "the 2 rows of manifest 1" in problem.problem
+    return Ledger(store, Location("ledger"))
