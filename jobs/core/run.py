@@ -165,6 +165,12 @@ these were current.
 """
 
 
+ROWS_SHA256 = "rows_sha256"
+"""The option of a planned run: a digest of the rows that were named to it. None: it listed them. A file of the
+same name may have others by the next run.
+"""
+
+
 UNSIZED_ROWS = "unsized_rows"
 """The option of a planned run: how many rows of its manifest do not say their size. Its plan counts
 no bytes for them.

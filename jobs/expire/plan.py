@@ -489,7 +489,7 @@ async def plan_run(
         wanted = None
         if request.manifest is not None:
             manifest = await open_manifest(request.manifest, ledger.store, bucket=source.location.bucket)
-            wanted = manifest.batches
+            wanted = draft.noting(manifest.batches, says_latest=True)
         found = Candidates(
             *(originals, copies, source.location, copies_at, ArchiveIndex(ledger.store, ledger.location)),
             keeps_versions,

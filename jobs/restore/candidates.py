@@ -100,7 +100,7 @@ class RestoreQuery:
         sought: set[str] | None = None
         if self._is_asked:
             sought = set()
-            async for batch in self._asked():
+            async for batch in self.draft.noting(self._asked(), says_latest=True):
                 sought.update(map(str, batch["key"].to_pylist()))
                 yield batch
         elif self.is_history:

@@ -7,6 +7,7 @@ a scratch folder, and the parts of a spec that are the same for every kind of wo
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import re
 import secrets
@@ -24,7 +25,7 @@ from jobs.config import Settings
 from jobs.core.bucket_names import is_second_name
 from jobs.core.display import Display
 from jobs.core.model import Location
-from jobs.core.run import OLD_VERSIONS, Plan, RunSpec, Side, continuation, run_of
+from jobs.core.run import OLD_VERSIONS, ROWS_SHA256, Plan, RunSpec, Side, continuation, run_of
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, Denied, LedgerError, NotFound, StoreError, UsageError
 from jobs.ledger.ledger import Ledger
@@ -92,6 +93,7 @@ class Draft:
         self.request, self.destination, self.started = request, request.destination, time.time()
         self.scratch = make_scratch("plan")
         self.has_old_versions = False
+        self._rows_sha256: str | None = None
 
     async def write_shard(self, number: int, data: bytes) -> None:
         """Keep a shard's file until the plan is published."""
@@ -104,13 +106,16 @@ class Draft:
     async def noting(
         self, batches: AsyncIterator[pa.RecordBatch], *, says_latest: bool
     ) -> AsyncIterator[pa.RecordBatch]:
-        """The rows of a manifest as they come. Notes whether any names a version, unless the manifest
-        says which ones are the latest.
+        """The rows of a manifest as they come. Notes which they are, and whether any names a version, unless
+        the manifest says which ones are the latest.
         """
+        digest = hashlib.sha256()
         async for batch in batches:
+            digest.update(batch.select(["key", "version_id"]).serialize())
             version_id = batch["version_id"]
             self.has_old_versions |= not says_latest and version_id.null_count < len(version_id)
             yield batch
+        self._rows_sha256 = digest.hexdigest()
 
     def spec(self, manifest: str, extra: Mapping[str, Any], source: Side | None = None) -> RunSpec:
         """The run's spec.
@@ -147,7 +152,7 @@ class Draft:
 
     def planned(self, spec: RunSpec, plan: Plan) -> Planned:
         """The finished plan, which keeps the scratch folder. Its rows have been read."""
-        options = {**spec.options, OLD_VERSIONS: self.has_old_versions}
+        options = {**spec.options, OLD_VERSIONS: self.has_old_versions, ROWS_SHA256: self._rows_sha256}
         return Planned(replace(spec, options=options), plan, self.scratch)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from jobs.core.run import RunSpec
+from jobs.core.run import ROWS_SHA256, RunSpec
 from jobs.errors import LedgerError, NotFound, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reports.document import findings_count, iso_time, unread_count
@@ -17,7 +17,7 @@ from jobs.s3.retries import gather_bounded
 READS = 32
 SHOWN_IDS = 5
 SELECTING = (
-    "filters", "all_versions", "versions", "sample", "deep", "compares_tags", "maps", "of_replica",
+    "filters", "all_versions", "versions", "sample", ROWS_SHA256, "deep", "compares_tags", "maps", "of_replica",
     "archives", "rule", "earlier_rules", "is_history", "at", "in_place", "skip_damaged", "copies", "grace_seconds",
     "by_checksum", "delete",
 )  # fmt: skip

@@ -11,10 +11,11 @@ import pytest
 
 from jobs.core.model import Location
 from jobs.core.pricing import PricedWork, far_per_gib, own_prices
-from jobs.core.run import OLD_VERSIONS, Plan, RunSpec, Side
+from jobs.core.run import OLD_VERSIONS, ROWS_SHA256, Plan, RunSpec, Side
 from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.runs.request import check_apart, drafting, manifest_rows, new_run_id
+from jobs.runs.summaries import SELECTING
 from jobs.tables.rows import fill_batch
 from tests.doubles.memory_store import MemoryStore
 from tests.runs.requests import request_for
@@ -67,6 +68,28 @@ async def test_a_run_that_only_compared_has_neither_failed_nor_proven_rows() -> 
         with drafting(request_for(uri)) as draft, pytest.raises(UsageError, match=r"it only compared.*runs show"):
             await manifest_rows(draft.request, ledger, draft)
         shutil.rmtree(draft.scratch)
+
+
+async def test_a_run_records_which_rows_were_named_to_it() -> None:
+    async def digest(*keys: str | None, version_id: str | None = None) -> object:
+        async def rows() -> AsyncIterator[pa.RecordBatch]:
+            whole = fill_batch(
+                {"key": ["other", *keys], "version_id": [None, *[version_id] * len(keys)]}, 1 + len(keys)
+            )
+            yield whole.slice(1)
+
+        with drafting(request_for("m.csv")) as draft:
+            if keys:
+                async for _ in draft.noting(rows(), says_latest=True):
+                    pass
+            shutil.rmtree(draft.scratch)
+            spec = RunSpec("1", "verify", 0.0, Side(Location("a")), Side(Location("b")), "m.csv", {})
+            return draft.planned(spec, Plan(1, 1, (), {}, {}, {}, "prices", 1.0)).spec.options[ROWS_SHA256]
+
+    assert await digest("a", "b") == await digest("a", "b")
+    assert len({await digest(), await digest("a"), await digest("a", "b"), await digest("a", version_id="1")}) == 4
+    assert await digest() is None
+    assert ROWS_SHA256 in SELECTING
 
 
 @pytest.mark.parametrize(
