@@ -253,11 +253,9 @@ class Ledger:
         """The names of the run's files in a folder (`batch/`), without the folder, in order."""
         return await list_names(self.store, self._at(run_id, folder))
 
-    async def written_at(self, run_id: str, folder: str) -> float:
-        """When the last of the run's files in a folder was written, in epoch seconds. 0: there is
-        none.
-        """
-        times = [entry.last_modified or 0.0 async for entry in list_files(self.store, self._at(run_id, folder))]
+    async def written_at(self, run_id: str) -> float:
+        """When the last of the run's files was written, in epoch seconds. 0: there is none."""
+        times = [entry.last_modified or 0.0 async for entry in list_files(self.store, self._at(run_id, ""))]
         return max(times, default=0.0)
 
     async def run_ids(self, since: str = "") -> list[str]:

@@ -37,6 +37,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from jobs.core.elapsed import elapsed_seconds
@@ -55,8 +56,20 @@ BATCH = "batch-"
 
 def holder(batch_job_id: str | None) -> dict[str, Any]:
     """This process, for people who read its document in the ledger."""
-    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return {"host": os.uname().nodename, "pid": os.getpid(), "batch_job_id": batch_job_id, "since": since}
+    since, pid = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), os.getpid()
+    host, began = os.uname().nodename, process_began(pid)
+    return {"host": host, "pid": pid, "began": began, "batch_job_id": batch_job_id, "since": since}
+
+
+def process_began(pid: int) -> str | None:
+    """The boot of this machine and the tick of it at which a process began: no later one of the same id has
+    both. None where the system has no /proc. https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
+    """
+    try:
+        tick = Path(f"/proc/{pid}/stat").read_text(encoding="latin-1").rpartition(")")[2].split()[19]
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {tick}"
+    except (OSError, IndexError):
+        return None
 
 
 def holder_text(document: Mapping[str, Any]) -> str:

@@ -13,10 +13,12 @@ from jobs.core.outcome import GOOD
 from jobs.core.run import Plan
 from jobs.core.words import explained
 from jobs.ledger.ledger import Checkpoint, Ledger
-from jobs.ledger.owner import FOLDER, last_owner
+from jobs.ledger.owner import last_owner, process_began
 from jobs.ledger.run_ids import begin_second
 from jobs.s3.retries import gather_bounded
 
+CLAIM_SECONDS = 600.0
+"""A command claims what it has planned at once. Killed before, it never does."""
 SILENT_SECONDS = 12 * 3600.0
 """Who works at a run writes more often, but for one object of terabytes. So a run that nobody has
 written to for so long has lost its workers, or waits for machines that do not come.
@@ -90,17 +92,20 @@ async def _done_rows(ledger: Ledger, run_id: str, plan: Plan, by_shard: Sequence
 
 
 async def has_stopped(ledger: Ledger, run_id: str) -> bool:
-    """True if a run's command has ended, where that is of this machine. Of others: if nobody has written
-    to the run for long.
+    """True if a run's command has ended, where this machine knows it by its process. Else: if nobody has
+    written to the run for long.
     """
     _, document = await last_owner(ledger, run_id)
     pid = document.get("pid")
     if document.get("host") == os.uname().nodename and isinstance(pid, int):
-        return not _is_alive(pid)
-    limit = time.time() - SILENT_SECONDS
+        if not _is_alive(pid):
+            return True
+        if (claimed_by := document.get("began")) and (began := process_began(pid)):
+            return bool(began != claimed_by)
+    limit = time.time() - (SILENT_SECONDS if document else CLAIM_SECONDS)
     if (begin_second(run_id) or 0.0) > limit:
         return False
-    return max([await ledger.written_at(run_id, folder) for folder in ("outcomes/", FOLDER)]) < limit
+    return await ledger.written_at(run_id) < limit
 
 
 def _is_alive(pid: int) -> bool:
