@@ -24,11 +24,8 @@ from jobs.runs.kind import Kind
 from jobs.runs.placement import check_placement, choose_placement
 from jobs.runs.progress import find_progress, unfinished_shards
 
-LEDGER_SHARE, BATCH_SHARE = 0.015, 0.25
-"""The pause between two looks, as a share of the time so far.
-
-One request to the ledger says how far a run is, one to Batch what has ended.
-"""
+BATCH_SHARE = 0.25
+"""The pause between two looks at what has ended in Batch, as a share of the time so far."""
 FORGOTTEN_SECONDS = 60.0
 """After so long, Batch has forgotten a job that it does not know.
 
@@ -98,7 +95,7 @@ async def follow(
                 break
             if (stage := (ended, is_accounted)) != last_stage:
                 changed_at, last_stage = now, stage  # the report's job may still take a moment
-            share = BATCH_SHARE if is_accounted else LEDGER_SHARE
+            share = BATCH_SHARE if is_accounted else launch.LEDGER_SHARE
             await _pause(spec.run_id, watch_seconds(now - changed_at, share), signalled)
     failures = []
     if WORK in states and states[WORK].status == "FAILED":

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from jobs.config import Settings
 from jobs.core.display import Display, Meter
 from jobs.core.model import Route
+from jobs.core.pace import watch_seconds
 from jobs.core.pricing import PricedWork, own_prices, part_rule
 from jobs.core.request_log import REQUESTS
 from jobs.core.run import (
@@ -64,8 +65,9 @@ UPLOADS = 8
 HERE_ROWS = 250
 HERE_BYTES = 64 * 1024**2
 """The largest run whose worker is no process of its own."""
-WATCH_SECONDS = 2.0
-"""The pause between two looks at what the workers have done."""
+WATCH_SECONDS, LEDGER_SHARE = 2.0, 0.015
+"""The pause between two looks at what the workers have done: at least so long, and a share of the time so far.
+A look lists all checkpoints."""
 RowsPreparer = Callable[
     ["AsyncIterator[pa.RecordBatch]", Request, Route, Ledger, Draft, Display],
     Coroutine[Any, Any, "tuple[AsyncIterator[pa.RecordBatch], dict[str, Any]]"],
@@ -244,8 +246,9 @@ async def execute(
         executor.stop()
 
     async def show(shown: Meter) -> None:
+        began = time.monotonic()
         while True:
-            await asyncio.sleep(WATCH_SECONDS)
+            await asyncio.sleep(max(WATCH_SECONDS, watch_seconds(time.monotonic() - began, LEDGER_SHARE)))
             with suppress(SealiftError, OSError):  # the ledger is away, or nobody reads it
                 shown.update(*await find_progress(ledger, spec.run_id, plan))
 

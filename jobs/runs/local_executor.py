@@ -49,6 +49,8 @@ class WorkerProcess:
     def run(self) -> int:
         """Wait for its end. Returns the exit code (killed: minus the signal)."""
         for line in self._process.stdout or ():
+            if not line.startswith("{"):  # a library's print
+                continue
             profile = json.loads(line)["credentials_of"]
             # In a thread, since the process may end while a person types a code.
             threading.Thread(target=self._lend, args=(profile,), name="loan", daemon=True).start()

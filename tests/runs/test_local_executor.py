@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,14 @@ signal.signal(signal.SIGTERM, end)
 open(f"{sys.argv[2]}/began-{sys.argv[1]}", "w").close()
 while sys.argv[1] == "0" and len(os.listdir(sys.argv[2])) < 3:
     time.sleep(0.01)
-os.write(1, b"[broken\\n" if sys.argv[1] == "0" else b"")
+os.write(1, b"{broken\\n" if sys.argv[1] == "0" else b"")
 time.sleep(60)
 """
+
+
+def test_what_a_library_prints_ends_no_worker() -> None:
+    executor = LocalExecutor(lambda shard: WorkerProcess(["sh", "-c", "echo a warning; echo; echo [1]"]), 1)
+    assert executor.run([0]) == {0: 0}
 
 
 def test_an_error_in_one_slot_ends_every_worker_before_it_is_raised(tmp_path: Path) -> None:
@@ -62,6 +68,25 @@ class Quiet:
         return self
 
 
+async def test_progress_is_looked_at_ever_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    ages: list[float] = []
+
+    def note(age: float, share: float) -> float:
+        assert share == launch.LEDGER_SHARE
+        ages.append(age)
+        return 0.0
+
+    async def work_here(owner: int, stops: Stops) -> int:
+        while len(ages) < 3:
+            await asyncio.sleep(0)
+        return 0
+
+    monkeypatch.setattr(launch, "watch_seconds", note)
+    monkeypatch.setattr(launch, "WATCH_SECONDS", 0.0)
+    assert await executed(work_here) == {0: 0}
+    assert ages == sorted(set(ages))
+
+
 @pytest.mark.parametrize(
     ("tries", "stops_after", "codes"),
     [([0], 9, [0]), ([75, 0], 9, [75, 0]), ([75] * 5, 9, [75] * 3), ([75] * 5, 1, [75]), ([10, 0], 9, [10])],
@@ -69,8 +94,6 @@ class Quiet:
 async def test_a_worker_of_this_process_is_tried_three_times_unless_it_is_stopped(
     tries: list[int], stops_after: int, codes: list[int]
 ) -> None:
-    store = MemoryStore()
-    store.create_bucket("ledger")
     seen: list[int] = []
 
     async def work_here(owner: int, stops: Stops) -> int:
@@ -80,9 +103,15 @@ async def test_a_worker_of_this_process_is_tried_three_times_unless_it_is_stoppe
             stops.stop()
         return seen[-1]
 
-    spec = RunSpec("run", "verify", 0.0, Side(Location("a")), Side(Location("b")), "")
-    plan, display, settings = Plan(2, 2, (ShardSummary(2, 2),)), Quiet(), Settings.from_environment({})
-    ledger = Ledger(store, Location("ledger", ""))
-    assert await launch.execute(spec, plan, ledger, settings, display, work_here) == {0: codes[-1]}
+    assert await executed(work_here) == {0: codes[-1]}
     assert seen == codes
     assert len(asyncio.all_tasks()) == 1
+
+
+async def executed(work_here: Callable[[int, Stops], Awaitable[int]]) -> dict[int, int]:
+    """The exit codes of a run of two rows."""
+    store = MemoryStore()
+    store.create_bucket("ledger")
+    spec = RunSpec("run", "verify", 0.0, Side(Location("a")), Side(Location("b")), "")
+    plan, display, settings = Plan(2, 2, (ShardSummary(2, 2),)), Quiet(), Settings.from_environment({})
+    return await launch.execute(spec, plan, Ledger(store, Location("ledger", "")), settings, display, work_here)
