@@ -34,7 +34,7 @@ from jobs.cli.texts import repair_text, report_text
 from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.prefix_map import PrefixMap
-from jobs.core.run import RunSpec
+from jobs.core.run import RunSpec, Side
 from jobs.core.selection import parse_age
 from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
@@ -195,6 +195,9 @@ async def _compare(
     """Compare the two inventories, as a run that begins now. `scratch`: a folder for the differences."""
     from jobs.reconcile.reconcile import reconcile
 
+    for number, place in enumerate((options.source, options.destination)):
+        if place is not None:  # before anything is listed into the ledger
+            _check_place(getattr(options, f"{SIDES[number]}_access").side(place), number, maps, ledger)
     began = time.time()
     run_id = new_run_id("reconcile", began)
     await ledger.run_ids(run_id)  # its bucket is there
@@ -216,6 +219,13 @@ async def _compare(
     )
 
 
+def _check_place(side: Side, number: int, maps: PrefixMap, ledger: Ledger) -> None:
+    """Check that the ledger, to which each run writes, is in nothing that is compared. Raises UsageError."""
+    for prefixes in maps.pairs:
+        below = replace(side, location=side.location._replace(key=prefixes[number]))
+        check_apart(below if number == 0 else None, below if number == 1 else None, ledger.location)
+
+
 async def _report(
     options: ReconcileCommand, number: int, maps: PrefixMap, ledger: Ledger, target: str, scratch: Path
 ) -> Report:
@@ -232,9 +242,7 @@ async def _report(
     access: AccessOptions = getattr(options, f"{name}_access")
     inventory = await find_inventory(store, uri) if uri else None
     side = access.side(place or Location(inventory.source_bucket if inventory else ""))
-    for prefixes in maps.pairs:  # each run writes to the ledger: it is in nothing that is compared
-        below = replace(side, location=side.location._replace(key=prefixes[number]))
-        check_apart(below if number == 0 else None, below if number == 1 else None, ledger.location)
+    _check_place(side, number, maps, ledger)
     if inventory is None and place is not None:
         how: Any = {"versions": options.versions == "all", "on_progress": None, "now": time.time()}
         written = await write_inventory(access.open(place), place, store, ledger.location.join(target), **how)
