@@ -24,6 +24,10 @@ _ENTRIES = frozenset({"Contents", "Version", "DeleteMarker"})
 _TAGS_MAX = 100
 """Of one entry that is taken apart by a regular expression."""
 _DIGITS_MAX = 18
+_ECHO = re.compile(
+    rb"(?<!<CommonPrefixes>)<(Prefix|Delimiter|KeyMarker|VersionIdMarker|StartAfter|ContinuationToken)>[^<]*</\1>"
+)
+"""What a page repeats of its request: some servers do so as it is, with characters that no XML can hold."""
 _TAG = re.compile(r"<(/?\w+)>")
 
 Row = Sequence[str | None]
@@ -98,7 +102,7 @@ def check_advance(page: Page, after: Marker | None) -> None:
 def _page(body: bytes, operation: Operation) -> Page:
     is_versions = operation is Operation.LIST_VERSIONS
     rows, rest = _take_apart(body)
-    root = parse_document(rest, operation.body)
+    root = parse_document(_ECHO.sub(b"", rest), operation.body)
     space = root.tag[: root.tag.find("}") + 1]
     is_encoded = root.findtext(f"{space}EncodingType") == "url"
 
