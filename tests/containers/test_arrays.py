@@ -149,7 +149,7 @@ def test_a_reclaimed_container_checkpoints_and_another_attempt_does_the_rest(sit
     said = [line for line in site.logs() if line["shard"] == victim.index]
     mine = [line for line in said if line["event"] == "ended"]
     assert [(line["exit_code"], line["level"]) for line in mine] == [(75, "warning"), (0, "info")]
-    first, second = (line["objects"] for line in mine)
+    first, second = (sum(line["outcomes"].values()) for line in mine)
     assert first > 0
     assert second > 0
     assert [line["planned"] for line in said if line["event"] == "started"] == [first + second] * 2
