@@ -14,7 +14,7 @@ LIMITS = {
     "jobs/aws": 517,
     "jobs/backup": 191,
     "jobs/checksum_reports": 288,
-    "jobs/cli": 3593,
+    "jobs/cli": 3598,
     "jobs/compact": 922,
     "jobs/core": 1344,
     "jobs/doctor": 748,
@@ -29,7 +29,7 @@ LIMITS = {
     "jobs/reports": 833,
     "jobs/restore": 1170,
     "jobs/runs": 2583,
-    "jobs/s3": 4432,
+    "jobs/s3": 4435,
     "jobs/sync": 1318,
     "jobs/tables": 477,
     "jobs/verify": 736,
@@ -39,7 +39,7 @@ LIMITS = {
     "terraform": 2402,
     "terraform/modules": 487,
     "tests": 45700,
-    "the product": 29266,
+    "the product": 29274,
 }
 
 
