@@ -93,3 +93,12 @@ def test_annotations_are_known_to_be_kept_where_aws_says_so(region: str, expecte
         assert endpoint.keeps_annotations is expected
         assert RestStore(cast("Transport", SimpleNamespace(endpoint=endpoint))).keeps_annotations is expected
     assert not Endpoint("localhost:8333", is_tls=False).keeps_annotations
+
+
+@pytest.mark.parametrize(
+    "url", ["http://user:open-sesame@host", "ftp://user:open-sesame@host", "http://u:open-sesame@[x"]
+)
+def test_an_endpoint_with_a_password_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        given_endpoint(url)
+    assert "open-sesame" not in str(refused.value)
