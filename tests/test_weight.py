@@ -38,7 +38,7 @@ LIMITS = {
     "scheduler": 974,
     "terraform": 2402,
     "terraform/modules": 487,
-    "tests": 45700,
+    "tests": 45715,
     "the product": 29274,
 }
 
