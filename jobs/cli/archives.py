@@ -256,7 +256,7 @@ async def _find(index: ArchiveIndex, options: FindMemberCommand) -> int:
     is_known = all(each.code == "lost" for each in problems)
     rows = [[str(each.record.location), *_row(each.member)[1:], str(each.member.sha256)] for each in members]
     headings = ["archive", "version", "size", "modified", "sha256"]
-    nowhere = "no archive has the key" if is_known else "nobody knows whether an archive has the key"
+    nowhere = "no archive has the key" if is_known else "it is not known whether an archive has the key"
     text = table(headings, rows) if rows else f"{nowhere} '{shown_key(options.key)}'"
     document = [_document(each.member) | {"archive": str(each.record.location)} for each in members]
     told = {"key": options.key, "found": document, "problems": [each.document() for each in problems]}

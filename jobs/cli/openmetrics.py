@@ -26,7 +26,7 @@ GAUGES = {
     "sealift_good_night_age_seconds": "Since the last night without findings ended.",
     "sealift_oldest_verified_age_seconds": "Since the object was verified whose turn is the longest ago.",
     "sealift_oldest_read_age_seconds": "Since the bytes were read whose turn is the longest ago.",
-    "sealift_open_findings": "Objects that are known to be wrong, and that nobody accepted.",
+    "sealift_open_findings": "Objects that are known to be wrong and are not accepted.",
     "sealift_backlog_rows": "Objects that wait for a run.",
     "sealift_waiting_events": "Events that wait in a queue.",
     "sealift_objects": "Objects of the last comparison by status.",

@@ -108,7 +108,7 @@ WORDS: Mapping[Reason, Words] = {
             "outside": "it is outside of the place that this run is about",
             "copies": "its copy is in none of the places where this run looks for copies",
             "itself": "its copy is the original itself",
-            "metadata": "it, or its copy, has metadata that S3 cannot say in headers, and nobody can compare that",
+            "metadata": "it, or its copy, has metadata that S3 cannot say in headers and that cannot be compared",
             "expires": "a lifecycle rule will remove its copy",
             "folder": "this server keeps no versions of a key that ends with a slash: it would be gone for good",
             "suspended": "the versioning of its bucket is suspended, so a delete marker would replace it: enable it",

@@ -372,7 +372,7 @@ async def _ask(side: Side, bucket: str, what: str, question: Callable[[Any], Seq
                 return None
             raise
         raise ConfigError(
-            f"s3://{bucket}: nobody knows whether a {what} rule removes the copies, and nothing is deleted: {error}",
+            f"s3://{bucket}: whether a {what} rule removes the copies is not known, so nothing is deleted: {error}",
             advice=f"permit s3:Get{what.capitalize()}Configuration",
         ) from error
 

@@ -88,7 +88,7 @@ class StateFile(msgspec.Struct, frozen=True):
 class Place(msgspec.Struct, frozen=True):
     """What a generation knows of copies below one prefix. Times are epoch seconds.
 
-    `findings` and `blocked` are those that nobody accepted. `unchecked`, `unread`: how many were
+    `findings` and `blocked` are those that were not accepted. `unchecked`, `unread`: how many were
     never compared by anything stored, or by their bytes.
     """
 

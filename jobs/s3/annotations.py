@@ -42,7 +42,7 @@ NOT_IMPLEMENTED = 501
 EXCLUDED = "without annotations, as --annotations skip says"
 NOT_KEPT_THERE = "without the source's annotations: the destination's server keeps none"
 LOST = "without some of the source's annotations: {why}"
-UNKNOWN = "nobody knows whether the source has annotations that the copy lacks: {why}"
+UNKNOWN = "whether the source has annotations that the copy lacks is not known: {why}"
 
 
 class AnnotationLists:

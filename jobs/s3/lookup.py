@@ -27,7 +27,7 @@ from jobs.s3.store import Marker, Store, Written
 T = TypeVar("T")
 
 NOT_KEPT = "asked for, but not shown at the copy: {names}"
-UNSEEN = "the copy could not be looked at, so nobody knows whether it is current and has its tags, lock and encryption"
+UNSEEN = "the copy could not be looked at, so whether it is current and has its tags, lock and encryption is not known"
 
 
 async def find(store: Store, ref: ObjectRef) -> ObjectInfo | None:

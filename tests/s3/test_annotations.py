@@ -195,7 +195,7 @@ DENIED = Denied("PutObjectAnnotation", "s3://destination/out/k", "AccessDenied",
             "list_annotations",
             "source",
             Denied("ListObjectAnnotations", "s3://source/in/k", "AccessDenied", "no", 403),
-            "nobody knows whether the source has annotations that the copy lacks: "
+            "whether the source has annotations that the copy lacks is not known: "
             "ListObjectAnnotations AccessDenied: allow s3:ListObjectAnnotations",
         ),
         (
