@@ -165,7 +165,7 @@ def _leave(code: int) -> NoReturn:
     interrupts.ignore()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # nobody reads it, it is closed, or its disk is full
+        with contextlib.suppress(OSError, ValueError):  # its reader has left, it is closed, or its disk is full
             stream.flush()
     os._exit(code)
 

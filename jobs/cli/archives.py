@@ -195,7 +195,7 @@ async def _records(
 
 
 async def _find_lost(side: Side, records: Sequence[ArchiveRecord]) -> list[Location]:
-    """Those of the archives whose own version is gone: a restore reads it below a newer object as well."""
+    """Archives that are gone in their own version, which a restore reads below a newer object as well."""
     from jobs.archives.files import find_archive
 
     store = open_side(side)
@@ -203,7 +203,7 @@ async def _find_lost(side: Side, records: Sequence[ArchiveRecord]) -> list[Locat
     async def is_there(record: ArchiveRecord) -> bool:
         try:
             return await find_archive(store, record) is not None
-        except REFUSALS:  # nobody knows
+        except REFUSALS:  # it may not be looked at
             return True
 
     try:

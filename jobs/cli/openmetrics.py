@@ -24,8 +24,8 @@ STATUSES = tuple(each for each in Category if each != Category.EXCLUDED)
 GAUGES = {
     "sealift_problems": "What a person has to act on.",
     "sealift_good_night_age_seconds": "Since the last night without findings ended.",
-    "sealift_oldest_verified_age_seconds": "Since the object was verified whose turn is the longest ago.",
-    "sealift_oldest_read_age_seconds": "Since the bytes were read whose turn is the longest ago.",
+    "sealift_oldest_verified_age_seconds": "Since the object that waits longest was verified.",
+    "sealift_oldest_read_age_seconds": "Since the bytes that wait longest were read.",
     "sealift_open_findings": "Objects that are known to be wrong and are not accepted.",
     "sealift_backlog_rows": "Objects that wait for a run.",
     "sealift_waiting_events": "Events that wait in a queue.",
