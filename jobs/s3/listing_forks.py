@@ -11,8 +11,8 @@ are neighbours. S3's byte order is one. The order of a directory tree (SeaweedFS
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from operator import le
+from collections.abc import Awaitable, Callable
+from os.path import commonprefix
 from typing import NamedTuple
 
 MAX_KEY_BYTES = 1024
@@ -44,34 +44,20 @@ def edge(prefix: str) -> str:
     return prefix + _LAST_CHARACTER
 
 
-def shared_length(one: str, other: str) -> int:
-    """How many leading characters two keys share."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[:middle] == other[:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-def is_ordered(keys: Sequence[str]) -> bool:
+def is_ordered(keys: list[str]) -> bool:
     """Whether the order keeps the keys of a prefix together: of bytes, or of a directory tree."""
-    if all(map(le, keys, keys[1:])):
+    if keys == sorted(keys):
         return True
     paths = [key.replace("/", "\0") for key in keys]
-    return all(map(le, paths, paths[1:]))
+    return paths == sorted(paths)
 
 
-def find_fork(last: str, within: str) -> Generator[str, str | None, Fork | None]:
-    """Ask where the keys behind `last` that begin with `within` branch off.
+async def find_fork(last: str, within: str, first_key: Callable[[str], Awaitable[str | None]]) -> Fork | None:
+    """Find where the keys behind `last` that begin with `within` branch off. None where they do not.
 
-    Returns None where they do not.
-
-    Yields places (edges). Send the first key after each that begins with `within`, or None at
-    the end. At most log2(1024) questions: with `i` growing, `edge(last[:i])` leaves more and
-    more keys behind it, and each key that comes back shows at once how far it agrees with `last`.
+    `first_key`: the first key behind a place (an edge) that begins with `within`, or None at the end. It is asked at
+    most log2(1024) times: with `i` growing, `edge(last[:i])` leaves more and more keys behind it, and each key that
+    comes back shows at once how far it agrees with `last`.
     """
     known = len(within)  # no key lies behind edge(last[:known])
     possible = len(last)
@@ -80,11 +66,11 @@ def find_fork(last: str, within: str) -> Generator[str, str | None, Fork | None]
     next_key = None
     while known < possible:
         middle = (known + possible + 1) // 2
-        answer = yield edge(last[:middle])
+        answer = await first_key(edge(last[:middle]))
         if answer is None:
             known = middle
             continue
-        agreed = shared_length(answer, last)
+        agreed = len(commonprefix([answer, last]))  # noqa: RUF071  characters are meant
         if not known <= agreed < middle:
             return None  # the keys moved while we asked, or the server has no order at all: do not split here
         possible, next_key = agreed, answer

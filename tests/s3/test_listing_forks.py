@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_right
 
 import pytest
@@ -19,15 +20,13 @@ def explore(keys, last, within, order):
     ordered = sorted((key for key in keys if key.startswith(within)), key=order)
     ranks = [order(key) for key in ordered]
     asked = []
-    question = find_fork(last, within)
-    try:
-        place = next(question)
-        while True:
-            asked.append(place)
-            at = bisect_right(ranks, order(place))
-            place = question.send(ordered[at] if at < len(ordered) else None)
-    except StopIteration as stop:
-        return stop.value, asked
+
+    async def first_key(place):
+        asked.append(place)
+        at = bisect_right(ranks, order(place))
+        return ordered[at] if at < len(ordered) else None
+
+    return asyncio.run(find_fork(last, within, first_key)), asked
 
 
 @pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS.keys())
@@ -84,9 +83,8 @@ def test_no_question_is_longer_than_a_key_may_be():
     assert all(len(place.encode()) <= 1024 for place in asked)
 
 
-def test_answers_that_contradict_each_other_split_nothing():
-    question = find_fork("abcd", "")
-    next(question)
-    with pytest.raises(StopIteration) as stop:
-        question.send("abcdz")  # begins with what it was said to lie behind
-    assert stop.value.value is None
+async def test_answers_that_contradict_each_other_split_nothing():
+    async def first_key(place):
+        return "abcdz"  # begins with what it was said to lie behind
+
+    assert await find_fork("abcd", "", first_key) is None
