@@ -83,7 +83,7 @@ class ArchiveIndex:
         """
         place = self._place(record.location)
         guard = ledger_guard(_index_name(record.location), stale_etag)
-        upload = ObjectUpload(self.store, place.bucket, place.key, PARQUET, PART_BYTES, guard)
+        upload = ObjectUpload(self.store, ObjectRef(*place), PARQUET, PART_BYTES, guard)
         with tempfile.TemporaryFile() as file:
             await asyncio.to_thread(write_index, own_index, record, file)
             file.seek(0)

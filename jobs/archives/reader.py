@@ -130,7 +130,7 @@ class ArchiveReader:
                         yield data
         except ValueError as error:
             raise self._damaged(member, str(error)) from error
-        if size_bytes != member.size_bytes or hasher.spelled() != f"{known.algorithm}:{known.value}":
+        if size_bytes != member.size_bytes or hasher.checksum.value != known.value:
             raise self._damaged(member, f"its {known.algorithm} is not the index's")
 
     async def contents(

@@ -180,8 +180,7 @@ class Compact:
         )
         upload = ObjectUpload(
             self.destination,
-            archive.bucket,
-            archive.key,
+            ObjectRef(*archive),
             attributes,
             part_bytes(sum(tar_bytes(row.size_bytes or 0) for row in rows)),
             records=self.records,

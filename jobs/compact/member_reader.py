@@ -152,7 +152,7 @@ class MemberSource:
                 if hasher is not None:
                     await asyncio.to_thread(hasher.update, piece)
                 yield piece
-        if hasher is not None and hasher.spelled() != known:
+        if hasher is not None and str(hasher.checksum) != known:
             raise Conflict("GetObject", str(ref), ALTERED, "the bytes received are not the source's")
 
     async def _fetch(self, row: ObjectVersion) -> Read:

@@ -189,4 +189,4 @@ def best_checksum(info: ObjectInfo) -> str | None:
     """`ALGORITHM:base64` of the strongest full-object checksum. None without one."""
     full = [each for each in info.checksums if not each.is_composite and each.algorithm in ALGORITHMS]
     best = min(full, key=lambda checksum: STRENGTH[checksum.algorithm], default=None)
-    return best and f"{best.algorithm}:{best.value}"
+    return best and str(best)

@@ -138,6 +138,9 @@ class Checksum(NamedTuple):
     value: str
     is_composite: bool = False
 
+    def __str__(self) -> str:
+        return f"{self.algorithm}:{self.value}"
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectLock:

@@ -57,9 +57,9 @@ from jobs.expire.rules import CopyAt, Original, Proven, Terms, decide, refuse_co
 from jobs.runs.failure_count import gave_up
 from jobs.runs.kind import no_look
 from jobs.s3.annotations import AnnotationPair
-from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.byte_ranges import ByteBudget, ContentSide
 from jobs.s3.checksums import ContentCheck
-from jobs.s3.compare_bytes import ContentSide, check_bytes, update
+from jobs.s3.compare_bytes import check_bytes, update
 from jobs.s3.gated_store import patient
 from jobs.s3.lookup import KeyLooks, find
 from jobs.s3.retries import gather_bounded, retry
@@ -153,7 +153,7 @@ class Expire:
         self._originals, self._copies = (
             patient(each, self.patience_seconds) for each in (self.source, self.destination)
         )
-        self._annotations = AnnotationPair.between(self._originals, self._copies, self.budget)
+        self._annotations = AnnotationPair(self._originals, self._copies, self.budget)
         self._tags = TagReader(self._originals)
 
     def chains(self, rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:

@@ -106,15 +106,8 @@ class Inventory:
         Raises ManifestError when it is missing or is not what the manifest promises, a StoreError
         otherwise.
         """
-        promised = PromisedFile(
-            self.manifest,
-            self._places(file),
-            file.md5.lower(),
-            "data file",
-            "inventory",
-            file.size_bytes,
-            may_be_denied=True,
-        )
+        places, md5 = self._places(file), file.md5.lower()
+        promised = PromisedFile(self.manifest, places, md5, "data file", "inventory", file.size_bytes)
         return await fetch_promised(store, promised, target)
 
     def _places(self, file: DataFile) -> list[Place]:

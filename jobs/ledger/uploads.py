@@ -20,14 +20,14 @@ import hashlib
 import json
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
 from jobs.errors import LedgerError, StoreError
 from jobs.ledger.ledger import Ledger
 from jobs.s3.retries import gather_bounded, retry
-from jobs.s3.uploads import BegunUpload, CopyPlan, UploadRecords
+from jobs.s3.uploads import BegunUpload, UploadRecords
 
 _ENDED = "-ended.json"
 _PARTS = "-parts-"
@@ -40,7 +40,7 @@ class _Begun(msgspec.Struct):
     bucket: str
     key: str
     upload_id: str
-    plan: dict[str, Any] | None
+    plan: str | None
     attempt: Annotated[str, msgspec.Meta(min_length=1)]
 
 
@@ -84,7 +84,7 @@ class ShardUploads(UploadRecords):
         records = await gather_bounded(lambda name: self._read_parts(upload, name), names, _READS)
         return {part for record in records for part in record}
 
-    async def take(self, plan: CopyPlan) -> BegunUpload | None:
+    async def take(self, plan: str) -> BegunUpload | None:
         """The unfinished upload of an equal plan. No other copy of this attempt gets it."""
         async with self._reading:
             if self._free is None:

@@ -51,8 +51,8 @@ from jobs.restore.thawing import (
     tier_of_class,
     waiting_name,
 )
-from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.compare_bytes import ContentSide, compare_bytes
+from jobs.s3.byte_ranges import ByteBudget, ContentSide
+from jobs.s3.compare_bytes import compare_bytes
 from jobs.s3.copying import Copier, CopyOptions
 from jobs.s3.lookup import find
 from jobs.s3.paced_gate import PacedGate
@@ -286,7 +286,7 @@ class Restore:
         """
         if self._copier.is_simple(row):
             try:
-                return _restored(await self._copier.copy_simply(row, ABSENT))
+                return _restored((await self._copier.copy_object(row, row.version_id, ABSENT))[0])
             except PreconditionFailed:
                 pass  # an object is there, or the source is not what the plan saw: look at both
         ref, target = self.route.source_of(row), self.route.target_of(row)

@@ -15,8 +15,8 @@ from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.part_sizes import choose_part_size
 from jobs.core.reasons import Reason
 from jobs.errors import Conflict, PreconditionFailed
-from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.compare_bytes import ContentSide, check_content
+from jobs.s3.byte_ranges import ByteBudget, ContentSide
+from jobs.s3.compare_bytes import check_content
 from jobs.s3.copying import KEEP, CopyOptions
 from jobs.s3.lookup import find
 from jobs.s3.store import ABSENT, Store, Written
@@ -65,9 +65,7 @@ class MemberWriter:
         target = self.route.target_of(row)
         part_bytes = choose_part_size(member.size_bytes, PART_BYTES)
         attributes = self._attributes(member)
-        upload = ObjectUpload(
-            self.destination, target.bucket, target.key, attributes, part_bytes, parts_in_flight=1, records=self.records
-        )
+        upload = ObjectUpload(self.destination, target, attributes, part_bytes, parts_in_flight=1, records=self.records)
         try:
             async with aclosing(reader.stream(member)) as pieces:
                 async for data in pieces:

@@ -11,8 +11,8 @@ ones (`jobs.s3.copying`). Nothing pins annotations to the ETag of their object, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from jobs.core.model import ObjectRef, is_exact
 from jobs.errors import (
@@ -43,6 +43,13 @@ EXCLUDED = "without annotations, as --annotations skip says"
 NOT_KEPT_THERE = "without the source's annotations: the destination's server keeps none"
 LOST = "without some of the source's annotations: {why}"
 UNKNOWN = "whether the source has annotations that the copy lacks is not known: {why}"
+
+
+class Pinned(NamedTuple):
+    """An object version, and the ETag that it has to have. `etag` None: unknown, so that only a version id pins it."""
+
+    ref: ObjectRef
+    etag: str | None
 
 
 class AnnotationLists:
@@ -112,58 +119,48 @@ class AnnotationLists:
         return False
 
 
-@dataclass(frozen=True, slots=True)
 class AnnotationPair:
-    """The annotations of objects in one store, and of their copies in another. `budget` bounds the texts in memory."""
+    """The annotations of objects in one store, and of their copies in another, or at another place in it.
 
-    source: AnnotationLists
-    copies: AnnotationLists
-    budget: ByteBudget
+    `budget` bounds the texts in memory.
+    """
 
-    @classmethod
-    def between(cls, source: Store, copies: Store, budget: ByteBudget) -> AnnotationPair:
-        """Of two stores, or of two places in one."""
-        return cls(AnnotationLists(source), AnnotationLists(copies), budget)
+    def __init__(self, source: Store, copies: Store, budget: ByteBudget):
+        self.source, self.copies, self.budget = AnnotationLists(source), AnnotationLists(copies), budget
 
-    async def carry(self, ref: ObjectRef, source_etag: str | None, copy: ObjectRef, copy_etag: str) -> str:
+    async def carry(self, source: Pinned, copy: Pinned) -> str:
         """Put the annotations whose names the copy does not have onto it. Others stay as they are.
 
-        Returns what the copy still lacks and why, for its outcome, else an empty text. `source_etag` None: unknown, so
-        that only a version id pins the source. Raises Conflict if source or copy is gone or was replaced, Unavailable
-        where a retry may help.
+        Returns what the copy still lacks and why, for its outcome, else an empty text. Raises Conflict if source or
+        copy is gone or was replaced, Unavailable where a retry may help.
         """
         try:
-            wanted = await self.source.read(ref)
-            if await self.source.are_kept(ref):
-                await self._check_source(ref, source_etag)
+            wanted = await self.source.read(source.ref)
+            if await self.source.are_kept(source.ref):
+                await self._check_source(source)
             if not wanted:
                 return ""
-            if not await self.copies.are_kept(copy):
+            if not await self.copies.are_kept(copy.ref):
                 return NOT_KEPT_THERE
-            there = await self.copies.read(copy)
+            there = await self.copies.read(copy.ref)
         except NoSuchBucket:
             raise
         except REFUSALS as error:
             return UNKNOWN.format(why=brief(error))
 
-        async def put(annotation: Annotation) -> str:
-            return await self._put(ref, source_etag, annotation, copy, copy_etag)
-
         missing = [each for name, each in wanted.items() if name not in there]
-        reasons = sorted(filter(None, await gather_bounded(put, missing, AT_ONCE)))
+        reasons = sorted(filter(None, await gather_bounded(partial(self._put, source, copy), missing, AT_ONCE)))
         return LOST.format(why=reasons[0]) if reasons else ""
 
-    async def _put(
-        self, ref: ObjectRef, source_etag: str | None, annotation: Annotation, copy: ObjectRef, copy_etag: str
-    ) -> str:
+    async def _put(self, source: Pinned, copy: Pinned, annotation: Annotation) -> str:
         """Copy one annotation. Returns why S3 refused it, else an empty text."""
         held = await self.budget.acquire(annotation.size_bytes)
         try:
-            text = await self.source.text(ref, annotation.name)
-            await self._check_source(ref, source_etag)
+            text = await self.source.text(source.ref, annotation.name)
+            await self._check_source(source)
             if text is not None:
-                put = partial(self.copies.store.put_annotation, copy, annotation.name, text, object_etag=copy_etag)
-                await retry(put)
+                put = partial(self.copies.store.put_annotation, copy.ref, annotation.name, text)
+                await retry(partial(put, object_etag=copy.etag or ""))
         except NoSuchBucket:
             raise
         except (NotFound, PreconditionFailed) as error:
@@ -174,13 +171,13 @@ class AnnotationPair:
             self.budget.release(held)
         return ""
 
-    async def _check_source(self, ref: ObjectRef, etag: str | None) -> None:
+    async def _check_source(self, source: Pinned) -> None:
         """Raise Conflict if another object has replaced the source, after its annotations were read."""
-        if etag is None or is_exact(ref.version_id):
+        if source.etag is None or is_exact(source.ref.version_id):
             return
-        there = await retry(partial(self.source.store.head, ref))
-        if there.etag != etag:
-            raise _replaced("HeadObject", str(ref))
+        there = await retry(partial(self.source.store.head, source.ref))
+        if there.etag != source.etag:
+            raise _replaced("HeadObject", str(source.ref))
 
     async def has_all(self, ref: ObjectRef, copy: ObjectRef | None) -> bool:
         """True if the copy has all annotations of the source, with the same texts. `copy` None: it is in an archive,

@@ -1,17 +1,32 @@
-"""Byte budget of a worker's readers, and reading ahead in order within it."""
+"""An object's content in pinned ranges, the byte budget of a worker's readers, and reading ahead in order within it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
+
+from jobs.core.model import ObjectInfo, ObjectRef
+from jobs.s3.store import Store
 
 T = TypeVar("T")
 Item = TypeVar("Item")
 
 READ_AHEAD = 4
 """Ranges of one object in flight: enough to hide the latency, few enough to be fair to others."""
+
+
+class ContentSide(NamedTuple):
+    """One object, as HEAD described it, and the store that has it."""
+
+    store: Store
+    ref: ObjectRef
+    info: ObjectInfo
+
+    async def read(self, start: int, end: int) -> bytes:
+        """The bytes from `start` to `end`, which is exclusive. Raises PreconditionFailed when it has changed."""
+        return (await self.store.get(self.ref, start=start, end=end, if_match=self.info.etag)).data
 
 
 class ByteBudget:

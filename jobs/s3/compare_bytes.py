@@ -7,36 +7,23 @@ import base64
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from jobs.core.algorithms import ALGORITHMS
 from jobs.core.evidence import NEVER_COPIED, Verdict, compare, difference
-from jobs.core.model import Checksum, ObjectInfo, ObjectRef
+from jobs.core.model import Checksum, ObjectInfo
 from jobs.core.outcome import Evidence
 from jobs.core.reasons import Reason
 from jobs.errors import NoSuchBucket, NotFound
-from jobs.s3.byte_ranges import ByteBudget, read_ranges
+from jobs.s3.byte_ranges import ByteBudget, ContentSide, read_ranges
 from jobs.s3.checksums import ContentCheck, stored_checksums
 from jobs.s3.lookup import find
-from jobs.s3.retries import retry
-from jobs.s3.store import Body, Store
+from jobs.s3.retries import gather_bounded
 
 RANGE_BYTES = 8 * 1024 * 1024
 READS_OF_LOST = 3
 """How often S3 has to deny an object that it shows, before its bytes count as lost."""
 T = TypeVar("T")
-
-
-class ContentSide(NamedTuple):
-    """One object, as HEAD described it, and the store that has it.
-
-    `is_retried`: each range is read again where that may help. Else the caller repeats the whole.
-    """
-
-    store: Store
-    ref: ObjectRef
-    info: ObjectInfo
-    is_retried: bool = False
 
 
 async def is_damaged(side: ContentSide, budget: ByteBudget) -> bool:
@@ -57,11 +44,7 @@ async def check_bytes(
     changes meanwhile.
     """
     check = ContentCheck(known, also)
-
-    async def fetch(start: int, end: int) -> bytes:
-        return await _read(side, start, end)
-
-    async with aclosing(read_ranges(side.info.size_bytes, RANGE_BYTES, fetch, budget)) as ranges:
+    async with aclosing(read_ranges(side.info.size_bytes, RANGE_BYTES, side.read, budget)) as ranges:
         async for data in ranges:
             await update(check, data)
     return check
@@ -97,7 +80,7 @@ async def _compare_bytes(
     if verdict.same and check.is_refuted:
         return Verdict(False, Evidence.CONTENT, Reason.BOTH_DAMAGED, is_source_damaged=True), None
     if verdict.same:
-        return verdict, check.spelled("SHA256")
+        return verdict, str(check.checksum("SHA256"))
     if await is_damaged(source, budget):
         return Verdict(False, Evidence.CONTENT, Reason.DAMAGED, is_source_damaged=True), None
     can_rot = source.info.size_bytes == destination.info.size_bytes  # rot changes no size
@@ -115,12 +98,8 @@ async def _compare_ranges(
         return Verdict(False, Evidence.CONTENT, Reason.SIZE_DIFFERS)
 
     async def fetch(start: int, end: int) -> tuple[int, bytes, bytes]:
-        reads = [asyncio.ensure_future(_read(side, start, end)) for side in (source, destination)]
-        try:
-            ours, theirs = await asyncio.gather(*reads)
-        finally:
-            for read in reads:  # when one fails, the other's bytes are in no budget
-                read.cancel()
+        sides = (source, destination)  # when one fails, the other's bytes are in no budget
+        ours, theirs = await gather_bounded(lambda side: side.read(start, end), sides, len(sides), ends_early=True)
         return start, ours, theirs
 
     async with aclosing(read_ranges(source.info.size_bytes, RANGE_BYTES, fetch, budget, copies=2)) as ranges:
@@ -174,13 +153,6 @@ async def check_content(
     if check.is_refuted:
         return Verdict(False, Evidence.CHECKSUM, Reason.CHECKSUM_DIFFERS, algorithm), md5
     return Verdict(True, Evidence.CHECKSUM), md5
-
-
-async def _read(side: ContentSide, start: int, end: int) -> bytes:
-    def get() -> Awaitable[Body]:
-        return side.store.get(side.ref, start=start, end=end, if_match=side.info.etag)
-
-    return (await (retry(get) if side.is_retried else get())).data
 
 
 async def update(digest: ContentCheck, data: bytes) -> None:

@@ -13,29 +13,13 @@ from typing import Any, Self
 
 from jobs.core.enums import AnnotationRule
 from jobs.core.evidence import best_checksum, compare, is_md5, is_multipart
-from jobs.core.model import (
-    NULL_VERSION,
-    ObjectInfo,
-    ObjectLock,
-    ObjectRef,
-    ObjectVersion,
-    Route,
-    parse_time,
-)
+from jobs.core.model import NULL_VERSION, ObjectInfo, ObjectLock, ObjectRef, ObjectVersion, Route, parse_time
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.part_sizes import COPY_LIMIT_BYTES, MAX_OBJECT_BYTES, PREFERRED_PART_BYTES
 from jobs.core.reasons import Reason
-from jobs.errors import (
-    Conflict,
-    NoSuchBucket,
-    NotFound,
-    PreconditionFailed,
-    Rejected,
-    StoreError,
-)
-from jobs.s3.annotations import EXCLUDED, AnnotationPair
-from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.lookup import look_at_written
+from jobs.errors import Conflict, NoSuchBucket, NotFound, PreconditionFailed, Rejected, StoreError
+from jobs.s3.annotations import EXCLUDED, AnnotationPair, Pinned
+from jobs.s3.byte_ranges import ByteBudget, ContentSide
 from jobs.s3.multipart_copy import STREAM_PART_BYTES, Transfer, copy_parts, stream
 from jobs.s3.store import CopySettings, Guard, Store, Written
 from jobs.s3.uploads import NO_RECORDS, UploadRecords
@@ -86,7 +70,7 @@ class Copier:
     _shows_locks: list[bool] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "carrier", AnnotationPair.between(self.source, self.destination, self.budget))
+        object.__setattr__(self, "carrier", AnnotationPair(self.source, self.destination, self.budget))
 
     def is_simple(self, row: ObjectVersion) -> bool:
         """Whether one guarded CopyObject can do it: small, pinned, nothing to look up."""
@@ -106,14 +90,6 @@ class Copier:
         limit = STREAM_PART_BYTES if self.options.streamed else self.options.multipart_threshold_bytes
         return size_bytes <= limit
 
-    def _lost_annotations(self, size_bytes: int, copy_etag: str) -> bool:
-        """Whether S3 may have made a copy without its annotations.
-
-        Its ETag shows a copy in parts, whatever the threshold was when it was made.
-        """
-        is_by_parts = size_bytes > self.options.multipart_threshold_bytes or is_multipart(copy_etag)
-        return self.options.streamed or is_by_parts
-
     def _storage_class(self, of_source: str | None) -> str | None:
         wanted = of_source if self.options.storage_class == KEEP else self.options.storage_class
         return None if wanted in (None, "", "STANDARD") and self.options.storage_class == KEEP else wanted
@@ -130,7 +106,7 @@ class Copier:
                 return await self._copy_in_parts(row, source, guard)
             pinned = row._replace(size_bytes=source.size_bytes, etag=source.etag, storage_class=source.storage_class)
             try:
-                return await self.copy_simply(pinned, guard, source)
+                return (await self.copy_object(pinned, row.version_id, guard, source))[0]
             except PreconditionFailed as error:
                 raise _raced(error) from error
         except NoSuchBucket:
@@ -142,20 +118,13 @@ class Copier:
                 raise
             raise _raced(error) from error
 
-    async def copy_simply(self, row: ObjectVersion, guard: Guard, source: ObjectInfo | None = None) -> Outcome:
-        """By one CopyObject, pinned to version and ETag.
-
-        Raises PreconditionFailed when S3 finds otherwise.
-        """
-        return (await self.copy_object(row, row.version_id, guard, source))[0]
-
     async def copy_object(
         self, row: ObjectVersion, version_id: str | None, guard: Guard, source: ObjectInfo | None = None
     ) -> tuple[Outcome, str | None]:
-        """Do as `copy_simply` for the version of this id. None: for what is current, if its ETag is the
-        row's.
+        """Copy the version of this id by one CopyObject, pinned to it and to the row's ETag. None: what is current, if
+        it has that ETag. Returns also the id of the version that was copied, if the server says it.
 
-        Returns also the id of the version that was copied, if the server says it.
+        Raises PreconditionFailed when S3 finds otherwise.
         """
         settings, lack = self._settings_of(row.storage_class), ""
         target, ref = self.route.target_of(row), ObjectRef(self.route.source.bucket, row.key, version_id)
@@ -163,8 +132,7 @@ class Copier:
             lock, lack = await self._carried_lock(ref, source)
             settings = replace(settings, lock=lock)
         written = await self.destination.copy(ref, row.etag, target.bucket, target.key, settings, guard=guard)
-        if lack or settings.without_annotations:
-            written = _with_notes(written, lack, EXCLUDED if settings.without_annotations else "")
+        written = written.noting(lack, EXCLUDED if settings.without_annotations else "")
         return _copied(row, row.size_bytes or 0, row.etag, written, source), written.source_version_id
 
     def _settings_of(self, storage_class: str | None) -> CopySettings:
@@ -186,43 +154,33 @@ class Copier:
     async def complete(self, row: ObjectVersion, source: ObjectInfo, copy: ObjectInfo) -> str:
         """Do as `complete_annotations` for a source and a copy that HEAD has described."""
         ref = self.route.source_of(row)._replace(version_id=row.version_id or source.version_id)
-        there = self.route.target_of(row)._replace(version_id=copy.version_id)
-        is_lacking = row.condemned_etag == copy.etag
-        return await self.complete_annotations(
-            ref, source.etag, source.size_bytes, there, copy.etag, is_lacking=is_lacking
-        )
+        there = Pinned(self.route.target_of(row)._replace(version_id=copy.version_id), copy.etag)
+        return await self.complete_annotations(row, Pinned(ref, source.etag), source.size_bytes, there)
 
-    async def complete_annotations(
-        self,
-        ref: ObjectRef,
-        source_etag: str | None,
-        size_bytes: int,
-        copy: ObjectRef,
-        copy_etag: str,
-        *,
-        is_lacking: bool = False,
-    ) -> str:
+    async def complete_annotations(self, row: ObjectVersion, source: Pinned, size_bytes: int, copy: Pinned) -> str:
         """Put missing annotations onto a copy that was found the same.
 
-        A copy in parts or a streamed one may lack some, if the worker that made it was killed.
-        `is_lacking`: a verify run may have found that this one does.
-        Returns what the copy still lacks, for its outcome, else an empty text. Raises as `AnnotationPair.carry`.
+        A copy in parts, as its ETag shows, or a streamed one may lack some, if the worker that made it was killed. Of
+        the row's condemned copy a verify run may have found that it does. Returns what the copy still lacks, for its
+        outcome, else an empty text. Raises as `AnnotationPair.carry`.
         """
-        if self._skips_annotations or not (is_lacking or self._lost_annotations(size_bytes, copy_etag)):
-            return ""
-        return await self.carrier.carry(ref, source_etag, copy, copy_etag)
+        is_by_parts = size_bytes > self.options.multipart_threshold_bytes or is_multipart(copy.etag)
+        may_lack = self.options.streamed or is_by_parts or row.condemned_etag == copy.etag
+        return await self.carrier.carry(source, copy) if may_lack and not self._skips_annotations else ""
 
     async def _carried_lock(self, ref: ObjectRef, source: ObjectInfo) -> tuple[ObjectLock | None, str]:
         """The lock that the copy is to have, and why it lacks the source's retention, if it does.
 
         S3 refuses a retention that has passed with 400. Whether locks are shown at all is asked for once.
         """
-        lock = source.attributes.lock if self.options.object_lock else None
-        if lock is None and self.options.object_lock:
+        if not self.options.object_lock:
+            return None, ""
+        lock = source.attributes.lock
+        if lock is None:
             if not self._shows_locks:
                 self._shows_locks.append(await self.source.may_read_locks(ref))
             return None, "" if self._shows_locks[0] else UNREAD_LOCK
-        if lock is None or lock.retain_until is None or parse_time(lock.retain_until) > self.clock():
+        if lock.retain_until is None or parse_time(lock.retain_until) > self.clock():
             return lock, ""
         hold = replace(lock, mode=None, retain_until=None) if lock.legal_hold or lock.event_hold else None
         return hold, "without the source's retention, which has passed"
@@ -243,21 +201,23 @@ class Copier:
             kms_key_id=self.options.kms_key_id,
             lock=lock,
         )
-        transfer = Transfer(self.source, ref, source, self.destination, target, attributes, guard, self.records)
-        streamed = await stream(transfer, self.budget) if self.options.streamed else None
-        written = streamed.written if streamed else await copy_parts(transfer, self.options.part_size_bytes)
-        unkept = ""
-        if not self.is_one_write(source.size_bytes):
-            unkept = await look_at_written(self.destination, target, written, attributes)
-        unproven = UNCOMPARED if streamed and streamed.evidence is Evidence.NONE else ""
+        side = ContentSide(self.source, ref, source)
+        transfer = Transfer(side, self.destination, target, attributes, guard, self.records)
+        unproven, read_bytes = "", None
+        if self.options.streamed:
+            written, read_bytes = await stream(transfer, self.budget)
+            unproven = UNCOMPARED if read_bytes.compared is Evidence.NONE else ""
+        else:
+            written = await copy_parts(transfer, self.options.part_size_bytes)
         without = EXCLUDED
         if not self._skips_annotations:
-            copy = target._replace(version_id=written.version_id)
-            without = await self.carrier.carry(read, source.etag, copy, written.etag)
-        unsent = UNSENT if source.unsent_metadata else ""
-        written = _with_notes(written, unkept, lack, unproven, unsent, without)
+            copy = Pinned(target._replace(version_id=written.version_id), written.etag)
+            without = await self.carrier.carry(Pinned(read, source.etag), copy)
+        written = written.noting(lack, unproven, UNSENT if source.unsent_metadata else "", without)
         outcome = _copied(row, source.size_bytes, source.etag, written, source)
-        return outcome._replace(evidence=streamed.evidence, checksum=streamed.checksum) if streamed else outcome
+        if read_bytes is None:
+            return outcome
+        return outcome._replace(evidence=read_bytes.compared, checksum=str(read_bytes.checksum("SHA256")))
 
 
 def is_altered(source: ObjectInfo, copied: Outcome) -> bool:
@@ -265,11 +225,6 @@ def is_altered(source: ObjectInfo, copied: Outcome) -> bool:
     algorithm, _, value = (copied.checksum or "").partition(":")
     stored = [each.value for each in source.checksums if (each.algorithm, each.is_composite) == (algorithm, False)]
     return bool(stored) and value not in stored
-
-
-def _with_notes(written: Written, *notes: str) -> Written:
-    """The answer with more notes behind its own. Empty ones are left out."""
-    return written._replace(note="; ".join(filter(None, (written.note, *notes)))) if any(notes) else written
 
 
 def _raced(error: StoreError) -> Conflict:

@@ -17,8 +17,8 @@ from typing import IO
 
 from jobs.core.model import Location, ObjectRef
 from jobs.errors import Denied, ManifestError, NotFound, Rejected
-from jobs.s3.byte_ranges import ByteBudget, read_ranges
-from jobs.s3.store import Body, Store
+from jobs.s3.byte_ranges import ByteBudget, ContentSide, read_ranges
+from jobs.s3.store import Store
 
 RANGE_BYTES = 8 << 20
 MANIFEST_BYTES = 64 << 20
@@ -29,9 +29,7 @@ MANIFEST_BYTES = 64 << 20
 class PromisedFile:
     """A file that a report's manifest promises, and the `places` where it may be, in order.
 
-    `md5` in hex. `kind` and `report` are the messages' nouns. `may_be_denied`: S3 also denies
-    access to a key that is missing, if the credentials lack s3:ListBucket, so look at the next
-    place.
+    `md5` in hex. `kind` and `report` are the messages' nouns.
     """
 
     manifest: Location | Path | str
@@ -40,7 +38,6 @@ class PromisedFile:
     kind: str
     report: str
     size_bytes: int | None = None
-    may_be_denied: bool = False
 
 
 async def download(store: Store, ref: ObjectRef, path: Path) -> str:
@@ -55,23 +52,22 @@ async def download(store: Store, ref: ObjectRef, path: Path) -> str:
         if error.code != "InvalidRange":  # S3's answer to any range of an empty object
             raise
         first = await store.get(ref)
-    etag, size_bytes = first.info.etag, first.info.size_bytes
     digest = hashlib.md5(usedforsecurity=False)
 
     def keep(file: IO[bytes], data: bytes) -> None:
         digest.update(data)
         file.write(data)
 
-    async def fetch(begin: int, end: int) -> Body:
-        return await store.get(ref, start=RANGE_BYTES + begin, end=RANGE_BYTES + end, if_match=etag)
+    async def fetch(begin: int, end: int) -> bytes:
+        return await ContentSide(store, ref, first.info).read(RANGE_BYTES + begin, RANGE_BYTES + end)
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         await asyncio.to_thread(keep, file, first.data)
-        rest = read_ranges(max(0, size_bytes - RANGE_BYTES), RANGE_BYTES, fetch, ByteBudget(4 * RANGE_BYTES))
-        async with aclosing(rest) as bodies:
-            async for body in bodies:
-                await asyncio.to_thread(keep, file, body.data)
+        rest_bytes = max(0, first.info.size_bytes - RANGE_BYTES)
+        async with aclosing(read_ranges(rest_bytes, RANGE_BYTES, fetch, ByteBudget(4 * RANGE_BYTES))) as ranges:
+            async for data in ranges:
+                await asyncio.to_thread(keep, file, data)
     return digest.hexdigest()
 
 
@@ -79,7 +75,8 @@ async def fetch_promised(store: Store, file: PromisedFile, target: Path) -> tupl
     """Where the file is, and a verified local copy of it: at `target`, or itself where it is local.
 
     Raises ManifestError when it is missing or is not what the manifest promises, a StoreError
-    otherwise.
+    otherwise. S3 also denies access to a key that is missing, if the credentials lack
+    s3:ListBucket, so the next place is looked at then.
     """
     denied = None
     for place in file.places:
@@ -88,8 +85,6 @@ async def fetch_promised(store: Store, file: PromisedFile, target: Path) -> tupl
         except (NotFound, FileNotFoundError):
             continue
         except Denied as error:
-            if not file.may_be_denied:
-                raise
             denied = error
             continue
         if md5 != file.md5 or file.size_bytes not in (None, path.stat().st_size):

@@ -67,10 +67,12 @@ persist = Tries(seconds=300.0)
 """For callers that would lose the work of hours."""
 
 
-async def gather_bounded(work: Callable[[U], Awaitable[T]], items: Iterable[U], at_once: int) -> list[T]:
+async def gather_bounded(
+    work: Callable[[U], Awaitable[T]], items: Iterable[U], at_once: int, *, ends_early: bool = False
+) -> list[T]:
     """`work` of each item, so many at once, in order.
 
-    All are waited for. Then the first error is raised, if any.
+    All are waited for. Then the first error is raised, if any. `ends_early`: the first error cancels the rest.
     """
     gate = asyncio.Semaphore(at_once)
 
@@ -78,13 +80,15 @@ async def gather_bounded(work: Callable[[U], Awaitable[T]], items: Iterable[U], 
         async with gate:
             return await work(item)
 
-    results = await asyncio.gather(*map(one, items), return_exceptions=True)
-    done: list[T] = []
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-        done.append(result)
-    return done
+    tasks = [asyncio.ensure_future(one(each)) for each in items]
+    if not ends_early:
+        await asyncio.gather(*tasks, return_exceptions=True)
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def promptly(work: Callable[[], Awaitable[T]], what: str, address: Callable[[], str]) -> T:

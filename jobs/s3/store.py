@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
@@ -65,6 +65,10 @@ class Written(NamedTuple):
     note: str = ""
     source_version_id: str | None = None
     last_modified: float | None = None
+
+    def noting(self, *notes: str) -> Written:
+        """The answer with more notes behind its own. Empty ones are left out."""
+        return self._replace(note="; ".join(filter(None, (self.note, *notes)))) if any(notes) else self
 
 
 class Deleted(NamedTuple):
@@ -125,28 +129,19 @@ class Upload(NamedTuple):
         return ObjectRef(self.bucket, self.key)
 
 
-@dataclass(frozen=True, slots=True)
-class PartDone:
-    """A finished part of a multipart upload."""
+class PartDone(NamedTuple):
+    """A finished part of a multipart upload. `etag` has no quotes. `size_bytes`: as a list of parts says it."""
 
     number: int
-    etag: str
-    checksums: tuple[Checksum, ...] = field(default=())
-
-
-class StoredPart(NamedTuple):
-    """A part that S3 holds of an unfinished upload. `etag` has no quotes."""
-
-    number: int
-    size_bytes: int
     etag: str
     checksums: tuple[Checksum, ...] = ()
+    size_bytes: int | None = None
 
 
 class PartPage(NamedTuple):
     """One page of an upload's parts, in order. `next_after` is None on the last page."""
 
-    parts: list[StoredPart]
+    parts: list[PartDone]
     next_after: int | None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,12 @@ from typing import NamedTuple
 
 from jobs.core.model import Attributes, Checksum, Location, ObjectRef
 from jobs.core.part_sizes import choose_part_size
-from jobs.errors import Conflict, Denied, NotFound, Rejected, StoreError, Unavailable
+from jobs.errors import AuthenticationFailed, Conflict, Denied, NotFound, Rejected, StoreError, Unavailable
 from jobs.s3.checksums import combine, composite, full_object
 from jobs.s3.lookup import look_at_written
 from jobs.s3.operations import Operation
 from jobs.s3.retries import Tries, gather_bounded, retry
-from jobs.s3.store import ABSENT, Guard, PartDone, Store, StoredPart, Upload, Written
+from jobs.s3.store import ABSENT, Guard, PartDone, Store, Upload, Written
 
 PARTS_IN_FLIGHT = 4
 ALGORITHM = "CRC64NVME"
@@ -30,8 +30,6 @@ ALGORITHM = "CRC64NVME"
 ABORTS = 5
 ABORTS_AT_ONCE = 8
 
-CopyPlan = Mapping[str, str | int | bool | None]
-"""What an upload is made of, as JSON has it. Two uploads with equal plans have equal parts."""
 ALTERED = "AlteredContent"
 """The code of an error that says that bytes are not those that S3 keeps checksums of."""
 _OTHER_BYTES = ("BadDigest", "XAmzContentChecksumMismatch")
@@ -39,14 +37,14 @@ _OTHER_BYTES = ("BadDigest", "XAmzContentChecksumMismatch")
 
 
 class BegunUpload(NamedTuple):
-    """A multipart upload that was begun. `plan` None: nobody can go on with it. `attempt`: which attempt's it is, if a
-    record said so.
+    """A multipart upload that was begun. `plan`: a digest of what it is made of, so that two uploads with equal plans
+    have equal parts. None: nobody can go on with it. `attempt`: which attempt's it is, if a record said so.
     """
 
     bucket: str
     key: str
     upload_id: str
-    plan: CopyPlan | None = None
+    plan: str | None = None
     attempt: str = ""
 
     @property
@@ -82,7 +80,7 @@ class UploadRecords:
         """All parts that `sent` recorded."""
         return frozenset()
 
-    async def take(self, plan: CopyPlan) -> BegunUpload | None:
+    async def take(self, plan: str) -> BegunUpload | None:
         """The unfinished upload of an equal plan. No other copy of this attempt gets it."""
         return None
 
@@ -93,37 +91,14 @@ class UploadRecords:
 NO_RECORDS = UploadRecords()
 
 
-async def all_parts(store: Store, upload: Upload) -> AsyncIterator[StoredPart]:
+async def all_parts(store: Store, upload: Upload) -> list[PartDone]:
     """The parts that S3 holds of an upload. Raises NotFound when it has ended."""
-    after: int | None = 0
-    while after is not None:
-        page = await retry(partial(store.list_parts, upload, after=after))
-        for part in page.parts:
-            yield part
-        after = page.next_after
-
-
-async def complete(
-    store: Store, upload: Upload, parts: Sequence[PartDone], guard: Guard, size_bytes: int, checksum: Checksum | None
-) -> Written:
-    """Publish an object. Raises Conflict when a part was sent twice and S3 keeps the other one, when the parts do not
-    have the checksum (ALTERED), so that no further try with them can help, or when the upload has ended: it may be
-    complete, and the answer to an earlier try was lost.
-    """
-
-    async def publish() -> Written | StoreError:
-        try:
-            return await store.complete_multipart(upload, parts, guard=guard, size_bytes=size_bytes, checksum=checksum)
-        except (Unavailable, Rejected, NotFound) as error:
-            if error.code not in ("InvalidPart", "NoSuchUpload", *_OTHER_BYTES):
-                raise
-            return error
-
-    done = await retry(publish)
-    if isinstance(done, StoreError):
-        code = ALTERED if done.code in _OTHER_BYTES else done.code
-        raise Conflict(done.operation, done.target, code, done.detail, done.status) from done
-    return done
+    page = await retry(partial(store.list_parts, upload))
+    parts = page.parts
+    while page.next_after is not None:
+        page = await retry(partial(store.list_parts, upload, after=page.next_after))
+        parts = parts + page.parts
+    return parts
 
 
 async def abort_upload(store: Store, upload: Upload) -> None:
@@ -160,8 +135,89 @@ async def abort_unfinished(store: Store, uploads: Iterable[BegunUpload], place: 
 
 
 @dataclass(slots=True)
+class PartUpload:
+    """An upload in parts of one object: begun or continued, then completed, left to another attempt, or aborted.
+
+    `checksum`: of which algorithm S3 is to keep one, and whether of the parts' or of the whole. The whole's value, if
+    known at the end, is what S3 must find. `begun`: None before it has begun and after its end. `is_recorded`:
+    another attempt can go on with it.
+    """
+
+    store: Store
+    target: ObjectRef
+    attributes: Attributes
+    guard: Guard
+    records: UploadRecords
+    checksum: Checksum | None
+    begun: BegunUpload | None = field(default=None, init=False)
+    is_recorded: bool = field(default=False, init=False)
+
+    @property
+    def upload(self) -> Upload:
+        """As requests name it."""
+        if self.begun is None:
+            raise ValueError("the upload has not begun, or has ended")
+        return self.begun.upload
+
+    async def begin(self, plan: str | None = None) -> None:
+        """Begin it. Raises StoreError."""
+        create = partial(self.store.create_multipart, *self.target[:2], self.attributes, checksum=self.checksum)
+        self.begun, self.is_recorded = BegunUpload(*await retry(create), plan), False
+        await self.records.begun(self.begun)
+        self.is_recorded = self.records.are_kept
+
+    async def complete(self, parts: Sequence[PartDone], size_bytes: int) -> Written:
+        """Publish the object, if S3 finds its size and checksum. The answer's note says what the object was asked to
+        carry and does not show.
+
+        Raises Conflict when a part was sent twice and S3 keeps the other one, when the parts do not have the checksum
+        (ALTERED), so that no further try with them can help, when the upload has ended: it may be complete, and the
+        answer to an earlier try was lost, or when something else is current by now.
+        """
+        is_whole = self.checksum is not None and self.checksum.value and not self.checksum.is_composite
+        asked = partial(self.store.complete_multipart, checksum=self.checksum if is_whole else None)
+
+        async def publish() -> Written | StoreError:
+            try:
+                return await asked(self.upload, parts, guard=self.guard, size_bytes=size_bytes)
+            except (Unavailable, Rejected, NotFound) as error:
+                if error.code not in ("InvalidPart", "NoSuchUpload", *_OTHER_BYTES):
+                    raise
+                return error
+
+        done = await retry(publish)
+        if isinstance(done, StoreError):
+            code = ALTERED if done.code in _OTHER_BYTES else done.code
+            raise Conflict(done.operation, done.target, code, done.detail, done.status) from done
+        await self._end()
+        return done.noting(await look_at_written(self.store, self.target, done, self.attributes))
+
+    async def leave(self, error: BaseException) -> None:
+        """Keep it for the next attempt, if that can help. Else abort it: S3 has refused it, or nobody knows of it."""
+        is_final = isinstance(error, StoreError) and not isinstance(error, (Unavailable, AuthenticationFailed))
+        if self.begun is None or is_final or not self.is_recorded:
+            await self.abort()
+        else:
+            self.records.give_back(self.begun)
+            self.begun = None
+
+    async def abort(self) -> None:
+        """Leave nothing behind, but for another attempt's upload: it may be alive. Harmless after `complete`."""
+        if self.begun is not None and self.begun.attempt in ("", self.records.attempt):
+            with contextlib.suppress(StoreError):  # the run's end and the bucket's lifecycle rule are other nets
+                await abort_upload(self.store, self.begun.upload)
+                await self._end()
+        self.begun = None
+
+    async def _end(self) -> None:
+        if self.begun is not None:
+            await self.records.ended(self.begun)
+            self.begun = None
+
+
+@dataclass(slots=True)
 class ObjectUpload:
-    """Writes `bucket`/`key` in parts of `part_size_bytes`.
+    """Writes an object in parts of `part_size_bytes`.
 
     What fits into one part becomes one PutObject.
 
@@ -171,8 +227,7 @@ class ObjectUpload:
     """
 
     store: Store
-    bucket: str
-    key: str
+    target: ObjectRef
     attributes: Attributes
     part_size_bytes: int
     guard: Guard = ABSENT
@@ -180,19 +235,23 @@ class ObjectUpload:
     records: UploadRecords = NO_RECORDS
     algorithm: str = ALGORITHM
     size_bytes: int = field(default=0, init=False)
-    _pending: bytearray = field(default_factory=bytearray, init=False)
-    _begun: BegunUpload | None = field(default=None, init=False)
-    _running: deque[asyncio.Task[PartDone]] = field(default_factory=deque, init=False)
-    _done: list[PartDone] = field(default_factory=list, init=False)
     parts: list[tuple[int, Checksum]] = field(default_factory=list, init=False)
     """The size and checksum of each part."""
+    _pending: bytearray = field(default_factory=bytearray, init=False)
+    _upload: PartUpload = field(init=False)
+    _running: deque[asyncio.Task[PartDone]] = field(default_factory=deque, init=False)
+    _done: list[PartDone] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        kind = Checksum(self.algorithm, "", is_composite=self.algorithm != ALGORITHM)
+        self._upload = PartUpload(self.store, self.target, self.attributes, self.guard, self.records, kind)
 
     @property
     def checksum(self) -> Checksum:
         """The object's checksum after `finish`, as S3 keeps it."""
-        if len(self.parts) == 1 and not self._done:
+        if len(self.parts) == 1:
             return self.parts[0][1]
-        if self._kind.is_composite:
+        if self.algorithm != ALGORITHM:
             return composite([checksum for _, checksum in self.parts])
         return combine((checksum, size) for size, checksum in self.parts)
 
@@ -209,56 +268,36 @@ class ObjectUpload:
 
     async def finish(self) -> Written:
         """Publish the object. Raises PreconditionFailed when what is there is not what the guard
-        says (nothing, unless it was given another one), Conflict when it is unknown whether it has
-        been, or when it is and something else is current: look. The answer's note says what the
-        object was asked to carry and does not show.
+        says (nothing, unless it was given another one), and Conflict as `PartUpload.complete`: look.
         """
-        if self._begun is None:
+        if self._upload.begun is None:
             data = bytes(self._pending)
-            checksum = await self._add(data)
-            put = partial(self.store.put, self.bucket, self.key, data, self.attributes)
-            return await retry(partial(put, guard=self.guard, checksum=checksum))
+            put = partial(self.store.put, *self.target[:2], data, self.attributes, guard=self.guard)
+            return await retry(partial(put, checksum=await self._add(data)))
         if self._pending:
             await self._flush()
         while self._running:
             self._done.append(await self._running.popleft())
-        whole = None if self._kind.is_composite else self.checksum
-        written = await complete(self.store, self._begun.upload, self._done, self.guard, self.size_bytes, whole)
-        await self.records.ended(self._begun)
-        self._begun = None
-        lack = await look_at_written(self.store, ObjectRef(self.bucket, self.key), written, self.attributes)
-        return written._replace(note="; ".join(filter(None, (written.note, lack))))
+        self._upload.checksum = self.checksum
+        return await self._upload.complete(self._done, self.size_bytes)
 
     async def abort(self) -> None:
         """Leave nothing behind. Harmless after `finish`."""
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
-        if self._begun is not None:
-            with contextlib.suppress(StoreError):  # the run's end and the bucket's lifecycle rule are other nets
-                await abort_upload(self.store, self._begun.upload)
-                await self.records.ended(self._begun)
-            self._begun = None
-
-    @property
-    def _kind(self) -> Checksum:
-        return Checksum(self.algorithm, "", is_composite=self.algorithm != ALGORITHM)
-
-    async def _begin(self) -> Upload:
-        if self._begun is None:
-            create = partial(self.store.create_multipart, self.bucket, self.key, self.attributes, checksum=self._kind)
-            self._begun = BegunUpload(*await retry(create))
-            await self.records.begun(self._begun)
-        return self._begun.upload
+        await self._upload.abort()
 
     async def _flush(self) -> None:
         """Send what is pending as the next part."""
         data, self._pending = bytes(self._pending), bytearray()
-        upload, checksum = await self._begin(), await self._add(data)
-        request = partial(self.store.put_part, upload, len(self.parts), data, checksum=checksum)
+        if self._upload.begun is None:
+            await self._upload.begin()
+        checksum = await self._add(data)
+        put = partial(self.store.put_part, self._upload.upload, len(self.parts), data, checksum=checksum)
         while len(self._running) >= self.parts_in_flight:
             self._done.append(await self._running.popleft())
-        self._running.append(asyncio.create_task(retry(request)))
+        self._running.append(asyncio.create_task(retry(put)))
 
     async def _add(self, data: bytes) -> Checksum:
         """Hash the next part."""
@@ -285,7 +324,7 @@ async def upload_file(
         data = await asyncio.to_thread(path.read_bytes)
         await retry(lambda: store.put(place.bucket, place.key, data, attributes, guard=guard))
         return
-    upload = ObjectUpload(store, place.bucket, place.key, attributes, part_size_bytes, guard, parts_in_flight=1)
+    upload = ObjectUpload(store, ObjectRef(*place), attributes, part_size_bytes, guard, parts_in_flight=1)
     try:
         with path.open("rb") as file:
             while data := await asyncio.to_thread(file.read, READ_BYTES):

@@ -10,8 +10,8 @@ from jobs.core.model import Listed, ObjectInfo, ObjectRef, is_exact
 from jobs.core.outcome import Evidence
 from jobs.core.reasons import Reason
 from jobs.errors import Conflict
-from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.compare_bytes import ContentSide, compare_bytes
+from jobs.s3.byte_ranges import ByteBudget, ContentSide
+from jobs.s3.compare_bytes import compare_bytes
 from jobs.s3.lookup import find
 from jobs.s3.store import Store
 from jobs.sync.look import Identity, identity

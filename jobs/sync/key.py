@@ -48,6 +48,7 @@ from jobs.errors import (
     StoreError,
     Unavailable,
 )
+from jobs.s3.annotations import Pinned
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import stored_checksums
 from jobs.s3.compare_bytes import is_damaged
@@ -759,14 +760,8 @@ class _Sync:
             evidence = verdict.evidence if verdict else self.bet.evidence
             return self.bet._replace(row=row.row, version_id=row.version_id, evidence=evidence, checksum=checksum)
         if end.status is Status.SAME:
-            lack = await self.copier.complete_annotations(
-                self.ours.ref_of(version),
-                version.etag,
-                version.size_bytes or 0,
-                self.theirs.ref_of(copy),
-                copy.etag or "",
-                is_lacking=row.condemned_etag == copy.etag,
-            )
+            ours, theirs = Pinned(self.ours.ref_of(version), version.etag), Pinned(self.theirs.ref_of(copy), copy.etag)
+            lack = await self.copier.complete_annotations(row, ours, version.size_bytes or 0, theirs)
             if lack and not end.reason:
                 outcome = outcome._replace(reason=Reason.COPY_INCOMPLETE, detail=lack)
         is_md5_proof = verdict is None and copy.etag == version.etag and is_md5(copy.etag)

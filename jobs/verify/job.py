@@ -96,7 +96,7 @@ class Verify:
     ):
         self.source, self.destination, self.route = source, destination, route
         self.options, self.budget = options, budget
-        self.tags, self.annotations = TagReader(source), AnnotationPair.between(source, destination, budget)
+        self.tags, self.annotations = TagReader(source), AnnotationPair(source, destination, budget)
 
     async def process(self, rows: Sequence[ObjectVersion], *, is_last: bool = False) -> list[Outcome]:
         """Return the outcomes of one key's rows, oldest version first.

@@ -59,7 +59,7 @@ async def pack(
     store.create_bucket("docs")
     location = Location("cold", f"packed/one.{kind.value}")
     attributes = Attributes(metadata={"sealift-source": "docs", "sealift-run": "r"})
-    writer = ArchiveWriter(ObjectUpload(store, location.bucket, location.key, attributes, PART_BYTES), kind)
+    writer = ArchiveWriter(ObjectUpload(store, ObjectRef(*location), attributes, PART_BYTES), kind)
     try:
         for each, data in contents:
             if len(data) >= streamed_from:

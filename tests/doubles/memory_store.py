@@ -31,7 +31,6 @@ from jobs.s3.store import (
     PartDone,
     PartPage,
     Restoring,
-    StoredPart,
     Upload,
     Written,
 )
@@ -459,13 +458,12 @@ class MemoryStore:
 
     def _add_part(self, upload: _Upload, number: int, data: bytes) -> PartDone:
         upload.parts[number] = data
-        part = self._stored(upload, number)
-        return PartDone(number, part.etag, part.checksums)
+        return self._stored(upload, number)._replace(size_bytes=None)
 
-    def _stored(self, upload: _Upload, number: int) -> StoredPart:
+    def _stored(self, upload: _Upload, number: int) -> PartDone:
         data = upload.parts[number]
         sums = (checksums.full_object(upload.algorithm, data),) if upload.algorithm else ()
-        return StoredPart(number, len(data), md5(data), sums)
+        return PartDone(number, md5(data), sums, len(data))
 
 
 def _hooked(act: Callable[..., Awaitable[Any]], hooks: Sequence[Hook]) -> Callable[..., Awaitable[Any]]:

@@ -137,7 +137,7 @@ def packed(store: MemoryStore, refs: Sequence[ObjectRef], kind: ArchiveFormat = 
     """The objects in one archive, as its index has them."""
 
     async def pack() -> list[CopyAt]:
-        writer = ArchiveWriter(ObjectUpload(store, "cold", "a.tar", Attributes(), 8 << 20), kind)
+        writer = ArchiveWriter(ObjectUpload(store, ObjectRef("cold", "a.tar"), Attributes(), 8 << 20), kind)
         for ref in refs:
             data, info, _ = await store.get(ref)
             has, tags = info.attributes, await store.get_tags(ref)

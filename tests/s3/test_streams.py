@@ -14,9 +14,9 @@ from jobs.core.algorithms import ALGORITHMS
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
 from jobs.core.outcome import Evidence
 from jobs.errors import NotFound, Unavailable
-from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.checksums import full_object
-from jobs.s3.multipart_copy import Streamed, Transfer, stream
+from jobs.s3.byte_ranges import ByteBudget, ContentSide
+from jobs.s3.checksums import ContentCheck, full_object
+from jobs.s3.multipart_copy import Transfer, stream
 from jobs.s3.store import ABSENT, UNGUARDED, Body
 from tests.doubles.memory_store import MemoryStore, Request
 
@@ -60,7 +60,7 @@ async def flipped(request: Request) -> Body:
     return body._replace(data=body.data[:-1] + bytes([body.data[-1] ^ 1]))
 
 
-def copy(store: MemoryStore, etag: str | None = None, checksums: Sequence[Checksum] = ()) -> Streamed:
+def copy(store: MemoryStore, etag: str | None = None, checksums: Sequence[Checksum] = ()) -> ContentCheck:
     """Stream the object, which HEAD describes with this ETag and these checksums."""
     ref = ObjectRef("a", "k")
     info: ObjectInfo = asyncio.run(store.head(ref))
@@ -68,8 +68,8 @@ def copy(store: MemoryStore, etag: str | None = None, checksums: Sequence[Checks
         store._buckets.find("HeadObject", ref).etag = etag
         info = asyncio.run(store.head(ref))
     info = ObjectInfo(info.size_bytes, info.etag, info.last_modified, None, "STANDARD", tuple(checksums))
-    transfer = Transfer(store, ref, info, store, ObjectRef("b", "k"), Attributes(), ABSENT)
-    return asyncio.run(stream(transfer, ByteBudget(64 * MIB)))
+    transfer = Transfer(ContentSide(store, ref, info), store, ObjectRef("b", "k"), Attributes(), ABSENT)
+    return asyncio.run(stream(transfer, ByteBudget(64 * MIB)))[1]
 
 
 def is_copied(store: MemoryStore) -> bool:
@@ -89,10 +89,10 @@ def test_the_checksum_is_the_contents_and_each_request_carries_that_of_its_own_b
     sent: Sent = []
     store, content = source(size_bytes, sent)
     stored = [full_object(algorithm, content)] if algorithm else []
-    _, spelled, _ = copy(store, checksums=stored)
+    check = copy(store, checksums=stored)
     kept = asyncio.run(store.head(ObjectRef("b", "k"))).checksums
     assert list(kept) == stored if stored else kept[0].algorithm == "SHA256"
-    assert spelled == f"SHA256:{sha256(content)}"
+    assert check.checksum("SHA256").value == sha256(content)
     assert asyncio.run(store.get(ObjectRef("b", "k"))).data == content
     assert b"".join(data for data, _ in sent) == content
     assert [checksum for _, checksum in sent] == [full_object(algorithm or "SHA256", data) for data, _ in sent]
@@ -116,8 +116,8 @@ def test_bytes_that_are_not_the_sources_are_never_published(size_bytes: int, pro
 def test_a_stream_with_every_checksum_of_its_source_is_published(size_bytes: int) -> None:
     store, content = source(size_bytes)
     checksums = [full_object(algorithm, content) for algorithm in ALGORITHMS]
-    _, spelled, _ = copy(store, "0" * 32 + "-2", checksums)
-    assert spelled == f"SHA256:{sha256(content)}"
+    check = copy(store, "0" * 32 + "-2", checksums)
+    assert check.checksum("SHA256").value == sha256(content)
     assert is_copied(store)
 
 
@@ -133,8 +133,8 @@ def test_a_stored_sha256_of_the_parts_is_not_the_contents(size_bytes: int) -> No
     store, content = source(size_bytes)
     composite = Checksum("SHA256", sha256(b"other"), is_composite=True)
     unknown = Checksum("SHA3", "x")
-    _, spelled, _ = copy(store, "0" * 32 + "-2", [composite, unknown, Checksum("SHA256", sha256(content))])
-    assert spelled == f"SHA256:{sha256(content)}"
+    check = copy(store, "0" * 32 + "-2", [composite, unknown, Checksum("SHA256", sha256(content))])
+    assert check.checksum("SHA256").value == sha256(content)
 
 
 @SIZES
@@ -153,4 +153,4 @@ def test_the_evidence_is_the_strongest_checksum_of_the_source_that_was_compared(
 ) -> None:
     """Nothing was read at the destination, so that it is never the content of both."""
     store, content = source(size_bytes)
-    assert copy(store, etag, [full_object(each, content) for each in algorithms]).evidence is evidence
+    assert copy(store, etag, [full_object(each, content) for each in algorithms]).compared is evidence

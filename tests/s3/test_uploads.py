@@ -51,30 +51,26 @@ def test_what_is_there_stays_and_no_part_is_left(tmp_path: Path, size_bytes: int
 
 @pytest.mark.parametrize("is_versioned", [False, True])
 @pytest.mark.parametrize("what", ["object and delete", "object"])
-def test_what_came_while_the_parts_were_sent_is_on_top_and_said(what: str, is_versioned: bool) -> None:
+async def test_what_came_while_the_parts_were_sent_is_on_top_and_said(what: str, is_versioned: bool) -> None:
     """S3 orders versions by the beginning of their uploads, and the condition sees no delete marker."""
-
-    async def scene() -> None:
-        store = MemoryStore()
-        store.create_bucket("b", versioned=is_versioned)
-        upload = ObjectUpload(store, "b", "k", Attributes(), PART, UNGUARDED if what == "object" else ABSENT)
-        await upload.write(bytes(PART + 1))
-        await asyncio.gather(*upload._running)
-        await store.put("b", "k", b"other", Attributes(), guard=ABSENT)
-        if what != "object":
-            await store.delete("b", "k")
-        if not is_versioned and what != "object":
-            await upload.finish()  # nothing is left of what came, and the new object is there
-            assert len((await store.get(ObjectRef("b", "k"))).data) == PART + 1
-            return
-        with pytest.raises(Conflict, match="came while the parts were sent"):
-            await upload.finish()
-        await upload.abort()
-
-    asyncio.run(scene())
+    store = MemoryStore()
+    store.create_bucket("b", versioned=is_versioned)
+    upload = ObjectUpload(store, ObjectRef("b", "k"), Attributes(), PART, UNGUARDED if what == "object" else ABSENT)
+    await upload.write(bytes(PART + 1))
+    await asyncio.gather(*upload._running)
+    await store.put("b", "k", b"other", Attributes(), guard=ABSENT)
+    if what != "object":
+        await store.delete("b", "k")
+    if not is_versioned and what != "object":
+        await upload.finish()  # nothing is left of what came, and the new object is there
+        assert len((await store.get(ObjectRef("b", "k"))).data) == PART + 1
+        return
+    with pytest.raises(Conflict, match="came while the parts were sent"):
+        await upload.finish()
+    await upload.abort()
 
 
-def test_each_part_and_the_whole_carry_a_checksum_that_s3_has_to_find() -> None:
+async def test_each_part_and_the_whole_carry_a_checksum_that_s3_has_to_find() -> None:
     """The sums were computed by CRC64NVME's published parameters, apart from our code."""
     sent: list[tuple[int | None, Checksum | None]] = []
 
@@ -82,14 +78,11 @@ def test_each_part_and_the_whole_carry_a_checksum_that_s3_has_to_find() -> None:
         sent.append((request.arguments.get("number"), request.arguments["checksum"]))
         return request()
 
-    async def scene() -> None:
-        store = MemoryStore(on={"put_part": note, "complete_multipart": note})
-        store.create_bucket("b")
-        upload = ObjectUpload(store, "b", "k", Attributes(), PART, parts_in_flight=1)
-        await upload.write(bytes(PART) + b"123456789")
-        await upload.finish()
-
-    asyncio.run(scene())
+    store = MemoryStore(on={"put_part": note, "complete_multipart": note})
+    store.create_bucket("b")
+    upload = ObjectUpload(store, ObjectRef("b", "k"), Attributes(), PART, parts_in_flight=1)
+    await upload.write(bytes(PART) + b"123456789")
+    await upload.finish()
     assert sent == [
         (1, Checksum("CRC64NVME", "vqf3hRLTlJw=")),
         (2, Checksum("CRC64NVME", "rosUhgp5mIg=")),
@@ -101,23 +94,19 @@ PARTS = [bytes(PART), b"123456789"]
 
 
 @pytest.mark.parametrize("pieces", [[b""], PARTS])
-def test_s3_keeps_the_sha256_of_parts(pieces: list[bytes]) -> None:
+async def test_s3_keeps_the_sha256_of_parts(pieces: list[bytes]) -> None:
     """An object of one part has its own SHA-256."""
-
-    async def scene() -> None:
-        store = MemoryStore()
-        store.create_bucket("b")
-        upload = ObjectUpload(store, "b", "k", Attributes(), PART, algorithm="SHA256")
-        for data in pieces:
-            await upload.write(data)
-        await upload.finish()
-        sums = [(len(each), full_object("SHA256", each)) for each in pieces]
-        info = await store.head(ObjectRef("b", "k"))
-        assert list(upload.parts) == sums
-        assert info.checksums == (upload.checksum,)
-        assert upload.checksum == (sums[0][1] if len(pieces) == 1 else composite([each for _, each in sums]))
-
-    asyncio.run(scene())
+    store = MemoryStore()
+    store.create_bucket("b")
+    upload = ObjectUpload(store, ObjectRef("b", "k"), Attributes(), PART, algorithm="SHA256")
+    for data in pieces:
+        await upload.write(data)
+    await upload.finish()
+    sums = [(len(each), full_object("SHA256", each)) for each in pieces]
+    info = await store.head(ObjectRef("b", "k"))
+    assert list(upload.parts) == sums
+    assert info.checksums == (upload.checksum,)
+    assert upload.checksum == (sums[0][1] if len(pieces) == 1 else composite([each for _, each in sums]))
 
 
 def test_an_abort_that_is_not_answered_is_tried_as_often_as_any_request(monkeypatch: pytest.MonkeyPatch) -> None:

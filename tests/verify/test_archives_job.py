@@ -40,7 +40,7 @@ def shelf(kind: ArchiveFormat, *, storage_class: str = "STANDARD", forged: bool 
         store.create_bucket(bucket, versioned=False)
 
     async def build() -> None:
-        upload = ObjectUpload(store, *ARCHIVE, Attributes(storage_class=storage_class), 8 << 20)
+        upload = ObjectUpload(store, ObjectRef(*ARCHIVE), Attributes(storage_class=storage_class), 8 << 20)
         writer = ArchiveWriter(upload, kind)
         for key, data in CONTENTS.items():
             sha256 = hashlib.sha256(data).hexdigest()

@@ -28,7 +28,6 @@ from jobs.s3.store import (
     PartDone,
     PartPage,
     Restoring,
-    StoredPart,
     Upload,
     Written,
 )
@@ -193,7 +192,7 @@ class BotocoreClient:
         parts = []
         for each in answer.get("Parts") or ():
             sums = tuple(Checksum(algorithm, value, is_composite) for algorithm, value, _ in _checksums(each))
-            parts.append(StoredPart(each["PartNumber"], each["Size"], _unquoted(each), sums))
+            parts.append(PartDone(each["PartNumber"], _unquoted(each), sums, each["Size"]))
         return PartPage(parts, answer.get("NextPartNumberMarker") or 0 if answer.get("IsTruncated") else None)
 
     def abort_multipart(self, upload: Upload) -> None:

@@ -1,0 +1,64 @@
+"""Copies in parts that go on after a failure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jobs.core.model import Attributes, Checksum, ObjectRef
+from jobs.errors import Unavailable
+from jobs.s3.byte_ranges import ContentSide
+from jobs.s3.checksums import full_object
+from jobs.s3.multipart_copy import Transfer, copy_parts
+from jobs.s3.store import ABSENT
+from jobs.s3.uploads import BegunUpload, UploadRecords
+from tests.doubles.memory_store import MemoryStore, Request
+
+PART_BYTES = 1024
+PIECES = [bytes([number]) * PART_BYTES for number in range(3)]
+
+
+class Records(UploadRecords):
+    """Keep one upload for the next try."""
+
+    are_kept = True
+    left: BegunUpload | None = None
+
+    async def take(self, plan: str) -> BegunUpload | None:
+        left, self.left = self.left, None
+        return left if left is not None and left.plan == plan else None
+
+    def give_back(self, upload: BegunUpload) -> None:
+        self.left = upload
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3])
+async def test_parts_that_were_copied_in_any_order_have_the_sources_checksum(
+    failing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The composite checksum was taken of the parts that were there, and then of the missing ones."""
+    monkeypatch.setattr("jobs.core.part_sizes.MIN_PART_BYTES", PART_BYTES)
+    monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
+    store = MemoryStore(minimum_part_bytes=1)
+    for bucket in ("a", "b"):
+        store.create_bucket(bucket)
+    upload = await store.create_multipart("a", "k", Attributes(), checksum=Checksum("SHA256", "", is_composite=True))
+    sums = [full_object("SHA256", piece) for piece in PIECES]
+    puts = [store.put_part(upload, at + 1, PIECES[at], checksum=each) for at, each in enumerate(sums)]
+    await store.complete_multipart(upload, [await put for put in puts], guard=ABSENT)
+    source = ContentSide(store, ObjectRef("a", "k"), await store.head(ObjectRef("a", "k")))
+    transfer = Transfer(source, store, ObjectRef("b", "k"), Attributes(), ABSENT, Records())
+
+    async def fail(request: Request) -> Any:
+        if request.arguments["number"] == failing:
+            raise Unavailable("UploadPartCopy", "k", "InternalError", "", 500)
+        return await request()
+
+    store.hook(copy_part=fail)
+    with pytest.raises(Unavailable):
+        await copy_parts(transfer, PART_BYTES)
+    store.hook(copy_part=None)
+    await copy_parts(transfer, PART_BYTES)
+    assert (await store.get(ObjectRef("b", "k"))).data == b"".join(PIECES)
+    assert (await store.head(ObjectRef("b", "k"))).checksums == source.info.checksums
