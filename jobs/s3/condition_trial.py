@@ -20,12 +20,13 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from jobs.core.model import NULL_VERSION, Attributes, Listed, Location, ObjectRef
 from jobs.errors import ConfigError, NotFound, PreconditionFailed, Rejected, StoreError
 from jobs.s3.operations import Operation
 from jobs.s3.retries import gather_bounded, retry
-from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, Store, Upload
+from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, Store, Upload, Written
 
 LEFT_SECONDS = 3600.0
 """What is older was left by a killed trial."""
@@ -33,7 +34,7 @@ _FOLDER = ".sealift/trial-"
 _NO_ETAG = "0123456789abcdef" * 2
 _WRONG = Guard(etag=_NO_ETAG)
 _BODY = b"a trial of conditions"
-
+Write = Callable[[Guard, str | None], Awaitable[Any]]
 
 _BROKEN: Mapping[Operation, tuple[tuple[Guard, str | None], ...]] = {
     Operation.PUT: ((ABSENT, None), (_WRONG, None)),
@@ -93,20 +94,15 @@ class _Trial:
 
     async def is_heeded(self, operation: Operation) -> bool:
         """True if the server refuses each condition that does not hold, and accepts the ETag that is there."""
-        store, key = self._store, await self._make()
-        source = await self._make() if operation in (Operation.COPY, Operation.COPY_PART) else key
-        upload = Upload(*key[:2], "")
-        if operation in (Operation.COPY_PART, Operation.COMPLETE):
-            upload = await retry(partial(store.create_multipart, *key[:2], Attributes()))
-            self._uploads.append(upload)
-        write = partial(self._write, operation, source, key, upload)
+        key = await self._make()
+        write = await self._write_of(operation, key)
         for guard, source_etag in _BROKEN[operation]:
             refusal = await _refusal(partial(write, guard, source_etag))
             if not isinstance(refusal, PreconditionFailed):  # a 404 for what is there is no sign of heed
                 return False
         if operation is Operation.COPY_PART:
             return True
-        info = await retry(partial(store.head, key))
+        info = await retry(partial(self._store.head, key))
         return await _refusal(partial(write, Guard(etag=info.etag), None)) is None
 
     async def _make(self) -> ObjectRef:
@@ -116,28 +112,29 @@ class _Trial:
         await retry(partial(self._store.put, *ref[:2], _BODY, Attributes(), guard=UNGUARDED))
         return ref
 
-    async def _write(
-        self,
-        operation: Operation,
-        source: ObjectRef,
-        key: ObjectRef,
-        upload: Upload,
-        guard: Guard,
-        source_etag: str | None,
-    ) -> None:
+    async def _begin(self, key: ObjectRef) -> Upload:
+        self._uploads.append(await retry(partial(self._store.create_multipart, *key[:2], Attributes())))
+        return self._uploads[-1]
+
+    async def _write_of(self, operation: Operation, key: ObjectRef) -> Write:
+        """The write that is tried at this object, by its condition and the ETag of what is copied."""
         store = self._store
-        match operation:
-            case Operation.PUT:
-                await store.put(*key[:2], _BODY, Attributes(), guard=guard)
-            case Operation.COPY:
-                await store.copy(source, source_etag, *key[:2], CopySettings(), guard=guard)
-            case Operation.COMPLETE:
-                part = await store.put_part(upload, 1, _BODY)
-                await store.complete_multipart(upload, [part], guard=guard)
-            case Operation.COPY_PART:
-                await store.copy_part(source, str(source_etag), 0, len(_BODY), upload, 2)
-            case Operation.DELETE:
-                await store.delete(*key[:2], if_match=guard.etag)
+        if operation is Operation.PUT:
+            return lambda guard, _: store.put(*key[:2], _BODY, Attributes(), guard=guard)
+        if operation is Operation.DELETE:
+            return lambda guard, _: store.delete(*key[:2], if_match=guard.etag)
+        if operation is Operation.COMPLETE:
+            upload = await self._begin(key)
+
+            async def complete(guard: Guard, _: str | None) -> Written:
+                return await store.complete_multipart(upload, [await store.put_part(upload, 1, _BODY)], guard=guard)
+
+            return complete
+        source = await self._make()
+        if operation is Operation.COPY:
+            return lambda guard, etag: store.copy(source, etag, *key[:2], CopySettings(), guard=guard)
+        upload = await self._begin(key)
+        return lambda _, etag: store.copy_part(source, str(etag), 0, len(_BODY), upload, 2)
 
     async def sweep(self) -> None:
         """Remove all of this trial, and of killed ones. Raises StoreError."""
@@ -155,7 +152,7 @@ class _Trial:
         return entry.key in self._keys or entry.last_modified < time.time() - LEFT_SECONDS
 
 
-async def _refusal(request: Callable[[], Awaitable[None]]) -> StoreError | None:
+async def _refusal(request: Callable[[], Awaitable[Any]]) -> StoreError | None:
     try:
         await retry(request)
     except (PreconditionFailed, NotFound, Rejected) as error:

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Set
 from contextlib import suppress
+from functools import partial
 from typing import Any, cast
 
 from jobs.core.rate_limits import RateLimits, TokenBucket
@@ -24,11 +25,9 @@ _ALL = frozenset(BY_CALL.values())
 def checked(store: Store, check: Callable[[], Awaitable[float]]) -> Store:
     """The store, with `check` before each delete. It returns the moment by which the delete has to be sent."""
 
-    async def delete(operation: Operation, send: Send, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        send_by = await check()
-        if (asked := named.pop("send_by", None)) is not None:
-            send_by = min(send_by, asked)
-        return await send(*arguments, **named, send_by=send_by)
+    async def delete(_: Operation, send: Send, *arguments: Any, send_by: float | None = None, **named: Any) -> Any:
+        checked_by = await check()
+        return await send(*arguments, **named, send_by=checked_by if send_by is None else min(send_by, checked_by))
 
     return cast(Store, _Gated(store, _DELETES, delete))
 
@@ -42,7 +41,7 @@ class NoAnswer(StoreError):
 def patient(store: Store, seconds: float) -> Store:
     """The store, for reads. Each ends within `seconds` with all its tries, else raises NoAnswer."""
 
-    async def read(operation: Operation, send: Send, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    async def read(operation: Operation, send: Send, *arguments: Any, **named: Any) -> Any:
         tries = once if operation is Operation.GET_ANNOTATION else retry  # its callers learn from its errors
         try:
             async with asyncio.timeout(seconds):
@@ -62,23 +61,13 @@ class _Gated:
     def __init__(self, store: Store, gated: Set[Operation], around: Callable[..., Awaitable[Any]]):
         self._store, self._gated, self._around = store, gated, around
 
-    @property
-    def server_clock(self) -> float | None:
-        return self._store.server_clock
-
     def __getattr__(self, name: str) -> Any:
-        operation = BY_CALL.get(name)
-        if operation not in self._gated:
-            value = getattr(self._store, name)
-            if operation is not None:
-                setattr(self, name, value)  # found once
-            return value
-
-        async def request(*arguments: Any, **named: Any) -> Any:
-            return await self._around(operation, getattr(self._store, name), arguments, named)
-
-        setattr(self, name, request)  # made once
-        return request
+        value, operation = getattr(self._store, name), BY_CALL.get(name)
+        if operation in self._gated:
+            return partial(self._around, operation, value)
+        if operation is not None:
+            setattr(self, name, value)  # found once
+        return value
 
 
 class Throttle:
@@ -143,7 +132,7 @@ class Throttle:
             return store
         return cast(Store, _Gated(store, _ALL, self._send))
 
-    async def _send(self, operation: Operation, send: Send, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    async def _send(self, operation: Operation, send: Send, *arguments: Any, **named: Any) -> Any:
         if operation.effect is Effect.CLEANS:
             with suppress(Interrupted):  # it waits no longer after `stop`, but is sent
                 await self.wait(1, 0)

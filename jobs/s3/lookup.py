@@ -6,20 +6,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from jobs.core.evidence import is_multipart
 from jobs.core.histories import in_order
-from jobs.core.model import (
-    NULL_VERSION,
-    Attributes,
-    Listed,
-    ObjectInfo,
-    ObjectLock,
-    ObjectRef,
-    parse_time,
-)
+from jobs.core.model import NULL_VERSION, Attributes, Listed, ObjectInfo, ObjectLock, ObjectRef, parse_time
 from jobs.errors import Conflict, Denied, NoSuchBucket, NotFound, Redirected, Rejected
 from jobs.s3.retries import retry
 from jobs.s3.store import Marker, Store, Written
@@ -140,7 +132,6 @@ async def key_history(store: Store, bucket: str, key: str) -> list[Listed]:
     return pages.versions
 
 
-@dataclass(frozen=True, slots=True)
 class KeyLooks:
     """Looks at the keys of one bucket, each key at most once, however many of its versions are
     asked for.
@@ -148,21 +139,21 @@ class KeyLooks:
     What was seen stays as it was: make another one to look again.
     """
 
-    store: Store
-    bucket: str
-    _currents: dict[str, asyncio.Future[ObjectInfo | None]] = field(default_factory=dict)
-    _histories: dict[str, asyncio.Future[list[Listed]]] = field(default_factory=dict)
+    def __init__(self, store: Store, bucket: str):
+        self.store, self.bucket = store, bucket
+        self._currents = dict[str, asyncio.Future[ObjectInfo | None]]()
+        self._histories = dict[str, asyncio.Future[list[Listed]]]()
 
-    async def current(self, key: str) -> ObjectInfo | None:
+    def current(self, key: str) -> Awaitable[ObjectInfo | None]:
         """What is current at the key."""
-        return await _once(self._currents, key, lambda: find(self.store, ObjectRef(self.bucket, key)))
+        return _once(self._currents, key, partial(find, self.store, ObjectRef(self.bucket, key)))
 
-    async def history(self, key: str) -> list[Listed]:
+    def history(self, key: str) -> Awaitable[list[Listed]]:
         """All versions of the key, oldest first."""
-        return await _once(self._histories, key, lambda: key_history(self.store, self.bucket, key))
+        return _once(self._histories, key, partial(key_history, self.store, self.bucket, key))
 
 
-async def _once(known: dict[str, asyncio.Future[T]], key: str, look: Callable[[], Awaitable[T]]) -> T:
-    if key not in known:
-        known[key] = asyncio.ensure_future(retry(look))
-    return await known[key]
+def _once(looks: dict[str, asyncio.Future[T]], key: str, look: Callable[[], Awaitable[T]]) -> Awaitable[T]:
+    if key not in looks:
+        looks[key] = asyncio.ensure_future(retry(look))
+    return looks[key]

@@ -106,15 +106,12 @@ def test_what_is_alone_shares_no_flight_and_a_result_without_bytes_holds_none() 
     assert dict(seen)[2] == {1, 2}
 
 
-def test_a_cancelled_wait_does_not_keep_others_waiting() -> None:
-    async def scene() -> None:
-        budget = ByteBudget(10)
-        await budget.acquire(10)
-        first, second = (asyncio.create_task(budget.acquire(8)) for _ in range(2))
-        await asyncio.sleep(0)
-        first.cancel()
-        budget.release(10)
-        async with asyncio.timeout(5):
-            assert await second == 8
-
-    asyncio.run(scene())
+async def test_a_cancelled_wait_does_not_keep_others_waiting() -> None:
+    budget = ByteBudget(10)
+    await budget.acquire(10)
+    first, second = (asyncio.create_task(budget.acquire(8)) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    budget.release(10)
+    async with asyncio.timeout(5):
+        assert await second == 8

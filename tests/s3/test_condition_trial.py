@@ -27,13 +27,6 @@ from tests.doubles.servers import Server
 
 CONDITIONAL = (Operation.PUT, Operation.COPY, Operation.COPY_PART, Operation.COMPLETE, Operation.DELETE)
 PLACE = Location("b", "copies/2026")
-METHODS = {
-    Operation.PUT: "put",
-    Operation.COPY: "copy",
-    Operation.COMPLETE: "complete_multipart",
-    Operation.COPY_PART: "copy_part",
-    Operation.DELETE: "delete",
-}
 
 
 def server(hooks: Mapping[str, Hook] | None = None, *, versioned: bool = True) -> MemoryStore:
@@ -93,7 +86,7 @@ def test_each_condition_that_is_ignored_is_found(operation: Operation, ignore: A
         ignore(request.arguments)
         return await request()
 
-    store = server({METHODS[operation]: careless}, versioned=versioned)
+    store = server({operation.call: careless}, versioned=versioned)
     assert ignored(store) == [operation]
     assert left(store) == []
 
@@ -115,7 +108,7 @@ def test_an_operation_that_refuses_every_etag_counts_as_one_that_ignores_it(
     operation: Operation, error: type[StoreError]
 ) -> None:
     """A 404 for what is there, or a 400 for the header, was once taken for heed."""
-    store = server({METHODS[operation]: refusing(error)})
+    store = server({operation.call: refusing(error)})
     assert ignored(store) == [operation]
     assert left(store) == []
 

@@ -36,34 +36,26 @@ def make(limits: RateLimits) -> tuple[Clock, MemoryStore, Store]:
     return clock, memory, Throttle(limits, clock, clock.sleep).throttled(memory)
 
 
-def test_each_request_waits_for_its_turn() -> None:
+async def test_each_request_waits_for_its_turn() -> None:
     clock, _, store = make(RateLimits(requests=10))
-
-    async def use() -> None:
-        for number in range(30):
-            await store.put("bucket", f"k{number}", b"x", Attributes(), guard=ABSENT)
-            await store.head(ObjectRef("bucket", f"k{number}"))
-
-    asyncio.run(use())
+    for number in range(30):
+        await store.put("bucket", f"k{number}", b"x", Attributes(), guard=ABSENT)
+        await store.head(ObjectRef("bucket", f"k{number}"))
     assert clock.now == pytest.approx(5.0, abs=0.2)  # 60 requests, of which a second's were saved
 
 
-def test_bytes_count_that_are_written_and_read() -> None:
+async def test_bytes_count_that_are_written_and_read() -> None:
     clock, _, store = make(RateLimits(size_bytes=1000))
-
-    async def use() -> None:
-        await store.put("bucket", "k", bytes(4000), Attributes(), guard=ABSENT)
-        assert (await store.get(ObjectRef("bucket", "k"), start=0, end=3000)).data == bytes(3000)
-        await store.head(ObjectRef("bucket", "k"))  # has no bytes
-        buffer = cast("bytes", bytearray(2000))  # as a stream sends its parts
-        await store.put("bucket", "m", buffer, Attributes(), guard=ABSENT)
-        await store.put("bucket", "l", b"last", Attributes(), guard=ABSENT)
-
-    asyncio.run(use())
+    await store.put("bucket", "k", bytes(4000), Attributes(), guard=ABSENT)
+    assert (await store.get(ObjectRef("bucket", "k"), start=0, end=3000)).data == bytes(3000)
+    await store.head(ObjectRef("bucket", "k"))  # has no bytes
+    buffer = cast("bytes", bytearray(2000))  # as a stream sends its parts
+    await store.put("bucket", "m", buffer, Attributes(), guard=ABSENT)
+    await store.put("bucket", "l", b"last", Attributes(), guard=ABSENT)
     assert clock.now == pytest.approx(8.0)
 
 
-def test_ranges_that_are_read_at_once_are_sent_one_after_the_other() -> None:
+async def test_ranges_that_are_read_at_once_are_sent_one_after_the_other() -> None:
     """Their bytes were counted when they had come, so that all of them came at once."""
     clock, memory, _ = make(RateLimits())
     sent = list[float]()
@@ -75,29 +67,22 @@ def test_ranges_that_are_read_at_once_are_sent_one_after_the_other() -> None:
     memory.hook(get=note)
     store = Throttle(RateLimits(size_bytes=1000), clock, clock.sleep).throttled(memory)
 
-    async def use() -> None:
-        await memory.put("bucket", "k", bytes(1000), Attributes(), guard=ABSENT)
-        reads = (store.get(ObjectRef("bucket", "k"), start=0, end=1000) for _ in range(4))
-        await asyncio.gather(*reads)
-
-    asyncio.run(use())
+    await memory.put("bucket", "k", bytes(1000), Attributes(), guard=ABSENT)
+    reads = (store.get(ObjectRef("bucket", "k"), start=0, end=1000) for _ in range(4))
+    await asyncio.gather(*reads)
     assert sent == sorted(sent)
     assert len({round(each) for each in sent}) >= 3
 
 
-def test_a_range_beyond_the_end_costs_what_came() -> None:
+async def test_a_range_beyond_the_end_costs_what_came() -> None:
     clock, _, store = make(RateLimits(size_bytes=1000))
-
-    async def use() -> None:
-        await store.put("bucket", "k", b"x", Attributes(), guard=ABSENT)
-        for _ in range(100):
-            assert (await store.get(ObjectRef("bucket", "k"), start=0, end=900)).data == b"x"
-
-    asyncio.run(use())
+    await store.put("bucket", "k", b"x", Attributes(), guard=ABSENT)
+    for _ in range(100):
+        assert (await store.get(ObjectRef("bucket", "k"), start=0, end=900)).data == b"x"
     assert clock.now < 2.0
 
 
-def test_a_permission_to_delete_is_asked_for_after_the_wait_and_no_limit_is_no_layer() -> None:
+async def test_a_permission_to_delete_is_asked_for_after_the_wait_and_no_limit_is_no_layer() -> None:
     clock, memory, _ = make(RateLimits())
     asked = list[float]()
 
@@ -108,13 +93,10 @@ def test_a_permission_to_delete_is_asked_for_after_the_wait_and_no_limit_is_no_l
     throttle = Throttle(RateLimits(requests=1), clock, clock.sleep)
     store = throttle.throttled(checked(memory, check))
 
-    async def use() -> None:
-        for number in range(4):
-            await store.delete("bucket", f"k{number}")
-            sent.append(clock.now)
-
     sent = list[float]()
-    asyncio.run(use())
+    for number in range(4):
+        await store.delete("bucket", f"k{number}")
+        sent.append(clock.now)
     assert asked == sent == pytest.approx([0, 0, 1, 2])
     assert Throttle(RateLimits()).throttled(memory) is memory
 
@@ -131,22 +113,19 @@ def test_what_a_store_says_of_its_server_passes_both_layers(heeds: bool) -> None
     assert Throttle(RateLimits(requests=1)).throttled(memory).heeds_conditions is heeds
 
 
-def test_what_cleans_up_is_sent_after_a_stop_and_what_has_its_turn_as_well() -> None:
+async def test_what_cleans_up_is_sent_after_a_stop_and_what_has_its_turn_as_well() -> None:
     clock, memory, _ = make(RateLimits())
     throttle = Throttle(RateLimits(requests=2), clock, clock.sleep)
     store = throttle.throttled(memory)
 
-    async def use() -> None:
-        upload = await store.create_multipart("bucket", "large", Attributes())
-        throttle.stop()
-        await store.head(ObjectRef("bucket", "k"))  # its turn comes at once
-        await store.head(ObjectRef("bucket", "k"))
-        for _ in range(2):
-            with pytest.raises(Interrupted, match="turn"):
-                await store.head(ObjectRef("bucket", "k"))
-        await store.abort_multipart(upload)
-
-    asyncio.run(memory.put("bucket", "k", b"x", Attributes(), guard=ABSENT))
-    asyncio.run(use())
+    await memory.put("bucket", "k", b"x", Attributes(), guard=ABSENT)
+    upload = await store.create_multipart("bucket", "large", Attributes())
+    throttle.stop()
+    await store.head(ObjectRef("bucket", "k"))  # its turn comes at once
+    await store.head(ObjectRef("bucket", "k"))
+    for _ in range(2):
+        with pytest.raises(Interrupted, match="turn"):
+            await store.head(ObjectRef("bucket", "k"))
+    await store.abort_multipart(upload)
     assert memory.uploads("bucket") == []
     assert clock.now == 0.0
