@@ -12,7 +12,7 @@ import hashlib
 import inspect
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -20,7 +20,7 @@ import pytest
 from jobs.core.model import Attributes, Checksum, Listed, ObjectRef
 from jobs.errors import StoreError
 from jobs.s3 import checksums
-from jobs.s3.store import UNGUARDED, PartDone, Store, Upload
+from jobs.s3.store import UNGUARDED, Page, PartDone, Store, Upload
 from tests.doubles.ceph_server import is_on_ceph
 from tests.doubles.deviation import Deviation
 from tests.s3.contract.deviations import DEVIATIONS
@@ -46,30 +46,41 @@ RICH = Attributes(
 
 @dataclass(frozen=True)
 class Subject:
-    """A store under test and how to make buckets there."""
+    """A store under test, how to make buckets there, and the bucket of one check."""
 
     store: Store
     create_bucket: Callable[..., None]
+    bucket: str = ""
 
-    def bucket(self, *, versioned: bool = False, object_lock: bool = False) -> str:
-        name = f"t-{uuid.uuid4().hex[:12]}"
-        self.create_bucket(name, versioned=versioned, object_lock=object_lock)
-        return name
+    def with_bucket(self, *, versioned: bool = False, object_lock: bool = False) -> Subject:
+        made = replace(self, bucket=f"t-{uuid.uuid4().hex[:12]}")
+        self.create_bucket(made.bucket, versioned=versioned, object_lock=object_lock)
+        return made
 
-    async def put(self, bucket: str, key: str, data: bytes = b"content", attributes: Attributes = PLAIN) -> ObjectRef:
+    def ref(self, key: str, version_id: str | None = None) -> ObjectRef:
+        return ObjectRef(self.bucket, key, version_id)
+
+    async def put(self, key: str, data: bytes = b"content", attributes: Attributes = PLAIN) -> ObjectRef:
         """Write an object → its reference, with the version id if it got one."""
-        written = await self.store.put(bucket, key, data, attributes, guard=UNGUARDED)
-        return ObjectRef(bucket, key, written.version_id)
+        written = await self.store.put(self.bucket, key, data, attributes, guard=UNGUARDED)
+        return self.ref(key, written.version_id)
 
-    async def read(self, bucket: str, key: str) -> bytes:
-        return (await self.store.get(ObjectRef(bucket, key))).data
+    async def read(self, key: str) -> bytes:
+        return (await self.store.get(self.ref(key))).data
+
+    async def pages(self, request: Callable[..., Awaitable[Page]], prefix: str = "", **named: Any) -> list[Page]:
+        """All pages of a listing."""
+        pages = [await request(self.bucket, prefix, **named)]
+        while pages[-1].next_marker is not None:
+            pages.append(await request(self.bucket, prefix, after=pages[-1].next_marker, **named))
+        return pages
 
     async def upload(
-        self, bucket: str, key: str, pieces: list[bytes], attributes: Attributes = PLAIN, algorithm: str | None = None
+        self, key: str, pieces: list[bytes], attributes: Attributes = PLAIN, algorithm: str | None = None
     ) -> tuple[Upload, list[PartDone]]:
         """Begin a multipart upload and upload the pieces."""
         kind = Checksum(algorithm, "", is_composite=algorithm in ("SHA1", "SHA256")) if algorithm else None
-        upload_id = await self.store.create_multipart(bucket, key, attributes, checksum=kind)
+        upload_id = await self.store.create_multipart(self.bucket, key, attributes, checksum=kind)
         parts = []
         for number, piece in enumerate(pieces, 1):
             checksum = checksums.full_object(algorithm, piece) if algorithm else None
@@ -80,11 +91,12 @@ class Subject:
 Check = Callable[..., Awaitable[None]]
 
 
-def contract(*cases: Any) -> Callable[[Check], Callable[..., None]]:
-    """A check becomes a test for each store, and for each case if there are any."""
+def contract(*cases: Any, versioned: bool = False, object_lock: bool = False) -> Callable[[Check], Callable[..., None]]:
+    """A check, which gets a bucket of its own, becomes a test for each store, and for each case if there are any."""
 
     def decorate(check: Check) -> Callable[..., None]:
         def test(subject: Subject, store: str, case: Any) -> None:
+            subject = subject.with_bucket(versioned=versioned, object_lock=object_lock)
             arguments = (subject, case) if cases else (subject,)
             name = check.__name__.removeprefix("test_")
             case_id = case if isinstance(case, str) else repr(case)

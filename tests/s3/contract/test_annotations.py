@@ -13,9 +13,9 @@ from tests.s3.contract.checks import Subject, contract, md5_of
 TEXTS = {"ml.labels": b'{"cat": 0.9}', "names-港_1": "Łódź".encode()}
 
 
-async def annotated(s: Subject, bucket: str) -> tuple[ObjectRef, str]:
+async def annotated(s: Subject) -> tuple[ObjectRef, str]:
     """An object with annotations → it, and its ETag. No annotation goes to a server that would replace the object."""
-    ref = await s.put(bucket, "a key")
+    ref = await s.put("a key")
     if not (s.store.keeps_annotations or await AnnotationLists(s.store).are_kept(ref)):
         pytest.fail("keeps no annotations")
     etag = (await s.store.head(ref)).etag
@@ -24,10 +24,9 @@ async def annotated(s: Subject, bucket: str) -> tuple[ObjectRef, str]:
     return ref, etag
 
 
-@contract()
+@contract(versioned=True)
 async def test_annotations_are_listed_and_read(s: Subject) -> None:
-    bucket = s.bucket(versioned=True)
-    ref, etag = await annotated(s, bucket)
+    ref, etag = await annotated(s)
     page = await s.store.list_annotations(ref)
     assert sorted(page.annotations) == sorted(Annotation(name, len(text), md5_of(text)) for name, text in TEXTS.items())
     assert {name: await s.store.get_annotation(ref, name) for name in TEXTS} == TEXTS
@@ -37,58 +36,52 @@ async def test_annotations_are_listed_and_read(s: Subject) -> None:
     assert caught.value.code == "NoSuchAnnotation"
 
 
-@contract()
+@contract(versioned=True)
 async def test_an_annotation_belongs_to_one_version(s: Subject) -> None:
-    bucket = s.bucket(versioned=True)
-    ref, _ = await annotated(s, bucket)
-    newer = await s.put(bucket, "a key", b"newer")
+    ref, _ = await annotated(s)
+    newer = await s.put("a key", b"newer")
     assert await AnnotationLists(s.store).read(newer) == {}
     assert set(await AnnotationLists(s.store).read(ref)) == set(TEXTS)
 
 
 @contract()
 async def test_copy_carries_annotations_unless_it_is_asked_not_to(s: Subject) -> None:
-    bucket = s.bucket()
-    ref, _ = await annotated(s, bucket)
+    ref, _ = await annotated(s)
     lists = AnnotationLists(s.store)
     for key, settings, expected in (
         ("with", CopySettings(), set(TEXTS)),
         ("without", CopySettings(without_annotations=True), set()),
     ):
-        await s.store.copy(ref, None, bucket, key, settings, guard=ABSENT)
-        assert set(await lists.read(ObjectRef(bucket, key))) == expected
+        await s.store.copy(ref, None, s.bucket, key, settings, guard=ABSENT)
+        assert set(await lists.read(s.ref(key))) == expected
 
 
 @contract()
 async def test_a_copy_in_parts_has_no_annotations(s: Subject) -> None:
-    bucket = s.bucket()
-    ref, etag = await annotated(s, bucket)
-    upload_id, _ = await s.upload(bucket, "copy", [])
+    ref, etag = await annotated(s)
+    upload_id, _ = await s.upload("copy", [])
     part = await s.store.copy_part(ref, etag, 0, 7, upload_id, 1)
     await s.store.complete_multipart(upload_id, [part], guard=ABSENT)
-    assert (await s.store.list_annotations(ObjectRef(bucket, "copy"))).annotations == []
+    assert (await s.store.list_annotations(s.ref("copy"))).annotations == []
 
 
 @contract()
 async def test_an_annotation_is_put_onto_the_object_of_the_etag_alone(s: Subject) -> None:
-    bucket = s.bucket()
-    ref, _ = await annotated(s, bucket)
+    ref, _ = await annotated(s)
     with pytest.raises(PreconditionFailed):
         await s.store.put_annotation(ref, "a", b"x", object_etag="0" * 32)
 
 
 @contract("aws.x", "S3-x", "a b", "a/b", "n" * 513)
 async def test_a_name_that_is_not_allowed_is_refused(s: Subject, name: str) -> None:
-    bucket = s.bucket()
-    ref, etag = await annotated(s, bucket)
+    ref, etag = await annotated(s)
     with pytest.raises(Rejected):
         await s.store.put_annotation(ref, name, b"x", object_etag=etag)
 
 
 @contract(b"", b"\xff\xfe", b"x" * (ANNOTATION_BYTES + 1))
 async def test_a_text_that_is_not_allowed_is_refused(s: Subject, text: bytes) -> None:
-    bucket = s.bucket()
-    ref, etag = await annotated(s, bucket)
+    ref, etag = await annotated(s)
     with pytest.raises(Rejected):
         await s.store.put_annotation(ref, "a", text, object_etag=etag)
 
@@ -96,4 +89,4 @@ async def test_a_text_that_is_not_allowed_is_refused(s: Subject, text: bytes) ->
 @contract()
 async def test_annotations_of_what_is_not_there(s: Subject) -> None:
     with pytest.raises(NotFound):
-        await s.store.list_annotations(ObjectRef(s.bucket(), "none"))
+        await s.store.list_annotations(s.ref("none"))

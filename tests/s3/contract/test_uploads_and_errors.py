@@ -18,20 +18,18 @@ from tests.s3.contract.checks import PART, PLAIN, Subject, contract, md5_of
 
 @contract()
 async def test_an_aborted_upload_is_gone(s: Subject) -> None:
-    bucket = s.bucket()
-    upload_id, parts = await s.upload(bucket, "k", [b"content"])
+    upload_id, parts = await s.upload("k", [b"content"])
     await s.store.abort_multipart(upload_id)
     await s.store.abort_multipart(upload_id)
     with pytest.raises(NotFound):
         await s.store.complete_multipart(upload_id, parts, guard=ABSENT)
     with pytest.raises(NotFound):
-        await s.store.head(ObjectRef(bucket, "k"))
+        await s.store.head(s.ref("k"))
 
 
 @contract()
 async def test_a_part_for_no_upload_is_refused(s: Subject) -> None:
-    bucket = s.bucket()
-    upload_id, _ = await s.upload(bucket, "k", [])
+    upload_id, _ = await s.upload("k", [])
     await s.store.abort_multipart(upload_id)
     with pytest.raises(NotFound):
         await s.store.put_part(upload_id, 1, b"content")
@@ -39,9 +37,8 @@ async def test_a_part_for_no_upload_is_refused(s: Subject) -> None:
 
 @contract()
 async def test_the_parts_of_an_upload_are_listed(s: Subject) -> None:
-    bucket = s.bucket()
     pieces = {1: os.urandom(PART), 3: b"the third"}
-    upload_id, _ = await s.upload(bucket, "k é", [])
+    upload_id, _ = await s.upload("k é", [])
     parts = [await s.store.put_part(upload_id, number, data) for number, data in pieces.items()]
     page = await s.store.list_parts(upload_id)
     assert [(part.number, part.size_bytes, part.etag) for part in page.parts] == [
@@ -53,21 +50,19 @@ async def test_the_parts_of_an_upload_are_listed(s: Subject) -> None:
 
 @contract()
 async def test_a_part_may_be_any_buffer(s: Subject) -> None:
-    bucket = s.bucket()
     data: Any = bytearray(os.urandom(PART))
-    upload_id, _ = await s.upload(bucket, "k", [])
+    upload_id, _ = await s.upload("k", [])
     checksum = full_object("SHA256", bytes(data))
     part = await s.store.put_part(upload_id, 1, data, checksum=checksum)
     await s.store.complete_multipart(upload_id, [part], guard=ABSENT)
-    assert await s.read(bucket, "k") == bytes(data)
+    assert await s.read("k") == bytes(data)
 
 
 @contract()
 async def test_a_copied_part_is_listed_with_what_its_copy_said(s: Subject) -> None:
-    bucket = s.bucket()
-    source = await s.put(bucket, "from", os.urandom(PART))
+    source = await s.put("from", os.urandom(PART))
     etag = (await s.store.head(source)).etag
-    upload_id, _ = await s.upload(bucket, "to", [])
+    upload_id, _ = await s.upload("to", [])
     copied = await s.store.copy_part(source, etag, 0, PART, upload_id, 1)
     [part] = (await s.store.list_parts(upload_id)).parts
     assert (part.number, part.size_bytes, part.etag) == (1, PART, copied.etag)
@@ -75,8 +70,7 @@ async def test_a_copied_part_is_listed_with_what_its_copy_said(s: Subject) -> No
 
 @contract()
 async def test_an_upload_that_has_ended_lists_no_parts(s: Subject) -> None:
-    bucket = s.bucket()
-    upload_id, _ = await s.upload(bucket, "k", [b"content"])
+    upload_id, _ = await s.upload("k", [b"content"])
     await s.store.abort_multipart(upload_id)
     with pytest.raises(NotFound):
         await s.store.list_parts(upload_id)
@@ -84,25 +78,22 @@ async def test_an_upload_that_has_ended_lists_no_parts(s: Subject) -> None:
 
 @contract()
 async def test_complete_refuses_a_part_with_another_etag(s: Subject) -> None:
-    bucket = s.bucket()
-    upload_id, _ = await s.upload(bucket, "k", [b"content"])
+    upload_id, _ = await s.upload("k", [b"content"])
     with pytest.raises(Rejected):
         await s.store.complete_multipart(upload_id, [PartDone(1, md5_of(b"other"))], guard=ABSENT)
 
 
 @contract()
 async def test_parts_may_be_given_in_any_order(s: Subject) -> None:
-    bucket = s.bucket()
     pieces = [os.urandom(PART), b"the end"]
-    upload_id, parts = await s.upload(bucket, "k", pieces)
+    upload_id, parts = await s.upload("k", pieces)
     await s.store.complete_multipart(upload_id, parts[::-1], guard=ABSENT)
-    assert await s.read(bucket, "k") == b"".join(pieces)
+    assert await s.read("k") == b"".join(pieces)
 
 
 @contract()
 async def test_a_small_part_that_is_not_the_last_is_refused(s: Subject) -> None:
-    bucket = s.bucket()
-    upload_id, parts = await s.upload(bucket, "k", [b"too small", b"the end"])
+    upload_id, parts = await s.upload("k", [b"too small", b"the end"])
     with pytest.raises(Rejected):
         await s.store.complete_multipart(upload_id, parts, guard=ABSENT)
 
@@ -128,31 +119,29 @@ async def test_a_bucket_that_is_not_there(s: Subject, case: str) -> None:
 
 @contract()
 async def test_a_key_that_is_not_there(s: Subject) -> None:
-    bucket = s.bucket()
-    ref = ObjectRef(bucket, "never")
+    ref = s.ref("never")
     for request in (
         s.store.head(ref),
         s.store.get(ref),
         s.store.get_tags(ref),
-        s.store.copy(ref, None, bucket, "copy", CopySettings(), guard=UNGUARDED),
-        s.store.copy(ref, md5_of(b""), bucket, "copy", CopySettings(), guard=UNGUARDED),
+        s.store.copy(ref, None, s.bucket, "copy", CopySettings(), guard=UNGUARDED),
+        s.store.copy(ref, md5_of(b""), s.bucket, "copy", CopySettings(), guard=UNGUARDED),
     ):
         with pytest.raises(NotFound):
             await request
-    assert not (await s.store.delete(bucket, "never")).is_delete_marker
+    assert not (await s.store.delete(s.bucket, "never")).is_delete_marker
 
 
-@contract()
+@contract(versioned=True)
 async def test_a_version_that_is_not_there(s: Subject) -> None:
-    bucket = s.bucket(versioned=True)
-    gone = await s.put(bucket, "k", b"gone")
-    await s.put(bucket, "k", b"kept")
-    await s.store.delete(bucket, "k", version_id=gone.version_id)
+    gone = await s.put("k", b"gone")
+    await s.put("k", b"kept")
+    await s.store.delete(s.bucket, "k", version_id=gone.version_id)
     for request in (
         s.store.head(gone),
         s.store.get(gone),
         s.store.get_tags(gone),
-        s.store.copy(gone, None, bucket, "copy", CopySettings(), guard=UNGUARDED),
+        s.store.copy(gone, None, s.bucket, "copy", CopySettings(), guard=UNGUARDED),
     ):
         with pytest.raises(NotFound):
             await request
