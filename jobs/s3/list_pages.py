@@ -67,7 +67,10 @@ def check_advance(page: Page, after: Marker | None) -> None:
 
 def _page(body: bytes, operation: Operation) -> Page:
     is_versions = operation is Operation.LIST_VERSIONS
-    root = parse_document(_ECHO.sub(b"", body), operation.body)
+    try:
+        root = parse_document(body, operation.body)
+    except Malformed:
+        root = parse_document(_ECHO.sub(b"", body), operation.body)
     space = root.tag[: root.tag.find("}") + 1]
     is_encoded = root.findtext(f"{space}EncodingType") == "url"
 
