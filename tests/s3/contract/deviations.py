@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from tests.doubles.deviation import Deviation
 
+_FIRST, _ONLY = (
+    "a_write_that_must_be_the_first_refuses_an_existing_key",
+    "a_write_with_an_etag_replaces_that_object_only",
+)
 _NOT_HEEDED = "Failed: DID NOT RAISE PreconditionFailed"
 _NOT_CHECKED = "Failed: DID NOT RAISE Unavailable"
 _SUMLESS = r"AssertionError: assert \(\) == \(Checksum\(alg"
 # fmt: off
 _ROWS: list[tuple[str, ...]] = [
-    ("moto ceph", "copy_absent_refuses_an_existing_key", "ignores If-None-Match on CopyObject", _NOT_HEEDED),
-    ("moto ceph", "copy_with_an_etag_replaces_that_object_only", "ignores If-Match on CopyObject", _NOT_HEEDED),
-    ("moto", "complete_with_an_etag_replaces_that_object_only", "ignores If-Match on CompleteMultipartUpload",
-     _NOT_HEEDED),
+    ("moto ceph", _FIRST, "ignores If-None-Match on CopyObject", _NOT_HEEDED, "copy"),
+    ("ceph", _FIRST, "ignores If-None-Match on CompleteMultipartUpload", _NOT_HEEDED, "complete"),
+    ("moto ceph", _ONLY, "ignores If-Match on CopyObject and CompleteMultipartUpload", _NOT_HEEDED, "copy", "complete"),
+    ("ceph", _ONLY, "refuses the current ETag", "PreconditionFailed: PutObject .*: PreconditionFailed", "put"),
     ("moto", "copy_refuses_a_source_that_has_moved_on", "ignores x-amz-copy-source-if-match", _NOT_HEEDED),
     ("moto ceph", "copy_part_refuses_a_source_that_has_moved_on", "ignores x-amz-copy-source-if-match", _NOT_HEEDED),
     ("moto ceph", "put_refuses_a_wrong_checksum", "takes any checksum", _NOT_CHECKED),
@@ -82,16 +86,11 @@ _ROWS: list[tuple[str, ...]] = [
      r"AssertionError: assert \['back/slash'\] == \['back\\\\slash'\]", "back\\slash"),
     ("seaweedfs", "an_odd_key_makes_the_round_trip", "lists it as U+FFFD",
      r"AssertionError: .*'tab\\tand\ufffdcontrol\\x7f' != 'tab\\tand\\x01control\\x7f'", "tab\tand\x01control\x7f"),
-    ("ceph", "multipart_carries_headers_metadata_and_tags", "drops tags at the create",
-     r"AssertionError: assert \{\} == \{'team': 'ops"),
+    ("ceph", "a_write_carries_headers_metadata_and_tags", "drops tags at the create",
+     r"AssertionError: assert \{\} == \{'team': 'ops", "multipart"),
     ("ceph", "a_restore_is_asked_for_once_and_may_be_asked_for_again", "501 for RestoreObject",
      "Rejected: RestoreObject .*: NotImplemented"),
     ("ceph", "encryption_is_asked_for_and_told", "has no SSE by default", "Rejected: PutObject .*: InvalidRequest"),
-    ("ceph", "put_with_an_etag_replaces_that_object_only", "refuses the current ETag",
-     "PreconditionFailed: PutObject .*: PreconditionFailed"),
-    ("ceph", "complete_absent_refuses_an_existing_key", "ignores conditions on CompleteMultipartUpload", _NOT_HEEDED),
-    ("ceph", "complete_with_an_etag_replaces_that_object_only", "ignores conditions on CompleteMultipartUpload",
-     _NOT_HEEDED),
     ("ceph", "copy_takes_the_version_it_names", "does not name the version of the copy",
      r"AssertionError: assert None == '.*version_id=None.*\.version_id"),
     ("ceph", "copy_keeps_the_checksum_algorithm", "keeps no checksum", _SUMLESS),

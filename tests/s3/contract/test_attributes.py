@@ -4,38 +4,29 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.core.model import Attributes, ObjectLock, ObjectRef
+from jobs.core.model import Attributes, ObjectLock
 from jobs.errors import ArchivedObject, Denied, NotFound, Rejected
 from jobs.s3.store import ABSENT, CopySettings, Restoring
 from tests.s3.contract.checks import RICH, Subject, contract, md5_of
 
 
-async def assert_rich(s: Subject, ref: ObjectRef) -> None:
+@contract("put", "copy", "multipart", versioned=True)
+async def test_a_write_carries_headers_metadata_and_tags(s: Subject, how: str) -> None:
+    ref = s.ref("written")
+    if how == "multipart":
+        upload, parts = await s.upload(ref.key, [b"content"], RICH)
+        await s.store.complete_multipart(upload, parts, guard=ABSENT)
+    elif how == "copy":
+        source = await s.put("k", b"content", RICH)
+        await s.put("k", b"newer, and plain")
+        await s.store.copy(source, None, *ref[:2], CopySettings(), guard=ABSENT)
+    else:
+        await s.put(ref.key, b"content", RICH)
     info = await s.store.head(ref)
     assert {name: info.attributes.headers.get(name) for name in RICH.headers} == RICH.headers
     assert info.attributes.metadata == RICH.metadata
     assert info.attributes.tags == {}
     assert await s.store.get_tags(ref) == RICH.tags
-
-
-@contract()
-async def test_put_carries_headers_metadata_and_tags(s: Subject) -> None:
-    await assert_rich(s, await s.put("k", b"content", RICH))
-
-
-@contract(versioned=True)
-async def test_copy_carries_headers_metadata_and_tags(s: Subject) -> None:
-    source = await s.put("k", b"content", RICH)
-    await s.put("k", b"newer, and plain")
-    await s.store.copy(source, None, s.bucket, "copy", CopySettings(), guard=ABSENT)
-    await assert_rich(s, s.ref("copy"))
-
-
-@contract()
-async def test_multipart_carries_headers_metadata_and_tags(s: Subject) -> None:
-    upload_id, parts = await s.upload("k", [b"content"], RICH)
-    await s.store.complete_multipart(upload_id, parts, guard=ABSENT)
-    await assert_rich(s, s.ref("k"))
 
 
 @contract()

@@ -7,16 +7,39 @@ import asyncio
 import pytest
 
 from jobs.errors import NotFound, PreconditionFailed, StoreError
-from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard
+from jobs.s3.store import ABSENT, CopySettings, Guard
 from tests.s3.contract.checks import PLAIN, Subject, contract, md5_of
 
 
-@contract()
-async def test_put_absent_refuses_an_existing_key(s: Subject) -> None:
-    await s.store.put(s.bucket, "k", b"first", PLAIN, guard=ABSENT)
+async def write(s: Subject, how: str, guard: Guard, key: str = "k") -> None:
+    """Write `new` at the key by one of the three operations."""
+    if how == "put":
+        await s.store.put(s.bucket, key, b"new", PLAIN, guard=guard)
+    elif how == "copy":
+        await s.store.copy(await s.put("source", b"new"), None, s.bucket, key, CopySettings(), guard=guard)
+    else:
+        upload, parts = await s.upload(key, [b"new"])
+        await s.store.complete_multipart(upload, parts, guard=guard)
+
+
+@contract("put", "copy", "complete")
+async def test_a_write_that_must_be_the_first_refuses_an_existing_key(s: Subject, how: str) -> None:
+    await s.put("k", b"old")
     with pytest.raises(PreconditionFailed):
-        await s.store.put(s.bucket, "k", b"second", PLAIN, guard=ABSENT)
-    assert await s.read("k") == b"first"
+        await write(s, how, ABSENT)
+    assert await s.read("k") == b"old"
+    await write(s, how, ABSENT, "other")
+    assert await s.read("other") == b"new"
+
+
+@contract("put", "copy", "complete")
+async def test_a_write_with_an_etag_replaces_that_object_only(s: Subject, how: str) -> None:
+    await s.put("k", b"old")
+    with pytest.raises(PreconditionFailed):
+        await write(s, how, Guard(etag=md5_of(b"other")))
+    assert await s.read("k") == b"old"
+    await write(s, how, Guard(etag=md5_of(b"old")))
+    assert await s.read("k") == b"new"
 
 
 @contract()
@@ -39,57 +62,6 @@ async def test_put_absent_succeeds_over_a_delete_marker(s: Subject) -> None:
 
 
 @contract()
-async def test_put_with_an_etag_replaces_that_object_only(s: Subject) -> None:
-    first = await s.store.put(s.bucket, "k", b"first", PLAIN, guard=UNGUARDED)
-    second = await s.store.put(s.bucket, "k", b"second", PLAIN, guard=Guard(etag=first.etag))
-    with pytest.raises(PreconditionFailed):
-        await s.store.put(s.bucket, "k", b"third", PLAIN, guard=Guard(etag=first.etag))
-    assert (await s.store.head(s.ref("k"))).etag == second.etag == md5_of(b"second")
-
-
-@contract()
 async def test_put_with_an_etag_finds_no_key(s: Subject) -> None:
     with pytest.raises(NotFound):
         await s.store.put(s.bucket, "k", b"x", PLAIN, guard=Guard(etag=md5_of(b"x")))
-
-
-@contract()
-async def test_copy_absent_refuses_an_existing_key(s: Subject) -> None:
-    source = await s.put("source", b"new")
-    await s.put("k", b"old")
-    with pytest.raises(PreconditionFailed):
-        await s.store.copy(source, None, s.bucket, "k", CopySettings(), guard=ABSENT)
-    assert await s.read("k") == b"old"
-    await s.store.copy(source, None, s.bucket, "other", CopySettings(), guard=ABSENT)
-    assert await s.read("other") == b"new"
-
-
-@contract()
-async def test_copy_with_an_etag_replaces_that_object_only(s: Subject) -> None:
-    source = await s.put("source", b"new")
-    await s.put("k", b"old")
-    with pytest.raises(PreconditionFailed):
-        await s.store.copy(source, None, s.bucket, "k", CopySettings(), guard=Guard(etag=md5_of(b"other")))
-    assert await s.read("k") == b"old"
-    await s.store.copy(source, None, s.bucket, "k", CopySettings(), guard=Guard(etag=md5_of(b"old")))
-    assert await s.read("k") == b"new"
-
-
-@contract()
-async def test_complete_absent_refuses_an_existing_key(s: Subject) -> None:
-    upload_id, parts = await s.upload("k", [b"multipart"])
-    await s.put("k", b"first")
-    with pytest.raises(PreconditionFailed):
-        await s.store.complete_multipart(upload_id, parts, guard=ABSENT)
-    assert await s.read("k") == b"first"
-
-
-@contract()
-async def test_complete_with_an_etag_replaces_that_object_only(s: Subject) -> None:
-    await s.put("k", b"old")
-    upload_id, parts = await s.upload("k", [b"new"])
-    with pytest.raises(PreconditionFailed):
-        await s.store.complete_multipart(upload_id, parts, guard=Guard(etag=md5_of(b"x")))
-    upload_id, parts = await s.upload("k", [b"new"])
-    await s.store.complete_multipart(upload_id, parts, guard=Guard(etag=md5_of(b"old")))
-    assert await s.read("k") == b"new"
