@@ -138,15 +138,16 @@ def read_ranges(
     fetch: Callable[[int, int], Awaitable[T]],
     budget: ByteBudget,
     *,
+    first: int = 0,
     copies: int = 1,
 ) -> AsyncGenerator[T, None]:
-    """Yield `fetch(start, end)` for each range of the object, in order, a few of them ahead
+    """Yield `fetch(start, end)` for each range of the object from the byte `first` on, in order, a few of them ahead
     (`read_ahead`).
 
     `copies`: how many times a range's bytes are held at once (2 when two objects are compared).
     """
     return read_ahead(
-        ((start, min(start + range_bytes, size_bytes)) for start in range(0, size_bytes, range_bytes)),
+        ((start, min(start + range_bytes, size_bytes)) for start in range(first, size_bytes, range_bytes)),
         lambda span: fetch(*span),
         budget,
         size_bytes=lambda span: (span[1] - span[0]) * copies,

@@ -58,14 +58,12 @@ async def download(store: Store, ref: ObjectRef, path: Path) -> str:
         digest.update(data)
         file.write(data)
 
-    async def fetch(begin: int, end: int) -> bytes:
-        return await ContentSide(store, ref, first.info).read(RANGE_BYTES + begin, RANGE_BYTES + end)
-
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         await asyncio.to_thread(keep, file, first.data)
-        rest_bytes = max(0, first.info.size_bytes - RANGE_BYTES)
-        async with aclosing(read_ranges(rest_bytes, RANGE_BYTES, fetch, ByteBudget(4 * RANGE_BYTES))) as ranges:
+        size_bytes, read = first.info.size_bytes, ContentSide(store, ref, first.info).read
+        rest = read_ranges(size_bytes, RANGE_BYTES, read, ByteBudget(4 * RANGE_BYTES), first=RANGE_BYTES)
+        async with aclosing(rest) as ranges:
             async for data in ranges:
                 await asyncio.to_thread(keep, file, data)
     return digest.hexdigest()
