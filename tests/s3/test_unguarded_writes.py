@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -59,37 +61,31 @@ def write(store: Store, how: str, guard: Guard) -> Written:
     return asyncio.run(upload(store, guard))
 
 
+OLD = Guard(etag=hashlib.md5(b"old").hexdigest())
+
+
 @pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("versioned", [True, False])
-def test_an_object_that_must_not_be_there_is_not_replaced(how: str, versioned: bool) -> None:
+@pytest.mark.parametrize(
+    ("there", "guard", "versioned", "error"),
+    [
+        (None, ABSENT, False, None),
+        (None, ABSENT, True, None),
+        (b"newer", ABSENT, False, PreconditionFailed),
+        (b"newer", ABSENT, True, PreconditionFailed),
+        (b"newer", OLD, True, PreconditionFailed),
+        (b"old", OLD, True, None),
+        (b"old", OLD, False, Rejected),  # it would be lost for good
+    ],
+)
+def test_a_write_replaces_what_it_may_and_what_stays_as_a_version(
+    how: str, there: bytes | None, guard: Guard, versioned: bool, error: type[Exception] | None
+) -> None:
     bare = careless(versioned=versioned)
-    store = looking_first(bare, CONDITIONAL)
-    write(store, how, ABSENT)
-    assert content(bare, "k") == b"new"
-    put(bare, "k", b"newer")
-    with pytest.raises(PreconditionFailed):
-        write(store, how, ABSENT)
-    assert content(bare, "k") == b"newer"
-
-
-@pytest.mark.parametrize("how", HOW)
-def test_what_would_be_lost_for_good_is_not_replaced(how: str) -> None:
-    bare = careless()
-    old = put(bare, "k", b"old")
-    with pytest.raises(Rejected, match="Enable versioning"):
-        write(looking_first(bare, CONDITIONAL), how, Guard(etag=old.etag))
-    assert content(bare, "k") == b"old"
-
-
-@pytest.mark.parametrize("how", HOW)
-def test_a_version_that_stays_may_be_covered_where_it_is_the_expected_one(how: str) -> None:
-    bare = careless(versioned=True)
-    old = put(bare, "k", b"old")
-    store = looking_first(bare, CONDITIONAL)
-    write(store, how, Guard(etag=old.etag))
-    assert content(bare, "k") == b"new"
-    with pytest.raises(PreconditionFailed):
-        write(store, how, Guard(etag=old.etag))
+    if there is not None:
+        put(bare, "k", there)
+    with pytest.raises(error, match=r"Enable versioning|ETag") if error else nullcontext():
+        write(looking_first(bare, CONDITIONAL), how, guard)
+    assert content(bare, "k") == (there if error else b"new")
 
 
 def test_a_delete_marker_hides_the_expected_object_only() -> None:
