@@ -5,11 +5,10 @@ A run of few rows has its worker in the process of the command that runs it.
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import json
 import os
-import signal
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -30,11 +29,11 @@ from jobs.ledger.uploads import ShardUploads
 from jobs.registry import kind_of
 from jobs.runs import parent_pipe
 from jobs.runs.kind import Opened
+from jobs.runs.request import open_ledger
 from jobs.runs.worker import Stops, Worker, WorkerLimits, new_attempt
-from jobs.runs.worker_log import WorkerLog, nowhere
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.gated_store import Throttle, checked
-from jobs.s3.sessions import open_side, open_store
+from jobs.s3.sessions import open_side
 from jobs.s3.store import Store
 from jobs.s3.unguarded_writes import looking_first
 
@@ -60,31 +59,25 @@ class WorkerCommand:
 @click.command(cls=Command, hidden=True)
 @takes(WorkerCommand)
 def worker(options: WorkerCommand) -> int | None:
-    """Work through one shard of a run, or the shards of one child of a submission to AWS Batch.
-
-    In AWS Batch a log of JSON lines goes to stderr.
-    """
+    """Work through one shard of a run, or the shards of one child of a submission to AWS Batch."""
     settings = Settings.from_environment()
     location = ledger_location(options.ledger, settings)
     if options.report:
-        return interrupts.run(_report(_open(location), options.run_id))
+        return interrupts.run(_report(open_ledger(location), options.run_id))
     _yield_to_others()
     if parent_pipe.lends():
         parent_pipe.borrow_credentials(lambda question: click.echo(json.dumps(question)))
-    stops = _SignalStops()
-    if options.submission is not None:
-        interrupts.run(_work_child(settings, location, options, options.submission, stops))
-    elif options.shard is not None:
-        interrupts.run(_work(settings, _open(location), options, options.shard, stops))
-    else:
-        raise UsageError("no shard", advice="give --shard or set AWS_BATCH_JOB_ARRAY_INDEX")
+    interrupts.run(_work(settings, open_ledger(location), options))
     return None
 
 
 async def _report(ledger: Ledger, run_id: str) -> int:
-    from jobs.cli.closing_report import end_and_report
+    from jobs.cli.texts import report_ended
+    from jobs.runs.work import end
 
-    return await end_and_report(await ledger.spec(run_id), await ledger.plan(run_id), ledger, as_json=False)
+    spec = await ledger.spec(run_id)
+    ended = await end(spec, await ledger.plan(run_id), ledger, kind_of(spec))
+    return report_ended(kind_of(spec), ended, as_json=False)
 
 
 def _yield_to_others() -> None:
@@ -98,33 +91,7 @@ def _yield_to_others() -> None:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-async def _work_child(
-    settings: Settings, location: Location, options: WorkerCommand, submission: int, stops: Stops
-) -> None:
-    """Work through the shards of a child."""
-    from jobs.runs.batch_executor import child_shards
-
-    ledger = _open(location)  # a plain job has no index
-    for shard in await child_shards(ledger, options.run_id, submission, options.shard or 0):
-        await _work(settings, ledger, options, shard, stops)
-
-
-def _open(location: Location) -> Ledger:
-    return Ledger(open_store(None, None, None, max_in_flight=8), location)
-
-
-def _check_digest(spec: RunSpec, plan: Plan, run_sha256: str | None) -> None:
-    """Check spec and plan against the digest from the command line. Raises UsageError, LedgerError.
-
-    The ledger alone must never start a deletion.
-    """
-    if run_sha256 is None and is_destructive(spec):
-        raise UsageError(f"run {spec.run_id} deletes: only `sealift expire --yes-delete` starts its workers")
-    if run_sha256 is not None and run_sha256 != run_digest(spec, plan):
-        raise LedgerError(f"run {spec.run_id}: its spec or plan is not the one that was started: it was altered")
-
-
-async def _work(settings: Settings, ledger: Ledger, options: WorkerCommand, shard: int, stops: Stops) -> None:
+async def _work(settings: Settings, ledger: Ledger, options: WorkerCommand) -> None:
     run_id, run_sha256 = options.run_id, options.run_sha256
     spec = await ledger.spec(run_id)
     if spec.sealift_version != __version__:
@@ -133,12 +100,29 @@ async def _work(settings: Settings, ledger: Ledger, options: WorkerCommand, shar
             advice="use one version",
         )
     plan = await ledger.plan(run_id)
-    _check_digest(spec, plan, run_sha256)
-    if shard >= len(plan.shards):
-        raise UsageError(f"run {run_id} has {len(plan.shards)} shards, there is no number {shard}")
+    if run_sha256 is None and is_destructive(spec):  # the ledger alone must never start a deletion
+        raise UsageError(f"run {run_id} deletes: only `sealift expire --yes-delete` starts its workers")
+    if run_sha256 is not None and run_sha256 != run_digest(spec, plan):
+        raise LedgerError(f"run {run_id}: its spec or plan is not the one that was started: it was altered")
     number = (await last_owner(ledger, run_id))[0] if options.owner is None else options.owner
-    owner = Owner(ledger, run_id, number)
-    await _attempt(settings, spec, plan, shard, owner, stops, options.workers or len(plan.open_shards))
+    shards, stops, workers = await _shards(ledger, options), Stops(), options.workers or len(plan.open_shards)
+    with interrupts.stopped_by_signals(stops.stop):
+        for shard in shards:
+            if shard >= len(plan.shards):
+                raise UsageError(f"run {run_id} has {len(plan.shards)} shards, there is no number {shard}")
+            await _attempt(settings, spec, plan, shard, Owner(ledger, run_id, number), stops, workers)
+
+
+async def _shards(ledger: Ledger, options: WorkerCommand) -> Sequence[int]:
+    """The shard that the command names, or those of a child of a submission. Raises LedgerError, UsageError."""
+    if options.submission is None and options.shard is None:
+        raise UsageError("no shard", advice="give --shard or set AWS_BATCH_JOB_ARRAY_INDEX")
+    child = options.shard or 0  # a plain job has no index
+    if options.submission is None:
+        return [child]
+    from jobs.runs.batch_executor import read_submission
+
+    return (await read_submission(ledger, options.run_id, options.submission)).shards_of(child)
 
 
 async def work_here(spec: RunSpec, plan: Plan, settings: Settings, location: Location, owner: int, stops: Stops) -> int:
@@ -147,7 +131,7 @@ async def work_here(spec: RunSpec, plan: Plan, settings: Settings, location: Loc
     It knows spec and plan, so they are not read again. Returns the exit code.
     """
     try:
-        await _attempt(settings, spec, plan, 0, Owner(_open(location), spec.run_id, owner), stops)
+        await _attempt(settings, spec, plan, 0, Owner(open_ledger(location), spec.run_id, owner), stops)
     except Exception as error:  # noqa: BLE001  it ends as a worker's process does
         return fail(error)
     return int(ExitCode.DONE)
@@ -165,34 +149,22 @@ async def _attempt(
     source, destination = (throttle.throttled(checked(each, owner.check)) for each in sides)
     records, budget = ShardUploads(ledger, run_id, shard, attempt_id), ByteBudget(settings.buffer_bytes)
     opened = Opened(spec, source, destination, budget, ledger, settings.in_flight, records, throttle, plan, owner.look)
-    log = WorkerLog(spec, shard, attempt_id, plan.shards[shard].rows, _to_stderr if settings.in_batch else nowhere)
-    attempt = Worker(
-        ledger,
-        run_id,
-        shard,
-        kind.open_job(opened),
-        WorkerLimits(
-            kind.at_once or settings.in_flight,
-            settings.checkpoint_rows,
-            settings.checkpoint_seconds,
-            settings.patience_seconds,
-            max_failed_percent=settings.max_failed_percent,
-        ),
-        tuple(dict.fromkeys(sides)),
-        log.count,
-        beside=kind.beside,
-        plan=plan,
-        owner=owner,
-        attempt=attempt_id,
+    limits = WorkerLimits(
+        kind.at_once or settings.in_flight,
+        settings.checkpoint_rows,
+        settings.checkpoint_seconds,
+        settings.patience_seconds,
+        max_failed_percent=settings.max_failed_percent,
     )
+    stores = tuple(dict.fromkeys(sides))
+    attempt = Worker(owner, plan, shard, kind.open_job(opened), limits, stores, kind.beside, attempt=attempt_id)
     if not kind.deletes:  # what is gone must be known, so the requests behind a delete have their turns
         attempt.on_stop = throttle.stop
     gc.freeze()  # these objects stay: no need to walk them at each collection
     gc.set_threshold(50_000, 20, 20)
     stops.listen(attempt)
     try:
-        with log:
-            await attempt.run()
+        await attempt.run()
     finally:
         await _add_late(ledger, spec, plan, shard, attempt_id)
 
@@ -231,18 +203,3 @@ def open_sides(spec: RunSpec, max_in_flight: int) -> tuple[Store, Store]:
             f"the plan of run {spec.run_id} did not try the conditions of its destination", advice="plan again"
         )
     return source, looking_first(destination, ignored) if ignored else destination
-
-
-def _to_stderr(line: str) -> None:
-    """Write a line to the log of a container."""
-    click.echo(line, err=True)
-
-
-class _SignalStops(Stops):
-    """SIGTERM, Ctrl-C and the parent's end."""
-
-    def listen(self, attempt: Worker) -> None:
-        """See `Stops`."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self.stop)
-        super().listen(attempt)

@@ -2,9 +2,7 @@
 
 A process of Sealift that must not outlive its parent (`jobs.core.parentage`) has a pipe for its
 stdin. The parent holds the other end, which closes when the parent ends, by `kill -9` too. Then
-this process stops. Linux could send a signal instead (PR_SET_PDEATHSIG, prctl(2)). But it does so
-when the *thread* that has forked ends, and the local executor starts workers from the threads of a
-pool.
+this process stops.
 
 A worker asks for credentials on its stdout, and its parent sends them through the pipe.
 """
@@ -57,26 +55,21 @@ def borrow_credentials(send: Callable[[Any], None]) -> None:
 
     Call `watch_parent` as well: it reads the answers.
     """
-    borrow_from(_Lender(send))
+    lock = threading.Lock()
 
+    def ask(profile: str | None) -> Loan:
+        """Ask the parent, once at a time. An answer may take minutes, since a person may have to type a code first.
 
-class _Lender:
-    """Requests for credentials, one at a time. The parent answers each, or this process ends.
-
-    An answer may take minutes, since a person may have to type a code first. Raises ConfigError
-    with the parent's message.
-    """
-
-    def __init__(self, send: Callable[[Any], None]):
-        self._send, self._lock = send, threading.Lock()
-
-    def __call__(self, profile: str | None) -> Loan:
-        with self._lock:
-            self._send({"credentials_of": profile})
+        Raises ConfigError with the parent's message.
+        """
+        with lock:
+            send({"credentials_of": profile})
             answer = json.loads(_lines.get())
         if "error" in answer:
             raise ConfigError(answer["error"])
         return Loan(*answer["loan"])
+
+    borrow_from(ask)
 
 
 def _watch(patience_seconds: float) -> None:

@@ -32,7 +32,7 @@ from jobs.errors import (
     TooManyFailures,
     Unavailable,
 )
-from jobs.ledger.ledger import Checkpoint, Ledger
+from jobs.ledger.ledger import Checkpoint
 from jobs.ledger.owner import LOOK_SECONDS, SILENT_SECONDS, Owner
 from jobs.runs import parent_pipe
 from jobs.runs.failure_count import LIMIT_PERCENT, TRIES, FailureCount, gave_up
@@ -96,28 +96,23 @@ def new_attempt() -> str:
 class Worker:
     """One attempt at one shard.
 
-    `plan` is the run's. None: the worker reads it from the ledger. The shard's file must have the
-    rows that the plan gives it.
-    `beside`: see `jobs.runs.kind.Kind`.
-    `owner`: the run's, for whom the worker works. When the run has another one, the attempt ends.
+    `owner`: the run's, for whom the worker works. When the run has another one, the attempt ends. `plan`:
+    the run's. The shard's file must have the rows that it says. `beside`: see `jobs.runs.kind.Kind`.
     `stores`: what the job asks, for the time of the outcomes. `clock`: epoch seconds, for outcomes
     where none has answered. `elapsed`: a clock that nobody sets, for all waiting.
     `on_stop`: called when the worker begins to stop, for what its rows wait for.
     """
 
-    ledger: Ledger
-    run_id: str
+    owner: Owner
+    plan: Plan
     shard: int
     job: Job
     limits: WorkerLimits = field(default_factory=WorkerLimits)
     stores: Sequence[Store] = ()
-    on_checkpoint: Callable[[Sequence[Outcome]], None] = lambda outcomes: None
     beside: ReadBeside | None = None
     clock: Callable[[], float] = time.time
     elapsed: Callable[[], float] = time.monotonic
     chance: Callable[[], float] = random.random
-    plan: Plan | None = None
-    owner: Owner | None = None
     on_stop: Callable[[], None] = lambda: None
     attempt: str = field(default_factory=new_attempt)
     _pace: Pace = field(init=False)
@@ -136,6 +131,9 @@ class Worker:
     _failures: FailureCount = field(init=False)
     _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
+    def __post_init__(self) -> None:
+        self._pace, self._failures = Pace(self.limits.in_flight), FailureCount(self.limits.max_failed_percent)
+
     def stop(self, grace_seconds: float | None = None, why: str = "") -> None:
         """Begin nothing new, let requests in flight end, and write a checkpoint.
 
@@ -144,8 +142,7 @@ class Worker:
         grace = self.limits.grace_seconds if grace_seconds is None else grace_seconds
         self._stopping, self._why = True, self._why or why
         self._must_end_at = min(self._must_end_at, self.elapsed() + grace)
-        if self.owner is not None:
-            self.owner.end_deletes()
+        self.owner.end_deletes()
         self.on_stop()
         self._wake.set()
 
@@ -157,9 +154,6 @@ class Worker:
         TooManyFailures when the rows fail. A checkpoint has been written by then, and another
         attempt continues from there.
         """
-        if self.owner is None:
-            await self._run()
-            return
         await retry(self.owner.look)
         keeper = asyncio.create_task(self._watch())
         try:
@@ -174,8 +168,6 @@ class Worker:
 
     async def _look(self) -> None:
         """Stop if the run has another owner, or if the ledger does not say."""
-        if self.owner is None:
-            return
         try:
             async with asyncio.timeout(LOOK_SECONDS):
                 await self.owner.look()
@@ -183,18 +175,16 @@ class Worker:
             self.stop(LOST_GRACE_SECONDS, str(error))
         except (TimeoutError, Unavailable, Conflict):
             if self.owner.age_seconds >= SILENT_SECONDS:
-                self.stop(why=f"run {self.run_id}: the ledger has not said for {SILENT_SECONDS:.0f} s who owns the run")
+                silence = f"the ledger has not said for {SILENT_SECONDS:.0f} s who owns the run"
+                self.stop(why=f"run {self.owner.run_id}: {silence}")
         except Exception as error:  # noqa: BLE001  the run ends with it; see `_run`
             self._broken = self._broken or error
             self._wake.set()
 
     async def _run(self) -> None:
-        self._pace = Pace(self.limits.in_flight)
-        self._failures = FailureCount(self.limits.max_failed_percent)
         self._last_answer = self._last_checkpoint = self.elapsed()
-        plan = self.plan or await self.ledger.plan(self.run_id)
         await self._count_settled()
-        shard = await self.ledger.shard(self.run_id, self.shard, plan)
+        shard = await self.owner.ledger.shard(self.owner.run_id, self.shard, self.plan)
         chains, tasks = self._chains(read_shard(shard, self.beside)), self._tasks
         try:
             while (tasks or self._begins()) and self._broken is None and self.elapsed() < self._must_end_at:
@@ -217,24 +207,19 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._checkpoint()
-        if self._broken is not None and not self._is_only_failing(plan.shards[self.shard].rows):
+        # Rows that fail too often do not matter where all have an outcome.
+        is_complete = len(self._settled) + self._failures.rows == self.plan.shards[self.shard].rows
+        if self._broken is not None and not (isinstance(self._broken, TooManyFailures) and is_complete):
             raise self._broken
         if self._stopping:
-            raise (self.owner and self.owner.lost) or Interrupted(self._reason())
-
-    def _is_only_failing(self, rows: int) -> bool:
-        """True if the rows fail too often, but all of them have an outcome."""
-        return isinstance(self._broken, TooManyFailures) and len(self._settled) + self._failures.rows == rows
-
-    def _reason(self) -> str:
-        return self._why or (
-            f"run {self.run_id}, shard {self.shard}: stopped after a checkpoint: its finished rows are recorded"
-        )
+            what = f"run {self.owner.run_id}, shard {self.shard}"
+            why = self._why or f"{what}: stopped after a checkpoint: its finished rows are recorded"
+            raise self.owner.lost or Interrupted(why)
 
     async def _count_settled(self) -> None:
         """Find the rows that earlier attempts at this shard have accounted for."""
-        for checkpoint in await self.ledger.checkpoints(self.run_id, self.shard):
-            data = await self.ledger.checkpoint_data(self.run_id, checkpoint)
+        for checkpoint in await self.owner.ledger.checkpoints(self.owner.run_id, self.shard):
+            data = await self.owner.ledger.checkpoint_data(self.owner.run_id, checkpoint)
             self._settled.update(read_outcome_numbers(data)[0])
 
     def _chains(self, batches: Iterable[list[ObjectVersion]]) -> Iterator[list[ObjectVersion]]:
@@ -253,18 +238,10 @@ class Worker:
 
     async def _work_on(self, rows: list[ObjectVersion]) -> None:
         """Work at one chain. A task that goes on with the next one takes a third more of the processor."""
-        try:
-            await self._work(rows)
-            await self._checkpoint_if_due()
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:  # noqa: BLE001  the run ends with it; see `_run`
-            self._broken = self._broken or error
-
-    async def _work(self, rows: list[ObjectVersion]) -> None:
         began = elapsed_seconds()
         try:
-            outcomes = await self._process(rows)
+            self._add(await self._process(rows))
+            await self._checkpoint_if_due()
         except asyncio.CancelledError:
             raise
         except Interrupted as error:  # the other rows have no outcome
@@ -272,12 +249,10 @@ class Worker:
             if not self._stopping:
                 self.stop(LOST_GRACE_SECONDS, str(error))
         except AuthenticationFailed as error:  # no row's outcome: every other row would fail alike
-            advice = f"{error.detail}; then continue with: {continuation(self.run_id)}"
+            advice = f"{error.detail}; then continue with: {continuation(self.owner.run_id)}"
             self._broken = self._broken or error.recast(AuthenticationFailed, detail=advice)
         except BaseException as error:  # noqa: BLE001  the run ends with it; see `_run`
             self._broken = self._broken or error
-        else:
-            self._add(outcomes)
 
     def _add(self, outcomes: Iterable[Outcome]) -> None:
         """Add outcomes to the next checkpoint, but none of a row that an earlier attempt settled."""
@@ -285,7 +260,7 @@ class Worker:
             if outcome.row not in self._settled:
                 self._pending.append(outcome)
                 self._failures.count(outcome)
-        self._broken = self._broken or self._failures.check(self.run_id, self.shard)
+        self._broken = self._broken or self._failures.check(self.owner.run_id, self.shard)
 
     async def _process(self, rows: list[ObjectVersion]) -> list[Outcome]:
         for attempt in range(1, TRIES + 1):
@@ -330,7 +305,7 @@ class Worker:
                 error.target,
                 error.code,
                 f"no answer for {self.limits.patience_seconds:.0f} s",
-                advice=f"is the endpoint reachable? Continue later with: {continuation(self.run_id)}",
+                advice=f"is the endpoint reachable? Continue later with: {continuation(self.owner.run_id)}",
             ) from error
 
     def _must_end(self) -> bool:
@@ -353,8 +328,7 @@ class Worker:
         size_bytes = sum(outcome.size_bytes for outcome in outcomes)
         checkpoint = Checkpoint(self.shard, self.attempt, self._checkpoints, len(outcomes), bad_rows, size_bytes)
         self._checkpoints += 1
-        await self.ledger.write_checkpoint(self.run_id, checkpoint, write_outcomes(outcomes))
-        self.on_checkpoint(outcomes)
+        await self.owner.ledger.write_checkpoint(self.owner.run_id, checkpoint, write_outcomes(outcomes))
 
 
 class Stops:

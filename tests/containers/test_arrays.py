@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -75,12 +74,6 @@ class Site:
         [*_, name] = [name for name in self.batch.names() if name.endswith("-work")]
         return self.batch.job(name).children
 
-    def logs(self) -> list[dict[str, Any]]:
-        """All lines that the workers logged; every one is JSON."""
-        streams = [attempt.log_stream for child in self.children() for attempt in child.attempts]
-        texts = [(self.runner.logs / stream.replace("/", "_")).read_text() for stream in streams]
-        return [json.loads(line) for text in texts for line in text.splitlines() if not line.startswith("sealift: ")]
-
 
 @pytest.fixture
 def site(built: Built, seaweed: Server, tmp_path: Path) -> Iterator[Site]:
@@ -121,11 +114,6 @@ def test_an_array_of_containers_does_the_work_and_reports(site: Site) -> None:
     assert run.document["state"] == "complete"
     assert run.document["outcomes"] == {"done": ROWS}
     assert [ended(child) for child in site.children()] == [[0]] * CHILDREN
-    lines = site.logs()
-    assert {line["shard"] for line in lines} == set(range(CHILDREN))
-    assert {line["run"] for line in lines} == {run.document["run_id"]}
-    assert sum(sum(line["outcomes"].values()) for line in lines if line["event"] == "ended") == ROWS
-    assert len(lines) == 2 * CHILDREN
     # The report was made in a container, too: with DuckDB, on a read-only root file system.
     report = site.batch.job(f"{run.document['run_id']}-000-report")
     wait(lambda: report.has_ended)  # the command is content once the report is in the ledger
@@ -146,13 +134,8 @@ def test_a_reclaimed_container_checkpoints_and_another_attempt_does_the_rest(sit
     assert victim.attempts[0].status_reason.startswith("Host EC2")
     # All that the first attempt did had been written when it ended: nothing was found to be there already.
     assert (run.document["state"], run.document["outcomes"]) == ("complete", {"done": ROWS})
-    said = [line for line in site.logs() if line["shard"] == victim.index]
-    mine = [line for line in said if line["event"] == "ended"]
-    assert [(line["exit_code"], line["level"]) for line in mine] == [(75, "warning"), (0, "info")]
-    first, second = (sum(line["outcomes"].values()) for line in mine)
-    assert first > 0
-    assert second > 0
-    assert [line["planned"] for line in said if line["event"] == "started"] == [first + second] * 2
+    names = [key.rpartition("/")[2] for key in ledger_keys(site) if f"/outcomes/{victim.index:05d}/" in key]
+    assert len({name.partition("-")[0] for name in names}) == 2, "both attempts wrote outcomes"
 
 
 def test_containers_out_of_memory_end_as_a_failed_run_and_more_memory_finishes_it(site: Site) -> None:

@@ -28,10 +28,11 @@ from jobs.core.model import Attributes, Location
 from jobs.core.run import Plan, RunSpec
 from jobs.errors import Denied, ExitCode, SealiftError
 from jobs.ledger.ledger import Ledger
+from jobs.ledger.owner import Owner
 from jobs.ledger.state import OPEN
 from jobs.ledger.state_files import accept, open_state
 from jobs.registry import kind_of
-from jobs.runs import launch
+from jobs.runs import work
 from jobs.runs.kind import Opened
 from jobs.runs.standing import standing_rows
 from jobs.runs.worker import Worker, WorkerLimits
@@ -243,7 +244,7 @@ class World:
         answers: list[dict[str, Any]] = []
         with (
             patch("jobs.s3.rest_store.RestStore", lambda transport, **_: self.store),
-            patch.object(launch, "execute", self._execute),
+            patch.object(work, "execute", self._execute),
             patch("jobs.cli.nightly.emit", lambda document, **how: answers.append(document)),
             patch.dict(os.environ, ENVIRONMENT),
             patch("duckdb.connect", one_duckdb.connect_unlocked),
@@ -253,7 +254,7 @@ class World:
         return answers[0]
 
     async def _execute(
-        self, spec: RunSpec, plan: Plan, ledger: Ledger, settings: Settings, display: Display
+        self, spec: RunSpec, plan: Plan, ledger: Ledger, settings: Settings, display: Display, *_: Any
     ) -> Mapping[int, int]:
         """The workers of a run, in this process."""
         codes = {}
@@ -263,7 +264,7 @@ class World:
             try:
                 job = kind_of(spec).open_job
                 assert job is not None
-                await Worker(ledger, spec.run_id, shard, job(opened), limits).run()
+                await Worker(Owner(ledger, spec.run_id, 0), plan, shard, job(opened), limits).run()
                 codes[shard] = int(ExitCode.DONE)
             except SealiftError as error:
                 codes[shard] = int(error.exit_code)

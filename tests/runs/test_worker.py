@@ -75,8 +75,13 @@ async def ledger_with_a_shard(versions_per_key: int = 1, count: int = ROWS) -> L
     return ledger
 
 
+async def worker_of(ledger: Ledger, job: Script | Scripted, limits: WorkerLimits = LIMITS, **more: Any) -> Worker:
+    owner, plan = more.pop("owner", Owner(ledger, "run", 0)), await ledger.plan("run")
+    return Worker(owner, plan, 0, job if isinstance(job, Scripted) else Scripted(job), limits, **more)
+
+
 async def work(ledger: Ledger, job: Script | Scripted, limits: WorkerLimits = LIMITS, **more: Any) -> None:
-    await Worker(ledger, "run", 0, job if isinstance(job, Scripted) else Scripted(job), limits, **more).run()
+    await (await worker_of(ledger, job, limits, **more)).run()
 
 
 async def outcomes_of(ledger: Ledger, count: int = ROWS) -> list[Outcome]:
@@ -110,7 +115,7 @@ async def test_a_second_attempt_does_only_what_is_left() -> None:
         return await copied(row)
 
     ledger = await ledger_with_a_shard()
-    first = Worker(ledger, "run", 0, Scripted(stop_soon), LIMITS)
+    first = await worker_of(ledger, stop_soon)
     with pytest.raises(Interrupted, match="shard 0"):
         await first.run()
     done = len(await outcomes_of(ledger))
@@ -133,7 +138,7 @@ async def test_what_may_pass_is_tried_again_and_throttling_lowers_the_pace() -> 
         return Status.DONE
 
     ledger = await ledger_with_a_shard()
-    worker = Worker(ledger, "run", 0, Scripted(flaky), LIMITS)
+    worker = await worker_of(ledger, flaky)
     await worker.run()
     assert {outcome.status for outcome in await outcomes_of(ledger)} == {Status.DONE}
     assert worker._pace.throttled == 2 * ROWS // 3
@@ -312,7 +317,7 @@ async def test_a_stopped_worker_sends_no_delete_and_what_it_writes_may_end() -> 
             await own.put("data", "x", b"", Attributes(), guard=UNGUARDED)
         return await copied(row)
 
-    worker = Worker(ledger, "run", 0, Scripted(stops), LIMITS, owner=owner)
+    worker = await worker_of(ledger, stops, owner=owner)
     with pytest.raises(Interrupted):
         await worker.run()
     assert len(store.stored("data", "x")) == 1
@@ -440,7 +445,7 @@ async def test_rows_that_wait_for_their_turn_go_back_as_soon_as_the_worker_stops
         await store.put("bucket", row.key, b"x", Attributes(), guard=UNGUARDED)
         return Status.DONE
 
-    worker = Worker(ledger, "run", 0, Scripted(copy), LIMITS, elapsed=lambda: 0.0, on_stop=throttle.stop)
+    worker = await worker_of(ledger, copy, elapsed=lambda: 0.0, on_stop=throttle.stop)
     working = asyncio.create_task(worker.run())
     await waiting.wait()
     worker.stop()

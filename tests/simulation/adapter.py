@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,9 +32,10 @@ from jobs.core.reasons import Reason
 from jobs.core.run import worker_pins
 from jobs.errors import SealiftError, StoreError, store_error
 from jobs.interrupts import run as run_in_a_loop
+from jobs.interrupts import stopped_by_signals
 from jobs.ledger.backlog import manifest_numbers, read_manifest
 from jobs.ledger.owner import claim_run
-from jobs.runs import launch
+from jobs.runs import local_executor
 from jobs.runs.request import open_ledger, open_prompt_ledger
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.sessions import boto_client, open_store
@@ -107,8 +108,9 @@ class Program:
         """All that is Sealift's own code works in the world."""
         swaps: list[Any] = [
             *swaps_of(self._world), *CACHED, *([] if self._world.schedule.is_full else QUICK), *self.extra,
-            (run_in_a_loop, _begin), (open_prompt_ledger, open_ledger), (open_store, lambda *_, **__: self._connection),
-            (boto_client, lambda *_: NO_LIFECYCLE), (launch.execute, self._execute), (emit, _say_nothing),
+            (run_in_a_loop, _begin), (stopped_by_signals, _stopped_by), (open_prompt_ledger, open_ledger),
+            (open_store, lambda *_, **__: self._connection), (boto_client, lambda *_: NO_LIFECYCLE),
+            (local_executor.execute, self._execute), (emit, _say_nothing),
             (click.echo, _say_nothing), (log._write, _say_nothing), (duckdb.connect, one_duckdb.connect_to_shared),
             (part_sizes.COPY_LIMIT_BYTES, 16), (part_sizes.PREFERRED_PART_BYTES, 8),
         ]  # fmt: skip
@@ -222,6 +224,13 @@ def _row(row: ObjectVersion, of: Outcome | None) -> Row:
 
 def _say_nothing(*_: Any, **__: Any) -> None:
     """Nobody reads what is printed."""
+
+
+@contextlib.contextmanager
+def _stopped_by(stop: Callable[[], None]) -> Iterator[None]:
+    """A process says what SIGTERM does to it."""
+    _process().stop = stop
+    yield
 
 
 def _begin(work: Coroutine[Any, Any, Any]) -> None:

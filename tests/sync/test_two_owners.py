@@ -23,7 +23,7 @@ from jobs.ledger.owner import Owner, claim_run
 from jobs.ledger.uploads import ShardUploads, unfinished_uploads
 from jobs.runs.worker import Worker, WorkerLimits, new_attempt
 from jobs.s3.uploads import abort_unfinished
-from jobs.tables.rows import shard_schema, write_parquet
+from jobs.tables.rows import read_outcomes, shard_schema, write_parquet
 from tests.doubles.hooks import Killed
 from tests.doubles.memory_store import Request
 from tests.doubles.plain_fold import fold
@@ -45,8 +45,6 @@ class World:
         self.seconds, self.requests, self.is_dead = 0.0, 0, False
         self.writes_after = 0
         """Writes of the first worker to the destination, since something happened."""
-        self.written = list[Outcome]()
-        """What all checkpoints have."""
         self.folded: dict[int, Outcome] | None = None
 
     async def plan(self) -> None:
@@ -81,9 +79,13 @@ class World:
         """One attempt at the shard."""
         owner.clock, attempt = lambda: self.seconds, new_attempt()
         records = ShardUploads(self.ledger, RUN, 0, attempt)
-        worker = Worker(self.ledger, RUN, 0, job(self.store, records, **PARTS), LIMITS, owner=owner, attempt=attempt)
-        worker.elapsed, worker.on_checkpoint = lambda: self.seconds, self.written.extend
-        await worker.run()
+        doing, plan = job(self.store, records, **PARTS), await self.ledger.plan(RUN)
+        await Worker(owner, plan, 0, doing, LIMITS, elapsed=lambda: self.seconds, attempt=attempt).run()
+
+    async def written(self) -> dict[int, Outcome]:
+        """What all checkpoints say."""
+        files = [await self.ledger.checkpoint_data(RUN, each) for each in await self.ledger.checkpoints(RUN)]
+        return fold(outcome for file in files for outcome in read_outcomes(file))
 
     async def own(self) -> Owner:
         return await claim_run(self.ledger, RUN, "a command")
@@ -98,7 +100,7 @@ class World:
         except (Killed, Interrupted) as error:
             ended = type(error)
         IS_FIRST.set(False)
-        if len(fold(self.written)) < len(BODIES):
+        if len(await self.written()) < len(BODIES):
             await self.work(await self.own())
         return ended
 
@@ -109,7 +111,7 @@ async def another_command(world: World) -> None:
 
 async def another_command_with_its_fold(world: World) -> None:
     await another_command(world)
-    world.folded = fold(world.written)
+    world.folded = await world.written()
     await abort_unfinished(world.store, await unfinished_uploads(world.ledger, RUN), ROUTE.destination)
 
 
@@ -157,7 +159,7 @@ async def test_whatever_others_do_at_a_request_each_row_is_done_once_and_nothing
         world = World(event, step, stops_at)
         ended = await world.play()
         case = (step, stops_at, ended)
-        outcomes = fold(world.written)
+        outcomes = await world.written()
         assert sorted(outcomes) == [0, 1, 2], case
         is_over = world.requests < stops_at  # nothing happened to it
         is_others = event == "a_write_of_others" and not is_over

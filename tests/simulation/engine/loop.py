@@ -237,11 +237,6 @@ class Loop:
         self._ready.append(Handle((work, (), copy_context())))
         return future
 
-    def add_signal_handler(self, number: int, callback: Callable[[], None]) -> None:
-        """A process says what SIGTERM does to it."""
-        process: Any = LABEL.get()
-        process.stop = callback
-
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Exceptions that nobody fetched: the schedule's own checks say what is wrong."""
 
