@@ -7,22 +7,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from jobs.core.outcome import GOOD, Evidence, precedence_sql
 from jobs.core.run import Plan, RunSpec
 from jobs.core.words import explained_sql
 from jobs.ledger.ledger import Checkpoint, Ledger
+from jobs.ledger.state import has_verdicts, run_verdicts_sql
+from jobs.ledger.state_files import compact_if_due, copy_verdicts, services_of, write_delta
 from jobs.runs.scratch import scratch_folder
 from jobs.s3.retries import gather_bounded
+from jobs.tables.duck import connect, harmless_columns, in_thread, parquet, quoted
 from jobs.tables.rows import manifest_schema, unaltered, write_parquet
-
-if TYPE_CHECKING:
-    import duckdb
-    import pyarrow as pa
 
 MEMORY_LIMIT = "256MB"
 TOP_REASONS = 20
@@ -44,16 +47,16 @@ class Folded:
     `listed`: the first failures, for the report's page. `checkpoints`: those that were folded.
     """
 
-    rows: int
-    size_bytes: int
-    outcomes: dict[str, int]
-    evidence: dict[str, int]
-    reasons: list[dict[str, Any]]
-    attempts: int
-    finished_at: float
-    failures: int
-    failures_parquet: bytes
-    failures_csv: bytes
+    rows: int = 0
+    size_bytes: int = 0
+    outcomes: dict[str, int] = field(default_factory=dict)
+    evidence: dict[str, int] = field(default_factory=dict)
+    reasons: list[dict[str, Any]] = field(default_factory=list)
+    attempts: int = 0
+    finished_at: float = 0.0
+    failures: int = 0
+    failures_parquet: bytes = b""
+    failures_csv: bytes = b""
     began_at: float = 0.0
     checkpoints: frozenset[Checkpoint] = frozenset()
     outcome_bytes: dict[str, int] = field(default_factory=dict)
@@ -62,8 +65,6 @@ class Folded:
 
 def copy_key_sql(spec: RunSpec) -> str:
     """SQL for the key of a run's copy of `key`."""
-    from jobs.tables.duck import quoted
-
     source, destination = quoted(spec.source.location.key), quoted(spec.destination.location.key)
     return f"{destination} || CASE WHEN starts_with(key, {source}) THEN substr(key, length({source}) + 1) ELSE key END"
 
@@ -76,38 +77,31 @@ async def fold_run(ledger: Ledger, run_id: str, plan: Plan, spec: RunSpec | None
     added to the ledger's state, if its `spec` is given.
     """
     with scratch_folder("fold") as folder:
-        checkpoints = await _download_outcomes(ledger, run_id, plan, folder)
+        checkpoints = await ledger.checkpoints(run_id, plan=plan)
         if not checkpoints:
-            return Folded(0, 0, {}, {}, [], 0, 0.0, 0, b"", b"")
-        connection = _fold_files(folder)
+            return Folded()
+        connection = await _fold(ledger, run_id, checkpoints, folder)
         shards = [row[0] for row in connection.execute("SELECT DISTINCT shard FROM folded WHERE bad").fetchall()]
         await _download_shards(ledger, run_id, plan, folder, shards)
-        _add_told(connection)
-        folded = _sum_up(connection, folder, has_failures=bool(shards))
+        folded = _sum_up(connection, checkpoints, folder, has_failures=bool(shards))
         if spec is not None and folded.rows == plan.rows:
-            await _write_verdicts(ledger, spec, connection, "folded", folder, run_id)
-        finished_at = max(each.written_at for each in checkpoints)
-        began_at = min((each.began_at for each in checkpoints if each.began_at), default=finished_at)
-        return replace(folded, began_at=began_at, finished_at=finished_at, checkpoints=frozenset(checkpoints))
+            await _write_verdicts(ledger, spec, connection, folder, run_id)
+        return folded
 
 
 async def write_late_verdicts(ledger: Ledger, spec: RunSpec, late: Sequence[Checkpoint]) -> None:
     """Add what checkpoints say that came after the fold to the state."""
     with scratch_folder("fold") as folder:
         if late:
-            await _download_checkpoints(ledger, spec.run_id, late, folder)
-            await _write_verdicts(ledger, spec, _fold_files(folder), "folded", folder, f"{spec.run_id}-late")
+            connection = await _fold(ledger, spec.run_id, late, folder)
+            await _write_verdicts(ledger, spec, connection, folder, f"{spec.run_id}-late")
 
 
 async def _write_verdicts(
-    ledger: Ledger, spec: RunSpec, connection: duckdb.DuckDBPyConnection, outcomes: str, folder: Path, name: str
+    ledger: Ledger, spec: RunSpec, connection: duckdb.DuckDBPyConnection, folder: Path, name: str
 ) -> None:
-    from jobs.ledger.state import has_verdicts, run_verdicts_sql
-    from jobs.ledger.state_files import compact_if_due, copy_verdicts, services_of, write_delta
-    from jobs.tables.duck import in_thread
-
     if has_verdicts(spec):
-        path, sql = folder / "verdicts.parquet", run_verdicts_sql(spec, outcomes, services_of(spec))
+        path, sql = folder / "verdicts.parquet", run_verdicts_sql(spec, "folded", services_of(spec))
         if await in_thread(connection, copy_verdicts, connection, sql, path):
             await write_delta(ledger, name, path)
             await compact_if_due(ledger, name)
@@ -119,8 +113,6 @@ async def proven_rows(ledger: Ledger, run_id: str, plan: Plan) -> AsyncIterator[
     A checksum that was not compared with anything is left out: it is that of the copy alone, and
     would prove the copy by itself.
     """
-    from jobs.tables.duck import quoted
-
     with scratch_folder("fold") as scratch:
         connection = await open_fold(ledger, run_id, plan, scratch)
         if connection is None:
@@ -137,44 +129,33 @@ async def proven_rows(ledger: Ledger, run_id: str, plan: Plan) -> AsyncIterator[
             yield batch.cast(manifest_schema())
 
 
-async def open_fold(
-    ledger: Ledger, run_id: str, plan: Plan, folder: Path, *, has_manifest: bool = True
-) -> duckdb.DuckDBPyConnection | None:
+async def open_fold(ledger: Ledger, run_id: str, plan: Plan, folder: Path) -> duckdb.DuckDBPyConnection | None:
     """A database in `folder` with `folded`, one outcome for each row, and `manifest`, the rows of
-    the run's shards, if that is asked for.
+    the run's shards.
 
-    `folded` has the columns of an outcome, `bad`, `shard` and `file` (`outcomes-<shard>-<name of
-    the checkpoint>`). None: no row has an outcome yet.
+    `folded` has the columns of an outcome, `bad` and `shard`. None: no row has an outcome yet.
     """
-    if not await _download_outcomes(ledger, run_id, plan, folder):
+    if not (checkpoints := await ledger.checkpoints(run_id, plan=plan)):
         return None
-    from jobs.tables.duck import parquet
-
-    connection = _fold_files(folder)
-    if not has_manifest:
-        return connection
+    connection = await _fold(ledger, run_id, checkpoints, folder)
     await _download_shards(ledger, run_id, plan, folder, range(len(plan.shards)))
     connection.execute(f"CREATE VIEW manifest AS FROM {parquet(folder, below='shard-*.parquet')}")
     return connection
 
 
-async def _download_outcomes(ledger: Ledger, run_id: str, plan: Plan, folder: Path) -> list[Checkpoint]:
-    """Fetch all checkpoints of a run."""
-    checkpoints = await ledger.checkpoints(run_id, plan=plan)
-    await _download_checkpoints(ledger, run_id, checkpoints, folder)
-    return checkpoints
-
-
-async def _download_checkpoints(ledger: Ledger, run_id: str, checkpoints: Sequence[Checkpoint], folder: Path) -> None:
-    from pyarrow.parquet import read_metadata
+async def _fold(
+    ledger: Ledger, run_id: str, checkpoints: Sequence[Checkpoint], folder: Path
+) -> duckdb.DuckDBPyConnection:
+    """Fetch checkpoints, and choose among their outcomes."""
 
     async def download(checkpoint: Checkpoint) -> None:
         data = await ledger.checkpoint_data(run_id, checkpoint)
         with unaltered(f"the outcomes {checkpoint.name} of run {run_id}"):
-            read_metadata(BytesIO(data))
+            pq.read_metadata(BytesIO(data))
         (folder / f"outcomes-{checkpoint.shard:05d}-{checkpoint.name}").write_bytes(data)
 
     await gather_bounded(download, checkpoints, DOWNLOADS)
+    return _fold_files(folder)
 
 
 async def _download_shards(ledger: Ledger, run_id: str, plan: Plan, folder: Path, shards: Iterable[int]) -> None:
@@ -185,8 +166,6 @@ async def _download_shards(ledger: Ledger, run_id: str, plan: Plan, folder: Path
 
 
 def _fold_files(folder: Path) -> duckdb.DuckDBPyConnection:
-    from jobs.tables.duck import connect, parquet, quoted
-
     connection = connect(folder, memory_limit=MEMORY_LIMIT, database=str(folder / "fold.duckdb"), threads=2)
     good = ", ".join(quoted(status.value) for status in sorted(GOOD))
     files = parquet(folder, "filename = true", below="outcomes-*.parquet")
@@ -204,8 +183,7 @@ def _fold_files(folder: Path) -> duckdb.DuckDBPyConnection:
     connection.execute(
         f"""
         CREATE {"TABLE" if has_repeated else "VIEW"} folded AS
-        SELECT * EXCLUDE (filename), parse_filename(filename) AS file,
-               status NOT IN ({good}) AS bad,
+        SELECT * EXCLUDE (filename), status NOT IN ({good}) AS bad,
                regexp_extract(parse_filename(filename), 'outcomes-(\\d+)-', 1)::INTEGER AS shard
         FROM ({chosen})
         """
@@ -213,10 +191,10 @@ def _fold_files(folder: Path) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def _add_told(connection: duckdb.DuckDBPyConnection) -> None:
-    """Add the view `told`: `folded`, where the column `told` is the detail by which rows are counted.
+def _reason_counts(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    """How many rows have a reason and a detail, as the report has it. `keys`: of the first rows that ended badly.
 
-    It is empty where a reason has many details.
+    The detail is empty where a reason has many.
     """
     connection.execute(
         f"""
@@ -227,10 +205,6 @@ def _add_told(connection: duckdb.DuckDBPyConnection) -> None:
         FROM folded
         """
     )
-
-
-def _reason_counts(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
-    """How many rows have a reason and a detail, as the report has it. `keys`: of the first rows that ended badly."""
     groups = connection.execute(
         "SELECT status, reason, if(count(DISTINCT detail) = 1, min(detail), told), count(*), "
         f"arg_min(key, row, {KEYS_PER_REASON}) FILTER (bad) FROM told "
@@ -245,7 +219,9 @@ def _reason_counts(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]
     ]
 
 
-def _sum_up(connection: duckdb.DuckDBPyConnection, folder: Path, *, has_failures: bool) -> Folded:
+def _sum_up(
+    connection: duckdb.DuckDBPyConnection, checkpoints: Sequence[Checkpoint], folder: Path, *, has_failures: bool
+) -> Folded:
     def query(sql: str) -> list[tuple[Any, ...]]:
         return connection.execute(sql).fetchall()
 
@@ -253,7 +229,8 @@ def _sum_up(connection: duckdb.DuckDBPyConnection, folder: Path, *, has_failures
         "SELECT count(*), coalesce(sum(size_bytes), 0), count(*) FILTER (bad), count(DISTINCT attempt) FROM folded"
     )[0]
     statuses = query("SELECT status, count(*), sum(size_bytes)::BIGINT FROM folded GROUP BY 1 ORDER BY 1")
-    parquet, csv = _failure_files(connection, folder) if has_failures else (b"", b"")
+    rows_file, csv = _failure_files(connection, folder) if has_failures else (b"", b"")
+    finished_at = max(each.written_at for each in checkpoints)
     return Folded(
         rows=rows,
         size_bytes=int(size_bytes),
@@ -261,9 +238,11 @@ def _sum_up(connection: duckdb.DuckDBPyConnection, folder: Path, *, has_failures
         evidence=dict(query("SELECT evidence, count(*) FROM folded WHERE NOT bad GROUP BY 1 ORDER BY 1")),
         reasons=_reason_counts(connection),
         attempts=attempts,
-        finished_at=0.0,
+        began_at=min((each.began_at for each in checkpoints if each.began_at), default=finished_at),
+        finished_at=finished_at,
+        checkpoints=frozenset(checkpoints),
         failures=failures,
-        failures_parquet=parquet,
+        failures_parquet=rows_file,
         failures_csv=csv,
         outcome_bytes={status: size_bytes for status, _, size_bytes in statuses},
         listed=first_failures(folder / FAILURES) if has_failures else [],
@@ -272,8 +251,6 @@ def _sum_up(connection: duckdb.DuckDBPyConnection, folder: Path, *, has_failures
 
 def first_failures(path: Path) -> list[dict[str, Any]]:
     """The first rows of each reason in a file of failed rows, in its order, with the columns of the report's page."""
-    import pyarrow.parquet as pq
-
     names = ["key", "version_id", "status", "reason", "detail", "etag", "condemned_etag", "size_bytes", "last_modified"]
     rows, listed = list[dict[str, Any]](), Counter[tuple[str, str]]()
     for batch in pq.ParquetFile(path).iter_batches(columns=names):
@@ -293,8 +270,6 @@ def _failure_files(connection: duckdb.DuckDBPyConnection, folder: Path) -> tuple
     named by its ETag, so that a retry does not copy it. The newest version of a key
     comes first, as in a listing, which orders versions of equal times.
     """
-    from jobs.tables.duck import parquet
-
     etag = "coalesce(folded.etag, manifest.etag)"
     reader = connection.sql(
         f"""
@@ -319,8 +294,6 @@ def write_csv(connection: duckdb.DuckDBPyConnection, rows: str, csv: Path, *text
     In these, and in the columns `texts`, formulas and control characters are made plain text
     (`jobs.tables.duck.harmless`). `escaped` says where.
     """
-    from jobs.tables.duck import harmless_columns, quoted
-
     safe, escaped = harmless_columns(*texts, "reason")
     connection.execute(
         f"COPY (SELECT * REPLACE ({safe}), {escaped} AS escaped FROM (SELECT * EXCLUDE (detail) "

@@ -29,8 +29,12 @@ LOOKS = 5
 
 
 async def with_time(planned: Planned, ledger: Ledger, *, is_carried: bool) -> Planned:
-    """The plan with the time that it takes: at least, and at most. `is_carried`: bytes pass through workers."""
+    """The plan with the time that it takes: at least, and at most.
+
+    `is_carried`: bytes pass through workers, whatever the run's options say.
+    """
     spec, plan, limits = planned.spec, planned.plan, RateLimits.of(planned.spec)
+    is_carried = bool(is_carried or spec.options.get("streamed") or spec.options.get("deep"))
     size_bytes = 2 * plan.size_bytes if is_carried else 0  # read and written, or read at both sides
     least = max(plan.seconds, limits.seconds(sum(plan.requests.values()), size_bytes))
     timed_by, times = await _last_run(ledger, spec)

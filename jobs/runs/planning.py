@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from jobs.core import pricing
 from jobs.core.display import shown
 from jobs.core.model import SIZE_LIMIT
 from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
-from jobs.core.pricing import Histogram, PricedWork, PriceTable
+from jobs.core.pricing import Histogram, PricedWork
 from jobs.core.run import Plan, ShardSummary
 from jobs.core.selection import Selection
 from jobs.errors import ManifestError
@@ -34,9 +35,7 @@ from jobs.runs.there import Copies, WriteShard, find_there
 from jobs.tables.duck import in_thread, scratch_folder
 from jobs.tables.rows import (
     REPETITIVE,
-    done_outcomes,
     manifest_schema,
-    read_row_numbers,
     shard_schema,
     write_parquet,
 )
@@ -85,46 +84,37 @@ async def plan_rows(
         sorting = Sorting(folder, multipart_threshold_bytes, part_size_bytes, MEMORY_LIMIT)
         try:
             rows, size_bytes, duplicates = await in_thread(sorting.connection, sorting.count)
-            at = copies.now() if copies else 0.0
+            at = int(copies.now()) if copies else 0
             there = await find_there(copies.run, sorting) if copies and rows else None
             if copies and copies.packed and there:
                 from jobs.runs.packed import leave_out_packed
 
                 excluded["in_archive"] = await leave_out_packed(copies.packed, copies.run, sorting)
                 rows, size_bytes = await in_thread(sorting.connection, sorting.total)
-            there = there if copies and copies.is_done else None
+            if copies and not copies.is_done:
+                there = None
+                sorting.connection.execute("DELETE FROM seen")
             done_rows, done_bytes, done_keys = (there.same, there.same_bytes, there.same_keys) if there else (0, 0, 0)
             wanted = sharding.count_shards(
                 rows - done_rows, size_bytes - done_bytes, rows_per_shard=rows_per_shard, processes=processes
             )
             done_shards = sharding.count_shards(done_rows, 0, rows_per_shard=rows_per_shard)
-            if done_rows:
-                sorting.set_aside()
-            await in_thread(sorting.connection, sorting.spread, wanted)
+            await in_thread(sorting.connection, sorting.spread, wanted, done_shards)
             groups = await in_thread(sorting.connection, sorting.groups)
-            if done_rows:
-                sorting.add_done(wanted, done_shards)
-            done: list[int] = []
-
-            async def write(number: int, data: bytes) -> None:
-                await write_shard(number, data)
-                if copies and done_rows and read_row_numbers(data)[0] >= rows - done_rows:
-                    await copies.write_outcomes(number, await asyncio.to_thread(done_outcomes, data, at))
-                    done.append(number)
-
-            summaries, keys = await write_shards(sorting.shards(), write, sorting.connection)
+            summaries, keys = await write_shards(sorting.shards(), write_shard, sorting.connection)
         finally:
             sorting.connection.close()
     if duplicates:
         excluded["duplicate"] = duplicates
-    known = there._asdict() | {"shards": len(done)} if there else {}
+    first_rows = accumulate((each.rows for each in summaries), initial=0)
+    done = sum(first >= rows - done_rows for first, _ in zip(first_rows, summaries, strict=False))
+    known = there._asdict() | {"shards": done, "at": at} if there else {}
     return PlannedShards(rows, size_bytes, summaries, dict(+excluded), Histogram(groups, keys - done_keys), known)
 
 
-def forecast(planned: PlannedShards, work: PricedWork, processes: int, prices: PriceTable | None = None) -> Plan:
+def forecast(planned: PlannedShards, work: PricedWork, processes: int) -> Plan:
     """The plan of a run: what its rows take in requests, dollars and time."""
-    prices = prices or pricing.own_prices()
-    requests = pricing.requests_for(work, planned.histogram)
+    prices, requests = pricing.own_prices(), pricing.requests_for(work, planned.histogram)
     return Plan(
         rows=planned.rows,
         size_bytes=planned.size_bytes,

@@ -96,24 +96,10 @@ async def has_stopped(ledger: Ledger, run_id: str) -> bool:
     written to the run for long.
     """
     _, document = await last_owner(ledger, run_id)
-    pid = document.get("pid")
-    if document.get("host") == os.uname().nodename and isinstance(pid, int):
-        if not _is_alive(pid):
-            return True
-        if (claimed_by := document.get("began")) and (began := process_began(pid)):
-            return bool(began != claimed_by)
+    pid, began = document.get("pid"), document.get("began")
+    if document.get("host") == os.uname().nodename and isinstance(pid, int) and began:
+        return bool(process_began(pid) != began)
     limit = time.time() - (SILENT_SECONDS if document else CLAIM_SECONDS)
     if (begin_second(run_id) or 0.0) > limit:
         return False
     return await ledger.written_at(run_id) < limit
-
-
-def _is_alive(pid: int) -> bool:
-    """Whether a process has this id, perhaps another one since."""
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True

@@ -6,7 +6,6 @@ a scratch folder, and the parts of a spec that are the same for every kind of wo
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import re
@@ -31,7 +30,7 @@ from jobs.errors import ConfigError, Denied, LedgerError, NotFound, StoreError, 
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.one_bucket import check_two_places
 from jobs.runs.scratch import make_scratch, remove_scratch
-from jobs.s3.retries import promptly
+from jobs.s3.retries import gather_bounded, promptly
 from jobs.s3.sessions import account_of, address_of, are_apart, open_side, open_store, service_of
 from jobs.s3.store import Store
 
@@ -78,11 +77,6 @@ Planner = Callable[[Request, Ledger, Settings, Display], Coroutine[Any, Any, Pla
 """Reads the requested rows, filters them, spreads them over shards and prices them."""
 
 
-def outcomes_name(shard: int) -> str:
-    """The scratch file with the outcomes of a shard."""
-    return f"outcomes-{shard:05d}.parquet"
-
-
 class Draft:
     """A plan in the making.
 
@@ -98,10 +92,6 @@ class Draft:
     async def write_shard(self, number: int, data: bytes) -> None:
         """Keep a shard's file until the plan is published."""
         (self.scratch / f"{number:05d}.parquet").write_bytes(data)
-
-    async def write_outcomes(self, number: int, data: bytes) -> None:
-        """Keep the outcomes of a shard whose rows are done."""
-        (self.scratch / outcomes_name(number)).write_bytes(data)
 
     async def noting(
         self, batches: AsyncIterator[pa.RecordBatch], *, says_latest: bool
@@ -173,10 +163,15 @@ def open_ledger(location: Location) -> Ledger:
 
 
 def open_prompt_ledger(location: Location) -> Ledger:
-    """The ledger at a location, for commands that a person waits for. Raises Unavailable if it does not answer."""
-    look = partial(open_ledger(location).run_ids, "~")  # no id comes after it
-    interrupts.run(promptly(look, f"the ledger {location}", partial(address_of, Side(location))))
+    """The ledger at a location, for commands that a person waits for. Raises as `check_ledger`."""
+    interrupts.run(check_ledger(open_ledger(location)))
     return open_ledger(location)
+
+
+async def check_ledger(ledger: Ledger) -> None:
+    """Check that the ledger answers, before a person waits for more. Raises Unavailable, ConfigError."""
+    look = partial(ledger.run_ids, "~")  # no id comes after it
+    await promptly(look, f"the ledger {ledger.location}", partial(address_of, Side(ledger.location)))
 
 
 def new_run_id(job: str, now: float) -> str:
@@ -233,7 +228,11 @@ async def manifest_rows(request: Request, ledger: Ledger, draft: Draft) -> Sourc
     source, uri = request.source, request.manifest
     check_apart(source, request.destination, ledger.location)
     if uri is None:
-        return _listed_rows(request)
+        if source is None:
+            raise UsageError("nothing to work on", advice="give --source s3://bucket/prefix or --manifest URI")
+        places = [source.location._replace(key=prefix) for prefix in request.prefixes] or [source.location]
+        rows = _list(open_side(source), places, versions=request.selection.versions == "all")
+        return source, f"listing of {', '.join(map(str, places))}", rows
     file, is_known = uri, not run_of(uri)  # a file of a run may say what the run's own manifest did not
     if run_id := run_of(uri) if uri.startswith(("run:", "proven:")) else "":
         spec = await ledger.spec(run_id)
@@ -255,17 +254,6 @@ async def manifest_rows(request: Request, ledger: Ledger, draft: Draft) -> Sourc
     source = source or Side(Location(bucket))
     check_apart(source, request.destination, ledger.location)
     return source, uri, draft.noting(manifest.batches, says_latest=manifest.says_latest and is_known)
-
-
-def _listed_rows(request: Request) -> SourcedRows:
-    """The rows of the source's listing."""
-    source = request.source
-    if source is None:
-        raise UsageError("nothing to work on", advice="give --source s3://bucket/prefix or --manifest URI")
-    store = open_side(source)
-    versions = request.selection.versions == "all"
-    places = [source.location._replace(key=prefix) for prefix in request.prefixes] or [source.location]
-    return source, f"listing of {', '.join(map(str, places))}", _list(store, places, versions)
 
 
 async def failures_of(ledger: Ledger, run_id: str) -> str:
@@ -300,7 +288,7 @@ def _check_has_outcomes(spec: RunSpec) -> None:
         )
 
 
-async def _list(store: Store, places: Sequence[Location], versions: bool) -> AsyncIterator[pa.RecordBatch]:
+async def _list(store: Store, places: Sequence[Location], *, versions: bool) -> AsyncIterator[pa.RecordBatch]:
     from jobs.s3.listing import list_all
     from jobs.tables.rows import manifest_batch
 
@@ -323,27 +311,20 @@ async def check_sides(
     `destination_name`: the option that names the destination. Returns the sides, with the regions
     where AWS has the buckets. Raises ConfigError, UsageError and StoreError.
     """
-    answers = await asyncio.gather(
-        promptly(partial(_locate, "source", source), f"the source {source.location}", partial(address_of, source)),
-        promptly(
-            partial(_locate, destination_name, destination, all_versions=all_versions),
-            f"the {destination_name} {destination.location}",
-            partial(address_of, destination),
-        ),
-        return_exceptions=True,
-    )
-    located: list[Side] = []
-    for answer in answers:
-        if isinstance(answer, BaseException):
-            raise answer
-        located.append(answer)
+
+    async def locate(each: tuple[str, Side, bool]) -> Side:
+        name, side, _ = each
+        return await promptly(partial(_locate, *each), f"the {name} {side.location}", partial(address_of, side))
+
+    sides = [("source", source, False), (destination_name, destination, all_versions)]
+    located = await gather_bounded(locate, sides, len(sides))
     if not in_place:
         _check_not_same(source, destination)
-        await check_two_places(located[0], located[1])
+        await check_two_places(*located)
     return located[0], located[1]
 
 
-async def _locate(name: str, side: Side, *, all_versions: bool = False) -> Side:
+async def _locate(name: str, side: Side, all_versions: bool) -> Side:
     """The side with the region of its bucket. Raises ConfigError for a missing bucket, or for one
     that keeps no versions if `all_versions`.
     """

@@ -36,7 +36,6 @@ SEEN = "CREATE TABLE seen (place BIGINT, there VARCHAR, seen_bytes BIGINT, is_fi
 key's rows one is the first."""
 SAME = "same"
 """What `seen` says of rows that are done."""
-_DONE = f"(SELECT place FROM seen WHERE there = '{SAME}')"
 
 
 class Sorting:
@@ -49,7 +48,7 @@ class Sorting:
         self.connection = connect(folder, memory_limit=memory_limit, database=file, threads=2)
         self.connection.execute(SEEN)
         self.folder = folder
-        self.relation = self._whole = parquet(folder / "rows.parquet")
+        self.relation = parquet(folder / "rows.parquet")
 
     def leave_out(self, places_sql: Callable[[str], str]) -> int:
         """Leave out the rows whose `place` the SQL selects from a relation → how many they are."""
@@ -58,17 +57,6 @@ class Sorting:
         if count:
             self.relation = f"(FROM {self.relation} ANTI JOIN left_out USING (place))"
         return count
-
-    def set_aside(self) -> None:
-        """Leave out the rows that are done, until `add_done`."""
-        self._whole = self.relation
-        self.relation = f"(FROM {self.relation} ANTI JOIN {_DONE} USING (place))"
-
-    def add_done(self, first_shard: int, shard_count: int) -> None:
-        """Spread the rows that were set aside over so many shards behind the others."""
-        done = f"FROM {self._whole} SEMI JOIN {_DONE} USING (place)"
-        shard = f"{first_shard} + {sharding.shard_sql(shard_count)}"
-        self.relation = f"(FROM {self.relation} UNION ALL BY NAME SELECT *, {shard} AS shard FROM ({done}))"
 
     def count(self) -> tuple[int, int, int]:
         """(rows, bytes, duplicates).
@@ -102,28 +90,36 @@ class Sorting:
         rows, size_bytes = self._one(f"SELECT count(*), coalesce(sum(size_bytes), 0)::BIGINT FROM {self.relation}")
         return rows, size_bytes
 
-    def spread(self, shard_count: int) -> None:
+    def spread(self, shard_count: int, done_shards: int = 0) -> None:
         """Give each row a shard: by the hash of its key, or, if the key holds a big object, in turn from
         the largest on, so that shards take as long. Keys of one hash are together, as if they were one.
+
+        Rows that are done are in `done_shards` more shards behind the others.
         """
         self.connection.execute(
             f"""
             CREATE TABLE big AS
             SELECT hash(key) AS key_hash,
                    (row_number() OVER (ORDER BY sum(size_bytes) DESC, hash(key)) - 1) % {max(shard_count, 1)} AS turn
-            FROM {self.relation}
-            WHERE hash(key) IN (SELECT hash(key) FROM {self.relation} WHERE size_bytes > {self._threshold_bytes})
+            FROM {self._open}
+            WHERE hash(key) IN (SELECT hash(key) FROM {self._open} WHERE size_bytes > {self._threshold_bytes})
             GROUP BY 1
             """
         )
-        hashed = sharding.shard_sql(shard_count)
+        hashed, done = sharding.shard_sql(shard_count), f"{shard_count} + {sharding.shard_sql(done_shards)}"
         self.relation = (
-            f"(SELECT taken.*, coalesce(big.turn::INTEGER, {hashed}) AS shard FROM {self.relation} AS taken "
-            "LEFT JOIN big ON big.key_hash = hash(taken.key))"
+            f"(SELECT taken.*, CASE WHEN there IS NOT DISTINCT FROM '{SAME}' THEN {done} "
+            f"ELSE coalesce(big.turn::INTEGER, {hashed}) END AS shard FROM {self.relation} AS taken "
+            "LEFT JOIN seen USING (place) LEFT JOIN big ON big.key_hash = hash(taken.key))"
         )
 
+    @property
+    def _open(self) -> str:
+        """The rows that are not done, with what `seen` says of them."""
+        return f"(FROM {self.relation} LEFT JOIN seen USING (place) WHERE there IS DISTINCT FROM '{SAME}')"
+
     def groups(self) -> tuple[Group, ...]:
-        """The rows counted by what decides their price."""
+        """The rows that are not done, counted by what decides their price."""
         part_size = (
             f"least(greatest({max(self._part_size_bytes, MIN_PART_BYTES)}, "
             f"(size_bytes + {MAX_PARTS - 1}) // {MAX_PARTS}), {MAX_PART_BYTES})"
@@ -139,7 +135,7 @@ class Sorting:
                    coalesce(sum(size_bytes), 0)::BIGINT,
                    coalesce(sum({parts}), count(*))::BIGINT,
                    coalesce(there, '')
-            FROM {self.relation} LEFT JOIN seen USING (place) GROUP BY 1, 2, 3, 4, 8 ORDER BY 1, 2, 3, 4, 8
+            FROM {self._open} GROUP BY 1, 2, 3, 4, 8 ORDER BY 1, 2, 3, 4, 8
             """
         ).fetchall()
         return tuple(Group(*each) for each in groups)

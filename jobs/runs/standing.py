@@ -8,16 +8,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import duckdb
+
 from jobs.core.model import NULL_VERSION, Location, ObjectRef
 from jobs.core.outcome import Status
 from jobs.core.run import RunSpec
 from jobs.errors import LedgerError
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.state import BAD, has_verdicts
+from jobs.ledger.state_files import is_known, open_state
 from jobs.runs.folding import MEMORY_LIMIT, copy_key_sql
 from jobs.runs.progress import FIRST_KEYS
 from jobs.runs.request import failures_of
 from jobs.s3.downloads import download
+from jobs.tables.duck import connect, in_thread, parquet, quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +46,6 @@ async def standing_rows(ledger: Ledger, spec: RunSpec, ended_at: str, folder: Pa
     of `findings`. Raises as `failures_of` does, LedgerError for a damaged file of rows, ConfigError
     without room on disk, and StoreError.
     """
-    import duckdb
-
     uri, file = await failures_of(ledger, spec.run_id), folder / "failures.parquet"
     await download(ledger.store, ObjectRef(*Location.parse(uri)), file)
     if has_verdicts(spec):
@@ -57,9 +59,6 @@ async def standing_rows(ledger: Ledger, spec: RunSpec, ended_at: str, folder: Pa
 
 
 async def _known_rows(ledger: Ledger, spec: RunSpec, ended_at: str, failed: Path, which: str) -> Path:
-    from jobs.ledger.state_files import is_known, open_state
-    from jobs.tables.duck import in_thread, parquet, quoted
-
     if not await is_known(ledger, spec.run_id, datetime.fromisoformat(ended_at).timestamp()):
         return failed
     source, destination = quoted(spec.source.location.bucket), quoted(spec.destination.location.bucket)
@@ -79,8 +78,6 @@ async def _known_rows(ledger: Ledger, spec: RunSpec, ended_at: str, failed: Path
 
 
 def _counted(file: Path) -> Standing:
-    from jobs.tables.duck import connect, parquet
-
     with contextlib.closing(connect(file.parent, memory_limit=MEMORY_LIMIT)) as connection:
         rows = connection.execute(
             f"SELECT status, count(*), arg_min(key, file_row_number, {FIRST_KEYS}) "

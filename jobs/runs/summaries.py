@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any
 
-from jobs.core.run import ROWS_SHA256, RunSpec
+from jobs.core.run import ROWS_SHA256
 from jobs.errors import LedgerError, NotFound, UsageError
 from jobs.ledger.ledger import Ledger
+from jobs.ledger.run_ids import run_job
 from jobs.reports.document import findings_count, iso_time, unread_count
 from jobs.runs.progress import find_progress, has_stopped
 from jobs.s3.retries import gather_bounded
@@ -22,6 +22,8 @@ SELECTING = (
     "by_checksum", "delete",
 )  # fmt: skip
 """Options of a spec that say which rows a run takes, and what it does with them."""
+_NUMBERS = dict.fromkeys(("rows", "accounted", "failures", "unread", "seconds"), 0)
+_UNKNOWN = dict.fromkeys(("created_at", "source", "destination", "pair", "retry_of", "manifest", "planned_dollars"))
 LATEST = "latest"
 _WHOLE_ID = re.compile(r"\d{8}T\d{6}Z-.+-[0-9a-f]{6}")
 
@@ -34,18 +36,14 @@ async def find_run_id(ledger: Ledger, text: str) -> str:
     if _WHOLE_ID.fullmatch(text):
         return text
     run_ids = await ledger.run_ids()
-    if text == LATEST:
-        if not run_ids:
-            raise LedgerError(
-                f"no run is in {ledger.location} yet", advice="start one, or check --ledger or SEALIFT_LEDGER"
-            )
-        return run_ids[-1]
     meant = [each for each in run_ids if each == text or each.startswith(text) or each.endswith(f"-{text}")]
+    if text == LATEST:
+        meant = run_ids[-1:]
     if text in meant:
         return text
     if not meant:
-        latest = f"did you mean {LATEST}? " if get_close_matches(text, [LATEST]) else ""
-        raise LedgerError(f"the ledger {ledger.location} has no run {text}", advice=f"{latest}see `sealift runs list`")
+        advice = "see `sealift runs list`, or check --ledger"
+        raise LedgerError(f"the ledger {ledger.location} has no run {text}", advice=advice)
     if len(meant) > 1:
         names = ", ".join(meant[:SHOWN_IDS]) + (", …" if len(meant) > SHOWN_IDS else "")
         raise UsageError(f"{text} may be each of {len(meant)} runs, {names}", advice="write more of the id")
@@ -59,31 +57,10 @@ async def summarize_runs(ledger: Ledger, run_ids: Sequence[str]) -> list[dict[st
 
 async def summarize_run(ledger: Ledger, run_id: str) -> dict[str, Any]:
     """One run, as the list of runs shows it."""
-    summary: dict[str, Any] = {
-        "run_id": run_id,
-        "job": _job_of(run_id),
-        "state": "unplanned",
-        "rows": 0,
-        "accounted": 0,
-        "outcomes": {},
-        "failures": 0,
-        "unread": 0,
-        "seconds": 0,
-        "created_at": None,
-        "source": None,
-        "destination": None,
-        "pair": None,
-        "retry_of": None,
-        "manifest": None,
-        "selection": {},
-        "planned_dollars": None,
-    }
+    summary: dict[str, Any] = {"run_id": run_id, "job": run_job(run_id) or "?", "state": "unplanned"}
+    summary |= {**_NUMBERS, **_UNKNOWN, "outcomes": {}, "selection": {}}
     try:
         spec = await ledger.spec(run_id)
-    except LedgerError as error:
-        is_missing = isinstance(error.__cause__, NotFound)
-        return summary if is_missing else summary | {"state": "unreadable", "error": str(error)}
-    try:
         summary |= {
             "job": spec.job,
             "created_at": iso_time(spec.created_at),
@@ -98,33 +75,18 @@ async def summarize_run(ledger: Ledger, run_id: str) -> dict[str, Any]:
             known = {name: ended[name] for name in ("state", "rows", "seconds")}
             known["accounted"] = ended.get("accounted", ended["rows"])  # a comparison counts rows alone
             return summary | known | counted(ended) | {"planned_dollars": ended.get("planned_dollars")}
-        return summary | await _unfinished(ledger, spec)
-    except (LedgerError, KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        why = (
-            str(error) if isinstance(error, LedgerError) else f"{ledger.uri(run_id, 'report.json')} is damaged: {error}"
-        )
-        return summary | {"state": "unreadable", "error": why}
-
-
-async def _unfinished(ledger: Ledger, spec: RunSpec) -> dict[str, Any]:
-    run_id = spec.run_id
-    try:
         plan = await ledger.plan(run_id)
-    except LedgerError as error:
-        if isinstance(error.__cause__, NotFound):
-            return {}
-        raise
-    progress = await find_progress(ledger, run_id, plan)
-    state = "incomplete" if progress.rows < plan.rows else "unreported"
-    if state == "incomplete" and await has_stopped(ledger, run_id):
-        state = "stopped"
-    return {
-        "state": state,
-        "rows": plan.rows,
-        "accounted": progress.rows,
-        "failures": progress.bad_rows,
-        "planned_dollars": round(plan.total_dollars, 6),
-    }
+        progress = await find_progress(ledger, run_id, plan)
+        state = "unreported"
+        if progress.rows < plan.rows:
+            state = "stopped" if await has_stopped(ledger, run_id) else "incomplete"
+        known = {"rows": plan.rows, "accounted": progress.rows, "failures": progress.bad_rows}
+        return summary | known | {"state": state, "planned_dollars": round(plan.total_dollars, 6)}
+    except (LedgerError, KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        if isinstance(error.__cause__, NotFound):  # it has no spec, or no plan
+            return summary
+        damage = f"{ledger.uri(run_id, 'report.json')} is damaged: {error}"
+        return summary | {"state": "unreadable", "error": str(error) if isinstance(error, LedgerError) else damage}
 
 
 def counted(report: dict[str, Any]) -> dict[str, Any]:
@@ -132,7 +94,3 @@ def counted(report: dict[str, Any]) -> dict[str, Any]:
     categories = {name: each["rows"] for name, each in report.get("categories", {}).items() if each["rows"]}
     unread = {"unread": unread_count(report)}
     return {"outcomes": report.get("outcomes", categories), "failures": findings_count(report)} | unread
-
-
-def _job_of(run_id: str) -> str:
-    return run_id.split("-")[1] if run_id.count("-") >= 2 else "?"

@@ -12,9 +12,9 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from posixpath import commonprefix
 from typing import TYPE_CHECKING, NamedTuple
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.core.model import Listed
@@ -46,14 +46,13 @@ WriteShard = Callable[[int, bytes], Awaitable[None]]
 
 
 class Copies(NamedTuple):
-    """The run whose copies are looked for, and what writes the outcomes of a shard that is done.
+    """The run whose copies are looked for.
 
     `packed`: archives that hold copies as well. `is_done`: False for a run that looks at what is listed, too.
     `now`: S3's time in epoch seconds.
     """
 
     run: RunSpec
-    write_outcomes: WriteShard
     packed: PackedCopies | None = None
     is_done: bool = True
     now: Callable[[], float] = time.time
@@ -103,24 +102,20 @@ async def find_there(spec: RunSpec, sorting: Sorting) -> There | None:
     if not rows:
         return None
     path, listed, pages = sorting.folder / "there.parquet", 0, 0
-    schema = manifest_batch(()).select(_COLUMNS).schema
-    place = schema.get_field_index("last_modified")
-    schema = schema.set(place, pa.field("last_modified", pa.int64())).append(pa.field("place", pa.int64()))
-    with pq.ParquetWriter(path, schema, compression="lz4") as writer:
+    with pq.ParquetWriter(path, manifest_batch(()).select(_COLUMNS).schema, compression="lz4") as writer:
         try:
-            async with aclosing(list_destination(spec, _common_prefix(first, last), rows)) as listing:
+            async with aclosing(list_destination(spec, commonprefix([first, last]), rows)) as listing:
                 async for page in listing:
-                    numbers = pa.array(range(listed, listed + len(page)), pa.int64())
-                    columns = [*manifest_batch(page).select(_COLUMNS).columns, numbers]
-                    columns[place] = columns[place].cast(pa.int64())
-                    writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+                    writer.write_batch(manifest_batch(page).select(_COLUMNS))
                     listed, pages = listed + len(page), pages + 1
         except (Denied, Rejected):
             return None
     if pages > rows:
         return None
     join = _join_histories if spec.options.get("all_versions") else _join_objects
-    sql = join(relation, parquet(path), copy_key_sql(spec))
+    there = f"""(SELECT * REPLACE (epoch_us(last_modified) AS last_modified), file_row_number AS place
+        FROM {parquet(path, "file_row_number = true")})"""
+    sql = join(relation, there, copy_key_sql(spec))
     return There(listed, *await in_thread(connection, _fill, sorting, sql))
 
 
@@ -130,11 +125,6 @@ def _extent(sorting: Sorting, copy_key: str) -> tuple[int, str, str]:
         f"SELECT count(*), min({copy_key}), max({copy_key}) FROM {sorting.relation}"
     ).fetchall()
     return rows, first, last
-
-
-def _common_prefix(one: str, other: str) -> str:
-    pairs = enumerate(zip(one, other, strict=False))
-    return one[: next((place for place, (ours, theirs) in pairs if ours != theirs), min(len(one), len(other)))]
 
 
 _SHOWN = "place, is_delete_marker, size_bytes, etag, last_modified"

@@ -183,16 +183,6 @@ def read_shard(data: bytes, beside: ReadBeside | None = None) -> Iterator[list[O
             yield list(starmap(ObjectVersion, zip(*columns, strict=True)))
 
 
-def read_row_numbers(data: bytes) -> list[int]:
-    """The numbers of a shard's rows, in order. Raises LedgerError for another file."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with unaltered("a shard of the run"):
-        rows: list[Any] = pq.ParquetFile(pa.BufferReader(data)).read(["row"])["row"].to_pylist()
-        return rows
-
-
 def read_outcome_numbers(data: bytes) -> tuple[list[int], int]:
     """The row numbers of a checkpoint's outcomes, and how many ended badly.
 

@@ -28,7 +28,7 @@ from jobs.tables import rows as tables
 from tests.doubles.plain_fold import fold
 
 _read_outcomes, _read_shard, _write = tables.read_outcomes, tables.read_shard, tables.write_outcomes
-_read_numbers, _read_outcome_numbers = tables.read_row_numbers, tables.read_outcome_numbers
+_read_outcome_numbers = tables.read_outcome_numbers
 
 
 _written: dict[bytes, list[Outcome]] = {}
@@ -126,7 +126,7 @@ async def _plan_rows(
     for place in sorted(range(len(keys)), key=lambda at: (-times[at], at)):
         newest.setdefault((keys[place], ids[place]), place)
     at, found = (
-        copies.now() if copies else 0.0,
+        int(copies.now()) if copies else 0,
         await _find_there(table, sorted(newest.values()), copies) if copies and newest else {},
     )
     done = {keys[place] for place, word in found.items() if word == "same"}
@@ -134,15 +134,12 @@ async def _plan_rows(
     home: dict[str, int] = {key: count if key in done else zlib.crc32(key.encode()) % count for key in keys}
     order = sorted(newest.values(), key=lambda at: (home[keys[at]], keys[at].encode(), latest[at], times[at], -at))
     summaries: list[Any] = []
-    for shard, places in groupby(order, key=lambda at: home[keys[at]]):
+    for _, places in groupby(order, key=lambda at: home[keys[at]]):
         data, summary, _ = planning._encode(table.take(list(places)), sum(each.rows for each in summaries))
         await write_shard(len(summaries), data)
-        if done and shard == count:
-            await copies.write_outcomes(len(summaries), tables.done_outcomes(data, at))
         summaries.append(summary)
-    there = {word: list(found.values()).count(word) for word in ("same", "alike", "other")} | {
-        "shards": int(bool(done))
-    }
+    there = {word: list(found.values()).count(word) for word in ("same", "alike", "other")}
+    there |= {"shards": int(bool(done)), "at": at}
     size_bytes = sum(each.size_bytes for each in summaries)
     return planning.PlannedShards(len(order), size_bytes, tuple(summaries), dict(excluded), Histogram((), 0), there)
 
@@ -235,7 +232,6 @@ CACHED = [
     (decode_policy, lambda data, name: _policy_of(data)),
     (_read_outcomes, outcomes_of),
     (_read_shard, lambda data, beside=None: [rows_of(data, beside)]),
-    (_read_numbers, lambda data: [row.row for row in rows_of(data)]),
     (_read_outcome_numbers, lambda data: _numbers(outcomes_of(data))),
 ]
 """Reading what was read before."""

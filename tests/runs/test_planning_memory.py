@@ -84,7 +84,7 @@ def test_long_keys_do_not_end_the_join_with_a_list(
     monkeypatch.setattr(there, "list_destination", entries)
     sides = Side(Location("source")), Side(Location("copies"))
     run = RunSpec("20261201T000000Z-replicate-000000", "replicate", 0.0, *sides, "m", {"all_versions": all_versions})
-    copies = Copies(run, forget)
+    copies = Copies(run)
     planned = asyncio.run(
         plan_rows(manifest(100_000, values), ALL, write_shard=forget, scratch_directory=tmp_path, copies=copies)
     )

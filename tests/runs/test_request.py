@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -70,25 +71,28 @@ async def test_a_run_that_only_compared_has_neither_failed_nor_proven_rows() -> 
         shutil.rmtree(draft.scratch)
 
 
+async def noted(*rows: tuple[str, str | None], says_latest: bool = False, is_listed: bool = False) -> dict[str, Any]:
+    """The options of a planned run to which these rows (key, version id) were named, each in a batch of its own."""
+
+    async def batches() -> AsyncIterator[pa.RecordBatch]:
+        for key, version_id in rows:  # a slice has the same bytes as a whole one
+            yield fill_batch({"key": ["other", key], "version_id": [None, version_id]}, 2).slice(1)
+
+    with drafting(request_for("m.csv")) as draft:
+        if not is_listed:
+            async for _ in draft.noting(batches(), says_latest=says_latest):
+                pass
+        shutil.rmtree(draft.scratch)
+        spec = RunSpec("1", "verify", 0.0, Side(Location("a")), Side(Location("b")), "m.csv", {})
+        return dict(draft.planned(spec, Plan(1, 1, (), {}, {}, {}, "prices", 1.0)).spec.options)
+
+
 async def test_a_run_records_which_rows_were_named_to_it() -> None:
-    async def digest(*keys: str | None, version_id: str | None = None) -> object:
-        async def rows() -> AsyncIterator[pa.RecordBatch]:
-            whole = fill_batch(
-                {"key": ["other", *keys], "version_id": [None, *[version_id] * len(keys)]}, 1 + len(keys)
-            )
-            yield whole.slice(1)
-
-        with drafting(request_for("m.csv")) as draft:
-            if keys:
-                async for _ in draft.noting(rows(), says_latest=True):
-                    pass
-            shutil.rmtree(draft.scratch)
-            spec = RunSpec("1", "verify", 0.0, Side(Location("a")), Side(Location("b")), "m.csv", {})
-            return draft.planned(spec, Plan(1, 1, (), {}, {}, {}, "prices", 1.0)).spec.options[ROWS_SHA256]
-
-    assert await digest("a", "b") == await digest("a", "b")
-    assert len({await digest(), await digest("a"), await digest("a", "b"), await digest("a", version_id="1")}) == 4
-    assert await digest() is None
+    a, b, old = ("a", None), ("b", None), ("a", "1")
+    digests = [(await noted(*rows))[ROWS_SHA256] for rows in ([a, b], [a, b], [a], [old], [])]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 4
+    assert (await noted(is_listed=True))[ROWS_SHA256] is None
     assert ROWS_SHA256 in SELECTING
 
 
@@ -104,17 +108,8 @@ async def test_a_run_records_which_rows_were_named_to_it() -> None:
 async def test_a_run_records_whether_its_rows_may_be_old_versions(
     version_ids: list[str | None], says_latest: bool, may_be_old: bool
 ) -> None:
-    async def rows() -> AsyncIterator[pa.RecordBatch]:
-        for version_id in version_ids:
-            yield fill_batch({"key": ["k"], "version_id": [version_id]}, 1)
-
-    with drafting(request_for("m.csv")) as draft:
-        async for _ in draft.noting(rows(), says_latest=says_latest):
-            pass
-        shutil.rmtree(draft.scratch)
-        spec = RunSpec("1", "verify", 0.0, Side(Location("a")), Side(Location("b")), "m.csv", {})
-        planned = draft.planned(spec, Plan(1, 1, (), {}, {}, {}, "prices", 1.0))
-    assert planned.spec.options[OLD_VERSIONS] is may_be_old
+    options = await noted(*(("k", each) for each in version_ids), says_latest=says_latest)
+    assert options[OLD_VERSIONS] is may_be_old
 
 
 @pytest.mark.parametrize(

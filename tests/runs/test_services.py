@@ -151,12 +151,21 @@ def test_one_bucket_by_two_regions_is_one_place(monkeypatch: pytest.MonkeyPatch)
         asyncio.run(check_sides(Side(Location("near")), typed))
 
 
-def test_an_owner_in_doubt_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "says"),
+    [
+        (403, "AccessDenied", Denied, "does not belong to the account 123456789012"),
+        (404, "NoSuchBucket", ConfigError, "the source bucket b does not exist"),
+    ],
+)
+def test_of_two_sides_that_fail_the_source_is_named_and_an_owner_in_doubt(
+    monkeypatch: pytest.MonkeyPatch, status: int, code: str, kind: type[Exception], says: str
+) -> None:
     async def exchange(*_: Any) -> Response:
-        return Response(403, {}, error_body("AccessDenied"))
+        return Response(status, {}, error_body(code))
 
     monkeypatch.setattr(Pool, "exchange", exchange)
-    with pytest.raises(Denied, match="does not belong to the account 123456789012"):
+    with pytest.raises(kind, match=says):
         asyncio.run(check_sides(Side(BUCKET, owner="123456789012"), Side(Location("c"))))
 
 
@@ -175,12 +184,3 @@ def test_both_sides_are_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Pool, "exchange", exchange)
     asyncio.run(check_sides(Side(BUCKET), Side(Location("c"))))
     assert len(asked) == 2
-
-
-def test_of_two_sides_that_fail_the_source_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def exchange(*_: Any) -> Response:
-        return Response(404, {}, error_body("NoSuchBucket"))
-
-    monkeypatch.setattr(Pool, "exchange", exchange)
-    with pytest.raises(ConfigError, match="the source bucket b does not exist"):
-        asyncio.run(check_sides(Side(BUCKET), Side(Location("c"))))
