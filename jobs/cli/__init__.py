@@ -3,7 +3,7 @@
 Each command has a module of its name, which turns options into a typed request, and the answer into
 text. Its options are one frozen dataclass (`options`). Shared: `copies` (what `replicate` and
 `verify` share), `policy_and_ledger`, `texts` (plans and reports as text), `console` (progress,
-tables, JSON, standard streams), `run_command`, `closing_report`.
+tables, JSON, standard streams), `run_command`.
 
 Nothing here decides what happens to an object.
 """
@@ -32,23 +32,23 @@ from jobs.core.parentage import PARENT
 from jobs.errors import ConfigError, ExitCode, Interrupted, SealiftError, SealiftWarning, StoreError, UsageError
 
 _COMMANDS = {
-    "inventory": ("jobs.cli.inventory", "inventory", "List a bucket into a report of S3 Inventory's shape."),
-    "replicate": ("jobs.cli.replicate", "replicate", "Copy the objects of a manifest, guarded and proven."),
-    "verify": ("jobs.cli.verify", "verify", "Prove that copies are the same as their originals."),
-    "reconcile": ("jobs.cli.reconcile", "reconcile", "Compare two inventories; report and repair what differs."),
-    "compact": ("jobs.cli.compact", "compact", "Pack small cold objects into few archives."),
-    "restore": ("jobs.cli.restore", "restore", "Bring objects back out of archives, or a bucket as it was."),
-    "expire": ("jobs.cli.expire", "expire", "Delete originals whose copy is proven; a dry run by default."),
-    "archives": ("jobs.cli.archives", "archives", "List archives, find members, rebuild a lost index."),
-    "nightly": ("jobs.cli.nightly", "nightly", "A pair's night by hand: reconcile, repair, verify, summary."),
-    "status": ("jobs.cli.status", "status", "One screen: what runs, what is wrong, and what to do about it."),
-    "runs": ("jobs.cli.runs", "runs", "List, show, follow and retry runs, from the ledger alone."),
-    "query": ("jobs.cli.query", "query", "Ask the ledger in SQL: runs, outcomes, differences, state, findings."),
-    "local": ("jobs.cli.local", "local", "The event-driven system on this machine, without an AWS account."),
-    "events": ("jobs.cli.events", "events", "List events that no attempt could handle, and return them."),
-    "doctor": ("jobs.cli.doctor", "doctor", "Ask whether the system works, and what to do where it does not."),
-    "policy": ("jobs.cli.policy", "policy", "Check the policy file; explain what it means for an object."),
-    "worker": ("jobs.cli.worker", "worker", ""),
+    "inventory": "List a bucket into a report of S3 Inventory's shape.",
+    "replicate": "Copy the objects of a manifest, guarded and proven.",
+    "verify": "Prove that copies are the same as their originals.",
+    "reconcile": "Compare two inventories; report and repair what differs.",
+    "compact": "Pack small cold objects into few archives.",
+    "restore": "Bring objects back out of archives, or a bucket as it was.",
+    "expire": "Delete originals whose copy is proven; a dry run by default.",
+    "archives": "List archives, find members, rebuild a lost index.",
+    "nightly": "A pair's night by hand: reconcile, repair, verify, summary.",
+    "status": "One screen: what runs, what is wrong, and what to do about it.",
+    "runs": "List, show, follow and retry runs, from the ledger alone.",
+    "query": "Ask the ledger in SQL: runs, outcomes, differences, state, findings.",
+    "local": "The event-driven system on this machine, without an AWS account.",
+    "events": "List events that no attempt could handle, and return them.",
+    "doctor": "Ask whether the system works, and what to do where it does not.",
+    "policy": "Check the policy file; explain what it means for an object.",
+    "worker": "",
 }
 
 _EPILOG = """\b
@@ -82,18 +82,17 @@ class _LazyGroup(click.Group):
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name, (_, _, summary) in _COMMANDS.items() if summary]
+        return [name for name, summary in _COMMANDS.items() if summary]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module, name, _ = _COMMANDS[cmd_name]
-        command: click.Command = getattr(importlib.import_module(module), name)
+        command: click.Command = getattr(importlib.import_module(f"jobs.cli.{cmd_name}"), cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, _, summary) in _COMMANDS.items() if summary])
+            formatter.write_dl([(name, summary) for name, summary in _COMMANDS.items() if summary])
 
 
 @click.command(

@@ -43,8 +43,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 MIN_BYTES_A_SECOND = 1024
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-"""A run's id is one folder in the ledger: no slash, and neither `.` nor `..`."""
 
 
 class ParsedType(click.ParamType[Any]):
@@ -86,10 +84,17 @@ def _parse_age(text: str) -> str:
     return text
 
 
-def _parse_run_id(text: str) -> str:
-    if not _RUN_ID.fullmatch(text):
-        raise UsageError(f"{text!r} is not the id of a run", advice="see `sealift runs list`")
-    return text
+def _matching(pattern: str, what: str, advice: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise UsageError(f"{text!r} is not {what}", advice=advice)
+        return text
+
+    return parse
+
+
+# One folder in the ledger: no slash, and neither `.` nor `..`.
+_parse_run_id = _matching("[A-Za-z0-9][A-Za-z0-9_.-]*", "the id of a run", "see `sealift runs list`")
 
 
 def _parse_manifest(text: str) -> str:
@@ -102,15 +107,24 @@ def _parse_manifest(text: str) -> str:
 def _parse_rate(text: str) -> RateLimits:
     """`200`: requests a second. `50MiB`: bytes a second."""
     try:
-        number = float(text)
+        float(text)
     except ValueError:
         size_bytes = parse_size(text)
         if size_bytes < MIN_BYTES_A_SECOND:
             raise UsageError(f"{text!r} is too slow", advice="give at least 1KiB a second") from None
         return RateLimits(size_bytes=size_bytes)
+    return RateLimits(requests=_parse_number(text))
+
+
+def _parse_number(text: str) -> float:
+    """A number above zero. Neither `nan` nor infinity is one: no comparison would end there."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
     if not 0 < number < math.inf:
-        raise UsageError(f"{text!r} is not a rate", advice="write requests a second, as 200, or bytes, as 50MiB")
-    return RateLimits(requests=number)
+        raise UsageError(f"{text!r} is not a number above zero", advice="write one, such as 2.5")
+    return number
 
 
 def _parse_sse(text: str) -> tuple[str, str | None]:
@@ -123,28 +137,11 @@ def _parse_sse(text: str) -> tuple[str, str | None]:
     return kind, key or None
 
 
-def _parse_owner(text: str) -> str:
-    if not re.fullmatch("[0-9]{12}", text):
-        raise UsageError(f"{text!r} is not an account", advice="write its 12 digits")
-    return text
-
-
 def _parse_endpoint(text: str) -> str:
     """Refuse an invalid endpoint, or one with a password, before a run records it. Raises ConfigError."""
     if text:
         given_endpoint(text)
     return text
-
-
-class NumberRange(click.FloatRange):
-    """A number between bounds. Neither `nan` nor infinity is one: no comparison would end there."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The number. Fails as click does."""
-        number: float = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value!r} is not a number: write one, such as 2.5", param, ctx)
-        return number
 
 
 Place = ParsedType("s3://bucket/prefix", Location.parse)
@@ -174,7 +171,7 @@ def _choice(*values: str) -> click.Choice[str]:
 
 _URL, _ACCOUNT, _RATE = (
     ParsedType("URL", _parse_endpoint),
-    ParsedType("ID", _parse_owner),
+    ParsedType("ID", _matching("[0-9]{12}", "an account", "write its 12 digits")),
     ParsedType("RATE", _parse_rate),
 )
 _FLAG, _SSE = click.BOOL, ParsedType("KIND[=KEY]", _parse_sse)
@@ -198,7 +195,7 @@ SHARED: Mapping[str, Mapping[str, Any]] = {
         "Write to a server that ignores conditions: a write by others at the same moment can be lost.", _FLAG, OTHER
     ),
     "requester-pays": _shared("Agree to pay for requests to the source's bucket.", _FLAG, ACCESS),
-    "max-cost": _shared("Refuse a plan that costs more.", NumberRange(min=0, min_open=True), LIMITS, metavar="DOLLARS"),
+    "max-cost": _shared("Refuse a plan that costs more.", ParsedType("DOLLARS", _parse_number), LIMITS),
     "max-objects": _shared("Refuse a plan with more objects.", Positive, LIMITS, metavar="N"),
     "max-rate": _shared(
         "At most so many requests (200) or bytes (50MiB) a second, all workers together. Twice: both.",
