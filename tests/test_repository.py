@@ -18,11 +18,10 @@ from jobs.errors import ExitCode
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
-HEAVY = {"awscrt", "boto3", "botocore", "duckdb", "joblib", "pyarrow", "rich", "smart_open"}
+HEAVY = {"awscrt", "boto3", "botocore", "duckdb", "pyarrow", "rich", "smart_open"}
 BARE_STORES = {
     "jobs.cli.archives": "the ledger's",
     "jobs.cli.policy_and_ledger": "reads",
-    "jobs.cli.worker": "the ledger's",
     "jobs.doctor.system": "tries what the server heeds, and writes a new key",
     "jobs.nights.stages": "reads",
     "jobs.reconcile.run": "the ledger's",

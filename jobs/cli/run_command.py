@@ -7,24 +7,21 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from jobs.cli.closing_report import end_and_report, report_ended
 from jobs.cli.console import TERMINAL, ask_to_start, emit, say
 from jobs.cli.options import StartOptions
-from jobs.cli.texts import plan_text, retried_text
+from jobs.cli.texts import plan_text, report_ended, retried_text
 from jobs.config import Settings
-from jobs.core.run import Plan, RunSpec, Side
+from jobs.core.run import Plan, RunSpec
 from jobs.errors import ConfigError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.registry import kind_of
 from jobs.reports.document import SAMPLES
-from jobs.runs import batch_follow, launch
-from jobs.runs.batch_executor import Submitted
+from jobs.runs import launch
 from jobs.runs.forecast import with_time
-from jobs.runs.placement import DETACHED, batch_placement, check_placement, planning_settings
-from jobs.runs.request import Planned, Planner, Request
+from jobs.runs.placement import planning_settings
+from jobs.runs.request import Planned, Planner, Request, check_ledger
 from jobs.runs.summaries import find_run_id
-from jobs.s3.retries import promptly
-from jobs.s3.sessions import address_of
+from jobs.runs.work import work
 
 BY_TIME = ("newer_than", "older_than")
 """Filters that may leave out all that there is: nothing is new today."""
@@ -47,20 +44,16 @@ async def launch_and_report(
     rows is a success. `retried`: what a dry run says of the rows of a retry.
     """
     request = replace(request, options=dict(request.options) | options.rates().options())
-    bucket_look = partial(ledger.run_ids, "~")  # no id comes after it
-    await promptly(bucket_look, f"the ledger {ledger.location}", partial(address_of, Side(ledger.location)))
+    await check_ledger(ledger)
     kind = kind_of(request)
     request = await _with_whole_run_id(request, ledger)
     plan_run = plan_run or kind.plan
     if plan_run is None:
         raise UsageError(f"no {kind.name} run can be planned here")
-    place = batch_placement(options.executor, settings, request.job)
-    if place is not None:
-        await check_placement(place, request.source, request.destination)
-        settings = planning_settings(settings)
+    settings = await planning_settings(options.executor, settings, request)
     planned = await plan_run(request, ledger, settings, TERMINAL)
     try:
-        planned = await _with_time(planned, ledger)
+        planned = await with_time(planned, ledger, is_carried=kind.carries_bytes)
         if not may_be_empty:
             _check_not_empty(request, planned)
         launch.check_limits([planned], options.max_cost, max_objects)
@@ -74,15 +67,7 @@ async def launch_and_report(
     finally:
         planned.discard()
     spec, plan = planned.spec, planned.plan
-    if place is None or not plan.open_shards:
-        return await run_and_report(spec, plan, ledger, settings, as_json=options.as_json)
-    # a waiting parent must not be its child's dependency (deadlock)
-    is_detached = options.executor == DETACHED
-    after = settings.batch_job_id if is_detached else None
-    submitted = await batch_follow.submit(ledger, spec, plan, settings, TERMINAL, after)
-    if submitted is None:
-        return await end_and_report(spec, plan, ledger, as_json=options.as_json)
-    return await follow_and_report(submitted, spec, plan, ledger, as_json=options.as_json, detach=is_detached)
+    return await work_and_report(spec, plan, ledger, settings, options.executor, as_json=options.as_json)
 
 
 async def _with_whole_run_id(request: Request, ledger: Ledger) -> Request:
@@ -111,12 +96,6 @@ def _report_dry_run(planned: Planned, retried: Mapping[str, Any] | None, *, as_j
     return 0
 
 
-async def _with_time(planned: Planned, ledger: Ledger) -> Planned:
-    spec = planned.spec
-    is_carried = spec.options.get("streamed") or spec.options.get("deep") or kind_of(spec).carries_bytes
-    return await with_time(planned, ledger, is_carried=bool(is_carried))
-
-
 def _check_not_empty(request: Request, planned: Planned) -> None:
     """Check that the plan has rows: a mistyped prefix would prove nothing, and end well.
 
@@ -136,23 +115,12 @@ def _check_not_empty(request: Request, planned: Planned) -> None:
     )
 
 
-async def follow_and_report(
-    submitted: Submitted, spec: RunSpec, plan: Plan, ledger: Ledger, *, as_json: bool, detach: bool = False
+async def work_and_report(
+    spec: RunSpec, plan: Plan, ledger: Ledger, settings: Settings, executor: str | None, *, as_json: bool
 ) -> int:
-    """Follow a run in Batch to its end, and print its report. Returns the exit code."""
-    if detach:
-        document = {"run_id": spec.run_id, "job": spec.job, "jobs": dict(submitted.job_ids), "state": "submitted"}
-        text = f"Submitted {spec.run_id}; follow it with  sealift runs show {spec.run_id} --follow"
-        emit(document, as_json=as_json, text=text)
-        return 0
-    kind = kind_of(spec)
-    return report_ended(kind, await batch_follow.follow(submitted, spec, plan, ledger, TERMINAL, kind), as_json=as_json)
-
-
-async def run_and_report(spec: RunSpec, plan: Plan, ledger: Ledger, settings: Settings, *, as_json: bool) -> int:
-    """Work through a published plan on this machine and print its report. Returns the exit code."""
+    """Work through a published plan, from where it is, and print its report. Returns the exit code."""
     from jobs.cli.worker import work_here
 
-    here = partial(work_here, spec, plan, settings, ledger.location)
-    codes = await launch.execute(spec, plan, ledger, settings, TERMINAL, here)
-    return report_ended(kind_of(spec), await launch.end(spec, plan, ledger, kind_of(spec), codes), as_json=as_json)
+    here, kind = partial(work_here, spec, plan, settings, ledger.location), kind_of(spec)
+    ended = await work(spec, plan, ledger, settings, executor, TERMINAL, kind, here)
+    return report_ended(kind, ended, as_json=as_json)

@@ -13,12 +13,11 @@ import click
 
 from jobs import interrupts
 from jobs.aws.batch import Batch
-from jobs.cli.closing_report import end_and_report
 from jobs.cli.console import TERMINAL, emit, meter, say, table
 from jobs.cli.options import Group, Run, StartOptions, argument, command_options, flag, group, option, shared, takes
 from jobs.cli.policy_and_ledger import ledger_location
-from jobs.cli.run_command import follow_and_report, launch_and_report, run_and_report
-from jobs.cli.texts import plan_text, report_text
+from jobs.cli.run_command import launch_and_report, work_and_report
+from jobs.cli.texts import plan_text, report_ended, report_text
 from jobs.config import Settings
 from jobs.core.run import UNSIZED_ROWS, Plan, RunSpec, RunState, continuation
 from jobs.core.selection import Selection
@@ -28,12 +27,11 @@ from jobs.registry import kind_of
 from jobs.reports.document import exit_code, findings_count
 from jobs.reports.figures import UNKNOWN, human_dollars
 from jobs.reports.publish import make_page
-from jobs.runs import batch_follow, launch
-from jobs.runs.batch_executor import BatchExecutor
-from jobs.runs.placement import DETACHED, is_batch
+from jobs.runs import batch_executor
 from jobs.runs.progress import find_progress, has_stopped, unfinished_shards
 from jobs.runs.request import Request, open_ledger, open_prompt_ledger
 from jobs.runs.summaries import counted, find_run_id, summarize_run, summarize_runs
+from jobs.runs.work import end, follow
 
 WATCH_SECONDS = 2.0
 _OF_THE_FIRST_RUN = frozenset((
@@ -184,13 +182,14 @@ async def _show(ledger: Ledger, options: ShowCommand) -> int:
     spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
     if options.follow:
         patient = open_ledger(ledger.location)  # it outlasts a server that is away
-        if (submitted := await BatchExecutor(patient, Batch()).latest(run_id)) is not None:
-            code = await follow_and_report(submitted, spec, plan, patient, as_json=as_json)
+        if (submitted := await batch_executor.BatchExecutor(patient, Batch()).latest(run_id)) is not None:
+            ended_there = await follow(submitted, spec, plan, patient, TERMINAL, kind_of(spec))
+            code = report_ended(kind_of(spec), ended_there, as_json=as_json)
             return await _write_page(ledger, spec, options.html) if options.html else code
         await _await_end(patient, spec, plan)
     ended = await ledger.report(run_id)
     if ended is None and not await unfinished_shards(ledger, run_id, plan):
-        ended = (await launch.end(spec, plan, ledger, kind_of(spec))).report
+        ended = (await end(spec, plan, ledger, kind_of(spec))).report
     if ended is not None and ended["state"] == RunState.COMPLETE:
         document, text, _ = await _with_since(ledger, spec, ended)
         document = {"accounted": plan.rows, "outcomes": counted(document)["outcomes"], **document}
@@ -201,9 +200,9 @@ async def _show(ledger: Ledger, options: ShowCommand) -> int:
         code = ExitCode.TRANSIENT if options.follow else ExitCode.DONE
     document |= {"spec": spec.to_dict(), "plan": plan.to_dict()}
     text = f"{plan_text(spec, plan)}\n{text}"
-    if (known := await batch_follow.describe(ledger, run_id)) is not None:
-        document["batch"] = known
-        text += "\n" + batch_follow.batch_text(known)
+    if (known := await batch_executor.describe(ledger, run_id)) is not None:
+        document["batch"] = known[0]
+        text += f"\n{known[1]}"
     emit(document, as_json=as_json, text=text)
     return await _write_page(ledger, spec, options.html) if options.html else int(code)
 
@@ -232,7 +231,7 @@ async def _cancel(ledger: Ledger, run_id: str, as_json: bool) -> int:
     spec = await ledger.spec(run_id)
     if (ended := await ledger.report(run_id)) is not None:
         return await _emit_nothing_to_do(ledger, spec, ended, "cancel", as_json)
-    submitted = await batch_follow.cancel(ledger, run_id)
+    submitted = await batch_executor.cancel(ledger, run_id)
     document = {"run_id": run_id, "state": "cancelled", "jobs": dict(submitted.job_ids)}
     text = f"Cancelled {run_id}: its workers write a checkpoint and end.\n  continue with  {continuation(run_id)}"
     emit(document, as_json=as_json, text=text)
@@ -289,13 +288,7 @@ async def _retry(ledger: Ledger, named: str, start: StartOptions) -> int:
             raise kind.not_resumed(spec)
         if start.dry_run:
             return await _plan_continuation(ledger, spec, as_json=as_json)
-        if not is_batch(start.executor, settings):
-            return await run_and_report(spec, plan, ledger, settings, as_json=as_json)
-        submitted = await batch_follow.submit(ledger, spec, plan, settings, TERMINAL)
-        if submitted is None:
-            return await end_and_report(spec, plan, ledger, as_json=as_json)
-        is_detached = start.executor == DETACHED
-        return await follow_and_report(submitted, spec, plan, ledger, as_json=as_json, detach=is_detached)
+        return await work_and_report(spec, plan, ledger, settings, start.executor, as_json=as_json)
     if "failures" in ended and not ended["failures"]:
         await _emit_nothing_to_do(ledger, spec, ended, "retry", as_json)
         return int(exit_code(ended))

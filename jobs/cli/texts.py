@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from jobs.cli.console import table
+from jobs.cli.console import emit, table
 from jobs.core.display import shown, shown_key
 from jobs.core.run import UNSIZED_ROWS, Plan, RunSpec, ignored_conditions
 from jobs.core.words import called, explained, why
@@ -23,7 +24,9 @@ from jobs.reports.document import (
     verdict,
 )
 from jobs.reports.figures import human_bytes, human_dollars, human_seconds, plural
+from jobs.runs.batch_executor import failure_texts
 from jobs.runs.kind import Kind
+from jobs.runs.work import SUBMITTED, Ended
 
 SHOWN_DELETIONS = 20
 SHOWN_REASONS = 10
@@ -189,6 +192,18 @@ def report_text(report: Mapping[str, Any], kind: Kind, advice: Iterable[str] = (
     if "categories" not in report:
         return _worked(report, kind, advice, is_repaired=is_repaired)
     return _reconciled(report, advice) + (f"\n{repair_text(report)}" if "repaired" in report else "")
+
+
+def report_ended(kind: Kind, ended: Ended, *, as_json: bool) -> int:
+    """Print the report of a run, or that nobody waits for it. Returns its exit code."""
+    report, run_id = ended.report, ended.report["run_id"]
+    if report["state"] == SUBMITTED:
+        texts = [f"Submitted {run_id}; follow it with  sealift runs show {run_id} --follow"]
+    else:
+        texts = [report_text(report, kind), *failure_texts(ended.failures)]
+    children = {"failed_children": [asdict(each) for each in ended.failures]} if ended.failures else {}
+    emit(report | children, as_json=as_json, text="\n".join(texts))
+    return ended.code
 
 
 def repair_text(report: Mapping[str, Any]) -> str:

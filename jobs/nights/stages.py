@@ -35,7 +35,7 @@ from jobs.reconcile.advice import REPAIR, findings_by_category, night_steps
 from jobs.reconcile.repair import KINDS, await_later_second
 from jobs.reconcile.run import make_spec, publish_run
 from jobs.runs import launch
-from jobs.runs.placement import batch_placement, check_placement, planning_settings
+from jobs.runs.placement import planning_settings
 from jobs.runs.request import Request, new_run_id
 from jobs.runs.work import work
 from jobs.s3.sessions import open_side, open_store
@@ -148,11 +148,8 @@ class Stages:
 
         It is the first of these that is large enough for a night.
         """
-        first, settings = requests[0], self.settings
-        kind = KINDS[first.job]
-        if (placement := batch_placement(self.executor, settings, first.job)) is not None:
-            await check_placement(placement, first.source, first.destination)
-            settings = planning_settings(settings)
+        first, kind = requests[0], KINDS[requests[0].job]
+        settings = await planning_settings(self.executor, self.settings, first)
 
         async def make(stack: ExitStack) -> Made:
             for request in requests:

@@ -19,7 +19,7 @@ from jobs.reconcile.advice import REPAIR
 from jobs.replicate.kind import KIND as REPLICATE
 from jobs.runs import launch
 from jobs.runs.kind import Kind, writes_of_copies
-from jobs.runs.placement import batch_placement, check_placement
+from jobs.runs.placement import planning_settings
 from jobs.runs.request import Request
 from jobs.runs.work import work
 from jobs.s3.store import server_time
@@ -63,10 +63,8 @@ async def repair(
     with ExitStack() as planned:
         runs = []
         for request in _requests(spec, maps, ledger, agreed):
-            if (placement := batch_placement(executor, settings, request.job)) is not None:
-                await check_placement(placement, request.source, request.destination)
-            copies = request.job == REPLICATE.name
-            run = await launch.plan_run(request, ledger, settings, display, copies=copies)
+            copies, own_settings = request.job == REPLICATE.name, await planning_settings(executor, settings, request)
+            run = await launch.plan_run(request, ledger, own_settings, display, copies=copies)
             planned.callback(run.discard)
             runs.append(await launch.try_conditions(run, writes_of_copies(run.spec)) if copies else run)
         launch.check_limits(runs, *limits)

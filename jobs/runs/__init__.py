@@ -1,12 +1,12 @@
 """Runs: from a request to a report. Knows no kind of work by name.
 
 Reading order: `request` says what a command wants and drafts the plan, `kind` says what each kind
-of work adds. `launch` plans, publishes, executes and concludes a run. `planning`, `filtering`,
-`sorting` and `sharding` cut a manifest into shards, `forecast` says how long they take. `worker` works
-through one, `worker_log` logs it and `failure_count` says when an attempt ends because rows fail.
-`folding` counts outcomes, `standing` says which bad rows are still bad, `progress` how far a run is,
-`summaries` lists runs. `local_executor` and `parent_pipe` start workers on this machine, `placement`,
-`batch_executor` and `batch_follow` in AWS Batch. `work` continues a run where it belongs.
+of work adds. `launch` plans and publishes a run. `planning`, `filtering`, `sorting` and `sharding` cut a
+manifest into shards, `there` and `packed` leave out what is copied, `forecast` says how long they take.
+`work` works through a run where it belongs, from where it is, to its report: `local_executor` and
+`parent_pipe` have its workers on this machine, `placement` and `batch_executor` in AWS Batch. `worker`
+works through a shard, `failure_count` says when an attempt ends because rows fail. `folding` counts
+outcomes, `standing` says which bad rows are still bad, `progress` how far a run is, `summaries` lists runs.
 
 It must never lose a row or count one twice, whatever is killed.
 """

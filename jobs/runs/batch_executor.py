@@ -1,4 +1,4 @@
-"""The batch executor: shards as children of AWS Batch array jobs.
+"""The batch executor: shards as children of AWS Batch array jobs. Submits, follows, cancels and describes them.
 
     <ledger>/runs/<run id>/
       batch/000.json           the first submission: which shards, where, how. Written before anything is submitted
@@ -13,20 +13,33 @@ the array's status summary and the ledger's checkpoints, and no request is ever 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from jobs.aws.batch import Batch, ChildFailure, JobState
-from jobs.aws.batch_arrays import CHILDREN_MAX, STAGES, TERMINATED, WORK, Submission, payload
+from jobs.aws.batch_arrays import CHILDREN_MAX, STAGES, TERMINATED, WORK, Submission, make_submission, payload
 from jobs.config import Settings
-from jobs.errors import ExitCode, LedgerError, PreconditionFailed, UsageError
+from jobs.core.display import Display
+from jobs.core.pace import watch_seconds
+from jobs.core.run import Plan, RunSpec, continuation, worker_pins
+from jobs.errors import ConfigError, ExitCode, Interrupted, LedgerError, PreconditionFailed, StoreError, UsageError
+from jobs.interrupts import stopped_by_signals
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.owner import BATCH, claim_run, last_owner
+from jobs.runs.placement import check_placement, choose_placement
+from jobs.runs.progress import find_progress, unfinished_shards
 
-SHOWN_FAILURES = 100
-"""The number of failed children that are described: one request."""
+WATCH_SHARE = 0.1
+"""The pause between two looks at a run, as a share of the time since something ended."""
+FORGOTTEN_SECONDS = 60.0
+"""After so long, Batch has forgotten a job that it does not know. Before, it may not know it yet."""
+DESCRIBED_FAILURES, SHOWN_FAILURES = 100, 10
+"""The number of failed children that are described, by one request, and of those that a text has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +86,12 @@ class BatchExecutor:
 
     async def latest(self, run_id: str) -> Submitted | None:
         """The run's last submission. None for a run that was never sent to Batch."""
-        names = await self.ledger.names(run_id, "batch/")
+        names = [name for name in await self.ledger.names(run_id, "batch/") if re.match(r"\d{3}[.-]", name)]
         if not names:
             return None
-        number = max(map(_number, names))
-        submission = await read_submission(self.ledger, run_id, number)
-        ids = {}
-        for stage in STAGES:
-            if f"{number:03d}-{stage}.json" in names:
-                ids[stage] = await _job_id(self.ledger, run_id, _job_document(number, stage))
-        return Submitted(submission, ids)
+        submission = await read_submission(self.ledger, run_id, int(max(names)[:3]))
+        ids = {stage: await self._job_id(submission, stage) for stage in STAGES}
+        return Submitted(submission, {stage: job_id for stage, job_id in ids.items() if job_id})
 
     async def states(self, submitted: Submitted) -> dict[str, JobState]:
         """The jobs by stage, by one request.
@@ -94,14 +103,12 @@ class BatchExecutor:
         for stage, job_id in submitted.job_ids.items():
             submission, name = submitted.submission, submitted.submission.name(stage)
             if job_id in states and states[job_id].name != name:
-                raise LedgerError(
-                    f"{self.ledger.uri(submission.run_id, _job_document(submission.number, stage))} names the job "
-                    f"{job_id}, which is {states[job_id].name} and not {name}: it was altered",
-                    advice="remove it",
-                )
+                uri = self.ledger.uri(submission.run_id, _document(submission.number, stage))
+                what = f"names the job {job_id}, which is {states[job_id].name} and not {name}"
+                raise LedgerError(f"{uri} {what}: it was altered", advice="remove it")
         return {stage: states[job_id] for stage, job_id in submitted.job_ids.items() if job_id in states}
 
-    async def failures(self, submitted: Submitted, limit: int = SHOWN_FAILURES) -> list[ChildFailure]:
+    async def failures(self, submitted: Submitted, limit: int = DESCRIBED_FAILURES) -> list[ChildFailure]:
         """Why the first `limit` failed children failed."""
         if WORK not in submitted.job_ids:
             return []
@@ -119,55 +126,49 @@ class BatchExecutor:
             if stage in submitted.job_ids:
                 await asyncio.to_thread(self.batch.terminate, submitted.job_ids[stage], reason)
 
-    async def _claim_number(self, submission: Submission) -> tuple[Submission, bool]:
-        """(the submission that won this number, whether it is ours)."""
-        name = f"{_stem(submission.number)}.json"
+    async def _claim_number(self, ours: Submission) -> tuple[Submission, bool]:
+        """(the submission that won this number, whether it is ours). Raises LedgerError for one to another place."""
+        name = _document(ours.number)
         # The token shows whether a document is ours, written twice, or another caller's with equal
         # content.
-        document = submission.to_dict() | {"token": secrets.token_hex(8), "at": time.time()}
+        document = ours.to_dict() | {"token": secrets.token_hex(8), "at": time.time()}
         try:
-            await self.ledger.write_document(submission.run_id, name, document)
+            await self.ledger.write_document(ours.run_id, name, document)
+            return ours, True
         except PreconditionFailed:
-            first = await read_submission(self.ledger, submission.run_id, submission.number)
-            self._check_place(submission, first)
-            return first, False
-        return submission, True
-
-    def _check_place(self, ours: Submission, first: Submission) -> None:
-        """Check that the submission that won goes where this command's would. Raises LedgerError."""
+            first = await read_submission(self.ledger, ours.run_id, ours.number)
         there, here = first.placement, ours.placement
         if (there.queue, there.job_definition) != (here.queue, here.job_definition):
             raise LedgerError(
-                f"{self.ledger.uri(ours.run_id, f'{_stem(ours.number)}.json')} sends the run to queue "
-                f"{there.queue!r} as {there.job_definition!r}, this command to {here.queue!r} as "
-                f"{here.job_definition!r}",
+                f"{self.ledger.uri(ours.run_id, name)} sends the run to queue {there.queue!r} as "
+                f"{there.job_definition!r}, this command to {here.queue!r} as {here.job_definition!r}",
                 advice="set SEALIFT_BATCH_QUEUE and SEALIFT_BATCH_JOB_DEFINITION to the same, or find out who wrote it",
             )
+        return first, False
 
     async def _submit_stage(
         self, submission: Submission, stage: str, work_id: str | None, pins: Sequence[str], *, is_new: bool
     ) -> str:
-        if not is_new and (earlier_id := await self._recorded_job_id(submission, stage)):
+        if not is_new and (earlier_id := await self._job_id(submission, stage)):
             return earlier_id
         request = payload(submission, stage, work_id, pins, Settings.inherited())
         job_id = await asyncio.to_thread(self.batch.submit, request, is_new=is_new)
         record = {"job_id": job_id, "name": request["jobName"], "queue": request["jobQueue"]}
         try:
-            await self.ledger.write_document(submission.run_id, _job_document(submission.number, stage), record)
+            await self.ledger.write_document(submission.run_id, _document(submission.number, stage), record)
         except PreconditionFailed:
-            first = await self._recorded_job_id(submission, stage)
-            if first is None:
-                raise
-            if first != job_id:
-                await asyncio.to_thread(self.batch.terminate, job_id, f"another submission was first: {first}")
-            return first
+            first = await self._job_id(submission, stage)
+            if first in (None, job_id):
+                return job_id
+            await asyncio.to_thread(self.batch.terminate, job_id, f"another submission was first: {first}")
+            return str(first)
         return job_id
 
-    async def _recorded_job_id(self, submission: Submission, stage: str) -> str | None:
-        try:
-            return await _job_id(self.ledger, submission.run_id, _job_document(submission.number, stage))
-        except LedgerError:
-            return None
+    async def _job_id(self, submission: Submission, stage: str) -> str | None:
+        """The recorded id of a stage's job. None: there is no record."""
+        document = await self.ledger.find_document(submission.run_id, _document(submission.number, stage))
+        job_id = (document or {}).get("job_id")
+        return job_id if isinstance(job_id, str) else None
 
 
 def _owner_id(submission: Submission) -> str:
@@ -175,17 +176,12 @@ def _owner_id(submission: Submission) -> str:
     return f"{BATCH}{submission.number:03d}"
 
 
-async def child_shards(ledger: Ledger, run_id: str, number: int, child: int) -> Sequence[int]:
-    """The shards of one child of a submission. Raises LedgerError, UsageError."""
-    return (await read_submission(ledger, run_id, number)).shards_of(child)
-
-
 async def read_submission(ledger: Ledger, run_id: str, number: int) -> Submission:
     """A submission's document.
 
     Raises LedgerError for the document of another run, or one that sends workers to another ledger.
     """
-    name = f"{_stem(number)}.json"
+    name = _document(number)
     document = await ledger.document(run_id, name)
     try:
         submission = Submission.from_dict(document)
@@ -195,27 +191,11 @@ async def read_submission(ledger: Ledger, run_id: str, number: int) -> Submissio
         raise LedgerError(f"{ledger.uri(run_id, name)} is not a submission ({error!r}): it was altered") from error
     if not (is_own and is_sound):
         raise LedgerError(
-            f"{ledger.uri(run_id, name)} is about run {submission.run_id!r}, "
-            f"submission {submission.number!r}, in {submission.ledger!r}: "
-            "it was altered",
+            f"{ledger.uri(run_id, name)} is about run {submission.run_id!r}, submission {submission.number!r}, in "
+            f"{submission.ledger!r}: it was altered",
             advice="find out who wrote it, remove it, then continue with `sealift runs retry`",
         )
     return submission
-
-
-async def _job_id(ledger: Ledger, run_id: str, name: str) -> str:
-    job_id = (await ledger.document(run_id, name)).get("job_id")
-    if not isinstance(job_id, str):
-        raise LedgerError(f"{ledger.uri(run_id, name)} has no job_id: it was altered")
-    return job_id
-
-
-def _number(name: str) -> int:
-    """The number in the name of a submission's document. Raises LedgerError."""
-    digits = name[:3]
-    if not (len(digits) == 3 and digits.isascii() and digits.isdigit()):
-        raise LedgerError(f"batch/{name!r} is not a submission document", advice="remove it from the ledger")
-    return int(digits)
 
 
 def exit_codes(states: Mapping[str, JobState], failures: Sequence[ChildFailure]) -> dict[int, int]:
@@ -237,10 +217,141 @@ def _exit_code(failure: ChildFailure) -> int:
     return int(ExitCode.TRANSIENT) if failure.exit_code in (None, TERMINATED) else failure.exit_code
 
 
-def _stem(number: int) -> str:
-    """What the names of a submission's documents begin with."""
-    return f"batch/{number:03d}"
+def _document(number: int, stage: str = "") -> str:
+    """The name of a submission's document, or of the record of a stage's job."""
+    return f"batch/{number:03d}{stage and f'-{stage}'}.json"
 
 
-def _job_document(number: int, stage: str) -> str:
-    return f"{_stem(number)}-{stage}.json"
+async def submit(
+    ledger: Ledger, spec: RunSpec, plan: Plan, settings: Settings, display: Display, after: str | None = None
+) -> Submitted | None:
+    """Send the shards of a run that has no report to Batch. None when all of its rows are accounted for.
+
+    Jobs that are at work, or whose submission is incomplete, are found, unless they were cancelled.
+    Otherwise the remaining shards are submitted. `after`: the job that has to succeed first.
+    """
+    executor = BatchExecutor(ledger, Batch())
+    last = await executor.latest(spec.run_id)
+    if last is not None and not await executor.is_superseded(last.submission):
+        is_at_work = any(not state.has_ended for state in (await executor.states(last)).values())
+        if not last.is_whole and (is_at_work or not last.job_ids):
+            placement = choose_placement(settings, spec.job)
+            return await executor.submit(replace(last.submission, placement=placement), worker_pins(spec, plan))
+        if is_at_work:
+            display.say(f"run {spec.run_id} is at work in Batch already: following it")
+            return last
+    shards = await unfinished_shards(ledger, spec.run_id, plan)
+    if not shards:
+        return None
+    placement = await check_placement(settings, spec)
+    number = last.submission.number + 1 if last else 0
+    submission = make_submission(spec.run_id, number, placement, shards, str(ledger.location), after)
+    return await executor.submit(submission, worker_pins(spec, plan))
+
+
+async def follow(
+    submitted: Submitted, spec: RunSpec, plan: Plan, ledger: Ledger, display: Display
+) -> tuple[dict[int, int], list[ChildFailure]]:
+    """Show a run's progress until all rows are accounted for, or none of its jobs can do more.
+
+    Returns the exit codes of children that failed, and why they did. The report's own job makes its
+    report for those who do not wait, and for large runs. Raises Interrupted on SIGTERM or Ctrl-C, and
+    the run itself continues.
+    """
+    executor, signalled = BatchExecutor(ledger, Batch()), asyncio.Event()
+    began = changed_at = time.monotonic()
+    last_stage = (0, False)
+    with display.meter(spec.job, plan.rows) as shown, stopped_by_signals(signalled.set):
+        while True:
+            progress = await find_progress(ledger, spec.run_id, plan)
+            shown.update(*progress)
+            states, now, is_accounted = await executor.states(submitted), time.monotonic(), progress.rows == plan.rows
+            ended = sum(state.has_ended for state in states.values())
+            is_known = len(states) == len(submitted.job_ids) or now - began >= FORGOTTEN_SECONDS
+            if (is_known and ended == len(states)) or (is_accounted and await _is_reportable(states, spec, ledger)):
+                break
+            if (stage := (ended, is_accounted)) != last_stage:
+                changed_at, last_stage = now, stage  # the report's job may still take a moment
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(signalled.wait(), watch_seconds(now - changed_at, WATCH_SHARE))
+                to_follow, to_end = f"sealift runs show {spec.run_id} --follow", f"sealift runs cancel {spec.run_id}"
+                advice = f"follow it with {to_follow}, end it with {to_end}"
+                raise Interrupted(f"run {spec.run_id} continues in Batch", advice=advice)
+    has_failed = WORK in states and states[WORK].status == "FAILED"
+    failures = await executor.failures(submitted) if has_failed else []
+    return exit_codes(states, failures), failures
+
+
+async def _is_reportable(states: Mapping[str, JobState], spec: RunSpec, ledger: Ledger) -> bool:
+    """True if a run with an outcome for each row has its report, or its workers are done."""
+    is_done = WORK in states and states[WORK].status == "SUCCEEDED"
+    return is_done or await ledger.report(spec.run_id) is not None
+
+
+async def cancel(ledger: Ledger, run_id: str) -> Submitted:
+    """Stop the run's workers and terminate its jobs.
+
+    Raises UsageError for a run that is not in Batch.
+    """
+    executor = BatchExecutor(ledger, Batch())
+    submitted = await executor.latest(run_id)
+    if submitted is None:
+        raise UsageError(
+            f"run {run_id} was not sent to Batch",
+            advice=f"stop the command that runs it with Ctrl-C or SIGTERM, then continue with: {continuation(run_id)}",
+        )
+    await executor.cancel(submitted, f"cancelled by sealift runs cancel {run_id}")
+    return submitted
+
+
+async def describe(ledger: Ledger, run_id: str) -> tuple[dict[str, Any], str] | None:
+    """What Batch and the ledger know of a run's jobs, JSON-ready and as text for people.
+
+    None for a run that was never sent there.
+    """
+    executor = BatchExecutor(ledger, Batch())
+    submitted = await executor.latest(run_id)
+    if submitted is None:
+        return None
+    states, failures, refused = dict[str, JobState](), list[ChildFailure](), None
+    try:
+        states = await executor.states(submitted)
+        if WORK in states and (states[WORK].status == "FAILED" or states[WORK].children.get("FAILED")):
+            failures = await executor.failures(submitted)
+    except (ConfigError, StoreError) as error:
+        refused = str(error)
+    submission, jobs = submitted.submission, dict[str, Any]()
+    lines = [
+        f"  batch  submission {submission.number}: {len(submission.shards):,} shards in {submission.children:,} "
+        f"children, queue {submission.placement.queue}"
+    ]
+    for stage, job_id in submitted.job_ids.items():
+        state = states.get(stage, JobState(job_id, "", "unknown"))
+        children = {status.lower(): count for status, count in state.children.items()}
+        jobs[stage] = asdict(state) | {"children": children}
+        counted = ", ".join(f"{count:,} {status}" for status, count in children.items())
+        why = f": {state.status_reason}" if state.status_reason else ""
+        lines.append(f"  {stage}  {job_id} {state.status.lower()}{f' ({counted})' if counted else ''}{why}")
+    lines += [f"  Batch says nothing  {refused}"] if refused else []
+    document = {
+        "submission": submission.number,
+        "queue": submission.placement.queue,
+        "job_definition": submission.placement.job_definition,
+        "shards": len(submission.shards),
+        "children": submission.children,
+        "jobs": jobs,
+        "refused": refused,
+        "failed_children": [asdict(failure) for failure in failures],
+    }
+    return document, "\n".join([*lines, *failure_texts(failures)])
+
+
+def failure_texts(failures: Sequence[ChildFailure]) -> list[str]:
+    """Why children failed, a line each."""
+    lines = []
+    for each in failures[:SHOWN_FAILURES]:
+        code = "never started" if each.exit_code is None else f"exit code {each.exit_code}"
+        reason = "; ".join(text for text in (each.status_reason, each.reason) if text)
+        log = f", log {each.log_stream}" if each.log_stream else ""
+        lines.append(f"  child {each.index} failed after {each.attempts} attempts: {reason} ({code}{log})")
+    return lines

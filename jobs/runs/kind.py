@@ -17,7 +17,6 @@ from jobs.core.rate_limits import RateLimits
 from jobs.core.run import Plan, RunSpec
 from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
-from jobs.runs.launch import ReportDetails, no_details
 from jobs.runs.request import Planner
 from jobs.runs.worker import Job
 from jobs.s3.byte_ranges import ByteBudget
@@ -27,6 +26,14 @@ from jobs.s3.operations import Operation
 from jobs.s3.store import Store
 from jobs.s3.uploads import NO_RECORDS, UploadRecords
 from jobs.tables.rows import ReadBeside
+
+ReportDetails = Callable[[Ledger, RunSpec, Plan], Awaitable[dict[str, Any]]]
+"""What the report of a complete run says besides its counts."""
+
+
+async def no_details(ledger: Ledger, spec: RunSpec, plan: Plan) -> dict[str, Any]:
+    """Nothing."""
+    return {}
 
 
 async def no_look() -> None:

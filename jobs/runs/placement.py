@@ -8,27 +8,17 @@ from dataclasses import replace
 from jobs.aws.batch import Batch
 from jobs.aws.batch_arrays import Placement
 from jobs.config import Settings
-from jobs.core.run import Side
+from jobs.core.run import RunSpec
 from jobs.errors import UsageError
+from jobs.runs.request import Request
 
 DETACHED = "detached"
 """The executor that sends a run to AWS Batch and does not wait for it."""
 
 
 def is_batch(executor: str | None, settings: Settings) -> bool:
-    """True if the run goes to AWS Batch. `executor`: what the command line says, None for the settings.
-
-    Raises UsageError for an unknown executor.
-    """
-    executor = executor or settings.executor
-    if executor not in ("local", "batch", DETACHED):
-        raise UsageError(f"--executor {executor!r}", advice="expected local, batch or detached")
-    return executor != "local"
-
-
-def batch_placement(executor: str | None, settings: Settings, job: str) -> Placement | None:
-    """Where the jobs of a run go in AWS Batch. None: the run stays on this machine."""
-    return choose_placement(settings, job) if is_batch(executor, settings) else None
+    """True if the run goes to AWS Batch. `executor`: what the command line says, None for the settings."""
+    return (executor or settings.executor) != "local"
 
 
 def choose_placement(settings: Settings, job: str) -> Placement:
@@ -45,28 +35,28 @@ def choose_placement(settings: Settings, job: str) -> Placement:
     return Placement(queue, definition.replace("{job}", job), settings.system)
 
 
-def refuse_profiles(*sides: Side | None) -> None:
-    """Check that containers can reach both sides. Raises UsageError."""
-    for side in sides:
+async def check_placement(settings: Settings, run: Request | RunSpec) -> Placement:
+    """Choose a run's placement, and check that queue and job definition exist, and that containers reach both sides.
+
+    Raises ConfigError and UsageError.
+    """
+    placement = choose_placement(settings, run.job)
+    for side in (run.source, run.destination):
         if side is not None and side.profile:
             raise UsageError(
                 f"{side.location} is reached by the profile {side.profile!r} of this machine, which containers do not "
                 "have",
                 advice="give the job definition a role that may reach both sides",
             )
-
-
-async def check_placement(placement: Placement, *sides: Side | None) -> None:
-    """Check that queue and job definition exist, and that containers can reach both sides.
-
-    Raises ConfigError and UsageError.
-    """
-    refuse_profiles(*sides)
     batch = Batch()
     await asyncio.to_thread(batch.check_queue, placement.queue)
     await asyncio.to_thread(batch.check_definition, placement.job_definition)
+    return placement
 
 
-def planning_settings(settings: Settings) -> Settings:
-    """The settings to plan with: as many workers at once as the run will have children."""
+async def planning_settings(executor: str | None, settings: Settings, request: Request) -> Settings:
+    """The settings to plan with. For AWS Batch its placement is checked, and a run has as many workers as children."""
+    if not is_batch(executor, settings):
+        return settings
+    await check_placement(settings, request)
     return replace(settings, executor="batch", processes=settings.batch_processes)

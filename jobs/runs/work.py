@@ -1,26 +1,165 @@
-"""Work of a planned run, from where it is, on this machine or in AWS Batch."""
+"""Work at a published run: where it belongs, from where it is, to its report."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
+from jobs.aws.batch import ChildFailure
 from jobs.config import Settings
 from jobs.core.display import Display
-from jobs.core.run import Plan, RunSpec
+from jobs.core.run import Plan, RunSpec, RunState, continuation
+from jobs.errors import Conflict, ExitCode, Interrupted, SealiftError, Unavailable
 from jobs.ledger.ledger import Ledger
-from jobs.runs import batch_follow, launch
+from jobs.ledger.uploads import unfinished_uploads
+from jobs.reports.document import exit_code, summarize
+from jobs.reports.publish import PAGE, publish
+from jobs.runs import batch_executor
+from jobs.runs.batch_executor import Submitted
 from jobs.runs.kind import Kind
-from jobs.runs.placement import is_batch
+from jobs.runs.local_executor import WorkHere, execute
+from jobs.runs.placement import DETACHED, is_batch
+from jobs.s3.sessions import open_side
+from jobs.s3.uploads import ABORTS_AT_ONCE, abort_unfinished
+
+SUBMITTED = "submitted"
+"""The state of a run that nobody waits for."""
+
+
+class Ended(NamedTuple):
+    """A run that can do no more here: its report, its exit code, and why children in AWS Batch failed."""
+
+    report: dict[str, Any]
+    code: int
+    failures: Sequence[ChildFailure] = ()
 
 
 async def work(
-    spec: RunSpec, plan: Plan, ledger: Ledger, settings: Settings, executor: str | None, display: Display, kind: Kind
-) -> launch.Ended:
-    """Work through a published plan where it belongs, from where it is, to its end."""
+    spec: RunSpec,
+    plan: Plan,
+    ledger: Ledger,
+    settings: Settings,
+    executor: str | None,
+    display: Display,
+    kind: Kind,
+    work_here: WorkHere | None = None,
+) -> Ended:
+    """Work through a published plan where it belongs, from where it is, to its end.
+
+    Where nobody waits for it, the report only says which jobs have it. `work_here`: see `execute`.
+    """
     codes: Mapping[int, int] = {}
-    if plan.shards and await ledger.report(spec.run_id) is None:
+    if plan.open_shards and await ledger.report(spec.run_id) is None:
         if not is_batch(executor, settings):
-            codes = await launch.execute(spec, plan, ledger, settings, display)
-        elif (submitted := await batch_follow.submit(ledger, spec, plan, settings, display)) is not None:
-            return await batch_follow.follow(submitted, spec, plan, ledger, display, kind)
-    return await launch.end(spec, plan, ledger, kind, codes)
+            codes = await execute(spec, plan, ledger, settings, display, work_here)
+        else:
+            # a waiting parent must not be its child's dependency (deadlock)
+            after = settings.batch_job_id if executor == DETACHED else None
+            submitted = await batch_executor.submit(ledger, spec, plan, settings, display, after)
+            if submitted is not None and executor == DETACHED:
+                jobs = {"run_id": spec.run_id, "job": spec.job, "jobs": dict(submitted.job_ids), "state": SUBMITTED}
+                return Ended(jobs, int(ExitCode.DONE))
+            if submitted is not None:
+                return await follow(submitted, spec, plan, ledger, display, kind)
+    return await end(spec, plan, ledger, kind, codes)
+
+
+async def follow(
+    submitted: Submitted, spec: RunSpec, plan: Plan, ledger: Ledger, display: Display, kind: Kind
+) -> Ended:
+    """Follow a run in AWS Batch to its end. Raises Interrupted on SIGTERM or Ctrl-C, and the run itself continues."""
+    codes, failures = await batch_executor.follow(submitted, spec, plan, ledger, display)
+    return await end(spec, plan, ledger, kind, codes, failures=failures)
+
+
+async def conclude(
+    spec: RunSpec,
+    plan: Plan,
+    ledger: Ledger,
+    codes: Mapping[int, int],
+    kind: Kind,
+) -> dict[str, Any]:
+    """Fold the outcomes into the run's report.
+
+    Publish it when every row is accounted for. The first report to be published wins.
+    """
+    from jobs.runs.folding import fold_run, write_late_verdicts  # DuckDB loads here
+
+    folded, finished_at = await fold_run(ledger, spec.run_id, plan, spec), time.time()
+    if plan.open_rows and folded.finished_at:  # S3's dates have seconds, and the fold may come later
+        finished_at = min(finished_at, folded.finished_at + 1.0)
+    broken = [code for code in codes.values() if code not in (ExitCode.DONE, ExitCode.TRANSIENT, ExitCode.TAKEN_OVER)]
+    state = RunState.FAILED if broken else RunState.INCOMPLETE
+    if folded.rows == plan.rows:
+        state = RunState.COMPLETE
+    is_complete = state is RunState.COMPLETE
+    failures = None
+    if is_complete and folded.failures:
+        failures = await ledger.write_failures(spec.run_id, folded.failures_parquet, folded.failures_csv)
+    report = summarize(
+        spec,
+        plan,
+        state,
+        folded.outcomes,
+        folded.size_bytes,
+        finished_at,
+        outcome_bytes=folded.outcome_bytes,
+        evidence=folded.evidence,
+        worked_seconds=round(max(0.0, finished_at - folded.began_at), 3) if folded.began_at else 0.0,
+        reasons=folded.reasons,
+        attempts=folded.attempts,
+        exit_codes=sorted(set(codes.values())),
+        failures_manifest=failures,
+        report=ledger.uri(spec.run_id, "report.json") if is_complete else None,
+        report_html=ledger.uri(spec.run_id, PAGE) if is_complete else None,
+        ledger=str(ledger.location),
+        **(await kind.report_details(ledger, spec, plan) if is_complete else {}),
+    )
+    if is_complete:
+        if kind.writes(spec):
+            await _abort_uploads(spec, ledger)
+        if report["failures"]:
+            report["next_steps"] = kind.hints(report)
+        report = await publish(ledger, spec, report, folded.listed)
+        # A checkpoint that comes from now on sees the report, and its worker adds it.
+        late = [each for each in await ledger.checkpoints(spec.run_id, plan=plan) if each not in folded.checkpoints]
+        await write_late_verdicts(ledger, spec, late)
+    return report
+
+
+async def _abort_uploads(spec: RunSpec, ledger: Ledger) -> None:
+    """Abort what the run's attempts have left. What cannot be aborted is left to the bucket's lifecycle rule."""
+    with suppress(SealiftError):
+        if left := await unfinished_uploads(ledger, spec.run_id):
+            store = open_side(spec.destination, max_in_flight=ABORTS_AT_ONCE)
+            try:
+                await abort_unfinished(store, left, spec.destination.location)
+            finally:
+                await store.close()
+
+
+async def end(
+    spec: RunSpec,
+    plan: Plan,
+    ledger: Ledger,
+    kind: Kind,
+    codes: Mapping[int, int] = MappingProxyType({}),
+    *,
+    failures: Sequence[ChildFailure] = (),
+) -> Ended:
+    """The end of a run whose workers have ended. The report that is there counts, else it is made now.
+
+    `codes`: of the workers. The worst of them is the exit code where workers broke and rows are left.
+    Raises Interrupted if the ledger does not answer.
+    """
+    try:
+        report = await ledger.report(spec.run_id)
+        report = report or await conclude(spec, plan, ledger, codes, kind)
+    except (Unavailable, Conflict) as error:
+        again = f"when it answers again, continue with: {continuation(spec.run_id)}"
+        raise Interrupted(error.what, advice=again) from error
+    worst = max((code for code in codes.values() if code in (1, 2, 10)), default=0)
+    return Ended(report, worst if report["state"] == "failed" and worst else int(exit_code(report)), failures)

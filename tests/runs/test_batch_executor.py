@@ -20,7 +20,7 @@ from jobs.core.outcome import Outcome, Status
 from jobs.core.run import Plan, ShardSummary
 from jobs.errors import ConfigError, LedgerError, Rejected, Unavailable
 from jobs.ledger.ledger import Checkpoint, Ledger
-from jobs.runs.batch_executor import BatchExecutor, child_shards, exit_codes
+from jobs.runs.batch_executor import BatchExecutor, exit_codes, read_submission
 from jobs.runs.progress import unfinished_shards
 from jobs.tables.rows import write_outcomes
 from tests.doubles.batch.account import Puppets, await_value, make_client, register
@@ -166,7 +166,7 @@ def test_ten_thousand_shards_are_one_call_a_stage(site: Site) -> None:
     states = asyncio.run(site.executor().states(submitted))
     assert sum(states["work"].children.values()) == 10_000
     assert site.server.calls["DescribeJobs"] == 1
-    assert asyncio.run(child_shards(site.ledger, RUN, 0, 9_999)) == [9_999]
+    assert asyncio.run(read_submission(site.ledger, RUN, 0)).shards_of(9_999) == [9_999]
 
 
 def test_failures_of_a_large_array_take_a_few_calls_never_one_a_child(site: Site) -> None:
@@ -244,5 +244,5 @@ def test_shards_are_left_until_each_of_their_rows_has_an_outcome(attempts: list[
 
 def test_a_submission_that_there_is_not_is_an_error_of_the_ledger(site: Site) -> None:
     with pytest.raises(ConfigError, match=r"there is no batch/007.json of run"):
-        asyncio.run(child_shards(site.ledger, RUN, 7, 0))
+        asyncio.run(read_submission(site.ledger, RUN, 7))
     assert asyncio.run(site.executor().latest(RUN)) is None

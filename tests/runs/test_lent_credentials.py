@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import threading
@@ -16,7 +17,7 @@ from botocore.credentials import AssumeRoleProvider, RefreshableCredentials
 
 from jobs.credentials import Lender, Loan, lend
 from jobs.errors import ConfigError
-from jobs.runs.local_executor import LocalExecutor, WorkerProcess
+from jobs.runs.local_executor import LocalExecutor, WorkerProcesses
 from jobs.s3.refreshed_credentials import LOOK_SECONDS, RefreshedCredentials
 from jobs.s3.sessions import open_store
 from tests.doubles.fake_sts import PROFILE, FakeSts, fake_sts
@@ -78,10 +79,9 @@ def sts(tmp_path: Path) -> Iterator[FakeSts]:
 
 
 def run_workers(endpoint: str, last_key: str, lender: Lender = lend) -> dict[int, int]:
-    def start(shard: int) -> WorkerProcess:
-        return WorkerProcess([sys.executable, "-c", WORKER, endpoint, PROFILE, last_key, str(shard)], lender)
-
-    return LocalExecutor(start, 3).run(range(3))
+    words = [sys.executable, "-c", WORKER, endpoint, PROFILE, last_key]
+    workers = WorkerProcesses(lambda shard: [*words, str(shard)], lender)
+    return asyncio.run(LocalExecutor(workers.attempt, workers.stop, 3).run(range(3)))
 
 
 def test_a_role_with_a_code_is_asked_for_once_for_all_workers(sts: FakeSts, script: Script) -> None:
@@ -132,17 +132,20 @@ def test_a_worker_that_waits_for_a_persons_code_ends_when_it_is_stopped(sts: Fak
         is_over.wait(60)
         raise ConfigError("no code was typed")
 
-    command = [sys.executable, "-c", STOPPED, script.endpoint, PROFILE, "second"]
-    executor = LocalExecutor(lambda shard: WorkerProcess(command, never_answer), 1)
-    ended: list[dict[int, int]] = []
-    running = threading.Thread(target=lambda: ended.append(executor.run([0])))
-    running.start()
-    assert is_asked.wait(30)
-    executor.stop()
-    running.join(15)
-    is_over.set()
-    running.join(30)
-    assert ended == [{0: 75}]
+    words = [sys.executable, "-c", STOPPED, script.endpoint, PROFILE, "second"]
+    workers = WorkerProcesses(lambda _: words, never_answer)
+    executor = LocalExecutor(workers.attempt, workers.stop, 1)
+
+    async def scenario() -> dict[int, int]:
+        running = asyncio.create_task(executor.run([0]))
+        assert await asyncio.to_thread(is_asked.wait, 30)
+        executor.stop()
+        return await asyncio.wait_for(running, 15)
+
+    try:
+        assert asyncio.run(scenario()) == {0: 75}
+    finally:
+        is_over.set()
 
 
 def test_what_one_store_has_renewed_counts_for_those_that_share_it() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,10 +16,16 @@ from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.ledger.ledger import Ledger
-from jobs.runs import launch
-from jobs.runs.local_executor import LocalExecutor, WorkerProcess
+from jobs.runs import local_executor
+from jobs.runs.local_executor import LocalExecutor, WorkerProcesses
 from jobs.runs.worker import Stops
 from tests.doubles.memory_store import MemoryStore
+
+
+def run(shards: range, at_once: int, *words: str) -> dict[int, int]:
+    """Run shards, each by a program that gets its number."""
+    workers = WorkerProcesses(lambda shard: [*words, str(shard)])
+    return asyncio.run(LocalExecutor(workers.attempt, workers.stop, at_once).run(shards))
 
 
 @pytest.mark.parametrize(
@@ -25,18 +33,17 @@ from tests.doubles.memory_store import MemoryStore
     [(0, [0, 0, 0]), (1, [1, 1, 1]), (75, [75, 75, 75]), (76, [76, 75, 75]), (10, [10, 75, 75])],
 )
 def test_another_owner_and_a_wrong_configuration_end_all_workers(code: int, codes: list[int]) -> None:
-    executor = LocalExecutor(lambda shard: WorkerProcess(["sh", "-c", f"exit {code}"]), 1)
-    assert list(executor.run([0, 1, 2]).values()) == codes
+    assert list(run(range(3), 1, "sh", "-c", f"exit {code}").values()) == codes
 
 
 # The signal may come within the first write: a buffered stream does not let itself be entered twice.
 BREAKS = """import os, signal, sys, time
 def end(number, frame):
-    open(f"{sys.argv[2]}/ended-{sys.argv[1]}", "w").close()
+    open(f"FOLDER/ended-{sys.argv[1]}", "w").close()
     sys.exit(75)
 signal.signal(signal.SIGTERM, end)
-open(f"{sys.argv[2]}/began-{sys.argv[1]}", "w").close()
-while sys.argv[1] == "0" and len(os.listdir(sys.argv[2])) < 3:
+open(f"FOLDER/began-{sys.argv[1]}", "w").close()
+while sys.argv[1] == "0" and len(os.listdir("FOLDER")) < 3:
     time.sleep(0.01)
 os.write(1, b"{broken\\n" if sys.argv[1] == "0" else b"")
 time.sleep(60)
@@ -44,17 +51,27 @@ time.sleep(60)
 
 
 def test_what_a_library_prints_ends_no_worker() -> None:
-    executor = LocalExecutor(lambda shard: WorkerProcess(["sh", "-c", "echo a warning; echo; echo [1]"]), 1)
-    assert executor.run([0]) == {0: 0}
+    assert run(range(1), 1, "sh", "-c", "echo a warning; echo; echo [1]") == {0: 0}
 
 
 def test_an_error_in_one_slot_ends_every_worker_before_it_is_raised(tmp_path: Path) -> None:
-    made = LocalExecutor(lambda shard: WorkerProcess([sys.executable, "-c", BREAKS, str(shard), str(tmp_path)]), 3)
     with pytest.raises(ValueError, match="Expecting"):
-        made.run([0, 1, 2, 3, 4, 5])
+        run(range(6), 3, sys.executable, "-c", BREAKS.replace("FOLDER", str(tmp_path)))
     began, ended = ({path.name[6:] for path in tmp_path.glob(f"{word}-*")} for word in ("began", "ended"))
     assert began == {"0", "1", "2"}
     assert ended >= {"1", "2"}
+
+
+@pytest.mark.parametrize("turns", range(1, 12, 2))
+async def test_a_worker_that_is_stopped_while_it_starts_ends_as_interrupted(turns: int) -> None:
+    """After so many turns of the loop."""
+    workers = WorkerProcesses(lambda shard: ["sleep", "60"])
+    executor = LocalExecutor(workers.attempt, workers.stop, 1)
+    running = asyncio.create_task(executor.run([0, 1]))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    executor.stop()
+    assert await asyncio.wait_for(running, 30) == {0: 75, 1: 75}
 
 
 class Quiet:
@@ -72,7 +89,7 @@ async def test_progress_is_looked_at_ever_less_often(monkeypatch: pytest.MonkeyP
     ages: list[float] = []
 
     def note(age: float, share: float) -> float:
-        assert share == launch.LEDGER_SHARE
+        assert share == local_executor.LEDGER_SHARE
         ages.append(age)
         return 0.0
 
@@ -81,8 +98,8 @@ async def test_progress_is_looked_at_ever_less_often(monkeypatch: pytest.MonkeyP
             await asyncio.sleep(0)
         return 0
 
-    monkeypatch.setattr(launch, "watch_seconds", note)
-    monkeypatch.setattr(launch, "WATCH_SECONDS", 0.0)
+    monkeypatch.setattr(local_executor, "watch_seconds", note)
+    monkeypatch.setattr(local_executor, "WATCH_SECONDS", 0.0)
     assert await executed(work_here) == {0: 0}
     assert ages == sorted(set(ages))
 
@@ -100,7 +117,9 @@ async def test_a_worker_of_this_process_is_tried_three_times_unless_it_is_stoppe
         assert owner == 1
         seen.append(tries.pop(0))
         if len(seen) == stops_after:
-            stops.stop()
+            os.kill(os.getpid(), signal.SIGTERM)
+            while not stops.is_stopped:
+                await asyncio.sleep(0)
         return seen[-1]
 
     assert await executed(work_here) == {0: codes[-1]}
@@ -114,4 +133,4 @@ async def executed(work_here: Callable[[int, Stops], Awaitable[int]]) -> dict[in
     store.create_bucket("ledger")
     spec = RunSpec("run", "verify", 0.0, Side(Location("a")), Side(Location("b")), "")
     plan, display, settings = Plan(2, 2, (ShardSummary(2, 2),)), Quiet(), Settings.from_environment({})
-    return await launch.execute(spec, plan, Ledger(store, Location("ledger", "")), settings, display, work_here)
+    return await local_executor.execute(spec, plan, Ledger(store, Location("ledger", "")), settings, display, work_here)
