@@ -79,14 +79,14 @@ async def _done_rows(ledger: Ledger, run_id: str, plan: Plan, by_shard: Sequence
     """How many rows of each shard are done. Checkpoints are read only where several attempts, by the
     names, did all rows of a shard: one that was late may have done rows of another.
     """
-    from jobs.tables.rows import read_outcome_numbers
+    from jobs.tables.rows import read_row_numbers
 
     done = []
     for own, shard in zip(by_shard, plan.shards, strict=True):
         rows = min(sum(each.rows for each in own), shard.rows)
         if rows == shard.rows and len({each.attempt for each in own}) > 1:
             files = await gather_bounded(lambda each: ledger.checkpoint_data(run_id, each), own, _READS)
-            rows = len(set(chain.from_iterable(read_outcome_numbers(each)[0] for each in files)))
+            rows = len(set(chain.from_iterable(read_row_numbers(each) for each in files)))
         done.append(rows)
     return done
 

@@ -38,7 +38,7 @@ from jobs.runs import parent_pipe
 from jobs.runs.failure_count import LIMIT_PERCENT, TRIES, FailureCount, gave_up
 from jobs.s3.retries import pause_seconds, retry
 from jobs.s3.store import Store
-from jobs.tables.rows import ReadBeside, read_outcome_numbers, read_shard, write_outcomes
+from jobs.tables.rows import ReadBeside, read_row_numbers, read_shard, write_outcomes
 
 LOST_GRACE_SECONDS = 5.0
 """How long requests in flight may continue when the run has another owner."""
@@ -220,7 +220,7 @@ class Worker:
         """Find the rows that earlier attempts at this shard have accounted for."""
         for checkpoint in await self.owner.ledger.checkpoints(self.owner.run_id, self.shard):
             data = await self.owner.ledger.checkpoint_data(self.owner.run_id, checkpoint)
-            self._settled.update(read_outcome_numbers(data)[0])
+            self._settled.update(read_row_numbers(data))
 
     def _chains(self, batches: Iterable[list[ObjectVersion]]) -> Iterator[list[ObjectVersion]]:
         """The chains of the shard that have an open row, each of them whole."""

@@ -11,10 +11,10 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import starmap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from jobs.core.model import Listed, ObjectVersion
-from jobs.core.outcome import GOOD, Depth, Evidence, Outcome, Status
+from jobs.core.outcome import Depth, Evidence, Outcome, Status
 from jobs.errors import DamagedArchive, LedgerError
 
 if TYPE_CHECKING:
@@ -31,63 +31,34 @@ DEFAULTS = {"is_latest": True, "is_delete_marker": False}
 """What a manifest's row is where its manifest does not say."""
 
 
-@cache
-def manifest_schema() -> pa.Schema:
-    """The columns of a manifest: an ObjectVersion's fields without the row number."""
+def schema_of(kind: type[tuple[Any, ...]]) -> pa.Schema:
+    """The Arrow schema of a NamedTuple: floats are times, and what may be None is nullable. Other types are text."""
     import pyarrow as pa
 
-    fields: list[pa.Field[Any]] = [
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("version_id", pa.string()),
-        pa.field("is_latest", pa.bool_(), nullable=False),
-        pa.field("is_delete_marker", pa.bool_(), nullable=False),
-        pa.field("size_bytes", pa.int64()),
-        pa.field("etag", pa.string()),
-        pa.field("last_modified", pa.timestamp("us", tz="UTC")),
-        pa.field("storage_class", pa.string()),
-        pa.field("condemned_etag", pa.string()),
-        pa.field("damaged_etag", pa.string()),
-        pa.field("source_attested", pa.string()),
-        pa.field("destination_attested", pa.string()),
-        pa.field("known_checksum", pa.string()),
-        pa.field("archive", pa.string()),
-    ]
+    types: dict[Any, Any] = {int: pa.int64(), bool: pa.bool_(), float: pa.timestamp("us", tz="UTC")}
+    fields: list[pa.Field[Any]] = []
+    for name, hint in get_type_hints(kind).items():
+        may_be_none = hint in (int | None, float | None, str | None)
+        fields.append(pa.field(name, types.get(get_args(hint)[0] if may_be_none else hint, pa.string()), may_be_none))
     return pa.schema(fields)
 
 
 @cache
 def shard_schema() -> pa.Schema:
-    """The columns of a shard: the row number, then a manifest's columns."""
-    import pyarrow as pa
+    """The columns of a shard: an ObjectVersion's fields, without what some shards have beside them."""
+    return schema_of(ObjectVersion).remove(len(ObjectVersion._fields) - 1)
 
-    return manifest_schema().insert(0, pa.field("row", pa.int64(), nullable=False))
+
+@cache
+def manifest_schema() -> pa.Schema:
+    """The columns of a manifest: a shard's without the row number."""
+    return shard_schema().remove(0)
 
 
 @cache
 def outcome_schema() -> pa.Schema:
     """The columns of an outcome file: an Outcome's fields."""
-    import pyarrow as pa
-
-    fields: list[pa.Field[Any]] = [
-        pa.field("row", pa.int64(), nullable=False),
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("version_id", pa.string()),
-        pa.field("status", pa.string(), nullable=False),
-        pa.field("reason", pa.string(), nullable=False),
-        pa.field("evidence", pa.string(), nullable=False),
-        pa.field("size_bytes", pa.int64(), nullable=False),
-        pa.field("etag", pa.string()),
-        pa.field("destination_version_id", pa.string()),
-        pa.field("destination_etag", pa.string()),
-        pa.field("checksum", pa.string()),
-        pa.field("detail", pa.string(), nullable=False),
-        pa.field("depth", pa.string(), nullable=False),
-        pa.field("source_modified", pa.timestamp("us", tz="UTC")),
-        pa.field("copy_modified", pa.timestamp("us", tz="UTC")),
-        pa.field("at", pa.timestamp("us", tz="UTC"), nullable=False),
-        pa.field("attempt", pa.string(), nullable=False),
-    ]
-    return pa.schema(fields)
+    return schema_of(Outcome)
 
 
 def write_parquet(table: pa.Table | pa.RecordBatch) -> bytes:
@@ -106,19 +77,15 @@ def cut(batches: Iterable[pa.RecordBatch], rows_each: int) -> Iterator[pa.Table]
     """The rows in tables of `rows_each`, in order. The last one may be shorter."""
     import pyarrow as pa
 
-    pending: list[pa.RecordBatch] = []
-    waiting = 0
+    rest: pa.Table | None = None
     for batch in batches:
-        rest = batch
-        while waiting + rest.num_rows >= rows_each:
-            head, rest = rest.slice(0, rows_each - waiting), rest.slice(rows_each - waiting)
-            yield pa.Table.from_batches([*pending, head])
-            pending, waiting = [], 0
-        if rest.num_rows:
-            pending.append(rest)
-            waiting += rest.num_rows
-    if pending:
-        yield pa.Table.from_batches(pending)
+        rows = pa.Table.from_batches([batch])
+        rest = rows if rest is None else pa.concat_tables([rest, rows])  # copies nothing
+        while rest.num_rows >= rows_each:
+            yield rest.slice(0, rows_each)
+            rest = rest.slice(rows_each)
+    if rest is not None and rest.num_rows:
+        yield rest
 
 
 def fill_batch(columns: Mapping[str, Any], rows: int, schema: pa.Schema | None = None) -> pa.RecordBatch:
@@ -151,7 +118,7 @@ def batch_of(rows: Sequence[tuple[Any, ...]], names: Sequence[str], schema: pa.S
     columns: dict[str, Any] = dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else {}
     for field in schema:
         if pa.types.is_timestamp(field.type) and field.name in columns:
-            micros = [None if value is None else int(value * 1e6) for value in columns[field.name]]
+            micros = [None if value is None else round(value * 1e6) for value in columns[field.name]]
             columns[field.name] = pa.array(micros, pa.int64())
     return fill_batch(columns, len(rows), schema)
 
@@ -177,26 +144,20 @@ def read_shard(data: bytes, beside: ReadBeside | None = None) -> Iterator[list[O
     with unaltered("a shard of the run"):
         file = pq.ParquetFile(io.BytesIO(data))
         for batch in file.iter_batches(batch_size=SHARD_BATCH_ROWS):
-            columns: list[Iterable[object]] = [*_columns(batch, shard_schema())]
+            columns: list[Iterable[object]] = [*column_values(batch, shard_schema())]
             if beside is not None:
                 columns.append(beside(batch))
             yield list(starmap(ObjectVersion, zip(*columns, strict=True)))
 
 
-def read_outcome_numbers(data: bytes) -> tuple[list[int], int]:
-    """The row numbers of a checkpoint's outcomes, and how many ended badly.
-
-    Raises LedgerError for another file.
-    """
+def read_row_numbers(data: bytes) -> list[int]:
+    """The row numbers of a checkpoint, in order. Raises LedgerError for another file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     with unaltered("a checkpoint of the run"):
-        table = pq.ParquetFile(pa.BufferReader(data)).read(["row", "status"])
-        counts: Any = table["status"].value_counts()
-        bad_rows = sum(each["counts"] for each in counts.to_pylist() if Status(each["values"]) not in GOOD)
-        rows: list[Any] = table["row"].to_pylist()
-        return rows, bad_rows
+        rows: list[Any] = pq.ParquetFile(pa.BufferReader(data)).read(["row"])["row"].to_pylist()
+        return rows
 
 
 def write_outcomes(outcomes: Sequence[Outcome]) -> bytes:
@@ -237,7 +198,7 @@ def read_outcomes(data: bytes) -> Iterator[Outcome]:
 
     with unaltered("a checkpoint of the run"):
         for batch in pq.ParquetFile(io.BytesIO(data)).iter_batches():
-            for values in zip(*_columns(batch, outcome_schema()), strict=True):
+            for values in zip(*column_values(batch, outcome_schema()), strict=True):
                 outcome = Outcome._make(values)
                 status, evidence = Status(outcome.status), Evidence(outcome.evidence)
                 yield outcome._replace(status=status, evidence=evidence, depth=Depth(outcome.depth))
@@ -266,12 +227,15 @@ def fit(rows: pa.RecordBatch | pa.Table, field: pa.Field[Any]) -> Any:
     return column
 
 
-def _columns(batch: pa.RecordBatch, schema: pa.Schema) -> Iterable[list[object]]:
-    """Python lists in the schema's order. Timestamps as epoch seconds (a datetime each is slow)."""
+def column_values(rows: pa.RecordBatch | pa.Table, schema: pa.Schema) -> Iterator[list[Any]]:
+    """Python values of each column, in the schema's order. Times as epoch seconds (a datetime each is slow).
+
+    Raises as `fit` does.
+    """
     import pyarrow as pa
 
     for field in schema:
-        column = fit(batch, field)
+        column = fit(rows, field)
         if pa.types.is_timestamp(field.type):
             micros = column.cast(pa.int64()).to_pylist()
             yield [None if value is None else value / 1e6 for value in micros]

@@ -28,7 +28,7 @@ from jobs.tables import rows as tables
 from tests.doubles.plain_fold import fold
 
 _read_outcomes, _read_shard, _write = tables.read_outcomes, tables.read_shard, tables.write_outcomes
-_read_outcome_numbers = tables.read_outcome_numbers
+_read_numbers = tables.read_row_numbers
 
 
 _written: dict[bytes, list[Outcome]] = {}
@@ -46,7 +46,7 @@ def _write_outcomes(outcomes: Sequence[Outcome]) -> bytes:
     if len(_written) > 512:
         _written.clear()
     data = _write(outcomes)
-    _written[data] = [each._replace(at=int(each.at * 1e6) / 1e6) for each in outcomes]
+    _written[data] = [each._replace(at=round(each.at * 1e6) / 1e6) for each in outcomes]
     return data
 
 
@@ -59,10 +59,6 @@ def rows_of(data: bytes, beside: tables.ReadBeside | None = None) -> list[Object
 @lru_cache(8)
 def _policy_of(data: bytes) -> Policy:
     return decode_policy(data, "policy.json")
-
-
-def _numbers(outcomes: Sequence[Outcome]) -> tuple[list[int], int]:
-    return [each.row for each in outcomes], sum(each.status not in GOOD for each in outcomes)
 
 
 def there_of(rows: Sequence[ObjectVersion], listed: Sequence[Listed], run: RunSpec) -> dict[int, str]:
@@ -232,6 +228,6 @@ CACHED = [
     (decode_policy, lambda data, name: _policy_of(data)),
     (_read_outcomes, outcomes_of),
     (_read_shard, lambda data, beside=None: [rows_of(data, beside)]),
-    (_read_outcome_numbers, lambda data: _numbers(outcomes_of(data))),
+    (_read_numbers, lambda data: [each.row for each in outcomes_of(data)]),
 ]
 """Reading what was read before."""
