@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,7 @@ from jobs.runs.request import open_prompt_ledger
 from jobs.runs.summaries import find_run_id
 
 if TYPE_CHECKING:
-    from jobs.tables.duck import Answer
+    from jobs.tables.duck import Database
 
 TABLE_ROWS = 1_000
 """The most rows of a table on a terminal."""
@@ -80,24 +79,24 @@ def query(options: QueryCommand) -> int:
 
 async def _query(sql: str, options: QueryCommand, ledger: Ledger) -> None:
     from jobs.ledger.views import TABLES, open_views
-    from jobs.tables.duck import check_select, named_tables
+    from jobs.tables.duck import check_select, in_thread, named_tables
 
     check_select(sql)
     run_id = await find_run_id(ledger, options.run_id) if options.run_id else None
     async with open_views(ledger, named_tables(sql, TABLES), run_id) as database:
         database.lock()
-        answer = await database.select(sql, list(TABLES))
-        await answer.in_thread(_write, answer, options.file_format, options.output)
+        await database.select(sql, list(TABLES))
+        await in_thread(database.connection, _write, database, options.file_format, options.output)
 
 
-def _write(answer: Answer, file_format: str, output: Path | None) -> None:
+def _write(database: Database, file_format: str, output: Path | None) -> None:
     try:
         if file_format in ("csv", "parquet"):
-            path = answer.write(file_format)
+            path = database.write(file_format)
         else:
-            path = answer.scratch(file_format)
+            path = database.files / f"answer.{file_format}"
             with path.open("w", encoding="utf-8") as file:
-                file.writelines(_documents(answer) if file_format == "json" else [_grid(answer), "\n"])
+                file.writelines(_documents(database) if file_format == "json" else [_grid(database), "\n"])
         if output is not None:
             shutil.copyfile(path, output)
             return
@@ -108,20 +107,21 @@ def _write(answer: Answer, file_format: str, output: Path | None) -> None:
         shutil.copyfileobj(result, sys.stdout.buffer)
 
 
-def _documents(answer: Answer) -> Iterator[str]:
+def _documents(database: Database) -> Iterator[str]:
     """The pieces of one JSON array, with an object for each row."""
     start = "["
-    for row in answer.rows():
+    for row in database.rows():
         yield f"{start}\n  {visible_json(_JSON.encode(row).decode())}"
         start = ","
     yield "[]\n" if start == "[" else "\n]\n"
 
 
-def _grid(answer: Answer) -> str:
-    rows = list(islice(answer.rows(TABLE_ROWS + 1), TABLE_ROWS + 1))
+def _grid(database: Database) -> str:
+    rows = list(database.rows(TABLE_ROWS + 1))
     if len(rows) > TABLE_ROWS:
         say(f"the first {TABLE_ROWS:,} rows; --format csv, json or parquet gives all")
-    return table(answer.columns, [[*map(_cell, row.values())] for row in rows[:TABLE_ROWS]])
+    columns = database.connection.table("__answer").columns
+    return table([*columns], [[*map(_cell, row.values())] for row in rows[:TABLE_ROWS]])
 
 
 def _cell(value: object) -> str:

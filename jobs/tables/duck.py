@@ -8,15 +8,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import duckdb
 
 from jobs.core.selection import parse_size
 from jobs.errors import ConfigError, UsageError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 MEMORY_LIMIT = "512MB"
 BATCH_ROWS = 10_000
@@ -120,69 +117,38 @@ class Database:
         self.connection.execute(f"SET allowed_directories = [{', '.join(map(quoted, names))}]")
         self.connection.execute("SET enable_external_access = false; SET lock_configuration = true")
 
-    async def select(self, sql: str, tables: Sequence[str] = ()) -> Answer:
-        """What the one SELECT in `sql` gives, not yet computed.
+    async def select(self, sql: str, tables: Sequence[str] = ()) -> None:
+        """Make what the one SELECT in `sql` gives the answer, which is not yet computed.
 
         Raises UsageError for other or wrong SQL, with the names of `tables` for an unknown name.
-        Raises ConfigError where memory or disk are full.
+        Raises ConfigError where memory or disk are full. So do all who compute it.
         """
         check_select(sql)
         with refusals(tables):
             relation = await in_thread(self.connection, self.connection.sql, sql)
             # A view of its own gives columns of the same name different ones.
             relation.create_view("__answer")
-            return Answer(self.connection, self.files)
-
-
-class Answer:
-    """The rows of a query. Each method computes them again.
-
-    All raise UsageError when SQL fails on the way, and ConfigError where memory or disk are full.
-    """
-
-    def __init__(self, connection: duckdb.DuckDBPyConnection, folder: Path):
-        self._connection, self._folder = connection, folder
-
-    @property
-    def columns(self) -> list[str]:
-        """The columns' names."""
-        return list(self._connection.table("__answer").columns)
-
-    async def in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
-        """`in_thread` for work that asks for rows."""
-        return await in_thread(self._connection, work, *arguments)
-
-    def scratch(self, name: str) -> Path:
-        """A file of this name in the database's own folder."""
-        return self._folder / f"answer.{name}"
 
     def rows(self, limit: int | None = None) -> Iterator[dict[str, Any]]:
-        """The rows as Python values, a bounded batch at a time."""
-        for batch in self._batches("FROM __answer" + ("" if limit is None else f" LIMIT {limit}")):
-            yield from batch.to_pylist()
+        """The answer's rows as Python values, a bounded batch at a time."""
+        with refusals():
+            relation: Any = self.connection.sql("FROM __answer" + ("" if limit is None else f" LIMIT {limit}"))
+            for batch in relation.to_arrow_reader(BATCH_ROWS):
+                yield from batch.to_pylist()
 
     def write(self, file_format: str) -> Path:
-        """A file with the rows: `csv` (with a header, and harmless to open) or `parquet`."""
-        path = self.scratch(file_format)
+        """A file with the answer's rows: `csv` (with a header, and harmless to open) or `parquet`."""
+        path, answer = self.files / f"answer.{file_format}", self.connection.table("__answer")
         options = {"csv": "FORMAT csv, HEADER", "parquet": "FORMAT parquet, COMPRESSION zstd"}[file_format]
-        with refusals():
-            rows = f"SELECT {self._harmless()} FROM __answer" if file_format == "csv" else "FROM __answer"
-            self._connection.execute(f"COPY ({rows}) TO {quoted(str(path))} ({options})")
-        return path
-
-    def _harmless(self) -> str:
-        """All columns, those with text as `harmless` makes them."""
-        answer, columns = self._connection.table("__answer"), []
-        for column, kind in zip(answer.columns, answer.types, strict=True):
-            name = identifier(column)
+        columns = []
+        for name, kind in zip(map(identifier, answer.columns), answer.types, strict=True):
             text, _ = harmless(f"CAST({name} AS VARCHAR)")
-            columns.append(name if _NUMBERS.fullmatch(str(kind)) else f"{text} AS {name}")
-        return ", ".join(columns)
-
-    def _batches(self, sql: str) -> Iterator[pa.RecordBatch]:
+            is_safe = file_format == "parquet" or _NUMBERS.fullmatch(str(kind))
+            columns.append(name if is_safe else f"{text} AS {name}")
         with refusals():
-            relation: Any = self._connection.sql(sql)
-            yield from relation.to_arrow_reader(BATCH_ROWS)
+            sql = f"COPY (SELECT {', '.join(columns)} FROM __answer) TO {quoted(path)} ({options})"
+            self.connection.execute(sql)
+        return path
 
 
 def check_select(sql: str) -> None:
