@@ -17,12 +17,13 @@ import pyarrow.parquet as pq
 
 from jobs.core.model import ObjectRef
 from jobs.errors import DamagedArchive
+from jobs.s3.retries import gather_bounded
 from jobs.s3.store import Store
 
 TAIL_BYTES = 64 * 1024
 """Read first: the footer of an index of `MEMBERS_MAX` rows is shorter."""
 
-GROUPS_AHEAD = 4
+GROUPS_AT_ONCE = 4
 
 
 class KeyRange(NamedTuple):
@@ -83,20 +84,11 @@ class RangedTable:
         return await asyncio.to_thread(self._decode, group, body.data)
 
     async def scan(self, is_wanted: Callable[[KeyRange], bool] = lambda group: True) -> AsyncGenerator[pa.Table, None]:
-        """The wanted row groups, in order, a few ahead."""
+        """The wanted row groups, in order, a few at once."""
         wanted = [group for group in self.groups() if is_wanted(group)]
-        running: list[asyncio.Task[pa.Table]] = []
-        try:
-            for group in wanted:
-                running.append(asyncio.create_task(self.read(group)))
-                if len(running) >= GROUPS_AHEAD:
-                    yield await running.pop(0)
-            while running:
-                yield await running.pop(0)
-        finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+        for start in range(0, len(wanted), GROUPS_AT_ONCE):
+            for table in await gather_bounded(self.read, wanted[start : start + GROUPS_AT_ONCE], GROUPS_AT_ONCE):
+                yield table
 
     def _decode(self, group: KeyRange, data: bytes) -> pa.Table:
         source = _Stretch(group.start, data, self.size_bytes)
