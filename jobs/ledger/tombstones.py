@@ -15,12 +15,13 @@ import itertools
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.core.enums import Step
@@ -28,12 +29,13 @@ from jobs.core.model import Location
 from jobs.errors import LedgerError, PreconditionFailed
 from jobs.ledger.files import PARQUET, read_file, write_once
 from jobs.s3.listing import list_all
-from jobs.s3.retries import retry
+from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Store
-from jobs.tables.rows import fit, unaltered, write_parquet
+from jobs.tables.rows import batch_of, column_values, fill_batch, fit, schema_of, unaltered, write_parquet
 
 FOLDER = "tombstones/"
 INTENT, DONE = "-intent.parquet", "-done.parquet"
+FILES_AT_ONCE = 16
 _NAME = re.compile(r"([0-9]{1,18})-([0-9]{1,18})-.*")
 
 
@@ -59,13 +61,8 @@ class Tombstone(NamedTuple):
     recorded_at: float = 0.0
 
 
-_TIME = pa.timestamp("us", tz="UTC")
-_KINDS: dict[Any, Any] = {int: pa.int64(), float: _TIME}
-_FIELDS: list[pa.Field[Any]] = [
-    pa.field(name, _KINDS.get(kind, pa.string()), nullable=kind == str | None)
-    for name, kind in {**get_type_hints(Tombstone), "run_id": str, "source_bucket": str}.items()
-]
-SCHEMA = pa.schema(_FIELDS)
+_OWN = schema_of(Tombstone)
+SCHEMA = pa.schema([*_OWN, *(pa.field(name, pa.string(), nullable=False) for name in ("run_id", "source_bucket"))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +120,7 @@ class Tombstones:
 
     async def latest(self) -> list[str]:
         """The latest file of each group, the oldest first: what was done, else what was intended."""
-        folder = self.ledger.join(self._path(""))
-        async with aclosing(list_all(self.store, folder, versions=False, concurrency=1)) as pages:
-            found = {entry.key[len(folder.key) :]: entry.last_modified async for page in pages for entry in page}
+        found = await _listed(self.store, self.ledger.join(self._path("")))
         self._written_at.update(found)
         return sorted(latest_files(found), key=lambda name: (found[name], name.split("-", 2)[-1]))
 
@@ -133,8 +128,7 @@ class Tombstones:
         """The tombstones of one file. Raises LedgerError for one that Sealift did not write for this run."""
         data = await read_file(self.store, self.ledger, self._path(name), tries=retry)
         with unaltered(f"the tombstones {self.ledger.join(self._path(name))}"):
-            table = read_tombstones(data, self.run_id, self.bucket).select(list(Tombstone._fields))
-            columns = [_values(column) for column in table.columns]
+            columns = column_values(read_tombstones(data, self.run_id, self.bucket), _OWN)
             return [(made := Tombstone(*row))._replace(step=Step(made.step)) for row in zip(*columns, strict=True)]
 
     async def _readable(self, name: str) -> list[Tombstone]:
@@ -149,15 +143,8 @@ class Tombstones:
         return f"{min(rows)}-{max(rows)}-{self._id}{next(self._numbers):06d}"
 
     async def _write(self, name: str, tombstones: Sequence[Tombstone]) -> None:
-        columns: list[Any] = list(zip(*tombstones, strict=True)) if tombstones else [()] * len(Tombstone._fields)
-        columns += [[self.run_id] * len(tombstones), [self.bucket] * len(tombstones)]
-        arrays = [
-            pa.array([round(value * 1e6) for value in column], pa.int64()).cast(each.type)
-            if each.type == _TIME
-            else pa.array(column, each.type)
-            for column, each in zip(columns, SCHEMA, strict=True)
-        ]
-        data = write_parquet(pa.Table.from_arrays(arrays, schema=SCHEMA))
+        rows = [(*each, self.run_id, self.bucket) for each in tombstones]
+        data = write_parquet(batch_of(rows, SCHEMA.names, SCHEMA))
         try:
             await write_once(self.store, self.ledger, self._path(name), data, PARQUET, read_tries=retry)
         except PreconditionFailed as error:
@@ -195,9 +182,46 @@ def read_tombstones(data: bytes, run_id: str, bucket: str) -> pa.Table:
     return pa.table([fit(table, field) for field in SCHEMA], schema=SCHEMA)
 
 
-def _values(column: Any) -> list[Any]:
-    """A column's values, times as epoch seconds."""
-    if column.type == _TIME:
-        return [value / 1e6 for value in column.cast(pa.int64()).to_pylist()]
-    values: list[Any] = column.to_pylist()
-    return values
+async def expired_rows(
+    store: Store, ledger: Location, bucket: str, prefix: str = ""
+) -> AsyncGenerator[pa.RecordBatch, None]:
+    """Removed versions, and delete markers that hide others, as rows in `manifest_schema()`, for a restore to a time.
+
+    Both were made by expire runs, so the bucket's users still had these objects. `archive` is where
+    the copy is. Intents without a confirmation yield versions only, because their marker ids are
+    unknown. Raises LedgerError for a file that Sealift did not write there.
+    """
+    folder = ledger.join(f"{FOLDER}{bucket}/")
+
+    async def read(name: str) -> pa.RecordBatch:
+        data = await read_file(store, folder, name, tries=retry)
+        with unaltered(f"the tombstones {folder.join(name)}"):
+            table = read_tombstones(data, name.partition("/")[0], bucket)
+            below: Any = pc.starts_with(table["key"], prefix)
+            return _as_rows(table.filter(below))
+
+    latest = sorted(latest_files(await _listed(store, folder)))
+    for start in range(0, len(latest), FILES_AT_ONCE):
+        for batch in await gather_bounded(read, latest[start : start + FILES_AT_ONCE], FILES_AT_ONCE):
+            if batch.num_rows:
+                yield batch
+
+
+def _as_rows(table: pa.Table) -> pa.RecordBatch:
+    is_removal: Any = pc.equal(table["step"], pa.scalar(Step.REMOVE.value))
+    is_known: Any = pc.or_(is_removal, pc.is_valid(table["marker_version_id"]))
+    known, is_removal = table.filter(is_known), is_removal.filter(is_known)
+    columns: dict[str, Any] = {name: known[name] for name in ("key", "size_bytes", "etag", "last_modified")}
+    columns |= {
+        "version_id": pc.if_else(is_removal, known["version_id"], known["marker_version_id"]),
+        "is_latest": pa.repeat(pa.scalar(False), known.num_rows),
+        "is_delete_marker": pc.invert(is_removal),
+        "archive": known["copy"],
+    }
+    return fill_batch(columns, known.num_rows)
+
+
+async def _listed(store: Store, folder: Location) -> dict[str, float]:
+    """The files of a folder, each with the time when S3 received it."""
+    async with aclosing(list_all(store, folder, versions=False, concurrency=1)) as pages:
+        return {entry.key[len(folder.key) :]: entry.last_modified async for page in pages for entry in page}

@@ -16,8 +16,8 @@ from jobs.core.enums import ARCHIVE_CLASSES
 from jobs.core.model import Listed, Location, ObjectVersion
 from jobs.core.run import Side
 from jobs.errors import ConfigError, DamagedArchive, UsageError
-from jobs.ledger.expired_rows import expired_rows
 from jobs.ledger.ledger import Ledger
+from jobs.ledger.tombstones import expired_rows
 from jobs.manifests import open_manifest
 from jobs.reports.document import LEFT_OUT, iso_time
 from jobs.reports.figures import plural
