@@ -117,7 +117,7 @@ async def publish(
     if not own:
         return None
     rows = {(row.bucket, row.key, row.version_id): row for name in sorted(own) for row in own[name]}
-    present = await list_backlog(runtime.store(), runtime.settings.ledger, pair, taken)
+    present = [each async for each in list_backlog(runtime.store(), runtime.settings.ledger, pair, taken)]
     taken = taken.with_these(own, present, runtime.clock())
     return await _write(runtime, pair, number + 1, list(rows.values()), reason, taken)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -15,15 +15,15 @@ from msgspec import Meta, Struct
 
 from jobs.core.model import LATEST_SECONDS, Listed, Location
 from jobs.errors import LedgerError
-from jobs.ledger.files import list_files, list_names, read_file
+from jobs.ledger.files import list_files, list_folders, list_names, read_file
 from jobs.s3.store import Marker, Store
 
 SETTLED_SECONDS = 86_400
 """So much later, no object comes to the backlog under an earlier stamp. A function has a quarter of
 an hour for it."""
 Count: TypeAlias = Annotated[int, Meta(ge=0)]
-PAGES_MAX = 20
-"""How many LISTs of a backlog are enough, since the oldest objects come first."""
+OBJECTS_MAX = 20_000
+"""How many objects of a backlog are enough, since the oldest come first: 20 LISTs."""
 _MANIFEST = re.compile(r"[0-9]{6,18}\.json")
 NAMED_BYTES_MAX = 10**18 - 1
 """What a name of the backlog can say of bytes. Forged events may name more."""
@@ -103,45 +103,28 @@ def parse_waiting(name: str) -> Waiting | None:
     return Waiting(name, int(stamp[1]) / 1000, int(stamp[2]), int(stamp[3])) if stamp else None
 
 
-async def read_backlog(store: Store, ledger: Location, pair: str, pages_max: int = PAGES_MAX) -> list[Waiting]:
-    """What no manifest has taken, the oldest first, by at most `pages_max` LISTs. Raises StoreError, LedgerError."""
+async def read_backlog(store: Store, ledger: Location, pair: str, objects_max: int = OBJECTS_MAX) -> list[Waiting]:
+    """What no manifest has taken, the oldest first, of at most `objects_max`. Raises StoreError, LedgerError."""
     _, taken = await latest_manifest(store, ledger, pair)
-    place = _folder(ledger, pair)
-    waiting, after = list[Waiting](), _marker(place, taken)
-    for _ in range(pages_max):
-        page = await store.list_objects(place.bucket, place.key, after=after)
-        names = (entry.key[len(place.key) :] for entry in page.entries)
-        waiting += [found for name in names if not taken.has(name) and (found := parse_waiting(name))]
-        if (after := page.next_marker) is None:
+    waiting, objects = list[Waiting](), 0
+    async for each in list_backlog(store, ledger, pair, taken):
+        if not taken.has(each.key) and (found := parse_waiting(each.key)):
+            waiting.append(found)
+        if (objects := objects + 1) >= objects_max:
             break
     return sorted(waiting, key=lambda each: each.since)
 
 
-async def list_backlog(store: Store, ledger: Location, pair: str, taken: Taken) -> list[Listed]:
+async def list_backlog(store: Store, ledger: Location, pair: str, taken: Taken) -> AsyncGenerator[Listed, None]:
     """The objects of a backlog from `taken.start` on, by their names, oldest first."""
-    place = _folder(ledger, pair)
-    files = list_files(store, place, after=_marker(place, taken))
-    return [each._replace(key=each.key[len(place.key) :]) async for each in files]
-
-
-def _folder(ledger: Location, pair: str) -> Location:
-    return ledger.join(f"backlog/pair={pair}/")
-
-
-def _marker(place: Location, taken: Taken) -> Marker | None:
-    return Marker(place.key + taken.start) if taken.before else None
+    place = ledger.join(f"backlog/pair={pair}/")
+    async for each in list_files(store, place, after=Marker(place.key + taken.start) if taken.before else None):
+        yield each._replace(key=each.key[len(place.key) :])
 
 
 async def backlog_pairs(store: Store, ledger: Location) -> list[str]:
-    """The names of pairs that have a backlog, in the policy or not. One LIST for each 1,000."""
-    place, names = ledger.join("backlog/pair="), list[str]()
-    after: Marker | None = None
-    while True:
-        page = await store.list_objects(place.bucket, place.key, after=after, delimiter="/")
-        names += [prefix[len(place.key) : -1] for prefix in page.prefixes]
-        if page.next_marker is None:
-            return names
-        after = page.next_marker
+    """The names of pairs that have a backlog, in the policy or not."""
+    return await list_folders(store, ledger.join("backlog/pair="))
 
 
 async def manifest_numbers(store: Store, ledger: Location, pair: str) -> list[int]:

@@ -35,7 +35,7 @@ import msgspec
 from jobs.core.model import Attributes, Location
 from jobs.core.run import SPEC_VERSION, Plan, RunSpec
 from jobs.errors import ConfigError, LedgerError, NoSuchBucket, NotFound, PreconditionFailed, UsageError
-from jobs.ledger.files import JSON, PARQUET, ledger_guard, list_files, list_names, read_file, write_once
+from jobs.ledger.files import JSON, PARQUET, ledger_guard, list_files, list_folders, list_names, read_file, write_once
 from jobs.ledger.run_ids import begin_order, is_comparison, is_spec_of
 from jobs.s3.retries import Tries
 from jobs.s3.store import Marker, Store
@@ -96,7 +96,7 @@ class Ledger:
     async def create(self, spec: RunSpec) -> None:
         """Write the run's spec. Raises LedgerError when the ledger already holds the run."""
         try:
-            await self._write_json(spec.run_id, "spec.json", spec.to_dict())
+            await self.write_document(spec.run_id, "spec.json", spec.to_dict())
         except PreconditionFailed as error:
             raise LedgerError(f"the ledger already holds run {spec.run_id}: {self.uri(spec.run_id)}") from error
 
@@ -127,7 +127,7 @@ class Ledger:
 
     async def publish_plan(self, run_id: str, plan: Plan) -> None:
         """Write the plan: from now on the run's shards are valid."""
-        await self._write_json(run_id, "plan.json", plan.to_dict() | {"spec_version": SPEC_VERSION})
+        await self.write_document(run_id, "plan.json", plan.to_dict())
 
     async def plan(self, run_id: str) -> Plan:
         """The run's plan. Raises LedgerError when planning did not finish.
@@ -198,7 +198,7 @@ class Ledger:
         process's.
         """
         try:
-            await self._write_json(run_id, "report.json", report)
+            await self.write_document(run_id, "report.json", report)
         except PreconditionFailed:
             return await self.report(run_id) or report
         return report
@@ -211,10 +211,9 @@ class Ledger:
         return report
 
     async def write_document(self, run_id: str, name: str, document: Mapping[str, Any]) -> None:
-        """Write a JSON document of the run. Raises PreconditionFailed when another one has the
-        name.
-        """
-        await self._write_json(run_id, name, {**document, "spec_version": SPEC_VERSION})
+        """Write a JSON document of the run. Raises PreconditionFailed when another one has the name."""
+        document = {**document, "spec_version": SPEC_VERSION}
+        await self._write(run_id, name, json.dumps(document, indent=2, ensure_ascii=False).encode(), JSON)
 
     async def document(self, run_id: str, name: str, otherwise: str = "") -> dict[str, Any]:
         """A JSON document of the run. Raises LedgerError when it is missing, or of another format.
@@ -226,19 +225,13 @@ class Ledger:
         except NotFound as error:
             otherwise = otherwise or f"there is no {name} of run {run_id} ({self.uri(run_id, name)})"
             raise LedgerError(otherwise, advice="see `sealift runs list`") from error
-        document: dict[str, Any] = self._parsed(run_id, name, data, _object)
+        document: dict[str, Any] = self._parsed(run_id, name, data, partial(msgspec.json.decode, type=dict[str, Any]))
         if (version := document.get("spec_version", SPEC_VERSION)) != SPEC_VERSION:
             raise LedgerError(
                 f"{self.uri(run_id, name)} is of version {version}, this Sealift reads version {SPEC_VERSION}",
                 advice="use the Sealift that wrote it, or a newer one",
             )
         return document
-
-    async def read(self, run_id: str, name: str, kind: type[T]) -> T:
-        """`document` as a struct. Raises LedgerError for other fields."""
-        document = await self.document(run_id, name)
-        made: T = self._parsed(run_id, name, document, partial(msgspec.convert, type=kind))
-        return made
 
     async def find_document(self, run_id: str, name: str) -> dict[str, Any] | None:
         """`document`. None: it is missing."""
@@ -248,6 +241,12 @@ class Ledger:
             if isinstance(error.__cause__, NotFound):
                 return None
             raise
+
+    async def read(self, run_id: str, name: str, kind: type[T]) -> T:
+        """`document` as a struct. Raises LedgerError for other fields."""
+        document = await self.document(run_id, name)
+        made: T = self._parsed(run_id, name, document, partial(msgspec.convert, type=kind))
+        return made
 
     async def names(self, run_id: str, folder: str) -> list[str]:
         """The names of the run's files in a folder (`batch/`), without the folder, in order."""
@@ -260,21 +259,15 @@ class Ledger:
 
     async def run_ids(self, since: str = "") -> list[str]:
         """All runs, oldest first, or those whose ids come after `since`. Raises ConfigError without a bucket."""
-        prefix = self.location.join("runs/").key
-        run_ids: list[str] = []
-        after = Marker(prefix + since) if since else None
-        while True:
-            try:
-                page = await self.store.list_objects(self.location.bucket, prefix, after=after, delimiter="/")
-            except NoSuchBucket as error:
-                raise ConfigError(
-                    f"the ledger's bucket {self.location.bucket} does not exist",
-                    advice="create it, or name another one with --ledger or SEALIFT_LEDGER",
-                ) from error
-            run_ids += [name[len(prefix) :].rstrip("/") for name in page.prefixes]
-            if page.next_marker is None:
-                return sorted(run_ids, key=begin_order)
-            after = page.next_marker
+        place = self.location.join("runs/")
+        after = Marker(place.key + since) if since else None
+        try:
+            return sorted(await list_folders(self.store, place, after=after), key=begin_order)
+        except NoSuchBucket as error:
+            raise ConfigError(
+                f"the ledger's bucket {self.location.bucket} does not exist",
+                advice="create it, or name another one with --ledger or SEALIFT_LEDGER",
+            ) from error
 
     def _at(self, run_id: str, name: str) -> Location:
         return self.location.join(f"runs/{run_id}/{name}")
@@ -297,10 +290,3 @@ class Ledger:
     async def _write(self, run_id: str, name: str, data: bytes, attributes: Attributes) -> None:
         """Write once. Raises PreconditionFailed when other bytes are there."""
         await write_once(self.store, self.location, f"runs/{run_id}/{name}", data, attributes, tries=WRITE_TRIES)
-
-    async def _write_json(self, run_id: str, name: str, document: dict[str, Any]) -> None:
-        await self._write(run_id, name, json.dumps(document, indent=2, ensure_ascii=False).encode(), JSON)
-
-
-def _object(data: bytes) -> dict[str, Any]:
-    return msgspec.json.decode(data, type=dict[str, Any])
