@@ -76,37 +76,29 @@ class Entry(msgspec.Struct, frozen=True):
 
     def with_outcome(self, outcome: Outcome) -> Entry:
         """The entry with what an outcome says of the copy."""
+        same = ("reason", "detail", "destination_version_id", "destination_etag", "checksum")
         return msgspec.structs.replace(
             self,
-            reason=outcome.reason,
-            detail=outcome.detail,
             evidence=outcome.evidence.value,
             size_bytes=outcome.size_bytes or self.size_bytes,
             etag=outcome.etag or self.etag,
-            destination_version_id=outcome.destination_version_id,
-            destination_etag=outcome.destination_etag,
-            checksum=outcome.checksum,
+            **{name: getattr(outcome, name) for name in same},
         )
 
 
 def to_lines(entries: Iterable[Entry]) -> bytes:
-    """The entries as lines of JSON."""
+    r"""The entries as lines of JSON. Lone surrogates, which no reader accepts, are as `\udcff`: six characters."""
     lines = []
     for entry in entries:
-        times = {"recorded_at": _shown(entry.recorded_at), "event_at": _shown(entry.event_at)}
-        document = msgspec.structs.asdict(entry) | times
-        lines.append(json.dumps(_encodable(document), ensure_ascii=False).encode() + b"\n")
-    return b"".join(lines)
-
-
-def _encodable(document: dict[str, Any]) -> dict[str, Any]:
-    r"""The document without lone surrogates, which no reader of JSON accepts: `\udcff` as six
-    characters.
-    """
-    return {
-        name: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
-        for name, value in document.items()
-    }
+        document = msgspec.structs.asdict(entry)
+        times = {name: format_time(at) for name in ("recorded_at", "event_at") if (at := document[name]) is not None}
+        texts = {
+            name: value.encode("utf-8", "backslashreplace").decode()
+            for name, value in document.items()
+            if isinstance(value, str)
+        }
+        lines.append(json.dumps(document | texts | times, ensure_ascii=False) + "\n")
+    return "".join(lines).encode()
 
 
 def from_document(document: Any) -> Entry:
@@ -117,10 +109,6 @@ def from_document(document: Any) -> Entry:
         raise ValueError("it is not a JSON object")
     times = {name: parse_time(document[name]) for name in ("recorded_at", "event_at") if document.get(name)}
     return msgspec.convert(document | times, Entry)  # whose errors are ValueErrors
-
-
-def _shown(at_seconds: float | None) -> str | None:
-    return None if at_seconds is None else format_time(at_seconds)
 
 
 def file_name(at_seconds: float, unique: str) -> str:

@@ -72,13 +72,6 @@ def process_began(pid: int) -> str | None:
         return None
 
 
-def holder_text(document: Mapping[str, Any]) -> str:
-    """Who wrote an owner's document, for people."""
-    if document.get("batch_job_id"):
-        return f"Batch job {document['batch_job_id']}"
-    return f"process {document.get('pid')} on {document.get('host')}"
-
-
 @dataclass(slots=True)
 class Owner:
     """One owner of a run, as those see it who work for it. `number` 0: nobody has claimed the run."""
@@ -109,10 +102,10 @@ class Owner:
             except NotFound:
                 self.looked_at = max(self.looked_at, began)  # a slow look may end after one that began later
                 return
-            document = await self.ledger.document(self.run_id, name)
-            by = str(document.get("what", "another command"))
-            by += f" ({holder_text(document)})" if document.get("pid") or document.get("batch_job_id") else ""
-            self.lost = TakenOver(f"run {self.run_id}: {by} took over")
+            by = await self.ledger.document(self.run_id, name)
+            who = f" (process {by['pid']} on {by.get('host')})" if by.get("pid") else ""
+            who = f" (Batch job {by['batch_job_id']})" if by.get("batch_job_id") else who
+            self.lost = TakenOver(f"run {self.run_id}: {by.get('what', 'another command')}{who} took over")
         raise self.lost
 
     async def check(self) -> float:

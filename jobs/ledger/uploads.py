@@ -80,9 +80,13 @@ class ShardUploads(UploadRecords):
 
     async def sent_parts(self, upload: BegunUpload) -> Set[tuple[int, str]]:
         """All parts that `sent` recorded. Raises LedgerError for an altered record."""
-        names = await retry(lambda: self.ledger.names(self.run_id, f"{self._folder}{_name(upload)}{_PARTS}"))
-        records = await gather_bounded(lambda name: self._read_parts(upload, name), names, _READS)
-        return {part for record in records for part in record}
+        folder = f"{self._folder}{_name(upload)}{_PARTS}"
+
+        async def read(name: str) -> _Parts:
+            return await retry(lambda: self.ledger.read(self.run_id, folder + name, _Parts))
+
+        names = await retry(lambda: self.ledger.names(self.run_id, folder))
+        return {part for record in await gather_bounded(read, names, _READS) for part in record.parts}
 
     async def take(self, plan: str) -> BegunUpload | None:
         """The unfinished upload of an equal plan. No other copy of this attempt gets it."""
@@ -102,10 +106,6 @@ class ShardUploads(UploadRecords):
     @property
     def _folder(self) -> str:
         return _folder_of(self.shard)
-
-    async def _read_parts(self, upload: BegunUpload, name: str) -> list[tuple[int, str]]:
-        name = f"{self._folder}{_name(upload)}{_PARTS}{name}"
-        return (await retry(lambda: self.ledger.read(self.run_id, name, _Parts))).parts
 
 
 async def unfinished_uploads(ledger: Ledger, run_id: str, shard: int | None = None) -> list[BegunUpload]:

@@ -26,17 +26,11 @@ class Change(StrEnum):
     ALWAYS = "always"
 
 
+_WRITTEN_ONCE = (
+    "runs", "tombstones", "state", "nights", "journal", "backlog", "manifests", "starts", "told", "thawing",
+)  # fmt: skip
 LEDGER_FILES: tuple[tuple[str, Change], ...] = (
-    ("runs/*", Change.NEVER),
-    ("tombstones/*", Change.NEVER),
-    ("state/*", Change.NEVER),
-    ("nights/*", Change.NEVER),
-    ("journal/*", Change.NEVER),
-    ("backlog/*", Change.NEVER),
-    ("manifests/*", Change.NEVER),
-    ("starts/*", Change.NEVER),
-    ("told/*", Change.NEVER),
-    ("thawing/*", Change.NEVER),
+    *((f"{folder}/*", Change.NEVER) for folder in _WRITTEN_ONCE),
     ("archives/*.parquet", Change.KNOWN),
     ("archives/*.directory.json", Change.ALWAYS),
     ("policy.json", Change.ALWAYS),
