@@ -216,80 +216,64 @@ def doubted_sql(verdicts: str) -> str:
 
 def state_sql(verdicts: str) -> str:
     """SQL for the state that verdicts (a relation) make: a row for each object and its copy's place."""
-    own = {name: f"date_trunc('second', {name})" for name in ("modified", "copy_modified")}
-    own |= {name: _own(name) for name in ("version_id", "copy_version_id")}
-    same = [*_SOURCE, *_OBJECT, *_PLACE, *_COPY]
-    times = {
-        "checked_at": f'max("at") FILTER (code <> {quoted(Reason.NOTHING_COMPARABLE)})',
-        "read_at": "max(\"at\") FILTER (depth = 'bytes')",
-    }
-    rest = ", ".join(
-        f"{times.get(name, f'NULL::{kind}')} AS {name}" for name, kind in STATE_TYPES.items() if name not in same
-    )
-    columns = ", ".join(f"{own.get(name, name)} AS {name}" for name in same)
-    return f"""
-        WITH odd AS MATERIALIZED ({_odd_sql(verdicts)})
-        SELECT {", ".join(same)}, {rest} FROM (
-            SELECT {columns}, "at", code, depth FROM {verdicts} ANTI JOIN odd USING (source_bucket, key)
-        ) GROUP BY {", ".join(same)}
-        UNION ALL BY NAME ({_weighed_sql(_of_odd(verdicts))})"""
+    same = ", ".join([*_SOURCE, *_OBJECT, *_PLACE, *_COPY])
+    own = [f"date_trunc('second', {name}) AS {name}" for name in ("modified", "copy_modified")]
+    own += [f"{_own(name)} AS {name}" for name in ("version_id", "copy_version_id")]
+    quiet = f"""
+        SELECT {same}, max("at") FILTER (code <> {quoted(Reason.NOTHING_COMPARABLE)}) AS checked_at,
+               max("at") FILTER (depth = 'bytes') AS read_at
+        FROM (SELECT * REPLACE ({", ".join(own)}) FROM quiet) GROUP BY {same}"""
+    return _split_sql(verdicts, quiet, _weighed_sql("doubtful"))
 
 
-def _of_odd(verdicts: str) -> str:
-    return f"(SELECT every.* FROM {verdicts} AS every SEMI JOIN odd USING (source_bucket, key))"
+def _split_sql(verdicts: str, quiet: str, doubtful: str) -> str:
+    """SQL for `quiet`, of verdicts about keys of which all looks found one object and one copy equal, and `doubtful`.
 
-
-def _odd_sql(verdicts: str) -> str:
-    """SQL for the keys that the whole rule has to weigh. Of others all looks found one object and one copy equal."""
+    The whole rule has to weigh the second ones alone. Both SELECT from relations of these names.
+    """
     seconds = [f"epoch_us({name}) // 1000000" for name in ("modified", "copy_modified")]
     named = [_own(name) for name in ("version_id", "copy_version_id")]
     identity = ", ".join(["source_service", "etag", *_PLACE, "copy_etag", *seconds, *named])
-    rows = f"SELECT source_bucket, key, verdict, hash({identity}) AS seen FROM {verdicts}"
     return f"""
-        SELECT source_bucket, key FROM ({rows})
-        GROUP BY ALL HAVING bool_or(verdict <> 'good') OR min(seen) <> max(seen)"""
+        WITH odd AS MATERIALIZED (
+            SELECT source_bucket, key
+            FROM (SELECT source_bucket, key, verdict, hash({identity}) AS seen FROM {verdicts}) GROUP BY ALL
+            HAVING bool_or(verdict <> 'good') OR min(seen) <> max(seen)
+        ), quiet AS (SELECT * FROM {verdicts} ANTI JOIN odd USING (source_bucket, key)
+        ), doubtful AS (SELECT every.* FROM {verdicts} AS every SEMI JOIN odd USING (source_bucket, key))
+        {quiet} UNION ALL BY NAME ({doubtful})"""
 
 
 def _weighed_sql(verdicts: str) -> str:
-
-    def latest(value: str, condition: str) -> str:
+    def latest(condition: str, value: str = "copy", **named: str) -> str:
+        fields = ", ".join(f"{name} := {column}" for name, column in named.items())
+        value = f"struct_pack({fields})" if named else value
         return f"arg_max({value}, (second, strength, code, run_id)) FILTER ({condition})"
 
-    finding = (
-        'struct_pack(code := code, detail := detail, seen := "at", depth := depth, run_id := run_id, copy := copy)'
-    )
-    blocked = 'struct_pack(code := code, seen := "at")'
-    accepted = 'struct_pack(who := run_id, why := detail, seen := "at", strength := strength, copy := copy)'
+    finding = {"finding": "code", "finding_detail": "detail", "found_depth": "depth", "found_by": "run_id"}
+    accepted, is_agreed = {"accepted_by": "run_id", "accepted_why": "detail"}, "verdict = 'accepted' AND NOT is_ended"
+    is_stuck = f"is_last AND code NOT IN ({_listed(_THERE)})"
+    same = [f"agreed_copy.{name} IS NOT DISTINCT FROM copy.{name}" for name in ("id", "etag", "modified_s")]
     return f"""
         WITH objects AS (
             SELECT {_AT_PLACE}, own_id AS version_id, max(etag) AS etag, max(own_modified) AS modified_s,
-                   {latest(finding, "is_open")} AS found,
-                   {latest(blocked, f"is_last AND code NOT IN ({_listed(_THERE)})")} AS stuck,
-                   {latest(accepted, "verdict = 'accepted' AND NOT is_ended")} AS agreed,
-                   {latest("copy", "verdict = 'good' OR is_open")} AS last_copy,
+                   {latest("is_open", **finding, found_at='"at"')} AS found, {latest("is_open")} AS found_copy,
+                   {latest(is_stuck, blocked="code", blocked_at='"at"')} AS stuck,
+                   {latest(is_agreed, **accepted, accepted_at='"at"')} AS agreed,
+                   {latest(is_agreed)} AS agreed_copy, {latest(is_agreed, "strength")} AS agreed_strength,
+                   coalesce(found_copy, {latest("verdict = 'good' OR is_open")}) AS copy,
                    max("at") FILTER (verdict = 'good' AND code <> {quoted(Reason.NOTHING_COMPARABLE)}) AS checked_at,
                    max("at") FILTER (verdict = 'good' AND depth = 'bytes') AS read_at
             FROM ({judged_sql(verdicts)}) GROUP BY {_AT_PLACE}, own_id, oid
-        ), copied AS (
-            SELECT *, coalesce(found.copy, last_copy) AS copy FROM objects
-        ), covered AS (
-            SELECT *, (found IS NOT NULL OR stuck IS NOT NULL) AND agreed IS NOT NULL
-                   AND agreed.copy.id IS NOT DISTINCT FROM copy.id AND agreed.copy.etag IS NOT DISTINCT FROM copy.etag
-                   AND agreed.copy.modified_s IS NOT DISTINCT FROM copy.modified_s
-                   AND (found IS NULL OR (agreed.strength > 0 AND (coalesce(copy.id, copy.etag) IS NULL
-                        OR list_position({_depths()}, found.depth) <= agreed.strength))) AS is_accepted
-            FROM copied
         )
         SELECT {_KEY}, version_id, etag, make_timestamptz(modified_s * 1000000) AS modified,
                {", ".join(_PLACE)}, copy.id AS copy_version_id, copy.etag AS copy_etag,
                make_timestamptz(copy.modified_s * 1000000) AS copy_modified, checked_at, read_at,
-               found.code AS finding, found.detail AS finding_detail, found.seen AS found_at,
-               found.depth AS found_depth, found.run_id AS found_by,
-               CASE WHEN is_accepted THEN agreed.who END AS accepted_by,
-               CASE WHEN is_accepted THEN agreed.why END AS accepted_why,
-               CASE WHEN is_accepted THEN agreed.seen END AS accepted_at,
-               stuck.code AS blocked, stuck.seen AS blocked_at
-        FROM covered"""
+               unnest(found), unnest(stuck), unnest(CASE WHEN agreed IS NOT NULL AND {" AND ".join(same)}
+                   AND CASE WHEN found IS NULL THEN stuck IS NOT NULL ELSE agreed_strength > 0 AND (
+                       coalesce(copy.id, copy.etag) IS NULL
+                       OR list_position({_depths()}, found.found_depth) <= agreed_strength) END THEN agreed END)
+        FROM objects"""
 
 
 def findings_sql(state: str) -> str:
@@ -304,22 +288,16 @@ def pruned_sql(verdicts: str) -> str:
     """
     values = {"version_id": "own_id", "modified": "make_timestamptz(own_modified * 1000000)"}
     columns = ", ".join(f"{values.get(name, identifier(name))} AS {identifier(name)}" for name in VERDICT_TYPES)
-    return f"""
-        WITH odd AS MATERIALIZED ({_odd_sql(verdicts)})
-        FROM (
-            SELECT * FROM {verdicts} ANTI JOIN odd USING (source_bucket, key)
-            QUALIFY row_number() OVER (
-                PARTITION BY source_bucket, key, depth, {_KIND} ORDER BY "at" DESC, code DESC, run_id DESC) = 1
-            UNION ALL BY NAME (
-                SELECT {columns} FROM ({judged_sql(_of_odd(verdicts))})
-                WHERE verdict IN ('good', 'accepted') OR is_open OR is_last
-                    OR (verdict = 'bad' AND (second = looked_at OR (second = tried_at AND depth = 'bytes')))
-                QUALIFY row_number() OVER (
-                    PARTITION BY {_AT_PLACE}, oid, verdict, depth, copy,
-                        CASE verdict WHEN 'bad' THEN code WHEN 'good' THEN {_KIND}
-                        WHEN 'unknown' THEN (code IN ({_listed(_THERE)}))::VARCHAR END
-                    ORDER BY "at" DESC, code DESC, run_id DESC) = 1)
-        ) ORDER BY {_KEY}, version_id"""
+    latest = 'QUALIFY row_number() OVER (PARTITION BY {} ORDER BY "at" DESC, code DESC, run_id DESC) = 1'.format
+    kind = f"""CASE verdict WHEN 'bad' THEN code WHEN 'good' THEN {_KIND}
+        WHEN 'unknown' THEN (code IN ({_listed(_THERE)}))::VARCHAR END"""
+    quiet = f"(SELECT * FROM quiet {latest(f'source_bucket, key, depth, {_KIND}')})"
+    doubtful = f"""
+        SELECT {columns} FROM ({judged_sql("doubtful")})
+        WHERE verdict IN ('good', 'accepted') OR is_open OR is_last
+            OR (verdict = 'bad' AND (second = looked_at OR (second = tried_at AND depth = 'bytes')))
+        {latest(f"{_AT_PLACE}, oid, verdict, depth, copy, {kind}")}"""
+    return f"FROM ({_split_sql(verdicts, quiet, doubtful)}) ORDER BY {_KEY}, version_id"
 
 
 def judged_sql(verdicts: str) -> str:
