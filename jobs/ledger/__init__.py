@@ -4,9 +4,8 @@ Reading order: `write_rules` says which file may ever change, `files` is the one
 listing and makes that a condition of each write, `run_ids` are the names of runs, `ledger` has a
 run's documents, `owner` says who may work at a run and `claims` who does what else only one may do,
 `uploads` has the unfinished uploads of a shard, `journal` the events, `backlog` what waits for a
-run, `tombstones` and `expired_rows` what was deleted, `one_bucket` looks for a second name of its
-bucket, `state` is the rule of what we know of each object and `state_files` keeps it, and `views`
-makes all of it SQL.
+run, `tombstones` what was deleted, `one_bucket` looks for a second name of its bucket, `state` is
+the rule of what we know of each object and `state_files` keeps it, and `views` makes all of it SQL.
 
 Where something is deleted, nothing in the ledger is believed: anybody with write access to it can
 write anything.

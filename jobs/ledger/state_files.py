@@ -5,7 +5,6 @@
       generations/000001.json          what it holds: deltas, files, counts (exists = it is valid)
       generations/000001/<id>-….parquet   the verdicts that can still matter, and those of findings
       claims/000001/                   who makes that generation
-      cleaned.json                     deltas were removed: without a generation much is lost
 
 All are written once. Readers take the newest generation that can be read, and the deltas that it
 does not hold. The two newest generations stay, and each delta until both hold it: so a damaged one
@@ -38,7 +37,6 @@ from jobs.ledger.files import PARQUET, ledger_guard, list_names, read_file, writ
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.state import (
     BAD,
-    OPEN,
     STATE_TYPES,
     VERDICT_TYPES,
     doubted_sql,
@@ -50,9 +48,9 @@ from jobs.s3.downloads import download
 from jobs.s3.retries import gather_bounded
 from jobs.s3.sessions import service_of
 from jobs.s3.uploads import upload_file
-from jobs.tables.duck import Database, check_select, file_list, in_thread, parquet, quoted, refusals, room
+from jobs.tables.duck import Database, check_select, file_list, in_thread, literal_path, parquet, quoted, refusals, room
 
-DELTAS, GENERATIONS, CLAIMS, CLEANED = "state/deltas/", "state/generations/", "state/claims/", "state/cleaned.json"
+DELTAS, GENERATIONS, CLAIMS = "state/deltas/", "state/generations/", "state/claims/"
 RANGE_ROWS = 200_000
 """So many verdicts are judged at once, all those of their keys: memory does not grow with the state."""
 GROUP_ROWS = 40_960
@@ -66,7 +64,8 @@ _DOCUMENT = re.compile(r"[0-9]{6}\.json")
 _DELTA = re.compile(r"[^/]+\.parquet")
 _FILE = r"[0-9]{6}/[0-9a-f]{16}-(state-[0-9]{5}|findings)\.parquet"
 _OF_GENERATIONS = re.compile(rf"{_DOCUMENT.pattern}|{_FILE}", re.ASCII)
-_OF_CLAIMS = re.compile(r"\d{6}/\d{6}\.json", re.ASCII)
+_OF_SQL = tuple(f"{kind} Error" for kind in ("Parser", "Binder", "Catalog", "Conversion", "Out of Memory"))
+"""What DuckDB says of a query, never of a damaged file."""
 _AT_PLACE = "source_service, source_bucket, key, copy_service, copy_bucket, copy_key"
 _ACCEPTED = ", ".join([
     *[name for name in VERDICT_TYPES if name in STATE_TYPES],
@@ -88,17 +87,13 @@ class StateFile(msgspec.Struct, frozen=True):
 class Place(msgspec.Struct, frozen=True):
     """What a generation knows of copies below one prefix. Times are epoch seconds.
 
-    `findings` and `blocked` are those that were not accepted. `unchecked`, `unread`: how many were
-    never compared by anything stored, or by their bytes.
+    `unchecked`, `unread`: how many were never compared by anything stored, or by their bytes.
     """
 
     copy_service: str
     copy_bucket: str
     prefix: str
     objects: int
-    findings: int
-    blocked: int
-    accepted: int
     unchecked: int
     unread: int
     oldest_checked: float | None
@@ -168,28 +163,34 @@ async def state_relation(ledger: Ledger, database: Database, *, only_open: bool)
 
     Raises as `open_state` does.
     """
-    folder, connection = database.files, database.connection
-    made = folder / ("open" if only_open else "whole")
+    made, connection = database.files / ("open" if only_open else "whole"), database.connection
     made.mkdir()
-    held = await _fetch(ledger, folder, only_open=only_open)
-    if not held.paths:
-        return None
-    with _readable(ledger, folder):
-        relations = [f"(FROM {parquet(held.paths)})"]
-        if only_open:
-            doubted = f"CREATE OR REPLACE TABLE doubted AS {doubted_sql(parquet(held.paths))}"
-            await in_thread(connection, connection.execute, doubted)
-            relations = [f"(FROM {parquet(held.paths)} SEMI JOIN doubted USING (source_bucket, key))"]
-            if late := await _late_files(ledger, connection, held, folder):
-                relations.append(f"(FROM {parquet(late)} SEMI JOIN late USING (source_bucket, key))")
+    verdicts, paths = await _known_verdicts(ledger, connection, database.files, only_open=only_open)
 
-        def define() -> None:
-            for number, condition in enumerate(_ranges(connection, held.paths)):
-                rows = " UNION ALL BY NAME ".join(f"SELECT * FROM {each} WHERE {condition}" for each in relations)
-                _copy(connection, state_sql(f"({rows})"), made / f"{number:05d}.parquet")
+    def define() -> None:
+        for number, condition in enumerate(_ranges(connection, paths)):
+            _copy(connection, state_sql(f"(FROM {verdicts} WHERE {condition})"), made / f"{number:05d}.parquet")
 
+    with readable(ledger, database.files):
         await in_thread(connection, define)
-    return parquet(made, below="*.parquet")
+    return parquet(made, below="*.parquet") if paths else None
+
+
+async def _known_verdicts(
+    ledger: Ledger, connection: duckdb.DuckDBPyConnection, folder: Path, *, only_open: bool
+) -> tuple[str, Sequence[Path]]:
+    """Verdicts of the state as a relation, and its files, which are downloaded to a folder. No files: no verdicts.
+
+    `only_open`: those of keys that may have findings.
+    """
+    held = await _fetch(ledger, folder, only_open=only_open)
+    if not (only_open and held.paths):
+        return parquet(held.paths), held.paths
+    with readable(ledger, folder):
+        doubted = f"CREATE OR REPLACE TABLE doubted AS {doubted_sql(parquet(held.paths))}"
+        await in_thread(connection, connection.execute, doubted)
+        paths = [*held.paths, *await _late_files(ledger, connection, held, folder)]
+    return f"(FROM {parquet(paths)} SEMI JOIN doubted USING (source_bucket, key))", paths
 
 
 async def load_verdicts(
@@ -207,20 +208,14 @@ async def load_verdicts(
     ConfigError without room on disk.
     """
     name, columns, condition = made
-
-    def make(relation: str) -> None:
-        if only_doubted:
-            relation = f"(FROM {relation} SEMI JOIN ({doubted_sql(relation)}) USING (source_bucket, key))"
-        sql = f"CREATE OR REPLACE TABLE {name} AS SELECT {columns} FROM {relation} WHERE {condition}"
-        connection.execute(sql)
-
     nothing = ", ".join(f"NULL::{kind} AS {column}" for column, kind in VERDICT_TYPES.items())
-    make(f"(SELECT {nothing} WHERE false)")
+    connection.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT {columns} FROM (SELECT {nothing}) WHERE false")
     with contextlib.suppress(LedgerError):
-        held = await _fetch(ledger, folder, only_open=only_doubted)
-        with _readable(ledger, folder):
-            if held.paths:
-                await in_thread(connection, make, parquet(held.paths))
+        verdicts, paths = await _known_verdicts(ledger, connection, folder, only_open=only_doubted)
+        with readable(ledger, folder):
+            if paths:
+                sql = f"INSERT INTO {name} SELECT {columns} FROM {verdicts} WHERE {condition}"
+                await in_thread(connection, connection.execute, sql)
 
 
 async def summary(ledger: Ledger) -> Generation:
@@ -264,29 +259,15 @@ async def compact(ledger: Ledger, by: str, *, prefixes: Sequence[Location] = ())
         database = Database(Path(scratch), memory_limit=MEMORY_LIMIT)
         with contextlib.closing(database.connection) as connection:
             held = await _fetch(ledger, database.files, only_open=False)
-            number, folder = held.highest + 1, database.files / "made"
-            name, who = f"{CLAIMS}{number:06d}", {"by": by, "id": secrets.token_hex(8)}
-            has_news = held.newer or held.generation.number < held.highest
-            if not has_news or not await claim(ledger.store, ledger.location, name, who):
+            number, who = held.highest + 1, {"by": by, "id": secrets.token_hex(8)}
+            has_news = held.paths and (held.newer or held.generation.number < held.highest)
+            if not has_news or not await claim(ledger.store, ledger.location, f"{CLAIMS}{number:06d}", who):
                 return held.generation
-            folder.mkdir()
-            with _readable(ledger, database.files):
-                places, until = await in_thread(connection, _compact, connection, folder, held.paths, prefixes)
-            files = []
-            for path in sorted(folder.glob("*.parquet")):
-                name = f"{number:06d}/{secrets.token_hex(8)}-{path.name}"
-                await _upload(ledger, GENERATIONS + name, path)
-                files.append(await in_thread(connection, _described, connection, path, name))
-    made = Generation(
-        number=number,
-        made_at=time.time(),
-        made_by=by,
-        until=until,
-        deltas=tuple(held.there),
-        files=tuple(each for each in files if "-state-" in each.name),
-        findings=tuple(each for each in files if "-findings" in each.name),
-        places=places,
-    )
+            with readable(ledger, database.files):
+                made = await in_thread(connection, _compact, connection, held, Path(scratch), prefixes)
+        for file in (*made.files, *made.findings):
+            await _upload(ledger, GENERATIONS + file.name, Path(scratch, file.name))
+    made = msgspec.structs.replace(made, made_at=time.time(), made_by=by)
     try:
         await write_file(ledger.store, ledger.location, f"{GENERATIONS}{number:06d}.json", msgspec.json.encode(made))
     except PreconditionFailed:
@@ -303,68 +284,70 @@ async def compact_if_due(ledger: Ledger, by: str) -> None:
 
 
 def _compact(
-    connection: duckdb.DuckDBPyConnection,
-    folder: Path,
-    paths: Sequence[Path],
-    prefixes: Sequence[Location],
-) -> tuple[tuple[Place, ...], int]:
-    """Write a generation's files, one range of keys after the other. Returns counts and last second."""
-    findings = []
-    with room("the state"):
-        for number, condition in enumerate(_ranges(connection, paths)):
-            path, bad = folder / f"state-{number:05d}.parquet", folder / f"part-{number:05d}"
-            _copy(connection, pruned_sql(f"(FROM {parquet(paths)} WHERE {condition})"), path)
-            connection.execute(f"CREATE OR REPLACE TEMP TABLE part AS {state_sql(parquet(path))}")
-            into = "INSERT INTO places" if number else "CREATE TABLE places AS"
-            connection.execute(f"{into} {_places_sql('part', prefixes)}")
-            known = f"SELECT {_AT_PLACE} FROM part WHERE {BAD}"
-            _copy(connection, f"FROM {parquet(path)} SEMI JOIN ({known}) USING ({_AT_PLACE})", bad)
-            findings.append(bad)
-        if not findings:
-            return (), 0
-        _copy(connection, f"FROM {parquet(findings)} ORDER BY {_AT_PLACE}", folder / "findings.parquet")
-        rows = connection.execute(
-            "SELECT copy_service, copy_bucket, prefix, sum(objects)::BIGINT, sum(findings)::BIGINT, "
-            "sum(blocked)::BIGINT, sum(accepted)::BIGINT, sum(unchecked)::BIGINT, sum(unread)::BIGINT, "
-            "min(oldest_checked), min(oldest_read) FROM places GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
-        ).fetchall()
-        files = parquet(folder, below="state-*.parquet")
-        until: Any = connection.execute(f'SELECT coalesce(max(epoch("at")), 0)::BIGINT FROM {files}').fetchall()
-    return tuple(Place(*row) for row in rows), until[0][0]
+    connection: duckdb.DuckDBPyConnection, held: _Held, folder: Path, prefixes: Sequence[Location]
+) -> Generation:
+    """Write the files of the next generation, one range of keys after the other."""
+    number, files = held.highest + 1, list[StateFile]()
+    (folder / f"{number:06d}").mkdir()
 
+    def write(sql: str, what: str) -> StateFile:
+        name = f"{number:06d}/{secrets.token_hex(8)}-{what}.parquet"
+        _copy(connection, sql, folder / name)
+        keys = f"SELECT coalesce(min(key), ''), coalesce(max(key), '') FROM {parquet(folder / name)}"
+        return StateFile(name, _sha256(folder / name), *connection.execute(keys).fetchall()[0])
 
-def _places_sql(state: str, prefixes: Sequence[Location]) -> str:
-    whens = " ".join(
-        f"WHEN copy_bucket = {quoted(bucket)} AND starts_with(copy_key, {quoted(key)}) THEN {quoted(key)}"
-        for bucket, key in sorted(prefixes, key=lambda each: -len(each.key))
+    for part, condition in enumerate(_ranges(connection, held.paths)):
+        files.append(write(pruned_sql(f"(FROM {parquet(held.paths)} WHERE {condition})"), f"state-{part:05d}"))
+        verdicts = parquet(folder / files[-1].name)
+        connection.execute(f"CREATE OR REPLACE TABLE part AS {state_sql(verdicts)}")
+        bad = f"FROM {verdicts} SEMI JOIN (FROM part WHERE {BAD}) USING ({_AT_PLACE})"
+        for name, sql in (("places", _places_sql(prefixes)), ("bad", bad)):
+            connection.execute(f"INSERT INTO {name} {sql}" if part else f"CREATE TABLE {name} AS {sql}")
+    rows = connection.execute(
+        "SELECT copy_service, copy_bucket, prefix, sum(objects)::BIGINT, sum(unchecked)::BIGINT, sum(unread)::BIGINT, "
+        "min(oldest_checked), min(oldest_read) FROM places GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+    ).fetchall()
+    until = f'SELECT coalesce(max(epoch("at")), 0)::BIGINT FROM {parquet(folder / each.name for each in files)}'
+    return Generation(
+        number=number,
+        until=connection.execute(until).fetchall()[0][0],
+        deltas=tuple(held.there),
+        files=tuple(files),
+        findings=(write(f"FROM bad ORDER BY {_AT_PLACE}", "findings"),),
+        places=tuple(Place(*row) for row in rows),
     )
+
+
+def _places_sql(prefixes: Sequence[Location]) -> str:
     return f"""
-        SELECT copy_service, copy_bucket, {f"CASE {whens} ELSE '' END" if whens else "''"} AS prefix,
-               count(*) AS objects, count(*) FILTER ({OPEN} AND finding IS NOT NULL) AS findings,
-               count(*) FILTER ({OPEN} AND finding IS NULL) AS blocked, count(accepted_at) AS accepted,
-               count(*) - count(checked_at) AS unchecked, count(*) - count(read_at) AS unread,
+        SELECT copy_service, copy_bucket, {prefix_sql(prefixes)} AS prefix,
+               count(*) AS objects, count(*) - count(checked_at) AS unchecked, count(*) - count(read_at) AS unread,
                epoch(min(checked_at)) AS oldest_checked, epoch(min(read_at)) AS oldest_read
-        FROM {state} GROUP BY ALL"""
+        FROM part GROUP BY ALL"""
+
+
+def prefix_sql(places: Sequence[Location]) -> str:
+    """SQL for the longest prefix of these places of copies that a row of the state is in, else an empty one."""
+    prefixes = "''"
+    for bucket, key in sorted(places, key=lambda each: len(each.key)):
+        is_in = f"copy_bucket = {quoted(bucket)} AND starts_with(copy_key, {quoted(key)})"
+        prefixes = f"CASE WHEN {is_in} THEN {quoted(key)} ELSE {prefixes} END"
+    return prefixes
 
 
 async def _clean(ledger: Ledger, made: Generation, before: _Held) -> None:
     """Remove what neither this generation nor the one before it needs."""
+    both = (made, before.generation)
     if before.highest != before.generation.number:
         return
-    kept = {each.name for one in (made, before.generation) for each in (*one.files, *one.findings)}
-    gone = [f"{DELTAS}{each}" for each in before.generation.deltas if each in made.deltas]
-    for name in await _names(ledger, GENERATIONS, _OF_GENERATIONS):
-        number = int(name[:6])
-        is_leftover = name not in kept and not _DOCUMENT.fullmatch(name)
-        if number < before.generation.number or (is_leftover and number <= made.number):
-            gone.append(f"{GENERATIONS}{name}")
-    gone += [f"{CLAIMS}{name}" for name in await _names(ledger, CLAIMS, _OF_CLAIMS) if int(name[:6]) <= made.number]
+    kept = {f"{each.number:06d}.json" for each in both}
+    kept |= {file.name for each in both for file in (*each.files, *each.findings)}
+    names = await _names(ledger, GENERATIONS, _OF_GENERATIONS)
+    gone = [GENERATIONS + name for name in names if name not in kept and int(name[:6]) <= made.number]
+    gone += [DELTAS + name for name in before.generation.deltas if name in made.deltas]
     with contextlib.suppress(Denied):  # they cost room, nothing else
-        if before.generation.deltas:
-            with contextlib.suppress(PreconditionFailed):
-                await write_file(ledger.store, ledger.location, CLEANED, b"{}")
-        for each in gone:
-            place = ledger.location.join(each)
+        for name in gone:
+            place = ledger.location.join(name)
             await ledger.store.delete(place.bucket, place.key)
 
 
@@ -386,7 +369,7 @@ async def _fetch(ledger: Ledger, folder: Path, *, only_open: bool) -> _Held:
     """Download the newest generation whose files are whole, and the deltas that it does not hold."""
     for held in await _generations(ledger):
         files = held.generation.findings if only_open else held.generation.files
-        with contextlib.suppress(NotFound, _Damaged):
+        with contextlib.suppress(NotFound, LedgerError):
             held.paths = await _download(ledger, files, folder)
             held.paths += await fetch_files(ledger, [DELTAS + name for name in held.newer], folder)
             return held
@@ -404,7 +387,8 @@ async def _generations(ledger: Ledger) -> list[_Held]:
         with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, NotFound):
             data = await read_file(ledger.store, ledger.location, GENERATIONS + name)
             generations.append(msgspec.json.decode(data, type=Generation))
-    if highest <= 1 and not await list_names(ledger.store, ledger.location.join(CLEANED)):
+    second = ledger.location.join(f"{CLAIMS}000002/")  # whoever makes it removes what both hold
+    if highest <= 1 and not await list_names(ledger.store, second):
         generations.append(Generation())
     if not generations:
         raise _lost(ledger)
@@ -424,16 +408,12 @@ async def _names(ledger: Ledger, folder: str, ours: re.Pattern[str]) -> list[str
     return [*filter(ours.fullmatch, await list_names(ledger.store, ledger.location.join(folder)))]
 
 
-class _Damaged(Exception):
-    """A file of a generation is not what was written."""
-
-
 async def _download(ledger: Ledger, files: Sequence[StateFile], folder: Path) -> list[Path]:
-    """Download files of a generation. Raises _Damaged, NotFound."""
+    """Download files of a generation. Raises NotFound, and LedgerError for one that is not what was written."""
     paths = await fetch_files(ledger, [GENERATIONS + file.name for file in files], folder)
     for file, path in zip(files, paths, strict=True):
         if await asyncio.to_thread(_sha256, path) != file.sha256:
-            raise _Damaged
+            raise LedgerError(f"{ledger.location.join(GENERATIONS)}{file.name} was altered", advice=RESTORE)
     return paths
 
 
@@ -456,45 +436,49 @@ def local_path(folder: Path, name: str) -> Path:
     return folder / quote(name, safe="=")
 
 
-def find_damage(error: BaseException, ledger: Ledger, folder: Path) -> LedgerError | None:
-    """The error about a file that `fetch_files` has got, where DuckDB, or what was made of its error, names one."""
-    first = str(error if isinstance(error, duckdb.Error) else error.__cause__).partition("\n")[0]
-    if str(folder) not in first:
-        return None
-    named = unquote(first.replace(f"{folder}/", str(ledger.location.join(""))))
-    return LedgerError(f"a file of the ledger cannot be read: {named}", advice=RESTORE)
-
-
 @contextlib.contextmanager
-def _readable(ledger: Ledger, folder: Path) -> Iterator[None]:
-    """A context that reads what was fetched. Raises LedgerError, and ConfigError without room on disk."""
+def readable(ledger: Ledger, folder: Path) -> Iterator[None]:
+    """A context that reads what was fetched to a folder.
+
+    Raises LedgerError for a file that cannot be read, by its name, and ConfigError without room on disk.
+    """
     try:
-        with room("the state"):
+        with room("the ledger's tables"):
             yield
-    except duckdb.Error as error:
-        place, first = ledger.location.join("state/"), str(error).partition("\n")[0]
-        damage = find_damage(error, ledger, folder)
-        raise damage or LedgerError(f"a file below {place} cannot be read: {first}", advice=RESTORE) from error
+    except (duckdb.Error, UsageError) as error:
+        cause = error if isinstance(error, duckdb.Error) else error.__cause__
+        is_of_sql = isinstance(cause, SealiftError | None) or str(cause).startswith(_OF_SQL)
+        files = [] if is_of_sql and error is not cause else sorted(folder.glob("*%2F*"))
+        damaged = next((ledger.location.join(unquote(path.name)) for path in files if _is_damaged(path)), None)
+        if damaged is None and error is not cause:
+            raise
+        first = str(cause).partition("\n")[0]
+        what = f"{damaged}" if damaged else f"a file of {ledger.location} ({first})"
+        raise LedgerError(f"{what} cannot be read", advice=RESTORE) from error
+
+
+def _is_damaged(path: Path) -> bool:
+    try:
+        duckdb.connect(":memory:").execute(f"SELECT max(hash(COLUMNS(*))) FROM {quoted(literal_path(path))}").fetchall()
+    except duckdb.Error:
+        return True
+    return False
 
 
 async def _late_files(
     ledger: Ledger, connection: duckdb.DuckDBPyConnection, held: _Held, folder: Path
 ) -> Sequence[Path]:
-    """The generation's files with keys of which a newer delta has an older finding: the table `late`."""
-    if not (held.newer and held.generation.files):
+    """The generation's files with keys of which a newer delta has an older finding."""
+    files, deltas = held.generation.files, held.paths[len(held.generation.findings) :]
+    if not (deltas and files):
         return []
-    deltas = parquet(path for path in held.paths if path.name.startswith(quote(DELTAS, safe="")))
-    connection.execute(
-        f"CREATE OR REPLACE TABLE late AS SELECT DISTINCT source_bucket, key FROM {deltas} "
-        f"WHERE verdict IN ('bad', 'unknown') AND epoch(\"at\") < {held.generation.until + 1}"
-    )
-    between = "FROM late WHERE key BETWEEN ? AND ? LIMIT 1"
-    files = [
-        file
-        for file in held.generation.files
-        if connection.execute(between, [file.first_key, file.last_key]).fetchone()
-    ]
-    return await _download(ledger, files, folder)
+    keys = ", ".join(f"({n}, {quoted(each.first_key)}, {quoted(each.last_key)})" for n, each in enumerate(files))
+    late = f"verdict IN ('bad', 'unknown') AND epoch(\"at\") < {held.generation.until + 1}"
+    sql = f"""
+        SELECT DISTINCT number FROM (VALUES {keys}) AS files(number, first, last)
+        JOIN (SELECT DISTINCT key FROM {parquet(deltas)} WHERE {late}) ON key BETWEEN first AND last"""
+    numbers = await in_thread(connection, lambda: connection.execute(sql).fetchall())
+    return await _download(ledger, [files[number] for (number,) in sorted(numbers)], folder)
 
 
 def _ranges(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> Iterator[str]:
@@ -524,11 +508,6 @@ def _copy(connection: duckdb.DuckDBPyConnection, sql: str, path: Path) -> int:
     options = f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {GROUP_ROWS}"
     rows: Any = connection.execute(f"COPY ({sql}) TO {quoted(path)} ({options})").fetchall()
     return int(rows[0][0])
-
-
-def _described(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> StateFile:
-    keys: Any = connection.execute(f"SELECT coalesce(min(key), ''), coalesce(max(key), '') FROM {parquet(path)}")
-    return StateFile(name, _sha256(path), *keys.fetchall()[0])
 
 
 def _sha256(path: Path) -> str:

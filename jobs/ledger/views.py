@@ -6,34 +6,30 @@ file that are not listed here come after those that are. A column that a file la
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import unquote
 
-import duckdb
 import pyarrow as pa
 
 from jobs.core.outcome import precedence_sql
-from jobs.errors import LedgerError, SealiftError, UsageError
+from jobs.errors import LedgerError
 from jobs.ledger.files import list_names
 from jobs.ledger.journal import Entry
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.state import STATE_TYPES, findings_sql
-from jobs.ledger.state_files import RESTORE, fetch_files, find_damage, local_path, state_relation
+from jobs.ledger.state_files import fetch_files, local_path, readable, state_relation
 from jobs.ledger.tombstones import SCHEMA as TOMBSTONES
 from jobs.s3.retries import gather_bounded
 from jobs.tables.duck import Database, file_list, in_thread, parquet, quoted
 from jobs.tables.rows import outcome_schema, shard_schema
 
 READS = 8
-_OF_SQL = tuple(f"{kind} Error" for kind in ("Parser", "Binder", "Catalog", "Conversion", "Out of Memory"))
-"""What DuckDB says of a query, never of a damaged file."""
 _TEXT, _COUNT, _TIME, _FLAG = "VARCHAR", "BIGINT", "TIMESTAMP WITH TIME ZONE", "BOOLEAN"
 
 
@@ -68,16 +64,21 @@ TABLES: dict[str, dict[str, str]] = {
 }
 """Table → column → DuckDB type."""
 _FILES = {
-    "manifest": ("runs/{}/shards/", r"\d{5,9}\.parquet"),
-    "outcomes": ("runs/{}/outcomes/", r"\d{5,9}/[\w-]+\.parquet"),
-    "differences": ("runs/{}/differences/", r"[\w-]+\.parquet"),
-    "tombstones": ("tombstones/", r"[a-z0-9][a-z0-9.-]+/[\w-]+/[\w-]+-done\.parquet"),
-    "journal": ("journal/", r"dt=\d{4}-\d\d-\d\d/[\w-]+\.json"),
+    "manifest": ("runs/{}/shards/", r"\d{5,9}\.parquet", ("run_id", "shard")),
+    "outcomes": ("runs/{}/outcomes/", r"\d{5,9}/[\w-]+\.parquet", ("run_id", "shard")),
+    "differences": ("runs/{}/differences/", r"[\w-]+\.parquet", ("run_id",)),
+    "tombstones": ("tombstones/", r"[a-z0-9][a-z0-9.-]+/[\w-]+/[\w-]+-done\.parquet", ()),
+    "journal": ("journal/", r"dt=\d{4}-\d\d-\d\d/[\w-]+\.json", ("dt",)),
 }
-"""Table → the folder of its files ({}: for each run), and their names there."""
+"""Table → the folder of its files ({}: for each run), their names there, and the columns that these say."""
+_NAMED = {
+    "run_id": ".*/runs%2F(.*?)%2F",
+    "shard": r".*%2F(?:shards|outcomes)%2F(\d+)",
+    "dt": ".*%2Fdt=(.*?)%2F",
+}
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def open_views(ledger: Ledger, names: Sequence[str], run_id: str | None = None) -> AsyncIterator[Database]:
     """A database with the named `TABLES` of the ledger, or of one run.
 
@@ -92,36 +93,13 @@ async def open_views(ledger: Ledger, names: Sequence[str], run_id: str | None = 
         run_ids = [run_id]
     with TemporaryDirectory(prefix="sealift-views-") as scratch:
         database = Database(Path(scratch))
-        try:
+        with contextlib.closing(database.connection), readable(ledger, database.files):
             for name in names:
                 relation = await _relation(ledger, name, run_ids, database)
                 if relation and name == "tombstones" and run_id is not None:
                     relation = f"(FROM {relation} WHERE run_id = {quoted(run_id)})"
                 await in_thread(database.connection, database.define, name, TABLES[name], relation)
             yield database
-        except (SealiftError, duckdb.Error) as error:
-            if named := find_damage(error, ledger, database.files) or await _find_unreadable(error, ledger, database):
-                raise named from error
-            raise
-        finally:
-            database.connection.close()
-
-
-async def _find_unreadable(error: BaseException, ledger: Ledger, database: Database) -> LedgerError | None:
-    """The error about a Parquet file that cannot be read, where DuckDB's own does not name it."""
-    cause = error.__cause__ if isinstance(error, UsageError) else error
-    if isinstance(cause, SealiftError) or str(cause).startswith(_OF_SQL):
-        return None
-
-    def read() -> LedgerError | None:
-        for path in sorted(database.files.glob("*%2F*.parquet")):
-            try:
-                database.connection.execute(f"SELECT max(hash(COLUMNS(*))) FROM {parquet(path)}").fetchall()
-            except duckdb.Error:
-                return LedgerError(f"{ledger.location.join(unquote(path.name))} cannot be read", advice=RESTORE)
-        return None
-
-    return await in_thread(database.connection, read)
 
 
 async def _relation(ledger: Ledger, table: str, run_ids: Sequence[str], database: Database) -> str | None:
@@ -133,51 +111,42 @@ async def _relation(ledger: Ledger, table: str, run_ids: Sequence[str], database
         is_only_open = table == "findings"
         known = await state_relation(ledger, database, only_open=is_only_open)
         return f"({findings_sql(known)})" if known and is_only_open else known
-    place, pattern = _FILES[table]
+    place, pattern, _ = _FILES[table]
     names = list[str]()
     for folder in map(place.format, run_ids) if "{}" in place else [place]:
         there = await list_names(ledger.store, ledger.location.join(folder))
         names += [folder + name for name in there if re.fullmatch(pattern, name, re.ASCII)]
     await fetch_files(ledger, names, database.files)
-    if not names:
-        return None
-    if table == "outcomes":
-        return _outcomes(names, database.files)
-    return _rows(names, database.files)
+    relations = (_outcomes if table == "outcomes" else _rows)(table, names, database.files)
+    return f"({' UNION ALL BY NAME '.join(relations)})" if names else None
 
 
-def _rows(names: Sequence[str], folder: Path, choice: str = "") -> str:
-    """Files of one table as a relation, with what their names say. `choice`: of which rows."""
+def _rows(table: str, names: Sequence[str], folder: Path, choice: str = "") -> list[str]:
+    """Files of one table as a SELECT, with what their names say. `choice`: of which rows."""
     paths = [local_path(folder, name) for name in names]
-    table = re.split("/", names[0])
-    if table[0] == "journal":
-        columns = ", ".join(f"{name}: '{kind}'" for name, kind in TABLES["journal"].items() if name != "dt")
+    if table == "journal":
+        columns = ", ".join(f"{name}: '{kind}'" for name, kind in TABLES[table].items() if name != "dt")
         options = f"columns = {{{columns}}}, filename = true, hive_partitioning = false"
-        files, named = f"read_json({file_list(paths)}, {options})", {"dt": "'.*%2Fdt=(.*?)%2F', 1"}
+        files = f"read_json({file_list(paths)}, {options})"
     else:
-        files, named = parquet(paths, "union_by_name = true, filename = true"), dict[str, str]()
-    if table[0] == "runs":
-        named["run_id"] = "'.*/runs%2F(.*?)%2F', 1"
-    if table[2] in ("shards", "outcomes"):
-        named["shard"] = rf"'.*%2F{table[2]}%2F(\d+)', 1"
-    kinds = {"shard": "INTEGER"}
-    columns = "".join(
-        f", regexp_extract(filename, {pattern})::{kinds.get(name, _TEXT)} AS {name}" for name, pattern in named.items()
+        files = parquet(paths, "union_by_name = true, filename = true")
+    said = "".join(
+        f", regexp_extract(filename, '{_NAMED[name]}', 1)::{TABLES[table][name]} AS {name}" for name in _FILES[table][2]
     )
-    return f"(SELECT * EXCLUDE (filename) FROM (SELECT *{columns} FROM {files}) {choice})"
+    return [f"SELECT * EXCLUDE (filename) FROM (SELECT *{said} FROM {files}) {choice}"]
 
 
-def _outcomes(names: Sequence[str], folder: Path) -> str:
+def _outcomes(table: str, names: Sequence[str], folder: Path) -> list[str]:
     """One outcome for each row. Only shards of several attempts need a choice."""
     attempts: dict[str, set[str]] = defaultdict(set)
     for name in names:
         shard, _, checkpoint = name.rpartition("/")
         attempts[shard].add(checkpoint.partition("-")[0])
-    contested = [name for name in names if len(attempts[name.rpartition("/")[0]]) > 1]
-    sole = sorted({*names} - {*contested})
+    sole, contested = list[str](), list[str]()
+    for name in names:
+        (contested if len(attempts[name.rpartition("/")[0]]) > 1 else sole).append(name)
     choice = f"QUALIFY row_number() OVER (PARTITION BY run_id, row ORDER BY {precedence_sql()}) = 1"
-    parts = [_rows(each, folder, how) for each, how in ((sole, ""), (contested, choice)) if each]
-    return f"({' UNION ALL BY NAME '.join(f'FROM {part}' for part in parts)})"
+    return [sql for each, how in ((sole, ""), (contested, choice)) if each for sql in _rows(table, each, folder, how)]
 
 
 async def _run(ledger: Ledger, run_id: str) -> dict[str, Any]:

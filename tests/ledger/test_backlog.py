@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
@@ -74,7 +73,7 @@ def test_what_settled_is_not_named_any_more() -> None:
     assert all(map(taken.has, names))
 
 
-def test_a_wait_behind_more_objects_than_are_listed_is_seen() -> None:
+async def test_a_wait_behind_more_objects_than_are_listed_is_seen() -> None:
     """`status` lists twenty pages. It said nothing of what waits where more objects than that were taken before."""
     requests = list[str]()
 
@@ -83,39 +82,33 @@ def test_a_wait_behind_more_objects_than_are_listed_is_seen() -> None:
         request.arguments["max_keys"] = 10
         return await request()
 
-    async def scene() -> None:
-        store = MemoryStore(on={"list_objects": short_page})
-        store.create_bucket("ledger", versioned=False)
-        names = [name_of(NOW + number * 60, number) for number in range(300)]
-        for name in [*names, last := name_of(NOW + 10 * 86_400, 300)]:
-            await store.put("ledger", f"l/backlog/pair=p/{name}", b"{}", Attributes(), guard=ABSENT)
-        present = [listed(name, int(name[:13]) / 1000) for name in [*names, last]]
-        taken = Taken().with_these(names, present, NOW + 10 * 86_400)
-        document = {
-            "version": 2, "pair": "p", "number": 1, "manifest": OWN, "rows": 1, "size_bytes": 1, "created_at": 1.0,
-            "taken_before": taken.before, "taken": sorted(taken.names),
-        }  # fmt: skip
-        body = json.dumps(document).encode()
-        await store.put("ledger", "l/manifests/pair=p/000001.json", body, Attributes(), guard=ABSENT)
-        requests.clear()
-        found = await read_backlog(store, PLACE, "p")
-        assert ([each.name for each in found], len(requests)) == ([last], 2)
-
-    asyncio.run(scene())
+    store = MemoryStore(on={"list_objects": short_page})
+    store.create_bucket("ledger", versioned=False)
+    names = [name_of(NOW + number * 60, number) for number in range(300)]
+    for name in [*names, last := name_of(NOW + 10 * 86_400, 300)]:
+        await store.put("ledger", f"l/backlog/pair=p/{name}", b"{}", Attributes(), guard=ABSENT)
+    present = [listed(name, int(name[:13]) / 1000) for name in [*names, last]]
+    taken = Taken().with_these(names, present, NOW + 10 * 86_400)
+    document = {
+        "version": 2, "pair": "p", "number": 1, "manifest": OWN, "rows": 1, "size_bytes": 1, "created_at": 1.0,
+        "taken_before": taken.before, "taken": sorted(taken.names),
+    }  # fmt: skip
+    body = json.dumps(document).encode()
+    await store.put("ledger", "l/manifests/pair=p/000001.json", body, Attributes(), guard=ABSENT)
+    requests.clear()
+    found = await read_backlog(store, PLACE, "p")
+    assert ([each.name for each in found], len(requests)) == ([last], 2)
 
 
-def test_an_altered_number_hides_nothing_that_is_yet_to_come() -> None:
+async def test_an_altered_number_hides_nothing_that_is_yet_to_come() -> None:
     document = {
         "version": 2, "pair": "p", "number": 1, "manifest": OWN, "rows": 1, "size_bytes": 1, "created_at": 1.0,
         "taken_before": 9_999_999_999_999, "taken": [],
     }  # fmt: skip
 
-    async def scene() -> None:
-        store = MemoryStore()
-        store.create_bucket("ledger", versioned=False)
-        body = json.dumps(document).encode()
-        await store.put("ledger", "l/manifests/pair=p/000001.json", body, Attributes(), guard=ABSENT)
-        with pytest.raises(LedgerError, match="yet to come: the ledger was altered"):
-            await read_backlog(store, PLACE, "p")
-
-    asyncio.run(scene())
+    store = MemoryStore()
+    store.create_bucket("ledger", versioned=False)
+    body = json.dumps(document).encode()
+    await store.put("ledger", "l/manifests/pair=p/000001.json", body, Attributes(), guard=ABSENT)
+    with pytest.raises(LedgerError, match="yet to come: the ledger was altered"):
+        await read_backlog(store, PLACE, "p")

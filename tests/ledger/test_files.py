@@ -28,44 +28,32 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
 
 
-def test_the_same_bytes_are_an_earlier_try() -> None:
-    async def scene() -> None:
-        store = losing(answers := LostAnswers())
-        await write_once(store, PLACE, NAME, b"1")
-        assert answers.requests == 2
-        assert await read_file(store, PLACE, NAME) == b"1"
-
-    asyncio.run(scene())
+async def test_the_same_bytes_are_an_earlier_try() -> None:
+    store = losing(answers := LostAnswers())
+    await write_once(store, PLACE, NAME, b"1")
+    assert answers.requests == 2
+    assert await read_file(store, PLACE, NAME) == b"1"
 
 
-def test_other_bytes_are_never_replaced() -> None:
-    async def scene() -> None:
-        store = losing(LostAnswers(0))
-        await write_once(store, PLACE, NAME, b"1")
-        with pytest.raises(PreconditionFailed):
-            await write_once(store, PLACE, NAME, b"2")
-        assert await read_file(store, PLACE, NAME) == b"1"
-
-    asyncio.run(scene())
+async def test_other_bytes_are_never_replaced() -> None:
+    store = losing(LostAnswers(0))
+    await write_once(store, PLACE, NAME, b"1")
+    with pytest.raises(PreconditionFailed):
+        await write_once(store, PLACE, NAME, b"2")
+    assert await read_file(store, PLACE, NAME) == b"1"
 
 
-def test_a_plain_write_does_not_look_at_what_is_there() -> None:
-    async def scene() -> None:
-        store = losing(LostAnswers())
-        with pytest.raises(PreconditionFailed):
-            await write_file(store, PLACE, NAME, b"1")
-
-    asyncio.run(scene())
+async def test_a_plain_write_does_not_look_at_what_is_there() -> None:
+    store = losing(LostAnswers())
+    with pytest.raises(PreconditionFailed):
+        await write_file(store, PLACE, NAME, b"1")
 
 
-def test_one_try_is_one_request() -> None:
-    async def scene() -> None:
-        store = losing(answers := LostAnswers())
-        with pytest.raises(Unavailable):
-            await write_file(store, PLACE, NAME, b"1", tries=once)
-        assert answers.requests == 1
-
-    asyncio.run(scene())
+async def test_one_try_is_one_request() -> None:
+    store = losing(answers := LostAnswers())
+    with pytest.raises(Unavailable):
+        await write_file(store, PLACE, NAME, b"1", tries=once)
+    assert answers.requests == 1
 
 
 def test_a_file_that_is_not_there_is_not_found() -> None:
@@ -73,18 +61,15 @@ def test_a_file_that_is_not_there_is_not_found() -> None:
         asyncio.run(read_file(losing(LostAnswers(0)), PLACE, NAME))
 
 
-def test_a_listing_goes_over_all_pages() -> None:
-    async def scene() -> None:
-        store = losing(LostAnswers(0))
-        names = [f"{number:04d}.json" for number in range(1003)]
-        for name in names:
-            await write_file(store, PLACE, f"told/{name}", b"{}")
-        await write_file(store, PLACE, "runs/x", b"{}")
-        assert await list_names(store, PLACE.join("told/")) == names
-        assert [entry.key async for entry in list_files(store, PLACE.join("told/1"))] == [
-            "here/told/1000.json",
-            "here/told/1001.json",
-            "here/told/1002.json",
-        ]
-
-    asyncio.run(scene())
+async def test_a_listing_goes_over_all_pages() -> None:
+    store = losing(LostAnswers(0))
+    names = [f"{number:04d}.json" for number in range(1003)]
+    for name in names:
+        await write_file(store, PLACE, f"told/{name}", b"{}")
+    await write_file(store, PLACE, "runs/x", b"{}")
+    assert await list_names(store, PLACE.join("told/")) == names
+    assert [entry.key async for entry in list_files(store, PLACE.join("told/1"))] == [
+        "here/told/1000.json",
+        "here/told/1001.json",
+        "here/told/1002.json",
+    ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from pathlib import Path
 
@@ -61,26 +60,20 @@ def test_no_module_that_writes_to_the_ledger_chooses_a_guard_of_its_own() -> Non
 TOMBSTONE = Tombstone(0, "key", "v1", "e", 1, 1.0, Step.HIDE, "s3://b/k", None, None, "content")
 
 
-def test_a_tombstone_that_somebody_else_has_written_is_not_replaced() -> None:
-    async def scene() -> None:
-        store = MemoryStore()
-        store.create_bucket("ledger")
-        stones = Tombstones(store, Location("ledger"), "source", "run")
-        name = await stones.announce([TOMBSTONE])
-        forged = f"tombstones/source/run/{name}-done.parquet"
-        await store.put("ledger", forged, b"forged", Attributes(), guard=ABSENT)
-        with pytest.raises(LedgerError, match="written by somebody else"):
-            await stones.confirm(name, [TOMBSTONE])
-
-    asyncio.run(scene())
+async def test_a_tombstone_that_somebody_else_has_written_is_not_replaced() -> None:
+    store = MemoryStore()
+    store.create_bucket("ledger")
+    stones = Tombstones(store, Location("ledger"), "source", "run")
+    name = await stones.announce([TOMBSTONE])
+    forged = f"tombstones/source/run/{name}-done.parquet"
+    await store.put("ledger", forged, b"forged", Attributes(), guard=ABSENT)
+    with pytest.raises(LedgerError, match="written by somebody else"):
+        await stones.confirm(name, [TOMBSTONE])
 
 
-def test_a_tombstone_whose_answer_was_lost_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_tombstone_whose_answer_was_lost_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
 
-    async def scene() -> None:
-        store = MemoryStore(on={"put": LostAnswers()})
-        store.create_bucket("ledger")
-        await Tombstones(store, Location("ledger"), "source", "run").announce([TOMBSTONE])
-
-    asyncio.run(scene())
+    store = MemoryStore(on={"put": LostAnswers()})
+    store.create_bucket("ledger")
+    await Tombstones(store, Location("ledger"), "source", "run").announce([TOMBSTONE])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from dataclasses import replace
 from typing import Any
@@ -44,118 +43,93 @@ def open_ledger(store: MemoryStore | None = None) -> Ledger:
     return Ledger(store, Location("ledger", "some/where"))
 
 
-def test_spec_and_plan_come_back_as_they_were() -> None:
-    async def scene() -> None:
-        ledger = open_ledger()
-        await ledger.create(SPEC)
-        await ledger.publish_plan(SPEC.run_id, PLAN)
-        assert await ledger.spec(SPEC.run_id) == SPEC
-        assert await ledger.plan(SPEC.run_id) == PLAN
-        assert await ledger.run_ids() == [SPEC.run_id]
-        assert await ledger.report(SPEC.run_id) is None
-
-    asyncio.run(scene())
+async def test_spec_and_plan_come_back_as_they_were() -> None:
+    ledger = open_ledger()
+    await ledger.create(SPEC)
+    await ledger.publish_plan(SPEC.run_id, PLAN)
+    assert await ledger.spec(SPEC.run_id) == SPEC
+    assert await ledger.plan(SPEC.run_id) == PLAN
+    assert await ledger.run_ids() == [SPEC.run_id]
+    assert await ledger.report(SPEC.run_id) is None
 
 
 @pytest.mark.parametrize("rows", [0, 3])
-def test_a_comparison_that_was_killed_before_its_report_was_never_planned(rows: int) -> None:
+async def test_a_comparison_that_was_killed_before_its_report_was_never_planned(rows: int) -> None:
     """Its plan is written before its report, and no retry can make that: `status` called it at work for ever."""
-
-    async def scene() -> None:
-        ledger = open_ledger()
-        options = {"destination_manifest": "s3://b/manifest.json"}
-        spec = replace(SPEC, run_id="19700101T000001Z-reconcile-800abc", job="reconcile", options=options)
-        await ledger.create(spec)
-        await ledger.publish_plan(spec.run_id, Plan(rows, 30, ()))
-        with pytest.raises(LedgerError, match="planning did not finish, start a new run"):
-            await ledger.plan(spec.run_id)
-        assert (await summarize_run(ledger, spec.run_id))["state"] == "unplanned"
-        await ledger.publish_report(spec.run_id, {"state": "complete"})
-        assert await ledger.plan(spec.run_id) == Plan(rows, 30, ())
-
-    asyncio.run(scene())
+    ledger = open_ledger()
+    options = {"destination_manifest": "s3://b/manifest.json"}
+    spec = replace(SPEC, run_id="19700101T000001Z-reconcile-800abc", job="reconcile", options=options)
+    await ledger.create(spec)
+    await ledger.publish_plan(spec.run_id, Plan(rows, 30, ()))
+    with pytest.raises(LedgerError, match="planning did not finish, start a new run"):
+        await ledger.plan(spec.run_id)
+    assert (await summarize_run(ledger, spec.run_id))["state"] == "unplanned"
+    await ledger.publish_report(spec.run_id, {"state": "complete"})
+    assert await ledger.plan(spec.run_id) == Plan(rows, 30, ())
 
 
-def test_runs_of_one_second_are_listed_in_the_order_in_which_they_began() -> None:
+async def test_runs_of_one_second_are_listed_in_the_order_in_which_they_began() -> None:
     """A retry within the second of its verification came before it: `latest` was the verification."""
-
-    async def scene() -> None:
-        ledger, ids = open_ledger(), []
-        for job, at in [("verify", 0.2), ("replicate", 0.4), ("reconcile", 0.6), ("expire", 0.8)]:
-            ids.append(new_run_id(job, SPEC.created_at + at))
-            await ledger.create(
-                RunSpec(**{**fields(SPEC), "run_id": ids[-1], "job": job, "created_at": SPEC.created_at + at})
-            )
-        assert await ledger.run_ids() == ids
-
-    asyncio.run(scene())
+    ledger, ids = open_ledger(), []
+    for job, at in [("verify", 0.2), ("replicate", 0.4), ("reconcile", 0.6), ("expire", 0.8)]:
+        ids.append(new_run_id(job, SPEC.created_at + at))
+        await ledger.create(
+            RunSpec(**{**fields(SPEC), "run_id": ids[-1], "job": job, "created_at": SPEC.created_at + at})
+        )
+    assert await ledger.run_ids() == ids
 
 
-def test_a_run_that_is_there_already_is_refused_and_left_alone() -> None:
-    async def scene() -> None:
-        ledger = open_ledger()
-        await ledger.create(SPEC)
-        with pytest.raises(LedgerError, match="holds run"):
-            await ledger.create(RunSpec(**{**fields(SPEC), "job": "replicate"}))
-        assert (await ledger.spec(SPEC.run_id)).job == "verify"
-
-    asyncio.run(scene())
+async def test_a_run_that_is_there_already_is_refused_and_left_alone() -> None:
+    ledger = open_ledger()
+    await ledger.create(SPEC)
+    with pytest.raises(LedgerError, match="holds run"):
+        await ledger.create(RunSpec(**{**fields(SPEC), "job": "replicate"}))
+    assert (await ledger.spec(SPEC.run_id)).job == "verify"
 
 
 def fields(spec: RunSpec) -> dict[str, Any]:
     return {name: getattr(spec, name) for name in spec.__dataclass_fields__}
 
 
-def test_a_write_whose_answer_was_lost_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_write_whose_answer_was_lost_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
 
-    async def scene() -> None:
-        ledger = open_ledger(MemoryStore(on={"put": LostAnswers()}))
-        await ledger.create(SPEC)
-        assert await ledger.spec(SPEC.run_id) == SPEC
-
-    asyncio.run(scene())
+    ledger = open_ledger(MemoryStore(on={"put": LostAnswers()}))
+    await ledger.create(SPEC)
+    assert await ledger.spec(SPEC.run_id) == SPEC
 
 
-def test_a_run_whose_outcomes_are_expired_is_as_it_ended() -> None:
-    async def scene() -> None:
-        ledger = open_ledger()
-        await ledger.create(SPEC)
-        await ledger.publish_plan(SPEC.run_id, PLAN)
-        ended = {"state": "complete", "rows": 3, "seconds": 1.0, "outcomes": {"missing": 3}, "failures": 3}
-        await ledger.publish_report(SPEC.run_id, ended)
-        run = await summarize_run(ledger, SPEC.run_id)
-        assert (run["state"], run["accounted"], run["failures"]) == ("complete", 3, 3)
-        async with open_views(ledger, ["runs", "outcomes"]) as database:
-            sql = "SELECT state, failures FROM runs ANTI JOIN outcomes USING (run_id)"
-            assert list((await database.select(sql)).rows()) == [{"state": "complete", "failures": 3}]
-
-    asyncio.run(scene())
+async def test_a_run_whose_outcomes_are_expired_is_as_it_ended() -> None:
+    ledger = open_ledger()
+    await ledger.create(SPEC)
+    await ledger.publish_plan(SPEC.run_id, PLAN)
+    ended = {"state": "complete", "rows": 3, "seconds": 1.0, "outcomes": {"missing": 3}, "failures": 3}
+    await ledger.publish_report(SPEC.run_id, ended)
+    run = await summarize_run(ledger, SPEC.run_id)
+    assert (run["state"], run["accounted"], run["failures"]) == ("complete", 3, 3)
+    async with open_views(ledger, ["runs", "outcomes"]) as database:
+        sql = "SELECT state, failures FROM runs ANTI JOIN outcomes USING (run_id)"
+        await database.select(sql)
+        assert list(database.rows()) == [{"state": "complete", "failures": 3}]
 
 
-def test_the_first_report_stands() -> None:
-    async def scene() -> None:
-        ledger = open_ledger()
-        await ledger.publish_report("run", {"state": "complete"})
-        await ledger.publish_report("run", {"state": "other"})
-        assert await ledger.report("run") == {"state": "complete"}
-
-    asyncio.run(scene())
+async def test_the_first_report_stands() -> None:
+    ledger = open_ledger()
+    await ledger.publish_report("run", {"state": "complete"})
+    await ledger.publish_report("run", {"state": "other"})
+    assert (await ledger.report("run") or {})["state"] == "complete"
 
 
 @pytest.mark.parametrize(
     "forged",
     [{"job": "replicate"}, {"run_id": "19700101T000001Z-verify-800abd"}, {"manifest": 5}, {"created_at": 1e300}],
 )
-def test_a_spec_that_is_not_the_runs_is_refused(forged: dict[str, Any]) -> None:
-    async def scene() -> None:
-        ledger = open_ledger()
-        document = SPEC.to_dict() | forged
-        await ledger.write_document(SPEC.run_id, "spec.json", document)
-        with pytest.raises(LedgerError, match=r"spec\.json is not what Sealift writes"):
-            await ledger.spec(SPEC.run_id)
-
-    asyncio.run(scene())
+async def test_a_spec_that_is_not_the_runs_is_refused(forged: dict[str, Any]) -> None:
+    ledger = open_ledger()
+    document = SPEC.to_dict() | forged
+    await ledger.write_document(SPEC.run_id, "spec.json", document)
+    with pytest.raises(LedgerError, match=r"spec\.json is not what Sealift writes"):
+        await ledger.spec(SPEC.run_id)
 
 
 @pytest.mark.parametrize(
@@ -167,21 +141,18 @@ def test_the_id_of_a_run_names_its_job(run_id: str, job: str | None) -> None:
     assert run_job(run_id) == job
 
 
-def test_a_shard_written_twice_or_altered_is_an_error() -> None:
-    async def scene() -> None:
-        ledger = open_ledger()
-        await ledger.write_shard("run", 0, b"1")
-        await ledger.write_shard("run", 0, b"1")
-        with pytest.raises(PreconditionFailed):
-            await ledger.write_shard("run", 0, b"2")
-        for digest in ("", hashlib.sha256(b"1").hexdigest()):
-            assert await ledger.shard("run", 0, Plan(1, 1, (ShardSummary(1, 1, digest),))) == b"1"
-        with pytest.raises(LedgerError, match="not the one that was planned"):
-            await ledger.shard("run", 0, Plan(1, 1, (ShardSummary(1, 1, "other"),)))
-        with pytest.raises(LedgerError, match="no shard 5"):
-            await ledger.shard("run", 5, PLAN)
-
-    asyncio.run(scene())
+async def test_a_shard_written_twice_or_altered_is_an_error() -> None:
+    ledger = open_ledger()
+    await ledger.write_shard("run", 0, b"1")
+    await ledger.write_shard("run", 0, b"1")
+    with pytest.raises(PreconditionFailed):
+        await ledger.write_shard("run", 0, b"2")
+    for digest in ("", hashlib.sha256(b"1").hexdigest()):
+        assert await ledger.shard("run", 0, Plan(1, 1, (ShardSummary(1, 1, digest),))) == b"1"
+    with pytest.raises(LedgerError, match="not the one that was planned"):
+        await ledger.shard("run", 0, Plan(1, 1, (ShardSummary(1, 1, "other"),)))
+    with pytest.raises(LedgerError, match="no shard 5"):
+        await ledger.shard("run", 5, PLAN)
 
 
 @given(*[st.integers(0, 10**15)] * 5)
@@ -196,12 +167,9 @@ def test_a_foreign_file_among_the_outcomes_is_named(name: str) -> None:
         Checkpoint.parse(0, name)
 
 
-def test_runs_are_listed_by_one_request_and_a_missing_bucket_is_named() -> None:
-    async def scene() -> None:
-        store = MemoryStore(on={"list_objects": (listings := LostAnswers(0))})
-        with pytest.raises(ConfigError, match="the ledger's bucket none does not exist"):
-            await Ledger(store, Location("none", "")).run_ids()
-        ledger, before = open_ledger(store), listings.requests
-        assert (await ledger.run_ids(), listings.requests - before) == ([], 1)
-
-    asyncio.run(scene())
+async def test_runs_are_listed_by_one_request_and_a_missing_bucket_is_named() -> None:
+    store = MemoryStore(on={"list_objects": (listings := LostAnswers(0))})
+    with pytest.raises(ConfigError, match="the ledger's bucket none does not exist"):
+        await Ledger(store, Location("none", "")).run_ids()
+    ledger, before = open_ledger(store), listings.requests
+    assert (await ledger.run_ids(), listings.requests - before) == ([], 1)

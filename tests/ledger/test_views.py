@@ -38,12 +38,18 @@ async def put(ledger: Ledger, name: str, data: bytes) -> None:
     await ledger.store.put("ledger", f"here/{name}", data, Attributes(), guard=ABSENT)
 
 
+def asked(database: Database, sql: str) -> list[dict]:
+    asyncio.run(database.select(sql))
+    return list(database.rows())
+
+
 def ask(ledger: Ledger, sql: str, run_id: str | None = None) -> list[dict]:
     async def select() -> list[dict]:
         check_select(sql)
         async with open_views(ledger, named_tables(sql, TABLES), run_id) as database:
             database.lock()
-            return list((await database.select(sql)).rows())
+            await database.select(sql)
+            return list(database.rows())
 
     return asyncio.run(select())
 
@@ -137,7 +143,7 @@ def test_a_locked_database_reads_its_own_folder_alone(tmp_path: Path) -> None:
         "",
     ):
         with pytest.raises(UsageError):
-            list(asyncio.run(database.select(sql)).rows())
+            asked(database, sql)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["db", "secret.csv"]
 
 
