@@ -42,18 +42,16 @@ async def open_metrics(ledger: Ledger, policy: Policy | None, document: Mapping[
     """The text. `document`: that of `sealift status`. `now`: epoch seconds."""
     samples: list[Sample] = [("sealift_problems", "", len(document["problems"]))]
     samples += [("sealift_backlog_rows", f'pair="{each["pair"]}"', each["rows"]) for each in document["backlogs"]]
-    samples += [
-        _waiting(each["what"], each["queue"], each["waiting"])
-        for each in document["queues"]
-        if each["waiting"] is not None
-    ]
+    waiting = {(each["what"], each["queue"]): each["waiting"] for each in document["queues"]}
     if policy is not None:
-        samples += await asyncio.to_thread(_events, policy)
+        waiting["event", f"{policy.name}-objects"] = await asyncio.to_thread(_events, policy)
+    for (what, queue), count in waiting.items():
+        if count is not None:
+            samples.append(("sealift_waiting_events", f'kind="{what.replace(" ", "_")}",queue="{queue}"', count))
     for pair in policy.pairs if policy else ():
         with suppress(StoreError, ConfigError):  # the status says why
             nights = await Night(ledger, pair.name, date.max).earlier(NIGHTS)
-            samples += [*_ages(document, pair, nights, now), await _open_findings(ledger, pair)]
-            samples += await _statuses(ledger, pair.name, nights)
+            samples += [*_known(document, pair, nights, now), *await _statuses(ledger, pair.name, nights)]
     lines = []
     for gauge, help in GAUGES.items():
         lines += [f"# TYPE {gauge} gauge", f"# HELP {gauge} {help}"]
@@ -61,42 +59,28 @@ async def open_metrics(ledger: Ledger, policy: Policy | None, document: Mapping[
     return "\n".join([*lines, "# EOF"])
 
 
-def _waiting(what: str, queue: str, count: int) -> Sample:
-    return "sealift_waiting_events", f'kind="{what.replace(" ", "_")}",queue="{queue}"', count
-
-
-def _events(policy: Policy) -> list[Sample]:
+def _events(policy: Policy) -> int | None:
     from jobs.aws.dead_letters import DeadLetters
 
-    name = f"{policy.name}-objects"
     try:
-        depth = DeadLetters(name, str(policy.ledger.region), tries=1).queue.depth()
+        depth = DeadLetters(f"{policy.name}-objects", str(policy.ledger.region), tries=1).queue.depth()
     except (StoreError, ConfigError):  # the status says why
-        return []
-    return [_waiting("event", name, depth.waiting + depth.delayed)]
+        return None
+    return depth.waiting + depth.delayed
 
 
-def _ages(document: Mapping[str, Any], pair: Pair, nights: list[Summary], now: float) -> Iterator[Sample]:
-    copies = f"s3://{pair.destination.bucket}/{pair.destination.prefix}"
-    places = [each for each in document["places"] if each["place"].startswith(copies)]
-    times: dict[str, list[datetime]] = {"good_night": [each.finished_at for each in nights if not each.exit_code][:1]}
+def _known(document: Mapping[str, Any], pair: Pair, nights: list[Summary], now: float) -> Iterator[Sample]:
+    label, copies = f'pair="{pair.name}"', f"s3://{pair.destination.bucket}/{pair.destination.prefix}"
+    places, findings = (
+        [each for each in document[name] if each["place"].startswith(copies)] for name in ("places", "findings")
+    )
+    yield "sealift_open_findings", label, sum(each["objects"] for each in findings)
+    times = {"good_night": [each.finished_at for each in nights if not each.exit_code][:1]}
     for gauge, name in (("oldest_verified", "oldest_checked"), ("oldest_read", "oldest_read")):
         times[gauge] = [datetime.fromisoformat(each[name]) for each in places if each[name]]
     for gauge, known in times.items():
         if known:
-            yield f"sealift_{gauge}_age_seconds", f'pair="{pair.name}"', now - min(known).timestamp()
-
-
-async def _open_findings(ledger: Ledger, pair: Pair) -> Sample:
-    from jobs.ledger.state import OPEN
-    from jobs.ledger.state_files import open_state
-    from jobs.tables.duck import in_thread
-
-    sql = f"SELECT count(*) FROM findings WHERE {OPEN} AND copy_bucket = ? AND starts_with(copy_key, ?)"
-    async with open_state(ledger, only_open=True) as database:
-        place = [pair.destination.bucket, pair.destination.prefix]
-        answer = await in_thread(database.connection, database.connection.execute, sql, place)
-        return "sealift_open_findings", f'pair="{pair.name}"', answer.fetchall()[0][0]
+            yield f"sealift_{gauge}_age_seconds", label, now - min(known).timestamp()
 
 
 async def _statuses(ledger: Ledger, pair: str, nights: list[Summary]) -> list[Sample]:

@@ -7,9 +7,8 @@ import os
 import shlex
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import UTC, date, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
@@ -20,8 +19,7 @@ from jobs.cli.options import Command, command_options, flag, option, shared, tak
 from jobs.cli.policy_and_ledger import is_local, ledger_location, read_policy
 from jobs.config import Settings
 from jobs.core.display import shown, shown_key
-from jobs.core.outcome import Status
-from jobs.core.run import run_of
+from jobs.core.model import Location
 from jobs.core.words import explained
 from jobs.doctor.undelivered import look_at_undelivered
 from jobs.errors import ConfigError, ExitCode, NotFound, StoreError, UsageError
@@ -35,45 +33,29 @@ from jobs.runs.request import open_prompt_ledger
 from jobs.runs.summaries import summarize_runs
 
 RUNS = 100
-"""How many of the latest runs are looked at."""
+"""How many of the latest runs, and of the latest manifests of a backlog, are looked at."""
 RUN_DAYS = 7
 """So long a run counts that is of no pair, and whose rows are not in the state."""
 NIGHT_DAYS = 2
 """A pair's last night is at most so old, or something is wrong."""
 OVERDUE_SECONDS = 1800
 """Half an hour after a backlog is due, or its manifest is made, a run should have taken it."""
-MANIFESTS = RUNS
-"""How many of the latest manifests of a pair's backlog are looked at. Those that a run has taken are not read."""
 LINES = 20
 """How many groups of findings are shown."""
 IN_STATE = ("replicate", "verify", "reconcile")
 """Jobs whose bad rows are in the state."""
-_ABSENT = {"replicate": Status.MISSING, "verify": Status.CHANGED}
-"""The status of a row whose object the source does not have. A list knew it before; a person named it."""
 _NEXT = {"stopped": "retry", "unreported": "show", "unreadable": "show"}
 _FINDINGS = """
-    SELECT copy_bucket || '/' || regexp_extract(copy_key, '^[^/]*/') AS place, coalesce(finding, blocked) AS code,
-           count(*) AS objects, strftime(min(coalesce(found_at, blocked_at)), '%Y-%m-%dT%H:%M:%SZ') AS since,
+    SELECT concat('s3://', copy_bucket, '/', coalesce(nullif({prefix}, ''), regexp_extract(copy_key, '^[^/]*/')))
+               AS place, coalesce(finding, blocked) AS code, count(*) AS objects,
+           strftime(min(coalesce(found_at, blocked_at)), '%Y-%m-%dT%H:%M:%SZ') AS since,
            min(key) AS first_key, arg_max(found_by, found_at) AS found_by
-    FROM findings WHERE {} GROUP BY place, code ORDER BY objects DESC, place, code
+    FROM findings WHERE {open} GROUP BY place, code ORDER BY objects DESC, place, code
 """
-_TABLES = {
-    "pairs": {"pair": "pair", "last night": "night", "verdict": "verdict"},
-    "backlogs": {"backlog of": "pair", "rows": "rows", "since": "since"},
-    "places": {
-        "copies in": "place", "objects": "objects", "never checked": "unchecked", "never read": "unread",
-        "oldest check": "oldest_checked", "oldest read": "oldest_read",
-    },
-    "running": {"running": "run_id", "rows": "rows", "done": "accounted", "since": "created_at"},
-}  # fmt: skip
-"""The tables below the problems: heading → field."""
-
-
-class Problem(NamedTuple):
-    """What a person has to act on. `since`: ISO 8601, None if unknown."""
-
-    problem: str
-    since: str | None
+Problem = tuple[str, str | None]
+"""What a person has to act on, and since when (ISO 8601, None if unknown)."""
+Answers = AsyncIterator[dict[str, Any] | Problem]
+"""A row of the status, and what is wrong about it."""
 
 
 @command_options
@@ -137,65 +119,63 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
     """The whole status, JSON-ready."""
     run_ids, now = await ledger.run_ids(), time.time()
     runs = await summarize_runs(ledger, run_ids[: -RUNS - 1 : -1])
-    pairs, backlogs, queues = list[dict[str, Any]](), list[dict[str, Any]](), list[dict[str, Any]]()
-    problems = [*_run_problems(runs, iso_time(now - RUN_DAYS * 86_400))]
-    unknown = list[dict[str, str]]()
-    for pair in policy.pairs if policy else ():
-        with _noting(unknown, f"whether pair {pair.name} is well"):
-            last = await Night(ledger, pair.name, date.max).earlier(1)
-            problems += _night_problems(pair.name, last, datetime.fromtimestamp(now, UTC).date())
-            night = {name: getattr(last[0], name) if last else None for name in ("night", "verdict", "exit_code")}
-            pairs.append({"pair": pair.name, **night})
-            knows_all = len(runs) == len(run_ids)
-            problems += [each async for each in _untaken(ledger, pair.name, runs, now, knows_all=knows_all)]
-    if policy:
-        for name in await backlog_pairs(ledger.store, ledger.location):
-            with _noting(unknown, f"the backlog of {shown(name)}"):
-                backlogs.append(await _backlog(ledger, name))
-        problems += _overdue(policy, backlogs, now)
-        queues = await _look_at_queues(ledger, policy)
-    for each in queues:
-        if each["waiting"]:
-            text = f"{plural(each['waiting'], each['what'])} in {each['queue']}: sealift events list"
-            problems.append(Problem(text, None))
-    known = await _ask_state(ledger)
-    problems += _finding_problems(known["findings"])
-    unknown += [{"what": f"what is in {each['queue']}", "why": each["error"]} for each in queues if each["error"]]
-    if not run_ids and policy is None:
-        why = f"no run is in {ledger.location} yet, and no policy is named (--policy)"
-        unknown.append({"what": "everything", "why": why})
-    return {
-        "state": "wrong" if problems else "not_known" if unknown else "well",
-        "problems": [each._asdict() for each in problems],
-        "not_known": unknown,
+    document: dict[str, Any] = {
+        "state": "well",
+        "problems": [],
+        "not_known": [],
         "ledger": str(ledger.location),
         "looked_at": {"runs": len(runs), "all_runs": len(run_ids), "has_policy": policy is not None},
-        "pairs": pairs,
-        "backlogs": backlogs,
-        "queues": queues,
+        "pairs": [],
+        "backlogs": [],
+        "queues": await _look_at_queues(ledger, policy) if policy else [],
         "running": [run for run in runs if run["state"] == "incomplete"],
-        **known,
+        **await _ask_state(ledger, policy),
+    }
+    unknown = [(f"what is in {each['queue']}", each["error"]) for each in document["queues"] if each["error"]]
+    problems = [*_run_problems(runs, iso_time(now - RUN_DAYS * 86_400)), *_finding_problems(document["findings"])]
+    problems += [
+        (f"{plural(each['waiting'], each['what'])} in {each['queue']}: sealift events list", None)
+        for each in document["queues"]
+        if each["waiting"]
+    ]
+    questions: list[tuple[str, str, Answers]] = []
+    if policy:
+        names = await backlog_pairs(ledger.store, ledger.location)
+        questions = [
+            *(
+                (f"whether pair {each.name} is well", "pairs", _pair(ledger, each.name, runs, now))
+                for each in policy.pairs
+            ),
+            *((f"the backlog of {shown(name)}", "backlogs", _backlog(ledger, policy, name, now)) for name in names),
+        ]
+    elif not run_ids:
+        unknown.append(("everything", f"no run is in {ledger.location} yet, and no policy is named (--policy)"))
+    for what, rows, answers in questions:
+        try:
+            async for answer in answers:
+                if isinstance(answer, dict):
+                    document[rows].append(answer)
+                else:
+                    problems.append(answer)
+        except (StoreError, ConfigError) as error:
+            unknown.append((what, str(error)))
+    return document | {
+        "state": "wrong" if problems else "not_known" if unknown else "well",
+        "problems": [{"problem": text, "since": since} for text, since in problems],
+        "not_known": [{"what": what, "why": why} for what, why in unknown],
     }
 
 
-@contextmanager
-def _noting(unknown: list[dict[str, str]], what: str) -> Iterator[None]:
-    """Note what cannot be read, and go on."""
-    try:
-        yield
-    except (StoreError, ConfigError) as error:
-        unknown.append({"what": what, "why": str(error)})
-
-
-async def _ask_state(ledger: Ledger) -> dict[str, Any]:
+async def _ask_state(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
     """Open findings by place and code, the number of accepted ones, and how much is checked and read."""
     from jobs.ledger.state import OPEN
-    from jobs.ledger.state_files import open_state, summary
+    from jobs.ledger.state_files import open_state, prefix_sql, summary
     from jobs.tables.duck import in_thread
 
+    copies = [Location(pair.destination.bucket, pair.destination.prefix) for pair in (policy.pairs if policy else ())]
     async with open_state(ledger, only_open=True) as database:
-        ask = database.connection.sql
-        found = await in_thread(database.connection, lambda: ask(_FINDINGS.format(OPEN)).to_arrow_table().to_pylist())
+        ask, sql = database.connection.sql, _FINDINGS.format(prefix=prefix_sql(copies), open=OPEN)
+        found = await in_thread(database.connection, lambda: ask(sql).to_arrow_table().to_pylist())
         accepted = ask("SELECT count(accepted_at) FROM findings").fetchall()[0][0]
     places = [
         {
@@ -217,26 +197,22 @@ def _run_problems(runs: Sequence[Mapping[str, Any]], after: str) -> Iterator[Pro
     """
     answered, retried = list[list[Any]](), set[str | None]()
     for run in runs:
-        run_id, state = run["run_id"], run["state"]
+        run_id, state, is_kept = run["run_id"], run["state"], run["job"] in IN_STATE
         asked = [run[name] for name in ("job", "source", "destination", "selection", "manifest")]
-        is_forgotten = run["job"] not in IN_STATE and not run["pair"] and (run["created_at"] or after) < after
+        is_forgotten = not is_kept and not run["pair"] and (run["created_at"] or after) < after
         if asked in answered or run_id in retried or is_forgotten:
             continue
-        text, verb = "", _NEXT.get(state, "show")
-        if state in _NEXT:
-            text = f"is {state}"
-        elif state == "complete":
+        texts = [f"is {state}"] if state in _NEXT else []
+        if state == "complete":
             answered.append(asked)
             retried.add(run["retry_of"])
-            is_known = run["job"] in IN_STATE and run["source"] != run["destination"]  # else it read archives
-            is_named = not run["manifest"].startswith("listing of ") and not run["pair"] and not run_of(run["manifest"])
-            absent = run["outcomes"].get(_ABSENT.get(run["job"]), 0) if is_named else 0
-            left = absent if is_known else run["failures"]
-            texts = [need_attention(left, run["rows"])] if left else []
-            texts += [f"{plural(run['unread'], 'line or archive')} could not be read"] if run["unread"] else []
-            text = f"has ended: {', '.join(texts)}" if texts else ""
-        if text:
-            yield Problem(f"run {run_id} {text}: sealift runs {verb} {run_id}", run["created_at"])
+            if run["failures"] and not (is_kept and run["source"] != run["destination"]):  # else it read archives
+                texts.append(f"has ended: {need_attention(run['failures'], run['rows'])}")
+            if run["unread"]:
+                texts.append(f"could not read {plural(run['unread'], 'line or archive')}")
+        if texts:
+            command = f"sealift runs {_NEXT.get(state, 'show')} {run_id}"
+            yield f"run {run_id} {', '.join(texts)}: {command}", run["created_at"]
 
 
 def _finding_problems(findings: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
@@ -244,66 +220,56 @@ def _finding_problems(findings: Sequence[Mapping[str, Any]]) -> Iterator[Problem
     for each in findings[:LINES]:
         command = f": sealift runs show {each['found_by']}" if each["found_by"] else ""
         text = f"{plural(each['objects'], 'object')} in {shown(each['place'])}: {explained(each['code'], '')}"
-        yield Problem(f"{text} ({shown_key(each['first_key'])}){command}", each["since"])
+        yield f"{text} ({shown_key(each['first_key'])}){command}", each["since"]
     if len(findings) > LINES:
         rest = sum(each["objects"] for each in findings[LINES:])
-        yield Problem(f"{plural(rest, 'more object')}: sealift query 'FROM findings'", None)
+        yield f"{plural(rest, 'more object')}: sealift query 'FROM findings'", None
 
 
-def _night_problems(pair: str, last: Sequence[Summary], today: date) -> Iterator[Problem]:
-    """What is wrong with the last night that has ended."""
-    command = f"sealift nightly --pair {pair}"
-    if not last:
-        yield Problem(f"pair {pair}: no night has ended yet. Start one: {command}", None)
-        return
-    [night] = last
-    since = iso_time(night.finished_at.timestamp())
-    if (today - date.fromisoformat(night.night)).days > NIGHT_DAYS:
-        yield Problem(f"pair {pair}: no night has ended since {night.night}: {command}", since)
-    elif night.exit_code:
-        step = next(iter(night.next_steps), f"Check again: {command} --again")
-        yield Problem(f"pair {pair}, night of {night.night}: {night.verdict} {step}", since)
-
-
-async def _backlog(ledger: Ledger, pair: str) -> dict[str, Any]:
-    """Rows that wait for a run. `since`: ISO 8601."""
-    waiting = await read_backlog(ledger.store, ledger.location, pair)
-    since = iso_time(waiting[0].since) if waiting else None
-    return {"pair": pair, "rows": sum(each.rows for each in waiting), "since": since}
-
-
-def _overdue(policy: Policy, backlogs: Sequence[Mapping[str, Any]], now: float) -> Iterator[Problem]:
-    for each in backlogs:
-        pair, name = policy.pair(each["pair"]), shown(each["pair"])
-        rows = f"{plural(each['rows'], 'row')} of the backlog wait"
-        if each["since"] and pair is None:
-            yield Problem(f"{rows} for a pair {name} that the policy does not have", each["since"])
-        elif each["since"] and pair:
-            due = datetime.fromisoformat(each["since"]).timestamp() + pair.thresholds.backlog_age + OVERDUE_SECONDS
-            if now > due:
-                yield Problem(f"pair {name}: {rows}, and no run has taken them: sealift doctor", each["since"])
-
-
-async def _untaken(
-    ledger: Ledger, pair: str, runs: Sequence[Mapping[str, Any]], now: float, *, knows_all: bool
-) -> AsyncIterator[Problem]:
-    """Manifests whose rows no run has taken: a refused plan leaves no run.
-
-    `knows_all`: the ledger has no other runs. Else a manifest of before these may have one.
-    """
+async def _pair(ledger: Ledger, pair: str, runs: Sequence[Mapping[str, Any]], now: float) -> Answers:
+    """The last night that has ended, and manifests whose rows no run has taken: a refused plan leaves no run."""
+    last = next(iter(await Night(ledger, pair, date.max).earlier(1)), None)
+    yield {"pair": pair, **{name: getattr(last, name, None) for name in ("night", "verdict", "exit_code")}}
+    for problem in _night_problems(pair, last, datetime.fromtimestamp(now, UTC).date()):
+        yield problem
     taken = {str(run["manifest"]).rpartition("-")[0] for run in runs if run["state"] != "unplanned"}
-    began = "" if knows_all else min((run["created_at"] for run in runs if run["created_at"]), default="")
+    began = min((run["created_at"] for run in runs if run["created_at"]), default="") if len(runs) >= RUNS else ""
     where, folder = (ledger.store, ledger.location, pair), ledger.location.join(f"manifests/pair={pair}/")
-    for number in (await manifest_numbers(*where))[: -MANIFESTS - 1 : -1]:
+    for number in (await manifest_numbers(*where))[: -RUNS - 1 : -1]:
         if f"{folder}{number:06d}" in taken:
             continue
         each = await read_manifest(*where, number)
         if (made_at := iso_time(each.created_at)) < began:
-            break
+            break  # a run that is not among the latest may have it
         if each.created_at < now - OVERDUE_SECONDS:
             command = f"sealift replicate --pair {pair} --manifest {shlex.quote(shown(each.manifest))}"
             rows = f"the {plural(each.rows, 'row')} of manifest {each.number} of the backlog"
-            yield Problem(f"pair {pair}: no run has taken {rows}: {command}", made_at)
+            yield f"pair {pair}: no run has taken {rows}: {command}", made_at
+
+
+def _night_problems(pair: str, night: Summary | None, today: date) -> Iterator[Problem]:
+    command = f"sealift nightly --pair {pair}"
+    if night is None:
+        yield f"pair {pair}: no night has ended yet. Start one: {command}", None
+    elif (today - date.fromisoformat(night.night)).days > NIGHT_DAYS:
+        text = f"pair {pair}: no night has ended since {night.night}: {command}"
+        yield text, iso_time(night.finished_at.timestamp())
+    elif night.exit_code:
+        step = next(iter(night.next_steps), f"Check again: {command} --again")
+        text = f"pair {pair}, night of {night.night}: {night.verdict} {step}"
+        yield text, iso_time(night.finished_at.timestamp())
+
+
+async def _backlog(ledger: Ledger, policy: Policy, name: str, now: float) -> Answers:
+    """Rows that wait for a run, also for longer than the policy says."""
+    waiting, pair = await read_backlog(ledger.store, ledger.location, name), policy.pair(name)
+    oldest, rows = waiting[0].since if waiting else now, sum(each.rows for each in waiting)
+    since, text = iso_time(oldest) if waiting else None, f"{plural(rows, 'row')} of the backlog wait"
+    yield {"pair": name, "rows": rows, "since": since}
+    if waiting and pair is None:
+        yield f"{text} for a pair {shown(name)} that the policy does not have", since
+    elif pair and now > oldest + pair.thresholds.backlog_age + OVERDUE_SECONDS:
+        yield f"pair {shown(name)}: {text}, and no run has taken them: sealift doctor", since
 
 
 async def _look_at_queues(ledger: Ledger, policy: Policy) -> list[dict[str, Any]]:
@@ -354,9 +320,12 @@ def status_text(document: Mapping[str, Any]) -> str:
         since = f"since {human_time(each['since'])}: " if each["since"] else ""
         lines.append(f"  ! {since}{each['problem']}")
     lines += [f"  ? {each['what']} is not known: {each['why']}" for each in document["not_known"]]
-    for name, columns in _TABLES.items():
-        if rows := document[name]:
-            lines += ["", table([*columns], [[_cell(row[field]) for field in columns.values()] for row in rows])]
+    fields = ("run_id", "rows", "accounted", "created_at")
+    running = [{name: run[name] for name in fields} for run in document["running"]]
+    for rows in (document["pairs"], document["backlogs"], document["places"], running):
+        if rows:
+            headings = [name.replace("_", " ") for name in rows[0]]
+            lines += ["", table(headings, [[_cell(value) for value in row.values()] for row in rows])]
     looked_at = document["looked_at"]
     seen = f", the latest {looked_at['runs']:,} looked at" if looked_at["runs"] < looked_at["all_runs"] else ""
     return "\n".join([*lines, "", f"ledger  {document['ledger']}, {plural(looked_at['all_runs'], 'run')}{seen}"])

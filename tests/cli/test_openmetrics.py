@@ -33,7 +33,7 @@ def test_the_numbers_after_a_night_are_openmetrics(tmp_path: Path) -> None:
         document["backlogs"] = [{"pair": "pair", "rows": 3}]
         return await openmetrics.open_metrics(ledger, policy, document, world.now + 3600)
 
-    with patch.dict(os.environ, ENVIRONMENT), patch("jobs.cli.openmetrics._events", lambda _: []):
+    with patch.dict(os.environ, ENVIRONMENT), patch("jobs.cli.openmetrics._events", lambda _: 0):
         text = asyncio.run(look())
     families = {each.name: each for each in PARSER.text_string_to_metric_families(text + "\n")}
     assert families.keys() == openmetrics.GAUGES.keys()
