@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
 import pytest
 
@@ -38,23 +39,19 @@ async def test_copy_takes_the_null_version(s: Subject) -> None:
     assert await s.read("copy") == b"first"
 
 
-@contract()
-async def test_copy_refuses_a_source_that_has_moved_on(s: Subject) -> None:
+@contract("copy", "copy_part")
+async def test_a_copy_refuses_a_source_that_has_moved_on(s: Subject, how: str) -> None:
     source = await s.put("k", b"first")
     await s.put("k", b"second")
+    if how == "copy":
+        copying: Any = s.store.copy(source, md5_of(b"first"), s.bucket, "copy", CopySettings(), guard=UNGUARDED)
+    else:
+        upload, _ = await s.upload("copy", [])
+        copying = s.store.copy_part(source, md5_of(b"first"), 0, 5, upload, 1)
     with pytest.raises(PreconditionFailed):
-        await s.store.copy(source, md5_of(b"first"), s.bucket, "copy", CopySettings(), guard=UNGUARDED)
+        await copying
     with pytest.raises(NotFound):
         await s.store.head(s.ref("copy"))
-
-
-@contract()
-async def test_copy_part_refuses_a_source_that_has_moved_on(s: Subject) -> None:
-    source = await s.put("k", b"first")
-    await s.put("k", b"second")
-    upload_id, _ = await s.upload("copy", [])
-    with pytest.raises(PreconditionFailed):
-        await s.store.copy_part(source, md5_of(b"first"), 0, 5, upload_id, 1)
 
 
 @contract(versioned=True)
