@@ -1,86 +1,184 @@
-"""Reasons: why a row ended as it did, as codes. `jobs.core.words` words them.
+"""Reasons: why a row ended as it did, as codes, with what people read of each.
 
 An outcome has a status, one of these codes, and as `detail` the one fact that the code has: a name,
-a number, an S3 error as `Operation: Code`. `WORDS` in `jobs.core.words` says for each what its
-detail is. Programs compare codes. Nothing compares a sentence.
+a number, an S3 error as `Operation: Code`. Programs compare codes. Nothing compares a sentence, and
+`jobs.core.words` alone makes sentences of these.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeAlias
+
+_MEND_SOURCE = "compare it with the copy, and restore the source from what is right"
 
 
 class Reason(StrEnum):
-    """Why a row ended as it did. The value is what `query`, `--json` and Parquet have."""
+    """Why a row ended as it did. The value is what `query`, `--json` and Parquet have.
+
+    `text`: what is said of it, with the outcome's detail behind it in parentheses. `advice`: what to do. `cases`: what
+    is said instead where the detail is one of these words.
+    """
+
+    text: str
+    advice: str
+    cases: Mapping[str, str]
+
+    def __new__(
+        cls, code: str, text: str = "", advice: str = "", cases: Mapping[str, str] = MappingProxyType({})
+    ) -> Reason:
+        """A code that knows its words."""
+        self = str.__new__(cls, code)
+        self._value_ = code
+        self.text, self.advice, self.cases = text, advice, cases
+        return self
 
     # the source
-    SOURCE_GONE = "source_gone"
-    SOURCE_REPLACED = "source_replaced"
-    SOURCE_CHANGED = "source_changed"
-    ARCHIVED = "archived"
-    NEWEST_ARCHIVED = "newest_archived"
-    TOO_LARGE = "too_large"
-    TOO_SLOW = "too_slow"
-    NO_PAIR = "no_pair"
-    DAMAGED = "damaged"
-    FOUND_DAMAGED = "found_damaged"
-    BOTH_DAMAGED = "both_damaged"
-    EITHER_DAMAGED = "either_damaged"
-    BYTES_LOST = "bytes_lost"
+    SOURCE_GONE = "source_gone", "the source no longer has it"
+    SOURCE_REPLACED = (
+        "source_replaced",
+        "the source is not the object that the manifest names",
+        "make a new manifest",
+        {"packed": "it was written again after it was packed: compact it again"},
+    )
+    SOURCE_CHANGED = "source_changed", "it changed while it was read", "take it again"
+    ARCHIVED = "archived", "it must be restored from its archive class first"
+    NEWEST_ARCHIVED = (
+        "newest_archived",
+        "the newest version must be restored from its archive class first: it could not be put back on top",
+    )
+    TOO_LARGE = "too_large", "it is too large"
+    TOO_SLOW = "too_slow", "there was no time left for it"
+    NO_PAIR = "no_pair", "no pair of the policy has it", "add a pair, or stop the notifications of its bucket"
+    DAMAGED = "damaged", "the source is damaged: its bytes are not those that S3 keeps a checksum of", _MEND_SOURCE
+    FOUND_DAMAGED = (
+        "found_damaged",
+        "a verify run found the source damaged, and nothing proves that it is right now",
+        _MEND_SOURCE,
+    )
+    BOTH_DAMAGED = "both_damaged", "source and copy are damaged: S3 keeps a checksum of other bytes", _MEND_SOURCE
+    EITHER_DAMAGED = (
+        "either_damaged",
+        "source and copy differ, and nothing shows which is wrong: S3 keeps a checksum of the copy alone",
+        "compare both, then restore the source from what is right, or replace the copy with --overwrite always",
+    )
+    BYTES_LOST = "bytes_lost", "its bytes are lost: S3 shows the object, and finds nothing when it is read"
     # which version is on top
-    NEWER_COPIED = "newer_copied"
-    COPIED_LATE = "copied_late"
-    COPY_COVERED = "copy_covered"
-    COPY_HIDDEN = "copy_hidden"
-    HIDDEN_AGAIN = "hidden_again"
-    OLDER_ON_TOP = "older_on_top"
-    DESTINATION_NEWER = "destination_newer"
-    DESTINATION_DIFFERS = "destination_differs"
-    ORDER_UNKNOWN = "order_unknown"
-    ONE_OF_SEVERAL = "one_of_several"
-    ONLY_COPY = "only_copy"
+    NEWER_COPIED = "newer_copied", "the source has a newer version by now, which was copied instead"
+    COPIED_LATE = "copied_late", "it was copied late, and the newest version put on top of it again"
+    COPY_COVERED = (
+        "copy_covered",
+        "its copy lies below another version, which readers get",
+        "",
+        {"next": "a copy of a newer version takes its place: pack old versions with sealift compact --versions all"},
+    )
+    COPY_HIDDEN = "copy_hidden", "its copy lies below a delete marker of the destination"
+    HIDDEN_AGAIN = (
+        "hidden_again",
+        "it was copied above a delete marker before, and a new delete marker hides that copy",
+        "exclude the copies from the lifecycle rule that hides them, then copy it with --overwrite always",
+    )
+    OLDER_ON_TOP = "older_on_top", "a copy of an older version is on top"
+    DESTINATION_NEWER = "destination_newer", "the destination is newer and different"
+    DESTINATION_DIFFERS = "destination_differs", "another object is at the destination"
+    ORDER_UNKNOWN = (
+        "order_unknown",
+        "which is newer is unknown: their dates are too close, or the source was uploaded in parts",
+    )
+    ONE_OF_SEVERAL = (
+        "one_of_several",
+        "the manifest names several versions of this key, and each copy would replace the one before",
+        "copy them with --versions all, or name one of them",
+    )
+    ONLY_COPY = (
+        "only_copy",
+        "the copy differs, and its bucket keeps no versions, so it would be lost for good",
+        "enable the bucket's versioning, or remove the copy if nobody needs it",
+    )
     # delete markers
-    IS_MARKER = "is_marker"
-    MARKER_LATE = "marker_late"
-    MARKER_DIFFERS = "marker_differs"
-    DELETE_RETAINED = "delete_retained"
-    DELETED = "deleted"
+    IS_MARKER = "is_marker", "it is a delete marker, which has no bytes", "copy and verify it with --versions all"
+    MARKER_LATE = "marker_late", "newer versions are at the destination already, so the delete marker was not made"
+    MARKER_DIFFERS = "marker_differs", "a delete marker is on one side only"
+    DELETE_RETAINED = "delete_retained", "it was deleted at the source, and the pair keeps its copy"
+    DELETED = "deleted", "it was deleted"
     # what a comparison found
-    COPY_MISSING = "copy_missing"
-    SIZE_DIFFERS = "size_differs"
-    CHECKSUM_DIFFERS = "checksum_differs"
-    ETAG_DIFFERS = "etag_differs"
-    CONTENT_DIFFERS = "content_differs"
-    METADATA_DIFFERS = "metadata_differs"
-    NOTHING_COMPARABLE = "nothing_comparable"
-    EVIDENCE_WEAK = "evidence_weak"
-    UNKNOWN_ALGORITHM = "unknown_algorithm"
-    CHECKSUMS_AT_REST = "checksums_at_rest"
-    COPY_INCOMPLETE = "copy_incomplete"
-    TOO_NEW = "too_new"
-    REPLICATION = "replication"
+    COPY_MISSING = "copy_missing", "nothing is at the destination"
+    SIZE_DIFFERS = "size_differs", "the sizes differ"
+    CHECKSUM_DIFFERS = "checksum_differs", "the checksums differ"
+    ETAG_DIFFERS = "etag_differs", "the ETags differ, which are MD5s"
+    CONTENT_DIFFERS = "content_differs", "the bytes differ"
+    METADATA_DIFFERS = "metadata_differs", "the metadata differs"
+    NOTHING_COMPARABLE = "nothing_comparable", "nothing comparable is known of both"
+    EVIDENCE_WEAK = "evidence_weak", "only checksums agree that other content can be made to have"
+    UNKNOWN_ALGORITHM = (
+        "unknown_algorithm",
+        "a checksum is of an algorithm that this release does not know",
+        "update Sealift",
+    )
+    CHECKSUMS_AT_REST = "checksums_at_rest", "by checksums at rest"
+    COPY_INCOMPLETE = "copy_incomplete", "the copy is not all that was asked for"
+    TOO_NEW = "too_new", "it is too new to be judged"
+    REPLICATION = "replication", "S3's replication of it has not ended well"
     # what S3 answered
-    DENIED = "denied"
-    REFUSED = "refused"
-    GIVEN_UP = "given_up"
-    RACED = "raced"
+    DENIED = "denied", "the credentials are not allowed to do this"
+    REFUSED = "refused", "S3 refuses this"
+    GIVEN_UP = "given_up", "given up after the last try", "retry the run"
+    RACED = "raced", "others changed it each time that it was looked at", "retry the run"
     # what expire does not delete
-    KEPT = "kept"
+    KEPT = (
+        "kept",
+        "it is not deleted",
+        "",
+        {
+            "outside": "it is outside of the place that this run is about",
+            "copies": "its copy is in none of the places where this run looks for copies",
+            "itself": "its copy is the original itself",
+            "metadata": "it, or its copy, has metadata that S3 cannot say in headers and that cannot be compared",
+            "expires": "a lifecycle rule will remove its copy",
+            "folder": "this server keeps no versions of a key that ends with a slash: it would be gone for good",
+            "suspended": "the versioning of its bucket is suspended, so a delete marker would replace it: enable it",
+            "null": "it is a null version below others, and versioning is suspended: S3 cannot delete it by its ETag",
+        },
+    )
     # packing
-    TAG_MISSING = "tag_missing"
-    EARLIER_RULE = "earlier_rule"
-    HAS_ANNOTATIONS = "has_annotations"
-    UNPACKABLE = "unpackable"
-    DOES_NOT_PAY = "does_not_pay"
+    TAG_MISSING = "tag_missing", "it lacks a tag"
+    EARLIER_RULE = "earlier_rule", "its tags are those of an earlier rule of the policy, which packs it"
+    HAS_ANNOTATIONS = (
+        "has_annotations",
+        "it has annotations, which no archive holds",
+        "--annotations skip packs it without them",
+    )
+    UNPACKABLE = "unpackable", "no archive can hold it"
+    DOES_NOT_PAY = "does_not_pay", "packing it would not pay within two years"
     # archives
-    NOT_ARCHIVED = "not_archived"
-    NOT_INDEXED = "not_indexed"
-    ARCHIVE_GONE = "archive_gone"
-    ARCHIVE_DAMAGED = "archive_damaged"
-    IN_ARCHIVE = "in_archive"
-    THAWING = "thawing"
-    CURRENT_UNKNOWN = "current_unknown"
+    NOT_ARCHIVED = (
+        "not_archived",
+        "no archive has it",
+        "",
+        {"event": "the journal has it, but it has no copy: it was gone too early, or it expired since"},
+    )
+    NOT_INDEXED = (
+        "not_indexed",
+        "no index has it by now",
+        "sealift archives reindex --source URI, unless it is a copy that expire left",
+    )
+    ARCHIVE_GONE = "archive_gone", "its archive is gone"
+    ARCHIVE_DAMAGED = "archive_damaged", "its archive is not what the index says"
+    IN_ARCHIVE = "in_archive", "its copy is in an archive"
+    THAWING = "thawing", "it is being restored from its archive class", "retry the run then"
+    CURRENT_UNKNOWN = (
+        "current_unknown",
+        "nothing says which version was current then",
+        "",
+        {
+            "one second": "archives hold several versions of its newest second: restore the right one by a manifest of "
+            "it",
+            "overwritten": "versioning was off or suspended, so what was current then may have been replaced for good: "
+            "restore this version by a manifest of it",
+        },
+    )
 
 
 FAILURES = frozenset({Reason.DENIED, Reason.REFUSED, Reason.GIVEN_UP})
