@@ -299,47 +299,26 @@ REFUSALS = (NotFound, Denied, Redirected, ArchivedObject, Rejected)
 A missing bucket (`NoSuchBucket`) is a `NotFound` too, so callers whose run it ends catch it first.
 """
 
-_BY_CODE: dict[str, type[StoreError]] = {
-    "NoSuchKey": NotFound,
-    "NoSuchBucket": NoSuchBucket,
-    "NoSuchVersion": NotFound,
-    "NoSuchUpload": NotFound,
-    "NotFound": NotFound,
-    "DeleteMarker": NotFound,
-    "AccessDenied": Denied,
-    "CustomerKeyNeeded": CustomerKeyNeeded,
-    "InvalidAccessKeyId": AuthenticationFailed,
-    "SignatureDoesNotMatch": AuthenticationFailed,
-    "ExpiredToken": AuthenticationFailed,
-    "InvalidToken": AuthenticationFailed,
-    "TokenRefreshRequired": AuthenticationFailed,
-    "InvalidSecurity": AuthenticationFailed,
-    "NotSignedUp": AuthenticationFailed,
-    "RequestTimeTooSkewed": AuthenticationFailed,
-    "AllAccessDisabled": Denied,
-    "PermanentRedirect": Redirected,
-    "AuthorizationHeaderMalformed": Redirected,
-    "IllegalLocationConstraintException": Redirected,
-    "PreconditionFailed": PreconditionFailed,
-    "ConditionalRequestConflict": Conflict,
-    "OperationAborted": Conflict,
-    "InvalidObjectState": ArchivedObject,
-    "ObjectNotInActiveTierError": ArchivedObject,
-    "SlowDown": Throttled,
-    "Throttling": Throttled,
-    "ThrottlingException": Throttled,
-    "RequestLimitExceeded": Throttled,
-    "RequestThrottled": Throttled,  # of SQS, with 400, as the next one
-    "KmsThrottled": Throttled,
-    "ServiceUnavailable": Throttled,
-    "RequestTimeout": Unavailable,
-    "BadDigest": Unavailable,  # the bytes came as other ones than were sent: sent again, they may arrive
-    "XAmzContentChecksumMismatch": Unavailable,  # MinIO's
-    "GlacierExpeditedRetrievalNotAvailable": Rejected,  # S3 has no room for it: other tiers work
-    "XAmzContentSHA256Mismatch": Unavailable,
-    "IncompleteBody": Unavailable,
-    "InternalError": Unavailable,
+_CODES: dict[type[StoreError], str] = {
+    NotFound: "NoSuchKey NoSuchVersion NoSuchUpload NotFound DeleteMarker",
+    NoSuchBucket: "NoSuchBucket",
+    Denied: "AccessDenied AllAccessDisabled",
+    CustomerKeyNeeded: "CustomerKeyNeeded",
+    AuthenticationFailed: "InvalidAccessKeyId SignatureDoesNotMatch ExpiredToken InvalidToken TokenRefreshRequired "
+    "InvalidSecurity NotSignedUp RequestTimeTooSkewed",
+    Redirected: "PermanentRedirect AuthorizationHeaderMalformed IllegalLocationConstraintException",
+    PreconditionFailed: "PreconditionFailed",
+    Conflict: "ConditionalRequestConflict OperationAborted",
+    ArchivedObject: "InvalidObjectState ObjectNotInActiveTierError",
+    Rejected: "GlacierExpeditedRetrievalNotAvailable",  # S3 has no room for it: other tiers work
+    # RequestThrottled and KmsThrottled are of SQS, with 400.
+    Throttled: "SlowDown Throttling ThrottlingException RequestLimitExceeded RequestThrottled KmsThrottled "
+    "ServiceUnavailable",
+    # The bytes came as other ones than were sent: sent again, they may arrive. XAmzContentChecksumMismatch is MinIO's.
+    Unavailable: "RequestTimeout BadDigest XAmzContentChecksumMismatch XAmzContentSHA256Mismatch IncompleteBody "
+    "InternalError",
 }
+_BY_CODE = {code: kind for kind, codes in _CODES.items() for code in codes.split()}
 _BY_STATUS: dict[int, type[StoreError]] = {
     301: Redirected,
     307: Redirected,
