@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from jobs.errors import ConfigError
 
@@ -17,10 +18,18 @@ ROWS_PER_SHARD = 100_000
 BATCH_PROCESSES = 16
 """The workers at once that a plan for AWS Batch counts on: the least number of its shards."""
 TUNING = "SEALIFT_TUNING"
-TUNING_NAMES = (
-    "processes", "in_flight", "checkpoint_rows", "checkpoint_seconds", "patience_seconds", "buffer_mib",
-    "rows_per_shard", "max_failed_percent",
-)  # fmt: skip
+_DEFAULTS: Mapping[str, int | float] = {
+    "processes": len(os.sched_getaffinity(0)),
+    "in_flight": 512,
+    "checkpoint_rows": 5_000,
+    "checkpoint_seconds": 15.0,
+    "patience_seconds": 60.0,
+    "buffer_mib": 64.0,
+    "rows_per_shard": ROWS_PER_SHARD,
+    "max_failed_percent": 50.0,
+}
+"""What can be tuned: counts of at least 1, and numbers above zero."""
+TUNING_NAMES = tuple(_DEFAULTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,52 +58,30 @@ class Settings:
     patience_seconds: float
     buffer_bytes: int
     rows_per_shard: int
-    max_failed_percent: float = 50.0
-    policy: str | None = None
-    batch_job_id: str | None = None
-    batch_queue: str | None = None
-    batch_job_definition: str | None = None
-    system: str | None = None
+    max_failed_percent: float
+    policy: str | None
+    batch_job_id: str | None
+    batch_queue: str | None
+    batch_job_definition: str | None
+    system: str | None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
         """Raises ConfigError for a number that is not positive, or an unknown word."""
         values = os.environ if environment is None else environment
-        tuning = _read_tuning(values.get(TUNING, ""))
-
-        def number(name: str, default: float) -> float:
-            try:
-                value = float(tuning[name]) if name in tuning else default
-            except ValueError:
-                value = 0.0
-            if not 0 < value < math.inf:
-                advice = f"expected a number above zero, for example {default:g}"
-                raise ConfigError(f"{TUNING}: {name}={tuning[name]!r}", advice=advice)
-            return value
-
-        def count(name: str, default: int) -> int:
-            if not (value := int(number(name, default))):
-                advice = f"expected at least 1, for example {default}"
-                raise ConfigError(f"{TUNING}: {name}={tuning[name]!r}", advice=advice)
-            return value
-
+        given = _read_tuning(values)
+        tuning: dict[str, Any] = {**_DEFAULTS, **given}
         return cls(
             ledger=values.get("SEALIFT_LEDGER") or None,
             executor="batch" if values.get("SEALIFT_BATCH_QUEUE") else "local",
-            processes=count("processes", len(os.sched_getaffinity(0))),
-            batch_processes=count("processes", BATCH_PROCESSES),
-            in_flight=count("in_flight", 512),
-            checkpoint_rows=count("checkpoint_rows", 5_000),
-            checkpoint_seconds=number("checkpoint_seconds", 15),
-            patience_seconds=number("patience_seconds", 60),
-            buffer_bytes=int(number("buffer_mib", 64) * 1024 * 1024),
-            rows_per_shard=count("rows_per_shard", ROWS_PER_SHARD),
-            max_failed_percent=number("max_failed_percent", 50),
+            batch_processes=int(given.get("processes", BATCH_PROCESSES)),
+            buffer_bytes=int(tuning.pop("buffer_mib") * 1024 * 1024),
             policy=values.get("SEALIFT_POLICY") or None,
             batch_job_id=values.get("AWS_BATCH_JOB_ID") or None,
             batch_queue=values.get("SEALIFT_BATCH_QUEUE") or None,
             batch_job_definition=values.get("SEALIFT_BATCH_JOB_DEFINITION") or None,
             system=values.get("SEALIFT_SYSTEM") or None,
+            **tuning,
         )
 
     @property
@@ -109,9 +96,8 @@ class Settings:
         Of its tuning only when to end early: all else is about the machine that submits. What is
         returned takes the place of the job definition's own variable.
         """
-        tuning = _read_tuning((os.environ if environment is None else environment).get(TUNING, ""))
-        most = tuning.get("max_failed_percent")
-        return {TUNING: f"max_failed_percent={most}"} if most else {}
+        most = _read_tuning(os.environ if environment is None else environment).get("max_failed_percent")
+        return {} if most is None else {TUNING: f"max_failed_percent={most:g}"}
 
     @staticmethod
     def is_endpoints_only(environment: Mapping[str, str] | None = None) -> bool:
@@ -119,14 +105,20 @@ class Settings:
         return bool((os.environ if environment is None else environment).get("SEALIFT_ENDPOINTS_ONLY"))
 
 
-def _read_tuning(text: str) -> dict[str, str]:
+def _read_tuning(environment: Mapping[str, str]) -> dict[str, int | float]:
     """`processes=2 buffer_mib=256` by name. Raises ConfigError."""
-    tuning = {}
-    for each in text.replace(",", " ").split():
-        name, equals, value = each.partition("=")
-        if name not in TUNING_NAMES or not equals:
-            raise ConfigError(
-                f"{TUNING}: {each!r}", advice=f"write NAME=VALUE, with a name of {', '.join(TUNING_NAMES)}"
-            )
-        tuning[name] = value
+    tuning: dict[str, int | float] = {}
+    for each in environment.get(TUNING, "").replace(",", " ").split():
+        name, equals, text = each.partition("=")
+        if name not in _DEFAULTS or not equals:
+            advice = f"write NAME=VALUE, with a name of {', '.join(_DEFAULTS)}"
+            raise ConfigError(f"{TUNING}: {each!r}", advice=advice)
+        default = _DEFAULTS[name]
+        try:
+            tuning[name] = type(default)(float(text))
+        except (ValueError, OverflowError):
+            tuning[name] = 0
+        if not 0 < tuning[name] < math.inf:
+            least = "at least 1" if isinstance(default, int) else "a number above zero"
+            raise ConfigError(f"{TUNING}: {name}={text!r}", advice=f"expected {least}, for example {default:g}")
     return tuning
