@@ -55,58 +55,50 @@ class PrefixMap:
         """The map as `parse` reads it."""
         return tuple("=".join(side.replace("=", r"\=") for side in pair) for pair in self.pairs)
 
-    def destination_of(self, key: str) -> str | None:
-        """The destination's key of a source key. None when it is outside."""
-        return None if self.excluded and key.startswith(self.excluded) else _replacing(key, self.pairs)
-
-    def source_of(self, key: str) -> str | None:
-        """The source's key of a destination key. None when it is outside."""
-        found = _replacing(key, tuple((d, s) for s, d in self.pairs))
-        return None if found is None or (self.excluded and found.startswith(self.excluded)) else found
-
-    def destination_sql(self, key: str) -> str:
-        """`destination_of` as SQL over the column `key`."""
-        return _replaced(key, self.pairs)
-
-    def source_sql(self, key: str) -> str:
-        """`source_of` as SQL over the column `key`."""
-        return _replaced(key, tuple((d, s) for s, d in self.pairs))
-
-    def source_scope_sql(self, key: str) -> str:
-        """Whether a source key is inside."""
-        return _begins(key, [source for source, _ in self.pairs], self.excluded)
-
-    def destination_scope_sql(self, key: str) -> str:
-        """Whether a destination key is inside."""
+    @property
+    def inverse(self) -> PrefixMap:
+        """The map from the destination to the source."""
         excluded = [
             destination + out[len(source) :]  # all of the destination's where it is all of the source's
             for source, destination in self.pairs
             for out in self.excluded
             if out.startswith(source) or source.startswith(out)
         ]
-        return _begins(key, [destination for _, destination in self.pairs], excluded)
+        return PrefixMap(tuple((destination, source) for source, destination in self.pairs), tuple(excluded))
 
+    def destination_of(self, key: str) -> str | None:
+        """The destination's key of a source key. None when it is outside."""
+        if self.excluded and key.startswith(self.excluded):
+            return None
+        return next((other + key[len(one) :] for one, other in self.pairs if key.startswith(one)), None)
 
-def _replacing(key: str, pairs: tuple[tuple[str, str], ...]) -> str | None:
-    for one, other in pairs:
-        if key.startswith(one):
-            return other + key[len(one) :]
-    return None
+    def source_of(self, key: str) -> str | None:
+        """The source's key of a destination key. None when it is outside."""
+        return self.inverse.destination_of(key)
 
+    def destination_sql(self, key: str) -> str:
+        """`destination_of` as SQL over the column `key`."""
+        if all(one == other for one, other in self.pairs):
+            return key
+        whens = " ".join(
+            f"WHEN starts_with({key}, {_text(one)}) THEN {_text(other)} || substr({key}, {len(one) + 1})"
+            for one, other in self.pairs
+        )
+        return f"CASE {whens} END"
 
-def _replaced(key: str, pairs: tuple[tuple[str, str], ...]) -> str:
-    if all(one == other for one, other in pairs):
-        return key
-    whens = " ".join(
-        f"WHEN starts_with({key}, {_text(one)}) THEN {_text(other)} || substr({key}, {len(one) + 1})"
-        for one, other in pairs
-    )
-    return f"CASE {whens} END"
+    def source_sql(self, key: str) -> str:
+        """`source_of` as SQL over the column `key`."""
+        return self.inverse.destination_sql(key)
 
+    def source_scope_sql(self, key: str) -> str:
+        """Whether a source key is inside."""
+        prefixes = [prefix for prefix, _ in self.pairs]
+        inside = "true" if "" in prefixes else _any_of(key, prefixes)
+        return f"({inside} AND NOT {_any_of(key, self.excluded)})" if self.excluded else inside
 
-def _begins(key: str, prefixes: Sequence[str], excluded: Sequence[str]) -> str:
-    inside = "true" if "" in prefixes else _any_of(key, prefixes)
-    return f"({inside} AND NOT {_any_of(key, excluded)})" if excluded else inside
+    def destination_scope_sql(self, key: str) -> str:
+        """Whether a destination key is inside."""
+        return self.inverse.source_scope_sql(key)
 
 
 def _any_of(key: str, prefixes: Sequence[str]) -> str:
