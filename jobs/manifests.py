@@ -26,8 +26,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, Any, NamedTuple
 from urllib.parse import unquote_plus
+
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
 
 from jobs.core.model import LATEST_SECONDS, NULL_VERSION, SIZE_LIMIT, Location, ObjectRef, parse_time
 from jobs.errors import ConfigError, ManifestError, UsageError
@@ -35,8 +39,7 @@ from jobs.s3.downloads import download
 from jobs.s3.store import Store
 from jobs.tables.rows import DEFAULTS, fill_batch, manifest_schema
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+pc: Any = pyarrow.compute  # its stubs know too few overloads
 
 BATCH_ROWS = 20_000
 CSV_FORMS = {
@@ -45,6 +48,7 @@ CSV_FORMS = {
     5: "bucket,key,version id,size in bytes,time of its last change",
 }
 """The columns of a CSV, by their number."""
+CSV_COLUMNS = ("key", "version_id", "size_bytes", "last_modified")
 ACCEPTED = "an inventory's manifest.json, a .csv, a .csv.gz or a .parquet"
 
 _ALIASES = {
@@ -63,7 +67,6 @@ class Manifest:
     """
 
     bucket: str | None
-    description: str
     batches: AsyncIterator[pa.RecordBatch]
     says_latest: bool
 
@@ -93,8 +96,13 @@ async def open_manifest(uri: str, store: Store, *, bucket: str | None = None) ->
     first = await anext(pieces, None)
     if first is None:
         raise ManifestError(f"{uri} has no rows: there is nothing to do")
-    rest = (piece.batch async for piece in pieces)
-    return Manifest(first.bucket or bucket, uri, _chained(first.batch, rest), first.says_latest)
+    return Manifest(first.bucket or bucket, _batches(first, pieces), first.says_latest)
+
+
+async def _batches(first: _Piece, rest: AsyncIterator[_Piece]) -> AsyncIterator[pa.RecordBatch]:
+    yield first.batch
+    async for piece in rest:
+        yield piece.batch
 
 
 async def _inventory_pieces(uri: str, store: Store, bucket: str | None) -> AsyncIterator[_Piece]:
@@ -121,14 +129,8 @@ async def _pieces(uri: str, store: Store, read: Callable[[Path], Iterator[_Piece
             yield piece
 
 
-async def _chained(first: pa.RecordBatch, rest: AsyncIterator[pa.RecordBatch]) -> AsyncIterator[pa.RecordBatch]:
-    yield first
-    async for batch in rest:
-        yield batch
-
-
 def _read_csv(uri: str, path: Path, bucket: str | None) -> Iterator[_Piece]:
-    import smart_open
+    import smart_open  # it loads botocore
 
     compression = ".gz" if uri.lower().endswith(".gz") else "disable"
     with _reading(uri), smart_open.open(path.absolute(), "rb", compression=compression) as plain:
@@ -143,7 +145,7 @@ def read_csv(uri: str, raw: IO[bytes], bucket: str | None = None) -> Iterator[tu
     UnicodeDecodeError for what is no CSV in UTF-8.
     """
     rows = csv.reader(io.TextIOWrapper(raw, encoding="utf-8-sig", newline=""), strict=True)
-    columns, taken = 0, list[_CsvRow]()
+    columns, taken = 0, list[Any]()
     for row in rows:
         place, columns = f"{uri} line {rows.line_num}", columns or len(row)
         if len(row) != columns or columns not in CSV_FORMS:
@@ -154,26 +156,14 @@ def read_csv(uri: str, raw: IO[bytes], bucket: str | None = None) -> Iterator[tu
             raise _other_bucket(place, bucket, row[0])
         taken.append(_parse_row(place, row))
         if len(taken) == BATCH_ROWS:
-            yield bucket, _batch_of(taken)
+            yield bucket, fill_batch(dict(zip(CSV_COLUMNS, zip(*taken, strict=True), strict=True)), len(taken))
             taken = []
     if taken and bucket:
-        yield bucket, _batch_of(taken)
+        yield bucket, fill_batch(dict(zip(CSV_COLUMNS, zip(*taken, strict=True), strict=True)), len(taken))
 
 
-class _CsvRow(NamedTuple):
-    """A row of a CSV, by the names of a manifest's columns."""
-
-    key: str
-    version_id: str | None
-    size_bytes: int | None
-    last_modified: datetime.datetime | None
-
-
-def _batch_of(rows: Sequence[_CsvRow]) -> pa.RecordBatch:
-    return fill_batch(dict(zip(_CsvRow._fields, zip(*rows, strict=True), strict=True)), len(rows))
-
-
-def _parse_row(place: str, row: Sequence[str]) -> _CsvRow:
+def _parse_row(place: str, row: Sequence[str]) -> tuple[str, str | None, int | None, datetime.datetime | None]:
+    """The values of CSV_COLUMNS."""
     _, encoded, version_id, size, time = (*row, "", "", "")[:5]
     try:
         key = unquote_plus(encoded, errors="strict")
@@ -183,7 +173,7 @@ def _parse_row(place: str, row: Sequence[str]) -> _CsvRow:
         raise ManifestError(f"{place}: the key is empty")
     if size and not (size.isascii() and size.isdigit() and len(size) <= 19 and int(size) < SIZE_LIMIT):
         raise ManifestError(f"{place}: the size {size!r} is not a number of bytes", advice="write it, or nothing")
-    return _CsvRow(key, version_id or None, int(size) if size else None, _parse_moment(place, time))
+    return key, version_id or None, int(size) if size else None, _parse_moment(place, time)
 
 
 def _parse_moment(place: str, time: str) -> datetime.datetime | None:
@@ -199,30 +189,34 @@ def _parse_moment(place: str, time: str) -> datetime.datetime | None:
 
 
 def _read_parquet(uri: str, path: Path, bucket: str | None) -> Iterator[_Piece]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     with _reading(uri), path.open("rb") as raw:
-        try:
-            file = pq.ParquetFile(raw)
-            names = {name.lower(): name for name in reversed(file.schema_arrow.names)}
-            found = _find_columns(names)
-            if "key" not in found:
-                raise ManifestError(f"{uri} has no column key (it has {', '.join(file.schema_arrow.names)})")
-            wanted = list(found.values()) + ([names["bucket"]] if "bucket" in names else [])
-            row = 0
-            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted):
-                if not batch.num_rows:
-                    continue
-                if "bucket" in names:
-                    bucket = _check_bucket(uri, row, batch[names["bucket"]], bucket)
-                arrays = {name: _converted(uri, name, batch[column]) for name, column in found.items()}
-                _check_keys(uri, row, arrays["key"])
-                _name_null_versions(arrays)
-                row += batch.num_rows
-                yield _Piece(bucket, fill_batch(arrays, batch.num_rows), "is_latest" in found)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise ManifestError(f"{uri} is not a readable Parquet file: {_first_line(error)}") from error
+        file = pq.ParquetFile(raw)
+        names = {name.lower(): name for name in reversed(file.schema_arrow.names)}
+        found = _find_columns(names)
+        if "key" not in found:
+            raise ManifestError(f"{uri} has no column key (it has {', '.join(file.schema_arrow.names)})")
+        wanted = list(found.values()) + ([names["bucket"]] if "bucket" in names else [])
+        row = 1
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted):
+            if not batch.num_rows:
+                continue
+            if "bucket" in names:
+                buckets = pc.fill_null(batch[names["bucket"]].cast(pa.string()), "")
+                bucket = bucket or buckets[0].as_py()
+                other = pc.index(pc.not_equal(buckets, pa.scalar(bucket)), True).as_py()
+                if other >= 0 or not bucket:
+                    other = max(other, 0)
+                    raise _other_bucket(f"{uri} row {row + other}", bucket, buckets[other].as_py())
+            arrays = {name: _converted(uri, name, batch[column]) for name, column in found.items()}
+            empty = pc.index(pc.equal(pc.fill_null(arrays["key"], ""), pa.scalar("")), True).as_py()
+            if empty >= 0:
+                raise ManifestError(f"{uri} row {row + empty}: the key is empty")
+            if "version_id" in arrays and "is_latest" in arrays:
+                # An inventory leaves the null version's id empty. By its key alone the row would name the current one.
+                ids, has_newer = arrays["version_id"], pc.invert(arrays["is_latest"])
+                arrays["version_id"] = pc.if_else(has_newer, pc.fill_null(ids, NULL_VERSION), ids)
+            row += batch.num_rows
+            yield _Piece(bucket, fill_batch(arrays, batch.num_rows), "is_latest" in found)
 
 
 def _find_columns(names: dict[str, str]) -> dict[str, str]:
@@ -236,59 +230,23 @@ def _find_columns(names: dict[str, str]) -> dict[str, str]:
 
 
 def _converted(uri: str, name: str, column: Any) -> Any:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     wanted = manifest_schema().field(name).type
+    if name == "last_modified" and pa.types.is_integer(column.type):
+        raise ManifestError(f"{uri}: the column {name} holds numbers, expected timestamps")
     try:
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
-        if name == "last_modified" and pa.types.is_integer(column.type):
-            raise ManifestError(f"{uri}: the column {name} holds numbers, expected timestamps")
         column = column.cast(wanted, safe=not pa.types.is_timestamp(column.type))
         column.validate(full=True)  # a file may call bytes a text that are not UTF-8
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise ManifestError(f"{uri}: the column {name} is not {wanted}: {_first_line(error)}") from error
     if name in DEFAULTS:
         return pc.fill_null(column, DEFAULTS[name])
-    if name in ("etag", "condemned_etag", "damaged_etag"):
+    if name.endswith("etag"):
         column = pc.utf8_trim(column, '"')
-    if name in ("etag", "condemned_etag", "damaged_etag", "version_id", "storage_class"):
+    if name.endswith("etag") or name in ("version_id", "storage_class"):
         return pc.if_else(pc.equal(column, pa.scalar("")), None, column)
     return column
-
-
-def _name_null_versions(arrays: dict[str, Any]) -> None:
-    """Give the null version its id where an inventory leaves it empty. By its key alone the row
-    would name the current version.
-    """
-    import pyarrow.compute as pc
-
-    if "version_id" in arrays and "is_latest" in arrays:
-        version_id: Any = arrays["version_id"]
-        has_newer: Any = pc.invert(arrays["is_latest"])
-        arrays["version_id"] = pc.if_else(has_newer, pc.fill_null(version_id, NULL_VERSION), version_id)
-
-
-def _check_keys(uri: str, first_row: int, keys: Any) -> None:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    empty = pc.index(pc.equal(pc.fill_null(keys, ""), pa.scalar("")), True).as_py()
-    if empty >= 0:
-        raise ManifestError(f"{uri} row {first_row + empty + 1}: the key is empty")
-
-
-def _check_bucket(uri: str, first_row: int, column: Any, bucket: str | None) -> str:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    values: Any = pc.fill_null(column.cast("string"), "")
-    bucket = bucket or values[0].as_py()
-    other = pc.index(pc.not_equal(values, pa.scalar(bucket)), True).as_py()
-    if other >= 0 or not bucket:
-        raise _other_bucket(f"{uri} row {first_row + max(other, 0) + 1}", bucket, values[max(other, 0)].as_py())
-    return bucket
 
 
 def _other_bucket(place: str, expected: str | None, named: str) -> ManifestError:
@@ -313,6 +271,8 @@ def _reading(uri: str) -> Iterator[None]:
     """Whatever goes wrong while a file is read becomes one of our errors."""
     try:
         yield
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ManifestError(f"{uri} is not a readable Parquet file: {_first_line(error)}") from error
     except (csv.Error, UnicodeDecodeError) as error:
         raise ManifestError(f"{uri} is not CSV in UTF-8: {error}") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:  # the first of them is an OSError
