@@ -11,19 +11,8 @@ from jobs.errors import ConfigError
 from jobs.runs.kind import Kind
 from jobs.runs.request import Request
 
-KINDS: Mapping[tuple[str, str | None], str] = {
-    ("replicate", None): "jobs.replicate.kind",
-    ("verify", "archives"): "jobs.verify.archives_kind",
-    ("verify", None): "jobs.verify.kind",
-    ("compact", None): "jobs.compact.kind",
-    ("restore", None): "jobs.restore.kind",
-    ("expire", None): "jobs.expire.kind",
-    ("reconcile", None): "jobs.reconcile.kind",
-}
-"""Maps (a run's job, an option that makes it another kind) to the module of its `KIND`.
-
-A module loads when it is used.
-"""
+KINDS = frozenset({"replicate", "verify", "compact", "restore", "expire", "reconcile"})
+"""The jobs, each a package whose module `kind` has its `KIND`. A module loads when it is used."""
 
 
 def kind_of(run: RunSpec | Request) -> Kind:
@@ -33,10 +22,9 @@ def kind_of(run: RunSpec | Request) -> Kind:
 
 def kind_named(job: str, options: Mapping[str, object] = MappingProxyType({})) -> Kind:
     """The kind of work of a job with these options. Raises ConfigError for an unknown job."""
-    for (name, option), module in KINDS.items():
-        if name == job and (option is None or options.get(option)):
-            kind: Kind = import_module(module).KIND
-            return kind
-    raise ConfigError(
-        f"{job!r} is a kind of run that this version of Sealift does not know", advice="use a newer version"
-    )
+    if job not in KINDS:
+        what = f"{job!r} is a kind of run that this version of Sealift does not know"
+        raise ConfigError(what, advice="use a newer version")
+    module = "archives_kind" if job == "verify" and options.get("archives") else "kind"
+    kind: Kind = import_module(f"jobs.{job}.{module}").KIND
+    return kind
