@@ -6,7 +6,6 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import NamedTuple
 
 import msgspec
@@ -180,6 +179,8 @@ class PriceTable(Struct, frozen=True):
 @cache
 def own_prices() -> PriceTable:
     """The price table that comes with Sealift."""
+    from importlib.resources import files
+
     text = (files("jobs.core") / "prices" / "us-east-1.json").read_bytes()
     return msgspec.json.decode(text, type=PriceTable)
 

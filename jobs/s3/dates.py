@@ -6,7 +6,6 @@ https://www.rfc-editor.org/rfc/rfc9110#name-date-time-formats
 from __future__ import annotations
 
 import calendar
-from email.utils import parsedate_to_datetime
 
 _MONTHS = {name: number for number, name in enumerate(calendar.month_abbr) if name}
 
@@ -18,6 +17,8 @@ def parse_http_date(text: str) -> float:
         return float(calendar.timegm((int(text[12:16]), _MONTHS[text[8:11]], int(text[5:7]), *clock)))
     except (ValueError, KeyError):
         pass
+    from email.utils import parsedate_to_datetime  # seldom needed
+
     try:
         return parsedate_to_datetime(text).timestamp()
     except (ValueError, OverflowError, TypeError, IndexError):  # a zone of 10¹² hours, a year that no clock has

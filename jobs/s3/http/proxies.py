@@ -7,11 +7,11 @@ are reached without. https://docs.aws.amazon.com/cli/latest/userguide/cli-config
 from __future__ import annotations
 
 import base64
+import os
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from jobs.errors import ConfigError
 from jobs.s3.http.endpoints import masked
@@ -45,7 +45,7 @@ class Proxies:
     """Which proxy leads to a host, if any. `urls`: by scheme. Else those of the environment."""
 
     def __init__(self, *, is_tls: bool, urls: Mapping[str, str] | None = None):
-        found = getproxies() if urls is None else urls
+        found = _of_environment() if urls is None else urls
         self._url = found.get("https" if is_tls else "http")
         self._by_host: dict[str, Proxy | None] = {}
 
@@ -57,9 +57,19 @@ class Proxies:
         """
         if not self._url:
             return None
+        from urllib.request import proxy_bypass
+
         if host not in self._by_host:
             self._by_host[host] = None if proxy_bypass(host) else _parse(self._url)
         return self._by_host[host]
+
+
+def _of_environment() -> Mapping[str, str]:
+    if not any(name.lower().endswith("_proxy") for name in os.environ):
+        return {}
+    from urllib.request import getproxies  # it loads a client of HTTP
+
+    return getproxies()
 
 
 def _parse(url: str) -> Proxy:
