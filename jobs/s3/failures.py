@@ -7,9 +7,8 @@ a long copy before its end is known, so that an error may come in a 200.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
-from jobs.errors import AuthenticationFailed, NotFound, Redirected, StoreError, Unavailable, store_error
+from jobs.errors import AuthenticationFailed, NotFound, Redirected, StoreError, store_error
 from jobs.s3 import wire
 from jobs.s3.http.answers import Response
 from jobs.s3.http.endpoints import Endpoint
@@ -53,17 +52,6 @@ _NO_CHECKSUMS = (
 _RENEW = "the credentials of the access key {key} are no longer valid: renew them (for example: aws sso login)"
 
 
-class Failure(NamedTuple):
-    """An answer that is not the expected one.
-
-    `region`: where S3 says the bucket is. `is_bare`: a HEAD's, so only the status is known.
-    """
-
-    error: StoreError
-    region: str
-    is_bare: bool
-
-
 def is_failure(response: Response, *, is_content: bool) -> bool:
     """Whether the answer is an error: not 2xx, or an `<Error>` document where S3 has another one.
 
@@ -74,8 +62,10 @@ def is_failure(response: Response, *, is_content: bool) -> bool:
     return bool(response.body) and not is_content and wire.is_error(response.body)
 
 
-def failure_of(operation: Operation, target: str, response: Response, *, region: str, named_region: str) -> Failure:
-    """What the answer says.
+def failure_of(
+    operation: Operation, target: str, response: Response, *, region: str, named_region: str
+) -> tuple[StoreError, str]:
+    """What the answer says, and in which region S3 says that the bucket is. Empty: it does not say.
 
     `region`: the request was signed for it. `named_region`: the user named it.
     """
@@ -100,19 +90,7 @@ def failure_of(operation: Operation, target: str, response: Response, *, region:
         advice = f"the bucket is in {where or 'another region'}, {named_region} was asked"
         message = f"{advice}: set AWS_REGION"
         error = Redirected(operation, target, code, message, status)
-    is_bare = operation is Operation.HEAD and detail is None and status in (400, 403)
-    return Failure(error, where if _REGION.fullmatch(where) else "", is_bare)
-
-
-def explain(bare: StoreError, answer: StoreError | None) -> StoreError | None:
-    """The error of a HEAD that was refused without a code, by a GET of one byte of the same object.
-
-    `answer`: the error of the GET, None if it succeeded. Returns None if the HEAD should be sent
-    again: S3 does not refuse the GET in the same way (416: an empty object, which may be read).
-    """
-    if answer is None or (answer.status != bare.status and not isinstance(answer, Unavailable)):
-        return None
-    return type(answer)(bare.operation, bare.target, answer.code, answer.detail, answer.status)
+    return error, where if _REGION.fullmatch(where) else ""
 
 
 def with_advice(error: AuthenticationFailed, access_key: str, endpoint: Endpoint) -> AuthenticationFailed:

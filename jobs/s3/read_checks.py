@@ -1,28 +1,38 @@
-"""Checks of an answer to HEAD or GET before it is believed. Pure.
+"""Answers before they are believed: what they say, and whether it is of what was asked for. Pure.
 
 A server that is broken, or a cache between, may answer with another range, another version or
 another state of the object than was asked for. S3 names all three in its headers, so that each is
-held against the question.
+held against the question. All raise `wire.Malformed`, but where they say otherwise.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
 from jobs.core.model import ObjectInfo, ObjectRef
-from jobs.errors import PreconditionFailed, StoreError, Unavailable
+from jobs.errors import PreconditionFailed
 from jobs.s3 import wire
 from jobs.s3.checksums import full_object_checksums, is_checksum_of
 from jobs.s3.dates import parse_http_date
 from jobs.s3.http.answers import Response
 from jobs.s3.operations import Operation
-from jobs.s3.store import Body
+from jobs.s3.store import Body, Deleted, Restoring, Written
+from jobs.s3.wire import Malformed
 
 _RANGE = re.compile("bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
-OF_TAGS, OF_ANNOTATIONS = "x-amz-version-id", "x-amz-object-version-id"
-"""The headers that say whose they are."""
+_NAMED_BY: Mapping[Operation, str] = {
+    **dict.fromkeys((Operation.HEAD, Operation.GET, Operation.GET_TAGS), "x-amz-version-id"),
+    **dict.fromkeys(
+        (Operation.LIST_ANNOTATIONS, Operation.GET_ANNOTATION, Operation.PUT_ANNOTATION), "x-amz-object-version-id"
+    ),
+    **dict.fromkeys((Operation.COPY, Operation.COPY_PART), "x-amz-copy-source-version-id"),
+}
+"""The header in which an answer says which version it is about, of a copy which one it was made of."""
+_ALWAYS_NAMED = frozenset({Operation.HEAD, Operation.GET})
+"""S3 names the version of each object. Tags, annotations and copies have none at some servers."""
 _NO_LENGTH = (
     "the answer has no Content-Length, so that the object's size is unknown: "
     "have the server, or the proxy before it, send it with the answers to HEAD"
@@ -42,110 +52,90 @@ class Asked(NamedTuple):
         return self.start > 0 or self.end is not None
 
 
-def described(ref: ObjectRef, answer: Response) -> ObjectInfo:
-    """What a HEAD says. Raises Unavailable if it does not name size and ETag, or another version
-    than `ref`.
+def check_answer(operation: Operation, asked: ObjectRef, answer: Response) -> None:
+    """Raises Malformed for a document where S3 sends none, and for another version than the one that was asked for, of
+    a copy as its source. A server without versions cannot be asked for one.
     """
-    if ref.version_id is not None:
-        _check_version(Operation.HEAD, ref, answer)
+    if not operation.body:
+        wire.demand_no_document(answer.body)
+    if asked.version_id is None or operation not in _NAMED_BY:
+        return
+    named = answer.headers.get(_NAMED_BY[operation])
+    if named is None and operation not in _ALWAYS_NAMED:
+        return
+    if asked.version_id not in (named, named or "null"):
+        sent = f"version {named}" if named else "no version id"
+        raise Malformed(f"asked for version {asked.version_id} of {asked.key}, the server named {sent}")
+
+
+def described(answer: Response) -> ObjectInfo:
+    """What a HEAD says, which has to name size and ETag."""
     info = wire.object_info(answer.headers)
     if "content-length" not in answer.headers:
-        raise Unavailable(Operation.HEAD, str(ref), "NoContentLength", _NO_LENGTH, answer.status)
+        raise Malformed(_NO_LENGTH)
     if not info.etag:
-        raise _malformed(Operation.HEAD, ref, answer, "no ETag in the answer")
+        raise Malformed("no ETag in the answer")
     return info
 
 
 def received(ref: ObjectRef, asked: Asked, answer: Response) -> Body:
-    """What a GET brought. Raises Unavailable for other bytes than asked for, PreconditionFailed for
-    another ETag.
-    """
-    _check_version(Operation.GET, ref, answer)
+    """What a GET brought: the bytes that were asked for. Raises PreconditionFailed for another ETag."""
     etag = wire.unquote_etag(answer.headers.get("etag", ""))
     if asked.if_match is not None and etag != asked.if_match:
         message = f"the server ignores If-Match: asked for ETag {asked.if_match}, it sent {etag or 'none'}"
         raise PreconditionFailed(Operation.GET, str(ref), "PreconditionFailed", message, answer.status)
+    size_bytes, data = len(answer.body), answer.body
     if answer.status == 206 and asked.is_ranged:
-        size_bytes, data = _size_by_range(ref, asked, answer), answer.body
+        size_bytes = _size_by_range(asked, answer)
     elif answer.status == 200:
-        size_bytes, data = len(answer.body), answer.body
-        _check_bytes(Operation.GET, ref, answer)
+        _check_bytes(answer)
         if asked.is_ranged:  # a server without ranges
             data = data[asked.start : asked.end]
             if not data:
-                raise _malformed(Operation.GET, ref, answer, f"no byte {asked.start} in the {size_bytes} that came")
+                raise Malformed(f"no byte {asked.start} in the {size_bytes} that came")
     else:
-        raise _malformed(Operation.GET, ref, answer, f"status {answer.status}")
+        raise Malformed(f"status {answer.status}")
     answered_at = parse_http_date(answer.headers.get("date", "")) or None
     return Body(data, replace(wire.object_info(answer.headers), size_bytes=size_bytes), answered_at)
 
 
-def _size_by_range(ref: ObjectRef, asked: Asked, answer: Response) -> int:
-    """The object's size by Content-Range, which has to be the range that was asked for, and that of
-    the body.
-    """
+def _size_by_range(asked: Asked, answer: Response) -> int:
+    """The object's size by Content-Range, which has to be the range that was asked for, and that of the body."""
     text = answer.headers.get("content-range", "")
     match = _RANGE.fullmatch(text.strip())
     if not match:
-        raise _malformed(Operation.GET, ref, answer, f"a part of the object, but its Content-Range is {text!r}")
+        raise Malformed(f"a part of the object, but its Content-Range is {text!r}")
     first, last, size_bytes = map(int, match.groups())
     end = size_bytes if asked.end is None else min(asked.end, size_bytes)
     if (first, last + 1) != (asked.start, end) or last - first + 1 != len(answer.body):
         wanted = f"bytes={asked.start}-{'' if asked.end is None else asked.end - 1}"
-        raise _malformed(Operation.GET, ref, answer, f"asked for {wanted}, got {len(answer.body)} bytes as {text!r}")
+        raise Malformed(f"asked for {wanted}, got {len(answer.body)} bytes as {text!r}")
     return size_bytes
 
 
-def _check_version(operation: Operation, ref: ObjectRef, answer: Response) -> None:
-    """S3 names the version that it answers with.
-
-    A server without versions cannot be asked for one.
-    """
-    version_id = answer.headers.get("x-amz-version-id")
-    if version_id != ref.version_id and ref.version_id is not None and (version_id or "null") != ref.version_id:
-        sent = f"version {version_id}" if version_id else "no version id"
-        raise _malformed(operation, ref, answer, f"asked for version {ref.version_id}, the server sent {sent}")
-
-
-def received_annotation(ref: ObjectRef, answer: Response) -> bytes:
-    """The text in the answer to a GET of an annotation.
-
-    Raises Unavailable if the answer is about another version, or the text does not have the
-    checksum that S3 sends with it.
-    """
-    check_named_version(Operation.GET_ANNOTATION, ref, answer, OF_ANNOTATIONS)
-    _check_bytes(Operation.GET_ANNOTATION, ref, answer)
+def received_annotation(answer: Response) -> bytes:
+    """The text in the answer to a GET of an annotation, with the checksum that S3 sends with it."""
+    _check_bytes(answer)
     return answer.body
 
 
-def _check_bytes(operation: Operation, ref: ObjectRef, answer: Response) -> None:
-    """Raises Unavailable if the whole content does not have the checksums that S3 sends with it."""
+def _check_bytes(answer: Response) -> None:
+    """Raises Malformed if the whole content does not have the checksums that S3 sends with it."""
     for checksum in full_object_checksums(wire.header_checksums(answer.headers)):
         if not is_checksum_of(checksum, answer.body):
-            message = f"the bytes do not have the {checksum.algorithm} of the answer"
-            raise _malformed(operation, ref, answer, message)
+            raise Malformed(f"the bytes do not have the {checksum.algorithm} of the answer")
 
 
-def check_named_version(operation: Operation, ref: ObjectRef, answer: Response, header: str) -> None:
-    """Raises Unavailable if the server says that the tags or annotations are those of another version.
-
-    They have no version of their own, and some servers name none.
-    """
-    version_id = answer.headers.get(header)
-    if ref.version_id is not None and version_id not in (None, ref.version_id):
-        message = f"asked for version {ref.version_id}, the server answered for version {version_id}"
-        raise _malformed(operation, ref, answer, message)
+def written(operation: Operation, answer: Response) -> Written:
+    """What the answer to a write says, with its ETag."""
+    return wire.parse_written(operation, answer.headers, answer.body)
 
 
-def check_copied_version(operation: Operation, source: ObjectRef, place: ObjectRef, answer: Response) -> None:
-    """Raises Unavailable if the server says that it copied another version of the source than it
-    was asked to.
-    """
-    version_id = answer.headers.get("x-amz-copy-source-version-id")
-    if version_id is not None and source.version_id not in (None, version_id):
-        message = f"it copied version {version_id} of {source.key}, asked for version {source.version_id}"
-        raise _malformed(operation, place, answer, message)
+def deleted(answer: Response) -> Deleted:
+    """What a DELETE has made or removed."""
+    return Deleted(answer.headers.get("x-amz-version-id"), answer.headers.get("x-amz-delete-marker") == "true")
 
 
-def _malformed(operation: Operation, ref: ObjectRef, answer: Response, message: str) -> StoreError:
-    return Unavailable(operation, str(ref), "MalformedAnswer", message, answer.status)
+def restoring(answer: Response) -> Restoring:
+    """Whether a restore has begun, or its copy was there."""
+    return Restoring.REQUESTED if answer.status == 202 else Restoring.READY

@@ -26,14 +26,14 @@ from jobs.s3.http.answers import MAX_BODY_BYTES, Response
 from jobs.s3.list_pages import parse_page, parse_parts
 from jobs.s3.operations import Operation
 from jobs.s3.read_checks import (
-    OF_ANNOTATIONS,
-    OF_TAGS,
     Asked,
-    check_copied_version,
-    check_named_version,
+    check_answer,
+    deleted,
     described,
     received,
     received_annotation,
+    restoring,
+    written,
 )
 from jobs.s3.store import (
     ANNOTATION_BYTES,
@@ -50,9 +50,10 @@ from jobs.s3.store import (
     Upload,
     Written,
 )
-from jobs.s3.transport import Transport
+from jobs.s3.transport import NONE, Parameters, Transport
 
 T = TypeVar("T")
+Parse = Callable[[Response], T]
 
 _WITH_CHECKSUMS = ("x-amz-checksum-mode", "ENABLED")
 _IS_XML = ("Content-Type", "application/xml")
@@ -68,41 +69,26 @@ class RestStore:
 
     def __init__(self, transport: Transport, *, asks_checksums: bool = True, sends_checksums: bool = True):
         self.transport, self._sends_checksums = transport, sends_checksums
+        self.heeds_conditions = transport.endpoint.is_aws
+        self.keeps_annotations = transport.endpoint.keeps_annotations
+        self.region_of = transport.region_of
         self._asked = [_WITH_CHECKSUMS] * asks_checksums
         self._found = set[str]()
-
-    @property
-    def heeds_conditions(self) -> bool:
-        """Whether conditional writes are known to hold: at AWS's own endpoints.
-
-        See `jobs.s3.condition_trial`.
-        """
-        return self.transport.endpoint.is_aws
-
-    @property
-    def keeps_annotations(self) -> bool:
-        """See `Store`. True at AWS's own endpoints of most regions."""
-        return self.transport.endpoint.keeps_annotations
 
     @property
     def server_clock(self) -> float | None:
         """The server's time, by its latest Date."""
         return self.transport.server_clock
 
-    def region_of(self, bucket: str) -> str | None:
-        """Where the bucket is, as far as a request has found out."""
-        return self.transport.region_of(bucket)
-
     async def head(self, ref: ObjectRef, *, part_number: int | None = None) -> ObjectInfo:
         """HeadObject."""
-        query = "" if ref.version_id is None and part_number is None else _query(ref, partNumber=part_number)
         try:
-            answer = await self.transport.send(Operation.HEAD, ref, query=query, headers=self._asked)
+            info = await self._ask(Operation.HEAD, ref, described, {"partNumber": part_number}, headers=self._asked)
         except NotFound:
             await self._find(ref.bucket)
             raise
         self._found.add(ref.bucket)
-        return described(ref, answer)
+        return info
 
     async def _find(self, bucket: str) -> None:
         """Raises NoSuchBucket. S3's 404 for a HEAD has no code, so the first one asks for the bucket."""
@@ -126,10 +112,8 @@ class RestStore:
                 raise Rejected(Operation.GET, str(ref), "InvalidRange", f"bytes {start} to {end} are none", 416)
             headers.append(("Range", f"bytes={start}-{'' if end is None else end - 1}"))
             content_bytes = MAX_BODY_BYTES if end is None else end - start
-        answer = await self.transport.send(
-            Operation.GET, ref, query=_query(ref), headers=headers, content_bytes=content_bytes
-        )
-        return received(ref, asked, answer)
+        parse = partial(received, ref, asked)
+        return await self._ask(Operation.GET, ref, parse, headers=headers, content_bytes=content_bytes)
 
     async def put(
         self,
@@ -143,57 +127,43 @@ class RestStore:
     ) -> Written:
         """PutObject."""
         headers = wire.attribute_headers(attributes) + wire.guard_headers(guard) + self._proofs(data, checksum)
-        place = ObjectRef(bucket, key)
-        answer = await self.transport.send(Operation.PUT, place, headers=headers, body=data)
-        return _written(Operation.PUT, place, answer)
+        return await self._write(Operation.PUT, ObjectRef(bucket, key), headers=headers, body=data)
 
     async def copy(
         self, source: ObjectRef, source_etag: str | None, bucket: str, key: str, settings: CopySettings, *, guard: Guard
     ) -> Written:
         """CopyObject."""
         headers = wire.source_headers(source, source_etag) + wire.guard_headers(guard) + wire.settings_headers(settings)
-        place = ObjectRef(bucket, key)
-        answer = await self.transport.send(Operation.COPY, place, headers=headers, source=source)
-        return _written(Operation.COPY, place, answer, source)
+        return await self._write(Operation.COPY, ObjectRef(bucket, key), headers=headers, source=source)
 
     async def get_tags(self, ref: ObjectRef) -> Mapping[str, str]:
         """GetObjectTagging."""
-        answer = await self.transport.send(Operation.GET_TAGS, ref, query=_query(ref))
-        check_named_version(Operation.GET_TAGS, ref, answer, OF_TAGS)
-        return _parsed(Operation.GET_TAGS, ref, answer, wire.parse_tags)
+        return await self._read(Operation.GET_TAGS, ref, wire.parse_tags)
 
     async def may_read_locks(self, ref: ObjectRef) -> bool:
         """GetObjectRetention. Servers refuse it where an object or a bucket has no lock."""
         try:
-            await self.transport.send(Operation.GET_RETENTION, ref, query=_query(ref))
+            return await self._ask(Operation.GET_RETENTION, ref, lambda answer: True)
         except Denied:
             return False
         except (NotFound, Rejected):
             return True
-        return True
 
     async def list_annotations(self, ref: ObjectRef, *, token: str | None = None) -> AnnotationPage:
         """ListObjectAnnotations."""
-        query = wire.query(versionId=ref.version_id, continuation_token=token)
-        answer = await self.transport.send(Operation.LIST_ANNOTATIONS, ref, query=query)
-        check_named_version(Operation.LIST_ANNOTATIONS, ref, answer, OF_ANNOTATIONS)
-        return _parsed(Operation.LIST_ANNOTATIONS, ref, answer, wire.parse_annotations)
+        return await self._read(Operation.LIST_ANNOTATIONS, ref, wire.parse_annotations, {"continuation-token": token})
 
     async def get_annotation(self, ref: ObjectRef, name: str) -> bytes:
         """GetObjectAnnotation."""
-        query = wire.query(annotationName=name, versionId=ref.version_id)
-        answer = await self.transport.send(
-            Operation.GET_ANNOTATION, ref, query=query, headers=self._asked, content_bytes=ANNOTATION_BYTES
-        )
-        return received_annotation(ref, answer)
+        named, asked = {"annotationName": name}, self._asked
+        parse, size_bytes = received_annotation, ANNOTATION_BYTES
+        return await self._ask(Operation.GET_ANNOTATION, ref, parse, named, headers=asked, content_bytes=size_bytes)
 
     async def put_annotation(self, ref: ObjectRef, name: str, text: bytes, *, object_etag: str) -> None:
         """PutObjectAnnotation."""
-        query = wire.query(annotationName=name, versionId=ref.version_id)
+        named, parse = {"annotationName": name}, wire.check_annotated
         headers = [("x-amz-object-if-match", f'"{object_etag}"'), *wire.body_headers(text, None)]
-        answer = await self.transport.send(Operation.PUT_ANNOTATION, ref, query=query, headers=headers, body=text)
-        check_named_version(Operation.PUT_ANNOTATION, ref, answer, OF_ANNOTATIONS)
-        _parsed(Operation.PUT_ANNOTATION, ref, answer, wire.check_annotated)
+        await self._read(Operation.PUT_ANNOTATION, ref, parse, named, headers=headers, body=text)
 
     async def delete(
         self,
@@ -206,24 +176,19 @@ class RestStore:
     ) -> Deleted:
         """DeleteObject."""
         ref, headers = ObjectRef(bucket, key, version_id), wire.guard_headers(Guard(etag=if_match))
-        answer = await self.transport.send(Operation.DELETE, ref, query=_query(ref), headers=headers, send_by=send_by)
-        _parsed(Operation.DELETE, ref, answer, wire.demand_no_document)
-        is_delete_marker = answer.headers.get("x-amz-delete-marker") == "true"
-        return Deleted(answer.headers.get("x-amz-version-id"), is_delete_marker)
+        return await self._ask(Operation.DELETE, ref, deleted, headers=headers, send_by=send_by)
 
     async def request_restore(self, ref: ObjectRef, *, days: int | None, tier: str) -> Restoring:
         """RestoreObject."""
         body = wire.restore_body(days, tier)
         try:
-            answer = await self.transport.send(Operation.RESTORE, ref, query=_query(ref), headers=[_IS_XML], body=body)
+            return await self._ask(Operation.RESTORE, ref, restoring, headers=[_IS_XML], body=body)
         except Conflict as error:
             if error.code != "RestoreAlreadyInProgress":
                 raise
             return Restoring.UNDER_WAY
         except ArchivedObject as error:  # InvalidObjectState means here that there is nothing to restore
             raise error.recast(Rejected) from error
-        _parsed(Operation.RESTORE, ref, answer, wire.demand_no_document)
-        return Restoring.REQUESTED if answer.status == 202 else Restoring.READY
 
     async def create_multipart(
         self, bucket: str, key: str, attributes: Attributes, *, checksum: Checksum | None = None
@@ -232,27 +197,22 @@ class RestStore:
         headers = wire.attribute_headers(attributes)
         if checksum and self._sends_checksums:
             headers += [("x-amz-checksum-algorithm", checksum.algorithm), wire.checksum_type(checksum)]
-        place = ObjectRef(bucket, key)
-        upload_id = await self._ask(Operation.CREATE_MULTIPART, place, wire.parse_upload_id, headers=headers)
-        return Upload(bucket, key, upload_id)
+        place, parse = ObjectRef(bucket, key), wire.parse_upload_id
+        return Upload(bucket, key, await self._read(Operation.CREATE_MULTIPART, place, parse, headers=headers))
 
     async def copy_part(
         self, source: ObjectRef, source_etag: str, start: int, end: int, upload: Upload, number: int
     ) -> PartDone:
         """UploadPartCopy."""
         headers = [*wire.source_headers(source, source_etag), ("x-amz-copy-source-range", f"bytes={start}-{end - 1}")]
-        query = wire.query(partNumber=number, uploadId=upload.upload_id)
-        place = upload.place
-        answer = await self.transport.send(Operation.COPY_PART, place, query=query, headers=headers, source=source)
-        result = _written(Operation.COPY_PART, place, answer, source)
+        part = _part(upload, number)
+        result = await self._write(Operation.COPY_PART, upload.place, part, headers=headers, source=source)
         return PartDone(number, result.etag, result.checksums)
 
     async def put_part(self, upload: Upload, number: int, data: bytes, *, checksum: Checksum | None = None) -> PartDone:
         """UploadPart."""
-        query = wire.query(partNumber=number, uploadId=upload.upload_id)
-        headers = self._proofs(data, checksum)
-        answer = await self.transport.send(Operation.PUT_PART, upload.place, query=query, headers=headers, body=data)
-        result = _written(Operation.PUT_PART, upload.place, answer)
+        part, headers = _part(upload, number), self._proofs(data, checksum)
+        result = await self._write(Operation.PUT_PART, upload.place, part, headers=headers, body=data)
         own = (checksum,) if checksum and self._sends_checksums else ()
         return PartDone(number, result.etag, result.checksums or own)
 
@@ -266,24 +226,22 @@ class RestStore:
         checksum: Checksum | None = None,
     ) -> Written:
         """CompleteMultipartUpload."""
-        headers = [*wire.guard_headers(guard), _IS_XML]
+        headers, body = [*wire.guard_headers(guard), _IS_XML], wire.complete_body(parts)
         if size_bytes is not None:
             headers.append(("x-amz-mp-object-size", str(size_bytes)))
         if checksum and self._sends_checksums:
-            headers += [(f"x-amz-checksum-{checksum.algorithm.lower()}", checksum.value), wire.checksum_type(checksum)]
-        query, body = wire.query(uploadId=upload.upload_id), wire.complete_body(parts)
-        answer = await self.transport.send(Operation.COMPLETE, upload.place, query=query, headers=headers, body=body)
-        return _written(Operation.COMPLETE, upload.place, answer)
+            headers += [wire.checksum_header(checksum), wire.checksum_type(checksum)]
+        return await self._write(Operation.COMPLETE, upload.place, _part(upload), headers=headers, body=body)
 
     async def list_parts(self, upload: Upload, *, after: int = 0) -> PartPage:
         """ListParts."""
-        query = wire.query(uploadId=upload.upload_id, part_number_marker=after or None)
-        return await self._ask(Operation.LIST_PARTS, upload.place, partial(parse_parts, after=after), query=query)
+        parameters = {**_part(upload), "part-number-marker": after or None}
+        return await self._read(Operation.LIST_PARTS, upload.place, partial(parse_parts, after=after), parameters)
 
     async def abort_multipart(self, upload: Upload) -> None:
         """AbortMultipartUpload."""
         try:
-            await self.transport.send(Operation.ABORT, upload.place, query=wire.query(uploadId=upload.upload_id))
+            await self.transport.send(Operation.ABORT, upload.place, _part(upload))
         except NotFound as error:
             if error.code not in ("NoSuchUpload", "NotFound"):
                 raise
@@ -294,20 +252,20 @@ class RestStore:
         """ListObjectsV2."""
         token = after.token if after else None
         start = after.key if after and after.key and not token else None
-        query = wire.query(**_listing(prefix, delimiter, max_keys), continuation_token=token, start_after=start)
-        return await self._page(Operation.LIST_OBJECTS, bucket, query, after)
+        place = {**_listing(prefix, delimiter, max_keys), "continuation-token": token, "start-after": start}
+        return await self._page(Operation.LIST_OBJECTS, bucket, place, after)
 
     async def list_versions(
         self, bucket: str, prefix: str, *, after: Marker | None = None, delimiter: str = "", max_keys: int = 1000
     ) -> Page:
         """ListObjectVersions."""
         key, version_id = (after.key, after.version_id) if after else (None, None)
-        query = wire.query(**_listing(prefix, delimiter, max_keys), key_marker=key, version_id_marker=version_id)
-        return await self._page(Operation.LIST_VERSIONS, bucket, query, after)
+        place = {**_listing(prefix, delimiter, max_keys), "key-marker": key, "version-id-marker": version_id}
+        return await self._page(Operation.LIST_VERSIONS, bucket, place, after)
 
     async def is_versioned(self, bucket: str) -> bool:
         """GetBucketVersioning."""
-        return await self._ask(Operation.GET_VERSIONING, ObjectRef(bucket, ""), wire.parse_versioning)
+        return await self._read(Operation.GET_VERSIONING, ObjectRef(bucket, ""), wire.parse_versioning)
 
     async def close(self) -> None:
         """Release the connections."""
@@ -316,32 +274,43 @@ class RestStore:
     def _proofs(self, data: bytes, checksum: Checksum | None) -> wire.Pairs:
         return wire.body_headers(data, checksum if self._sends_checksums else None)
 
-    async def _page(self, operation: Operation, bucket: str, query: str, after: Marker | None) -> Page:
+    async def _page(self, operation: Operation, bucket: str, parameters: Parameters, after: Marker | None) -> Page:
         parse = partial(parse_page, operation=operation, after=after)
-        return await self._ask(operation, ObjectRef(bucket, ""), parse, query=query)
+        return await self._read(operation, ObjectRef(bucket, ""), parse, parameters)
 
-    async def _ask(self, operation: Operation, place: ObjectRef, parse: Callable[[bytes], T], **request: Any) -> T:
-        return _parsed(operation, place, await self.transport.send(operation, place, **request), parse)
+    async def _write(self, operation: Operation, place: ObjectRef, part: Parameters = NONE, **request: Any) -> Written:
+        """What the answer to a write says, with its ETag."""
+        return await self._ask(operation, place, partial(written, operation), part, **request)
+
+    async def _read(
+        self,
+        operation: Operation,
+        place: ObjectRef,
+        parse: Callable[[bytes], T],
+        more: Parameters = NONE,
+        **request: Any,
+    ) -> T:
+        """What `parse` makes of the answer's document."""
+        return await self._ask(operation, place, lambda answer: parse(answer.body), more, **request)
+
+    async def _ask(
+        self, operation: Operation, place: ObjectRef, parse: Parse[T], parameters: Parameters = NONE, **request: Any
+    ) -> T:
+        """What `parse` makes of the answer. Raises Unavailable for what S3 does not send.
+
+        `request`: as `Transport.send` takes it.
+        """
+        answer = await self.transport.send(operation, place, parameters, **request)
+        try:
+            check_answer(operation, request.get("source") or place, answer)
+            return parse(answer)
+        except wire.Malformed as error:
+            raise Unavailable(operation, str(place), "MalformedAnswer", str(error), answer.status) from error
 
 
-def _query(ref: ObjectRef, **more: int | None) -> str:
-    return wire.query(versionId=ref.version_id, **more)
+def _part(upload: Upload, number: int | None = None) -> Parameters:
+    return {"partNumber": number, "uploadId": upload.upload_id}
 
 
-def _listing(prefix: str, delimiter: str, max_keys: int) -> dict[str, str | int | None]:
-    return {"encoding_type": "url", "max_keys": max_keys, "prefix": prefix or None, "delimiter": delimiter or None}
-
-
-def _written(operation: Operation, place: ObjectRef, answer: Response, source: ObjectRef | None = None) -> Written:
-    """What the answer to a write says, with its ETag. `source`: of a copy."""
-    if source is not None:
-        check_copied_version(operation, source, place, answer)
-    return _parsed(operation, place, answer, partial(wire.parse_written, operation, answer.headers))
-
-
-def _parsed(operation: Operation, place: ObjectRef, answer: Response, parse: Callable[[bytes], T]) -> T:
-    """What `parse` makes of the answer's body. Raises Unavailable for what S3 does not send."""
-    try:
-        return parse(answer.body)
-    except wire.Malformed as error:
-        raise Unavailable(operation, str(place), "MalformedAnswer", str(error), answer.status) from error
+def _listing(prefix: str, delimiter: str, max_keys: int) -> Parameters:
+    return {"encoding-type": "url", "max-keys": max_keys, "prefix": prefix or None, "delimiter": delimiter or None}

@@ -50,7 +50,7 @@ def open_store(
     from jobs.s3.rest_store import RestStore
     from jobs.s3.transport import TRIES_PACED, TRIES_PATIENT, Transport
 
-    configured = _configuration(profile, needs_endpoint=endpoint is None)
+    configured = _configuration(profile)
     region = region or configured.region or DEFAULT_REGION
     address = _endpoint(endpoint or configured.endpoint, region, configured)
     if not is_paced:  # a paced caller is a worker, and its planner was warned
@@ -116,9 +116,9 @@ def address_of(side: Side) -> str:
 
 
 def _resolved(side: Side) -> Endpoint:
-    endpoint, region, profile = side.endpoint, side.region, side.profile
-    configured = _configuration(profile, needs_endpoint=endpoint is None, needs_credentials=False)
-    return _endpoint(endpoint or configured.endpoint, region or configured.region or DEFAULT_REGION, configured)
+    configured = _configuration(side.profile, needs_credentials=False)
+    region = side.region or configured.region or DEFAULT_REGION
+    return _endpoint(side.endpoint or configured.endpoint, region, configured)
 
 
 def are_apart(source: Side, destination: Side) -> bool:
@@ -167,12 +167,10 @@ class _Configuration(NamedTuple):
     credentials: Callable[[], Credentials]
 
 
-def _configuration(profile: str | None, *, needs_endpoint: bool, needs_credentials: bool = True) -> _Configuration:
+def _configuration(profile: str | None, *, needs_credentials: bool = True) -> _Configuration:
     """What the environment alone decides, if it does, else what botocore finds. Raises ConfigError."""
     by_environment = _from_environment(os.environ) if profile is None else None
-    if by_environment is not None:
-        return by_environment
-    return _from_botocore(profile, needs_endpoint=needs_endpoint, needs_credentials=needs_credentials)
+    return by_environment or _from_botocore(profile, needs_credentials=needs_credentials)
 
 
 def _from_environment(values: Mapping[str, str]) -> _Configuration | None:
@@ -210,13 +208,13 @@ def _is_set(values: Mapping[str, str], name: str) -> bool:
     return values.get(name, "").lower() == "true"
 
 
-def _from_botocore(profile: str | None, *, needs_endpoint: bool, needs_credentials: bool = True) -> _Configuration:
+def _from_botocore(profile: str | None, *, needs_credentials: bool) -> _Configuration:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         session = open_session(profile)
         return _Configuration(
-            _configured_endpoint(session) if needs_endpoint else None,
+            _configured_endpoint(session),
             session.get_config_variable("region") or os.environ.get("AWS_REGION"),
             session.get_config_variable("ca_bundle"),
             session.get_config_variable("use_fips_endpoint") or False,

@@ -22,7 +22,7 @@ from jobs.core.request_log import REQUESTS
 from jobs.errors import AuthenticationFailed, ConfigError, Denied, Redirected, Rejected, StoreError, Unavailable
 from jobs.s3 import wire
 from jobs.s3.dates import parse_http_date
-from jobs.s3.failures import EXPIRED, SIGNATURE, Failure, explain, failure_of, is_failure, with_advice
+from jobs.s3.failures import EXPIRED, SIGNATURE, failure_of, is_failure, with_advice
 from jobs.s3.http.answers import NoAnswer, Response
 from jobs.s3.http.connect import Dialer
 from jobs.s3.http.connection_pool import Bounds, Pool
@@ -49,21 +49,24 @@ ERROR_BYTES = 64 << 10
 LATE_SECONDS = 1800.0
 LATE_SILENCE_SECONDS = 300.0
 SLOW_SILENCE_SECONDS = 60.0
+Parameters = Mapping[str, str | int | None]
+"""Of a query, by name. None is left out, an empty text stays, as `name=`."""
+NONE: Parameters = {}
 NO_KEY = "an object needs a key, so name a destination with a prefix, or a longer prefix of the source"
 _FIRST_BYTE = ("range", "bytes=0-0")
-_BY_PATIENCE = {
+BOUNDS = {
     Patience.QUICK: Bounds(XML_BYTES),
     Patience.SLOW: Bounds(XML_BYTES, silence_seconds=SLOW_SILENCE_SECONDS),
     Patience.LATE: Bounds(XML_BYTES, LATE_SECONDS, silence_seconds=LATE_SILENCE_SECONDS),
 }
-BOUNDS = {
-    each: Bounds(0, is_bodiless=True) if each is Operation.HEAD else _BY_PATIENCE[each.patience] for each in Operation
-}
+HEADERS_ONLY = Bounds(0, is_bodiless=True)
 
 
 def bounds_of(operation: Operation, content_bytes: int) -> Bounds:
     """What an answer may come to. `content_bytes`: of what a user stored."""
-    return Bounds(max(content_bytes, ERROR_BYTES)) if operation.body is CONTENT else BOUNDS[operation]
+    if operation is Operation.HEAD:
+        return HEADERS_ONLY
+    return Bounds(max(content_bytes, ERROR_BYTES)) if operation.body is CONTENT else BOUNDS[operation.patience]
 
 
 class _Request(NamedTuple):
@@ -115,8 +118,8 @@ class Transport:
         self,
         operation: Operation,
         place: ObjectRef,
+        parameters: Parameters = NONE,
         *,
-        query: str = "",
         headers: Sequence[tuple[str, str]] = (),
         body: bytes | None = None,
         content_bytes: int = 0,
@@ -127,23 +130,20 @@ class Transport:
 
         Raises a StoreError for anything but success, ConfigError for an invalid proxy URL.
 
-        `place` is the request's bucket and key. Its version id is only for messages. `query`: what
-        follows the operation's own. `source`: of a copy. `content_bytes`: how much an answer may bring
-        that is what a user stored. `send_by`: see `Store.delete`. When the caller is cancelled, so is
-        the request. A redirect is followed within AWS alone, see `routes`.
-        Raises Rejected for an object without a key, and sends nothing.
+        `place` is the request's bucket, key and version. `parameters`: what follows them in the query.
+        `source`: of a copy. `content_bytes`: how much an answer may bring that is what a user stored.
+        `send_by`: see `Store.delete`. When the caller is cancelled, so is the request. A redirect is
+        followed within AWS alone, see `routes`. Raises Rejected for an object without a key, and sends nothing.
         """
         if not place.key and not operation.is_of_bucket:
             raise Rejected(operation, str(place), "NoKey", f"{NO_KEY}: nothing was sent", 400)
-        route = self._routes.get(place.bucket) or self._routes.find(operation, place)
-        if operation.query:
-            query = f"{operation.query}&{query}" if query else operation.query
+        route = self._routes.get(place.bucket)
+        query = wire.query(operation.query, {"versionId": place.version_id, **parameters})
         owned = [*headers, *self._owner_headers(place, source)] if self._owners else headers
         payload = await self._payload_sha256(body) if body else EMPTY_SHA256
         bounds = bounds_of(operation, content_bytes)
         request = _Request(operation, place, query, owned, headers, body, payload, bounds)
         attempt = unanswered = 0
-        unavailable: StoreError
         corrections: set[str] = set()
         is_repeated = False
         while True:
@@ -152,6 +152,7 @@ class Transport:
                 refuse_late(operation, place, send_by)
             credentials, began = self._credentials(), time.perf_counter()
             try:
+                route = route or self._routes.find(place.bucket)
                 response = await self._exchange(request, route, credentials)
             except NoAnswer as error:
                 REQUESTS.add(operation, place, 0, error.code, began, "")
@@ -161,9 +162,9 @@ class Transport:
                 if error.is_of_scheme and not self._date:  # it has never answered
                     scheme = "http" if self.endpoint.is_tls else "https"
                     raise ConfigError(message, advice=f"write {scheme}:// in the endpoint") from error
-                unavailable = Unavailable(operation, str(place), error.code, message, 200 if has_begun else 0)
                 if attempt >= self._tries or unanswered == TRIES_UNANSWERED:
-                    raise unavailable from error
+                    status = 200 if has_begun else 0
+                    raise Unavailable(operation, str(place), error.code, message, status) from error
             except (InvalidHead, UnicodeEncodeError) as error:
                 raise Rejected(operation, str(place), "InvalidHeader", f"{error}: nothing was sent", 400) from error
             else:
@@ -174,16 +175,14 @@ class Transport:
                     return response
                 unanswered = 0
                 is_repeated = is_repeated or response.is_repeated or attempt > 1
-                failure = failure_of(
-                    operation, str(place), response, region=route.signer.region, named_region=self.region
-                )
-                REQUESTS.add(operation, place, response.status, failure.error.code, began, request_id)
-                correction = await self._correct(request, failure, route, credentials, corrections)
+                asked, named = route.signer.region, self.region
+                refusal, region = failure_of(operation, str(place), response, region=asked, named_region=named)
+                REQUESTS.add(operation, place, response.status, refusal.code, began, request_id)
+                correction = await self._correct(request, refusal, region, route, credentials, corrections)
                 if isinstance(correction, Route):
                     route, attempt = correction, attempt - 1
                     continue
                 may_pass = isinstance(correction, Unavailable) and not 300 <= response.status < 400
-                unavailable = correction
                 if attempt >= self._tries or not may_pass:
                     correction.was_sent_once = not is_repeated
                     raise correction
@@ -225,54 +224,45 @@ class Transport:
         return response
 
     async def _correct(
-        self,
-        request: _Request,
-        failure: Failure,
-        route: Route,
-        credentials: Credentials,
-        corrections: set[str],
+        self, request: _Request, error: StoreError, region: str, route: Route, used: Credentials, corrections: set[str]
     ) -> Route | StoreError:
         """The route to send the request again if its cause could be mended, else the error.
 
-        `credentials`: what the refused request was signed with. `corrections`: what has been tried for this request.
-        Each is tried once.
+        `region`: where S3 says the bucket is. `used`: what the refused request was signed with.
+        `corrections`: what has been tried for this request. Each is tried once.
         """
-
-        def is_first(correction: str) -> bool:
-            is_new = correction not in corrections
-            corrections.add(correction)
-            return is_new
-
-        error = failure.error
-        is_elsewhere = isinstance(error, Redirected) and failure.region not in ("", route.signer.region)
-        if is_elsewhere and is_first("region"):
-            return self._routes.move(error.operation, request.place, failure.region)
-        if failure.is_bare and is_first("code"):
+        if isinstance(error, Redirected) and region not in ("", route.signer.region) and "region" not in corrections:
+            corrections.add("region")
+            return self._routes.find(request.place.bucket, region)
+        if request.operation is Operation.HEAD and error.status in (400, 403) and "code" not in corrections:
             explained = await self._explain(error, request)
-            if isinstance(explained, Unavailable):
-                corrections.discard("code")  # nobody knows it yet
+            if not isinstance(explained, Unavailable):  # else nobody knows it yet
+                corrections.add("code")
             return route if explained is None else explained
         if not isinstance(error, AuthenticationFailed):
             return error
-        if error.code in EXPIRED and is_first("credentials") and await self._has_newer(credentials):
+        if error.code in EXPIRED and "credentials" not in corrections and await self._has_newer(used):
+            corrections.add("credentials")
             return route
-        if error.code == SIGNATURE and self._accepted == credentials:  # this key or these headers are in doubt
+        if error.code == SIGNATURE and self._accepted == used:  # this key or these headers are in doubt
             return error.recast(Denied)
-        return with_advice(error, credentials.access_key, self.endpoint)
+        return with_advice(error, used.access_key, self.endpoint)
 
     async def _has_newer(self, credentials: Credentials) -> bool:
         """Whether there are others by now. Those that are renewed may be on their way."""
         has_newer = getattr(self._credentials, "has_newer", None)
         return bool(await has_newer(credentials)) if has_newer else self._credentials() != credentials
 
-    async def _explain(self, error: StoreError, request: _Request) -> StoreError | None:
-        """Find the code of a refused HEAD, whose answer has no body, by a GET of one byte with its headers."""
-        query = wire.query(versionId=request.place.version_id)
+    async def _explain(self, bare: StoreError, request: _Request) -> StoreError | None:
+        """The error of a HEAD that was refused without a code, by a GET of one byte with its headers. None: send it
+        again, since S3 does not refuse the GET in the same way (416: an empty object, which may be read).
+        """
         try:
-            await self.send(Operation.GET, request.place, query=query, headers=[_FIRST_BYTE, *request.asked])
-        except StoreError as answer:
-            return explain(error, answer)
-        return explain(error, None)
+            await self.send(Operation.GET, request.place, headers=[_FIRST_BYTE, *request.asked])
+        except StoreError as error:
+            if error.status == bare.status or isinstance(error, Unavailable):
+                return type(error)(bare.operation, bare.target, error.code, error.detail, error.status)
+        return None
 
     async def _payload_sha256(self, body: bytes) -> str:
         """The body's hash for the signature, where TLS does not protect the body already."""

@@ -45,7 +45,10 @@ TAGS_MAX = 200_000
 """S3 lists or deletes 1,000 entries at once: 100 elements each."""
 _META = "x-amz-meta-"
 _CHECKSUM = "x-amz-checksum-"
-_EVENT_HOLD, _UNITS = "x-amz-object-lock-event-hold", ("days", "years")
+_SSE, _KMS_KEY = "x-amz-server-side-encryption", "x-amz-server-side-encryption-aws-kms-key-id"
+_LOCK_MODE, _LOCK_UNTIL = "x-amz-object-lock-mode", "x-amz-object-lock-retain-until-date"
+_LEGAL_HOLD, _EVENT_HOLD = "x-amz-object-lock-legal-hold", "x-amz-object-lock-event-hold"
+_EVENT_LASTS = f"{_EVENT_HOLD}-duration-days", f"{_EVENT_HOLD}-duration-years"
 _NOT_ALGORITHMS = frozenset({"type", "mode", "algorithm"})
 _ETAG = re.compile(rb"<ETag>([^<\x80-\xff]*)</ETag>")
 _LAST_MODIFIED = re.compile(rb"<LastModified>([^<\x80-\xff]*)</LastModified>")
@@ -78,11 +81,10 @@ def quote_key(key: str) -> str:
     return key if _PLAIN_KEY.fullmatch(key) else quote(key, safe="/")
 
 
-def query(**parameters: str | int | None) -> str:
-    """`max_keys=5` → `max-keys=5`. None is left out. An empty string stays, as `name=`."""
-    return "&".join(
-        f"{name.replace('_', '-')}={quote(str(value))}" for name, value in parameters.items() if value is not None
-    )
+def query(own: str, parameters: Mapping[str, str | int | None]) -> str:
+    """An operation's own query with these parameters. None is left out, an empty string stays, as `name=`."""
+    more = [f"{name}={quote(str(value))}" for name, value in parameters.items() if value is not None]
+    return "&".join([own, *more] if own else more)
 
 
 def copy_source(ref: ObjectRef) -> str:
@@ -120,12 +122,9 @@ def guard_headers(guard: Guard) -> Pairs:
     return []
 
 
-def checksum_headers(checksum: Checksum) -> Pairs:
-    """The checksum that S3 must find in the request's body, as S3's own clients send it."""
-    return [
-        ("x-amz-sdk-checksum-algorithm", checksum.algorithm),
-        (_CHECKSUM + checksum.algorithm.lower(), checksum.value),
-    ]
+def checksum_header(checksum: Checksum) -> tuple[str, str]:
+    """The checksum that S3 must find."""
+    return _CHECKSUM + checksum.algorithm.lower(), checksum.value
 
 
 def checksum_type(checksum: Checksum) -> tuple[str, str]:
@@ -134,42 +133,33 @@ def checksum_type(checksum: Checksum) -> tuple[str, str]:
 
 
 def body_headers(data: bytes, checksum: Checksum | None) -> Pairs:
-    """What S3 must find in an object's or a part's bytes: the checksum, else their MD5.
+    """What S3 must find in an object's or a part's bytes: the checksum, as S3's own clients send it, else their MD5.
 
     Buckets with a default retention demand one of each, and an MD5 fits every upload. It leaves to
     S3 which checksum the object keeps.
     """
-    return checksum_headers(checksum) if checksum else [("Content-MD5", content_md5(data))]
-
-
-def content_md5(data: bytes) -> str:
-    """The value of `Content-MD5`."""
-    return b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+    if checksum:
+        return [("x-amz-sdk-checksum-algorithm", checksum.algorithm), checksum_header(checksum)]
+    return [("Content-MD5", b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode())]
 
 
 def settings_headers(settings: CopySettings | Attributes) -> Pairs:
     """Storage class, encryption and Object Lock of a write."""
-    pairs: Pairs = []
-    if settings.storage_class:
-        pairs.append(("x-amz-storage-class", settings.storage_class))
-    if settings.sse:
-        pairs.append(("x-amz-server-side-encryption", settings.sse))
-    if settings.kms_key_id:
-        pairs.append(("x-amz-server-side-encryption-aws-kms-key-id", settings.kms_key_id))
-    lock = settings.lock
-    if lock is not None:
+    named: list[tuple[str, str | None]] = [
+        ("x-amz-storage-class", settings.storage_class),
+        (_SSE, settings.sse),
+        (_KMS_KEY, settings.kms_key_id),
+    ]
+    if (lock := settings.lock) is not None:
         if lock.mode and lock.retain_until:
-            pairs.append(("x-amz-object-lock-mode", lock.mode))
-            pairs.append(("x-amz-object-lock-retain-until-date", lock.retain_until))
-        if lock.legal_hold:
-            pairs.append(("x-amz-object-lock-legal-hold", "ON"))
+            named += [(_LOCK_MODE, lock.mode), (_LOCK_UNTIL, lock.retain_until)]
+        named.append((_LEGAL_HOLD, "ON" if lock.legal_hold else None))
         if lock.event_hold:
-            pairs.append((_EVENT_HOLD, "ON"))
-            lasts = zip(_UNITS, (lock.event_days, lock.event_years), strict=True)
-            pairs += [(f"{_EVENT_HOLD}-duration-{unit}", str(count)) for unit, count in lasts if count is not None]
+            lasts = zip(_EVENT_LASTS, (lock.event_days, lock.event_years), strict=True)
+            named += [(_EVENT_HOLD, "ON"), *((name, str(count)) for name, count in lasts if count is not None)]
     if isinstance(settings, CopySettings) and settings.without_annotations:
-        pairs.append(("x-amz-object-annotation-directive", "EXCLUDE"))
-    return pairs
+        named.append(("x-amz-object-annotation-directive", "EXCLUDE"))
+    return [(name, value) for name, value in named if value]
 
 
 def attribute_headers(attributes: Attributes) -> Pairs:
@@ -222,20 +212,17 @@ def _number(text: str | None) -> int | None:
 
 
 def _attributes(headers: Headers, storage_class: str) -> Attributes:
-    mode = headers.get("x-amz-object-lock-mode")
-    hold = headers.get("x-amz-object-lock-legal-hold") == "ON"
-    is_held, until = headers.get(_EVENT_HOLD) == "ON", headers.get("x-amz-object-lock-retain-until-date")
-    days, years = (_number(headers.get(f"{_EVENT_HOLD}-duration-{unit}")) if is_held else None for unit in _UNITS)
-    lock = ObjectLock(mode, until, hold, is_held, days, years) if mode or hold or is_held else None
+    mode, hold, is_held = headers.get(_LOCK_MODE), headers.get(_LEGAL_HOLD) == "ON", headers.get(_EVENT_HOLD) == "ON"
+    lasts = (_number(headers.get(name)) if is_held else None for name in _EVENT_LASTS)
     return Attributes(
         headers={name: headers[name] for name in CONTENT_HEADERS if name in headers},
         metadata={
             name[len(_META) :]: encoded_words.decode(value) for name, value in headers.items() if name.startswith(_META)
         },
         storage_class=storage_class,
-        sse=headers.get("x-amz-server-side-encryption"),
-        kms_key_id=headers.get("x-amz-server-side-encryption-aws-kms-key-id"),
-        lock=lock,
+        sse=headers.get(_SSE),
+        kms_key_id=headers.get(_KMS_KEY),
+        lock=ObjectLock(mode, headers.get(_LOCK_UNTIL), hold, is_held, *lasts) if mode or hold or is_held else None,
     )
 
 

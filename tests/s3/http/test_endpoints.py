@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import cast
 from urllib.parse import urlsplit
 
 import boto3
@@ -13,8 +11,6 @@ from botocore.exceptions import BotoCoreError
 
 from jobs.errors import ConfigError
 from jobs.s3.http.endpoints import Endpoint, aws_endpoint, given_endpoint
-from jobs.s3.rest_store import RestStore
-from jobs.s3.transport import Transport
 
 SESSION = boto3.session.Session("id", "secret")
 PARTITIONS = [(name, SESSION.get_available_regions("s3", name)) for name in SESSION.get_available_partitions()]
@@ -91,7 +87,6 @@ def test_annotations_are_known_to_be_kept_where_aws_says_so(region: str, expecte
         endpoint = aws_endpoint(region, is_dualstack=is_dualstack)
         assert endpoint.is_aws
         assert endpoint.keeps_annotations is expected
-        assert RestStore(cast("Transport", SimpleNamespace(endpoint=endpoint))).keeps_annotations is expected
     assert not Endpoint("localhost:8333", is_tls=False).keeps_annotations
 
 

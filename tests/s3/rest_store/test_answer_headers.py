@@ -82,4 +82,4 @@ def test_a_head_without_a_length_is_refused_by_name(lines: bytes) -> None:
         pytest.raises(errors.Unavailable, match=r"no Content-Length.*size is unknown") as caught,
     ):
         use(server, HEAD)
-    assert caught.value.code == "NoContentLength"
+    assert caught.value.code == "MalformedAnswer"

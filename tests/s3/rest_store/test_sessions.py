@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -100,6 +101,16 @@ def refreshing(ids: Iterator[str]) -> RefreshableCredentials:
     return RefreshableCredentials.create_from_metadata(refresh(), refresh, "test")
 
 
+@contextlib.contextmanager
+def found_by_botocore(credentials: Any) -> Iterator[None]:
+    """Botocore finds these credentials. The short cut for environments that decide alone is not taken."""
+    with (
+        mock.patch("jobs.s3.sessions._from_environment", return_value=None),
+        mock.patch("botocore.session.Session.get_credentials", return_value=credentials),
+    ):
+        yield
+
+
 def expire(credentials: Any) -> None:
     credentials._expiry_time = credentials._expiry_time.replace(year=2020)
 
@@ -136,11 +147,7 @@ def test_credentials_that_expire_are_renewed_while_a_request_waits(script: Scrip
         await store.get(REF)
         await store.get(REF)
 
-    with (
-        through_botocore(),
-        mock.patch.object(refreshed_credentials, "LOOK_SECONDS", 0.0),
-        mock.patch("botocore.session.Session.get_credentials", return_value=credentials),
-    ):
+    with found_by_botocore(credentials), mock.patch.object(refreshed_credentials, "LOOK_SECONDS", 0.0):
         ask(script, run)
     assert used(script) == ["first", "first", "second", "second"]
     assert script.seen[0].headers["x-amz-security-token"] == "t"
@@ -153,8 +160,7 @@ def test_credentials_that_nobody_renews_end_with_what_to_renew(script: Script) -
     with (
         mock.patch.object(refreshed_credentials, "WAIT_SECONDS", 0.1),
         mock.patch.object(refreshed_credentials, "frozen", side_effect=[Credentials("first", "s", "t"), OSError()]),
-        through_botocore(),
-        mock.patch("botocore.session.Session.get_credentials", return_value=credentials),
+        found_by_botocore(credentials),
         pytest.raises(errors.AuthenticationFailed, match="renew"),
     ):
         ask(script, lambda store: store.get(REF))
@@ -186,17 +192,8 @@ def test_a_role_that_is_refused_is_a_config_error() -> None:
     credentials = mock.Mock(spec=RefreshableCredentials)
     refusal: Any = {"Error": {"Code": "AccessDenied", "Message": "not you"}}
     credentials.get_frozen_credentials.side_effect = ClientError(refusal, "AssumeRole")
-    with (
-        through_botocore(),
-        mock.patch("botocore.session.Session.get_credentials", return_value=credentials),
-        pytest.raises(errors.ConfigError, match="not you"),
-    ):
+    with found_by_botocore(credentials), pytest.raises(errors.ConfigError, match="not you"):
         open_store(None, None, None)
-
-
-def through_botocore() -> Any:
-    """Not by the short cut for environments that decide alone."""
-    return mock.patch("jobs.s3.sessions._from_environment", return_value=None)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +213,7 @@ def test_the_environment_alone_is_read_as_botocore_reads_it(extra: dict[str, str
     nowhere = {"AWS_CONFIG_FILE": str(tmp_path / "none"), "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none")}
     values = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret"} | nowhere | extra
     with mock.patch.dict(os.environ, values, clear=True):
-        short, long = sessions._from_environment(os.environ), sessions._from_botocore(None, needs_endpoint=True)
+        short, long = sessions._from_environment(os.environ), sessions._from_botocore(None, needs_credentials=True)
         assert short is not None
         assert short[:5] == long[:5]
         assert short.credentials() == long.credentials()

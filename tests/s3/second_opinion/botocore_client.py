@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, cast
@@ -135,7 +137,7 @@ class BotocoreClient:
         return cast("bytes", answer["AnnotationPayload"].read())
 
     def put_annotation(self, ref: ObjectRef, name: str, text: bytes, *, object_etag: str) -> None:
-        named = {"AnnotationName": name, "AnnotationPayload": text, "ContentMD5": wire.content_md5(text)}
+        named = {"AnnotationName": name, "AnnotationPayload": text, "ContentMD5": _md5(text)}
         self._ask(Operation.PUT_ANNOTATION, **_place(ref), **named, ObjectIfMatch=_quoted(object_etag))
 
     def delete(self, bucket, key, *, version_id=None, if_match=None, send_by=None):
@@ -254,9 +256,13 @@ def _listing(bucket: str, prefix: str, delimiter: str, max_keys: int) -> dict[st
     return {"Bucket": bucket, "MaxKeys": max_keys, "Prefix": prefix or None, "Delimiter": delimiter or None}
 
 
+def _md5(data: bytes) -> str:
+    return b64encode(hashlib.md5(data).digest()).decode()
+
+
 def _body(data: bytes, checksum: Checksum | None) -> dict[str, Any]:
     if checksum is None:
-        return {"Body": data, "ContentMD5": wire.content_md5(data)}
+        return {"Body": data, "ContentMD5": _md5(data)}
     algorithm = checksum.algorithm
     return {"Body": data, "ChecksumAlgorithm": algorithm, f"Checksum{algorithm}": checksum.value}
 
