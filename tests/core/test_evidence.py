@@ -24,56 +24,52 @@ def info(etag: str = MD5_A, *checksums: Checksum, size: int = 10, **attributes: 
     return ObjectInfo(size, etag, 0.0, None, "STANDARD", checksums, Attributes(**attributes))
 
 
+NONE, CHECKSUM, MD5 = Evidence.NONE, Evidence.CHECKSUM, Evidence.MD5_ETAG
+Pair = tuple[ObjectInfo, ObjectInfo, bool | None, Evidence]
+BY_ACCIDENT: dict[str, Pair] = {
+    "sizes differ": (info(size=1), info(size=2), False, NONE),
+    "the ETags differ": (info(MD5_A, CRC_A), info(MD5_B, CRC_A), False, MD5),
+    "all have to agree": (info(MD5_A, SHA_A), info(MD5_B, SHA_A), False, MD5),
+    "both agree": (info(MD5_A, CRC_A), info(MD5_A, CRC_A), True, CHECKSUM),
+    "a multipart ETag is not compared": (info(MD5_A, CRC_A), info("x-2", CRC_A), True, CHECKSUM),
+    "nor one of a KMS key": (info(MD5_A, CRC_A), info(MD5_B, CRC_A, sse="aws:kms"), True, CHECKSUM),
+    "two of one algorithm": (info(MD5_A, CRC_A, CRC_B), info(MD5_A, CRC_A), False, CHECKSUM),
+    "a checksum differs": (info(MD5_A, CRC_A), info(MD5_A, CRC_B), False, CHECKSUM),
+    "one of two differs": (info(MD5_A, CRC_A, SHA_A), info(MD5_A, CRC_A, SHA_B), False, CHECKSUM),
+    "MD5 ETags equal": (info(), info(), True, MD5),
+    "MD5 ETags differ": (info(), info(MD5_B), False, MD5),
+    "a server that names no encryption at all": (info(sse=""), info(), True, MD5),
+    "SSE-S3 keeps the MD5": (info(sse="AES256"), info(sse="AES256"), True, MD5),
+    "a KMS ETag is no MD5": (info(sse="aws:kms"), info(MD5_B), None, NONE),
+    "encrypted again in place, it keeps its ETag": (info(MD5_A, sse="aws:kms"), info(MD5_A), None, NONE),
+    "and its checksums": (info(MD5_A, CRC_A, sse="aws:kms"), info(MD5_A, CRC_A), True, CHECKSUM),
+    "equal multipart ETags prove nothing": (info("x-2"), info("x-2"), None, NONE),
+    "different multipart ETags disprove nothing": (info("x-2"), info("y-3"), None, NONE),
+    "equal composites": (info("x-2", PARTS_A), info("x-2", PARTS_A), True, CHECKSUM),
+    "composites may be cut otherwise": (info("x-2", PARTS_A), info("y-2", PARTS_B), None, NONE),
+    "composite against full object": (info("x-2", PARTS_A), info("x-2", SHA_A), None, NONE),
+    "an unknown algorithm cannot be compared": (info("x-2", NEW), info("x-2", NEW), None, NONE),
+}
+BY_INTENT: dict[str, Pair] = {
+    "a CRC can be forged": (info("x-2", CRC_A), info("y-2", CRC_A), None, NONE),
+    "one that differs disproves": (info("x-2", CRC_A), info("y-2", CRC_B), False, CHECKSUM),
+    "XXHASH has no secret": (info("x-2", XXH_A), info("y-2", XXH_A), None, NONE),
+    "SHA-256": (info("x-2", CRC_A, SHA_A), info("y-2", CRC_A, SHA_A), True, CHECKSUM),
+    "an MD5 as a checksum": (info("x-2", MD5_SUM), info("y-2", MD5_SUM), True, CHECKSUM),
+    "an MD5 as an ETag": (info(MD5_A, CRC_A), info(MD5_A, CRC_A), True, MD5),
+    "a composite of SHA-256": (info("x-2", PARTS_A), info("y-2", PARTS_A), True, CHECKSUM),
+    "an unknown algorithm": (info("x-2", NEW), info("y-2", NEW), None, NONE),
+}
+
+
 @pytest.mark.parametrize(
-    ("source", "destination", "same", "evidence"),
-    [
-        pytest.param(info(size=1), info(size=2), False, Evidence.NONE, id="sizes differ"),
-        pytest.param(info(MD5_A, CRC_A), info(MD5_B, CRC_A), False, Evidence.MD5_ETAG, id="the ETags differ"),
-        pytest.param(info(MD5_A, SHA_A), info(MD5_B, SHA_A), False, Evidence.MD5_ETAG, id="all have to agree"),
-        pytest.param(info(MD5_A, CRC_A), info(MD5_A, CRC_A), True, Evidence.CHECKSUM, id="both agree"),
-        pytest.param(
-            info(MD5_A, CRC_A), info("x-2", CRC_A), True, Evidence.CHECKSUM, id="a multipart ETag is not compared"
-        ),
-        pytest.param(
-            info(MD5_A, CRC_A), info(MD5_B, CRC_A, sse="aws:kms"), True, Evidence.CHECKSUM, id="nor one of a KMS key"
-        ),
-        pytest.param(
-            info(MD5_A, CRC_A, CRC_B), info(MD5_A, CRC_A), False, Evidence.CHECKSUM, id="two of one algorithm"
-        ),
-        pytest.param(info(MD5_A, CRC_A), info(MD5_A, CRC_B), False, Evidence.CHECKSUM, id="a checksum differs"),
-        pytest.param(
-            info(MD5_A, CRC_A, SHA_A), info(MD5_A, CRC_A, SHA_B), False, Evidence.CHECKSUM, id="one of two differs"
-        ),
-        pytest.param(info(), info(), True, Evidence.MD5_ETAG, id="MD5 ETags equal"),
-        pytest.param(info(), info(MD5_B), False, Evidence.MD5_ETAG, id="MD5 ETags differ"),
-        pytest.param(info(sse=""), info(), True, Evidence.MD5_ETAG, id="a server that names no encryption at all"),
-        pytest.param(info(sse="AES256"), info(sse="AES256"), True, Evidence.MD5_ETAG, id="SSE-S3 keeps the MD5"),
-        pytest.param(info(sse="aws:kms"), info(MD5_B), None, Evidence.NONE, id="a KMS ETag is no MD5"),
-        pytest.param(
-            info(MD5_A, sse="aws:kms"),
-            info(MD5_A),
-            None,
-            Evidence.NONE,
-            id="encrypted again in place: it keeps its ETag",
-        ),
-        pytest.param(
-            info(MD5_A, CRC_A, sse="aws:kms"), info(MD5_A, CRC_A), True, Evidence.CHECKSUM, id="and its checksums"
-        ),
-        pytest.param(info("x-2"), info("x-2"), None, Evidence.NONE, id="equal multipart ETags prove nothing"),
-        pytest.param(info("x-2"), info("y-3"), None, Evidence.NONE, id="different multipart ETags disprove nothing"),
-        pytest.param(info("x-2", PARTS_A), info("x-2", PARTS_A), True, Evidence.CHECKSUM, id="equal composites"),
-        pytest.param(
-            info("x-2", PARTS_A), info("y-2", PARTS_B), None, Evidence.NONE, id="composites may be cut otherwise"
-        ),
-        pytest.param(info("x-2", PARTS_A), info("x-2", SHA_A), None, Evidence.NONE, id="composite against full object"),
-        pytest.param(
-            info("x-2", NEW), info("x-2", NEW), None, Evidence.NONE, id="an unknown algorithm cannot be compared"
-        ),
-    ],
+    ("against", "name"),
+    [*((Protection.ACCIDENT, each) for each in BY_ACCIDENT), *((Protection.INTENT, each) for each in BY_INTENT)],
 )
-def test_compare(source: ObjectInfo, destination: ObjectInfo, same: bool | None, evidence: Evidence) -> None:
+def test_compare(against: Protection, name: str) -> None:
+    source, destination, same, evidence = (BY_INTENT if against is Protection.INTENT else BY_ACCIDENT)[name]
     for one, other in ((source, destination), (destination, source)):
-        verdict = compare(one, other)
+        verdict = compare(one, other, against)
         assert (verdict.same, verdict.evidence) == (same, evidence)
         assert bool(verdict.reason) == (same is not True)
 
@@ -83,28 +79,6 @@ def test_the_best_checksum_is_the_strongest_full_object_one() -> None:
     assert best_checksum(info(MD5_A, PARTS_A)) is None
     assert best_checksum(info(MD5_A, NEW, CRC_A)) == "CRC64NVME:AAAA"
     assert best_checksum(info(MD5_A, NEW)) is None
-
-
-@pytest.mark.parametrize(
-    ("source", "destination", "same", "evidence"),
-    [
-        pytest.param(info("x-2", CRC_A), info("y-2", CRC_A), None, Evidence.NONE, id="a CRC can be forged"),
-        pytest.param(info("x-2", CRC_A), info("y-2", CRC_B), False, Evidence.CHECKSUM, id="one that differs disproves"),
-        pytest.param(info("x-2", XXH_A), info("y-2", XXH_A), None, Evidence.NONE, id="XXHASH has no secret"),
-        pytest.param(info("x-2", CRC_A, SHA_A), info("y-2", CRC_A, SHA_A), True, Evidence.CHECKSUM, id="SHA-256"),
-        pytest.param(info("x-2", MD5_SUM), info("y-2", MD5_SUM), True, Evidence.CHECKSUM, id="an MD5 as a checksum"),
-        pytest.param(info(MD5_A, CRC_A), info(MD5_A, CRC_A), True, Evidence.MD5_ETAG, id="an MD5 as an ETag"),
-        pytest.param(info("x-2", PARTS_A), info("y-2", PARTS_A), True, Evidence.CHECKSUM, id="a composite of SHA-256"),
-        pytest.param(info("x-2", NEW), info("y-2", NEW), None, Evidence.NONE, id="an unknown algorithm"),
-    ],
-)
-def test_compare_where_somebody_may_want_them_to_look_the_same(
-    source: ObjectInfo, destination: ObjectInfo, same: bool | None, evidence: Evidence
-) -> None:
-    for one, other in ((source, destination), (destination, source)):
-        verdict = compare(one, other, Protection.INTENT)
-        assert (verdict.same, verdict.evidence) == (same, evidence)
-        assert bool(verdict.reason) == (same is not True)
 
 
 def test_each_algorithm_says_what_it_protects_against() -> None:
