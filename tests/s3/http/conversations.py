@@ -1,8 +1,8 @@
-"""Conversations on kept connections, as a program of bytes says: the client must never give an answer away.
+"""Conversations on kept connections, as steps of a server say: the client must never give an answer away.
 
 Each request has an id, and a server answers it with bytes that name no other. Whatever else it sends, and whenever, a
 request's answer may then not hold another one's id. Bytes that come after the next request was sent, and are not for
-it, no client could tell: the program has none.
+it, no client could tell: there are none.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from enum import Enum
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -19,8 +20,6 @@ from jobs.s3.http.connection_pool import Bounds, Pool
 
 REQUESTS_MAX = 8
 BODY_BYTES = 1 << 20
-STEP_BYTES = 4 * BODY_BYTES
-"""A longer step of a server shows no more, and takes this program longer than the client."""
 ETAG = b'ETag: "<%d>"\r\n'
 FRAGMENTS = (
     b"HTTP/1.1 200 OK\r\n" + ETAG + b"Content-Length: 3\r\n\r\n<%d>",
@@ -48,50 +47,30 @@ FRAGMENTS = (
     b"<%d>" * 100_000,
     b"x" * 70_000,
 )
-HEAD, NEXT, CUT, LATE, WAITING, END, LITERAL = 200, 201, 202, 203, 204, 205, 206
-"""What a byte says that is no fragment. From LITERAL on: so many bytes, less LITERAL, go out as they are."""
+When = Enum("When", "NOW LATE WAITING END")
+"""LATE: once the request has its answer. WAITING: so that it waits in the socket. END: the connection ends with it."""
 
 
 class Step(NamedTuple):
-    """What a server does for a request: `data` goes out `when`; the connection ends with `END`."""
+    """What a server sends for a request. `%d` in it becomes the request's id."""
 
-    when: int
+    when: When
     data: bytes = b""
 
 
-def play(program: bytes) -> list[str]:
+Request = tuple[bool, Sequence[Step]]
+"""Whether it is a HEAD, and what comes for it."""
+
+
+def play(requests: Sequence[Request]) -> list[str]:
     """Have the conversation; what became of each request. Raises AssertionError if one got another one's answer."""
-    return own_loop().run_until_complete(_converse(list(_requests(program))))
+    return own_loop().run_until_complete(_converse(requests))
 
 
 @cache
 def own_loop() -> asyncio.AbstractEventLoop:
     """One for all conversations: a loop for each would take longer than the conversation."""
     return asyncio.new_event_loop()
-
-
-def _requests(program: bytes) -> Iterator[tuple[bool, list[Step]]]:
-    """Whether each request is a HEAD, and its steps."""
-    place, is_head, number, when, steps = 0, False, 0, CUT, [Step(CUT)]
-    while place < len(program) and number < REQUESTS_MAX:
-        byte, place = program[place], place + 1
-        if byte == HEAD:
-            is_head = True
-        elif byte == NEXT:
-            yield is_head, steps
-            is_head, number, when, steps = False, number + 1, CUT, [Step(CUT)]
-        elif byte in (CUT, LATE, WAITING, END):
-            when = byte if when not in (LATE, WAITING) or byte in (WAITING, END) else when
-            steps.append(Step(when))
-        else:
-            data = FRAGMENTS[byte % len(FRAGMENTS)].replace(b"%d", b"%d" % number)
-            if byte >= LITERAL:
-                data = program[place : place + byte - LITERAL].replace(b"<", b"{")
-                place += byte - LITERAL
-            if len(steps[-1].data) < STEP_BYTES:
-                steps[-1] = Step(steps[-1].when, steps[-1].data + data)
-    if number < REQUESTS_MAX:
-        yield is_head, steps
 
 
 class _Wire:
@@ -147,7 +126,7 @@ class _Dialer:
         return self.wires[-1].protocol
 
 
-async def _converse(requests: list[tuple[bool, list[Step]]]) -> list[str]:
+async def _converse(requests: Sequence[Request]) -> list[str]:
     dialer, seen = _Dialer(), []
     pool = Pool(1, dialer)  # type: ignore[arg-type]  # it dials a program of bytes
     try:
@@ -162,21 +141,21 @@ async def _converse(requests: list[tuple[bool, list[Step]]]) -> list[str]:
     return seen
 
 
-async def _answer(number: int, exchange: asyncio.Future[Any], steps: list[Step], dialer: _Dialer) -> str:
+async def _answer(number: int, exchange: asyncio.Future[Any], steps: Sequence[Step], dialer: _Dialer) -> str:
     await asyncio.sleep(0)
     dialer.wires[-1].read()
-    for step in steps:
-        wire = dialer.wires[-1]
-        if step.when == WAITING and not wire.is_closed:
-            if exchange.done() and step.data:
-                wire.theirs.send(step.data[:60_000])
-        elif step.when == LATE:
+    for when, each in steps:
+        wire, data = dialer.wires[-1], each.replace(b"%d", b"%d" % number)
+        if when is When.WAITING and not wire.is_closed:
+            if exchange.done() and data:
+                wire.theirs.send(data[:60_000])
+        elif when is When.LATE:
             await asyncio.sleep(0)  # the request has its answer, the connection is idle
             if exchange.done():
-                wire.deliver(step.data)
+                wire.deliver(data)
         else:
-            wire.deliver(step.data)
-            if step.when == END:
+            wire.deliver(data)
+            if when is When.END:
                 wire.abort()
         await asyncio.sleep(0)
     while not exchange.done():

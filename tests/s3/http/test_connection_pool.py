@@ -21,6 +21,7 @@ from jobs.s3.http.connection_pool import Bounds, Pool
 from jobs.s3.http.proxies import Proxies
 from jobs.s3.operations import Operation
 from jobs.s3.transport import bounds_of
+from tests.doubles.loopback import listening
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 DIRECT = Proxies(is_tls=False, urls={})
@@ -30,24 +31,15 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 def talk(serve: Serve, use: Callable[[Pool, str], Awaitable[object]], *, limit: int = 4) -> object:
     """Run `use(pool, host)` against a server that handles each connection with `serve`."""
 
-    async def run() -> object:
-        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            try:
-                await serve(reader, writer)
-            except (ConnectionError, asyncio.IncompleteReadError):
-                pass
-            finally:
-                writer.close()
-
-        server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    async def run(host: str) -> object:
         pool = Pool(limit, Dialer(None, DIRECT))
         try:
-            return await use(pool, f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            return await use(pool, host)
         finally:
             pool.close()
-            server.close()
 
-    return asyncio.run(asyncio.wait_for(run(), 20))
+    with listening(serve) as url:
+        return asyncio.run(asyncio.wait_for(run(url.removeprefix("http://")), 20))
 
 
 def answering(*pieces: bytes, then_close: bool = False) -> Serve:
@@ -320,16 +312,18 @@ def test_a_connection_that_was_lost_in_this_turn_does_not_end_the_watch_over_the
     asyncio.run(scene())
 
 
+async def both(host: str, port: int, **_: Any) -> Any:
+    """The addresses of `localhost`: ::1 first."""
+    six = socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", port, 0, 0)
+    return [six, (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+
 def test_another_family_is_tried_where_the_first_one_does_not_answer() -> None:
     """`localhost` is ::1 first, and the server listens on 127.0.0.1 alone. The family that answered is first then."""
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
         tried, connected = list[Any](), connect._connected
-
-        async def both(host: str, port: int, **more: Any) -> Any:
-            six = socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", port, 0, 0)
-            return [six, (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
 
         async def watched(resolved: Any) -> socket.socket:
             tried.append(resolved[0])
@@ -354,10 +348,6 @@ def test_connections_that_all_addresses_refuse_at_once_all_fail_alike() -> None:
     async def run() -> None:
         loop = asyncio.get_running_loop()
         tried, is_over = list[Any](), asyncio.Event()
-
-        async def both(host: str, port: int, **more: Any) -> Any:
-            six = socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", port, 0, 0)
-            return [six, (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
 
         async def refused(resolved: Any) -> socket.socket:
             tried.append(resolved)

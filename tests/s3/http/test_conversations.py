@@ -7,43 +7,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.doubles.examples import examples
-from tests.s3.http.conversations import CUT, END, FRAGMENTS, HEAD, LATE, LITERAL, NEXT, WAITING, play
+from tests.s3.http.conversations import FRAGMENTS, REQUESTS_MAX, Request, Step, When, play
 
-WHOLE, INTERIM = bytes([0]), bytes([7])
-STEPS = st.one_of(
-    st.integers(0, len(FRAGMENTS) - 1).map(lambda number: bytes([number])),
-    st.sampled_from([bytes([each]) for each in (HEAD, NEXT, NEXT, CUT, LATE, WAITING, END)]),
-    st.binary(max_size=40).map(lambda data: bytes([LITERAL + len(data)]) + data),
-)
-
-
-def test_a_conversation_is_answered() -> None:
-    head = bytes([HEAD, 2])
-    assert play(bytes([NEXT]).join([WHOLE, head, INTERIM + WHOLE, bytes([HEAD, 7, CUT, 1])])) == ["answered"] * 4
-
-
-MARKS = st.sampled_from([b"", bytes([CUT]), bytes([LATE]), bytes([WAITING]), bytes([END])])
-REQUESTS = st.tuples(
-    st.sampled_from([b"", bytes([HEAD])]), st.lists(STEPS, max_size=3).map(b"".join), st.sampled_from([b"", WHOLE]),
-    MARKS, st.lists(STEPS, max_size=3).map(b"".join),
-).map(b"".join)  # fmt: skip
+WHOLE, EMPTY, HEAD, INTERIM = FRAGMENTS[0], FRAGMENTS[1], FRAGMENTS[2], FRAGMENTS[7]
+BYTES = st.lists(
+    st.sampled_from(FRAGMENTS) | st.binary(max_size=40).map(lambda data: data.replace(b"<", b"{")), max_size=3
+).map(b"".join)
+FIRST = st.tuples(BYTES, st.sampled_from([b"", WHOLE])).map(lambda each: Step(When.NOW, b"".join(each)))
+MORE = st.lists(st.builds(Step, st.sampled_from(When), BYTES), max_size=3)
+REQUESTS = st.tuples(st.booleans(), st.tuples(FIRST, MORE).map(lambda each: [each[0], *each[1]]))
 """A request, its answer, and what else comes."""
 
 
-@settings(max_examples=examples(300), deadline=None)
-@given(st.lists(REQUESTS, max_size=6).map(bytes([NEXT]).join))
-def test_an_answer_goes_to_its_request(program: bytes) -> None:
-    play(program)
+def test_a_conversation_is_answered() -> None:
+    steps = [(False, [WHOLE]), (True, [HEAD]), (False, [INTERIM + WHOLE]), (True, [INTERIM, EMPTY])]
+    requests: list[Request] = [(is_head, [Step(When.NOW, data) for data in sent]) for is_head, sent in steps]
+    assert play(requests) == ["answered"] * 4
+
+
+@settings(max_examples=examples(400), deadline=None)
+@given(st.lists(REQUESTS, max_size=REQUESTS_MAX))
+def test_an_answer_goes_to_its_request(requests: list[Request]) -> None:
+    play(requests)
 
 
 @pytest.mark.parametrize("is_head", [False, True])
-@pytest.mark.parametrize("when", [b"", bytes([CUT]), bytes([LATE]), bytes([WAITING])])
-def test_a_second_answer_goes_to_nobody(when: bytes, is_head: bool) -> None:
-    first = bytes([HEAD, 1]) if is_head else WHOLE
-    assert play(first + when + first[-1:] + bytes([NEXT]) + first) == ["answered"] * 2
-
-
-@settings(max_examples=examples(200), deadline=None)
-@given(st.binary(max_size=200))
-def test_an_answer_goes_to_its_request_whatever_the_bytes(program: bytes) -> None:
-    play(program)
+@pytest.mark.parametrize("when", [None, When.NOW, When.LATE, When.WAITING])
+def test_a_second_answer_goes_to_nobody(when: When | None, is_head: bool) -> None:
+    first = EMPTY if is_head else WHOLE
+    steps = [Step(When.NOW, first), Step(when, first)] if when else [Step(When.NOW, first + first)]
+    assert play([(is_head, steps), (is_head, [Step(When.NOW, first)])]) == ["answered"] * 2

@@ -108,18 +108,13 @@ def test_only_what_decides_is_signed() -> None:
     assert ours["authorization"] == expected
 
 
-@pytest.mark.parametrize("name", ["expires", "content-disposition"])
-def test_an_unsigned_header_has_no_line_break_either(name: str) -> None:
-    headers = [("host", "bucket.example"), (name, "a\r\nx-evil: b")]
+@pytest.mark.parametrize("value", ["a\nb", "a\n", "\na", "a\r", "\ra", "a\r\nb", "a\t\n\tb", "\n", "a\r\nx-evil: b"])
+@pytest.mark.parametrize("name", ["x-amz-meta-a", "expires", "content-disposition"])
+def test_no_header_has_a_line_break_signed_or_not(name: str, value: str) -> None:
     with pytest.raises(InvalidHead, match="line break"):
-        Signer("us-east-1").sign(Credentials("a", "one"), 0, "PUT", "/k", "", headers)
-
-
-@pytest.mark.parametrize("value", ["a\nb", "a\n", "\na", "a\r", "\ra", "a\r\nb", "a\t\n\tb", "\n"])
-def test_a_line_break_is_no_blank(value: str) -> None:
-    headers = [("host", "bucket.example"), ("x-amz-meta-a", value)]
-    with pytest.raises(InvalidHead, match="line break"):
-        Signer("us-east-1").sign(Credentials("a", "one"), 0, "PUT", "/k", "", headers)
+        Signer("us-east-1").sign(
+            Credentials("a", "one"), 0, "PUT", "/k", "", [("host", "bucket.example"), (name, value)]
+        )
 
 
 def test_the_key_changes_with_the_day_and_with_the_credentials() -> None:

@@ -15,34 +15,14 @@ from tests.doubles.scripted_server import Reply, error_body
 from tests.s3.second_opinion.calls import REPLIES
 
 STATUSES = (400, 401, 403, 404, 405, 409, 412, 416, 429, 500, 501, 503)
-CODES = (  # but those of another region, which our client follows
-    "AccessDenied",
-    "BadDigest",
-    "ConditionalRequestConflict",
-    "ExpiredToken",
-    "InternalError",
-    "InvalidAccessKeyId",
-    "InvalidArgument",
-    "InvalidObjectState",
-    "InvalidSecurity",
-    "InvalidToken",
-    "MethodNotAllowed",
-    "NoSuchBucket",
-    "NoSuchKey",
-    "NoSuchUpload",
-    "NoSuchVersion",
-    "NotSignedUp",
-    "OperationAborted",
-    "PreconditionFailed",
-    "RequestTimeTooSkewed",
-    "RequestTimeout",
-    "RestoreAlreadyInProgress",
-    "ServiceUnavailable",
-    "SignatureDoesNotMatch",
-    "SlowDown",
-    "SomethingNew",
-    "TokenRefreshRequired",
+CODES = (
+    "AccessDenied BadDigest ConditionalRequestConflict ExpiredToken InternalError InvalidAccessKeyId "
+    "InvalidArgument InvalidObjectState InvalidSecurity InvalidToken MethodNotAllowed NoSuchBucket "
+    "NoSuchKey NoSuchUpload NoSuchVersion NotSignedUp OperationAborted PreconditionFailed "
+    "RequestTimeTooSkewed RequestTimeout RestoreAlreadyInProgress ServiceUnavailable "
+    "SignatureDoesNotMatch SlowDown SomethingNew TokenRefreshRequired"
 )
+"""All but those of another region, which our client follows."""
 HEADERS = st.fixed_dictionaries(
     {},
     optional={
@@ -58,7 +38,9 @@ def refusals(draw: Any) -> Reply:
 
     The server keeps the document of a HEAD to itself, until the client asks with a GET.
     """
-    body = draw(st.sampled_from(CODES).map(error_body) | st.sampled_from([b"", b"<html>busy</html>", b"no XML"]))
+    body = draw(
+        st.sampled_from(CODES.split()).map(error_body) | st.sampled_from([b"", b"<html>busy</html>", b"no XML"])
+    )
     return Reply(draw(st.sampled_from(STATUSES)), draw(HEADERS), body)
 
 
@@ -125,143 +107,90 @@ def writes(draw: Any) -> Reply:
     return Reply(200, headers)
 
 
-NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="￾￿"), min_size=1, max_size=6)
+NAMES = st.text(
+    st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\uffff\ufffe"), min_size=1, max_size=6
+)
 TIMES = st.sampled_from(["2026-11-25T00:33:40.000Z", "2026-11-25T00:33:40Z"])
-
-
-def _element(name: str, value: object) -> str:
-    return "" if value is None else f"<{name}>{escape(str(value))}</{name}>"
+ETAG = st.sampled_from(['"e1"', "e1", '"e1-3"', None, ""])
+CRC, KIND = st.sampled_from([None, "AAAAAAAAAAA="]), st.sampled_from([None, "COMPOSITE", "FULL_OBJECT"])
+TRUNCATED = ("IsTruncated", st.sampled_from([None, "true", "false"]))
+ANNOTATED = st.fixed_dictionaries({}, optional={"x-amz-object-version-id": st.sampled_from(["v1", "null", "other"])})
+Content = st.SearchStrategy[Any] | Sequence[Any]
+"""Of an element: its text (None: it is left out), or the elements in it."""
 
 
 @st.composite
-def _entry(draw: Any, kind: str, *, is_encoded: bool) -> str:
-    key = draw(NAMES)
-    fields = [
-        ("Key", quote_plus(key, safe="/") if is_encoded else key),
-        ("VersionId", draw(st.sampled_from(["v1", "null"])) if kind != "Contents" else None),
-        ("IsLatest", draw(st.sampled_from(["true", "false"])) if kind != "Contents" else None),
-        ("LastModified", draw(TIMES)),
-    ]
-    if kind != "DeleteMarker":
-        fields += [
-            ("ETag", draw(st.sampled_from(['"e1"', "e1", '"e1-3"']))),
-            ("ChecksumAlgorithm", draw(st.sampled_from([None, "CRC64NVME"]))),
-            ("Size", draw(st.integers(0, 10**13))),
-            ("StorageClass", draw(st.sampled_from([None, "GLACIER"]))),
-        ]
-    return f"<{kind}>{''.join(_element(*each) for each in fields)}</{kind}>"
+def _element(draw: Any, name: str, content: Content, most: int = 0) -> str:
+    """An element, or up to `most` of them."""
+    if most:
+        return "".join(draw(st.lists(_element(name, content), max_size=most)))
+    if isinstance(content, Sequence):
+        return f"<{name}>{''.join(draw(_element(*each)) for each in content)}</{name}>"
+    text = draw(content)
+    return "" if text is None else f"<{name}>{escape(str(text))}</{name}>"
 
 
-def _listing(root: str, parts: Sequence[str]) -> Reply:
-    return Reply(body=f'<{root} xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{"".join(parts)}</{root}>'.encode())
+def documents(root: str, *content: Any, headers: st.SearchStrategy[dict[str, str]] = st.just({})) -> Any:  # noqa: B008
+    """Answers with such a document."""
+    named = f'<{root} xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+    return st.builds(
+        lambda sent, text: Reply(200, sent, text.replace(f"<{root}>", named, 1).encode()),
+        headers,
+        _element(root, content),
+    )
 
 
 @st.composite
 def listings(draw: Any, *, is_versions: bool) -> Reply:
     """A page: keys encoded or not, truncated or not, with markers or without."""
     is_encoded = draw(st.booleans())
-    spell = (lambda text: quote_plus(text, safe="/")) if is_encoded else (lambda text: text)
-    kinds = ["Version", "DeleteMarker"] if is_versions else ["Contents"]
-    parts = [_element("EncodingType", "url" if is_encoded else None)]
-    parts.append(_element("IsTruncated", draw(st.sampled_from([None, "true", "false"]))))
-    if is_versions:
-        parts.append(_element("NextKeyMarker", draw(st.none() | NAMES.map(spell))))
-        parts.append(_element("NextVersionIdMarker", draw(st.sampled_from([None, "v9", ""]))))
-    else:
-        parts.append(_element("NextContinuationToken", draw(st.sampled_from([None, "t+/=", "a%20b"]))))
-    for kind in draw(st.lists(st.sampled_from(kinds), max_size=4)):
-        parts.append(draw(_entry(kind, is_encoded=is_encoded)))
-    for prefix in draw(st.lists(NAMES, max_size=2)):
-        parts.append(f"<CommonPrefixes>{_element('Prefix', spell(prefix))}</CommonPrefixes>")
-    return _listing("ListVersionsResult" if is_versions else "ListBucketResult", parts)
-
-
-@st.composite
-def results(draw: Any, method: str) -> Reply:
-    """An answer that names an ETag in its document."""
-    root = BY_CALL[method].body
-    fields = [
-        _element("ETag", draw(st.sampled_from(['"e1"', "e1", '"e1-3"', None, ""]))),
-        _element("ChecksumCRC64NVME", draw(st.sampled_from([None, "AAAAAAAAAAA="]))),
-        _element("ChecksumSHA256", draw(st.sampled_from([None, "abc=-3"]))),
+    keys = NAMES.map(lambda text: quote_plus(text, safe="/")) if is_encoded else NAMES
+    version = [("VersionId", st.sampled_from(["v1", "null"])), ("IsLatest", st.sampled_from(["true", "false"]))]
+    named = [("Key", keys), *(version if is_versions else ()), ("LastModified", TIMES)]
+    content = [
+        ("ETag", st.sampled_from(['"e1"', "e1", '"e1-3"'])),
+        ("ChecksumAlgorithm", st.sampled_from([None, "CRC64NVME"])),
+        ("Size", st.integers(0, 10**13)),
+        ("StorageClass", st.sampled_from([None, "GLACIER"])),
     ]
-    if method != "copy_part":  # a part has no type
-        fields.append(_element("ChecksumType", draw(st.sampled_from([None, "COMPOSITE", "FULL_OBJECT"]))))
-    headers = draw(
-        st.fixed_dictionaries(
-            {},
-            optional={
-                "x-amz-version-id": st.just("v1"),
-                "x-amz-copy-source-version-id": st.sampled_from(["v1", "v2"]),
-            },
+    markers = [("NextKeyMarker", st.none() | keys), ("NextVersionIdMarker", st.sampled_from([None, "v9", ""]))]
+    token = [("NextContinuationToken", st.sampled_from([None, "t+/=", "a%20b"]))]
+    entries = [("Version" if is_versions else "Contents", [*named, *content], 3)]
+    if is_versions:
+        entries.insert(draw(st.integers(0, 1)), ("DeleteMarker", named, 2))
+    return draw(
+        documents(
+            "ListVersionsResult" if is_versions else "ListBucketResult",
+            ("EncodingType", st.just("url" if is_encoded else None)),
+            TRUNCATED,
+            *(markers if is_versions else token),
+            *entries,
+            ("CommonPrefixes", [("Prefix", keys)], 2),
         )
     )
-    return Reply(200, headers, f"<{root}>{''.join(fields)}</{root}>".encode())
 
 
-@st.composite
-def part_lists(draw: Any) -> Reply:
-    """An answer to ListParts."""
-    fields = [
-        _element("ChecksumType", draw(st.sampled_from([None, "COMPOSITE", "FULL_OBJECT"]))),
-        _element("IsTruncated", draw(st.sampled_from([None, "true", "false"]))),
-        _element("NextPartNumberMarker", draw(st.sampled_from([None, 0, 2, 9]))),
-    ]
-    for number in draw(st.lists(st.integers(1, 10_000), max_size=3, unique=True)):
-        part = [
-            _element("PartNumber", number),
-            _element("ETag", draw(st.sampled_from(['"e1"', "e1", "", None]))),
-            _element("Size", draw(st.sampled_from([0, 5, 5_368_709_120]))),
-            _element("ChecksumCRC64NVME", draw(st.sampled_from([None, "AAAAAAAAAAA="]))),
-        ]
-        fields.append(f"<Part>{''.join(part)}</Part>")
-    return Reply(body=f"<ListPartsResult>{''.join(fields)}</ListPartsResult>".encode())
+def results(method: str) -> Any:
+    """Answers that name an ETag in their document. A part has no type."""
+    versions = {"x-amz-version-id": st.just("v1"), "x-amz-copy-source-version-id": st.sampled_from(["v1", "v2"])}
+    sums = [("ChecksumCRC64NVME", CRC), ("ChecksumSHA256", st.sampled_from([None, "abc=-3"]))]
+    kind = [] if method == "copy_part" else [("ChecksumType", KIND)]
+    headers = st.fixed_dictionaries({}, optional=versions)
+    return documents(BY_CALL[method].body, ("ETag", ETAG), *sums, *kind, headers=headers)
 
 
-@st.composite
-def tag_sets(draw: Any) -> Reply:
-    """An answer to GetObjectTagging."""
-    tags = draw(st.dictionaries(NAMES, NAMES | st.just(""), max_size=3))
-    rows = "".join(f"<Tag>{_element('Key', name)}{_element('Value', value)}</Tag>" for name, value in tags.items())
-    return Reply(body=f"<Tagging><TagSet>{rows}</TagSet></Tagging>".encode())
-
-
-def _annotated_version() -> st.SearchStrategy[dict[str, str]]:
-    return st.fixed_dictionaries({}, optional={"x-amz-object-version-id": st.sampled_from(["v1", "null", "other"])})
-
-
-@st.composite
-def annotation_lists(draw: Any) -> Reply:
-    """An answer to ListObjectAnnotations."""
-    parts = [_element("NextContinuationToken", draw(st.sampled_from([None, "t+/=", ""])))]
-    rows = []
-    for name in draw(st.lists(NAMES, max_size=3)):
-        fields = [
-            ("AnnotationName", name),
-            ("Size", draw(st.sampled_from([1, 1_048_576, None]))),
-            ("ETag", draw(st.sampled_from(['"e1"', "e1", "", None]))),
-            ("LastModified", draw(TIMES)),
-        ]
-        rows.append(f"<AnnotationEntry>{''.join(_element(*each) for each in fields)}</AnnotationEntry>")
-    rows = [f"<Annotations>{''.join(rows)}</Annotations>"]
-    return replace(_listing("ListObjectAnnotationsOutput", [*parts, *rows]), headers=draw(_annotated_version()))
-
-
-@st.composite
-def annotation_texts(draw: Any) -> Reply:
-    """An answer to GetObjectAnnotation."""
-    optional = {
-        "x-amz-object-version-id": st.sampled_from(["v1", "null", "other"]),
-        "x-amz-checksum-crc64nvme": st.sampled_from(["AAAAAAAAAAA=", "5xZDwoVUCeA="]),
-        "x-amz-checksum-type": st.just("FULL_OBJECT"),
-        "ETag": st.just('"e1"'),
-    }
-    return Reply(200, draw(st.fixed_dictionaries({}, optional=optional)), b"text")
-
-
-STATES = st.sampled_from(["<Status>Enabled</Status>", "<Status>Suspended</Status>", ""]).map(
-    lambda status: Reply(body=f"<VersioningConfiguration>{status}</VersioningConfiguration>".encode())
-)
+PART = [
+    ("PartNumber", st.integers(1, 10_000)),
+    ("ETag", ETAG),
+    ("Size", st.sampled_from([0, 5, 5_368_709_120])),
+    ("ChecksumCRC64NVME", CRC),
+]
+ANNOTATION = [
+    ("AnnotationName", NAMES),
+    ("Size", st.sampled_from([1, 1_048_576, None])),
+    ("ETag", ETAG),
+    ("LastModified", TIMES),
+]
 SUCCESSES: dict[str, st.SearchStrategy[Reply]] = {
     **{method: st.just(reply) for method, reply in REPLIES.items()},
     **{method: results(method) for method in ("copy", "copy_part", "complete_multipart")},
@@ -272,13 +201,35 @@ SUCCESSES: dict[str, st.SearchStrategy[Reply]] = {
         ]
     ),
     "get": gets(),
-    "get_annotation": annotation_texts(),
-    "get_tags": tag_sets(),
+    "get_annotation": st.builds(
+        lambda sent, version: Reply(200, sent | version, b"text"),
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "x-amz-checksum-crc64nvme": st.sampled_from(["AAAAAAAAAAA=", "5xZDwoVUCeA="]),
+                "x-amz-checksum-type": st.just("FULL_OBJECT"),
+                "ETag": st.just('"e1"'),
+            },
+        ),
+        ANNOTATED,
+    ),
+    "get_tags": documents("Tagging", ("TagSet", [("Tag", [("Key", NAMES), ("Value", NAMES | st.just(""))], 3)])),
     "head": heads(),
-    "is_versioned": STATES,
-    "list_annotations": annotation_lists(),
+    "is_versioned": documents("VersioningConfiguration", ("Status", st.sampled_from(["Enabled", "Suspended", None]))),
+    "list_annotations": documents(
+        "ListObjectAnnotationsOutput",
+        ("NextContinuationToken", st.sampled_from([None, "t+/=", ""])),
+        ("Annotations", [("AnnotationEntry", ANNOTATION, 3)]),
+        headers=ANNOTATED,
+    ),
     "list_objects": listings(is_versions=False),
-    "list_parts": part_lists(),
+    "list_parts": documents(
+        "ListPartsResult",
+        ("ChecksumType", KIND),
+        TRUNCATED,
+        ("NextPartNumberMarker", st.sampled_from([None, 0, 2, 9])),
+        ("Part", PART, 3),
+    ),
     "list_versions": listings(is_versions=True),
     "put": writes(),
     "put_part": writes(),
