@@ -13,6 +13,10 @@ from tests.doubles.selecting import matches_any
 NOW = 1_790_000_000.0
 
 
+def when(text):
+    return parse_when(text, NOW)
+
+
 @pytest.mark.parametrize(
     ("glob", "matching", "other"),
     [
@@ -60,76 +64,56 @@ def test_versions_is_one_of_two_words():
 
 
 @pytest.mark.parametrize(
-    ("text", "size_bytes"),
+    ("read", "text", "value"),
     [
-        ("0", 0),
-        ("1024", 1024),
-        ("1024B", 1024),
-        ("10MB", 10_000_000),
-        ("10mb", 10_000_000),
-        ("5GiB", 5 * 1024**3),
-        ("5 GiB", 5 * 1024**3),
-        ("1.5KiB", 1536),
-        ("0.1GB", 100_000_000),
-        ("48.8TiB", 53_656_167_435_468),
-        ("1PB", 10**15),
+        (parse_size, "0", 0),
+        (parse_size, "1024", 1024),
+        (parse_size, "1024B", 1024),
+        (parse_size, "10MB", 10_000_000),
+        (parse_size, "10mb", 10_000_000),
+        (parse_size, "5GiB", 5 * 1024**3),
+        (parse_size, "5 GiB", 5 * 1024**3),
+        (parse_size, "1.5KiB", 1536),
+        (parse_size, "0.1GB", 100_000_000),
+        (parse_size, "48.8TiB", 53_656_167_435_468),
+        (parse_size, "1PB", 10**15),
+        (parse_age, "1s", 1),
+        (parse_age, "2m", 120),
+        (parse_age, "1.5h", 5400),
+        (parse_age, " 1d ", 86_400),
+        (parse_age, "2w", 1_209_600),
+        (parse_age, "0d", 0),
+        (when, "30d", NOW - 30 * 86400),
+        (when, "0s", NOW),
+        (when, "1.5d", NOW - 129_600),
+        (when, "2026-11-01", 1_793_491_200.0),
+        (when, "2026-11-01T00:00:00Z", 1_793_491_200.0),
+        (when, "2026-11-01T01:00:00+01:00", 1_793_491_200.0),
+        (when, "2026-11-01T00:00:00", 1_793_491_200.0),
+        (when, "9999-12-31T23:59:59", 253_402_300_799.0),
+        (when, "0001-01-01", 0.0),
+        (when, "0001-01-01T00:00:00+14:00", 0.0),
+        (when, "9999999w", 0.0),
     ],
 )
-def test_sizes(text, size_bytes):
-    assert parse_size(text) == size_bytes
+def test_sizes_ages_and_times(read, text, value):
+    assert read(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "MB", "-1", "1e3", "5G", "5Gi", "5 apples", "1.2.3MB", "1,000", "٣"])
-def test_what_is_no_size_is_refused_with_an_example(text):
-    with pytest.raises(UsageError, match=r"for example|write"):
-        parse_size(text)
+REFUSED = {
+    parse_size: (r"for example|write", ["", "MB", "-1", "1e3", "5G", "5Gi", "5 apples", "1.2.3MB", "1,000", "٣"]),
+    parse_age: ("15m or 30d", ["", "1", "d", "-1d", "1 d", "1y", "1d1h", "\u0663d", "1234567890d"]),
+    when: (
+        r"30d|after the year 9999",
+        ["", "yesterday", "30", "d", "-3d", "2026-13-01", "30D", "9999-12-31T23:59:59-10:00"],
+    ),
+}
 
 
-@pytest.mark.parametrize(
-    ("text", "moment"),
-    [
-        ("30d", NOW - 30 * 86400),
-        ("12h", NOW - 12 * 3600),
-        ("90m", NOW - 5400),
-        ("2w", NOW - 14 * 86400),
-        ("0s", NOW),
-        ("1.5d", NOW - 129_600),
-        ("2026-11-01", 1_793_491_200.0),
-        ("2026-11-01T00:00:00Z", 1_793_491_200.0),
-        ("2026-11-01T01:00:00+01:00", 1_793_491_200.0),
-        ("2026-11-01T00:00:00", 1_793_491_200.0),
-        ("9999-12-31T23:59:59", 253_402_300_799.0),
-        ("0001-01-01", 0.0),
-        ("0001-01-01T00:00:00+14:00", 0.0),
-        ("9999999w", 0.0),
-    ],
-)
-def test_times(text, moment):
-    assert parse_when(text, NOW) == moment
-
-
-def test_a_time_after_the_year_9999_is_refused():
-    with pytest.raises(UsageError, match="after the year 9999"):
-        parse_when("9999-12-31T23:59:59-10:00", NOW)
-
-
-@pytest.mark.parametrize("text", ["", "yesterday", "30", "d", "-3d", "2026-13-01", "30D"])
-def test_what_is_no_time_is_refused_with_an_example(text):
-    with pytest.raises(UsageError, match="30d"):
-        parse_when(text, NOW)
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("1s", 1), ("2m", 120), ("1.5h", 5400), (" 1d ", 86_400), ("2w", 1_209_600), ("0d", 0)]
-)
-def test_ages(text: str, seconds: float) -> None:
-    assert parse_age(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "1", "d", "-1d", "1 d", "1y", "1d1h", "\u0663d", "1234567890d"])
-def test_what_is_no_age_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(UsageError, match="for example 15m or 30d"):
-        parse_age(text)
+@pytest.mark.parametrize(("read", "text"), [(read, text) for read, (_, texts) in REFUSED.items() for text in texts])
+def test_what_is_no_size_age_or_time_is_refused_with_an_example(read, text):
+    with pytest.raises(UsageError, match=REFUSED[read][0]):
+        read(text)
 
 
 def test_filters_are_those_that_take_less_than_all() -> None:
