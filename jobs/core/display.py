@@ -17,7 +17,6 @@ class Meter(Protocol):
 
     def update(self, rows: int, bad_rows: int, size_bytes: int, latest_error: str = "") -> None:
         """Show the totals so far, and which row ended badly last, and why."""
-        ...
 
 
 class Display(Protocol):
@@ -25,11 +24,9 @@ class Display(Protocol):
 
     def say(self, message: str) -> None:
         """Show a line that a person must not miss."""
-        ...
 
     def meter(self, title: str, total_rows: int) -> AbstractContextManager[Meter]:
         """Show progress towards `total_rows` while the block runs. 0: their number is unknown."""
-        ...
 
 
 def shown(text: str) -> str:

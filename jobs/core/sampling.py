@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jobs.errors import UsageError
 
@@ -23,11 +23,6 @@ class Sample(NamedTuple):
         """
         digest = hashlib.blake2b(key.encode(), digest_size=8, person=b"sealift-sample").digest()
         return int.from_bytes(digest) % self.of == self.number
-
-    @classmethod
-    def from_list(cls, data: Any) -> Sample:
-        """From JSON's two-element list."""
-        return cls(*data)
 
     @classmethod
     def parse(cls, text: str | None) -> Sample | None:

@@ -73,7 +73,7 @@ async def _plan(request: Request, ledger: Ledger, settings: Settings, display: D
                 f"no archives are in {side.location}, and the index of {ledger.location} has none there",
                 advice="check --archives",
             )
-        sample = Sample.from_list(request.options["sample"]) if request.options["sample"] else Sample(0, 1)
+        sample = Sample(*request.options["sample"]) if request.options["sample"] else Sample(0, 1)
         taken = [record for record in records if sample.contains(str(record.location))]
         taken_lost = [each for each in lost if sample.contains(str(each))]
         left_out = len(records) + len(lost) - len(taken) - len(taken_lost)
