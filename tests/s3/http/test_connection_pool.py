@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import ssl
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 from unittest import mock
@@ -18,28 +19,17 @@ from jobs.s3.http import connect, connection_pool
 from jobs.s3.http.answers import NoAnswer, Response
 from jobs.s3.http.connect import Dialer
 from jobs.s3.http.connection_pool import Bounds, Pool
-from jobs.s3.http.proxies import Proxies
 from jobs.s3.operations import Operation
 from jobs.s3.transport import bounds_of
 from tests.doubles.loopback import listening
-
-REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
-DIRECT = Proxies(is_tls=False, urls={})
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+from tests.s3.http import pools
+from tests.s3.http.pools import DIRECT, OK, REQUEST, Serve
 
 
 def talk(serve: Serve, use: Callable[[Pool, str], Awaitable[object]], *, limit: int = 4) -> object:
-    """Run `use(pool, host)` against a server that handles each connection with `serve`."""
-
-    async def run(host: str) -> object:
-        pool = Pool(limit, Dialer(None, DIRECT))
-        try:
-            return await use(pool, host)
-        finally:
-            pool.close()
-
+    """What `use(pool, host)` returns, with a server that handles each connection with `serve`."""
     with listening(serve) as url:
-        return asyncio.run(asyncio.wait_for(run(url.removeprefix("http://")), 20))
+        return pools.talk(url, use, limit=limit)
 
 
 def answering(*pieces: bytes, then_close: bool = False) -> Serve:
@@ -67,7 +57,6 @@ def once(serve: Serve, *, is_bodiless: bool = False) -> Response:
     return answer
 
 
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Amz-Meta-Name: caf\xc3\xa9\r\n\r\nok"
 LARGE = os.urandom(3 << 20)
 
 
@@ -161,7 +150,7 @@ def test_a_connection_that_was_idle_for_long_serves_no_request() -> None:
 
 
 def test_a_cancelled_exchange_does_not_answer_the_next() -> None:
-    asked = asyncio.Event()
+    asked = threading.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await reader.readuntil(b"\r\n\r\n")
@@ -172,7 +161,7 @@ def test_a_cancelled_exchange_does_not_answer_the_next() -> None:
 
     async def use(pool: Pool, host: str) -> None:
         slow = asyncio.create_task(pool.exchange(host, REQUEST.replace(b"/ ", b"/slow "), None))
-        await asked.wait()
+        await asyncio.to_thread(asked.wait, 20)
         slow.cancel()
         assert (await pool.exchange(host, REQUEST, None)).body == b"ok"
         with pytest.raises(asyncio.CancelledError):

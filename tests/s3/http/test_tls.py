@@ -19,17 +19,13 @@ import trustme
 
 from jobs.errors import ConfigError
 from jobs.s3.http.answers import NoAnswer, Response
-from jobs.s3.http.connect import Dialer
 from jobs.s3.http.connection_pool import Pool
-from jobs.s3.http.proxies import Proxies
 from jobs.s3.http.tls import tls_context
 from tests.doubles.loopback import listening
+from tests.s3.http import pools
+from tests.s3.http.pools import OK, REQUEST
 
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 LARGE = os.urandom(1 << 20) * 3 + b"end"
-DIRECT = Proxies(is_tls=True, urls={})
 AUTHORITY = trustme.CA()
 
 
@@ -49,15 +45,7 @@ def talk(
     url: str, use: Callable[[Pool, str], Awaitable[Any]], *, limit: int = 4, trusted: trustme.CA = AUTHORITY
 ) -> Any:
     """What `use(pool, host)` returns."""
-
-    async def run() -> Any:
-        pool = Pool(limit, Dialer(client_context(trusted), DIRECT))
-        try:
-            return await use(pool, url.partition("//")[2])
-        finally:
-            pool.close()
-
-    return asyncio.run(asyncio.wait_for(run(), 60))
+    return pools.talk(url, use, limit=limit, tls=client_context(trusted))
 
 
 async def ask(pool: Pool, host: str) -> Response:
