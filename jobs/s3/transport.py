@@ -26,11 +26,9 @@ from jobs.s3.failures import EXPIRED, SIGNATURE, failure_of, is_failure, with_ad
 from jobs.s3.http.answers import NoAnswer, Response
 from jobs.s3.http.connect import Dialer
 from jobs.s3.http.connection_pool import Bounds, Pool
-from jobs.s3.http.endpoints import Endpoint
+from jobs.s3.http.endpoints import Endpoint, Route, Routes
 from jobs.s3.http.proxies import Proxies
-from jobs.s3.http.request_heads import InvalidHead, request_head
-from jobs.s3.http.routes import Route, Routes
-from jobs.s3.http.signing import EMPTY_SHA256, UNSIGNED, Credentials
+from jobs.s3.http.signing import EMPTY_SHA256, UNSIGNED, Credentials, InvalidHead, request_head
 from jobs.s3.http.tls import tls_context
 from jobs.s3.operations import CONTENT, Operation, Patience
 
@@ -133,7 +131,7 @@ class Transport:
         `place` is the request's bucket, key and version. `parameters`: what follows them in the query.
         `source`: of a copy. `content_bytes`: how much an answer may bring that is what a user stored.
         `send_by`: see `Store.delete`. When the caller is cancelled, so is the request. A redirect is
-        followed within AWS alone, see `routes`. Raises Rejected for an object without a key, and sends nothing.
+        followed within AWS alone, see `Routes`. Raises Rejected for an object without a key, and sends nothing.
         """
         if not place.key and not operation.is_of_bucket:
             raise Rejected(operation, str(place), "NoKey", f"{NO_KEY}: nothing was sent", 400)

@@ -66,7 +66,7 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "trial": ("jobs.s3.condition_trial:find_ignored",),
     "heeded deletes": ("jobs.expire.job:Expire._check_versioning",),
     "owner of a bucket": ("jobs.s3.transport:Transport._owner_headers",),
-    "request head": ("jobs.s3.http.request_heads:check_head",),
+    "request head": ("jobs.s3.http.signing:check_head",),
     "idle connection": ("jobs.s3.http.connection_pool:_Connection.is_quiet",),
     "size of an answer": ("jobs.s3.http.answers:Answer._refuse_body",),
     "member of an archive": ("jobs.archives.reader:judge",),

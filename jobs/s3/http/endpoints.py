@@ -1,4 +1,8 @@
-"""Endpoints of S3: a URL that the user gives, or AWS's own of a region. Pure.
+"""Endpoints of S3, a URL that the user gives or AWS's own of a region, and the routes to their buckets. Pure.
+
+All buckets begin at the endpoint and region that the user named. What S3 says of a bucket's region
+is remembered. Only AWS's own endpoints change with it, and only to another one of AWS: what is
+signed goes to nobody else.
 
 AWS's names by partition, and what FIPS and dual-stack endpoints are called:
 https://docs.aws.amazon.com/general/latest/gr/s3.html (a test holds them equal to botocore's own
@@ -8,11 +12,15 @@ rules)
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from jobs.core.bucket_names import AccessPoint
+from jobs.core.bucket_names import access_point
 from jobs.errors import ConfigError
+from jobs.s3.http.signing import InvalidHead, Signer
 
 _SUFFIXES = {
     "cn-": "amazonaws.com.cn",
@@ -115,11 +123,6 @@ class Endpoint:
         return f"{'https' if self.is_tls else 'http'}://{self.host}{self.path}"
 
 
-def access_point_host(endpoint: Endpoint, point: AccessPoint) -> str:
-    """The host of an access point, where `endpoint` is AWS's own of its region."""
-    return f"{point.name}-{point.account}.{endpoint.host.replace('s3', 's3-accesspoint', 1)}"
-
-
 def given_endpoint(url: str) -> Endpoint:
     """The endpoint of a URL, path-style. Raises ConfigError."""
     expected = (
@@ -169,3 +172,45 @@ def aws_endpoint(region: str, *, is_fips: bool = False, is_dualstack: bool = Fal
         raise ConfigError(f"region {region}: there are no FIPS endpoints in China, unset AWS_USE_FIPS_ENDPOINT")
     service = ("s3-fips" if is_fips else "s3") + (".dualstack" if is_dualstack else "")
     return Endpoint(f"{service}.{region}.{suffix}", is_tls=True, is_virtual=True)
+
+
+class Route(NamedTuple):
+    """Where a bucket's requests go: the host header, the path before the key, the signer."""
+
+    host: str
+    prefix: str
+    signer: Signer
+
+
+class Routes:
+    """The routes to the buckets of one endpoint."""
+
+    def __init__(self, endpoint: Endpoint, region: str):
+        self._endpoint, self._region = endpoint, region
+        self._by_bucket: dict[str, Route] = {}
+        self._signer: Callable[[str], Signer] = lru_cache(Signer)
+        self.get = self._by_bucket.get
+
+    def find(self, bucket: str, region: str | None = None) -> Route:
+        """The bucket's route from now on. `region`: where S3 says that it is. Raises InvalidHead for no bucket."""
+        endpoint, point = self._endpoint, access_point(bucket)
+        region = point.region if point else region or self._region
+        if endpoint.is_virtual:  # one that the user named stays, AWS's own is another one in each region
+            endpoint = replace(endpoint, host=endpoint.host.replace(f".{self._region}.", f".{region}.", 1))
+        if point and not endpoint.is_virtual:
+            raise InvalidHead("the ARN of an access point has an endpoint of its own: name none, or use the alias")
+        if not point and (not BUCKET.fullmatch(bucket) or not bucket.strip(".")):
+            raise InvalidHead(f"{bucket!r} is not a bucket name: expected letters, digits, '.', '-' and '_'")
+        host, prefix = endpoint.address(bucket)
+        if point:
+            named = endpoint.host.replace("s3", "s3-accesspoint", 1)
+            host, prefix = f"{point.name}-{point.account}.{named}", "/"
+        if not PLAIN.fullmatch(host + prefix):
+            raise InvalidHead("the endpoint has a line break or space in it")
+        route = self._by_bucket[bucket] = Route(host, prefix, self._signer(region))
+        return route
+
+    def region(self, bucket: str) -> str | None:
+        """The region of a bucket that a request has found at AWS. None if nobody knows."""
+        route = self._by_bucket.get(bucket)
+        return route.signer.region if route and self._endpoint.is_aws else None

@@ -1,9 +1,12 @@
-"""AWS Signature Version 4 for S3. Pure: no I/O, no clock.
+"""Heads of requests: checked for harm, and signed by AWS Signature Version 4. Pure: no I/O, no clock.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 
 S3 differs from other services: the path is encoded once and never normalised, and the hash of the
 payload is a header.
+
+Names and values come from objects, archive indexes, policies, profiles and the environment. None of
+them may end a line: what follows would be a header of another's choice, or another request.
 """
 
 from __future__ import annotations
@@ -13,14 +16,17 @@ import hmac
 import re
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
-from jobs.s3.http.request_heads import check_head
+from jobs import __version__
 
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 UNSIGNED = "UNSIGNED-PAYLOAD"
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _SPACES = re.compile(" +")
+_NAMES = re.compile("[!#$%&'*+.^_`|~0-9A-Za-z-]+(;[!#$%&'*+.^_`|~0-9A-Za-z-]+)*")
+_AGENT = f"user-agent: sealift/{__version__}\r\n"
 _UNSIGNED = frozenset({"cache-control", "content-disposition", "content-encoding", "content-language", "expires"})
 """What describes an object, and decides nothing about the request. S3 demands a signature of the
 host, the content type and its own headers alone, and proxies change these. Conditions and ranges
@@ -116,3 +122,38 @@ def _canonical_query(query: str) -> str:
     if not query:
         return ""
     return "&".join(sorted(each if "=" in each else f"{each}=" for each in query.split("&")))
+
+
+class InvalidHead(ValueError):
+    """A name or value that would make other headers of the request than were meant."""
+
+
+def check_head(text: str, pairs: Sequence[tuple[str, str]]) -> None:
+    """Raises InvalidHead for a line break or a name that is no token.
+
+    `text`: all parts of the request but the headers, one behind the other. `pairs`: the headers.
+    """
+    names = ";".join([name for name, _ in pairs])
+    text = "".join([text, names, *[value for _, value in pairs]])
+    if "\n" in text or "\r" in text or "\0" in text:  # not shown: it may be a secret
+        raise InvalidHead("a header, the address, region or access key has a line break or NUL in it")
+    if not _are_tokens(names, len(pairs)):
+        raise InvalidHead(f"not a valid header name among {names!r}")
+
+
+def request_head(
+    method: str, target: str, headers: Sequence[tuple[str, str]], body_bytes: int | None, extra: str
+) -> bytes:
+    """The request line and all headers, as `check_head` has found them harmless.
+
+    `extra`: lines that are not signed.
+    """
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    length = f"content-length: {body_bytes or 0}\r\n" if method in ("PUT", "POST") else ""
+    text = f"{method} {target} HTTP/1.1\r\n{lines}{length}{extra}{_AGENT}\r\n"
+    return text.encode("utf-8", "surrogateescape")
+
+
+@lru_cache(1024)
+def _are_tokens(names: str, count: int) -> bool:
+    return names.count(";") < count and _NAMES.fullmatch(names) is not None

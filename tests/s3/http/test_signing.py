@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.s3.encoded_words import encode
-from jobs.s3.http.request_heads import InvalidHead
-from jobs.s3.http.signing import EMPTY_SHA256, Credentials, Signer
+from jobs.s3.http.signing import EMPTY_SHA256, Credentials, InvalidHead, Signer
 
 TEXT = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=20)
 NAMES = st.text("abcdefghijklmnopqrstuvwxyz-", min_size=1, max_size=12).map("x-amz-meta-{}".format)
