@@ -24,7 +24,6 @@ BARE_STORES = {
     "jobs.cli.policy_and_ledger": "reads",
     "jobs.doctor.system": "tries what the server heeds, and writes a new key",
     "jobs.nights.stages": "reads",
-    "jobs.reconcile.run": "the ledger's",
     "jobs.runs.request": "the ledger's",
     "jobs.s3.sessions": "makes the safe one of it",
     "scheduler.runtime": "the ledger's, and destinations that it makes safe itself",
@@ -157,7 +156,20 @@ def loaded_by(code: str) -> set[str]:
 
 def test_command_line_starts_without_heavy_libraries():
     """Nor does the module of a command load what it may not use."""
-    light = ("archives", "doctor", "events", "expire", "query", "replicate", "restore", "runs", "status", "verify")
+    light = (
+        "archives",
+        "doctor",
+        "events",
+        "expire",
+        "nightly",
+        "query",
+        "reconcile",
+        "replicate",
+        "restore",
+        "runs",
+        "status",
+        "verify",
+    )
     loaded = loaded_by(f"import {', '.join(f'jobs.cli.{each}' for each in light)}")
     assert "click" in loaded
     assert loaded & HEAVY == set()

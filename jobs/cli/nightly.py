@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import time
 import zoneinfo
-from dataclasses import replace
-from datetime import tzinfo
+from datetime import datetime, tzinfo
 
 import click
 from msgspec import to_builtins
@@ -17,12 +16,10 @@ from jobs.cli.options import Age, Command, command_options, flag, group, option,
 from jobs.cli.policy_and_ledger import PairOptions
 from jobs.config import Settings
 from jobs.core.selection import parse_age
-from jobs.errors import Interrupted
+from jobs.errors import Interrupted, UsageError
 from jobs.ledger.claims import claim
-from jobs.nights.calendar import find_night, parse_night
-from jobs.nights.documents import Night, Summary
-from jobs.nights.night import run_night
-from jobs.nights.stages import Stages
+from jobs.nights.calendar import NIGHTS_REMEMBERED, find_night
+from jobs.nights.documents import Night, Summary, ended_nights
 from jobs.policy.run_options import sides
 from jobs.policy.words import minutes_of
 from jobs.runs.request import check_apart, open_ledger
@@ -33,7 +30,11 @@ class NightlyCommand:
     """`sealift nightly`, as it was typed."""
 
     pair: PairOptions = group(PairOptions)
-    night: str | None = option("Which night. Default: the last one to begin in the pair's zone.", metavar="YYYY-MM-DD")
+    night: datetime | None = option(
+        "Which night. Default: the last one to begin in the pair's zone.",
+        type=click.DateTime(["%Y-%m-%d"]),
+        metavar="YYYY-MM-DD",
+    )
     again: bool = flag("Check again now, in a night that has already run.")
     margin: str | None = option(
         "A difference is in flight, and no finding, if it is younger than a report less this: 15m, 2h. "
@@ -69,24 +70,29 @@ def nightly(options: NightlyCommand) -> int:
     hours = chosen.pair.nightly
     zone = zoneinfo.ZoneInfo(hours.time_zone)
     latest = find_night(now, minutes_of(hours.hour), zone)
-    night = parse_night(options.night, latest) if options.night else latest
+    night = options.night.date() if options.night else latest
+    if night > latest:
+        raise UsageError(f"--night {night}: that night has not begun, the latest one is {latest}")
     check_apart(*sides(chosen.policy, chosen.pair), chosen.ledger)
-    first = Night(open_ledger(chosen.ledger), chosen.pair.name, night)
+    ledger, name = open_ledger(chosen.ledger), chosen.pair.name
 
     async def run() -> tuple[Summary, bool]:
-        ended, unfinished = await first.ended()
-        if ended is not None and not options.again:
-            from jobs.nights.page import write_page  # jinja2 loads here
+        from jobs.nights.night import run_night, write_page  # DuckDB and pyarrow load here
+        from jobs.nights.stages import Stages
 
-            await write_page(replace(unfinished, times=unfinished.times - 1), ended)  # a killed start may owe it
+        nights = await ended_nights(ledger, name, before=f"{night}~")
+        times = [each for each in nights if each.day == night]
+        if times and not options.again and (ended := await times[0].read()) is not None:
+            await write_page(times[0], ended)  # a killed start may owe it
             return ended, True
+        ours = Night(ledger, name, f"{night}-{len(times) + 1:02}" if times else str(night))
         who = {"batch_job_id": settings.batch_job_id} if settings.batch_job_id else {"host": os.uname().nodename}
-        ledger = unfinished.ledger
-        if not await claim(ledger.store, ledger.location, f"{unfinished.name}/claims", who):
+        if not await claim(ledger.store, ledger.location, f"{ours.name}/claims", who):
             raise Interrupted(f"another machine works at the night of {night}", advice="wait until it has ended")
+        earlier = [summary for each in nights[:NIGHTS_REMEMBERED] if (summary := await each.read())]
         margin = None if options.margin is None else parse_age(options.margin)
-        work = unfinished, chosen.policy, chosen.pair, chosen.scope, settings, options.executor, TERMINAL
-        return await run_night(Stages(*work), now=now, margin_seconds=margin), False
+        work = chosen.policy, chosen.pair, chosen.scope, settings, options.executor, TERMINAL
+        return await run_night(Stages(ours, *work, margin, earlier)), False
 
     summary, ran_before = interrupts.run(run())
     text = summary_text(summary, zone, ran_before=ran_before)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
 from jobs.core.category import Category
 from jobs.errors import ConfigError, StoreError
 from jobs.ledger.ledger import Ledger
-from jobs.nights.documents import Night, Summary
+from jobs.nights.documents import Summary, last_summaries
 from jobs.policy.model import Pair, Policy
 
 NIGHTS = 30
@@ -50,7 +50,7 @@ async def open_metrics(ledger: Ledger, policy: Policy | None, document: Mapping[
             samples.append(("sealift_waiting_events", f'kind="{what.replace(" ", "_")}",queue="{queue}"', count))
     for pair in policy.pairs if policy else ():
         with suppress(StoreError, ConfigError):  # the status says why
-            nights = await Night(ledger, pair.name, date.max).earlier(NIGHTS)
+            nights = await last_summaries(ledger, pair.name, NIGHTS)
             samples += [*_known(document, pair, nights, now), *await _statuses(ledger, pair.name, nights)]
     lines = []
     for gauge, help in GAUGES.items():

@@ -24,7 +24,7 @@ from jobs.core.selection import Selection
 from jobs.errors import ConfigError, ExitCode, LedgerError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.registry import kind_of
-from jobs.reports.document import exit_code, findings_count
+from jobs.reports.document import exit_code
 from jobs.reports.figures import UNKNOWN, human_dollars
 from jobs.reports.publish import make_page
 from jobs.runs import batch_executor
@@ -259,13 +259,9 @@ async def _with_since(
 
 async def _write_page(ledger: Ledger, spec: RunSpec, file: Path) -> int:
     """Write the page of a run as it is now to a file."""
-    from jobs.reconcile.since_then import read_findings
-
     if (report := await ledger.report(spec.run_id)) is None:
         raise LedgerError(f"run {spec.run_id} has no page: it has not ended", advice=continuation(spec.run_id))
     document, _, left = await _with_since(ledger, spec, report)
-    if "repaired" not in document and findings_count(document):
-        left = await read_findings(ledger, spec, document)
     page = await make_page(document, left)
     try:
         file.write_bytes(page)

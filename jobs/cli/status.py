@@ -25,7 +25,7 @@ from jobs.doctor.undelivered import look_at_undelivered
 from jobs.errors import ConfigError, ExitCode, NotFound, StoreError, UsageError
 from jobs.ledger.backlog import backlog_pairs, manifest_numbers, read_backlog, read_manifest
 from jobs.ledger.ledger import Ledger
-from jobs.nights.documents import Night, Summary
+from jobs.nights.documents import Summary, last_summaries
 from jobs.policy.model import Policy
 from jobs.reports.document import iso_time, need_attention
 from jobs.reports.figures import UNKNOWN, human_time, plural
@@ -228,7 +228,7 @@ def _finding_problems(findings: Sequence[Mapping[str, Any]]) -> Iterator[Problem
 
 async def _pair(ledger: Ledger, pair: str, runs: Sequence[Mapping[str, Any]], now: float) -> Answers:
     """The last night that has ended, and manifests whose rows no run has taken: a refused plan leaves no run."""
-    last = next(iter(await Night(ledger, pair, date.max).earlier(1)), None)
+    last = next(iter(await last_summaries(ledger, pair, 1)), None)
     yield {"pair": pair, **{name: getattr(last, name, None) for name in ("night", "verdict", "exit_code")}}
     for problem in _night_problems(pair, last, datetime.fromtimestamp(now, UTC).date()):
         yield problem

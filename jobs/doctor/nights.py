@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import date
 from functools import partial
 
 from jobs.doctor.model import Finding, Question, failure, ok, warning
 from jobs.doctor.system import System
 from jobs.ledger.ledger import Ledger
-from jobs.nights.documents import Night, Summary
+from jobs.nights.documents import Summary, last_summaries
 from jobs.policy.model import Pair
 
 
@@ -23,7 +22,7 @@ def questions(system: System) -> Iterator[Question]:
 
 def _night(system: System, pair: Pair) -> Finding:
     async def read(ledger: Ledger) -> list[Summary]:
-        return await Night(ledger, pair.name, date.max).earlier(1)
+        return await last_summaries(ledger, pair.name, 1)
 
     nights = system.in_ledger(read)
     if not nights:

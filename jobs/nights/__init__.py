@@ -1,8 +1,8 @@
 """Nights: a pair's reconciliation, repair and verification, once a night.
 
 Reading order: `calendar` says which night it is (pure), `documents` are those of the ledger, `stages`
-does the stages, `pair_state` asks the state what is open, `verdicts` says what the night came to
-(pure), `page` shows its summary, `night` does all of it.
+finds or makes the run of each stage, `verdicts` says what the night came to, as a sentence and as a
+page (pure), `night` does all of it and asks the state what is open.
 
 Never do a night twice: a second start continues where the first one stopped.
 """

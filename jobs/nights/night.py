@@ -1,143 +1,160 @@
-"""Night of a pair: reconcile, repair, replica, slice, deep, and one summary."""
+"""Night of a pair: its stages, what the state says then, and one summary."""
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
-from msgspec import structs
+from msgspec import json, structs
 
+from jobs.core.category import Category
+from jobs.core.model import Attributes, parse_time
 from jobs.errors import ExitCode
-from jobs.nights.calendar import NIGHTS_REMEMBERED, Stage, due_after
-from jobs.nights.documents import Claim, Emptied, Known, StageResult, Summary
-from jobs.nights.pair_state import ask_state
+from jobs.nights.documents import Emptied, Known, Night, StageResult, Summary
 from jobs.nights.stages import Stages
-from jobs.nights.verdicts import is_well, next_steps, verdict
-from jobs.policy.run_options import named_places, sides
+from jobs.nights.verdicts import judge, next_steps, page_of, verdict
+from jobs.policy.coverage import Scope
+from jobs.policy.model import Pair
+from jobs.policy.run_options import named_places, prefix_map, sides
 from jobs.reports.document import iso_time
+
+if TYPE_CHECKING:
+    import duckdb
 
 READ_DAYS = 360
 """How long a read of bytes counts where the policy asks for none."""
-CHANGED_PLACES = "since the policy gave the pair other buckets or prefixes after this night had begun"
+FIRST_KEYS = 10
+"""How many of the objects that are left a night names."""
+HTML = Attributes(headers={"content-type": "text/html; charset=utf-8"})
 
 
-async def run_night(stages: Stages, *, now: float, margin_seconds: float | None) -> Summary:
+async def run_night(stages: Stages) -> Summary:
     """Start or continue a night that has not ended, and return its summary.
 
-    `now`: epoch seconds. `margin_seconds`: a difference is in flight if it is younger than a report
-    less this. None: the default, which for a replica is the time that S3 may take. The summary of a
-    night that cannot continue now is not in the ledger.
+    The summary of a night that cannot continue now is not in the ledger. Exit code 3: the night is done,
+    and something is left to people, or nothing was compared. Code 2 would say that nothing was started. A
+    night that stopped has its run's code.
     """
-    night, pair, verify, places = stages.night, stages.pair, stages.pair.verify, _places(stages)
-    earlier = await night.earlier(NIGHTS_REMEMBERED)
-    ours = Claim(
-        night=night.night.isoformat(),
-        began_at=now,
-        margin_seconds=margin_seconds,
-        slice=due_after(night.night, int(verify.rota), Stage.SLICE, earlier),
-        deep=due_after(night.night, int(verify.deep), Stage.DEEP, earlier) if verify.deep else None,
-        places=places,
-    )
-    claim, known, emptied = await night.write("/claim.json", ours), Known(), None
-    stages = replace(stages, claim=claim)
-    again = f"Check by the policy of now: sealift nightly --pair {pair.name} --night {claim.night} --again"
-    results = [StageResult(stage=Stage.RECONCILE, refused=CHANGED_PLACES, advice=again)]
-    if claim.places == places:  # else what was done so far says nothing of these
-        results = [await stages.reconcile()]
-        emptied = _find_emptied(stages, results[0], earlier)
-        if emptied is None:
-            async for result in _other_stages(stages, claim, results[0]):
-                results.append(result)
-                if not result.is_over:
-                    break
-        if results[-1].is_over:
-            known = await _compact_and_ask(stages, claim, results[0])
-    return await _end(stages, claim, results, known, emptied)
-
-
-async def _other_stages(stages: Stages, claim: Claim, reconciled: StageResult) -> AsyncIterator[StageResult]:
-    yield await stages.repair(reconciled)
-    if stages.pair.replica is not None:
-        yield await stages.replica()
-    yield await stages.verify(Stage.SLICE, claim.slice, reconciled)
-    if claim.deep is not None:
-        yield await stages.verify(Stage.DEEP, claim.deep, reconciled)
-
-
-async def _compact_and_ask(stages: Stages, claim: Claim, compared: StageResult) -> Known:
-    """Compact the state, and read what it says of the pair."""
-    from jobs.ledger.state_files import compact, service_name
-
-    ledger, pair = stages.ledger, stages.pair
-    copies = [sides(stages.policy, each)[1].location for each in stages.policy.pairs]
-    await compact(ledger, stages.night.name, prefixes=copies)
-    days = int(pair.verify.deep or READ_DAYS)
-    source, hot = map(service_name, sides(stages.policy, pair))
-    return await ask_state(ledger, pair, (source, hot), stages.scope, claim.began_at, days, compared)
-
-
-async def _end(
-    stages: Stages, claim: Claim, results: Sequence[StageResult], known: Known, emptied: Emptied | None
-) -> Summary:
-    """The summary, in the ledger if the night has ended. Its page is made from the one that came first.
-
-    Exit code 3: the night is done, and something is left to people, or nothing was compared. Code 2
-    would say that nothing was started. A night that stopped has its run's code.
-    """
-    from jobs.nights.page import write_page  # jinja2 loads here
-
-    night, pair, is_over = stages.night, stages.pair, results[-1].is_over
-    places = named_places(stages.policy, pair)
+    night, results, known, emptied = stages.night, list[StageResult](), Known(), None
+    for stage in stages.due():
+        results.append(await stages.run(stage, results))
+        emptied = _find_emptied(stages, results[0])
+        if emptied or not results[-1].is_over:
+            break
+    compared: Any = await night.ledger.report(str(results[0].run_id))
+    began, is_over = parse_time(compared["created_at"]), results[-1].is_over
+    places = named_places(stages.policy, stages.pair)
+    if is_over:
+        known = await _compact_and_ask(stages, results[0], began)
     summary = Summary(
-        pair=str(pair.name),
-        night=claim.night,
+        pair=night.pair,
+        night=str(night.day),
         source=places["source"],
         destination=places["destination"],
         state="complete" if is_over else "unfinished",
         left=max(known.left, emptied.objects if emptied else 0),
         exit_code=results[-1].exit_code,
-        began_at=datetime.fromtimestamp(int(claim.began_at), UTC),
+        began_at=datetime.fromtimestamp(int(began), UTC),
         finished_at=datetime.fromtimestamp(int(time.time()), UTC),
         stages=results,
         known=known,
         emptied=emptied,
-        summary=night.uri(".json"),
-        report_html=night.uri(".html") if is_over else None,
+        summary=str(night.ledger.location.join(f"{night.name}.json")),
+        report_html=str(night.ledger.location.join(f"{night.name}.html")) if is_over else None,
         ledger=str(night.ledger.location),
     )
     summary = structs.replace(summary, verdict=verdict(summary), next_steps=list(next_steps(summary)))
-    if not is_over:
-        return summary
-    code = ExitCode.DONE if is_well(summary) else ExitCode.FINDINGS
-    ended = await night.write(".json", structs.replace(summary, exit_code=int(code)))
-    await write_page(night, ended)
-    return ended
+    if is_over:
+        code = ExitCode.DONE if judge(summary)[0] else ExitCode.FINDINGS
+        summary = structs.replace(summary, exit_code=int(code))
+        await night.write(".json", json.format(json.encode(summary), indent=2))
+        summary = await night.read() or summary
+        await write_page(night, summary)
+    return summary
 
 
-def _find_emptied(stages: Stages, stage: StageResult, earlier: Sequence[Summary]) -> Emptied | None:
-    """The last night in which the source had objects, if it has none now.
+async def write_page(night: Night, summary: Summary) -> None:
+    """Write the page of the summary that is in the ledger, if it is not there yet."""
+    await night.write(".html", (await asyncio.to_thread(page_of, summary)).encode(), HTML)
 
-    `earlier`: the latest first. The first one that compared decides. A night that found the source
-    emptied passes that on, until objects are there again.
-    """
-    last = next((each for each in earlier if not each.stages[0].refused), None)
-    if stage.source_objects or last is None:
+
+def _find_emptied(stages: Stages, compared: StageResult) -> Emptied | None:
+    """The last night in which the source had objects, if it has none now."""
+    last = next((each for each in stages.earlier if each.stages[0].source_objects), None)
+    if compared.source_objects or last is None:
         return None
-    objects = last.stages[0].source_objects
-    if last.emptied or not objects:
-        return last.emptied
     # A delete that was mirrored hides a copy, and the version below it is still there.
     source, destination = sides(stages.policy, stages.pair)
     words = ["--source", str(destination.location), "--destination", str(source.location)]
     restore = shlex.join(["sealift", "restore", *words, "--as-of", iso_time(last.finished_at.timestamp())])
-    return Emptied(last.night, objects, restore)
+    return Emptied(last.night, last.stages[0].source_objects, restore)
 
 
-def _places(stages: Stages) -> list[str]:
-    """Return the buckets and prefixes that a night is about."""
-    pair, scope = stages.pair, stages.scope
-    places = [str(side.location) for side in sides(stages.policy, pair)]
-    return [*places, str(pair.replica and pair.replica.bucket), *sorted(scope.prefixes), "-", *sorted(scope.excluded)]
+async def _compact_and_ask(stages: Stages, compared: StageResult, began: float) -> Known:
+    """Compact the state, and read what it says of the pair."""
+    from jobs.ledger.state_files import compact, open_state, service_name
+    from jobs.reconcile.run import fetch_differences
+    from jobs.tables.duck import in_thread, parquet
+
+    ledger, policy, pair = stages.ledger, stages.policy, stages.pair
+    await compact(ledger, stages.night.name, prefixes=[sides(policy, each)[1].location for each in policy.pairs])
+    ours, theirs = map(service_name, sides(policy, pair))
+    async with open_state(ledger) as database:
+        differences = await fetch_differences(ledger, str(compared.run_id), database.files)
+        sql = known_sql(pair, stages.scope, (ours, theirs), parquet(differences))
+        days = int(pair.verify.deep or READ_DAYS)
+        return await in_thread(database.connection, ask_state, database.connection, sql, compared, began, days)
+
+
+def ask_state(connection: duckdb.DuckDBPyConnection, sql: str, compared: StageResult, began: float, days: int) -> Known:
+    """Ask the state, which has no objects that comparisons only found to be the same.
+
+    `compared`: what the night's comparison came to. `began`: when, in epoch seconds. `days`: how long a read counts.
+    """
+    answer: Any = connection.execute(sql, [began - days * 86_400]).fetchone()
+    left, first, accepted, checked, read = answer
+    checked, objects = checked + compared.counts.get(Category.SAME, 0), compared.source_objects
+    checked, read = (min(max(count, 0), objects) for count in (checked, read))
+    return Known(left, first or (), accepted, objects, checked, read, days)
+
+
+def known_sql(pair: Pair, scope: Scope, services: tuple[str, str], differences: str) -> str:
+    """SQL for what the state has of a pair and its replica, whose rows count with the keys of the originals.
+
+    `services`: those of source and destination now, as verdicts name them: what is known of a server with
+    another address no look of this pair can end. `differences`: the rows in which the comparison found the
+    sides to differ, as a relation. Of other objects it found the same. `?`: since when reads count.
+    """
+    from jobs.ledger.state import BAD, OVER
+    from jobs.tables.duck import quoted
+
+    hot, maps, (ours, theirs) = pair.destination, prefix_map(pair, scope), services
+    places = [(ours, pair.source.bucket, theirs, hot.bucket)]
+    places += [(theirs, hot.bucket, theirs, pair.replica.bucket)] if pair.replica else []
+    at = ", ".join(f"({', '.join(map(quoted, place))})" for place in places)
+    return f"""
+        WITH looked AS (
+            SELECT *, source_bucket = {quoted(hot.bucket)} AS is_of_replica, {BAD} AND NOT {OVER} AS is_bad,
+                   is_bad AND accepted_at IS NULL AS is_open, etag IS NOT NULL AND NOT is_of_replica AS is_original,
+                   CASE WHEN is_of_replica THEN substr(key, {len(hot.prefix) + 1}) ELSE key END AS name
+            FROM state WHERE (source_service, source_bucket, copy_service, copy_bucket) IN ({at})
+                AND {maps.source_scope_sql("name")} AND copy_key = {maps.destination_sql("name")}
+        ), differing AS (
+            SELECT key AS name, bool_or(source_last_modified IS NOT NULL AND NOT is_delete_marker) AS at_source
+            FROM {differences} GROUP BY 1
+        ), objects AS (
+            SELECT name, bool_or(is_open) AS is_open, bool_or(is_bad AND NOT is_open) AS is_accepted, at_source,
+                   bool_or(finding IS NOT NULL) FILTER (is_original) AS is_wrong,
+                   arg_max(struct_pack(checked := coalesce(checked_at, read_at), read := read_at),
+                           coalesce(modified, make_timestamptz(0))) FILTER (is_original) AS newest
+            FROM looked LEFT JOIN differing USING (name) GROUP BY name, at_source
+        )
+        SELECT count(*) FILTER (is_open), min(name, {FIRST_KEYS}) FILTER (is_open),
+               count(*) FILTER (is_accepted),
+               count(newest.checked) FILTER (NOT is_wrong AND at_source)
+                   - count(*) FILTER (is_wrong AND at_source IS NULL),
+               count(*) FILTER (NOT is_wrong AND at_source IS DISTINCT FROM false AND epoch(newest.read) >= ?)
+        FROM objects"""

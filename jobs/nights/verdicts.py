@@ -1,67 +1,45 @@
-"""The verdict of a night: what it came to, and what to do now. Pure."""
+"""What a night came to: one sentence, what to do now, and both as a page. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+
+from msgspec import structs
 
 from jobs.core.category import Category
 from jobs.core.outcome import Status
 from jobs.core.words import called
-from jobs.nights.calendar import Stage
 from jobs.nights.documents import StageResult, Summary
-from jobs.reconcile.advice import REPLICA_STEP
-from jobs.reports.figures import plural
-
-WELL = "All is well"
-"""The head of a night in which all was judged, and nothing is left to do."""
+from jobs.reports.figures import human_seconds, human_time, plural
 
 
-def is_unjudged(summary: Summary) -> bool:
-    """True if nothing was compared: the source has no object, or all are in flight.
+def judge(summary: Summary) -> tuple[bool, str]:
+    """Whether a night was well, and in a sentence why.
 
-    Copies without an original prove nothing: the source may have been emptied before.
+    It is if every stage is complete, something was compared and proven, and nothing is left.
     """
-    found = {category for category, count in _compared(summary).items() if count}
-    is_verified = any(each.counts.get(Status.VERIFIED) for each in summary.stages)
-    return found <= {Category.IN_FLIGHT, Category.EXTRA, Category.EXCLUDED} and not is_verified
-
-
-def is_well(summary: Summary) -> bool:
-    """True if every stage is complete, something was compared and proven, and nothing is left."""
-    are_complete = all(each.is_over and not each.refused for each in summary.stages)
-    return are_complete and not summary.left and not is_unjudged(summary) and bool(summary.known.checked)
-
-
-def verdict(summary: Summary) -> str:
-    """The night in one sentence."""
-    return f"{_head(summary)}: {'; '.join(map(stage_text, summary.stages))}."
-
-
-def _head(summary: Summary) -> str:
-    left, known, young, emptied = summary.left, summary.known, _young(summary), summary.emptied
-    if not summary.stages[-1].is_over:
-        return f"The night is not finished, {summary.stages[-1].stage} has rows left to do"
+    known, emptied, last = summary.known, summary.emptied, summary.stages[-1]
+    if not last.is_over:
+        return False, f"The night is not finished, {last.stage} has rows left to do"
     if emptied:
-        return f"The source has no object, on {emptied.night} it had {emptied.objects:,}, and all copies stay"
-    if left:
-        return f"{left:,} {'object needs' if left == 1 else 'objects need'} attention"
-    if summary.stages[0].refused:
-        return "Nothing was compared"
+        since = f"on {emptied.night} it had {emptied.objects:,}"
+        return False, f"The source has no object, {since}, and all copies stay"
+    if summary.left:
+        return False, f"{plural(summary.left, 'object')} {'needs' if summary.left == 1 else 'need'} attention"
     if any(each.refused for each in summary.stages):
-        return "Nothing wrong was found, but not everything was done"
-    in_flight = f"{plural(young, 'object')} too new to be judged (--margin)"
-    if is_unjudged(summary):
-        return f"Nothing was compared, {in_flight if young else 'the source has no object'}"
-    proof = (
+        return False, "Not everything was done"
+    young = _young(summary)
+    proof = f"{plural(young, 'object')} too new to be judged (--margin); " if young else ""
+    proof += (
         f"of {plural(known.objects, 'object')} {known.checked:,} are proven by checksums, and the bytes of "
         f"{known.read:,} were read within {known.read_days:,} days"
     )
-    if not known.checked:
-        return f"Nothing could be proven; {proof}"
+    if not known.checked or not _is_compared(summary):
+        return False, f"Nothing could be proven; {proof}"
     if young or 2 * known.checked < known.objects:
-        return f"Nothing wrong was found; {f'{in_flight}; ' if young else ''}{proof}"
+        return True, f"Nothing wrong was found; {proof}"
     accepted = f", but for {plural(known.accepted, 'object')} that somebody has accepted" if known.accepted else ""
-    return f"{WELL}{accepted}; {proof}"
+    return True, f"All is well{accepted}; {proof}"
 
 
 def _young(summary: Summary) -> int:
@@ -69,44 +47,75 @@ def _young(summary: Summary) -> int:
     return max(each.counts.get(Category.IN_FLIGHT, 0) for each in summary.stages)
 
 
-def head_of(sentence: str) -> str:
-    """Return the part of a verdict that is about the whole night."""
-    return sentence.partition(": ")[0].rstrip(".")
+def _is_compared(summary: Summary) -> bool:
+    """False if the source has no object, or all are in flight.
+
+    Copies without an original prove nothing: the source may have been emptied before.
+    """
+    proves_nothing = {Category.IN_FLIGHT, Category.EXTRA, Category.EXCLUDED}
+    is_verified = any(each.counts.get(Status.VERIFIED) for each in summary.stages)
+    return is_verified or any(count and name not in proves_nothing for name, count in summary.stages[0].counts.items())
 
 
-def next_steps(summary: Summary) -> Iterator[str]:
-    """What a person does now, a sentence for each step."""
-    pair, known = summary.pair, summary.known
-    again = f"sealift nightly --pair {pair} --night {summary.night}"
-    if not summary.stages[-1].is_over:
-        yield f"Go on with it: {again} --again"  # without it, a night that has ended once is only shown
-        return
-    if summary.emptied:
-        yield "If that is meant, take the pair out of the policy"
-        yield f"Else put the objects back: {summary.emptied.restore}"
-        return
-    yield from (each.advice for each in summary.stages if each.refused)
-    stages = {each.run_id: each.stage for each in summary.stages}
-    for run_id in known.found_by:
-        is_of_replica = stages.get(run_id) == Stage.REPLICA
-        yield REPLICA_STEP if is_of_replica else f"See what was found, and what helps: sealift runs show {run_id}"
-    if known.left and not known.found_by:
-        yield "See what could not be looked at, and why: sealift status"
-    if is_unjudged(summary) and not summary.left and not summary.stages[0].refused:
-        if _compared(summary).get(Category.IN_FLIGHT):
-            yield f"Compare what is newer than the margin, too: {again} --again --margin 0s"
-        else:
-            yield f"Check bucket and prefixes of the pair {pair} in the policy: sealift policy check"
-
-
-def _compared(summary: Summary) -> Mapping[str, int]:
-    """The counts of the reconciliation, by category."""
-    return summary.stages[0].counts
+def verdict(summary: Summary) -> str:
+    """The night in one sentence."""
+    texts = (f"{each.stage} {stage_text(each)}" for each in summary.stages)
+    return f"{judge(summary)[1]}: {'; '.join(texts)}."
 
 
 def stage_text(stage: StageResult) -> str:
     """Return what a stage came to."""
     if stage.refused:
-        return f"{stage.stage} refused, {stage.refused}"
+        return f"refused, {stage.refused}"
     words = (f"{count:,} {called(name, 'replicate')}" for name, count in stage.counts.items() if count)
-    return f"{stage.stage} {', '.join(words) or 'nothing'}"
+    return ", ".join(words) or "nothing"
+
+
+def next_steps(summary: Summary) -> Iterator[str]:
+    """What a person does now, a sentence for each step."""
+    again = f"sealift nightly --pair {summary.pair} --night {summary.night} --again"
+    if not summary.stages[-1].is_over:
+        yield f"Go on with it: {again}"  # without --again, a night that has ended once is only shown
+    elif summary.emptied:
+        yield "If that is meant, take the pair out of the policy"
+        yield f"Else put the objects back: {summary.emptied.restore}"
+    else:
+        yield from (each.advice for each in summary.stages if each.refused)
+        if summary.left:
+            yield "See what is wrong, and what helps: sealift status"
+        elif not _is_compared(summary) and _young(summary):
+            yield f"Compare what is newer than the margin, too: {again} --margin 0s"
+        elif not _is_compared(summary):
+            yield f"Check bucket and prefixes of the pair {summary.pair} in the policy: sealift policy check"
+
+
+def page_of(summary: Summary) -> str:
+    """A night's summary as a self-contained page. Same summary, same page."""
+    from jobs.reports.html.page import Line, Page, Table, render_page  # jinja2 loads here
+
+    (is_well, sentence), numbers = judge(summary), structs.asdict(summary.known)
+    lines = [Line("", each.stage, stage_text(each), [f"{each.rows:,}"]) for each in summary.stages]
+    notes = [each.report_html for each in summary.stages if each.report_html]
+    notes.append("This page is written once, at the end of the night. What was repaired since: sealift status")
+    left = Table("First of what is left", ("Key",), [Line("", key, "", []) for key in summary.known.left_first])
+    return render_page(
+        Page(
+            title=f"night of {summary.night} · {summary.pair} · {summary.source} → {summary.destination}",
+            kind=f"night of {summary.night} / pair {summary.pair}",
+            verdict=f"{sentence}.",
+            tone="bad" if summary.left else "good" if is_well and sentence.startswith("All is well") else "warn",
+            places={"Source": summary.source, "Destination": summary.destination},
+            facts={
+                **{
+                    name.replace("_", " ").capitalize(): f"{value:,}"
+                    for name, value in numbers.items()
+                    if isinstance(value, int)
+                },
+                "Finished": human_time(summary.finished_at),
+                "Took": human_seconds((summary.finished_at - summary.began_at).total_seconds()),
+            },
+            steps=summary.next_steps,
+            tables=[*([left] if left.lines else []), Table("Stages", ("Stage", "Rows"), lines, notes)],
+            files={"Summary": summary.summary, "Ledger": summary.ledger, "This page": summary.report_html},
+        )
+    )

@@ -23,7 +23,6 @@ def write_findings(
     connection: duckdb.DuckDBPyConnection,
     folder: Path,
     rows: str,
-    *,
     repairs_different: bool,
     excluded: tuple[int, int],
 ) -> dict[str, Any]:
@@ -35,7 +34,7 @@ def write_findings(
     spreadsheet would take for a formula begins with `'`, control characters are escapes, and the
     column `escaped` says so. The Parquet file has keys as they are. The repair looks at all that a
     copy may mend. It overwrites what is different and newer if it `repairs_different`. `excluded`:
-    rows and bytes that the join left out. Returns fields of a `Reconciliation`.
+    rows and bytes that the join left out. Returns what a report says of the findings.
     """
     file = folder / "differences.parquet"
     order = "ORDER BY key, version_id, destination_version_id"
@@ -98,10 +97,10 @@ def _counted(connection: duckdb.DuckDBPyConnection, differences: Path, excluded:
         "coalesce(sum(rows) FILTER (at_source AND NOT is_delete_marker), 0)::BIGINT "
         "FROM joined JOIN verdicts USING (code) GROUP BY ALL ORDER BY 5 DESC, 1, 2, 3"
     ).fetchall()
-    categories = dict.fromkeys(Category, (0, 0)) | {Category.EXCLUDED: excluded}
-    for name, _, _, _, rows, size_bytes, _ in counts:
-        before = categories[Category(name)]
-        categories[Category(name)] = before[0] + rows, before[1] + size_bytes
+    categories = {str(name): {"rows": 0, "bytes": 0} for name in Category}
+    for name, rows, size_bytes in [(Category.EXCLUDED, *excluded), *((each[0], *each[4:6]) for each in counts)]:
+        categories[name]["rows"] += rows
+        categories[name]["bytes"] += size_bytes
     shown = {Category.UNVERIFIABLE, Category.IN_FLIGHT, Category.SAME}
     folders = f"regexp_extract(key, '^(?:[^/]*/){{0,{PREFIX_DEPTH}}}')"
     prefixes = connection.execute(

@@ -39,7 +39,6 @@ def join_reports(
     reports: Sequence[StagedReport],
     evidence: Sequence[Sequence[Path]],
     prefixes: PrefixMap,
-    *,
     horizon_us: int,
     all_versions: bool,
 ) -> tuple[tuple[int, int], list[JoinSide]]:
@@ -48,7 +47,7 @@ def join_reports(
 
     `joined` has the columns of `joined_sql`, and how many `rows` a row is, with their `size_bytes`: rows
     that are the same or excluded are few, without key and objects. `reports` and `evidence` (a side's
-    Parquet files, see `reconcile.Report`) are those of the source and of the destination.
+    Parquet files, see `run.Report`) are those of the source and of the destination.
     `all_versions`: the rows are versions, not current objects. `horizon_us`: epoch microseconds, see
     `jobs.reconcile.rules`. Returns the rows outside of the prefix map with their bytes.
 

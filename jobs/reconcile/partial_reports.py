@@ -71,8 +71,7 @@ async def check_coverage(
         raise UnusableReport(
             f"{staged.inventory.manifest} lacks {len(absent):,} of {len(listed):,} keys of {name} that were listed now "
             f"and which are older than it, such as {example.key!r} of {time}: check the prefix of the inventory's "
-            "configuration",
-            str(staged.inventory.manifest),
+            "configuration"
         )
 
 

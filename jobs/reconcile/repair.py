@@ -12,15 +12,15 @@ from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.model import parse_time
 from jobs.core.prefix_map import PrefixMap
-from jobs.core.run import RunSpec, RunState, Side
+from jobs.core.run import RunSpec, RunState
 from jobs.core.selection import Selection
 from jobs.ledger.ledger import Ledger
 from jobs.reconcile.advice import REPAIR
 from jobs.replicate.kind import KIND as REPLICATE
 from jobs.runs import launch
-from jobs.runs.kind import Kind, writes_of_copies
+from jobs.runs.kind import Kind
 from jobs.runs.placement import planning_settings
-from jobs.runs.request import Request
+from jobs.runs.request import Planned, Request
 from jobs.runs.work import work
 from jobs.s3.store import server_time
 from jobs.verify.kind import KIND as VERIFY
@@ -39,6 +39,16 @@ async def await_later_second(ledger: Ledger, report: Mapping[str, Any]) -> None:
     newest = max(parse_time(report[side]["created_at"]) for side in ("source", "destination"))
     seconds = newest + 1 - server_time(ledger.store)
     await asyncio.sleep(min(max(seconds, 0.0), CLOCK_SECONDS))
+
+
+async def plan(
+    request: Request, ledger: Ledger, settings: Settings, executor: str | None, display: Display, scratch: ExitStack
+) -> Planned:
+    """Plan a run of a repair or a night where it will work, and try its conditions. `scratch` discards it."""
+    copies, own_settings = request.job == REPLICATE.name, await planning_settings(executor, settings, request)
+    planned = await launch.plan_run(request, ledger, own_settings, display, copies=copies)
+    scratch.callback(planned.discard)
+    return await launch.try_conditions(planned, KINDS[request.job].writes(planned.spec))
 
 
 async def repair(
@@ -60,17 +70,13 @@ async def repair(
     """
     reports: list[dict[str, Any]] = []
     code = 0
-    with ExitStack() as planned:
-        runs = []
-        for request in _requests(spec, maps, ledger, agreed):
-            copies, own_settings = request.job == REPLICATE.name, await planning_settings(executor, settings, request)
-            run = await launch.plan_run(request, ledger, own_settings, display, copies=copies)
-            planned.callback(run.discard)
-            runs.append(await launch.try_conditions(run, writes_of_copies(run.spec)) if copies else run)
+    with ExitStack() as scratch:
+        how = ledger, settings, executor, display
+        runs = [await plan(request, *how, scratch) for request in _requests(spec, maps, ledger, agreed)]
         launch.check_limits(runs, *limits)
         for run in runs:
             await launch.publish(run, ledger)
-            report, own, _ = await work(run.spec, run.plan, ledger, settings, executor, display, KINDS[run.spec.job])
+            report, own, _ = await work(run.spec, run.plan, *how, KINDS[run.spec.job])
             reports.append(report)
             code = code or own
             if report["state"] != RunState.COMPLETE:  # as after Ctrl-C: nothing more is begun
@@ -81,17 +87,15 @@ async def repair(
 def _requests(spec: RunSpec, maps: PrefixMap, ledger: Ledger, agreed: Mapping[str, bool]) -> Iterator[Request]:
     """The copies of each mapped prefix, then their verification."""
     for job in KINDS:
-        for source_prefix, destination_prefix in maps.pairs:
+        for pair in maps.pairs:
+            sides = zip((spec.source, spec.destination), pair, strict=True)
+            source, destination = (replace(side, location=side.location._replace(key=key)) for side, key in sides)
             yield Request(
                 job=job,
-                source=_at(spec.source, source_prefix),
-                destination=_at(spec.destination, destination_prefix),
+                source=source,
+                destination=destination,
                 manifest=ledger.uri(spec.run_id, REPAIR),
-                selection=Selection(versions=spec.options["versions"], prefix=source_prefix),
+                selection=Selection(versions=spec.options["versions"], prefix=pair[0]),
                 options={"all_versions": spec.options["versions"] == "all", "deep": False, **agreed},
                 retry_of=spec.run_id,
             )
-
-
-def _at(side: Side, prefix: str) -> Side:
-    return replace(side, location=side.location._replace(key=prefix))

@@ -1,124 +1,217 @@
-"""Reconciliation run: compares two reports and writes the findings into the ledger."""
+"""Reconciliation run: joins two inventory reports, and writes what differs into the ledger.
+
+It makes no request per object. Missing, extra, different and stale keys (or versions) are findings.
+So is a key whose replication FAILED, says S3, unless its content is proven to be the same. What is
+in flight is judged by the next reports, and what is unverifiable is shown with its reason. Neither
+is a finding. `jobs.reconcile.rules` has the rules.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from jobs import __version__
-from jobs.core.category import Category
-from jobs.core.display import Display
+from jobs.core.category import REPAIRABLE, Category
 from jobs.core.model import Location, ObjectRef
-from jobs.core.run import Plan, RunSpec
+from jobs.core.prefix_map import PrefixMap
+from jobs.core.run import Plan, RunSpec, Side
+from jobs.errors import ManifestError
+from jobs.inventory.report import Inventory, open_inventory
+from jobs.inventory.write import write_inventory
 from jobs.ledger.ledger import DIFFERENCES, Ledger
+from jobs.ledger.state_files import write_delta
 from jobs.reconcile.advice import DIFFERENT, REPAIR
-from jobs.reconcile.reconcile import VERDICTS
-from jobs.reports.document import summarize_reconcile
+from jobs.reconcile.findings import rows_sql, write_findings
+from jobs.reconcile.join import connect, join_reports, problems
+from jobs.reconcile.packed_copies import judge_packed
+from jobs.reconcile.partial_reports import check_coverage
+from jobs.reconcile.stage import StagedReport, fetch_report, stage_report
+from jobs.reconcile.verdicts import load_known, write_verdicts
+from jobs.reports.document import iso_time, summarize_reconcile
 from jobs.reports.publish import PAGE, write_page
+from jobs.runs.packed import PackedCopies
 from jobs.s3.downloads import download
-from jobs.s3.sessions import open_store
+from jobs.s3.sessions import open_side
+from jobs.s3.store import Store
+from jobs.tables import duck
+from jobs.tables.duck import in_thread, parquet
 
-if TYPE_CHECKING:
-    from jobs.reconcile.reconcile import Reconciliation, Report
-
+FUTURE_SECONDS = 3600
 FIRST_ROWS = 1_000
-"""So many findings are looked at for a page, and keys for a forgotten prefix."""
+"""So many findings are looked at for a page."""
+VERDICTS = "verdicts.parquet"
 PARQUET, CSV = "application/vnd.apache.parquet", "text/csv; charset=utf-8"
+_USED = ("Size", "ETag", "LastModifiedDate", "IsMultipartUploaded", "EncryptionStatus")
+"""The fields without which a comparison knows less."""
 
 
-async def read_checksums(uri: str, bucket: str, path: Path, display: Display) -> list[Path]:
-    """Write the checksums that a report of S3 has of a bucket into a file → the evidence for a comparison."""
-    from jobs.checksum_reports.evidence import write_evidence
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The report of a side: its inventory, and the store of its data files.
 
-    summary = await write_evidence(open_store(None, None, None), uri, path, bucket=bucket)
-    if summary.rejected:
-        display.say(f"{uri}: {summary.rejected:,} lines are unusable; their objects stay unproven")
-    return [path]
+    `evidence`: known checksums, as Parquet files of the columns key, version_id (empty, null or
+    `null`: unversioned), etag, algorithm, value (base64), is_composite, computed_at (UTC). Where no
+    version id pins the object, its ETag must be the same, and it must not be newer. `checksums`: the
+    URI that they come from. `doubted`: the store of its bucket, of which a few pages are listed, if
+    the report has to cover the prefixes.
+    """
+
+    side: Side
+    inventory: Inventory
+    store: Store
+    evidence: Sequence[Path] = ()
+    checksums: str | None = None
+    doubted: Store | None = None
 
 
-def make_spec(run_id: str, began: float, source: Report, destination: Report, options: Mapping[str, Any]) -> RunSpec:
-    """The run's spec. `options`: `versions`, `maps` (FROM=TO prefixes), `margin`, and what a night adds."""
-    checksums = {"source_checksums": source.checksums, "destination_checksums": destination.checksums}
-    return RunSpec(
+async def list_side(side: Side, place: Location, ledger: Ledger, run_id: str, *, versions: bool = False) -> Report:
+    """A side's report by a listing of now, which stays in the ledger."""
+    target = open_side(side), place, ledger.store, ledger.location.join(f"inventories/{run_id}")
+    written = await write_inventory(*target, versions=versions, now=time.time(), on_progress=None)
+    return Report(side, await open_inventory(ledger.store, Location.parse(written.manifest)), ledger.store)
+
+
+async def compare(
+    ledger: Ledger,
+    run_id: str,
+    began: float,
+    reports: Sequence[Report],
+    *,
+    maps: PrefixMap,
+    margin_seconds: float,
+    options: Mapping[str, Any],
+    steps: Callable[[RunSpec, Mapping[str, Any]], Sequence[str]],
+    **how: Any,
+) -> dict[str, Any]:
+    """Compare the reports of source and destination, as a run of the ledger. Returns its report.
+
+    `began`: epoch seconds. `options`: of its spec. `steps`: what a person does then, by what was found.
+    `how`: see `reconcile`. A run that is killed before its end was never planned.
+    """
+    source, destination = reports
+    spec = RunSpec(
         run_id=run_id,
         job="reconcile",
         created_at=began,
         source=source.side,
         destination=destination.side,
         manifest=str(source.inventory.manifest),
-        options={**options, **checksums, "destination_manifest": str(destination.inventory.manifest)},
+        options={
+            "versions": "current",
+            "maps": maps.texts(),
+            "margin": f"{margin_seconds:g}s",
+            **options,
+            "source_checksums": source.checksums,
+            "destination_checksums": destination.checksums,
+            "destination_manifest": str(destination.inventory.manifest),
+        },
         sealift_version=__version__,
     )
+    with TemporaryDirectory(prefix="sealift-reconcile-") as name:
+        folder = Path(name)
+        found = await reconcile(ledger, spec, reports, folder, maps=maps, margin_seconds=margin_seconds, **how)
+        return await _publish(ledger, spec, found, folder, list(steps(spec, found)))
 
 
-async def publish_run(
-    ledger: Ledger, spec: RunSpec, result: Reconciliation, next_steps: Sequence[str] = ()
+async def reconcile(
+    ledger: Ledger,
+    spec: RunSpec,
+    reports: Sequence[Report],
+    folder: Path,
+    *,
+    maps: PrefixMap,
+    margin_seconds: float,
+    repairs_different: bool = False,
+    packed: PackedCopies | None = None,
+    is_complete: bool = False,
 ) -> dict[str, Any]:
-    """Write the run of a comparison into the ledger, its plan and its report last.
+    """Join the reports of source and destination by key, or version by version, and write into `folder`:
 
-    What it says to the ledger's state `reconcile` has written, if it was given the run.
-    A run that is killed before that was never planned.
+    `differences.parquet` and `.csv`, two manifests for a replicate run (`repair.parquet`, what a copy may
+    mend, and `different.parquet`, to be overwritten), and `verdicts.parquet`, what it says to the
+    ledger's state. Returns what the run's report says of it.
+
+    `margin_seconds`: what is newer than the older report's creationTimestamp less this is in flight.
+    `repairs_different`: the repair overwrites what differs and is newer. `packed`: archives whose
+    members are not missing, for a comparison of current objects. `is_complete`: the reports are of all
+    current objects, so what neither has is gone.
+
+    Raises ManifestError for reports that cannot be compared or trusted, and a StoreError when S3
+    refuses.
     """
-    from jobs.ledger.state_files import write_delta
+    _check_pair(*reports)
+    all_versions, staged = spec.options["versions"] == "all", list[StagedReport]()
+    listed_at = reports[0].inventory.created_at, reports[1].inventory.created_at
+    horizon_us = int((min(listed_at) - margin_seconds) * 1_000_000)
+    with TemporaryDirectory(dir=folder) as name, closing(connect(Path(name))) as connection:
+        work = Path(name)
+        for number, (report, other) in enumerate(zip(reports, (maps.destination_of, maps.source_of), strict=True)):
+            places = await fetch_report(report.inventory, report.store, work / f"report-{number}")
+            staged.append(await in_thread(connection, stage_report, connection, report.inventory, places))
+            if report.doubted is not None:
+                below, oldest = [pair[number] for pair in maps.pairs], listed_at[number] - margin_seconds
+                await check_coverage(connection, staged[-1], report.doubted, below, other, oldest)
+        evidence = [report.evidence for report in reports]
+        join = staged, evidence, maps, horizon_us, all_versions
+        outside, joined = await in_thread(connection, join_reports, connection, *join)
+        if packed is not None:
+            await judge_packed(connection, packed, reports[1].inventory.source_bucket)
+        with problems(staged):
+            await load_known(connection, ledger, spec, maps, work / "known", is_complete=is_complete)
+            seen = joined, spec, maps, listed_at, folder / VERDICTS, horizon_us, is_complete
+            await in_thread(connection, write_verdicts, connection, *seen)
+            rows = rows_sql(maps, all_versions=all_versions)
+            found = await in_thread(connection, write_findings, connection, folder, rows, repairs_different, outside)
+    sides = zip(("source", "destination"), map(_described, reports, staged), strict=True)
+    return {**found, **dict(sides), "margin_seconds": margin_seconds, "limits": [*_limits(staged)]}
 
-    run_id, folder = spec.run_id, result.folder
+
+async def _publish(
+    ledger: Ledger, spec: RunSpec, found: Mapping[str, Any], folder: Path, next_steps: Sequence[str]
+) -> dict[str, Any]:
+    """Write the run of a comparison into the ledger: its files, its report, and at last its plan."""
+    run_id = spec.run_id
     await ledger.create(spec)
 
-    async def write(name: str, file: str, kind: str, is_wanted: int = True) -> str | None:
-        return await ledger.write_path(run_id, name, folder / file, kind) if is_wanted else None
+    async def write(file: str, kind: str, *categories: Category, name: str = "") -> str | None:
+        is_wanted = not categories or any(found["categories"][each]["rows"] for each in categories)
+        return await ledger.write_path(run_id, name or file, folder / file, kind) if is_wanted else None
 
-    files = {
-        "differences": {
-            "parquet": await write(DIFFERENCES, "differences.parquet", PARQUET),
-            "csv": await write("differences.csv", "differences.csv", CSV),
-        },
-        "repair_manifest": await write(REPAIR, REPAIR, PARQUET, result.repairable_rows),
-        "different_manifest": await write(DIFFERENT, DIFFERENT, PARQUET, result.categories[Category.DIFFERENT][0]),
-    }
     report = summarize_reconcile(
         run_id,
-        result,
+        found,
         spec.created_at,
         time.time(),
         report=ledger.uri(run_id, "report.json"),
         report_html=ledger.uri(run_id, PAGE),
         ledger=str(ledger.location),
-        next_steps=list(next_steps),
-        **files,
+        next_steps=next_steps,
+        differences={
+            "parquet": await write("differences.parquet", PARQUET, name=DIFFERENCES),
+            "csv": await write("differences.csv", CSV),
+        },
+        repair_manifest=await write(REPAIR, PARQUET, *REPAIRABLE),
+        different_manifest=await write(DIFFERENT, PARQUET, Category.DIFFERENT),
     )
     await write_page(ledger, spec, report, await asyncio.to_thread(first_findings, folder / "differences.parquet"))
     if (folder / VERDICTS).exists():
         await write_delta(ledger, run_id, folder / VERDICTS)
+    report = await ledger.publish_report(run_id, report)
     await ledger.publish_plan(run_id, Plan(report["rows"], report["bytes"], ()))
-    await ledger.publish_report(run_id, report)
     return report
-
-
-def first_keys(differences: Path, source_prefix: str, destination_prefix: str) -> tuple[list[str], list[str]]:
-    """The first keys that only the source has, and only the destination, without these prefixes."""
-    from jobs.tables.duck import quoted
-
-    names = {Category.MISSING: ("key", source_prefix), Category.EXTRA: ("destination_key", destination_prefix)}
-    missing, extra = (
-        [row[name].removeprefix(prefix) for row in _first(differences, f"category = {quoted(category.value)}")]
-        for category, (name, prefix) in names.items()
-    )
-    return missing, extra
 
 
 def first_findings(differences: Path) -> list[dict[str, Any]]:
     """The first findings of a file of differences, as its page lists them."""
-    return _first(differences, "is_finding")
-
-
-def _first(differences: Path, condition: str) -> list[dict[str, Any]]:
-    from jobs.tables.duck import MEMORY_LIMIT, connect, parquet
-
-    with connect(differences.parent, memory_limit=MEMORY_LIMIT) as connection:
-        rows = connection.sql(f"FROM {parquet(differences)} WHERE {condition} LIMIT {FIRST_ROWS}")
+    with duck.connect(differences.parent, memory_limit=duck.MEMORY_LIMIT) as connection:
+        rows = connection.sql(f"FROM {parquet(differences)} WHERE is_finding LIMIT {FIRST_ROWS}")
         found: list[dict[str, Any]] = rows.to_arrow_table().to_pylist()
         return found
 
@@ -128,3 +221,44 @@ async def fetch_differences(ledger: Ledger, run_id: str, folder: Path) -> Path:
     path, place = folder / "differences.parquet", Location.parse(ledger.uri(run_id, DIFFERENCES))
     await download(ledger.store, ObjectRef(place.bucket, place.key), path)
     return path
+
+
+def _check_pair(source: Report, destination: Report) -> None:
+    for report, side in ((source, "source"), (destination, "destination")):
+        inventory = report.inventory
+        if (bucket := report.side.location.bucket) != inventory.source_bucket:
+            raise ManifestError(
+                f"{inventory.manifest} is of the bucket {inventory.source_bucket}, the {side} is {bucket}",
+                advice="give the report of that bucket",
+            )
+        if inventory.created_at > time.time() + FUTURE_SECONDS:  # its verdicts would outdate later ones
+            raise ManifestError(
+                f"{inventory.manifest} says that it was made on {iso_time(inventory.created_at)}, which is not yet",
+                advice="set the clock of this machine, or have the inventory delivered again",
+            )
+    one, other = source.inventory, destination.inventory
+    if one.source_bucket == other.source_bucket:
+        raise ManifestError(
+            f"{one.manifest} and {other.manifest} are both of the bucket {one.source_bucket}",
+            advice="give one report of the source and one of the destination",
+        )
+
+
+def _limits(staged: Sequence[StagedReport]) -> Iterator[str]:
+    for each in staged:
+        if absent := [name for name in _USED if name.lower() not in each.columns]:
+            bucket = each.inventory.source_bucket
+            yield f"The report of {bucket} has no {', '.join(absent)}: what these would tell was not compared."
+
+
+def _described(report: Report, staged: StagedReport) -> dict[str, Any]:
+    """What a report document says of a report."""
+    inventory = report.inventory
+    return {
+        "bucket": inventory.source_bucket,
+        "location": str(report.side.location),
+        "manifest": str(inventory.manifest),
+        "created_at": iso_time(inventory.created_at),
+        "format": inventory.file_format,
+        "rows": staged.rows,
+    }

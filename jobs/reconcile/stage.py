@@ -57,16 +57,7 @@ class StagedReport:
 class UnusableReport(ManifestError):
     """Raised for an inventory that proves nothing: it lists nothing, or only a part, or has rows that
     cannot be read.
-
-    Its `manifest` says which one of two it is.
     """
-
-    def __init__(self, what: str, manifest: str, *, advice: str = ""):
-        super().__init__(what, advice=advice)
-        self.manifest = manifest
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return partial(type(self), advice=self.own_advice), (self.what, self.manifest)
 
 
 async def fetch_report(inventory: Inventory, store: Store, folder: Path) -> dict[str, str]:
@@ -165,7 +156,6 @@ def _write_typed(path: Path, place: str, inventory: Inventory) -> Path | None:
 def _empty(inventory: Inventory) -> UnusableReport:
     return UnusableReport(
         f"{inventory.manifest} lists no object of the bucket {inventory.source_bucket}: an empty report proves nothing",
-        str(inventory.manifest),
         advice="check the inventory's configuration and prefix",
     )
 
@@ -186,6 +176,5 @@ def _refused(inventory: Inventory, places: Mapping[str, str]) -> Iterator[None]:
         raise UnusableReport(
             f"the data files of {inventory.manifest} cannot be read as {inventory.file_format} with the columns that "
             f"it gives them: {message[:400]}",
-            str(inventory.manifest),
             advice=AGAIN,
         ) from error

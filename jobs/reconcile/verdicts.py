@@ -66,7 +66,6 @@ def write_verdicts(
     maps: PrefixMap,
     listed_at: tuple[float, float],
     path: Path,
-    *,
     horizon_us: int,
     is_complete: bool,
 ) -> None:

@@ -1,15 +1,13 @@
 """The report: the result of a run, as one document for people and programs.
 
-`schema()` says which keys of report.json are stable. Keys are only added. When a key changes its
+`report.schema.json` says which keys of report.json are stable. Keys are only added. When a key changes its
 meaning or goes, `REPORT_VERSION` rises.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -99,61 +97,30 @@ def _access(spec: RunSpec) -> dict[str, str]:
     return options
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """What a reconciliation found, in the terms of its report.
-
-    `categories`: category → (rows, bytes), together the union of both sides. `findings`: how many
-    rows need attention. `source` and `destination` describe the inventories. `prefixes`: where most
-    findings are. `unjudged`: what was not judged, and why. `limits` are sentences on what the
-    inventories do not say.
-    """
-
-    categories: Mapping[str, tuple[int, int]]
-    findings: int
-    source: Mapping[str, Any]
-    destination: Mapping[str, Any]
-    margin_seconds: float
-    prefixes: Sequence[Mapping[str, Any]] = ()
-    unjudged: Sequence[Mapping[str, Any]] = ()
-    limits: Sequence[str] = ()
-
-
 def summarize_reconcile(
-    run_id: str, comparison: Comparison, created_at: float, finished_at: float, **details: Any
+    run_id: str, found: Mapping[str, Any], created_at: float, finished_at: float, **details: Any
 ) -> dict[str, Any]:
     """The report of a reconciliation. Times are epoch seconds.
 
     Keys that scripts rely on: run_id, job, state, rows, categories, findings, bytes, seconds,
-    differences, report. `details` come at the end as they are. `report` and `report_html` among
-    them are the URIs of the documents themselves.
+    differences, report. `found`: what `jobs.reconcile.run.reconcile` found. Its `categories`, each with
+    rows and bytes, are together the union of both sides, and `source_rows` of them are the source's.
+    `details` come at the end as they are. `report` and `report_html` among them are the URIs of the
+    documents themselves.
     """
-    ordered = sorted(comparison.categories.items(), key=lambda item: _place(item[0], _CATEGORIES))
     return {
         "report_version": REPORT_VERSION,
         "run_id": run_id,
         "job": "reconcile",
         "state": RunState.COMPLETE.value,
-        "rows": sum(rows for _, (rows, _) in ordered),
-        "categories": {name: {"rows": rows, "bytes": size_bytes} for name, (rows, size_bytes) in ordered},
-        "findings": comparison.findings,
+        **{total: sum(each[total] for each in found["categories"].values()) for total in ("rows", "bytes")},
         "finding_categories": sorted(FINDINGS, key=_CATEGORIES.index),
-        "bytes": sum(size_bytes for _, (_, size_bytes) in ordered),
         "seconds": round(max(0.0, finished_at - created_at), 3),
         "created_at": iso_time(created_at),
         "finished_at": iso_time(finished_at),
-        **{name: getattr(comparison, name) for name in ("source", "destination", "margin_seconds")},
-        **{name: list(getattr(comparison, name)) for name in ("prefixes", "unjudged", "limits")},
+        **found,
         **details,
     }
-
-
-def schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of report.json, of runs and of reconciliations."""
-    from importlib.resources import files
-
-    document: dict[str, Any] = json.loads(files("jobs.reports").joinpath("report.schema.json").read_text("utf-8"))
-    return document
 
 
 def iso_time(epoch_seconds: float) -> str:

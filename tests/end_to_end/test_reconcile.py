@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from jobs.reports.document import schema
+from tests.doubles.report_schema import schema
 from tests.end_to_end.conftest import World
 from tests.end_to_end.scenes import fetch, settle
 

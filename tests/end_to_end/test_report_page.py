@@ -7,7 +7,7 @@ from html import unescape
 
 import jsonschema
 
-from jobs.reports.document import schema
+from tests.doubles.report_schema import schema
 from tests.end_to_end.conftest import World
 from tests.end_to_end.scenes import fetch
 

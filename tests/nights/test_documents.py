@@ -1,56 +1,77 @@
-"""The documents of a night: the first writer decides, and what Sealift does not write is refused."""
+"""The summary of a night in the ledger: the first writer decides, and what Sealift does not write is refused."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from msgspec import json, to_builtins
 
-from jobs.core.model import Attributes, Location
+from jobs.core.model import Location
 from jobs.errors import LedgerError
 from jobs.ledger.ledger import Ledger
-from jobs.nights.documents import Claim, Night, StageResult
-from jobs.s3.store import UNGUARDED
+from jobs.nights.documents import Known, Night, StageResult, Summary, ended_nights, last_summaries
 from tests.doubles.memory_store import MemoryStore
 
-CLAIM = Claim(night="2026-11-25", began_at=1.0, margin_seconds=None, slice=(1, 30), deep=None, places=[])
+NOW = datetime(2026, 11, 26, 3, tzinfo=UTC)
+SUMMARY = Summary(
+    pair="p", night="2026-11-25", source="s3://in/", destination="s3://copies/", state="complete", left=0, exit_code=0,
+    began_at=NOW, finished_at=NOW, stages=[StageResult(stage="reconcile")], known=Known(), emptied=None,
+    summary="s3://l/n.json", report_html=None, ledger="s3://l/",
+)  # fmt: skip
 
 
-def night() -> Night:
+def ledger() -> Ledger:
     store = MemoryStore()
     store.create_bucket("ledger")
-    return Night(Ledger(store, Location("ledger")), "p", date(2026, 11, 25))
+    return Ledger(store, Location("ledger"))
 
 
-def test_the_first_writer_of_a_document_decides() -> None:
-    async def write(place: Night) -> None:
-        first, second = StageResult(stage="repair", run_id="a"), StageResult(stage="repair", refused="too dear")
-        assert await place.read("/repair-1.json", StageResult) is None
-        assert await place.write("/repair-1.json", first) == first
-        assert await place.write("/repair-1.json", second) == first
+def test_the_first_summary_of_a_night_counts() -> None:
+    async def write(night: Night) -> Summary | None:
+        assert await night.read() is None
+        for left in (2, 0):
+            await night.write(".json", json.encode(to_builtins(SUMMARY) | {"left": left}))
+        return await night.read()
 
-    asyncio.run(write(night()))
+    summary = asyncio.run(write(Night(ledger(), "p", "2026-11-25")))
+    assert summary is not None
+    assert summary.left == 2
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda document: document | {"margin_seconds": -1},
-        lambda document: {name: value for name, value in document.items() if name != "places"},
+        lambda document: document | {"left": -1},
+        lambda document: {name: value for name, value in document.items() if name != "known"},
         lambda document: document | {"night_version": 99},
     ],
 )
 def test_a_document_that_was_altered_is_refused(change: Callable[[dict[str, Any]], Any]) -> None:
-    async def read(place: Night, document: Any) -> Claim | None:
-        name = f"{place.name}/claim.json"
-        await place.ledger.store.put("ledger", name, json.encode(document), Attributes(), guard=UNGUARDED)
-        return await place.read("/claim.json", Claim)
+    async def read(night: Night, document: Any) -> Summary | None:
+        await night.write(".json", json.encode(document))
+        return await night.read()
 
-    document = to_builtins(CLAIM)
-    assert asyncio.run(read(night(), document | {"added_later": 1})) == CLAIM
-    with pytest.raises(LedgerError, match=r"nights/p/2026-11-25/claim\.json"):
-        asyncio.run(read(night(), change(document)))
+    document = to_builtins(SUMMARY)
+    summary = asyncio.run(read(Night(ledger(), "p", "2026-11-25"), document | {"added_later": 1}))
+    assert json.encode(summary) == json.encode(SUMMARY)
+    with pytest.raises(LedgerError, match=r"nights/p/2026-11-25\.json"):
+        asyncio.run(read(Night(ledger(), "p", "2026-11-25"), change(document)))
+
+
+def test_nights_come_the_latest_first_and_a_second_check_after_the_first() -> None:
+    place = ledger()
+    labels = ["2026-11-25", "2026-11-24", "2026-11-25-02", "2026-11-25-10", "2026-11-26"]
+
+    async def write() -> list[str]:
+        for label in labels:
+            await Night(place, "p", label).write(".json", json.encode(SUMMARY))
+        await Night(place, "p", "2026-11-25/claims/1").write(".json", b"{}")
+        await Night(place, "q", "2026-11-27").write(".json", b"{}")
+        return [night.label for night in await ended_nights(place, "p", before="2026-11-25~")]
+
+    assert asyncio.run(write()) == ["2026-11-25-10", "2026-11-25-02", "2026-11-25", "2026-11-24"]
+    assert len(asyncio.run(last_summaries(place, "p", 2))) == 2

@@ -2,61 +2,52 @@
 
 from __future__ import annotations
 
-import asyncio
-from datetime import date
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-from jobs.core.model import Location, ObjectRef
-from jobs.ledger.ledger import Ledger
-from jobs.nights.calendar import Stage
-from jobs.nights.documents import Claim, Known, Night, StageResult, Summary
-from jobs.nights.night import _end
-from jobs.nights.page import render_night
-from jobs.nights.stages import Stages
-from jobs.policy.coverage import scope
-from jobs.policy.reader import parse_policy
-from tests.doubles.memory_store import MemoryStore
+import pytest
+from msgspec import json, structs
+
+from jobs.errors import UsageError
+from jobs.nights.documents import Night, Summary
+from jobs.nights.verdicts import page_of
 from tests.nights.night_world import World
 
-POLICY = """
-version: 1
-ledger: {bucket: ledger, region: us-east-1}
-pairs:
-- name: pair
-  source: {bucket: source, region: us-east-1}
-  destination: {bucket: hot, region: us-east-1}
-"""
 
-
-def test_the_page_is_of_the_summary_that_came_first() -> None:
-    """A start that was killed, or a second one, left "All is well" beside a summary with findings."""
-    store = MemoryStore()
-    store.create_bucket("ledger")
-    night = Night(Ledger(store, Location("ledger")), "pair", date(2026, 11, 25))
-    policy = parse_policy(POLICY.encode(), "policy.yaml")
-    rest: list[Any] = [None] * 3
-    stages = Stages(night, policy, policy.pairs[0], scope(policy, policy.pairs[0]), *rest)
-    claim = Claim(night="2026-11-25", began_at=1.0, margin_seconds=None, slice=(1, 30), deep=None, places=[])
-    compared = StageResult(stage=Stage.RECONCILE, run_id="r", state="complete")
-
-    async def end(left: int) -> tuple[Summary, str]:
-        summary = await _end(stages, claim, [compared], Known(left=left, objects=9), None)
-        page = await store.get(ObjectRef("ledger", f"{night.name}.html"))
-        return summary, page.data.decode()
-
-    first, page = asyncio.run(end(2))
-    assert page == render_night(first)
-    asyncio.run(store.delete("ledger", f"{night.name}.html"))  # it was killed before
-    assert asyncio.run(end(0)) == (first, page)
-
-
-def test_a_page_that_a_killed_start_owes_is_written_by_the_next_one(tmp_path: Path) -> None:
+@pytest.fixture
+def world(tmp_path: Path) -> World:
     world = World(tmp_path, "retain", is_versioned=False, has_inventory=False)
     world.put("source", "a", b"one")
     world.copy("a")
+    return world
+
+
+def test_the_page_is_of_the_summary_that_came_first(world: World) -> None:
+    """A start that was killed, or a second one, left "All is well" beside a summary with findings."""
+    first, write = list[Summary](), Night.write
+
+    async def write_behind(night: Night, suffix: str, data: bytes, *attributes: Any) -> None:
+        if suffix == ".json":
+            first.append(structs.replace(json.decode(data, type=Summary), left=2, exit_code=3))
+            await write(night, suffix, json.encode(first[0]))
+        await write(night, suffix, data, *attributes)
+
+    with patch.object(Night, "write", write_behind):
+        summary = world.start()
+    assert (summary["left"], summary["exit_code"]) == (2, 3)
+    pages = world.store._buckets.named["ledger"].versions
+    assert pages[summary["report_html"].removeprefix("s3://ledger/")][-1].data.decode() == page_of(first[0])
+
+
+def test_a_page_that_a_killed_start_owes_is_written_by_the_next_one(world: World) -> None:
     name = world.start()["report_html"].removeprefix("s3://ledger/")
     pages = world.store._buckets.named["ledger"].versions
     page = pages.pop(name)[-1].data
     assert world.start()["ran_before"]
     assert pages[name][-1].data == page
+
+
+def test_a_night_that_has_not_begun_is_refused(world: World) -> None:
+    with pytest.raises(UsageError, match="has not begun"):
+        world.start("--night", "2099-01-01")

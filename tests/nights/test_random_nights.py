@@ -140,7 +140,7 @@ def test_what_only_bytes_can_prove_is_well_in_the_night_that_reads_it(tmp_path: 
 
 
 @pytest.mark.parametrize(("bucket", "requests"), [("hot", 80), ("other", 8)])
-def test_a_night_that_goes_on_after_its_pair_was_changed_says_nothing_of_the_new_places(
+def test_a_night_that_goes_on_after_its_pair_was_changed_looks_at_the_new_places(
     tmp_path: Path, requests: int, bucket: str
 ) -> None:
     """It took a listing of the old prefixes, or a comparison with the old bucket, for one of the new ones."""
@@ -153,13 +153,7 @@ def test_a_night_that_goes_on_after_its_pair_was_changed_says_nothing_of_the_new
     world.start_and_die(requests, is_after=True)
     world.write_policy("a/", "b/", hot=bucket)
     summary = world.start()
-    assert (summary["state"], summary["exit_code"]) == ("complete", 3), summary
-    assert summary["verdict"].startswith("Nothing was compared: reconcile refused, since the policy gave the pair")
-    assert summary["next_steps"] == [
-        f"Check by the policy of now: sealift nightly --pair pair --night {world.night} --again"
-    ]
-    again = world.start("--again")
-    assert (again["exit_code"], again["verdict"][:11]) == (0, "All is well")
+    assert (summary["exit_code"], summary["verdict"][:11], summary["known"]["objects"]) == (0, "All is well", 2)
     assert all(world.current(bucket, f"copies/{key}") for key in ("a/1", "b/1"))
 
 

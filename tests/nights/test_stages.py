@@ -1,20 +1,17 @@
-"""How much a night reads: the slice in turn, or a wider one where that is small."""
+"""How much a night reads, and which runs it takes for its own."""
 
 from __future__ import annotations
 
-import asyncio
-from types import SimpleNamespace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from jobs.core.elapsed import elapsed_seconds
-from jobs.nights.calendar import Stage
-from jobs.nights.documents import StageResult
-from jobs.nights.stages import READ_BYTES_MIN, Stages, read_turns
-from jobs.policy.coverage import scope
-from jobs.policy.reader import parse_policy
-from jobs.reports.document import iso_time
+from jobs.core.model import Location
+from jobs.core.run import RunSpec, Side
+from jobs.core.selection import Selection
+from jobs.nights.stages import READ_BYTES_MIN, _is_of, read_turns
+from jobs.runs.request import Request
 
 
 @pytest.mark.parametrize(
@@ -34,42 +31,27 @@ def test_a_night_reads_a_hundred_objects_or_a_gibibyte_however_small_the_slice(
     assert (turns[: len(taken)], turns[-1]) == (taken, (0, 1))
 
 
-POLICY = """
-version: 1
-ledger: {bucket: ledger, region: us-east-1}
-pairs:
-- name: pair
-  source: {bucket: source, region: us-east-1, prefixes: [docs/], exclude: [docs/tmp/]}
-  destination: {bucket: hot, region: us-east-1, prefix: copies/}
-  replica: {bucket: twin, region: us-west-2}
-"""
+SOURCE, HOT = Side(Location("source"), owner="1"), Side(Location("hot", "copies/"), region="us-east-1")
+OPTIONS = {"pair": "pair", "night": "2026-11-25", "night_label": "2026-11-25-02", "keeps_replaced": True}
+WANTED = Request("replicate", SOURCE, HOT, "s3://ledger/repair.parquet", Selection(), OPTIONS)
 
 
-@pytest.mark.parametrize(("listed_ago", "waits"), [(-30.0, 3.0), (-1.0, 2.0), (0.0, 1.0), (2.0, 0.0)])
-def test_a_repair_begins_in_a_later_second_of_s3_than_the_listing(
-    monkeypatch: pytest.MonkeyPatch, listed_ago: float, waits: float
-) -> None:
-    now, waited = 1_800_000_000.0, list[float]()
-
-    async def report_of(*_: Any) -> Any:
-        side = {"created_at": iso_time(now - listed_ago)}
-        return {"source": side, "destination": side, "repair_manifest": "some", "run_id": "run"}
-
-    async def sleep(seconds: float) -> None:
-        waited.append(seconds)
-
-    async def done(*_: Any) -> StageResult:
-        return StageResult(stage=Stage.REPAIR)
-
-    monkeypatch.setattr(Stages, "_report_of", report_of)
-    monkeypatch.setattr(Stages, "_work", done)
-    monkeypatch.setattr("asyncio.sleep", sleep)
-    policy = parse_policy(POLICY.encode(), "policy.yaml")
-    store = SimpleNamespace(server_clock=now - elapsed_seconds())
-    night: Any = SimpleNamespace(
-        night="2026-11-20", ledger=SimpleNamespace(store=store, uri=lambda *_: "s3://ledger/repair")
-    )
-    rest: list[Any] = [None] * 3
-    stages = Stages(night, policy, policy.pairs[0], scope(policy, policy.pairs[0]), *rest)
-    asyncio.run(stages.repair(StageResult(stage=Stage.RECONCILE, run_id="run")))
-    assert waited == [pytest.approx(waits, abs=0.5)]
+@pytest.mark.parametrize(
+    ("change", "is_taken"),
+    [
+        ({}, True),
+        ({"source": replace(SOURCE, region="eu-west-1")}, True),  # found since
+        ({"options": OPTIONS | {"streamed": False}}, True),
+        ({"source": Side(Location("secrets"), owner="1")}, False),
+        ({"source": Side(Location("source"))}, False),
+        ({"destination": Side(Location("hot"))}, False),
+        ({"manifest": "s3://elsewhere/repair.parquet"}, False),
+        ({"options": OPTIONS | {"night_label": "2026-11-25"}}, False),
+        ({"options": OPTIONS | {"keeps_replaced": False}}, False),
+        ({"options": OPTIONS | {"overwrite": "always"}}, False),
+    ],
+)
+def test_a_night_takes_only_a_run_that_is_what_the_policy_asks_for(change: dict[str, Any], is_taken: bool) -> None:
+    """The policy may have changed since it was planned, and whoever writes to the ledger can write one."""
+    spec = RunSpec("r", "replicate", 0.0, SOURCE, HOT, "s3://ledger/repair.parquet", OPTIONS)
+    assert _is_of(replace(spec, **change), WANTED) is is_taken

@@ -30,7 +30,7 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "copy of expire": ("jobs.expire.rules:refuse_copy",),
     "marker of an undo": ("jobs.expire.undo:_marker",),
     "difference of inventories": ("jobs.reconcile.rules:conclude",),
-    "all is well": ("jobs.nights.verdicts:is_well",),
+    "all is well": ("jobs.nights.verdicts:judge",),
     "filter": ("jobs.runs.filtering:select_rows",),
     # The owner of a run, its records and their sums.
     "look of the owner": ("jobs.ledger.owner:Owner.look",),

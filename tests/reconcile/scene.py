@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,16 +16,18 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.core.category import REPAIRABLE
 from jobs.core.model import Checksum, Location
 from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import RunSpec, Side
 from jobs.inventory.find import find_inventory
 from jobs.ledger.ledger import Ledger
-from jobs.reconcile.reconcile import Reconciliation, Report, reconcile
 from jobs.reconcile.rules import COMPOSITE, SIDE_COLUMNS, Judgement, code_sql, is_sealed_sql, judgements
+from jobs.reconcile.run import Report, reconcile
 from jobs.tables.duck import quoted
 from tests.doubles import one_duckdb
 from tests.doubles.list_store import Shelf
+from tests.doubles.memory_store import MemoryStore
 from tests.inventory.samples import deliver
 
 MADE = 1_764_000_000.0
@@ -158,6 +161,24 @@ def evidence(path: Path, *rows: tuple[str, str, str, str, str, bool, float]) -> 
     return path
 
 
+class Reconciliation(NamedTuple):
+    """What a comparison found: the folder with its files, and what its report says."""
+
+    folder: Path
+    found: dict[str, Any]
+
+    def __getattr__(self, name: str) -> Any:
+        return self.found[name]
+
+    @property
+    def categories(self) -> dict[str, tuple[int, int]]:
+        return {name: (each["rows"], each["bytes"]) for name, each in self.found["categories"].items()}
+
+    @property
+    def repairable_rows(self) -> int:
+        return sum(self.categories[name][0] for name in REPAIRABLE)
+
+
 def run(
     folder: Path,
     source: Path,
@@ -178,9 +199,14 @@ def run(
             inventory = await find_inventory(NO_STORE, str(path))
             side = Side(Location(bucket or inventory.source_bucket))
             reports.append(Report(side, inventory, NO_STORE, [file] if file else [], doubted=store))
-        how: dict[str, Any] = {"prefixes": PrefixMap(), "margin_seconds": 900.0} | options
+        how: dict[str, Any] = {"maps": PrefixMap(), "margin_seconds": 900.0} | options
+        store, versions = MemoryStore(), "all" if how.pop("all_versions", False) else "current"
+        store.create_bucket("ledger")
+        both = reports[0].side, reports[1].side
+        ledger, spec = recorded or (Ledger(store, Location("ledger")), RunSpec("r", "reconcile", 0.0, *both, "m"))
+        spec = replace(spec, options={"versions": versions, **spec.options})
         scratch = Path(tempfile.mkdtemp(dir=folder))
-        return await reconcile((reports[0], reports[1]), scratch, recorded, **how)
+        return Reconciliation(scratch, await reconcile(ledger, spec, reports, scratch, **how))
 
     with patch("duckdb.connect", one_duckdb.connect_unlocked):
         return asyncio.run(go())

@@ -70,7 +70,7 @@ def test_a_row_that_cannot_be_understood_makes_the_report_unusable(tmp_path, lin
     with pytest.raises(UnusableReport, match=problem) as refused:
         run(tmp_path, source, destination)
     assert str(data) in str(refused.value)
-    assert refused.value.manifest == str(source)
+    assert str(source) in str(refused.value)
 
 
 @pytest.mark.parametrize(

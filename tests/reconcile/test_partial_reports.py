@@ -35,7 +35,7 @@ def judge(folder: Path, store: MemoryStore, *keys: str, file_format: str = "Parq
     """Reconcile a report of the source that has only these keys, and has to cover `in/`."""
     source = deliver(folder, "src", [row(key) for key in keys], created_at=MADE, file_format=file_format)
     destination = deliver(folder, "dst", [row("out/a")], created_at=MADE)
-    run(folder, source, destination, prefixes=PREFIXES, doubted=(store, None))
+    run(folder, source, destination, maps=PREFIXES, doubted=(store, None))
 
 
 @pytest.mark.parametrize("file_format", FORMATS)

@@ -19,11 +19,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from jobs.core.prefix_map import PrefixMap
-from jobs.reconcile.reconcile import Reconciliation
 from tests.doubles import one_duckdb
 from tests.doubles.examples import examples
 from tests.inventory.samples import CURRENT, FORMATS, VERSIONS, deliver
-from tests.reconcile.scene import MADE, OLD, md5, read, run
+from tests.reconcile.scene import MADE, OLD, Reconciliation, md5, read, run
 
 MARGIN = 900.0
 HIVE = PrefixMap((("dt=1/", "copies/dt=1/"), ("b/", "b=/")))
@@ -140,7 +139,7 @@ class World(RuleBasedStateMachine):
                     deliver(Path(folder), name, rows, fields=fields, file_format=file_format, created_at=MADE)
                 )
             with patch("duckdb.connect", one_duckdb.connect_unlocked):
-                answer = run(Path(folder), *reports, prefixes=HIVE)
+                answer = run(Path(folder), *reports, maps=HIVE)
             self.check(answer, known[0], known[1])
             self.repair(answer)
 

@@ -156,7 +156,7 @@ def test_versions_meet_by_their_ids(tmp_path, file_format):
 def test_prefixes_are_mapped_and_what_lies_outside_is_excluded(tmp_path):
     source = [row("in/a'b", "x"), row("in/é", "xy"), row("in/", "x"), row("out/c", "xyz")]
     destination = [row("copy/of/a'b", "x"), row("copy/of/more", "x"), row("copy/of/", "x"), row("in/é", "xy")]
-    answer = compare(tmp_path, source, destination, prefixes=PrefixMap.parse(("in/=copy/of/",)))
+    answer = compare(tmp_path, source, destination, maps=PrefixMap.parse(("in/=copy/of/",)))
     found = read(answer, "differences")
     assert [(r["key"], r["destination_key"], r["category"]) for r in found] == [
         ("in/more", "copy/of/more", "extra"),
@@ -172,7 +172,7 @@ def test_objects_of_sealift_are_excluded_at_both_sides(tmp_path, versions):
     one, other = f"in/.sealift/place-{'0a' * 16}.json", f"copy/a\n/.sealift/trial-{'0b' * 16}\n"
     source = [version("in/k", "v1", "x"), version(one, "v2", "xyz"), version("in/.sealift/place-names", "v3")]
     destination = [version("copy/k", "v1", "x"), version(other, "v4", "xy"), version(one, "v5", "x")]
-    how = {"prefixes": PrefixMap.parse(("in/=copy/",)), "fields": VERSIONS, "all_versions": versions == "all"}
+    how = {"maps": PrefixMap.parse(("in/=copy/",)), "fields": VERSIONS, "all_versions": versions == "all"}
     answer = compare(tmp_path, source, destination, **how)
     assert {key: category for key, (category, _) in differences(answer).items()} == {
         "in/.sealift/place-names": "missing"

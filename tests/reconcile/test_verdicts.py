@@ -72,7 +72,7 @@ class World:
             self.folder,
             *lists,
             recorded=(self.ledger, spec),
-            prefixes=MAPS,
+            maps=MAPS,
             margin_seconds=0.0,
             is_complete=is_complete,
         )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 from jobs.core.category import FINDINGS
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, RunState, ShardSummary, Side
-from jobs.reports.document import Comparison, iso_time, summarize, summarize_reconcile
+from jobs.reports.document import iso_time, summarize, summarize_reconcile
 
 MIDNIGHT = 1_764_028_800.0  # 2025-11-25T00:00:00Z
 DAY = 86_400.0
@@ -34,9 +33,7 @@ def reconciliation(day: int = 0, *, missing: int = 1_204, **changes: Any) -> dic
     categories = changes.pop("categories", categories)
     begun = MIDNIGHT + day * DAY + 10_200
     arguments: dict[str, Any] = {
-        "created_at": begun,
-        "finished_at": begun + 94.2,
-        "categories": categories,
+        "categories": {name: {"rows": rows, "bytes": size} for name, (rows, size) in categories.items()},
         "findings": sum(rows for name, (rows, _) in categories.items() if name in FINDINGS),
         "source": inventory("photos-primary", begun - 97_500, 4_999_959, "Parquet"),
         "destination": inventory("photos-replica", begun - 18_420, 4_998_796, "ORC"),
@@ -56,21 +53,19 @@ def reconciliation(day: int = 0, *, missing: int = 1_204, **changes: Any) -> dic
         "report": _uri("report.json"),
         "report_html": _uri("report.html"),
     }
-    arguments |= changes
-    comparison = Comparison(**{each.name: arguments.pop(each.name) for each in fields(Comparison)})
-    return summarize_reconcile(f"{_stamp(begun)}-reconcile-1f3a9c", comparison, **arguments)
+    return summarize_reconcile(f"{_stamp(begun)}-reconcile-1f3a9c", arguments | changes, begun, begun + 94.2)
 
 
 def repaired(*, is_whole: bool = False) -> dict[str, Any]:
     """A reconciliation whose missing and stale rows were repaired, some of them or all that was found."""
     if is_whole:
-        after = {"rows": 1_204, "left": 0, "categories": {"missing": {"repaired": 1_204, "left": 0}}, "shown": []}
+        after = {"rows": 1_204, "left": 0, "categories": {"missing": {"repaired": 1_204, "left": 0}}}
         found = {"missing": (1_204, 1), "same": (9, 1)}
         return reconciliation(categories=found, unjudged=[], repaired=after, next_steps=[])
     before, left = {"missing": 1_204, "different": 17, "stale": 203, "extra": 41}, {"missing": 4, "stale": 0}
     left = {name: left.get(name, rows) for name, rows in before.items()}
     categories = {name: {"repaired": rows - left[name], "left": left[name]} for name, rows in before.items()}
-    after = {"rows": 1_403, "left": 62, "categories": categories, "shown": []}
+    after = {"rows": 1_403, "left": 62, "categories": categories}
     return reconciliation(repaired=after, next_steps=["Look at the 17 objects that differ: sealift reconcile --repair"])
 
 

@@ -16,10 +16,11 @@ from jobs.core.run import RunState
 from jobs.core.words import why
 from jobs.errors import ExitCode
 from jobs.reports import figures
-from jobs.reports.document import counts, exit_code, schema, verdict
+from jobs.reports.document import counts, exit_code, verdict
 from jobs.reports.html.page import render
 from jobs.reports.html.visible import visible, visible_text
 from tests.doubles.examples import examples
+from tests.doubles.report_schema import schema
 from tests.reports.samples import (
     HOSTILE,
     HOSTILE_SHOWN,

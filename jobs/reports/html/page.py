@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
@@ -35,7 +32,6 @@ from jobs.reports.document import (
 from jobs.reports.figures import human_bytes, human_seconds, human_time
 from jobs.reports.html.visible import visible, visible_text
 
-_TEMPLATE = "report.html.jinja"
 FINDINGS_SHOWN = 200
 """Bounds the page: a person scrolls through no more. The report's files hold the rest."""
 
@@ -43,6 +39,7 @@ DELETIONS_SHOWN = 20
 UNFOLDED_MAX = 20
 """More findings than these are folded by what they are."""
 
+SEALS = {"good": "nothing is wrong", "bad": "needs attention", "warn": "not certain", "calm": "nothing was done"}
 MEANINGS = {
     "same": "at both sides, and equal by all that can be compared",
     "missing": "not there",
@@ -98,6 +95,20 @@ class Table(NamedTuple):
     tone: str = ""
 
 
+class Page(NamedTuple):
+    """What a page shows. `tone`: how it stands, see `tone_of`. `steps`: what to do now, as `Why: command`."""
+
+    title: str
+    kind: str
+    verdict: str
+    tone: str
+    places: Mapping[str, str]
+    facts: Mapping[str, str]
+    steps: Sequence[str]
+    tables: Sequence[Table]
+    files: Mapping[str, str | None]
+
+
 def render(report: Mapping[str, Any], *, findings: Sequence[Mapping[str, Any]]) -> str:
     """The report (`jobs.reports.document.summarize` or `summarize_reconcile`) as a self-contained
     page.
@@ -108,29 +119,68 @@ def render(report: Mapping[str, Any], *, findings: Sequence[Mapping[str, Any]]) 
     are what it left. The page requests nothing from the network, and its policy forbids that.
     Same arguments, same page.
     """
-    shown = findings[:FINDINGS_SHOWN]
-    groups = {name: [row for row in shown if name_of(row) == name] for name in sorted(set(map(name_of, shown)))}
-    return render_page(
-        _TEMPLATE,
-        report=report,
+    job, is_dry_run, is_repaired = report["job"], report.get("dry_run"), report.get("repaired")
+    places = [str(side["location"] if isinstance(side, Mapping) else side) for side in _sides(report)]
+    modes = f"{' (dry run)' if is_dry_run else ''}{', repaired' if is_repaired else ''}"
+    told = f"{', after the repair' if is_repaired else ''}{', dry run: nothing was deleted' if is_dry_run else ''}"
+    page = Page(
+        title=f"{job}{modes} · {places[0]} → {places[1]} · {report['run_id']}",
+        kind=f"{job} report{told}",
         verdict=verdict(report),
         tone=_tone(report),
-        found=max(left_count(report), len(findings)),
-        shown=len(shown),
-        groups=dict(sorted(groups.items(), key=lambda group: -len(group[1]))),
+        places=dict(zip(("Source", "Destination"), places, strict=True)),
+        facts={
+            "Rows": f"{report['rows']:,}",
+            "Bytes": human_bytes(report["bytes"]),
+            "Finished": human_time(report["finished_at"]),
+            "Took": human_seconds(report["seconds"]),
+        },
+        steps=report.get("next_steps", ()),
         tables=[each for each in _tables(report) if each.lines or each.notes],
-        places=[side["location"] if isinstance(side, Mapping) else side for side in _sides(report)],
-        is_dry_run=bool(report.get("dry_run")),
+        files={"Run": report["run_id"], **dict(_files(report)), "This page": report.get("report_html")},
     )
+    return render_page(page, _findings(report, findings))
 
 
-def render_page(template: str, **values: Any) -> str:
-    """A page with the style and the script that all have."""
+def _findings(report: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The rows that a page lists, by what they are."""
+    found, shown = max(left_count(report), len(findings)), findings[:FINDINGS_SHOWN]
+    groups = {name: [row for row in shown if name_of(row) == name] for name in sorted(set(map(name_of, shown)))}
+    notes = [f"All {found:,} of them." if found else "None."]
+    if len(shown) < found:
+        rest = found - len(shown)
+        notes = [f"The first {len(shown):,} of {found:,}; {rest:,} more are in the files named below."]
+    if since := report.get("since_then"):
+        notes.append(f"Since then: {since['left']:,} of them still need attention.")
+    elif found and report["state"] == RunState.COMPLETE:
+        then, shows = human_time(report["finished_at"]), f"sealift runs show {report['run_id']}"
+        notes.append(f"So it was at {then}. What was repaired since: {shows}, or its --html for a page.")
+    title = "Findings that are left" if report.get("repaired") else "Findings"
+    ordered = dict(sorted(groups.items(), key=lambda group: -len(group[1])))
+    return {"title": title, "notes": notes, "groups": ordered, "is_unfolded": len(shown) <= UNFOLDED_MAX}
+
+
+def _files(report: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
+    for name, side in zip(("source", "destination"), _sides(report), strict=True):
+        if isinstance(side, Mapping):
+            yield f"Inventory of the {name}", side["manifest"]
+    for kind in ("differences", "deletions"):
+        for form in ("parquet", "csv"):
+            yield f"{kind.capitalize()}, {form}", (report.get(kind) or {}).get(form)
+    names = {"failures_manifest": "Failed rows", "retry_of": "Retry of"}
+    for name in ("failures_manifest", "manifest", "retry_of", "ledger", "report"):
+        yield names.get(name, name.capitalize()), report.get(name)
+
+
+def render_page(page: Page, findings: Mapping[str, Any] | None = None) -> str:
+    """A page, with the style and the script that all have."""
     environment = template_environment()
-    script, style = (_asset(environment, name) for name in ("report.js", "report.css"))
+    script, style = (_asset(environment, name) for name in ("page.js", "page.css"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assets = {"style": Markup(style), "script": Markup(script), "script_digest": digest}
-    return environment.get_template(template).render(values | assets)
+    return environment.get_template("page.html.jinja").render(
+        page=page, findings=findings, seal=SEALS[page.tone], **assets
+    )
 
 
 def name_of(row: Mapping[str, Any]) -> str:
@@ -164,7 +214,9 @@ def _tone(report: Mapping[str, Any]) -> str:
         return "warn" if report.get("since_then", {}).get("is_repaired") else "bad"
     if had_no_rows(report) and not report.get(LEFT_OUT):
         return "calm"
-    unsure = report.get("dry_run") or report.get(LEFT_OUT) or not is_compared(report)
+    if report.get("dry_run"):
+        return "calm"
+    unsure = report.get(LEFT_OUT) or not is_compared(report)
     return "warn" if unsure or any(each["rows"] for each in report.get("unjudged", ())) else "good"
 
 
@@ -177,7 +229,6 @@ def template_environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        bytecode_cache=_compiled(),
     )
     filters: dict[str, Any] = {
         "visible": visible,
@@ -186,23 +237,13 @@ def template_environment() -> jinja2.Environment:
         "sentence": lambda text: Markup(re.sub(r"(?<=\d) ", "\N{NO-BREAK SPACE}", visible(text))),
         "count": lambda number: f"{number:,}",
         "bytes": human_bytes,
-        "duration": human_seconds,
-        "time": human_time,
         "minute": lambda value: human_time(value).removesuffix(" UTC"),
         "tone": tone_of,
         "key": key_of,
         "plain": _plain,
     }
     environment.filters |= filters
-    environment.globals["unfolded_max"] = UNFOLDED_MAX
     return environment
-
-
-def _compiled() -> jinja2.BytecodeCache | None:
-    """Where compiled templates are kept: beside Python's own bytecode, if that may be written."""
-    folder = Path(__file__).with_name("__pycache__")
-    is_kept = os.access(folder, os.W_OK) and not sys.dont_write_bytecode
-    return jinja2.FileSystemBytecodeCache(str(folder)) if is_kept else None
 
 
 def _asset(environment: jinja2.Environment, name: str) -> str:

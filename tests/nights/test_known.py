@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobs.nights.documents import Known, StageResult
-from jobs.nights.pair_state import _ask
+from jobs.nights.night import ask_state, known_sql
 from jobs.policy.coverage import scope
 from jobs.policy.reader import parse_policy
 from tests.doubles import one_duckdb
@@ -30,7 +30,7 @@ COLUMNS = {
     "source_service": "VARCHAR", "copy_service": "VARCHAR",
     "source_bucket": "VARCHAR", "key": "VARCHAR", "etag": "VARCHAR", "copy_bucket": "VARCHAR", "copy_key": "VARCHAR",
     "modified": "TIMESTAMPTZ",
-    "finding": "VARCHAR", "found_by": "VARCHAR", "found_depth": "VARCHAR", "accepted_at": "TIMESTAMPTZ",
+    "finding": "VARCHAR", "found_depth": "VARCHAR", "accepted_at": "TIMESTAMPTZ",
     "blocked": "VARCHAR", "blocked_at": "TIMESTAMPTZ", "checked_at": "TIMESTAMPTZ", "read_at": "TIMESTAMPTZ",
 }  # fmt: skip
 
@@ -58,8 +58,8 @@ def of_replica(key: str, **more: Any) -> dict[str, Any]:
     )
 
 
-def bad(found_by: str = "r", depth: str = "stored") -> dict[str, Any]:
-    return {"finding": "size_differs", "found_by": found_by, "found_depth": depth}
+def bad(depth: str = "stored") -> dict[str, Any]:
+    return {"finding": "size_differs", "found_depth": depth}
 
 
 def ask(*rows: dict[str, Any], same: int = 0, differing: Sequence[str] = (), deleted: Sequence[str] = ()) -> Known:
@@ -78,14 +78,14 @@ def ask(*rows: dict[str, Any], same: int = 0, differing: Sequence[str] = (), del
             ]
             given = [each.get(name) for name in COLUMNS]
             connection.execute(f"INSERT INTO state VALUES ({', '.join(values)})", given)
-        connection.execute("CREATE VIEW findings AS FROM state WHERE coalesce(finding, blocked) IS NOT NULL")
         connection.execute(
-            "CREATE TABLE differing AS SELECT unnest($1::VARCHAR[]) AS key, true AS at_source "
-            "UNION ALL SELECT unnest($2::VARCHAR[]), false",
+            "CREATE TABLE differences AS SELECT unnest($1::VARCHAR[]) AS key, now() AS source_last_modified, "
+            "false AS is_delete_marker UNION ALL SELECT unnest($2::VARCHAR[]), NULL, false",
             [[*differing], [*deleted]],
         )
         compared = StageResult(stage="reconcile", counts={"same": same}, source_objects=same + len(differing))
-        return _ask(connection, pair, ("ours", "theirs"), scope(policy, pair), NIGHT, 30, compared)
+        sql = known_sql(pair, scope(policy, pair), ("ours", "theirs"), "differences")
+        return ask_state(connection, sql, compared, NIGHT, 30)
 
 
 @pytest.mark.parametrize(
@@ -94,22 +94,21 @@ def ask(*rows: dict[str, Any], same: int = 0, differing: Sequence[str] = (), del
         ([row("docs/a", checked_at=NIGHT)], []),
         ([row("docs/a", **bad())], ["docs/a"]),
         ([row("docs/a", **bad(), accepted_at=NIGHT)], []),
-        ([row("docs/a", **bad()), row("docs/a", **bad("s"), etag="f"), of_replica("docs/a", **bad())], ["docs/a"]),
+        ([row("docs/a", **bad()), row("docs/a", **bad(), etag="f"), of_replica("docs/a", **bad())], ["docs/a"]),
         ([of_replica("docs/b", **bad()), row("docs/a", **bad())], ["docs/a", "docs/b"]),
         ([row("logs/a", **bad()), row("docs/drafts/a", **bad()), of_replica("docs/drafts/a", **bad())], []),
         ([row("docs/a", **bad(), copy_bucket="other"), row("docs/a", **bad(), copy_key="elsewhere/docs/a")], []),
         ([row("docs/a", **bad(), source_service="old"), row("docs/a", **bad(), copy_service="old")], []),
         ([row("docs/a", blocked="denied", blocked_at=NIGHT)], ["docs/a"]),
         ([row("docs/a", blocked="given_up", blocked_at=NIGHT - 1)], ["docs/a"]),
-        ([row("docs/a", blocked="archived", blocked_at=NIGHT - 1)], []),
-        ([row("docs/a", blocked="nothing_comparable", blocked_at=NIGHT)], []),
+        ([row("docs/a", blocked="archived", blocked_at=NIGHT - 1)], ["docs/a"]),
         ([row("docs/a", **bad(depth="listed"), blocked="source_gone", blocked_at=NIGHT)], []),
         ([row("docs/a", **bad(), blocked="source_gone", blocked_at=NIGHT)], ["docs/a"]),
     ],
 )
 def test_a_night_leaves_what_is_open_of_its_pair(found: list[dict[str, Any]], left: list[str]) -> None:
     known = ask(*found)
-    assert (known.left, known.left_first) == (len(left), left)
+    assert (known.left, [*known.left_first]) == (len(left), left)
 
 
 def test_a_night_says_of_how_many_objects_what_is_proven() -> None:
@@ -118,8 +117,8 @@ def test_a_night_says_of_how_many_objects_what_is_proven() -> None:
         row("docs/b", checked_at=1, read_at=NIGHT - 31 * DAY),
         row("docs/c", read_at=NIGHT - 29 * DAY),
         row("docs/c", read_at=NIGHT, modified=1),
-        row("docs/d", **bad("t")),
-        row("docs/e", **bad("r"), accepted_at=NIGHT),
+        row("docs/d", **bad()),
+        row("docs/e", **bad(), accepted_at=NIGHT),
         row("docs/new", read_at=NIGHT, modified=1),
         row("docs/new", etag="f", modified=2),
         row("docs/parts", checked_at=NIGHT),
@@ -131,7 +130,7 @@ def test_a_night_says_of_how_many_objects_what_is_proven() -> None:
         differing=["docs/e", "docs/parts", "docs/unverifiable"],
     )
     assert (known.objects, known.checked, known.read, known.read_days) == (13, 10 - 1 + 1, 1, 30)
-    assert (known.accepted, known.found_by) == (1, ["t"])
+    assert (known.left, known.accepted) == (1, 1)
 
 
 def test_copies_of_deleted_objects_prove_nothing_of_those_that_are_there() -> None:
