@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
 from typing import NamedTuple
 
 from jobs.archives.member_attributes import member_defect
@@ -101,22 +102,24 @@ class MemberSource:
         """The version that the row names."""
         return ObjectRef(self.bucket, row.key, row.version_id)
 
-    def read(self, rows: Sequence[ObjectVersion]) -> AsyncGenerator[Read, None]:
+    async def read(self, rows: Sequence[ObjectVersion]) -> AsyncGenerator[Read, None]:
         """Read the rows and yield them in their order, many at once as pace and memory allow.
 
-        A large object is a barrier: the rows after it are read when it has been used, since its use
-        needs memory that they would hold. Raises Unavailable when nothing answers at all,
+        The rows after a large object are read when it has been used, since its use needs memory
+        that they would hold. Raises Unavailable when nothing answers at all,
         and NotFound when there is no such bucket.
         """
-        return read_ahead(
-            rows,
-            self.fetch,
-            self.budget,
-            size_bytes=_held_bytes,
-            at_once=lambda: self.pace.in_flight,
-            is_alone=_is_large,
-            holds_bytes=lambda read: read.data is not None,
-        )
+        for is_large, group in groupby(rows, _is_large):
+            if is_large:
+                for row in group:
+                    yield await self.fetch(row)
+                continue
+            reads = read_ahead(
+                group, self.fetch, self.budget, size_bytes=_held_bytes, at_once=lambda: self.pace.in_flight
+            )
+            async with aclosing(reads):
+                async for read in reads:
+                    yield read
 
     async def fetch(self, row: ObjectVersion) -> Read:
         """One row: its content when it is small, its description in any case, or why it is not packed."""
@@ -210,8 +213,8 @@ def _is_large(row: ObjectVersion) -> bool:
 
 
 def _held_bytes(row: ObjectVersion) -> int:
-    """What reading the row holds of the memory: its content, or its description."""
-    return LEAST_HELD_BYTES if _is_large(row) else max(LEAST_HELD_BYTES, row.size_bytes or 0)
+    """What reading a row that is not large holds of the memory."""
+    return max(LEAST_HELD_BYTES, row.size_bytes or 0)
 
 
 def _prove(member: Member, info: ObjectInfo, data: bytes) -> tuple[str, Evidence | None]:

@@ -80,47 +80,30 @@ async def read_ahead(
     *,
     size_bytes: Callable[[Item], int],
     at_once: Callable[[], int],
-    is_alone: Callable[[Item], bool] = lambda item: False,
-    holds_bytes: Callable[[T], bool] = lambda result: True,
 ) -> AsyncGenerator[T, None]:
     """Yield `fetch(item)` of each item in order, `at_once()` of them in flight as far as the budget
     allows.
 
-    Each item holds its `size_bytes` of the budget until the caller asks for the next result. A
-    result that does not hold bytes gives them back before the caller gets it. An item that
-    `is_alone` is fetched when nothing else is in flight, and nothing else starts before the caller
-    has used it.
+    Each item holds its `size_bytes` of the budget until the caller asks for the next result.
 
     A caller that may stop early closes the generator (`aclosing`): an exception that is kept would
     keep its bytes too.
     """
     waiting = deque(items)
-    running: deque[tuple[int, asyncio.Task[T]]] = deque()
-    is_barred = False
-
-    async def run(item: Item) -> T:
-        return await fetch(item)
-
+    running: deque[tuple[int, asyncio.Future[T]]] = deque()
     try:
         while waiting or running:
-            while waiting and not is_barred and len(running) < at_once():
-                is_barred = is_alone(waiting[0])
-                if is_barred and running:
-                    break
+            while waiting and len(running) < at_once():
                 wanted = size_bytes(waiting[0])
                 held = budget.try_acquire(wanted)
                 if held is None and running:
                     break  # the caller first uses what is there, then this asks again
                 held = await budget.acquire(wanted) if held is None else held
-                running.append((held, asyncio.create_task(run(waiting.popleft()))))
+                running.append((held, asyncio.ensure_future(fetch(waiting.popleft()))))
             held, task = running[0]
             result = await task
             running.popleft()
-            is_barred = is_barred and bool(running)
             try:
-                if not holds_bytes(result):
-                    budget.release(held)
-                    held = 0
                 yield result
             finally:
                 budget.release(held)

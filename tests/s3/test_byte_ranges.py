@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.s3.byte_ranges import ByteBudget, read_ahead, read_ranges
+from jobs.s3.byte_ranges import ByteBudget, read_ranges
 
 
 @settings(deadline=None)
@@ -68,42 +68,6 @@ def test_a_failed_or_abandoned_read_gives_everything_back() -> None:
         assert budget.try_acquire(50) == 50
 
     asyncio.run(scene())
-
-
-def test_what_is_alone_shares_no_flight_and_a_result_without_bytes_holds_none() -> None:
-    running: set[int] = set()
-    seen: list[tuple[int, frozenset[int]]] = []
-
-    async def fetch(size: int) -> int:
-        running.add(size)
-        await asyncio.sleep(0)
-        seen.append((size, frozenset(running)))
-        await asyncio.sleep(0)
-        running.discard(size)
-        return size
-
-    async def scene() -> None:
-        budget = ByteBudget(20)
-        results = read_ahead(
-            [1, 2, 9, 3, 4],
-            fetch,
-            budget,
-            size_bytes=lambda size: size,
-            at_once=lambda: 3,
-            is_alone=lambda size: size == 9,
-            holds_bytes=lambda size: size != 9,
-        )
-        async for size in results:
-            if size == 9:
-                assert not running, "nothing starts before the caller has used it"
-                assert budget.try_acquire(20) == 20
-                budget.release(20)
-        assert budget.try_acquire(20) == 20
-
-    asyncio.run(scene())
-    assert [size for size, _ in seen] == [1, 2, 9, 3, 4]
-    assert dict(seen)[9] == {9}
-    assert dict(seen)[2] == {1, 2}
 
 
 async def test_a_cancelled_wait_does_not_keep_others_waiting() -> None:
