@@ -15,7 +15,7 @@ from jobs.core.run import Plan, RunSpec
 from jobs.errors import ConfigError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.registry import kind_of
-from jobs.reports.document import SAMPLES
+from jobs.reports.document import SAMPLE
 from jobs.runs import launch
 from jobs.runs.forecast import with_time
 from jobs.runs.placement import planning_settings
@@ -104,7 +104,7 @@ def _check_not_empty(request: Request, planned: Planned) -> None:
     """
     plan = planned.plan
     left_out = {**plan.excluded, **plan.savings.get("left_alone", {})}
-    may_be_empty = not left_out.keys().isdisjoint({*SAMPLES, *BY_TIME}) or (left_out and kind_of(request).may_be_empty)
+    may_be_empty = not left_out.keys().isdisjoint({SAMPLE, *BY_TIME}) or (left_out and kind_of(request).may_be_empty)
     if plan.rows or may_be_empty:
         return
     counts = ", ".join(f"{count:,} by {name.replace('_', '-')}" for name, count in left_out.items())

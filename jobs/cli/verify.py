@@ -85,7 +85,7 @@ async def _verify_archives(options: VerifyCommand, place: Location, ledger: Ledg
         source=archives,
         destination=archives,
         manifest=None,
-        selection=Selection(versions="all"),
+        selection=Selection(versions="all", sample=sample),
         options={"archives": True, "sample": list(sample) if sample else None},
     )
     return await launch_and_report(request, ledger, settings, copies.start)

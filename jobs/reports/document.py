@@ -30,8 +30,8 @@ LEFT_OUT = "left_out_archives"
 """The option of a restore, and the key of its report: archives whose index is damaged."""
 IGNORED_CONDITIONS = "ignored_conditions"
 """The key of a report: the operations whose conditions were ignored."""
-SAMPLES = frozenset({"sample", "archives_of_other_samples"})
-"""The names under which a plan counts the rows that a sample left out."""
+SAMPLE = "sample"
+"""The name under which a plan counts the rows that a sample left out."""
 _GOOD = {status.value for status in GOOD}
 
 
@@ -209,7 +209,7 @@ def races(bucket_uri: str, operations: Iterable[str]) -> str:
 def _excluded(report: Mapping[str, Any]) -> str:
     """Which filters left out the rows of a run, such as ` (7 left out by the sample)`."""
     parts = [
-        f"{rows:,}{'' if number else ' left out'} by {'the sample' if name in SAMPLES else name.replace('_', ' ')}"
+        f"{rows:,}{'' if number else ' left out'} by {'the sample' if name == SAMPLE else name.replace('_', ' ')}"
         for number, (name, rows) in enumerate(report.get("excluded", {}).items())
     ]
     return f" ({', '.join(parts)})" if parts else ""

@@ -1,23 +1,23 @@
 """The verify job of archives: reads every member again and checks the index.
 
-The rows of a run are an archive's members, and the archive itself (its key is its URI). The job
-reads an archive once and whole, in the order of its offsets. It names damaged members and verifies
-intact ones, also in an archive that was truncated or altered. The archive's own row says whether it
-is what was indexed, and whether the index inside agrees.
+A row is an archive. The job reads it once and whole, in the order of its offsets, also one that was
+truncated or altered. The outcome says whether it is what was indexed, whether the index inside
+agrees, and which members are damaged.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from jobs.archives.files import archive_ref, head_archive, read_own_index
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.archives.reader import UNPROVEN, ArchiveReader, MemberRead, is_large
+from jobs.core.histories import keys_of
 from jobs.core.model import Location, ObjectInfo, ObjectVersion
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.reasons import Reason
@@ -32,77 +32,70 @@ if TYPE_CHECKING:
 ARCHIVES_AT_ONCE = 2
 GAP_BYTES = 1024**2
 """All bytes are read, so requests are cut by their size, not at the headers between members."""
+NAMED_MEMBERS = 100
+Members: TypeAlias = Mapping[tuple[str, str | None], Member]
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyArchives:
-    """The job of one worker.
+    """The job of one worker. The keys of its rows are archives of the bucket."""
 
-    `process` takes all rows of one archive, as `chains` cuts them out of a shard.
-    """
-
+    chains = staticmethod(keys_of)
     store: Store
     index: ArchiveIndex
     budget: ByteBudget
-
-    def chains(self, rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:
-        """Yield the rows of a shard, archive by archive."""
-        for _, group in itertools.groupby(rows, key=attrgetter("archive")):
-            yield list(group)
+    bucket: str
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
         """Return one outcome for each row, in order.
 
         Raises Unavailable, and PreconditionFailed when the archive is replaced meanwhile: retry.
         """
-        archive = Location.parse(rows[0].archive or "")
+        return [await self._verify(row, Location(self.bucket, row.key)) for row in rows]
+
+    async def _verify(self, row: ObjectVersion, archive: Location) -> Outcome:
         try:
             record = await self.index.record(archive)
             if record is None:
-                return [Outcome.of(row, Status.UNKNOWN, Reason.NOT_INDEXED, str(archive)) for row in rows]
+                return Outcome.of(row, Status.UNKNOWN, Reason.NOT_INDEXED, str(archive))
             async with aclosing(self.index.members(archive)) as parts:
                 members = {(each.key, each.version_id): each async for part in parts for each in part}
         except DamagedArchive as error:
-            return [Outcome.of(row, Status.UNKNOWN, Reason.ARCHIVE_DAMAGED, str(error)) for row in rows]
+            return Outcome.of(row, Status.UNKNOWN, Reason.ARCHIVE_DAMAGED, str(error))
         try:
             record, info = await head_archive(self.store, record)
             if info.is_archived:
                 raise ArchivedObject("HeadObject", str(archive), "InvalidObjectState", "archived", 403)
-            judged = await self._read(replace(record, etag=info.etag), list(members.values()))
-            problems = await self._compare_indexes(record, info, members)
+            bad = await self._read(replace(record, etag=info.etag), [*members.values()])
+            problems = await self._problems(record, info, members)
         except REFUSALS as error:
-            return [_refused(row, archive, error) for row in rows]
-        outcomes = []
-        for row in rows:
-            member = members.get((row.key, row.version_id))
-            if row.key == row.archive:
-                outcomes.append(_archive_outcome(row, info, problems))
-            elif member is None:
-                outcomes.append(Outcome.of(row, Status.UNKNOWN, Reason.NOT_INDEXED))
-            else:
-                outcomes.append(_member_outcome(row, judged[id(member)]))
-        return outcomes
+            return _refused(row, archive, error)
+        damaged = [read.member for read in bad if read.cause != UNPROVEN]
+        if damaged:
+            problems.append(f"{len(damaged):,} of {len(members):,} members are damaged: {_names(damaged)}")
+        if problems:
+            outcome = Outcome.of(row, Status.DIFFERENT, Reason.ARCHIVE_DAMAGED, "; ".join(problems))
+            return outcome._replace(destination_etag=info.etag)
+        if bad:
+            unproven = f"{UNPROVEN.detail}: {_names([read.member for read in bad])}"
+            return Outcome.of(row, Status.UNKNOWN, Reason.NOTHING_COMPARABLE, unproven)
+        size_bytes = sum(member.size_bytes for member in members.values())
+        return Outcome.of(row, Status.VERIFIED)._replace(evidence=Evidence.CONTENT, size_bytes=size_bytes)
 
-    async def _read(self, record: ArchiveRecord, members: Sequence[Member]) -> dict[int, MemberRead]:
-        """Read each member in the archive's order, large ones by themselves.
-
-        Returns the results by `id(member)`.
-        """
+    async def _read(self, record: ArchiveRecord, members: Sequence[Member]) -> list[MemberRead]:
+        """Read each member in the archive's order, large ones by themselves. Returns those that are not proven."""
         reader = ArchiveReader(self.store, archive_ref(record), record.etag, self.budget, gap_bytes=GAP_BYTES)
-        judged: dict[int, MemberRead] = {}
+        bad: list[MemberRead] = []
         for alone, group in itertools.groupby(sorted(members, key=attrgetter("byte_range")), key=is_large):
             if alone:
-                for member in group:
-                    judged[id(member)] = await reader.prove(member)
+                bad += [read for member in group if (read := await reader.prove(member)).cause is not None]
                 continue
             async with aclosing(reader.read(list(group))) as reads:
                 async for members_read in reads:
-                    judged.update((id(read.member), read._replace(data=None)) for read in members_read)
-        return judged
+                    bad += [read for read in members_read if read.cause is not None]
+        return bad
 
-    async def _compare_indexes(
-        self, record: ArchiveRecord, info: ObjectInfo, members: dict[tuple[str, str | None], Member]
-    ) -> list[str]:
+    async def _problems(self, record: ArchiveRecord, info: ObjectInfo, members: Members) -> list[str]:
         """Return what is wrong with the archive as a whole."""
         import io
 
@@ -131,23 +124,14 @@ class VerifyArchives:
         return problems
 
 
-def _member_outcome(row: ObjectVersion, read: MemberRead) -> Outcome:
-    if read.cause is not None:
-        return Outcome.of(row, Status.UNKNOWN if read.cause == UNPROVEN else Status.DIFFERENT, *read.cause)
-    return Outcome.of(row, Status.VERIFIED)._replace(evidence=read.evidence, size_bytes=read.member.size_bytes)
-
-
-def _archive_outcome(row: ObjectVersion, info: ObjectInfo, problems: Sequence[str]) -> Outcome:
-    if problems:
-        outcome = Outcome.of(row, Status.DIFFERENT, Reason.ARCHIVE_DAMAGED, "; ".join(problems))
-        return outcome._replace(destination_etag=info.etag)
-    return Outcome.of(row, Status.VERIFIED)._replace(evidence=Evidence.CONTENT)
+def _names(members: Sequence[Member]) -> str:
+    return ", ".join([member.key for member in members[:NAMED_MEMBERS]] + ["…"] * (len(members) > NAMED_MEMBERS))
 
 
 def _refused(row: ObjectVersion, archive: Location, error: StoreError) -> Outcome:
+    if isinstance(error, NoSuchBucket):
+        raise error
     if isinstance(error, NotFound):
-        if isinstance(error, NoSuchBucket):
-            raise error
         return Outcome.of(row, Status.MISSING, Reason.ARCHIVE_GONE, str(archive))
     if isinstance(error, ArchivedObject):
         return Outcome.of(row, Status.BLOCKED, Reason.ARCHIVED, str(archive))

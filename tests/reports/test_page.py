@@ -111,7 +111,6 @@ def test_a_reconciliation_adds_up_and_its_verdict_agrees(categories: dict[str, t
     [
         ({}, ""),
         ({"sample": 7}, " (7 left out by the sample)"),
-        ({"archives_of_other_samples": 2}, " (2 left out by the sample)"),
         ({"prefix": 1200, "older_than": 1}, " (1,200 left out by prefix, 1 by older than)"),
     ],
 )
