@@ -70,8 +70,7 @@ async def attest(
 async def attest_rows(
     batches: AsyncIterator[pa.RecordBatch], route: Route, folder: Path
 ) -> AsyncIterator[pa.RecordBatch]:
-    """Yield the same rows in the same order, with both `_attested` columns from the folder's
-    evidence.
+    """Yield the same rows in the same order, with both `_attested` columns from the folder's evidence.
 
     An attestation is spelled as in `jobs.verify.attestation`. The worker checks whether the object
     is still the one that was attested. Raises ConfigError when the folder cannot hold the rows.

@@ -45,7 +45,7 @@ from jobs.s3.tag_reader import TagReader
 from jobs.sync.facts import Side, compare_versions
 from jobs.sync.look import Identity, as_listed, identity, places_of
 from jobs.sync.table import Edge, Edges, Item, View, align
-from jobs.verify.attestation import attested, parse_attestations
+from jobs.verify.attestation import attested
 
 Checksums: TypeAlias = tuple[Checksum, ...]
 
@@ -424,7 +424,7 @@ def _true_of(info: ObjectInfo, text: str | None, report: Mapping[str, Any] | Non
 
     None without their report.
     """
-    return () if report is None else attested(info, parse_attestations(text), report["computed_at"])
+    return () if report is None else attested(info, text, report["computed_at"])
 
 
 def _at_rest(source: ObjectInfo, destination: ObjectInfo, ours: Checksums, theirs: Checksums) -> bool:

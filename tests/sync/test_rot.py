@@ -15,7 +15,6 @@ from jobs.s3.checksums import full_object
 from jobs.sync.job import SyncJob
 from jobs.sync.key import SyncOptions
 from jobs.sync.table import Overwrite
-from jobs.verify.attestation import Attestation
 from jobs.verify.job import Verify, VerifyOptions
 from tests.doubles.memory_store import MemoryStore, Request
 from tests.sync.scene import (
@@ -133,7 +132,7 @@ async def test_a_damaged_source_is_never_copied_over_the_good_copy(way: str, ove
     if way == "deep":
         found = await verify(store, row, deep=True)
     else:
-        attested = Attestation(full_object("CRC64NVME", ROTTEN), None, row.etag).spelled()
+        attested = f"CRC64NVME:FULL_OBJECT:{full_object('CRC64NVME', ROTTEN).value}:etag={row.etag}"
         report = {"uri": "s3://reports/m.json", "computed_at": time.time() + 60, "age_hours": 1.0}
         row = row._replace(source_attested=attested)
         found = await verify(store, row, source_checksums=report)
