@@ -40,6 +40,7 @@ from jobs.ledger.backlog import (
 )
 from jobs.policy.coverage import match
 from jobs.policy.model import Policy
+from jobs.sync.versions import Version
 from scheduler.log import say
 from scheduler.runtime import Runtime
 
@@ -69,14 +70,17 @@ class BacklogRow(Struct, frozen=True):
     last_modified: Annotated[float, Meta(ge=0, le=LATEST_SECONDS)] | None = None
 
     @classmethod
-    def of(cls, event: ObjectEvent, reason: str) -> BacklogRow:
-        """The row for an event.
+    def of(cls, event: ObjectEvent, reason: str, version: Version | None = None) -> BacklogRow:
+        """The row for an event, or for this version of its key.
 
         An object without an id of its own is the null version, which others may cover before the
         run, where versioning is enabled meanwhile.
         """
-        version_id = event.version_id or NULL_VERSION
-        return cls(event.bucket, event.key, version_id, event.size_bytes, event.etag, reason, event.event_time)
+        if version is None:
+            about = event.version_id or NULL_VERSION, event.size_bytes, event.etag
+            return cls(event.bucket, event.key, *about, reason, event.event_time)
+        at = max(0.0, version.at)  # servers that keep files may say 1969
+        return cls(event.bucket, event.key, version.version_id, version.size_bytes, version.etag, reason, at)
 
 
 async def add(runtime: Runtime, pair: str, rows: Sequence[BacklogRow]) -> str:
@@ -130,35 +134,25 @@ async def _read_objects(
     count, loop = 0, asyncio.get_running_loop()
     for start in range(0, len(names), READS_IN_FLIGHT):
         group = names[start : start + READS_IN_FLIGHT]
-        answers = await asyncio.gather(*(_read_object(runtime, pair, name) for name in group))
-        for name, data in zip(group, answers, strict=True):
-            if data is None:
+        places = [f"backlog/pair={pair}/{name}" for name in group]
+        answers = await asyncio.gather(*map(runtime.read, places), return_exceptions=True)
+        for name, place, data in zip(group, places, answers, strict=True):
+            if isinstance(data, StoreError):
+                say("error", "backlog object unreadable", name=place, error=str(data))
                 continue
-            by_pair = _rows_by_pair(policy, f"backlog/pair={pair}/{name}", data)
+            if isinstance(data, BaseException):
+                raise data
+            by_pair = _rows_by_pair(policy, place, data)
             rows = by_pair.pop(pair, [])
             if content and count + len(rows) > rows_max:
                 return content
             for other, theirs in by_pair.items():
-                await _move(runtime, pair, name, other, theirs)
+                target = await add(runtime, other, theirs)
+                say("warning", "backlog rows moved", pair=pair, name=name, rows=len(theirs), to=target)
             content[name], count = rows, count + len(rows)
         if loop.time() >= deadline:
             break
     return content
-
-
-async def _move(runtime: Runtime, pair: str, name: str, other: str, rows: Sequence[BacklogRow]) -> None:
-    """Put rows of a pair's object into the backlog of the pair that has them by now."""
-    target = await add(runtime, other, rows)
-    say("warning", "backlog rows moved", pair=pair, name=name, rows=len(rows), to=target)
-
-
-async def _read_object(runtime: Runtime, pair: str, name: str) -> bytes | None:
-    """An object's bytes. None, and a line in the log, for one that cannot be read."""
-    try:
-        return await runtime.read(f"backlog/pair={pair}/{name}")
-    except StoreError as error:
-        say("error", "backlog object unreadable", name=f"backlog/pair={pair}/{name}", error=str(error))
-        return None
 
 
 async def _write(

@@ -21,11 +21,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from msgspec.structs import replace
-
 from jobs.backup.events import EventKind, ObjectEvent, order_of, parse_message
 from jobs.core.enums import Deletes
-from jobs.core.model import NULL_VERSION, Listed, ObjectVersion, Route
+from jobs.core.model import NULL_VERSION, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.core.selection import is_sealift_object
@@ -48,6 +46,8 @@ from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.copying import KEEP
 from jobs.s3.retries import Tries
 from jobs.sync.key import KeyResult, Left, Sides, SyncOptions, sync_key
+from jobs.sync.table import Rules
+from jobs.sync.versions import Version
 from scheduler import backlog
 from scheduler.backlog import BacklogRow
 from scheduler.event_metrics import publish_metrics
@@ -95,18 +95,20 @@ async def handle(
     batch of messages.
     """
     messages = event.get("Records")
-    if not isinstance(messages, list) or not all(map(_is_message, messages)):
+    names = {"messageId", "body"}
+    if not isinstance(messages, list) or not all(
+        isinstance(each, Mapping) and names <= each.keys() for each in messages
+    ):
         raise UsageError("this is no batch of SQS messages", advice="put a queue between the events and this function")
+    failed = {str(message["messageId"]) for message in messages}
     try:
-        policy = await runtime.policy()
-        answer = await _Batch(runtime, policy, remaining_seconds, request_id).handle(messages)
+        failed = await _Batch(runtime, await runtime.policy(), remaining_seconds, request_id).handle(messages)
     except SealiftError as error:
         say("error", "refused", request=request_id, error=str(error), messages=len(messages))
-        await asyncio.to_thread(postpone, messages, {str(message["messageId"]) for message in messages})
         raise
-    failed = {each["itemIdentifier"] for each in answer["batchItemFailures"]}
-    await asyncio.to_thread(postpone, messages, failed)
-    return answer
+    finally:
+        await asyncio.to_thread(postpone, messages, failed)
+    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in sorted(failed)]}
 
 
 @dataclass(slots=True)
@@ -132,7 +134,8 @@ class _Batch:
     sides: dict[str, Sides] = field(default_factory=dict)
     unknown_buckets: set[str] = field(default_factory=set)
 
-    async def handle(self, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    async def handle(self, messages: Sequence[Mapping[str, Any]]) -> set[str]:
+        """Return the ids of the messages that have failed."""
         loop = asyncio.get_running_loop()
         reserve = min(RESERVE_SECONDS, self.remaining_seconds * RESERVE_SHARE)
         deadline = loop.time() + self.remaining_seconds - reserve
@@ -148,8 +151,7 @@ class _Batch:
         await self._write_journal()
         ended = [(each.pair, each.event, each.entry) for each in self.deliveries if each.entry]
         publish_metrics(self.policy.name, ended, self.runtime.clock())
-        failed = {each.message_id for each in self.deliveries if each.entry is None or each.entry.status not in SETTLED}
-        return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in sorted(failed)]}
+        return {each.message_id for each in self.deliveries if each.entry is None or each.entry.status not in SETTLED}
 
     def _parse(self, message: Mapping[str, Any]) -> list[_Delivery]:
         message_id = str(message["messageId"])
@@ -196,7 +198,10 @@ class _Batch:
                 self._finish_key(wanted, others, await self._sync(pair, key, wanted))
         except TimeoutError:
             for delivery in group:
-                self._finish_late(delivery)
+                if delivery.entry is None and delivery.event.kind in _WANTS_COPY:
+                    self._finish_in_backlog(delivery, Reason.TOO_SLOW)
+                elif delivery.entry is None:
+                    self._finish(delivery, Ending.FAILED, Reason.TOO_SLOW)
         except Exception as error:  # noqa: BLE001  also of a bug of ours: the other keys are still copied
             is_denied, detail = isinstance(error, Denied | Redirected), _told(error)
             ending, reason = (Ending.DENIED, Reason.DENIED) if is_denied else (Ending.FAILED, Reason.GIVEN_UP)
@@ -228,7 +233,7 @@ class _Batch:
                 left = result.left[-1]
                 self._finish_in_backlog(delivery, left.reason, left.version)
             elif result.top.status in (Status.BLOCKED, Status.DAMAGED) and result.top.reason not in _WAITING:
-                self._finish(delivery, _ending(*result.top), result.top.reason or "")
+                self._finish(delivery, _ending(*result.top[:2]), result.top.reason or "")
             else:
                 self._finish(delivery, Ending.DELETED if result.is_marked else Ending.SAME)
         for left in waiting if not others else ():
@@ -246,9 +251,8 @@ class _Batch:
             delivery.entry = delivery.entry.with_outcome(outcome)
 
     def _sides_of(self, pair: Pair) -> Sides:
-        return self.sides.get(pair.name) or self.sides.setdefault(pair.name, self._make_sides(pair))
-
-    def _make_sides(self, pair: Pair) -> Sides:
+        if pair.name in self.sides:
+            return self.sides[pair.name]
         hot = pair.destination
         # A key that Terraform makes is the bucket's default, which S3 takes by itself.
         key = None if hot.kms_key == CREATE else hot.kms_key
@@ -257,39 +261,24 @@ class _Batch:
             sse=hot.encryption.value if key else None,
             kms_key_id=key,
             annotations=hot.annotations,
-            all_versions=True,
-            mirrors_deletes=pair.deletes is Deletes.MIRROR,
+            rules=Rules(all_versions=True, mirrors_deletes=pair.deletes is Deletes.MIRROR),
             limit_bytes=int(pair.thresholds.lambda_max_size),
             compares_tags=True,
         )
         ours, theirs = sides(self.policy, pair)
         source, destination = self.runtime.pair(ours, theirs)
-        return Sides(source, destination, Route(ours.location, theirs.location), options, ByteBudget(BUFFER_BYTES))
+        route = Route(ours.location, theirs.location)
+        made = self.sides[pair.name] = Sides(source, destination, route, options, ByteBudget(BUFFER_BYTES))
+        return made
 
-    def _finish_late(self, delivery: _Delivery) -> None:
-        """Finish an event for which there is no time left."""
-        if delivery.entry is None and delivery.event.kind in _WANTS_COPY:
-            self._finish_in_backlog(delivery, Reason.TOO_SLOW)
-        elif delivery.entry is None:
-            self._finish(delivery, Ending.FAILED, Reason.TOO_SLOW)
-
-    def _finish_in_backlog(self, delivery: _Delivery, reason: str, version: Listed | None = None) -> None:
+    def _finish_in_backlog(self, delivery: _Delivery, reason: str, version: Version | None = None) -> None:
         """Hand over the event's own version, or `version` of its key."""
         self._finish(delivery, Ending.HANDED_OVER, reason)
         self._add_to_backlog(delivery, reason, version)
 
-    def _add_to_backlog(self, delivery: _Delivery, reason: str, version: Listed | None = None) -> None:
+    def _add_to_backlog(self, delivery: _Delivery, reason: str, version: Version | None = None) -> None:
         assert delivery.pair is not None
-        row = BacklogRow.of(delivery.event, reason)
-        if version is not None:
-            row = replace(
-                row,
-                version_id=version.version_id,
-                size_bytes=version.size_bytes,
-                etag=version.etag,
-                last_modified=max(0.0, version.last_modified),  # servers that keep files may say 1969
-            )
-        self.to_backlog[delivery.pair.name].append((delivery, row))
+        self.to_backlog[delivery.pair.name].append((delivery, BacklogRow.of(delivery.event, reason, version)))
 
     async def _write_backlog(self) -> None:
         """Write the backlog. Events that cannot be written there have failed."""
@@ -330,10 +319,6 @@ def _ending(status: Status, reason: str | None) -> Ending:
     return Ending.DENIED if reason == Reason.DENIED else _ENDINGS.get(status, Ending.FAILED)
 
 
-def _is_message(message: Any) -> bool:
-    return isinstance(message, Mapping) and "messageId" in message and "body" in message
-
-
 def _told(error: Exception) -> str:
     if isinstance(error, SealiftError):
         return error.fact if isinstance(error, StoreError) else str(error)
@@ -347,11 +332,5 @@ def _is_left(event: ObjectEvent, left: Left) -> bool:
 
 
 def _row(number: int, event: ObjectEvent) -> ObjectVersion:
-    return ObjectVersion(
-        number,
-        event.key,
-        event.version_id,
-        size_bytes=event.size_bytes,
-        etag=event.etag,
-        last_modified=event.event_time,
-    )
+    about = event.version_id, True, False, event.size_bytes, event.etag, event.event_time
+    return ObjectVersion(number, event.key, *about)

@@ -46,15 +46,11 @@ class Start:
     @property
     def place(self) -> str:
         """Where its claim lies below the ledger."""
-        return "/".join(["starts", *self._parts])
+        return "/".join(["starts", *filter(None, (self.pair, self.job, self.once))])
 
     def name(self, policy: Policy) -> str:
         """The name of the Batch job, another one for each start."""
-        return "-".join([policy.name, *self._parts])
-
-    @property
-    def _parts(self) -> list[str]:
-        return [part for part in (self.pair, self.job, self.once) if part]
+        return "-".join([policy.name, *filter(None, (self.pair, self.job, self.once))])
 
 
 async def start(

@@ -171,7 +171,6 @@ def _summary(each: Manifest) -> dict[str, Any]:
 
 
 def _measure(policy: Policy, pair: str, waiting: Sequence[Waiting], now: float) -> None:
-    age = {"BacklogAge": max((now - each.since for each in waiting), default=0.0)}
+    age, where = max((now - each.since for each in waiting), default=0.0), {"System": policy.name, "Pair": pair}
     rows, size_bytes = sum(each.rows for each in waiting), sum(each.size_bytes for each in waiting)
-    where = {"System": policy.name, "Pair": pair}
-    measure(age, where, Function="enqueue", BacklogRows=rows, BacklogBytes=size_bytes)
+    measure({"BacklogAge": age}, where, Function="enqueue", BacklogRows=rows, BacklogBytes=size_bytes)

@@ -57,6 +57,12 @@ async def _wanted(runtime: Runtime, policy: Policy, event: Mapping[str, Any]) ->
     return for_manifest(pair, number, published.manifest)
 
 
+def for_manifest(pair: Pair, number: int, manifest: str) -> Start:
+    """The run of a manifest."""
+    command = ("replicate", "--pair", pair.name, "--yes", "--manifest", manifest)
+    return Start(pair.name, BACKFILL, f"{number:06d}", command)
+
+
 def find_pair(policy: Policy, name: Any) -> Pair:
     """The pair of this name. Raises UsageError, with the names that there are."""
     pair = policy.pair(str(name))
@@ -70,9 +76,3 @@ def nightly(pair: Pair, at: float) -> Start:
     """The latest night that has begun at `at` (epoch seconds) in the pair's time zone."""
     night = find_night(at, minutes_of(pair.nightly.hour), zoneinfo.ZoneInfo(pair.nightly.time_zone)).isoformat()
     return Start(pair.name, NIGHTLY, night, ("nightly", "--pair", pair.name, "--night", night))
-
-
-def for_manifest(pair: Pair, number: int, manifest: str) -> Start:
-    """The run of a manifest."""
-    command = ("replicate", "--pair", pair.name, "--yes", "--manifest", manifest)
-    return Start(pair.name, BACKFILL, f"{number:06d}", command)

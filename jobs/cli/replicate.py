@@ -28,10 +28,10 @@ from jobs.cli.policy_and_ledger import ChosenPair, choose_pair, ledger_location
 from jobs.cli.run_command import launch_and_report
 from jobs.config import Settings
 from jobs.core.enums import Deletes, StorageClass
+from jobs.core.run import FROM_EVENTS
 from jobs.core.selection import Selection
 from jobs.errors import LimitExceeded, UsageError
 from jobs.policy.model import Pair
-from jobs.replicate.plan import FROM_EVENTS
 from jobs.runs.request import Request, open_ledger
 from jobs.s3.copying import KEEP
 from jobs.sync.table import Overwrite

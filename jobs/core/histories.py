@@ -44,12 +44,6 @@ def is_in_order(rows: Sequence[ObjectVersion]) -> bool:
     return len(dates) == len(rows) and all(older < newer for older, newer in itertools.pairwise(dates))
 
 
-def as_row(there: Listed) -> ObjectVersion:
-    """A row for a version that the manifest does not name."""
-    key, version_id, is_latest, is_delete_marker, size_bytes, etag, modified, storage_class, _ = there
-    return ObjectVersion(-1, key, version_id, is_latest, is_delete_marker, size_bytes, etag, modified, storage_class)
-
-
 def _time(version: ObjectVersion | Listed) -> float:
     return version.last_modified or 0.0
 

@@ -151,6 +151,8 @@ class Plan:
         return msgspec.convert(data, cls)
 
 
+FROM_EVENTS = "from_events"
+"""The option of a run over rows that the backup function left."""
 WITHOUT_CONDITIONS = "unguarded"
 """The option of a run that may write where the destination's server ignores conditions.
 

@@ -1,4 +1,1 @@
-"""Replication: brings the rows of a manifest to the destination.
-
-Reading order: `plan` plans a run, `kind` opens its job, which is that of `jobs.sync`.
-"""
+"""Replication: brings the rows of a manifest to the destination by the job of `jobs.sync`."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+from jobs.core.enums import AnnotationRule
 from jobs.core.outcome import Status
 from jobs.core.reasons import Reason
-from jobs.core.run import WITHOUT_CONDITIONS
-from jobs.replicate.plan import FROM_EVENTS, plan_copies
+from jobs.core.run import FROM_EVENTS, WITHOUT_CONDITIONS, RunSpec, earlier_run
 from jobs.runs.kind import (
     Kind,
     Opened,
@@ -17,6 +18,8 @@ from jobs.runs.kind import (
     verify_options,
     writes_of_copies,
 )
+from jobs.runs.launch import plan_run
+from jobs.s3.sessions import service_of
 from jobs.sync.job import SyncJob
 from jobs.sync.key import SyncOptions
 
@@ -32,8 +35,19 @@ def _open(opened: Opened) -> SyncJob:
     job = SyncJob(opened.source, opened.destination, opened.route, options, opened.budget, opened.records)
     if opened.plan is not None and (there := opened.plan.there):
         left = max(1, opened.plan.rows - there["same"])
-        job.sides.share_new = 1 - (there["alike"] + there["other"]) / left  # no bets where the list has shown objects
+        job.share_new = 1 - (there["alike"] + there["other"]) / left  # no bets where the list has shown objects
     return job
+
+
+def _lists_copies(spec: RunSpec) -> bool:
+    """Rows of an earlier run are looked at one by one: something was wrong with each. So are events' versions.
+
+    So are streamed copies at AWS, which lack annotations if their worker was killed.
+    """
+    options = spec.options
+    may_lack = options.get("streamed") and options.get("annotations", AnnotationRule.COPY) == AnnotationRule.COPY
+    is_looked_at = earlier_run(spec) or options.get(FROM_EVENTS)
+    return not is_looked_at and not (may_lack and service_of(spec.destination).is_aws)
 
 
 def _hints(report: Mapping[str, Any]) -> list[str]:
@@ -62,7 +76,7 @@ def _rows_of(report: Mapping[str, Any], reason: Reason) -> int:
 KIND = Kind(
     "replicate",
     _open,
-    plan=plan_copies,
+    plan=partial(plan_run, copies=True, lists_copies=_lists_copies),
     retried_as="replicate",
     writes=writes_of_copies,
     joins_as_text=True,

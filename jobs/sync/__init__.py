@@ -1,7 +1,8 @@
 """One key of a source and its copies: which step comes next, taken from a look at both sides.
 
-Reading order: `table` (pure: two histories, their alignment, the next step), `look` reads both
-sides, `facts` compares two versions, `key` takes the steps, `job` does it for a run's rows.
+Reading order: `versions` (one version, and all that is known of it), `edges` (pure: two histories,
+and which copy is of which version), `table` (pure: the next step), `facts` asks for what is not known,
+`look` reads both sides, `key` takes the steps, `job` does it for a run's rows.
 
 Nothing here takes what an event or a row says for the newest version: both sides' own histories
 decide.

@@ -1,12 +1,13 @@
-"""What is known of one key's versions beside the listings, each fact asked for once."""
+"""The versions of one key at one side. Each fact is asked for once."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from jobs.core.evidence import Verdict, best_checksum, compare
-from jobs.core.model import Listed, ObjectInfo, ObjectRef, is_exact
+from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, ObjectVersion, is_exact
 from jobs.core.outcome import Evidence
 from jobs.core.reasons import Reason
 from jobs.errors import Conflict
@@ -14,59 +15,71 @@ from jobs.s3.byte_ranges import ByteBudget, ContentSide
 from jobs.s3.compare_bytes import compare_bytes
 from jobs.s3.lookup import find
 from jobs.s3.store import Store
-from jobs.sync.look import Identity, identity
+from jobs.sync.versions import Version
 
 
 @dataclass(slots=True)
 class Side:
-    """The versions of one key at one side. `is_current`: only the current one, which requests need not name."""
+    """One key at one side. `is_current`: only its current object counts, which requests need not name."""
 
     store: Store
     ref: ObjectRef
     is_current: bool = False
-    _infos: dict[Identity, ObjectInfo] = field(default_factory=dict)
-    _tags: dict[Identity, dict[str, str]] = field(default_factory=dict)
+    versions: dict[tuple[str, str | None], Version] = field(default_factory=dict)
 
-    def record(self, info: ObjectInfo) -> None:
-        """Keep what HEAD said of a version."""
-        self._infos[identity(info)] = info
+    def version(self, listed: Listed) -> Version:
+        """The version that a listing shows, always the same object. Without versions, the ETag identifies it."""
+        identity = listed.version_id or NULL_VERSION, listed.etag
+        known = self.versions.get(identity)
+        if known is None:
+            known = self.versions[identity] = Version(listed.version_id, False, None, listed.etag, 0.0)
+        known.is_marker, known.size_bytes = listed.is_delete_marker, listed.size_bytes
+        known.at, known.storage_class = listed.last_modified, listed.storage_class
+        return known
 
-    def known(self, version: Listed) -> ObjectInfo | None:
-        """What HEAD said, without a request."""
-        return self._infos.get(identity(version))
+    def seen(self, info: ObjectInfo) -> Version:
+        """The version that HEAD has described."""
+        about = info.size_bytes, info.etag, info.last_modified, info.storage_class
+        version = self.version(Listed(self.ref.key, info.version_id or NULL_VERSION, True, False, *about))
+        version.info = info
+        return version
 
-    async def describe(self, version: Listed) -> ObjectInfo:
+    def ref_of(self, version: Version) -> ObjectRef:
+        """The address of a version."""
+        return self.ref if self.is_current else self.ref._replace(version_id=version.version_id)
+
+    def row_of(self, version: Version) -> ObjectVersion:
+        """A row that names a version."""
+        about = version.is_marker, version.size_bytes, version.etag, version.at, version.storage_class
+        return ObjectVersion(-1, self.ref.key, version.version_id, True, *about)
+
+    async def describe(self, version: Version) -> ObjectInfo:
         """What HEAD says or said. Raises Conflict if the version is gone, or was overwritten."""
-        info = self.known(version)
-        if info is None:
+        if version.info is None:
             ref = self.ref_of(version)
             info = await find(self.store, ref)
             if info is None or (not is_exact(version.version_id) and info.etag != version.etag):
-                raise Conflict(
-                    "HeadObject", str(ref), Reason.RACED, "it was overwritten or removed after it was listed"
-                )
-            self._infos[identity(version)] = info
-        return info
+                what = "it was overwritten or removed after it was listed"
+                raise Conflict("HeadObject", str(ref), Reason.RACED, what)
+            version.info = info
+            if (info.version_id or NULL_VERSION, info.etag) not in self.versions:  # a row may not say the ETag
+                self.seen(info)
+        return version.info
 
-    async def tags(self, version: Listed) -> dict[str, str]:
+    async def tags(self, version: Version) -> Mapping[str, str]:
         """The tags of a version."""
-        known = identity(version)
-        if known not in self._tags:
-            self._tags[known] = dict(await self.store.get_tags(self.ref_of(version)))
-        return self._tags[known]
+        if version.tags is None:
+            version.tags = await self.store.get_tags(self.ref_of(version))
+        return version.tags
 
-    def ref_of(self, version: Listed) -> ObjectRef:
-        """The address of a version. One without an id of its own is the current object."""
-        return self.ref if self.is_current else self.ref._replace(version_id=version.version_id)
-
-    def content(self, version: Listed, info: ObjectInfo) -> ContentSide:
+    async def content(self, version: Version) -> ContentSide:
         """A version, to read it."""
-        return ContentSide(self.store, self.ref_of(version), info)
+        return ContentSide(self.store, self.ref_of(version), await self.describe(version))
 
 
 async def compare_versions(
-    ours: tuple[Side, Listed],
-    theirs: tuple[Side, Listed],
+    ours: tuple[Side, Version],
+    theirs: tuple[Side, Version],
     budget: ByteBudget,
     *,
     must_read: bool = False,
@@ -80,7 +93,7 @@ async def compare_versions(
     `must_read`: only the bytes prove that they are the same. Not `may_read`, above `limit_bytes` and in
     archives nothing is read. Returns also the content's checksum, if it is known. Raises StoreError.
     """
-    source, copy = ours[0].known(ours[1]), theirs[0].known(theirs[1])
+    source, copy = ours[1].info, theirs[1].info
     if source is None or copy is None:
         source, copy = await asyncio.gather(*(side.describe(version) for side, version in (ours, theirs)))
     verdict = compare(source, copy)
@@ -98,4 +111,4 @@ async def compare_versions(
         return Verdict(None, Evidence.NONE, Reason.ARCHIVED, "source" if source.is_archived else "copy"), None
     if limit_bytes is not None and source.size_bytes > limit_bytes:
         return Verdict(None, Evidence.NONE, Reason.TOO_LARGE), None
-    return await compare_bytes(ours[0].content(ours[1], source), theirs[0].content(theirs[1], copy), budget)
+    return await compare_bytes(await ours[0].content(ours[1]), await theirs[0].content(theirs[1]), budget)

@@ -23,14 +23,14 @@ unless deletes are mirrored. What listings do not prove costs HEADs, or the byte
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 from jobs.core.enums import ARCHIVE_CLASSES, StorageClass
 from jobs.core.evidence import Verdict, best_checksum, compare, is_md5, is_md5_etag
-from jobs.core.histories import SKEW_SECONDS, as_row
+from jobs.core.histories import SKEW_SECONDS
 from jobs.core.model import NULL_VERSION, Listed, Location, ObjectInfo, ObjectRef, ObjectVersion, Route, is_exact
 from jobs.core.outcome import GOOD, Evidence, Outcome, Status
 from jobs.core.reasons import Reason
@@ -56,9 +56,11 @@ from jobs.s3.copying import Copier, CopyOptions, is_altered
 from jobs.s3.lookup import KeyPages, find
 from jobs.s3.store import ABSENT, Guard, Store
 from jobs.s3.uploads import ALTERED, NO_RECORDS, UploadRecords
+from jobs.sync.edges import Look, align, rivals
 from jobs.sync.facts import Side, compare_versions
-from jobs.sync.look import Identity, Look, identity, look_by_heads, look_by_lists, places_of
-from jobs.sync.table import Act, Edge, Edges, End, Item, Overwrite, Rules, Step, View, align, next_step, rivals
+from jobs.sync.look import look_by_heads, look_by_lists, places_of
+from jobs.sync.table import Act, Overwrite, Rules, Step, next_step
+from jobs.sync.versions import NOBODY, Compared, Edge, End, Version
 
 ROUNDS = 12
 LOOKS, NEWEST_LOOKS = 6, 2
@@ -74,37 +76,26 @@ NEWER = "it is of a newer version"
 _OWN_REFUSALS = ("BufferTooSmall", "EntityTooLarge")
 """Codes of requests that the client does not send. Their messages say what to set."""
 _WAITING = (Reason.ARCHIVED, Reason.NEWEST_ARCHIVED, Reason.TOO_LARGE)
-_NOBODYS = ("", "")
-"""The source version of a copy that this call wrote and that is no version's copy."""
 
 
 @dataclass(frozen=True, slots=True)
 class SyncOptions(CopyOptions):
-    """How to copy, what is wanted, and what may be replaced.
+    """How to copy, and what is wanted.
 
-    `keeps_replaced`: an object that is replaced has to stay, as a version. `limit_bytes`: larger
-    objects are left to another worker. `compares_tags`: a copy without the source's tags is none.
-    `is_replay`: see `Rules`.
+    `limit_bytes`: larger objects are left to another worker. `compares_tags`: a copy without the
+    source's tags is none.
     """
 
-    all_versions: bool = False
-    overwrite: Overwrite = Overwrite.OLDER
-    mirrors_deletes: bool = False
-    keeps_replaced: bool = False
+    rules: Rules = field(default_factory=Rules)
     limit_bytes: int | None = None
     compares_tags: bool = False
-    is_replay: bool = False
-
-    @property
-    def follows_markers(self) -> bool:
-        """Whether a delete marker of the source is made at the destination."""
-        return self.mirrors_deletes or (self.is_replay and self.all_versions)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """From a run's spec, which has others as well."""
+        """From a run's spec, which has others as well. The fields of `rules` are options of their own."""
         known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
-        return cls(**known | {"overwrite": Overwrite(known.get("overwrite", Overwrite.OLDER))})
+        rules = Rules(**{name: data[name] for name in Rules._fields if name in data})
+        return cls(**known | {"rules": rules._replace(overwrite=Overwrite(rules.overwrite))})
 
 
 class Left(NamedTuple):
@@ -113,7 +104,7 @@ class Left(NamedTuple):
     `has_copy`: the destination has a copy of it, or what may be one.
     """
 
-    version: Listed
+    version: Version
     reason: Reason
     has_copy: bool
 
@@ -163,13 +154,14 @@ class Sides:
 
         `again`: an answer was that of a bucket that keeps none, which may be news.
         """
+        all_versions = self.options.rules.all_versions
         async with self._asking:
             if self._keeps_versions is None or (again and self._keeps_versions):
                 try:
                     self._keeps_versions = await self.destination.is_versioned(self.route.destination.bucket)
                 except (Denied, Redirected, Rejected):  # the command that planned the run could ask
-                    self._keeps_versions = self.options.all_versions
-        if self.options.all_versions and not self._keeps_versions:
+                    self._keeps_versions = all_versions
+        if all_versions and not self._keeps_versions:
             raise ConfigError(SUSPENDED.format(bucket=self.route.destination.bucket))
         return self._keeps_versions
 
@@ -192,21 +184,14 @@ async def sync_key(
 
 
 class _Sync:
-    """One key, until it is done. What was learned is kept by the versions' identities."""
+    """One key, until it is done. What is learned of a version stays with it."""
 
     def __init__(self, sides: Sides, key: str, rows: Sequence[ObjectVersion], *, is_event: bool, is_last: bool):
         self.sides, self.key, self.rows = sides, key, rows
-        self.options, self.copier = sides.options, sides.copier
+        self.options, self.rules, self.copier = sides.options, sides.options.rules, sides.copier
         self.is_event, self.is_last = is_event, is_last
-        self.known: dict[tuple[Identity, Identity], tuple[Verdict, str | None]] = {}
-        self.own: dict[Identity, Identity] = {}
-        self.copied: dict[Identity, Outcome] = {}
-        self.blocked: dict[Identity, tuple[End, str]] = {}
-        self.errors: dict[Identity, StoreError] = {}
-        self.missed: set[tuple[Identity, Identity | None]] = set()
-        self.doubted: set[Identity] = set()
-        self.unreadable: set[Identity] = set()
-        self.marked: set[Identity] = set()
+        self.missed: set[tuple[Version, Version | None]] = set()
+        self.marked: set[Version] = set()
         self.looks_left = NEWEST_LOOKS + LOOKS * len(rows)
         self.agreed = {row.condemned_etag for row in rows if row.condemned_etag}
         """ETags of copies that a run found wrong, and no comparison since has found intact."""
@@ -215,7 +200,7 @@ class _Sync:
         self.is_stale = False
         """Something was written, and nothing has shown since that the source is still the same."""
         self.pages: KeyPages | None = None
-        self.bet: Outcome | None = None
+        self.bet: tuple[Version, Outcome] | None = None
         """A copy that this call made before it looked. Only a comparison says of which version it is."""
 
     @cached_property
@@ -227,7 +212,7 @@ class _Sync:
         return Side(self.sides.destination, self.sides.route.target_of(ObjectVersion(-1, self.key)))
 
     async def run(self) -> KeyResult:
-        if not self.options.all_versions:
+        if not self.rules.all_versions:
             if len(self.rows) > 1:
                 return self._all(End(Status.BLOCKED, Reason.ONE_OF_SEVERAL))
             if self.rows and self.rows[0].is_delete_marker:
@@ -237,23 +222,20 @@ class _Sync:
         except NoSuchBucket:
             raise
         except REFUSALS as error:  # what was copied before that is copied
-            result = self._all(*_refusal(error))
+            result = self._all(_refusal(error))
             return result._replace(outcomes=result.outcomes | self._copied_rows())
         is_blocked = result.top.status is Status.BLOCKED and result.top.reason not in _WAITING
         if is_blocked and result.outcomes and all(each.status in GOOD for each in result.outcomes.values()):
             return self._all(result.top)  # an older version may be on top, and no other row would bring the key back
         return result
 
-    def _all(self, end: End, detail: str = "") -> KeyResult:
-        return KeyResult({row.row: _ended(row, end, detail) for row in self.rows}, end)
+    def _all(self, end: End) -> KeyResult:
+        return KeyResult({row.row: _ended(row, end) for row in self.rows}, end)
 
     def _copied_rows(self) -> dict[int, Outcome]:
         """The rows whose version this call has copied, by what the rows say."""
-        return {
-            row.row: outcome._replace(row=row.row, version_id=row.version_id)
-            for row in self.rows
-            if (outcome := self.copied.get((row.version_id or NULL_VERSION, row.etag))) is not None
-        }
+        named = ((row, self.ours.versions.get((row.version_id or NULL_VERSION, row.etag))) for row in self.rows)
+        return {row.row: _of_row(row, version.copied) for row, version in named if version and version.copied}
 
     async def _rounds(self) -> KeyResult:
         last: StoreError | None = None
@@ -273,25 +255,25 @@ class _Sync:
 
     async def _bet(self) -> KeyResult | None:
         """Copy the one version that is named onto a key that is probably new. None: look."""
-        options = self.options
-        if options.all_versions:
-            await self.sides.keeps_versions()
+        options, sides = self.options, self.sides
+        if self.rules.all_versions:
+            await sides.keeps_versions()
         if len(self.rows) != 1 or options.streamed or options.object_lock:
             return None
         row = self.rows[0]
-        if not self.is_event and options.all_versions:
-            self.pages = KeyPages(self.sides.destination, *self.theirs.ref[:2])
+        if not self.is_event and self.rules.all_versions:
+            self.pages = KeyPages(sides.destination, *self.theirs.ref[:2])
             await self.pages.read_page()
             if self.pages.versions:
                 return None
-        elif not self.is_event and self.sides.share_new < BET_FROM:
+        elif not self.is_event and sides.share_new < BET_FROM:
             return None
         info = None
-        if self.is_event and not (self.copier.is_simple(row) and is_md5(row.etag) and self.sides.proves_by_etag):
-            info = await find(self.sides.source, self.ours.ref)
+        if self.is_event and not (self.copier.is_simple(row) and is_md5(row.etag) and sides.proves_by_etag):
+            info = await find(sides.source, self.ours.ref)
             if info is None or not _is_of(row, info) or info.is_archived:
                 return None
-            self.ours.record(info)
+            self.ours.seen(info)
             row = row._replace(size_bytes=info.size_bytes, etag=info.etag, storage_class=info.storage_class)
         is_large = options.limit_bytes is not None and (row.size_bytes or 0) > options.limit_bytes
         if is_large or row.is_delete_marker or not self.copier.is_simple(row):
@@ -299,26 +281,26 @@ class _Sync:
         try:
             outcome, is_right = await self._copy_current(row, ABSENT, info)
         except (PreconditionFailed, Conflict, NotFound, ArchivedObject) as error:
-            self.sides.note_bet(is_new=False)
+            sides.note_bet(is_new=False)
             if isinstance(error, NoSuchBucket):
                 raise
             return None
-        self.sides.note_bet(is_new=True)
-        self.is_stale = True
-        self.own[_made(outcome)], self.bet = _NOBODYS, outcome
-        if is_right is False or (info is not None and await self._is_altered(info, outcome)):
-            return None
-        if outcome.evidence is Evidence.NONE and info is None and self.sides.proves_by_etag:
-            self.sides.proves_by_etag = False  # these ETags prove nothing, or the bytes are others: look
-            return None
-        if is_right is None or (self.is_event and (info is None or options.mirrors_deletes)):
-            after = await find(self.sides.source, self.ours.ref)
-            if after is None or not _is_of(row, after):
+        sides.note_bet(is_new=True)
+        self.is_stale, owner = True, NOBODY
+        if is_right is not False and not (info is not None and await self._is_altered(info, outcome)):
+            if outcome.evidence is Evidence.NONE and info is None and sides.proves_by_etag:
+                sides.proves_by_etag = False  # these ETags prove nothing, or the bytes are others: look
+            elif is_right and not (self.is_event and (info is None or self.rules.mirrors_deletes)):
+                return KeyResult({row.row: outcome})
+            else:
+                after = await find(sides.source, self.ours.ref)
+                if after is not None and _is_of(row, after):
+                    return KeyResult({row.row: outcome})
                 if is_right:
-                    me = row.version_id or NULL_VERSION, row.etag
-                    self.own[_made(outcome)], self.copied[me] = me, outcome
-                return None
-        return KeyResult({row.row: outcome})
+                    owner = self.ours.version(Listed(*row[1:7], row.last_modified or 0.0, row.storage_class))
+                    owner.copied = outcome
+        self.bet = self._made(outcome, owner), outcome
+        return None
 
     async def _copy_current(
         self, row: ObjectVersion, guard: Guard, info: ObjectInfo | None
@@ -338,154 +320,119 @@ class _Sync:
             return outcome, None
         return outcome, version_id == row.version_id
 
+    def _made(self, outcome: Outcome, owner: Version, at: float = 0.0) -> Version:
+        """The copy that this call has made."""
+        made = outcome.destination_version_id, True, False, outcome.size_bytes, outcome.destination_etag, at, None
+        copy = self.theirs.version(Listed(self.theirs.ref.key, *made))
+        copy.owner = owner
+        return copy
+
     # Looks
 
     async def _look(self) -> Look:
         self.is_stale = False
-        if self.options.all_versions or self.must_list:
+        if self.rules.all_versions or self.must_list:
             return await self._list()
-        look = await look_by_heads(self.sides.source, self.ours.ref, self.sides.destination, self.theirs.ref)
-        is_hidden = not look.source and any(is_exact(row.version_id) for row in self.rows)
-        return await self._list() if is_hidden else look
+        source, copies = await look_by_heads(self.ours, self.theirs)
+        if not source and any(is_exact(row.version_id) for row in self.rows):
+            return await self._list()
+        return await self._begin(source, copies, is_listed=False)
 
     async def _list(self) -> Look:
         pages = self.pages or KeyPages(self.sides.destination, *self.theirs.ref[:2])
         self.pages = None
-        return await look_by_lists(self.sides.source, self.ours.ref, pages, self.rows)
+        return await self._begin(*await look_by_lists(self.ours, self.theirs, pages, self.rows))
 
     async def _list_as_well(self, look: Look) -> Look:
         """The histories, where HEADs do not decide. The look itself if nobody may list them."""
+        self.must_list = True
         try:
             return await self._list()
         except (Denied, Redirected, Rejected):
             self.cannot_list = True
             return look
 
+    async def _begin(self, source: list[Version], copies: list[Version], *, is_listed: bool = True) -> Look:
+        """What a look shows, with what is known."""
+        look = Look(
+            source,
+            copies,
+            places_of(self.rows, source),
+            skew_seconds=SKEW_SECONDS if self.options.streamed else 0.0,
+            agreed_etags=self.agreed,
+            is_listed=is_listed,
+        )
+        newest, limit = look.newest(follows_markers=False), self.options.limit_bytes
+        older = sum(each is not None and each is not newest for each in look.meant)
+        self.looks_left = min(self.looks_left, NEWEST_LOOKS + LOOKS * older)
+        self.rules = self.rules._replace(keeps_versions=not copies or await self.sides.keeps_versions())
+        for each in (*source, *copies):
+            if limit is not None and (each.size_bytes or 0) > limit and each.blocked is None:
+                each.blocked = End(Status.BLOCKED, Reason.TOO_LARGE)
+        if not is_listed and source and copies:
+            self._compare_heads(source[0], copies[0])
+        for row, version in zip(self.rows, look.meant, strict=True):
+            if version is not None and row.is_found_damaged and row.etag == version.etag:
+                await self._check_damage(version)
+        return look
+
     # The steps of one look
 
     async def _follow(self, look: Look) -> KeyResult | None:
         """Take the steps that one look allows. None: look again."""
-        places, edges, rules = await self._begin(look)
+        agreed = len(self.agreed)
         while True:
-            view = self._view(look, edges, places)
-            if (damaged := self._damaged_newest(look)) is not None:
-                return await self._conclude(look, view, places, Step(Act.DONE, top=damaged, match=align(view)))
-            step = next_step(view, rules)
+            newest = self._newest(look)
+            if newest is not None and newest.blocked is not None and newest.blocked.status is Status.DAMAGED:
+                # Nobody knows what belongs on top.
+                return await self._conclude(look, Step(Act.DONE, top=newest.blocked, match=align(look)))
+            step = next_step(look, self.rules)
             if step.act is Act.ASK:
-                for pair in step.ask:
-                    await self._compare(look, edges, view.named, *pair)
-                if self.agreed != rules.agreed_etags:
+                for version, copy in step.ask:
+                    await self._compare(look, version, copy)
+                if len(self.agreed) != agreed:
                     return None
             elif step.act is Act.DONE:
                 if not look.is_listed and step.top != End(Status.SAME) and not self.cannot_list and look.copies:
-                    self.must_list = True
                     look = await self._list_as_well(look)
-                    places, edges, rules = await self._begin(look)
                 elif self.is_stale and not await self._is_current(look):
                     return None
                 else:
-                    return await self._conclude(look, view, places, step)
-            elif not await self._write(look, view, step):
+                    return await self._conclude(look, step)
+            elif not await self._write(look, step):
                 return None
 
-    async def _begin(self, look: Look) -> tuple[list[int | None], Edges, Rules]:
-        """What a look shows, with what is known."""
-        for side, infos in zip((self.ours, self.theirs), look.heads, strict=True):
-            for info in infos:
-                side.record(info)
-        places, options = places_of(self.rows, look.source), self.options
-        newest = look.newest(follows_markers=False)
-        older = sum(place not in (None, newest) for place in places)
-        self.looks_left = min(self.looks_left, NEWEST_LOOKS + LOOKS * older)
-        keeps_versions = not look.copies or await self.sides.keeps_versions()
-        skew_seconds = SKEW_SECONDS if options.streamed else 0.0
-        rules = Rules(
-            options.all_versions,
-            options.mirrors_deletes,
-            options.overwrite,
-            keeps_versions,
-            skew_seconds,
-            frozenset(self.agreed),
-            options.keeps_replaced,
-            is_replay=options.is_replay,
-        )
-        edges = Edges(
-            [*map(Item.of, look.source)],
-            [*map(Item.of, look.copies)],
-            skew_seconds=skew_seconds,
-            agreed_etags=rules.agreed_etags,
-        )
-        ours = {identity(each): place for place, each in enumerate(look.source)}
-        theirs = {identity(each): place for place, each in enumerate(look.copies)}
-        for (one, other), (verdict, _) in self.known.items():
-            if one in ours and other in theirs:
-                edges.learn(ours[one], theirs[other], _edge(verdict))
-        if not look.is_listed and look.source and look.copies:
-            self._compare_heads(look, edges)
-        for row, place in zip(self.rows, places, strict=True):
-            if place is not None and row.is_found_damaged and row.etag == look.source[place].etag:
-                await self._check_damage(look.source[place])
-        return places, edges, rules
-
-    def _view(self, look: Look, edges: Edges, places: Sequence[int | None]) -> View:
-        limit = self.options.limit_bytes
-        blocked = {
-            place: self.blocked[identity(each)][0].reason or Reason.REFUSED
-            for place, each in enumerate(look.source)
-            if identity(each) in self.blocked
-        }
-        unreadable = {place for place, each in enumerate(look.copies) if identity(each) in self.unreadable}
-        if limit is not None:
-            large = [place for place, each in enumerate(look.source) if (each.size_bytes or 0) > limit]
-            blocked |= {place: Reason.TOO_LARGE for place in large if place not in blocked}
-            unreadable |= {place for place, each in enumerate(look.copies) if (each.size_bytes or 0) > limit}
-        ours = {identity(each): place for place, each in enumerate(look.source)}
-        owners = {place: self.own.get(identity(each)) for place, each in enumerate(look.copies)}
-        own = {place: ours.get(owner, -1) for place, owner in owners.items() if owner is not None}
-        doubted = {ours[each] for each in self.doubted if each in ours}
-        named = {place for place in places if place is not None}
-        return View(edges, named, blocked, unreadable, own, doubted)
-
-    def _damaged_newest(self, look: Look) -> End | None:
-        """How the key ends if its newest object is damaged: nobody knows what belongs on top."""
-        newest = self._newest(look)
-        end = None if newest is None else self.blocked.get(identity(look.source[newest]))
-        return end[0] if end is not None and end[0].status is Status.DAMAGED else None
-
-    def _newest(self, look: Look) -> int | None:
-        return look.newest(follows_markers=self.options.follows_markers)
+    def _newest(self, look: Look) -> Version | None:
+        return look.newest(follows_markers=self.rules.follows_markers)
 
     async def _is_current(self, look: Look) -> bool:
         """True if the source's newest is what the look showed."""
-        now, shown = await find(self.sides.source, self.ours.ref), look.source[-1:]
-        if now is None:
-            return not shown or shown[0].is_delete_marker
-        return bool(shown) and identity(now) == identity(shown[0])
+        now, shown = await find(self.sides.source, self.ours.ref), look.source[-1] if look.source else None
+        if now is None or shown is None:
+            return now is None and (shown is None or shown.is_marker)
+        return self.ours.seen(now) is shown
 
     # Comparisons
 
-    def _compare_heads(self, look: Look, edges: Edges) -> None:
+    def _compare_heads(self, version: Version, copy: Version) -> None:
         """Compare what two HEADs have shown. Tags, and bytes that count, are left to be asked for."""
-        [source], [copy] = look.heads
-        verdict = compare(source, copy)
-        is_open = verdict.same and (copy.etag in self.agreed or (self.options.compares_tags and source.tag_count))
-        if verdict.same is None or is_open:
-            edges.learn(0, 0, Edge.UNASKED)
-        else:
-            self.known[identity(source), identity(copy)] = verdict, best_checksum(source)
-            edges.learn(0, 0, _edge(verdict))
+        assert version.info is not None
+        assert copy.info is not None
+        verdict = compare(version.info, copy.info)
+        is_open = verdict.same and (copy.etag in self.agreed or (self.options.compares_tags and version.info.tag_count))
+        is_known = verdict.same is not None and not is_open
+        checksum = best_checksum(version.info)
+        version.compared[copy] = Compared.of(verdict, checksum) if is_known else Compared(Edge.UNASKED)
 
-    async def _compare(self, look: Look, edges: Edges, named: Collection[int], place: int, at: int) -> None:
+    async def _compare(self, look: Look, version: Version, copy: Version) -> None:
         """Compare a version with a copy. An event compares a few: a copy that is not found is made again."""
         if self.is_event and self.looks_left <= 0:
             # Too many older versions may be what is on top: the newest once more above it is a small price.
-            is_top = at == len(look.copies) - 1 and place != look.newest(follows_markers=False)
-            edges.learn(
-                place, at, Edge.SAME if is_top and place not in named and self.options.all_versions else Edge.NO
-            )
+            is_old = version is not look.newest(follows_markers=False) and version not in look.named
+            is_on_top = copy is look.copies[-1] and self.rules.all_versions
+            version.compared[copy] = Compared(Edge.SAME if is_on_top and is_old else Edge.NO)
             return
         self.looks_left -= 1
-        version, copy = look.source[place], look.copies[at]
         is_agreed = copy.etag in self.agreed
         options, verdict, checksum = self.options, Verdict(None, Evidence.NONE, Reason.NOTHING_COMPARABLE), None
         try:
@@ -504,105 +451,106 @@ class _Sync:
         except (*REFUSALS, Unavailable) as error:
             if isinstance(error, Unavailable) and not (self.is_last and error.is_of_object):
                 raise
-            self.errors[identity(version)] = error
-        self.known[identity(version), identity(copy)] = verdict, checksum
-        edges.learn(place, at, _edge(verdict))
+            version.error = error
+        version.compared[copy] = Compared.of(verdict, checksum)
         if verdict.is_source_damaged:
-            self.blocked[identity(version)] = End(Status.DAMAGED, Reason(verdict.reason)), verdict.detail
+            version.blocked = End(Status.DAMAGED, Reason(verdict.reason), verdict.detail)
         if is_agreed and verdict.is_copy_intact:
             self.agreed.discard(copy.etag)
 
-    async def _check_damage(self, version: Listed) -> None:
+    async def _check_damage(self, version: Version) -> None:
         """Block a version that was found damaged, unless its bytes are right now."""
         info = await self.ours.describe(version)
-        is_proven = stored_checksums(info) and not info.is_archived and not await self._is_damaged(version, info)
-        if not is_proven:
-            self.blocked[identity(version)] = End(Status.DAMAGED, Reason.FOUND_DAMAGED), ""
+        if not stored_checksums(info) or info.is_archived or await self._is_damaged(version):
+            version.blocked = End(Status.DAMAGED, Reason.FOUND_DAMAGED)
 
-    async def _is_damaged(self, version: Listed, info: ObjectInfo) -> bool:
-        return await is_damaged(self.ours.content(version, info), self.sides.budget)
+    async def _is_damaged(self, version: Version) -> bool:
+        return await is_damaged(await self.ours.content(version), self.sides.budget)
 
     # Writes
 
-    async def _write(self, look: Look, view: View, step: Step) -> bool:
+    async def _write(self, look: Look, step: Step) -> bool:
         """Take a step that writes. False: look again."""
         if step.act is Act.MARK:
-            assert look.top is not None
-            deleted = await self.sides.destination.delete(*self.theirs.ref[:2], if_match=look.top.etag)
+            assert look.on_top is not None
+            deleted = await self.sides.destination.delete(*self.theirs.ref[:2], if_match=look.on_top.etag)
             self.is_marked = self.is_stale = True
-            self.marked |= {identity(each) for each in look.source[step.place :][:1] if each.is_delete_marker}
+            if step.version is not None and step.version.is_marker:
+                self.marked.add(step.version)
             if deleted.version_id in (None, NULL_VERSION):
                 await self.sides.keeps_versions(again=True)
             return False
+        assert step.version is not None
         if step.act is Act.AGAIN:
-            return await self._again(look, step)
-        newest, newest_copied = self._newest(look), max(step.match, default=-1)
-        if newest not in (None, step.place) and await self._find_archived(look, view, newest, step.match.get(newest)):
+            return await self._again(look, step.version, step.match)
+        newest, late_below = self._newest(look), max((version.place for version in step.match), default=-1)
+        if newest not in (None, step.version) and await self._find_archived(newest, step.match.get(newest)):
             return True
-        for place in (step.place, *step.then):
-            if not await self._append(look, view, place, is_late=place < newest_copied):
+        for version in (step.version, *step.then):
+            if not await self._append(look, version, is_late=version.place < late_below):
                 return False
-            if identity(look.source[place]) in self.blocked:
+            if version.blocked is not None:
                 break
-            newest_copied = max(newest_copied, place)
+            late_below = max(late_below, version.place)
         return True
 
-    async def _find_archived(self, look: Look, view: View, newest: int, at: int | None) -> bool:
-        """True if it is news that the newest version, or its copy, the one at `at`, is archived.
+    async def _find_archived(self, newest: Version, copy: Version | None) -> bool:
+        """True if it is news that the newest version, or its copy, is archived.
 
         Then it could not be put back above an older version.
         """
-        version = look.source[newest]
-        is_news = newest not in view.blocked and await _is_archived(self.ours, version)
-        if is_news:
-            self.blocked[identity(version)] = End(Status.BLOCKED, Reason.ARCHIVED), ""
-        if at is not None and at not in view.unreadable_copies and await _is_archived(self.theirs, look.copies[at]):
-            self.unreadable.add(identity(look.copies[at]))
-            is_news = True
+        is_news = False
+        for side, version in ((self.ours, newest), (self.theirs, copy)):
+            if version is not None and version.blocked is None and await _is_archived(side, version):
+                version.blocked, is_news = End(Status.BLOCKED, Reason.ARCHIVED), True
         return is_news
 
-    async def _append(self, look: Look, view: View, place: int, *, is_late: bool) -> bool:
+    async def _append(self, look: Look, version: Version, *, is_late: bool) -> bool:
         """Copy a version on top. False: look again."""
-        version, me = look.source[place], identity(look.source[place])
-        more = rivals(view, place) if self.options.all_versions else set()
+        more = rivals(look, version) if self.rules.all_versions else set()
         try:
-            outcome, is_right = await self._copy(look, place)
+            outcome, is_right = await self._copy(look, version)
         except (Denied, Redirected, ArchivedObject, Rejected) as error:
-            self.blocked[me] = _refusal(error)
+            version.blocked = _refusal(error)
             return True
         except NotFound as error:
-            missed = me, identity(look.copies[-1]) if look.copies else None
+            missed = version, look.copies[-1] if look.copies else None
             if isinstance(error, NoSuchBucket) or missed not in self.missed:
                 self.missed.add(missed)
                 raise
             # Listed twice, with nothing changed, and not found: SeaweedFS with a key that ends in /.
-            self.blocked[me] = End(Status.BLOCKED, Reason.REFUSED), error.fact
+            version.blocked = End(Status.BLOCKED, Reason.REFUSED, error.fact)
             return True
         except (Conflict, Unavailable) as error:
             if error.code == ALTERED:
                 return await self._blame(version, error)
             if isinstance(error, Conflict) or not (self.is_last and error.is_of_object):
                 raise
-            self.blocked[me] = _refusal(error)
+            version.blocked = _refusal(error)
             return True
-        is_current = place == len(look.source) - 1 and bool(is_right)
+        is_current = version is look.source[-1] and bool(is_right)
         is_current &= self.sides.names_copied or not is_exact(version.version_id)
-        self.is_stale = self.is_event or self.options.mirrors_deletes or not is_current
-        self.doubted |= {identity(look.source[other]) for other in more}
-        info = self.ours.known(version)
+        self.is_stale = self.is_event or self.rules.mirrors_deletes or not is_current
+        for other in more:
+            other.is_doubted = True
+        info = version.info
         if info is None and outcome.evidence is Evidence.NONE:
             info = await self.ours.describe(version)
         if info is not None and await self._is_altered(info, outcome):
-            self.own[_made(outcome)] = _NOBODYS
+            self._made(outcome, NOBODY)
             what = Conflict("CopyObject", str(self.theirs.ref), ALTERED, "the copy's checksum is not the source's")
             return await self._blame(version, what)
-        self.own[_made(outcome)] = me if is_right else _NOBODYS
+        at = max((each.at for each in (*look.source, *look.copies)), default=0.0)
+        copy = self._made(outcome, version if is_right else NOBODY, at)
         if is_right is not False:
-            self.copied[me] = outcome._replace(reason=outcome.reason or (Reason.COPIED_LATE if is_late else ""))
+            version.copied = outcome._replace(reason=outcome.reason or (Reason.COPIED_LATE if is_late else ""))
         if not is_exact(outcome.destination_version_id):
             await self.sides.keeps_versions(again=True)
             return False
-        return bool(is_right) and self.copier.is_one_write(version.size_bytes or 0) and self._put(look, view, outcome)
+        if is_right and self.copier.is_one_write(version.size_bytes or 0):
+            look.add_copy(copy)
+            return True
+        return False
 
     async def _is_altered(self, source: ObjectInfo, outcome: Outcome) -> bool:
         """True if a copy that was just made has another checksum than its source, or another MD5 as its ETag.
@@ -621,144 +569,109 @@ class _Sync:
         sides.copies_have_md5s = sides.proves_by_etag = copy is None or is_md5_etag(copy)
         return copy is not None and copy.etag == etag and sides.copies_have_md5s
 
-    def _put(self, look: Look, view: View, outcome: Outcome) -> bool:
-        """Add a copy that was just made to the look."""
-        at = max((each.last_modified for each in (*look.source, *look.copies)), default=0.0)
-        made = outcome.destination_version_id, True, False, outcome.size_bytes, outcome.destination_etag, at, None
-        look.copies.append(Listed(self.theirs.ref.key, *made))
-        view.edges.add_copy(Item.of(look.copies[-1]))
-        return True
-
-    async def _copy(self, look: Look, place: int) -> tuple[Outcome, bool | None]:
+    async def _copy(self, look: Look, version: Version) -> tuple[Outcome, bool | None]:
         """Copy a version, pinned, if the top is still what was seen. Also returns whether it is the version."""
-        version, guard = look.source[place], _guard(look)
-        row, info = as_row(version), self.ours.known(version)
+        row, guard = self.ours.row_of(version), _guard(look)
         try:
-            if not self.copier.is_simple(row) or (
-                info is None and not (is_md5(row.etag) and self.sides.proves_by_etag)
+            if not self.copier.is_simple(row) or not (
+                version.info is not None or (is_md5(row.etag) and self.sides.proves_by_etag)
             ):
-                info = info or await self.ours.describe(version)
+                info = await self.ours.describe(version)
                 if info.is_archived:
-                    raise ArchivedObject("CopyObject", str(self.ours.ref_of(version)), "InvalidObjectState", "", 403)
+                    raise _archived(self.ours.ref_of(version))
                 if not self.copier.is_simple(row):
                     return await self.copier.copy(row, info, guard), True
-            if place == len(look.source) - 1:
-                outcome, is_right = await self._copy_current(row, guard, info)
+            if version is look.source[-1]:
+                outcome, is_right = await self._copy_current(row, guard, version.info)
             else:
-                outcome, is_right = (await self.copier.copy_object(row, row.version_id, guard, info))[0], True
+                outcome, is_right = (await self.copier.copy_object(row, row.version_id, guard, version.info))[0], True
         except NotFound as error:
             if guard.etag is None or isinstance(error, NoSuchBucket):
                 raise
             raise Conflict(error.operation, error.target, "Raced", "source or destination is gone") from error
-        self.sides.proves_by_etag &= info is not None or outcome.evidence is not Evidence.NONE
+        self.sides.proves_by_etag &= version.info is not None or outcome.evidence is not Evidence.NONE
         return outcome, is_right
 
-    async def _blame(self, version: Listed, error: StoreError) -> bool:
+    async def _blame(self, version: Version, error: StoreError) -> bool:
         """A copy has other bytes than its source should have. Block a damaged source, else look again."""
-        if await self._is_damaged(version, await self.ours.describe(version)):
-            self.blocked[identity(version)] = End(Status.DAMAGED, Reason.DAMAGED), ""
+        if await self._is_damaged(version):
+            version.blocked = End(Status.DAMAGED, Reason.DAMAGED)
             return True
         if self.has_altered and isinstance(error, Conflict):  # S3's own copies: a third would come out the same
-            self.blocked[identity(version)] = End(Status.BLOCKED, Reason.GIVEN_UP), error.fact
+            version.blocked = End(Status.BLOCKED, Reason.GIVEN_UP, error.fact)
             return True
         if self.has_altered:
             raise error
         self.has_altered = True
         return False
 
-    async def _again(self, look: Look, step: Step) -> bool:
+    async def _again(self, look: Look, copy: Version, match: Mapping[Version, Version]) -> bool:
         """Copy one of the destination's copies on top, since the source cannot be read. False: look again."""
-        copy = look.copies[step.place]
         info = await self.theirs.describe(copy)
         try:
             if info.is_archived:
-                raise ArchivedObject("CopyObject", str(self.theirs.ref_of(copy)), "InvalidObjectState", "", 403)
-            outcome = await self.sides.recopier.copy(as_row(copy), info, _guard(look))
+                raise _archived(self.theirs.ref_of(copy))
+            outcome = await self.sides.recopier.copy(self.theirs.row_of(copy), info, _guard(look))
         except (Denied, Redirected, ArchivedObject, Rejected, Conflict) as error:
             if isinstance(error, Conflict) and error.code != ALTERED:
                 raise
-            self.unreadable.add(identity(copy))
+            copy.blocked = _refusal(error)
             return True
         self.is_stale = True
-        owner = next((place for place, at in step.match.items() if at == step.place), None)
-        self.own[_made(outcome)] = _NOBODYS if owner is None else identity(look.source[owner])
+        self._made(outcome, next((version for version, its in match.items() if its is copy), NOBODY))
         return False
 
     # The end
 
-    async def _conclude(self, look: Look, view: View, places: Sequence[int | None], step: Step) -> KeyResult:
+    async def _conclude(self, look: Look, step: Step) -> KeyResult:
         """The outcomes of all rows."""
         assert step.top is not None
-        matches = step.match
-        newest = self._newest(look)
-        target = step.target
         outcomes, copied_rows = dict[int, Outcome](), self._copied_rows()
-        for row, place in zip(self.rows, places, strict=True):
-            at = target if target is not None and not self.options.all_versions else place
-            if at is None:
-                if row.row in copied_rows:
-                    outcomes[row.row] = copied_rows[row.row]
-                    continue
-                gone = End(Status.MISSING, Reason.SOURCE_GONE)
-                outcomes[row.row] = _ended(row, gone, "marker" if row.is_delete_marker else "")
+        all_versions, newest = self.rules.all_versions, self._newest(look)
+        for row, meant in zip(self.rows, look.meant, strict=True):
+            version = meant if all_versions or step.target is None else step.target
+            if version is None:
+                gone = _ended(row, End(Status.MISSING, Reason.SOURCE_GONE, "marker" if row.is_delete_marker else ""))
+                outcomes[row.row] = copied_rows.get(row.row, gone)
                 continue
-            end = step.top if at == target else step.ends.get(at, step.top)
-            is_on_top = not self.options.all_versions and look.top is not None  # whatever else it matches
-            copy_at = len(look.copies) - 1 if is_on_top else matches.get(at)
-            outcome = await self._outcome(row, look, view, at, copy_at, end)
-            is_newer = not self.options.all_versions and not _is_named(row, look.source[at])
+            end = step.top if version is step.target else step.ends.get(version, step.top)
+            copy = look.on_top if not all_versions and look.on_top is not None else step.match.get(version)
+            outcome = await self._outcome(row, look, version, copy, end)
+            is_newer = not all_versions and not _is_named(row, version)
             outcomes[row.row] = _of_newer(outcome) if is_newer else outcome
         left = [
-            Left(look.source[place], reason, next(view.near(place), None) is not None)
-            for place, reason in self._left(look, view, matches, step.top).items()
-            if place in view.named or place == newest
+            Left(version, reason, next(look.near(version), None) is not None)
+            for version in look.source
+            if version in look.named or version is newest
+            if (reason := _why_left(version, step.match.get(version), step.top if version is newest else None))
         ]
         return KeyResult(outcomes, step.top, left, self.is_marked)
 
-    def _left(self, look: Look, view: View, matches: Mapping[int, int], top: End) -> dict[int, Reason]:
-        """The versions that another worker, or a later one, can copy, put on top, or compare."""
-        newest = self._newest(look)
-        left: dict[int, Reason] = {
-            place: reason
-            for place, reason in view.blocked.items()
-            if reason in (Reason.TOO_LARGE, Reason.ARCHIVED)
-            and (place not in matches or (place == newest and top.reason is reason))
-        }
-        for place, at in matches.items():
-            verdict = self.known.get((identity(look.source[place]), identity(look.copies[at])))
-            if verdict is not None and verdict[0].reason == Reason.TOO_LARGE:
-                left[place] = Reason.TOO_LARGE
-        return left
-
     async def _outcome(
-        self, row: ObjectVersion, look: Look, view: View, place: int, at: int | None, end: End
+        self, row: ObjectVersion, look: Look, version: Version, copy: Version | None, end: End
     ) -> Outcome:
-        """The outcome of a row whose version is at `place`, and its copy at `at`."""
-        version = look.source[place]
-        me, copied = identity(version), self.copied.get(identity(version))
-        if copied is not None:
-            return copied._replace(row=row.row, version_id=row.version_id)
-        if version.is_delete_marker:
-            return _ended(row, End(Status.DONE, Reason.DELETED) if me in self.marked else end)
-        if me in self.errors and end.status is Status.UNKNOWN:
-            return _ended(row, *_refusal(self.errors[me]))
+        """The outcome of a row of a version, and its copy, if there is one."""
+        if version.copied is not None:
+            return _of_row(row, version.copied)
+        if version.is_marker:
+            return _ended(row, End(Status.DONE, Reason.DELETED) if version in self.marked else end)
+        if version.error is not None and end.status is Status.UNKNOWN:
+            return _ended(row, _refusal(version.error))
         is_copy = end.status in (Status.SAME, Status.UNKNOWN)
-        if at is None or not is_copy:
-            at = len(look.copies) - 1
-        outcome = _ended(row, end, "" if is_copy else self.blocked.get(me, (end, ""))[1])
-        outcome = outcome._replace(etag=version.etag, source_modified=version.last_modified)
-        if at < 0:
+        if (copy is None or not is_copy) and look.copies:
+            copy = look.copies[-1]
+        outcome = _ended(row, end)._replace(etag=version.etag, source_modified=version.at)
+        if copy is None:
             return outcome
-        copy = look.copies[at]
         outcome = outcome._replace(
-            destination_version_id=copy.version_id, destination_etag=copy.etag, copy_modified=copy.last_modified
+            destination_version_id=copy.version_id, destination_etag=copy.etag, copy_modified=copy.at
         )
         if not is_copy:
             return outcome
-        verdict, checksum = self.known.get((me, identity(copy)), (None, None))
-        if self.bet is not None and _made(self.bet) == identity(copy) and end.status is Status.SAME:
-            evidence = verdict.evidence if verdict else self.bet.evidence
-            return self.bet._replace(row=row.row, version_id=row.version_id, evidence=evidence, checksum=checksum)
+        _, verdict, checksum = version.compared.get(copy, Compared(Edge.UNASKED))
+        if self.bet is not None and self.bet[0] is copy and end.status is Status.SAME:
+            evidence = verdict.evidence if verdict else self.bet[1].evidence
+            return _of_row(row, self.bet[1]._replace(evidence=evidence, checksum=checksum))
         if end.status is Status.SAME:
             ours, theirs = Pinned(self.ours.ref_of(version), version.etag), Pinned(self.theirs.ref_of(copy), copy.etag)
             lack = await self.copier.complete_annotations(row, ours, version.size_bytes or 0, theirs)
@@ -769,12 +682,32 @@ class _Sync:
         return outcome._replace(evidence=evidence, size_bytes=version.size_bytes or 0, checksum=checksum)
 
 
-async def _is_archived(side: Side, version: Listed) -> bool:
+def _why_left(version: Version, copy: Version | None, top: End | None) -> Reason | None:
+    """Why another worker, or a later one, has to copy a version, put it on top, or compare it. `top`: how the
+    newest one ended, if it is that.
+    """
+    compared = None if copy is None else version.compared.get(copy)
+    if compared is not None and compared.verdict is not None and compared.verdict.reason == Reason.TOO_LARGE:
+        return Reason.TOO_LARGE
+    reason = None if version.blocked is None else version.blocked.reason
+    is_left = copy is None or (top is not None and top.reason is reason)
+    return reason if is_left and reason in (Reason.TOO_LARGE, Reason.ARCHIVED) else None
+
+
+async def _is_archived(side: Side, version: Version) -> bool:
     return version.storage_class in _MAY_BE_ARCHIVED and (await side.describe(version)).is_archived
 
 
-def _ended(row: ObjectVersion, end: End, detail: str = "") -> Outcome:
-    return Outcome.of(row, end.status, end.reason or "", detail)
+def _archived(ref: ObjectRef) -> ArchivedObject:
+    return ArchivedObject("CopyObject", str(ref), "InvalidObjectState", "", 403)
+
+
+def _ended(row: ObjectVersion, end: End) -> Outcome:
+    return Outcome.of(row, end.status, end.reason or "", end.detail)
+
+
+def _of_row(row: ObjectVersion, outcome: Outcome) -> Outcome:
+    return outcome._replace(row=row.row, version_id=row.version_id)
 
 
 def _of_newer(outcome: Outcome) -> Outcome:
@@ -784,27 +717,19 @@ def _of_newer(outcome: Outcome) -> Outcome:
     return outcome._replace(reason=outcome.reason or Reason.NEWER_COPIED)
 
 
-def _refusal(error: StoreError) -> tuple[End, str]:
+def _refusal(error: StoreError) -> End:
     """How S3's refusal of an object ends, and which one it was."""
     if isinstance(error, NotFound):
-        return End(Status.MISSING, Reason.SOURCE_GONE), error.fact
+        return End(Status.MISSING, Reason.SOURCE_GONE, error.fact)
     if isinstance(error, ArchivedObject):
-        return End(Status.BLOCKED, Reason.ARCHIVED), ""
+        return End(Status.BLOCKED, Reason.ARCHIVED)
     is_given_up, is_rejected = isinstance(error, Unavailable), isinstance(error, Rejected)
     reason = Reason.GIVEN_UP if is_given_up else Reason.REFUSED if is_rejected else Reason.DENIED
-    return End(Status.BLOCKED, reason), error.detail if error.code in _OWN_REFUSALS else error.fact
-
-
-def _made(outcome: Outcome) -> Identity:
-    return outcome.destination_version_id or NULL_VERSION, outcome.destination_etag
+    return End(Status.BLOCKED, reason, error.detail if error.code in _OWN_REFUSALS else error.fact)
 
 
 def _guard(look: Look) -> Guard:
-    return ABSENT if look.top is None else Guard(etag=look.top.etag)
-
-
-def _edge(verdict: Verdict) -> Edge:
-    return Edge.UNKNOWN if verdict.same is None else Edge.SAME if verdict.same else Edge.NO
+    return ABSENT if look.on_top is None else Guard(etag=look.on_top.etag)
 
 
 def _is_of(row: ObjectVersion, info: ObjectInfo) -> bool:
@@ -814,7 +739,7 @@ def _is_of(row: ObjectVersion, info: ObjectInfo) -> bool:
     return info.version_id == row.version_id
 
 
-def _is_named(row: ObjectVersion, version: Listed) -> bool:
+def _is_named(row: ObjectVersion, version: Version) -> bool:
     """True if a row means this version. Without a version id it means an ETag, or what is there."""
     if is_exact(row.version_id):
         return row.version_id == version.version_id

@@ -11,14 +11,14 @@ copy was made later than the version itself, so the copies are read back to that
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from jobs.core.histories import SKEW_SECONDS
-from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, ObjectVersion, is_exact
+from jobs.core.model import NULL_VERSION, Listed, ObjectVersion, is_exact
 from jobs.errors import NoSuchBucket, NotFound, Rejected
 from jobs.s3.lookup import KeyPages, find
 from jobs.s3.retries import gather_bounded
-from jobs.s3.store import Store
+from jobs.sync.facts import Side
+from jobs.sync.versions import Version
 
 PAGES = 3
 """How many pages of copies are read for a few versions. One whose copy lies deeper is copied again."""
@@ -29,90 +29,50 @@ PAGE_ROWS = 1_000
 METHOD_NOT_ALLOWED = 405
 """What S3 says to a HEAD of a delete marker by its id."""
 
-Identity = tuple[str | None, str | None]
+Histories = tuple[list[Version], list[Version]]
+"""What a look saw of the source and of the copies, oldest first, as far as they were read."""
 
 
-@dataclass(slots=True)
-class Look:
-    """Both histories, oldest first, as far as they were read.
-
-    `is_listed`: False if two HEADs showed what is current, and no more. `heads`: what HEAD said of
-    versions of the source, and of the copy.
-    """
-
-    source: list[Listed]
-    copies: list[Listed]
-    is_listed: bool = True
-    heads: tuple[Sequence[ObjectInfo], Sequence[ObjectInfo]] = ((), ())
-
-    @property
-    def top(self) -> Listed | None:
-        """The object on top of the copies. None: nothing is there, or a delete marker is on top."""
-        return self.copies[-1] if self.copies and not self.copies[-1].is_delete_marker else None
-
-    def newest(self, *, follows_markers: bool) -> int | None:
-        """The place of the source's newest object. None: it has none, or a marker hides it that counts."""
-        for place in range(len(self.source) - 1, -1, -1):
-            if not self.source[place].is_delete_marker:
-                return place
-            if follows_markers:
-                return None
-        return None
-
-
-def identity(version: Listed | ObjectInfo) -> Identity:
-    """What identifies a version among those of its key. Without versions, the ETag does."""
-    return version.version_id or NULL_VERSION, version.etag
-
-
-def as_listed(key: str, info: ObjectInfo, *, is_latest: bool = True) -> Listed:
-    """What a listing shows of an object that HEAD has described."""
-    version_id = info.version_id or NULL_VERSION
-    return Listed(key, version_id, is_latest, False, info.size_bytes, info.etag, info.last_modified, info.storage_class)
-
-
-async def look_by_heads(source: Store, at_source: ObjectRef, destination: Store, target: ObjectRef) -> Look:
+async def look_by_heads(ours: Side, theirs: Side) -> Histories:
     """See what is current at both sides. Raises StoreError."""
-    there = await find(destination, target)
-    here = await find(source, at_source)
-    heads = [here] if here else [], [there] if there else []
-    ours, theirs = ([as_listed(at_source.key, info) for info in infos] for infos in heads)
-    return Look(ours, theirs, is_listed=False, heads=heads)
+    there = await find(theirs.store, theirs.ref)
+    here = await find(ours.store, ours.ref)
+    return [ours.seen(here)] if here else [], [theirs.seen(there)] if there else []
 
 
-async def look_by_lists(source: Store, at_source: ObjectRef, theirs: KeyPages, rows: Sequence[ObjectVersion]) -> Look:
-    """Read both histories as far as the rows ask for it. `theirs`: the copies. Raises StoreError."""
-    ours, pages = KeyPages(source, *at_source[:2]), PAGES + 2 * (len(rows) // PAGE_ROWS)
-    if not theirs.pages:
-        await theirs.read_page()
-    await ours.read_page()
-    while not ours.is_whole and (
-        not _shows_newest(ours.versions) or (ours.pages < pages and len(_unseen(rows, ours.versions)) > HEADS)
+async def look_by_lists(ours: Side, theirs: Side, copies: KeyPages, rows: Sequence[ObjectVersion]) -> Histories:
+    """Read both histories as far as the rows ask for it. Raises StoreError."""
+    source, most = KeyPages(ours.store, *ours.ref[:2]), PAGES + 2 * (len(rows) // PAGE_ROWS)
+    if not copies.pages:
+        await copies.read_page()
+    await source.read_page()
+    while not source.is_whole and (
+        not _shows_newest(source.versions) or (source.pages < most and len(_unseen(rows, ours, source)) > HEADS)
     ):
-        await ours.read_page()
-    whole = ours.versions
-    described = [] if ours.is_whole else await _describe(source, at_source, _unseen(rows, whole))
-    whole = sorted((version for version, _ in described), key=_time) + whole
-    newest = len(whole) - 1
-    named = [whole[place].last_modified for place in places_of(rows, whole) if place not in (None, newest)]
-    pages = PAGES + 2 * (len(named) // PAGE_ROWS)
-    since = min(named, default=float("inf")) - SKEW_SECONDS
-    while not theirs.is_whole and theirs.pages < pages and min(map(_time, theirs.versions), default=since) >= since:
-        await theirs.read_page()
-    return Look(whole, theirs.versions, heads=([info for _, info in described if info is not None], ()))
+        await source.read_page()
+    described = [] if source.is_whole else await _describe(ours, _unseen(rows, ours, source))
+    whole = [*sorted(described, key=_time), *map(ours.version, source.versions)]
+    older = [each for each in places_of(rows, whole) if each is not None and each is not whole[-1]]
+    most = PAGES + 2 * (len(older) // PAGE_ROWS)
+    since = min(map(_time, older), default=float("inf")) - SKEW_SECONDS
+    while not copies.is_whole and copies.pages < most:
+        if min((each.last_modified for each in copies.versions), default=since) < since:
+            break
+        await copies.read_page()
+    return whole, [*map(theirs.version, copies.versions)]
 
 
-def places_of(rows: Sequence[ObjectVersion], history: Sequence[Listed]) -> list[int | None]:
-    """The place of each row's version in the source's history. None: it is not there.
+def places_of(rows: Sequence[ObjectVersion], history: Sequence[Version]) -> list[Version | None]:
+    """The version of the source's history that each row means. None: it is not there.
 
     Without a version id the ETag identifies it. In a bucket with versions, that is the latest one
     with this ETag. A row of the null version means the latest one where no null version is: its
     event did not say which version it was about.
     """
-    objects = [place for place, version in enumerate(history) if not version.is_delete_marker]
-    by_id: dict[str | None, int | None] = {version.version_id: place for place, version in enumerate(history)}
-    by_etag = {history[place].etag: place for place in objects}
+    objects = [version for version in history if not version.is_marker]
     latest = objects[-1] if objects else None
+    by_id: dict[str | None, Version | None] = {version.version_id: version for version in history}
+    by_etag = {version.etag: version for version in objects}
     by_id.setdefault(NULL_VERSION, latest)
     return [
         by_id.get(row.version_id) if row.version_id is not None else by_etag.get(row.etag) if row.etag else latest
@@ -128,39 +88,40 @@ def _shows_newest(versions: Sequence[Listed]) -> bool:
     return any(each.is_latest for each in versions) and not all(each.is_delete_marker for each in versions)
 
 
-def _unseen(rows: Sequence[ObjectVersion], versions: Sequence[Listed]) -> list[ObjectVersion]:
+def _unseen(rows: Sequence[ObjectVersion], ours: Side, pages: KeyPages) -> list[ObjectVersion]:
     """The rows of versions that the pages do not show."""
-    shown = {each.version_id for each in versions}
+    history = [*map(ours.version, pages.versions)]
+    shown = {each.version_id for each in history}
     return [
         row
-        for row, place in zip(rows, places_of(rows, versions), strict=True)
-        if place is None or (row.version_id is not None and row.version_id not in shown)
+        for row, version in zip(rows, places_of(rows, history), strict=True)
+        if version is None or (row.version_id is not None and row.version_id not in shown)
     ]
 
 
-async def _describe(
-    source: Store, at_source: ObjectRef, rows: Sequence[ObjectVersion]
-) -> list[tuple[Listed, ObjectInfo | None]]:
+async def _describe(ours: Side, rows: Sequence[ObjectVersion]) -> list[Version]:
     """HEAD each version that a row names. Those that are gone are left out."""
 
-    async def describe(row: ObjectVersion) -> tuple[Listed, ObjectInfo | None] | None:
+    async def describe(row: ObjectVersion) -> Version | None:
         try:
-            info = await source.head(at_source._replace(version_id=row.version_id or NULL_VERSION))
+            info = await ours.store.head(ours.ref._replace(version_id=row.version_id or NULL_VERSION))
         except NoSuchBucket:
             raise
         except NotFound as error:
-            is_marker = row.is_delete_marker and error.status == METHOD_NOT_ALLOWED
-            at = row.last_modified or 0.0
-            return (Listed(row.key, row.version_id, False, True, None, None, at, None), None) if is_marker else None
+            if not row.is_delete_marker or error.status != METHOD_NOT_ALLOWED:
+                return None
+            return ours.version(
+                Listed(row.key, row.version_id, False, True, None, None, row.last_modified or 0.0, None)
+            )
         except Rejected:  # 400: an id that S3 has never given to a version
             return None
         if not is_exact(row.version_id) and row.etag not in (None, info.etag):
             return None
-        return as_listed(at_source.key, info, is_latest=False), info
+        return ours.seen(info)
 
     named = {row.version_id: row for row in rows}
     return [each for each in await gather_bounded(describe, named.values(), AT_ONCE) if each is not None]
 
 
-def _time(version: Listed) -> float:
-    return version.last_modified
+def _time(version: Version) -> float:
+    return version.at

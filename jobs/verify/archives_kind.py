@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +81,7 @@ async def _plan(request: Request, ledger: Ledger, settings: Settings, display: D
 
 def _priced(planned: PlannedShards, settings: Settings) -> Plan:
     """Each archive is read once, by large ranges, then its own index by three requests."""
-    prices, requests, dollars = pricing.own_prices(), Counter[str](), Counter[str]()
+    prices, requests, dollars = pricing.own_prices(), Counter[str](), defaultdict[str, float](float)
     for group in planned.histogram.groups:
         of_class, more = (
             prices.of_class(group.storage_class),

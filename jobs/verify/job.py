@@ -42,9 +42,11 @@ from jobs.s3.lookup import find, key_history
 from jobs.s3.retries import gather_bounded
 from jobs.s3.store import Store
 from jobs.s3.tag_reader import TagReader
+from jobs.sync.edges import Look, align
 from jobs.sync.facts import Side, compare_versions
-from jobs.sync.look import Identity, as_listed, identity, places_of
-from jobs.sync.table import Edge, Edges, Item, View, align
+from jobs.sync.look import places_of
+from jobs.sync.table import around
+from jobs.sync.versions import Compared, Edge, Version
 from jobs.verify.attestation import attested
 
 Checksums: TypeAlias = tuple[Checksum, ...]
@@ -52,6 +54,7 @@ Checksums: TypeAlias = tuple[Checksum, ...]
 LOOKS = 3
 """How often a key that changes while it is read is looked at."""
 AT_ONCE = 8
+CHANGED = (Conflict, NotFound, PreconditionFailed)
 REFUSED = (ArchivedObject, Denied, Redirected, Rejected, Unavailable)
 _EDGES = {Status.VERIFIED: Edge.SAME, Status.DIFFERENT: Edge.NO}
 """What an outcome says of two versions. All others leave it unknown."""
@@ -104,14 +107,15 @@ class Verify:
         `is_last`: a version that cannot be read ends as failed. Raises Unavailable or Throttled where a
         retry may help.
         """
-        verify = verify_history if self.options.all_versions else verify_current
         for _ in range(LOOKS):
             key = _Key(self, rows, is_last=is_last)
             try:
-                return await verify(key)
+                if self.options.all_versions:
+                    return await verify_history(key)
+                return [await verify_current(key, row) for row in rows]
             except NoSuchBucket:
                 raise
-            except (Conflict, NotFound, PreconditionFailed):
+            except CHANGED:
                 continue  # the key is another one by now: judge that
             except REFUSED as error:
                 return [key.refused(row, error) for row in rows]
@@ -127,8 +131,8 @@ class _Key:
         self.job, self.rows, self.is_last = job, rows, is_last
         self.ours = Side(job.source, job.route.source_of(rows[0])._replace(version_id=None))
         self.theirs = Side(job.destination, job.route.target_of(rows[0]), is_current=not job.options.all_versions)
-        self.ends: dict[tuple[int, Identity, Identity], Outcome] = {}
-        self._known: dict[tuple[int, Identity], Verdict | None] = {}
+        self.ends: dict[tuple[int, Version, Version], Outcome] = {}
+        self._known: dict[tuple[int, Version], Verdict | None] = {}
 
     def refused(self, row: ObjectVersion, error: StoreError) -> Outcome:
         """How a row ends that S3 refuses for good. Raises the error where a retry may help."""
@@ -139,21 +143,21 @@ class _Key:
             raise error
         return Outcome.refused(row, error)
 
-    async def compare(self, row: ObjectVersion, version: Listed, copy: Listed) -> Outcome:
+    async def compare(self, row: ObjectVersion, version: Version, copy: Version) -> Outcome:
         """Compare a version, which a row names, with a copy."""
-        place = row.row, identity(version), identity(copy)
-        if place not in self.ends:
+        if (row.row, version, copy) not in self.ends:
             try:
-                self.ends[place] = await self._compare(row, version, copy)
+                end = await self._compare(row, version, copy)
             except REFUSED as error:
-                self.ends[place] = self.refused(row, error)
-        return self.ends[place]
+                end = self.refused(row, error)
+            self.ends[row.row, version, copy] = end
+            version.compared[copy] = Compared(_EDGES.get(end.status, Edge.UNKNOWN))
+        return self.ends[row.row, version, copy]
 
-    async def _compare(self, row: ObjectVersion, version: Listed, copy: Listed) -> Outcome:
-        options, known = self.job.options, await self.by_known(row, copy)
+    async def _compare(self, row: ObjectVersion, version: Version, copy: Version) -> Outcome:
+        options, known, there = self.job.options, await self.by_known(row, copy), await self.theirs.describe(copy)
         if known is not None and known.same:
-            return _judged(row, row.etag, await self.theirs.describe(copy), known, row.known_checksum)
-        there = await self.theirs.describe(copy)
+            return _judged(row, row.etag, there, known, row.known_checksum)
         try:
             source = await self.ours.describe(version)
         except Conflict:
@@ -162,8 +166,7 @@ class _Key:
             return _judged(row, row.etag, there, known, None)  # nothing excuses the copy
         ours = _true_of(source, row.source_attested, options.source_checksums)
         theirs = _true_of(there, row.destination_attested, options.destination_checksums)
-        self.ours.record(with_checksums(source, ours))
-        self.theirs.record(with_checksums(there, theirs))
+        version.info, copy.info = with_checksums(source, ours), with_checksums(there, theirs)
         is_read = bool(row.condemned_etag) or (options.deep and not _at_rest(source, there, ours, theirs))
         verdict, checksum = await compare_versions(
             (self.ours, version), (self.theirs, copy), self.job.budget, must_read=is_read, may_read=is_read
@@ -177,14 +180,13 @@ class _Key:
             verdict = Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, lack)
         return _judged(row, source.etag, there, verdict, checksum, source.last_modified)
 
-    async def by_known(self, row: ObjectVersion, copy: Listed) -> Verdict | None:
+    async def by_known(self, row: ObjectVersion, copy: Version) -> Verdict | None:
         """What `_by_known` says, which reads once."""
-        place = row.row, identity(copy)
-        if place not in self._known:
-            self._known[place] = await self._by_known(row, copy)
-        return self._known[place]
+        if (row.row, copy) not in self._known:
+            self._known[row.row, copy] = await self._by_known(row, copy)
+        return self._known[row.row, copy]
 
-    async def _by_known(self, row: ObjectVersion, copy: Listed) -> Verdict | None:
+    async def _by_known(self, row: ObjectVersion, copy: Version) -> Verdict | None:
         """Compare the copy's bytes with what an earlier run has proven of the content. None: that proves nothing here.
 
         All has to agree. Other content can be made to have the same CRC, so a CRC does not outweigh an ETag
@@ -193,12 +195,11 @@ class _Key:
         options, checksum = self.job.options, row.known_checksum
         if not (options.deep and checksum) or row.condemned_etag or options.compares_tags:
             return None
-        info = await self.theirs.describe(copy)
-        if row.size_bytes not in (None, info.size_bytes):
+        if row.size_bytes not in (None, (await self.theirs.describe(copy)).size_bytes):
             return None
-        side = self.theirs.content(copy, info)
+        content = await self.theirs.content(copy)
         try:
-            verdict, md5 = await check_content(side, checksum, self.job.budget, has_md5=is_md5(row.etag))
+            verdict, md5 = await check_content(content, checksum, self.job.budget, has_md5=is_md5(row.etag))
         except (*REFUSALS, Unavailable):
             return None
         is_weak = not protects(checksum.partition(":")[0], Protection.INTENT)
@@ -206,66 +207,65 @@ class _Key:
             return None
         return verdict._replace(evidence=Evidence.CONTENT)
 
-    async def _lack(self, version: Listed, source: ObjectInfo, copy: Listed) -> str:
+    async def _lack(self, version: Version, source: ObjectInfo, copy: Version) -> str:
         """What the copy lacks: `tags`, `annotations`, or nothing. No ETag pins these, version ids do."""
         if not self.job.options.compares_tags:
             return ""
         ours, theirs = self.ours.ref_of(version), self.theirs.ref_of(copy)
         tags = await self.job.tags.read_surely(ours, source.tag_count)
-        if tags and not tags.items() <= (await self.theirs.store.get_tags(theirs)).items():
+        if tags and not tags.items() <= (await self.theirs.tags(copy)).items():
             return "tags"
         return "" if await self.job.annotations.has_all(ours, theirs) else "annotations"
 
 
-async def verify_current(key: _Key) -> list[Outcome]:
-    """Verify each row by what is current at the destination.
+async def verify_current(key: _Key, row: ObjectVersion) -> Outcome:
+    """Verify a row by what is current at the destination.
 
-    A row may name a version that was superseded since: then the destination may be the copy of a newer one.
+    It may name a version that was superseded since: then the destination may be the copy of a newer one.
     """
-    return [await _verify_current(key, row) for row in key.rows]
-
-
-async def _verify_current(key: _Key, row: ObjectVersion) -> Outcome:
     if row.is_delete_marker:
         return Outcome.of(row, Status.UNKNOWN, Reason.IS_MARKER)
     known: Verdict | None = None
-    if key.job.options.deep and row.known_checksum and (there := await find(key.theirs.store, key.theirs.ref)):
-        known = await key.by_known(row, _seen(key.theirs, there))
+    if key.job.options.deep and row.known_checksum and (copy := await _find(key.theirs)):
+        known = await key.by_known(row, copy)
         if known is not None and known.same:
-            return _judged(row, row.etag, there, known, row.known_checksum)
+            return _judged(row, row.etag, await key.theirs.describe(copy), known, row.known_checksum)
     # The source first: what is copied between the two looks is then seen to have changed.
-    source = await find(key.ours.store, key.ours.ref._replace(version_id=row.version_id))
-    there = await find(key.theirs.store, key.theirs.ref)
-    if source is None and there is not None and known is not None:
-        return _judged(row, row.etag, there, known, None)  # nothing excuses the copy
-    if source is None:
+    version, copy = await _find(key.ours, row.version_id), await _find(key.theirs)
+    if version is None and copy is not None and known is not None:
+        return _judged(row, row.etag, await key.theirs.describe(copy), known, None)  # nothing excuses the copy
+    if version is None:
         return Outcome.of(row, Status.CHANGED, Reason.SOURCE_GONE)
-    if not is_named(row, source):
+    if not is_named(row, await key.ours.describe(version)):
         return Outcome.of(row, Status.CHANGED, Reason.SOURCE_REPLACED)
-    if there is None:
+    if copy is None:
         return Outcome.of(row, Status.MISSING, Reason.COPY_MISSING)
     try:
-        end = await key.compare(row, _seen(key.ours, source), _seen(key.theirs, there))
-    except (Conflict, NotFound, PreconditionFailed):
-        if await _has_changed(key, source):
+        end = await key.compare(row, version, copy)
+    except CHANGED:
+        if await _has_changed(key, version):
             return Outcome.of(row, Status.CHANGED, Reason.SOURCE_CHANGED)
         raise
-    if end.status is Status.DIFFERENT and await _has_changed(key, source):
+    if end.status is Status.DIFFERENT and await _has_changed(key, version):
         return Outcome.of(row, Status.CHANGED, Reason.SOURCE_CHANGED)
     return end
 
 
-async def _has_changed(key: _Key, seen: ObjectInfo) -> bool:
+async def _find(side: Side, version_id: str | None = None) -> Version | None:
+    """What HEAD shows, without an id of its own if the server says none."""
+    info = await find(side.store, side.ref._replace(version_id=version_id))
+    if info is None:
+        return None
+    version = side.seen(info)
+    version.version_id = info.version_id
+    return version
+
+
+async def _has_changed(key: _Key, seen: Version) -> bool:
     """True if the source is another object by now: the destination may be its copy."""
     now = await find(key.ours.store, key.ours.ref)
     ids = {each.version_id or NULL_VERSION for each in (now, seen) if each}  # some servers leave the id out
     return now is None or now.etag != seen.etag or (len(ids) > 1 and NULL_VERSION not in ids)
-
-
-def _seen(side: Side, info: ObjectInfo) -> Listed:
-    """What HEAD has shown, without an id of its own if the server says none."""
-    side.record(info)
-    return as_listed(side.ref.key, info)._replace(version_id=info.version_id)
 
 
 async def verify_history(key: _Key) -> list[Outcome]:
@@ -304,113 +304,101 @@ async def verify_history(key: _Key) -> list[Outcome]:
 
 class _History:
     def __init__(self, key: _Key, source: Sequence[Listed], copies: Sequence[Listed]):
-        self.key, self.source, self.copies = key, source, copies
-        self.edges = Edges([*map(Item.of, source)], [*map(Item.of, copies)], skew_seconds=SKEW_SECONDS)
-        self.places = places_of(key.rows, source)
-        self.rows = {place: row for place, row in zip(self.places, key.rows, strict=True) if place is not None}
-        self.found: dict[int, int] = {}
-        self.compared: dict[tuple[int, int], Outcome] = {}
+        self.key, ours = key, [*map(key.ours.version, source)]
+        self.look = Look(ours, [*map(key.theirs.version, copies)], places_of(key.rows, ours), skew_seconds=SKEW_SECONDS)
+        self.rows = {version: row for version, row in zip(self.look.meant, key.rows, strict=True) if version}
+        self.found: dict[Version, Version] = {}
 
     async def outcomes(self) -> list[Outcome]:
         await self._align()
-        return [await self._outcome(row, place) for row, place in zip(self.key.rows, self.places, strict=True)]
+        return [await self._outcome(row, version) for row, version in zip(self.key.rows, self.look.meant, strict=True)]
 
     async def _align(self) -> None:
         """Compare what the alignment rests on, and align again, until nothing is left to compare."""
-        objects = [place for place in self.rows if not self.source[place].is_delete_marker]
-        pairs, view = self._by_distance(), View(self.edges)
+        objects, pairs = [version for version in self.rows if not version.is_marker], self._by_distance()
         while True:
             await gather_bounded(self._compare, pairs, AT_ONCE)
-            self.found = align(view)
-            matched = ((place, self.found[place]) for place in objects if place in self.found)
-            if pairs := [pair for pair in matched if pair not in self.compared]:
+            self.found = align(self.look)
+            if pairs := [pair for pair in self.found.items() if pair[0] in self.rows and self._is_open(*pair)]:
                 continue
-            held = {at for place, at in self.found.items() if self.edges[place, at] is Edge.SAME}
-            for place in objects:
-                free = (at for at in view.near(place) if at not in held and (place, at) not in self.compared)
-                if place not in self.found and (at := next(free, None)) is not None:
-                    pairs.append((place, at))
+            held = {copy for version, copy in self.found.items() if self.look.edge(version, copy) is Edge.SAME}
+            for version in objects:
+                near = (copy for copy in self.look.near(version) if copy not in held and self._is_open(version, copy))
+                if version not in self.found and (copy := next(near, None)) is not None:
+                    pairs.append((version, copy))
             if not pairs:
                 return
 
-    def _by_distance(self) -> list[tuple[int, int]]:
+    def _by_distance(self) -> list[tuple[Version, Version]]:
         """The rows' versions, each with the copy of its size that is as far from the top: most copies are in order."""
-        by_size = defaultdict[int | None, list[int]](list)
-        for at, copy in enumerate(self.copies):
-            if not copy.is_delete_marker:
-                by_size[copy.size_bytes].append(at)
-        objects = [place for place, each in enumerate(self.source) if not each.is_delete_marker]
-        found = [(place, by_size[size].pop()) for place in reversed(objects) if by_size[size := self._size(place)]]
+        by_size = defaultdict[int | None, list[Version]](list)
+        for copy in self.look.copies:
+            if not copy.is_marker:
+                by_size[copy.size_bytes].append(copy)
+        objects = [version for version in self.look.source if not version.is_marker]
+        found = [(each, by_size[each.size_bytes].pop()) for each in reversed(objects) if by_size[each.size_bytes]]
         return [pair for pair in found if pair[0] in self.rows]
 
-    def _size(self, place: int) -> int | None:
-        return self.source[place].size_bytes
+    def _is_open(self, version: Version, copy: Version) -> bool:
+        return (self.rows[version].row, version, copy) not in self.key.ends
 
-    async def _compare(self, pair: tuple[int, int]) -> Outcome:
-        """Compare a version and a copy once."""
-        if pair not in self.compared:
-            place, at = pair
-            self.compared[pair] = await self.key.compare(self.rows[place], self.source[place], self.copies[at])
-            self.edges.learn(*pair, _EDGES.get(self.compared[pair].status, Edge.UNKNOWN))
-        return self.compared[pair]
+    async def _compare(self, pair: tuple[Version, Version]) -> Outcome:
+        return await self.key.compare(self.rows[pair[0]], *pair)
 
-    async def _outcome(self, row: ObjectVersion, place: int | None) -> Outcome:
-        if place is None:
+    async def _outcome(self, row: ObjectVersion, version: Version | None) -> Outcome:
+        if version is None:
             return Outcome.of(row, Status.CHANGED, Reason.SOURCE_GONE)
-        if row.etag not in (None, self.source[place].etag):
+        if row.etag not in (None, version.etag):
             return Outcome.of(row, Status.CHANGED, Reason.SOURCE_REPLACED)
-        if self.source[place].is_delete_marker:
-            return self._marker(row, place)
-        end = await (self._matched(row, place) if place in self.found else self._unmatched(row, place))
+        if version.is_marker:
+            return self._marker(row, version)
+        copy = self.found.get(version)
+        end = await (self._unmatched(row, version) if copy is None else self._matched(row, version, copy))
         return end._replace(row=row.row, version_id=row.version_id)
 
-    async def _matched(self, row: ObjectVersion, place: int) -> Outcome:
-        top = len(self.copies) - 1
-        if self.found[place] == top or place != len(self.source) - 1:
-            return await self._compare((place, self.found[place]))
-        if self.copies[top].is_delete_marker:
+    async def _matched(self, row: ObjectVersion, version: Version, copy: Version) -> Outcome:
+        top = self.look.copies[-1]
+        if copy is top or version is not self.look.source[-1]:
+            return await self._compare((version, copy))
+        if top.is_marker:
             return Outcome.of(row, Status.MISSING, Reason.COPY_HIDDEN)
-        on_top = await self._compare((place, top))
+        on_top = await self._compare((version, top))
         if on_top.status is not Status.DIFFERENT:
             return on_top
         return on_top._replace(reason=Reason.COPY_COVERED, detail="", evidence=Evidence.NONE, checksum=None)
 
-    async def _unmatched(self, row: ObjectVersion, place: int) -> Outcome:
-        free = {*range(len(self.copies))} - {*self.found.values()}
-        ends = {at: end for (one, at), end in self.compared.items() if one == place}
-        for at, end in ends.items():
-            if end.status is Status.DIFFERENT and at in free and self._claims(end, place, at):
+    async def _unmatched(self, row: ObjectVersion, version: Version) -> Outcome:
+        copies, taken, number = self.look.copies, {*self.found.values()}, self.rows[version].row
+        ends = {copy: end for copy in version.compared if (end := self.key.ends.get((number, version, copy)))}
+        for copy, end in ends.items():
+            if end.status is Status.DIFFERENT and copy not in taken and self._claims(end, version, copy):
                 return end
         for end in ends.values():
             if end.status not in (Status.DIFFERENT, Status.VERIFIED):  # a copy that is the same is another version's
                 return end
-        is_object = place in free and not self.copies[place].is_delete_marker
-        if is_object and len(self.source) == len(self.copies):
-            end = await self._compare((place, place))
+        in_place = copies[version.place] if len(self.look.source) == len(copies) else None
+        if in_place is not None and in_place not in taken and not in_place.is_marker:
+            end = await self._compare((version, in_place))
             if end.status is Status.DIFFERENT:
                 return end
         return Outcome.of(row, Status.MISSING, Reason.COPY_MISSING)
 
-    def _claims(self, end: Outcome, place: int, at: int) -> bool:
+    def _claims(self, end: Outcome, version: Version, copy: Version) -> bool:
         """True if the ETag, or what S3 stores of both, says that a copy that differs is the version's.
 
         Of another version's copy they do not say it: that one is not damaged.
         """
-        version, copy = self.source[place], self.copies[at]
         if end.reason is Reason.METADATA_DIFFERS or (is_md5(version.etag) and version.etag == copy.etag):
             return True
-        source, there = self.key.ours.known(version), self.key.theirs.known(copy)
-        return source is not None and there is not None and compare(source, there).same is True
+        return version.info is not None and copy.info is not None and compare(version.info, copy.info).same is True
 
-    def _marker(self, row: ObjectVersion, place: int) -> Outcome:
-        older = max((at for one, at in self.found.items() if one < place), default=-1)
-        newer = min((at for one, at in self.found.items() if one > place), default=None)
-        between = [each for each in self.copies[older + 1 : newer] if each.is_delete_marker]
-        is_hidden = place == len(self.source) - 1 and (not self.copies or self.copies[-1].is_delete_marker)
-        if between or is_hidden:
+    def _marker(self, row: ObjectVersion, version: Version) -> Outcome:
+        place, has_newer = around(version, self.found, self.look.copies)
+        between = [copy for copy in place if copy.is_marker]
+        if between or (version is self.look.source[-1] and self.look.on_top is None):
             version_id = between[-1].version_id if between else None
             return Outcome.of(row, Status.VERIFIED)._replace(destination_version_id=version_id)
-        if newer is not None:
+        if has_newer:
             return Outcome.of(row, Status.LEFT, Reason.MARKER_LATE)
         return Outcome.of(row, Status.MISSING, Reason.COPY_MISSING)
 

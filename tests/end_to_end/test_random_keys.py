@@ -23,6 +23,7 @@ from jobs.s3.lookup import key_history
 from jobs.s3.sessions import open_store
 from jobs.s3.store import UNGUARDED, Store
 from jobs.sync.key import KeyResult, Sides, SyncOptions, sync_key
+from jobs.sync.table import Rules
 from tests.doubles.examples import examples
 from tests.doubles.hooks import Killed
 from tests.end_to_end.conftest import World
@@ -74,7 +75,7 @@ class Key:
         self.store, self.key = store, f"random/{next(_numbers)}"
         self.ours, self.theirs = ObjectRef(world.source, self.key), ObjectRef(world.destination, self.key)
         self.route = Route(Location(world.source), Location(world.destination))
-        self.options = SyncOptions(all_versions=True, mirrors_deletes=mirrors_deletes, storage_class="STANDARD")
+        self.options = SyncOptions(rules=Rules(True, mirrors_deletes), storage_class="STANDARD")
         self.pending: list[ObjectVersion | None] = []
         self.done: list[ObjectVersion | None] = []
         self.ever, self.foreign, self.placed = list[Content](), list[Content](), set[str | None]()
@@ -176,7 +177,7 @@ class Key:
         objects = [content for each, content in source if not each.is_delete_marker]
         is_deleted = not objects or source[-1][0].is_delete_marker
         top = copies[-1][1] if copies else (None, ())
-        if is_deleted and self.options.mirrors_deletes:
+        if is_deleted and self.options.rules.mirrors_deletes:
             assert top[0] is None or result.top.status in CODES, "an object is on top of a deleted key"
         elif objects and objects[-1] != top:
             assert result.top.status in CODES or (top[0] == objects[-1][0] and top[0] in mistaken), result.top

@@ -52,4 +52,4 @@ def test_no_copy_is_tried_blindly_where_the_list_has_shown_objects(there: dict[s
     )
     assert KIND.open_job is not None
     job: Any = KIND.open_job(opened)
-    assert job.sides.share_new == share_new
+    assert job.share_new == share_new

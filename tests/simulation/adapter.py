@@ -248,7 +248,7 @@ async def sync_key(store: Any, rows: Sequence[ObjectVersion], *, all_versions: b
     """Do one key."""
     route, options = (
         Route(Location(SOURCE), Location(DESTINATION, COPIES)),
-        SyncOptions(is_replay=True, all_versions=all_versions),
+        SyncOptions.from_dict({"is_replay": True, "all_versions": all_versions}),
     )
     outcomes = await SyncJob(store, store, route, options, ByteBudget(1_000)).process(rows)
     return [_row(row, outcome) for row, outcome in zip(rows, outcomes, strict=True)]

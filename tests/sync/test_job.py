@@ -227,7 +227,7 @@ async def test_locks_that_may_not_be_read_are_asked_for_once_and_said_of_each_co
     store = make_store(object_lock=True)
     rows = [(await put(store, body, lock=LOCK))._replace(row=row) for row, body in enumerate([b"1", b"22"])]
     store.hook(head=hide, may_read_locks=deny)
-    options = SyncOptions(is_replay=True, all_versions=True, object_lock=True)
+    options = SyncOptions.from_dict({"is_replay": True, "all_versions": True, "object_lock": True})
     outcomes = await SyncJob(store, store, ROUTE, options, ByteBudget(64 * KIB)).process(rows)
     assert [(each.status, each.detail) for each in outcomes] == [(Status.DONE, UNREAD_LOCK)] * 2
     assert len(asked) == 1
@@ -260,7 +260,8 @@ async def test_a_stream_whose_parts_do_not_fit_into_the_buffer_fails_by_name_and
         return ObjectInfo(10_000 * buffer_bytes + 1, row.etag or "", 0.0, row.version_id, "STANDARD")
 
     store.hook(head=large)
-    worker = SyncJob(store, store, ROUTE, SyncOptions(is_replay=True, streamed=True), ByteBudget(buffer_bytes))
+    options = SyncOptions.from_dict({"is_replay": True, "streamed": True})
+    worker = SyncJob(store, store, ROUTE, options, ByteBudget(buffer_bytes))
     [outcome] = await worker.process([row])
     assert (outcome.status, "buffer_mib=65" in outcome.detail) == (Status.BLOCKED, True)
     assert not {"get", "create_multipart"} & set(names(requests))

@@ -12,7 +12,7 @@ from jobs.core.outcome import Evidence, Status
 from jobs.core.reasons import Reason
 from jobs.errors import ConfigError, Conflict, Denied, NoSuchBucket, NotFound, Unavailable
 from jobs.sync.key import sync_key
-from jobs.sync.table import End
+from jobs.sync.versions import End
 from tests.doubles.hooks import nth, once, refuse, watch
 from tests.doubles.memory_store import Request
 from tests.sync.scene import (

@@ -137,7 +137,7 @@ async def test_a_forged_record_makes_nobody_abort_an_upload_elsewhere() -> None:
     store = make_store()
     row = await put(store, BODY)
     elsewhere = Route(ROUTE.source, Location("source", "out/"))
-    options, budget = SyncOptions(is_replay=True, **PARTS), ByteBudget(64 * KIB)
+    options, budget = SyncOptions.from_dict({"is_replay": True, **PARTS}), ByteBudget(64 * KIB)
     worker = SyncJob(store, store, elsewhere, options, budget, records_of(store))
     await kill(store, "copy_part", 2, worker.process([row]))
     await end_run(store)
@@ -258,7 +258,7 @@ async def test_a_part_without_a_checksum_is_believed_only_if_this_run_sent_it(
 
 
 def backup(store: MemoryStore, **options: Any) -> SyncJob:
-    chosen = SyncOptions(is_replay=True, all_versions=True, **PARTS, **options)
+    chosen = SyncOptions.from_dict({"is_replay": True, "all_versions": True, **PARTS, **options})
     return SyncJob(store, store, ROUTE, chosen, ByteBudget(64 * KIB), records_of(store))
 
 

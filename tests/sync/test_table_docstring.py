@@ -8,45 +8,63 @@ import re
 import pytest
 
 from jobs.core.evidence import is_md5
+from jobs.core.outcome import Status
 from jobs.core.reasons import Reason
 from jobs.sync import table
-from jobs.sync.table import Act, Edge, Edges, Item, Overwrite, Rules, Step, View, next_step
+from jobs.sync.edges import Look
+from jobs.sync.table import Act, Overwrite, Rules, Step, next_step
+from jobs.sync.versions import NOBODY, Compared, Edge, End, Version
 
 A, B, C = (letter * 32 for letter in "abc")
 ALL, CURRENT, UNKEPT = Rules(all_versions=True), Rules(), Rules(keeps_versions=False)
 MIRROR, NEVER = ALL._replace(mirrors_deletes=True), ALL._replace(overwrite=Overwrite.NEVER)
-THAW = {1: Reason.ARCHIVED}
 
 
 Pairs = tuple[tuple[int, int], ...]
 
 
-def look(source: str, copies: str, *, unknown: Pairs = (), different: Pairs = (), **known) -> View:
-    """`A2`: an object of this content and date, `M3`: a delete marker. `?`: no ETag says what it is."""
-    sides = [[item(word) for word in side.split()] for side in (source, copies)]
-    edges = Edges(*sides)
-    for (here, one), (there, other) in itertools.product(*map(enumerate, sides)):
-        if edges[here, there] is Edge.UNASKED and is_md5(one.etag) and is_md5(other.etag) and one.etag != other.etag:
-            edges.learn(here, there, Edge.NO)  # they have been compared
-        if edges[here, there] is Edge.SAME:
-            edges.learn(here, there, Edge.SAME)
-    for pair in unknown:
-        edges.learn(*pair, Edge.UNKNOWN)
-    for pair in different:
-        edges.learn(*pair, Edge.NO)
-    return View(edges, **{"named": frozenset(range(len(sides[0]))), **known})
+def look(
+    source: str,
+    copies: str,
+    *,
+    unknown: Pairs = (),
+    different: Pairs = (),
+    agreed: str = "",
+    is_archived: bool = False,
+    is_own: bool = False,
+) -> Look:
+    """`A2`: an object of this content and date, `M3`: a delete marker. `?`: no ETag says what it is.
+
+    `is_archived`: nobody can read the newest version, nor the first copy. `is_own`: this call wrote that one.
+    """
+    ours, theirs = ([item(word) for word in side.split()] for side in (source, copies))
+    looked = Look(ours, theirs, ours, agreed_etags={agreed})
+    for one, other in itertools.product(ours, theirs):
+        edge = looked.edge(one, other)
+        if edge is Edge.UNASKED and is_md5(one.etag) and is_md5(other.etag) and one.etag != other.etag:
+            one.compared[other] = Compared(Edge.NO)  # they have been compared
+        if edge is Edge.SAME:
+            one.compared[other] = Compared(Edge.SAME)
+    for pairs, edge in ((unknown, Edge.UNKNOWN), (different, Edge.NO)):
+        for here, there in pairs:
+            ours[here].compared[theirs[there]] = Compared(edge)
+    if is_archived:
+        ours[-1].blocked = theirs[0].blocked = End(Status.BLOCKED, Reason.ARCHIVED)
+    if is_own:
+        theirs[0].owner = NOBODY
+    return looked
 
 
-def item(word: str) -> Item:
+def item(word: str) -> Version:
     content, at = word[0], float(word[1:])
     if content == "M":
-        return Item(word, True, None, None, at)
-    return Item(word, False, 1, f"{word}-2" if content == "?" else content.lower() * 32, at)
+        return Version(word, True, None, None, at)
+    return Version(word, False, 1, f"{word}-2" if content == "?" else content.lower() * 32, at)
 
 
-SCENES: dict[str, list[tuple[View, Rules]]] = {
+SCENES: dict[str, list[tuple[Look, Rules]]] = {
     "1a": [(look("A1 B2", "B3"), ALL)],
-    "1b": [(look("A1 B2", "B3", blocked=THAW, unreadable_copies={0}), ALL)],
+    "1b": [(look("A1 B2", "B3", is_archived=True), ALL)],
     "1c": [(look("A1 B2", "C1"), NEVER)],
     "2a": [(look("A1 M2 B3", "A4"), MIRROR)],
     "3a": [(look("A1 M2", "A3"), MIRROR), (look("", "C3"), MIRROR)],
@@ -63,12 +81,12 @@ SCENES: dict[str, list[tuple[View, Rules]]] = {
         (look("A1", ""), CURRENT),
         (look("A1", "A2 M3"), CURRENT),
         (look("A1 B2", "B3 A4"), ALL),
-        (look("A6", "C8", own={0: -1}), CURRENT),
+        (look("A6", "C8", is_own=True), CURRENT),
         (look("?1 ?2", "?3 ?4", unknown=((0, 1), (1, 0), (1, 1)), different=((0, 0),)), ALL),
     ],
     "9b": [(look("A1 B2", "A3"), CURRENT._replace(overwrite=Overwrite.NEVER))],
     "10a": [
-        (look("A1", "A2 C3"), ALL._replace(agreed_etags={C})),
+        (look("A1", "A2 C3", agreed=C), ALL),
         (look("A1", "A2 C3"), ALL._replace(overwrite=Overwrite.ALWAYS)),
         (look("A1", "A2 C3"), MIRROR),
         (look("A3", "A3 C3"), ALL),
@@ -80,11 +98,11 @@ SCENES: dict[str, list[tuple[View, Rules]]] = {
     "13a": [(look("A1", "A2"), UNKEPT), (look("?1", "?2", unknown=((0, 0),)), UNKEPT)],
     "14a": [(look("A1", ""), UNKEPT), (look("A1", "M2"), UNKEPT)],
     "15a": [
-        (look("A1", "C3"), UNKEPT._replace(agreed_etags={C})),
+        (look("A1", "C3", agreed=C), UNKEPT),
         (look("A1", "C3"), UNKEPT._replace(overwrite=Overwrite.ALWAYS)),
         (look("A5", "C3"), UNKEPT),
         (look("B1 A2", "B3"), UNKEPT),
-        (look("A1", "C3", own={0: -1}), UNKEPT),
+        (look("A1", "C3", is_own=True), UNKEPT),
     ],
     "15b": [(look("A5", "C3"), UNKEPT._replace(keeps_replaced=True))],
     "16a": [(look("A3", "C3"), UNKEPT), (look("A1", "C0"), UNKEPT._replace(overwrite=Overwrite.NEVER))],
@@ -104,11 +122,11 @@ def lines() -> dict[str, str]:
     return found
 
 
-def worded(step: Step, view: View, *, waits: bool) -> str:
+def worded(step: Step, looked: Look, *, waits: bool) -> str:
     """A step as the docstring says it. `waits`: the line is about a version below T."""
-    objects = [place for place, each in enumerate(view.edges.source) if not each.is_marker]
+    objects = [each for each in looked.source if not each.is_marker]
     if step.act is Act.APPEND:
-        return "append T" if step.place == objects[-1] else "append it, oldest first"
+        return "append T" if step.version is objects[-1] else "append it, oldest first"
     if step.act is Act.MARK:
         return "delete marker"
     assert step.act is Act.DONE
@@ -119,8 +137,8 @@ def worded(step: Step, view: View, *, waits: bool) -> str:
 @pytest.mark.parametrize("line", SCENES)
 def test_each_line_of_the_table_is_what_happens(line: str) -> None:
     said = lines()[line]
-    for view, rules in SCENES[line]:
-        done = worded(next_step(view, rules), view, waits=said.startswith("it waits"))
+    for looked, rules in SCENES[line]:
+        done = worded(next_step(looked, rules), looked, waits=said.startswith("it waits"))
         if said == "done":
             assert done == "done: same"
         elif " / " in said:

@@ -11,7 +11,10 @@ from typing import NamedTuple
 
 from jobs.core.outcome import Status
 from jobs.core.reasons import Reason
-from jobs.sync.table import Act, Edge, Edges, End, Item, Overwrite, Rules, Step, View, next_step, rivals
+from jobs.sync import versions
+from jobs.sync.edges import Look, rivals
+from jobs.sync.table import Act, Overwrite, Rules, next_step
+from jobs.sync.versions import NOBODY, Compared, Edge, End
 
 MARKER = "M"
 
@@ -33,11 +36,18 @@ class Version(NamedTuple):
         return self.content == MARKER
 
     @property
-    def item(self) -> Item:
+    def etag(self) -> str | None:
         if self.is_marker:
-            return Item(str(self.id), True, None, None, self.at)
-        etag = self.content * 32 if self.content in "ABC" else f"{self.content}{self.id}"
-        return Item(str(self.id), False, 1, etag.lower() if self.content in "ABC" else etag, self.at)
+            return None
+        return self.content.lower() * 32 if self.content in "ABC" else f"{self.content}{self.id}"
+
+    @property
+    def item(self) -> versions.Version:
+        """As a look has it."""
+        item = versions.Version(str(self.id), self.is_marker, None if self.is_marker else 1, self.etag, self.at)
+        if not self.is_readable:
+            item.blocked = End(Status.BLOCKED, Reason.ARCHIVED)
+        return item
 
 
 class World(NamedTuple):
@@ -82,6 +92,15 @@ class Ended(NamedTuple):
         return dict(self.versions)
 
 
+class Decided(NamedTuple):
+    """A step, by places in the histories."""
+
+    act: Act
+    place: int
+    top: End | None
+    ends: tuple[tuple[int, End], ...]
+
+
 class Actor(NamedTuple):
     """One run for the key. `named`: ids of source versions."""
 
@@ -105,7 +124,7 @@ class Actor(NamedTuple):
             return world, self._replace(phase="end") if is_current else self._replace(phase="copies", has_written=False)
         return self._write(world)
 
-    def decide(self) -> tuple[Step, frozenset[int]]:
+    def decide(self) -> tuple[Decided, frozenset[int]]:
         return decide(self.rules, self.named, self.source, self.copies, self.own, self.doubted)
 
     def ahead(self) -> Actor:
@@ -114,13 +133,13 @@ class Actor(NamedTuple):
         if step.act is not Act.DONE:
             return self
         assert step.top is not None
-        ended = Ended(step.top, tuple((self.source[place].id, end) for place, end in step.ends.items()))
+        ended = Ended(step.top, tuple((self.source[place].id, end) for place, end in step.ends))
         return self._replace(phase="check" if self.has_written else "end", ended=ended)
 
     def _write(self, world: World) -> tuple[World, Actor]:
         step, doubted = self.decide()
         again = self._replace(phase="copies")
-        seen, top = ([each.item.etag for each in copies[-1:]] for copies in (self.copies, world.copies))
+        seen, top = ([each.etag for each in copies[-1:]] for copies in (self.copies, world.copies))
         if seen != top:
             return world, again
         if step.act is Act.MARK:
@@ -147,24 +166,22 @@ def decide(
     copies: tuple[Version, ...],
     own: frozenset[tuple[int, int]],
     doubted: frozenset[int],
-) -> tuple[Step, frozenset[int]]:
+) -> tuple[Decided, frozenset[int]]:
     """Ask the table, and compare what it asks for. Returns whom an append puts in doubt as well."""
-    edges = Edges([each.item for each in source], [each.item for each in copies])
-    places, writes = {each.id: place for place, each in enumerate(source)}, dict(own)
-    view = View(
-        edges,
-        named=frozenset(places[each] for each in named if each in places),
-        blocked={place: Reason.ARCHIVED for place, each in enumerate(source) if not each.is_readable},
-        unreadable_copies=frozenset(place for place, each in enumerate(copies) if not each.is_readable),
-        own={place: places.get(writes[each.id], -1) for place, each in enumerate(copies) if each.id in writes},
-        doubted=frozenset(places[each] for each in doubted if each in places),
-    )
-    while (step := next_step(view, rules)).act is Act.ASK:
-        for pair in step.ask:
-            assert pair[1] not in edges.learned(pair[0]), "asked twice"
-            edges.learn(*pair, compare(source[pair[0]], copies[pair[1]]))
-    more = rivals(view, step.place) if step.act is Act.APPEND else ()
-    return step, doubted.union(source[place].id for place in more)
+    ours, theirs, writes = {each.id: each.item for each in source}, [each.item for each in copies], dict(own)
+    for each, item in zip(copies, theirs, strict=True):
+        item.owner = ours.get(writes[each.id], NOBODY) if each.id in writes else None
+    for number in doubted & ours.keys():
+        ours[number].is_doubted = True
+    look = Look([*ours.values()], theirs, [ours[each] for each in named if each in ours])
+    while (step := next_step(look, rules)).act is Act.ASK:
+        for version, copy in step.ask:
+            assert copy not in version.compared, "asked twice"
+            version.compared[copy] = Compared(compare(source[version.place], copies[copy.place]))
+    more = rivals(look, step.version) if step.act is Act.APPEND and step.version else ()
+    ends = tuple((version.place, end) for version, end in step.ends.items())
+    decided = Decided(step.act, step.version.place if step.version else -1, step.top, ends)
+    return decided, doubted.union(source[version.place].id for version in more)
 
 
 def compare(source: Version, copy: Version) -> Edge:
