@@ -211,7 +211,9 @@ def large() -> MemoryStore:
 async def test_no_annotation_is_sent_to_a_server_that_would_replace_the_object(make: Callable[[], MemoryStore]) -> None:
     source, destination = make_store(), make()
     row = await put_annotated(source, SMALL)
-    job = SyncJob(source, destination, ROUTE, SyncOptions(is_replay=True, streamed=True), ByteBudget(64 * KIB))
+    job = SyncJob(
+        source, destination, ROUTE, SyncOptions.from_dict({"is_replay": True, "streamed": True}), ByteBudget(64 * KIB)
+    )
     [outcome] = await job.process([row])
     assert (outcome.status, outcome.detail) == (Status.DONE, NOT_KEPT_THERE)
     assert (await destination.get(COPY)).data == SMALL
