@@ -140,6 +140,8 @@ class Transport:
         owned = [*headers, *self._owner_headers(place, source)] if self._owners else headers
         payload = await self._payload_sha256(body) if body else EMPTY_SHA256
         bounds = bounds_of(operation, content_bytes)
+        if send_by is not None:
+            bounds = bounds._replace(send_by=send_by)
         request = _Request(operation, place, query, owned, headers, body, payload, bounds)
         attempt = unanswered = 0
         corrections: set[str] = set()

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import math
 import select
 import sys
 import termios
 from typing import Any, NamedTuple
 
+from jobs.core.elapsed import elapsed_seconds
 from jobs.s3.http.answers import BUFFER_BYTES, MAX_BODY_BYTES, Answer, NoAnswer, Response
 from jobs.s3.http.connect import Dialer
 
@@ -38,13 +40,14 @@ class Bounds(NamedTuple):
     bytes take.
 
     `is_bodiless`: the answer has headers only (HEAD). `silence_seconds`: how long the server may
-    think, at least.
+    think, at least. `send_by`: by `elapsed_seconds`, the last moment at which the request may be sent.
     """
 
     body_bytes: int = MAX_BODY_BYTES
     seconds: float = ANSWER_SECONDS
     is_bodiless: bool = False
     silence_seconds: float = 0.0
+    send_by: float = math.inf
 
 
 ANY = Bounds()
@@ -112,6 +115,8 @@ class Pool:
         if self._sweep is None:
             self._sweep = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._close_silent)
         try:
+            if elapsed_seconds() > bounds.send_by:  # for want of a connection, or of an answer to a first request
+                raise NoAnswer("TooLate", "the moment was over by which it had to be sent")
             response = await connection.send(head, body, bounds)
         except BaseException:  # also a cancelled caller: what is still to come has no owner
             connection.abort()

@@ -129,6 +129,27 @@ def test_a_connection_is_used_again_and_one_that_was_closed_is_replaced_unseen()
     assert connections_seen == 3
 
 
+def test_a_request_is_not_sent_again_after_its_last_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kept connection ends without an answer, a minute after the request was sent on it."""
+    seconds, heard = [0.0], [0]
+    monkeypatch.setattr(connection_pool, "elapsed_seconds", lambda: seconds[0])
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for answer in (OK, b""):
+            await reader.readuntil(b"\r\n\r\n")
+            heard[0] += 1
+            writer.write(answer)
+        seconds[0] = 60.0
+
+    async def use(pool: Pool, host: str) -> None:
+        await pool.exchange(host, REQUEST, None)
+        with pytest.raises(NoAnswer) as late:
+            await pool.exchange(host, REQUEST, None, Bounds(send_by=5.0))
+        assert (late.value.code, heard) == ("TooLate", [2])
+
+    talk(serve, use)
+
+
 def test_a_connection_that_was_idle_for_long_serves_no_request() -> None:
     connections_seen = 0
 
