@@ -23,7 +23,9 @@ class LifecycleRule(NamedTuple):
 
 
 class ReplicationRule(NamedTuple):
-    """A replication rule. `destination`: the bucket."""
+    """A replication rule. `destination`: the bucket. A rule of version 1, which has no filter, carries delete markers:
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/replication-add-config.html
+    """
 
     rule_id: str
     is_enabled: bool
@@ -68,5 +70,5 @@ def _replication_rule(rule: Mapping[str, Any]) -> ReplicationRule:
         is_enabled=rule["Status"] == "Enabled",
         prefix=_prefix(rule),
         destination=rule["Destination"]["Bucket"].rpartition(":")[2],
-        replicates_markers=rule.get("DeleteMarkerReplication", {}).get("Status") == "Enabled",
+        replicates_markers="Filter" not in rule or rule.get("DeleteMarkerReplication", {}).get("Status") == "Enabled",
     )
