@@ -6,7 +6,6 @@ Only this command deletes originals, and only with --yes-delete.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -46,7 +45,6 @@ from jobs.ledger.ledger import Ledger
 from jobs.policy.coverage import match
 from jobs.registry import kind_of
 from jobs.runs.request import Planner, Request, open_ledger
-from jobs.s3.sessions import open_side
 
 REPLACED = ("source", "destination", "grace", "max_share")
 """Options that --pair replaces by the policy's values."""
@@ -240,7 +238,7 @@ async def _start(options: ExpireCommand, ledger: Ledger, settings: Settings, pla
 
 
 async def _undo(ledger: Ledger, run_id: str, options: ExpireCommand) -> int:
-    from jobs.expire.undo import record_undo, stop_deletes, unhide
+    from jobs.expire.undo import undo_run
     from jobs.ledger.tombstones import Tombstones
 
     if options.source is None:
@@ -248,27 +246,20 @@ async def _undo(ledger: Ledger, run_id: str, options: ExpireCommand) -> int:
     spec = await ledger.spec(run_id)
     if kind_of(spec) is not KIND or spec.source.location.bucket != options.source.bucket:
         raise UsageError(
-            f"--source is {options.source}, and the {spec.job} run {run_id} deleted in {spec.source.location}"
-            if kind_of(spec) is KIND
-            else f"run {run_id} is a {spec.job} run: it hid nothing",
+            f"--source is {options.source}, and {run_id} is the {spec.job} run of {spec.source.location}",
             advice="name an expire run, see `sealift runs list`, and its bucket",
         )
-    store = open_side(options.source_access.side(options.source), max_in_flight=16)
+    store = options.source_access.open(options.source)
     try:
         stones = Tombstones(ledger.store, ledger.location, options.source.bucket, run_id)
-        await stop_deletes(ledger, stones, say)  # else they hide more after it
-        undone = await unhide(store, stones, options.source.key)
-        await record_undo(ledger, run_id, undone, time.time())
+        undone = await undo_run(ledger, store, stones, options.source.key, say)
     finally:
         await store.close()
-    problems = [each._asdict() for each in undone.problems]
     lines = [f"{undone.markers:,} delete markers of {run_id} are gone from {options.source}."]
     if undone.lost:
-        lines.append(
-            f"{undone.lost:,} versions that it hid or removed are gone for good and cannot come back: "
-            "restore them from their copies."
-        )
+        lines.append(f"{undone.lost:,} versions are gone for good: restore them from their copies.")
     lines += [f"  {shown_key(each.key)}: {each.problem}" for each in undone.problems[:20]]
+    problems = [each._asdict() for each in undone.problems]
     document = {"run_id": run_id, "undone": undone.markers, "lost": undone.lost, "problems": problems}
     emit(document, as_json=options.as_json, text="\n".join(lines))
     return int(ExitCode.FINDINGS) if problems else 0

@@ -21,19 +21,19 @@ comparison took longer, or the machine slept, both are looked at again. Locks ar
 
 from __future__ import annotations
 
-import math
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from functools import partial, partialmethod
-from typing import TYPE_CHECKING, NamedTuple, cast
+from functools import partial
+from typing import TYPE_CHECKING, cast
 
 from jobs.archives.reader import ArchiveReader, content_checksums
 from jobs.core.algorithms import Protection
 from jobs.core.elapsed import elapsed_seconds
 from jobs.core.enums import Step
 from jobs.core.evidence import Verdict, compare, difference
-from jobs.core.model import NULL_VERSION, Checksum, Listed, Location, ObjectInfo, ObjectRef, ObjectVersion, is_exact
+from jobs.core.model import NULL_VERSION, Checksum, ObjectInfo, ObjectRef, ObjectVersion, is_exact
 from jobs.core.outcome import Evidence, Outcome, PartlyDone, Status
 from jobs.core.reasons import Cause, Reason, Why
 from jobs.errors import (
@@ -53,16 +53,16 @@ from jobs.errors import (
     Unavailable,
 )
 from jobs.expire.places import PlaceLook
-from jobs.expire.rules import CopyAt, Original, Proven, Terms, decide, refuse_copy
+from jobs.expire.rules import Candidate, CopyAt, Terms, decide, refuse_copy
 from jobs.runs.failure_count import gave_up
 from jobs.runs.kind import no_look
 from jobs.s3.annotations import AnnotationPair
 from jobs.s3.byte_ranges import ByteBudget, ContentSide
 from jobs.s3.checksums import ContentCheck
 from jobs.s3.compare_bytes import check_bytes, update
-from jobs.s3.gated_store import patient
+from jobs.s3.gated_store import NoAnswer, patient
 from jobs.s3.lookup import KeyLooks, find
-from jobs.s3.retries import gather_bounded, retry
+from jobs.s3.retries import Tries, gather_bounded, retry
 from jobs.s3.store import Store
 from jobs.s3.tag_reader import TagReader
 
@@ -79,46 +79,16 @@ REQUESTS_AT_ONCE = 64
 FRESH_SECONDS = 5.0
 """How long after the beginning of a look at the original, its copy and their places a delete may be sent."""
 
-End = Outcome | StoreError | Interrupted
-"""What became of a row: an outcome, or an error that a retry may cure."""
 Content = Verdict | Checksum | ContentCheck
 """What is known of a copy's bytes: why nothing is, their SHA-256 by the index, or what was read."""
-
-
-class Removal(NamedTuple):
-    """A row whose original goes now, and why it may. `seen_at`: when the older of both looks began."""
-
-    original: Original
-    proven: Proven
-    step: Step
-    seen_at: float
-
-    @property
-    def row(self) -> int:
-        """The row's number."""
-        return self.original.row.row
-
-    @property
-    def version_id(self) -> str | None:
-        """The id that alone names what is deleted. None: what is current goes, if it has the ETag.
-
-        While a bucket keeps versions, no write makes a null version, so its id is exact directly after a look:
-        https://docs.aws.amazon.com/AmazonS3/latest/userguide/AddingObjectstoVersioningEnabledBuckets.html
-        """
-        version_id = self.original.ref.version_id
-        if self.step is Step.HIDE or (self.original.is_current and not is_exact(version_id)):
-            return None
-        return version_id or NULL_VERSION
 
 
 @dataclass(slots=True)
 class Expire:
     """The expire job of one worker: `process` takes what `chains` cuts out of a shard.
 
-    `look`: at the documents of both places, for S3's time. `keeps_versions`: whether the bucket of
-    originals did when the run was planned, and its conditions were tried. `deletes`: it is no dry
-    run. `places`: where copies count. `prefix`: no key outside of it is touched, whatever the rows
-    say. `planned_at`: epoch seconds at which the run was planned. `look_at_owner`: see
+    `look`: at the documents of both places, for S3's time. `terms`: at the time of the plan, when the
+    bucket's conditions were tried. `deletes`: it is no dry run. `look_at_owner`: see
     `jobs.runs.kind.Opened`.
 
     `is_apart`: originals and copies are on different services. `patience_seconds`: for one request
@@ -130,15 +100,10 @@ class Expire:
     destination: Store
     budget: ByteBudget
     look: PlaceLook
-    bucket: str
-    grace_seconds: float
     tombstones: Tombstones
-    clock: Callable[[], float]
-    places: Sequence[Location]
-    keeps_versions: bool
+    terms: Terms
+    clock: Callable[[], float] = time.time
     deletes: bool = False
-    prefix: str = ""
-    planned_at: float = math.inf
     look_at_owner: Callable[[], Awaitable[None]] = no_look
     is_apart: bool = False
     patience_seconds: float = 60.0
@@ -169,59 +134,76 @@ class Expire:
         if group:
             yield group
 
-    async def process(self, rows: Sequence[ObjectVersion], *, is_last: bool = False) -> list[Outcome]:
-        """Return one outcome for each row, in order. `is_last`: a row that S3 cannot serve ends as failed.
+    async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
+        """Return one outcome for each row, in order.
 
-        Raises Unavailable, Conflict or PreconditionFailed where a retry may help. Tombstones then
-        say what is gone. Raises ConfigError for a bucket or a place that is not as it was. Raises
-        PartlyDone when the worker has to stop.
+        Raises Unavailable or Conflict where a retry may help. Tombstones then say what is gone. Raises
+        ConfigError for a bucket or a place that is not as it was. Raises PartlyDone when the worker has
+        to stop.
         """
-        # The plan weighed the shares: what became due after it was not weighed.
-        now = min(await self.look.look(), self.clock(), self.planned_at)
-        await self._check_versioning()
-        terms = Terms(now, self.grace_seconds, self.keeps_versions, self.places, self.prefix)
         seen_at = elapsed_seconds()
-        there, outcomes = await self._look_at_all(rows, is_last)
-        proven = await self.compare([each for each in there if decide(each, None, terms) is None])
-        removals: list[Removal] = []
-        for each in there:
-            decision = decide(each, proof := proven.get(each.row.row), terms)
+        # The plan weighed the shares: what became due after it was not weighed.
+        terms = self.terms._replace(now=min(await self._look_at_places(), self.clock(), self.terms.now))
+        there, outcomes = await self._look_at_all(rows)
+        compared = await self.compare([each for each in there if decide(each, terms) is None])
+        going: list[Candidate] = []
+        for original in there:
+            each = compared.get(original.row.row, original)
+            decision = decide(each, terms)
             if isinstance(decision, Cause):
                 outcomes[each.row.row] = _kept(each.row, *decision)
-            elif decision is not None and proof is not None:
-                removals.append(Removal(each, proof, decision, min(seen_at, proof.looked_at)))
-        if removals and self.deletes:
-            outcomes |= await self._remove(removals, is_last)
+            elif decision is not None:
+                going.append(each._replace(step=decision))
+        if going and self.deletes:
+            outcomes |= await self._remove(going, seen_at)
         else:
-            for going in removals:
-                outcomes[going.row] = _deleted(going.original.row, self._tombstone(going), Status.LEFT)
+            outcomes |= {each.row.row: _deleted(each.row, self._tombstone(each), Status.LEFT) for each in going}
         return [outcomes[row.row] for row in rows]
 
-    process_last = partialmethod(process, is_last=True)
+    async def process_last(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
+        """As `process`, row by row, so that one that S3 cannot serve ends as failed alone.
+
+        A row is tried twice: a delete whose answer was lost shows at the second look.
+        """
+        outcomes: list[Outcome] = []
+        for row in rows:
+            try:
+                outcomes += await Tries(2)(partial(self.process, [row]))
+            except (Unavailable, Conflict) as error:
+                outcomes.append(gave_up(row, error))
+            except Interrupted as stop:
+                raise PartlyDone(str(stop), [*outcomes, *getattr(stop, "outcomes", ())]) from stop
+        return outcomes
 
     # Looks.
 
+    async def _look_at_places(self) -> float:
+        """S3's time, the earliest of all answers. Raises ConfigError where a delete would do something
+        else than it would have when the run was planned.
+        """
+        now = await self.look.look()
+        await self._check_versioning()
+        return now
+
     async def _check_versioning(self) -> None:
-        """Raise ConfigError where a delete would do something else than it would have when the run was planned."""
-        if await retry(lambda: self.source.is_versioned(self.bucket)) is not self.keeps_versions:
+        if await retry(lambda: self.source.is_versioned(self.tombstones.bucket)) is not self.terms.is_versioned:
             raise ConfigError(
-                f"s3://{self.bucket} keeps versions since the run was planned, or no longer", advice="plan again"
+                f"s3://{self.tombstones.bucket} keeps versions since the run was planned, or no longer",
+                advice="plan again",
             )
 
-    async def _look_at_all(
-        self, rows: Sequence[ObjectVersion], is_last: bool
-    ) -> tuple[list[Original], dict[int, Outcome]]:
+    async def _look_at_all(self, rows: Sequence[ObjectVersion]) -> tuple[list[Candidate], dict[int, Outcome]]:
         """Return the originals that are there, and the outcomes of the rest.
 
         What this run deleted is not missing. What it hid it must not remove: below any marker, once
         it has announced that.
         """
-        look = partial(self._look, KeyLooks(self.source, self.bucket), is_last=is_last)
-        looked = await gather_bounded(look, rows, REQUESTS_AT_ONCE)
+        looks = KeyLooks(self._originals, self.tombstones.bucket)
+        looked = await gather_bounded(partial(self._look, looks), rows, REQUESTS_AT_ONCE)
         announced: Mapping[int, Tombstone] = {}
-        if not all(isinstance(each, Outcome) or (each and each.is_current and not each.is_replaced) for each in looked):
+        if not all(isinstance(each, Outcome) or (each and not each.above and not each.is_replaced) for each in looked):
             announced = await self.tombstones.announced(rows[0].row, rows[-1].row)
-        there: list[Original] = []
+        there: list[Candidate] = []
         outcomes: dict[int, Outcome] = {}
         for row, each in zip(rows, looked, strict=True):
             stone = announced.get(row.row)
@@ -238,128 +220,120 @@ class Expire:
                 there.append(each)
         return there, outcomes
 
-    async def _look(self, looks: KeyLooks, row: ObjectVersion, *, is_last: bool = False) -> Original | Outcome | None:
+    async def _look(self, looks: KeyLooks, row: ObjectVersion) -> Candidate | Outcome | None:
         """Return the original as it is now, None when it is gone, an outcome when S3 does not show it."""
         if row.beside is None:
             return _kept(row, Reason.COPY_MISSING)
         try:
-            return await find_original(looks, row, cast(CopyAt, row.beside), is_versioned=self.keeps_versions)
+            return await find_original(looks, row, cast(CopyAt, row.beside), is_versioned=self.terms.is_versioned)
+        except NoAnswer as error:
+            if error.code == "NoAnswer":  # in time: the others of its group do not wait for it
+                return gave_up(row, error)
+            raise error.recast(Unavailable) from error
         except (Denied, Redirected, Rejected) as error:
             return Outcome.refused(row, error)
-        except Unavailable as error:
-            if not is_last:
-                raise
-            return gave_up(row, error)
 
-    async def _look_at_copy(self, at: CopyAt) -> ObjectInfo | Cause | None:
-        """What is current at the key of a copy, or of its archive."""
+    async def _look_at_copy(self, looks: Mapping[str, KeyLooks], at: CopyAt) -> ObjectInfo | Cause:
+        """What is current at the key of a copy, or of its archive, or why that does not count."""
         try:
-            return await find(self._copies, ObjectRef(at.bucket, at.key))
+            copy = await looks[at.bucket].current(at.key)
         except StoreError as error:
             return _cause(error)
+        return refuse_copy(at, copy, by_checksum=self.by_checksum) or copy or Cause(Reason.COPY_MISSING)
 
-    async def _look_again(self, removals: Sequence[Removal]) -> tuple[list[Removal], dict[int, Outcome]]:
-        """Return the removals with looks that are fresh, and the outcomes of what is not as it was."""
-        seen_at = elapsed_seconds()
+    def _copy_looks(self, candidates: Iterable[Candidate]) -> dict[str, KeyLooks]:
+        """A new look at the copies, by bucket. Each key is asked for once."""
+        return {each.at.bucket: KeyLooks(self._copies, each.at.bucket) for each in candidates}
+
+    async def _look_again(self, going: Sequence[Candidate], seen_at: float) -> tuple[dict[int, Outcome], float]:
+        """Return the outcomes of what is not as it was, and when the looks at the rest began."""
+        began = elapsed_seconds()
         await retry(self.look_at_owner)  # after the tombstones: who owns the run now reads them, or is seen here
-        await self.look.look()
-        await self._check_versioning()
-        old = seen_at - FRESH_SECONDS / 2
-        stale = [each for each in removals if each.version_id == NULL_VERSION or each.seen_at <= old]
-        look = partial(self._look, KeyLooks(self.source, self.bucket))
-        originals = await gather_bounded(look, [each.original.row for each in stale], REQUESTS_AT_ONCE)
-        fresh, kept = {each.row: each for each in removals}, dict[int, Outcome]()
-        for each, original, changed in zip(stale, originals, await self.find_changed(stale), strict=True):
-            fresh[each.row] = each._replace(seen_at=seen_at)
-            if changed or original != each.original:
-                del fresh[each.row]
-                kept[each.row] = _kept(each.original.row, *(changed or Cause(Reason.SOURCE_CHANGED)))
-        return list(fresh.values()), kept
+        await self._look_at_places()
+        is_old = seen_at <= began - FRESH_SECONDS / 2
+        stale = [each for each in going if is_old or each.deleted_id == NULL_VERSION]
+        changed = await self.find_changed(stale)
+        kept = {each.row.row: _kept(each.row, *why) for each, why in zip(stale, changed, strict=True) if why}
+        return kept, began if is_old else seen_at
 
-    async def find_changed(self, compared: Sequence[Removal]) -> list[Cause | None]:
-        """Return for each why its copy is no longer the object that was compared, else None."""
-        at = {each.original.copy.place: each.original.copy for each in compared}
-        found = dict(zip(at, await gather_bounded(self._look_at_copy, at.values(), REQUESTS_AT_ONCE), strict=True))
-        changed: list[Cause | None] = []
-        for each in compared:
-            before, now = each.proven.copy, found[each.original.copy.place]
-            cause = (
-                now if isinstance(now, Cause) else refuse_copy(each.original.copy, now, by_checksum=self.by_checksum)
-            )
-            is_same = before and isinstance(now, ObjectInfo) and _identity(before) == _identity(now)
-            changed.append(cause or (None if is_same else Cause(Reason.SOURCE_CHANGED, "copy")))
-        return changed
+    async def find_changed(self, compared: Sequence[Candidate]) -> list[Cause | None]:
+        """Return for each why it, or its copy, is no longer the object that was compared, else None."""
+        originals, copies = KeyLooks(self._originals, self.tombstones.bucket), self._copy_looks(compared)
+
+        async def find_change(each: Candidate) -> Cause | None:
+            copy = await self._look_at_copy(copies, each.at)
+            if isinstance(copy, Cause):
+                return copy
+            if each.copy is None or _identity(copy) != _identity(each.copy):
+                return Cause(Reason.SOURCE_CHANGED, "copy")
+            now = await self._look(originals, each.row)
+            is_same = isinstance(now, Candidate) and (now.ref, now.info, now.above) == (each.ref, each.info, each.above)
+            return None if is_same else Cause(Reason.SOURCE_CHANGED)
+
+        return await gather_bounded(find_change, compared, REQUESTS_AT_ONCE)
 
     # The comparison.
 
-    async def compare(self, originals: Sequence[Original]) -> dict[int, Proven]:
+    async def compare(self, originals: Sequence[Candidate]) -> dict[int, Candidate]:
         """Compare bytes, metadata, headers, tags and annotations of each with its copy → by row.
 
         What is current at the copy's key counts. Each read is pinned to its version and ETag.
         """
-        at_one_place: dict[tuple[str | None, ...], list[Original]] = {}
+        looks, at_one_place = self._copy_looks(originals), dict[tuple[str | None, ...], list[Candidate]]()
         for each in originals:
-            at = each.copy
-            at_one_place.setdefault((at.place, at.etag, at.checksum), []).append(each)
-        found = await gather_bounded(self._compare_at, at_one_place.values(), REQUESTS_AT_ONCE)
-        return {row: proven for part in found for row, proven in part.items()}
+            at_one_place.setdefault((each.at.place, each.at.etag, each.at.checksum), []).append(each)
+        found = await gather_bounded(partial(self._compare_at, looks), at_one_place.values(), REQUESTS_AT_ONCE)
+        return {each.row.row: each for part in found for each in part}
 
-    async def _compare_at(self, originals: Sequence[Original]) -> dict[int, Proven]:
+    async def _compare_at(self, looks: Mapping[str, KeyLooks], originals: Sequence[Candidate]) -> list[Candidate]:
         """Compare originals with what is at one place: a copy, or their archive."""
-        looked_at, found = elapsed_seconds(), await self._look_at_copy(originals[0].copy)
-        copy = found if isinstance(found, ObjectInfo) else None
-        contents: dict[int, Content] = {}
+        copy = await self._look_at_copy(looks, originals[0].at)
+        if isinstance(copy, Cause):
+            return [each._replace(verdict=_unknown(copy)) for each in originals]
+        refuted = {each.row.row: verdict for each in originals if (verdict := self._refute(each, copy))}
+        contents: dict[int, Content] = dict(refuted)
+        left = [each for each in originals if each.row.row not in refuted]
         try:
-            async for each, content in self._read(originals, found):
+            async for each, content in self._read(left, copy):
                 contents[each.row.row] = content
         except (StoreError, DamagedArchive) as error:  # of an archive: the rest is not tried
             contents = dict.fromkeys((each.row.row for each in originals), _unknown(_cause(error))) | contents
 
-        async def judge(original: Original) -> Proven:
+        async def judge(original: Candidate) -> Candidate:
             try:
                 verdict = await self._judge(original, contents[original.row.row])
-                if verdict.same and copy is not None:
-                    verdict = await self._find_lack(original, copy) or verdict
+                verdict = (await self._find_lack(original, copy) if verdict.same else None) or verdict
             except StoreError as error:
                 verdict = _unknown(_cause(error))
-            return Proven(verdict, copy, looked_at)
+            return original._replace(verdict=verdict, copy=copy)
 
-        judged = await gather_bounded(judge, originals, REQUESTS_AT_ONCE)
-        return {each.row.row: proven for each, proven in zip(originals, judged, strict=True)}
+        return await gather_bounded(judge, originals, REQUESTS_AT_ONCE)
 
-    def _refute(self, original: Original, found: ObjectInfo | Cause | None) -> Verdict | None:
+    def _refute(self, original: Candidate, copy: ObjectInfo) -> Verdict | None:
         """The verdict that needs no bytes, if there is one."""
-        at, ref, info = original.copy, original.ref, original.info
-        if isinstance(found, Cause):
-            return _unknown(found)
+        at, ref, info = original.at, original.ref, original.info
         if not self.is_apart and (ref.bucket, ref.key) == (at.bucket, at.key):
             return _unknown(Cause(Reason.KEPT, "itself"))
-        if (cause := refuse_copy(at, found, by_checksum=self.by_checksum)) or found is None:
-            return _unknown(cause or Cause(Reason.COPY_MISSING))
-        if info.size_bytes != (at.member or found).size_bytes:
+        if info.size_bytes != (at.member or copy).size_bytes:
             return Verdict(False, Evidence.NONE, Reason.SIZE_DIFFERS)
-        differing = difference(info.attributes, at.member or found.attributes)
+        differing = difference(info.attributes, at.member or copy.attributes)
         return Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, differing) if differing else None
 
     async def _read(
-        self, originals: Sequence[Original], copy: ObjectInfo | Cause | None
-    ) -> AsyncGenerator[tuple[Original, Content], None]:
+        self, originals: Sequence[Candidate], copy: ObjectInfo
+    ) -> AsyncGenerator[tuple[Candidate, Content], None]:
         """What is at one place: a replica, or the members of an archive."""
-        left, at = list[Original](), originals[0].copy
+        of_member: dict[int, Candidate] = {}
         for each in originals:
-            if verdict := self._refute(each, copy):
-                yield each, verdict
+            if each.at.member and not self.by_checksum:
+                of_member[id(each.at.member)] = each
             else:
-                left.append(each)
-        if not isinstance(copy, ObjectInfo) or not left:
+                yield each, _indexed(each.at, copy) if each.at.member else await self._read_replica(each, copy)
+        if not of_member:
             return
-        if self.by_checksum or at.member is None:
-            for each in left:
-                yield each, _indexed(each.copy, copy) if at.member else await self._read_replica(each, copy)
-            return
+        at = originals[0].at
         reader = ArchiveReader(self._copies, ObjectRef(at.bucket, at.key, copy.version_id), copy.etag, self.budget)
-        of_member = {id(each.copy.member): each for each in left}
-        async with aclosing(reader.contents([member for each in left if (member := each.copy.member)])) as members:
+        async with aclosing(reader.contents([each.at.member for each in originals if each.at.member])) as members:
             async for member, content in members:
                 original = of_member[id(member)]
                 if isinstance(content, Cause):
@@ -374,14 +348,14 @@ class Expire:
                 except DamagedArchive as error:
                     yield original, _unknown(_cause(error))
 
-    async def _read_replica(self, original: Original, copy: ObjectInfo) -> Content:
+    async def _read_replica(self, original: Candidate, copy: ObjectInfo) -> Content:
         verdict, info = compare(original.info, copy, Protection.INTENT), original.info
         if verdict.same is False or self.by_checksum:
             return verdict
-        theirs = ContentSide(self._copies, ObjectRef(original.copy.bucket, original.copy.key, copy.version_id), copy)
+        theirs = ContentSide(self._copies, ObjectRef(original.at.bucket, original.at.key, copy.version_id), copy)
         return await check_bytes(theirs, info, self.budget, _hashed(info))
 
-    async def _judge(self, original: Original, content: Content) -> Verdict:
+    async def _judge(self, original: Candidate, content: Content) -> Verdict:
         """Whether content is the original's: by what S3 keeps of it, else by its bytes, read now."""
         info, differs = original.info, Verdict(False, Evidence.CHECKSUM, Reason.CONTENT_DIFFERS)
         if isinstance(content, Verdict):
@@ -398,9 +372,9 @@ class Expire:
         check = await check_bytes(ContentSide(self._originals, original.ref, info), known, self.budget)
         return differs if check.is_refuted else Verdict(True, evidence)
 
-    async def _find_lack(self, original: Original, copy: ObjectInfo) -> Verdict | None:
+    async def _find_lack(self, original: Candidate, copy: ObjectInfo) -> Verdict | None:
         """Why the copy lacks tags or annotations of the original, or nobody knows. None: it has all."""
-        at, ref = original.copy, original.ref
+        at, ref = original.at, original.ref
         replica = ObjectRef(at.bucket, at.key, copy.version_id)
         if tags := await self._tags.read_surely(ref, original.info.tag_count):
             there = at.member.tags if at.member else await self._copies.get_tags(replica)
@@ -412,100 +386,92 @@ class Expire:
 
     # Deletes.
 
-    async def _remove(self, removals: Sequence[Removal], is_last: bool) -> dict[int, Outcome]:
-        """Raises, but at the last try, an error that a retry may cure, and PartlyDone when the worker has to stop."""
-        try:
-            ends = await self._announce_and_delete(removals)
-        except (Unavailable, Conflict, Interrupted) as error:
-            ends = dict.fromkeys((each.row for each in removals), error)
-        outcomes = {row: end for row, end in ends.items() if isinstance(end, Outcome)}
-        if stop := next((end for end in ends.values() if isinstance(end, Interrupted)), None):
-            raise PartlyDone(str(stop), list(outcomes.values())) from stop
-        failed = {row: end for row, end in ends.items() if isinstance(end, StoreError)}
-        if failed and not is_last:
-            raise next(iter(failed.values()))
-        if failed:  # what was done may have lost its answer
-            rows = [each.original.row for each in removals if each.row in failed]
-            there, known = await self._look_at_all(rows, is_last)
-            outcomes |= known | {each.row.row: gave_up(each.row, failed[each.row.row]) for each in there}
-        return outcomes
+    async def _remove(self, going: Sequence[Candidate], seen_at: float) -> dict[int, Outcome]:
+        """Announce, look again, delete, confirm → what became of each row.
 
-    async def _announce_and_delete(self, removals: Sequence[Removal]) -> dict[int, End]:
-        """Announce, delete, confirm → what became of each row."""
-        name = await self.tombstones.announce(list(map(self._tombstone, removals)))
+        Raises an error that a retry may cure, and PartlyDone when the worker has to stop.
+        """
+        name = await self.tombstones.announce(list(map(self._tombstone, going)))
         try:
-            fresh, kept = await self._look_again(removals)
+            outcomes, seen_at = await self._look_again(going, seen_at)
         except SealiftError:  # no delete was sent, so what is gone is no work of this run
             await self.tombstones.confirm(name, [])
             raise
-        send_by = min((each.seen_at for each in fresh), default=0.0) + FRESH_SECONDS
-        ended = await gather_bounded(partial(self._delete, send_by=send_by), fresh, REQUESTS_AT_ONCE)
+        fresh = [each for each in going if each.row.row not in outcomes]
+        delete = partial(self._delete, send_by=seen_at + FRESH_SECONDS)
+        ended = await gather_bounded(delete, fresh, REQUESTS_AT_ONCE)
         # Also what may be gone: a delete may have been done before its error. A stop comes before it is sent.
         gone = [
-            self._tombstone(each)._replace(marker_version_id=marker_id)
-            for each, (end, marker_id) in zip(fresh, ended, strict=True)
+            stone
+            for end, stone in ended
             if isinstance(end, StoreError) or (isinstance(end, Outcome) and end.status is Status.DONE)
         ]
         await self.tombstones.confirm(name, gone)
-        return {each.row: end for each, (end, _) in zip(fresh, ended, strict=True)} | kept
+        outcomes |= {end.row: end for end, _ in ended if isinstance(end, Outcome)}
+        errors = [end for end, _ in ended if not isinstance(end, Outcome)]
+        if stop := next((each for each in errors if isinstance(each, Interrupted)), None):
+            raise PartlyDone(str(stop), list(outcomes.values())) from stop
+        if errors:
+            raise errors[0]
+        return outcomes
 
-    async def _delete(self, removal: Removal, send_by: float) -> tuple[End, str | None]:
-        """Delete one → what became of it, and the id of its delete marker.
+    async def _delete(self, each: Candidate, send_by: float) -> tuple[Outcome | StoreError | Interrupted, Tombstone]:
+        """Delete one → what became of it, or an error that a retry may cure, and its tombstone.
 
         What was deleted or replaced meanwhile counts as this run's only if an answer was lost: then
         it is looked at again. Somebody else's delete is not for this run to undo.
         """
-        row, version_id = removal.original.row, removal.version_id
-        etag = removal.original.info.etag if version_id is None else None
+        row, stone = each.row, self._tombstone(each)
+        named = {"version_id": each.deleted_id, "if_match": each.info.etag if each.deleted_id is None else None}
         try:
-            made = await self.source.delete(self.bucket, row.key, version_id=version_id, if_match=etag, send_by=send_by)
+            made = await self.source.delete(self.tombstones.bucket, row.key, **named, send_by=send_by)
         except NoSuchBucket:
             raise
         except (PreconditionFailed, NotFound) as error:
             if error.was_sent_once:
-                return _kept(row, Reason.SOURCE_CHANGED), None
-            return error.recast(Conflict, detail="an answer was lost"), None
+                return _kept(row, Reason.SOURCE_CHANGED), stone
+            return error.recast(Conflict, detail="an answer was lost"), stone
         except (Denied, Rejected) as error:
-            return _kept(row, Reason.REFUSED, error.fact), None
+            return _kept(row, Reason.REFUSED, error.fact), stone
         except (Unavailable, Conflict, Interrupted) as error:  # others end the run
-            return error, None
-        return _deleted(row, self._tombstone(removal)), made.version_id if removal.step is Step.HIDE else None
+            return error, stone
+        marker_id = made.version_id if each.step is Step.HIDE else None
+        return _deleted(row, stone), stone._replace(marker_version_id=marker_id)
 
-    def _tombstone(self, removal: Removal) -> Tombstone:
+    def _tombstone(self, each: Candidate) -> Tombstone:
         from jobs.ledger.tombstones import Tombstone
 
-        row, at, ref, info, *_ = removal.original
-        verdict, copy, _ = removal.proven
+        row, at, ref, info, _, verdict, copy, step = each
         return Tombstone(
-            row.row, row.key, ref.version_id, info.etag, info.size_bytes, info.last_modified, removal.step, at.place,
-            copy.version_id if copy else None, copy.etag if copy else None, verdict.evidence.value, None, self.clock(),
+            row.row, row.key, ref.version_id, info.etag, info.size_bytes, info.last_modified, step, at.place,
+            copy.version_id if copy else None, copy.etag if copy else None,
+            (verdict.evidence if verdict else Evidence.NONE).value, None, self.clock(),
         )  # fmt: skip
 
 
-async def find_original(looks: KeyLooks, row: ObjectVersion, copy: CopyAt, *, is_versioned: bool) -> Original | None:
+async def find_original(looks: KeyLooks, row: ObjectVersion, at: CopyAt, *, is_versioned: bool) -> Candidate | None:
     """Return the row's version as S3 has it now, None when it is gone.
 
     A row without a version id names the null version: a listing without versions gave it. One
     request where the version is current. A current object may be another than the row's, and the
     caller must see that.
     """
-    wanted = row.version_id or NULL_VERSION
-
-    def made(info: ObjectInfo, version_id: str | None, above: Sequence[Listed] = ()) -> Original:
-        return Original(row, copy, ObjectRef(looks.bucket, row.key, version_id), info, tuple(above))
-
-    current = await looks.current(row.key)
+    wanted, current = row.version_id or NULL_VERSION, await looks.current(row.key)
     has_others = is_versioned or is_exact(row.version_id)
-    if current is not None and (not has_others or (current.version_id or NULL_VERSION) == wanted):
-        return made(current, current.version_id)
-    history = await looks.history(row.key) if has_others else []
-    named = [not each.is_delete_marker and each.version_id == wanted for each in history]
-    if True not in named:
-        return made(current, current.version_id) if current is not None and row.version_id is None else None
-    place = named.index(True)
-    version_id = history[place].version_id
-    info = await retry(lambda: find(looks.store, ObjectRef(looks.bucket, row.key, version_id)))
-    return made(info, info.version_id or version_id, history[place + 1 :]) if info else None
+    is_top = current is not None and (not has_others or (current.version_id or NULL_VERSION) == wanted)
+    history = await looks.history(row.key) if has_others and not is_top else []
+    named = (not each.is_delete_marker and each.version_id == wanted for each in history)
+    place = next((place for place, is_named in enumerate(named) if is_named), None)
+    if place is not None:
+        ref = ObjectRef(looks.bucket, row.key, history[place].version_id)
+        info = await retry(lambda: find(looks.store, ref))
+        if info is None:
+            return None
+        ref = ref._replace(version_id=info.version_id or ref.version_id)
+        return Candidate(row, at, ref, info, tuple(history[place + 1 :]))
+    if current is None or not (is_top or row.version_id is None):
+        return None
+    return Candidate(row, at, ObjectRef(looks.bucket, row.key, current.version_id), current)
 
 
 def _identity(info: ObjectInfo) -> tuple[object, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +9,11 @@ import msgspec
 
 from jobs.config import Settings
 from jobs.core.enums import SKIP_ANNOTATIONS
-from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec
 from jobs.errors import LedgerError, UsageError
 from jobs.expire.job import GROUPS_AT_ONCE, Expire
 from jobs.expire.places import Place, PlaceLook
+from jobs.expire.rules import Terms
 from jobs.ledger.ledger import Ledger
 from jobs.runs.kind import Kind, Opened, no_hints
 
@@ -25,19 +24,18 @@ if TYPE_CHECKING:
 def _open(opened: Opened) -> Expire:
     from jobs.ledger.tombstones import Tombstones  # pyarrow loads here
 
-    spec, ledger, plan, (bucket, prefix) = opened.spec, opened.ledger, opened.plan, opened.route.source
-    stores, options = (opened.source, opened.destination), spec.options
+    spec, ledger, plan, options = opened.spec, opened.ledger, opened.plan, opened.spec.options
     if plan is None or "keeps_versions" not in options:
         raise LedgerError(f"run {spec.run_id} has no plan of this release", advice="start another `sealift expire`")
-    look = PlaceLook(*stores, *msgspec.convert(plan.expiry["places"], list[Place]))
-    tombstones = Tombstones(ledger.store, ledger.location, bucket, spec.run_id)
+    origin, *copies = msgspec.convert(plan.expiry["places"], list[Place])
+    bucket, prefix = origin.location
+    places = [each.location for each in copies]
     return Expire(
-        *(*stores, opened.budget, look, bucket, options["grace_seconds"], tombstones, time.time),
-        places=[Location.parse(uri) for uri in options["copies"]],
-        keeps_versions=options["keeps_versions"],
+        *(opened.source, opened.destination, opened.budget),
+        PlaceLook(opened.source, opened.destination, origin, *copies, is_apart=options["apart"]),
+        Tombstones(ledger.store, ledger.location, bucket, spec.run_id),
+        Terms(spec.created_at, options["grace_seconds"], options["keeps_versions"], places, prefix),
         deletes=options["delete"],
-        prefix=prefix,
-        planned_at=spec.created_at,
         look_at_owner=opened.look_at_owner,
         is_apart=options["apart"],
         patience_seconds=Settings.from_environment().patience_seconds,

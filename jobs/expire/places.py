@@ -50,7 +50,7 @@ from jobs.policy.resolved import FILE_NAME, decode_policy
 from jobs.s3.listing import list_all
 from jobs.s3.lookup import find
 from jobs.s3.retries import gather_bounded, retry
-from jobs.s3.sessions import are_apart, boto_client, open_side
+from jobs.s3.sessions import are_apart, boto_client, open_side, service_of
 from jobs.s3.store import ABSENT, Body, Store
 
 SETTLED_SECONDS = 10.0
@@ -59,9 +59,6 @@ REPLICA = "REPLICA"
 """The replication status of what S3's own replication has written."""
 _FOLDER = ".sealift/place-"
 _LARGEST_BYTES = 4096
-
-ReplicaCheck = Callable[[Location], Awaitable[None]]
-"""Raises ConfigError unless S3's own replication into a place carries no deletes (`refuse_replicated_deletes`)."""
 
 
 class PlaceDocument(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -94,30 +91,31 @@ class Place(msgspec.Struct, frozen=True):
 
 
 async def read_places(
-    source: Store,
+    originals: Store,
     copies: Store,
-    source_at: Location,
+    source: Side,
+    destination: Side,
     copies_at: Sequence[Location],
-    *,
     grace_seconds: float | None,
-    is_apart: bool,
-    check_replica: ReplicaCheck,
     clock: Callable[[], float] = time.time,
 ) -> tuple[Place, list[Place]]:
     """The places of originals and copies, checked but for what only whole listings show
     (`foreign_places`).
 
-    `is_apart`: they are on different services, so that one bucket name means two buckets.
     `grace_seconds` None: they may be of any age. `clock`: ours, since a gateway may answer with a
     Date of its own. Raises UsageError, ConfigError, StoreError.
     """
-    check_locations(source_at, copies_at, is_apart)
-    origin, now = await _read_place(source, source_at)
+    is_apart = are_apart(source, destination)
+    check_locations(source.location, copies_at, is_apart)
+    ours = await list_documents(originals, source.location)
+    origin, now = await _read_place(originals, source.location, ours)
     found: list[Place] = []
     for at in copies_at:
-        await _refuse_shared(origin, copies, at, is_apart, check_replica)
-        place, answered_at = await _read_place(copies, at, origin.name)
-        await _refuse_shared(place, source, source_at, is_apart)
+        listed = await list_documents(copies, at)
+        if await _refuse_shared(origin, copies, at, is_apart, listed, may_be_replica=True):
+            await refuse_replicated_deletes(source, at)
+        place, answered_at = await _read_place(copies, at, [key for key in listed if key != at.key + origin.name])
+        await _refuse_shared(place, originals, source.location, is_apart, ours)
         found.append(place)
         now = min(now, answered_at)
     if why := refuse(origin, found, math.inf if grace_seconds is None else min(now, clock()), grace_seconds or 0.0):
@@ -153,21 +151,18 @@ def refuse(source: Place, copies: Sequence[Place], now: float, grace_seconds: fl
 
     `now`: S3's time. Where the clocks of two services, or ours, differ, the earliest one.
     """
-    everywhere = [source, *copies]
+    everywhere, rank = [source, *copies], source.document.rank
     if len({each.document.id for each in everywhere}) < len(everywhere):
         return "two places have the same document, so one of them is a mirror: name places that nothing mirrors"
-    rank = source.document.rank
-    if low := [each for each in copies if each.document.rank <= rank]:
-        first = low[0]
-        has = (
-            f"--destination {first.location} has rank {first.document.rank}, and --source {source.location} rank {rank}"
-        )
-        return f"{has}: copies need a higher rank, else each could be deleted for the sake of the other; see --replace"
-    if mirrors := [each for each in copies if each.document.deletes == "mirror"]:
-        has = (
-            f"--destination {mirrors[0].location}: deletes of a pair's source are mirrored there, says {mirrors[0].key}"
-        )
-        return f"{has}: pack the originals and name the archives"
+    for at, document in ((each.location, each.document) for each in copies):
+        if document.rank <= rank:
+            has = f"--destination {at} has rank {document.rank}, and --source {source.location} rank {rank}"
+            return (
+                f"{has}: copies need a higher rank, else each could be deleted for the sake of the other; see --replace"
+            )
+        if document.deletes == "mirror":
+            has = f"--destination {at}: deletes of a pair's source are mirrored there, says {document.key(at.key)}"
+            return f"{has}: pack the originals and name the archives"
     newest, wait_seconds = max(everywhere, key=lambda each: each.last_modified), max(grace_seconds, SETTLED_SECONDS)
     if now - newest.last_modified < wait_seconds:
         until = format_time(newest.last_modified + wait_seconds)
@@ -187,15 +182,23 @@ def foreign_places(keys: Iterable[str], own: Place, source: Place) -> list[str]:
 class PlaceLook:
     """A look at the documents of all places."""
 
-    def __init__(self, source: Store, copies: Store, origin: Place, *others: Place):
-        self._places = [(source, origin), *((copies, each) for each in others)]
+    def __init__(self, source: Store, copies: Store, origin: Place, *others: Place, is_apart: bool = False):
+        self._source, self._copies, self._origin, self._others = source, copies, origin, others
+        self._is_apart = is_apart
 
     async def look(self) -> float:
         """S3's time, the earliest of all answers.
 
-        Raises ConfigError where a document is not the pinned one any more, StoreError.
+        Raises ConfigError where a document is not the pinned one any more, or shows at the other side now. Raises
+        StoreError.
         """
-        return min(await gather_bounded(lambda each: self._look_at(*each), self._places, len(self._places)))
+        places = [(self._source, self._origin), *((self._copies, each) for each in self._others)]
+        looks: list[Callable[[], Awaitable[float]]] = [partial(self._look_at, *each) for each in places]
+        refuse, at, is_apart = _refuse_shared, self._origin.location, self._is_apart
+        for each in self._others:  # a gateway may have begun to read through
+            looks.append(partial(refuse, self._origin, self._copies, each.location, is_apart, may_be_replica=True))
+            looks.append(partial(refuse, each, self._source, at, is_apart))
+        return min((await gather_bounded(lambda look: look(), looks, len(looks)))[: len(places)])
 
     async def _look_at(self, store: Store, place: Place) -> float:
         body, answered_at = await _get(store, place.location, place.key, place.etag)
@@ -219,38 +222,37 @@ async def _documents(store: Store, at: Location) -> list[str]:
 
 
 async def _refuse_shared(
-    place: Place, store: Store, at: Location, is_apart: bool, check: ReplicaCheck | None = None
-) -> None:
-    """Raise ConfigError if the document of `place` is at the other side, `at`, by listing or by GET.
+    place: Place, store: Store, at: Location, is_apart: bool, listed: Sequence[str] = (), may_be_replica: bool = False
+) -> bool:
+    """Raise ConfigError if the document of `place` is at the other side, `at`, by GET or among the keys that
+    are `listed` there.
 
-    `check`: S3's own replication may have brought it.
+    `may_be_replica`: S3's own replication may have brought it. Then returns whether it has.
     """
-    listed = await list_documents(store, at)
-    keys = dict.fromkeys((at.key + place.name, place.key))
+    keys, is_replica = dict.fromkeys((at.key + place.name, place.key)), False
     if not is_apart and at.bucket == place.location.bucket:  # one bucket under one name, apart by prefixes
         keys.pop(place.key)
     for key in keys:
         try:
             body = await retry(partial(store.get, ObjectRef(at.bucket, key), end=_LARGEST_BYTES))
-            is_replica = body.info.replication_status == REPLICA
+            is_replica = may_be_replica and body.info.replication_status == REPLICA
         except NoSuchBucket:
             raise
         except NotFound:
             if key not in listed:
                 continue
             is_replica = False
-        if check is None or not is_replica:
+        if not is_replica:
             raise ConfigError(
                 f"{at} has the document of {place.location} at {key}: both are one bucket, or something mirrors one to "
                 "the other",
                 advice="name places of which neither gets anything by itself, or delete what was copied by hand",
             )
-        await check(at)
+    return is_replica
 
 
-async def _read_place(store: Store, at: Location, replicated: str = "") -> tuple[Place, float]:
-    """The one place whose document is there, and S3's time. `replicated`: the name of one that may be there as well."""
-    keys = [key for key in await list_documents(store, at) if key != at.key + replicated]
+async def _read_place(store: Store, at: Location, keys: Sequence[str]) -> tuple[Place, float]:
+    """The one place whose document is there, and S3's time. `keys`: of the documents there."""
     if not keys:
         raise ConfigError(
             f"{at} is not declared as a place", advice="give the same --source and --destination with --declare"
@@ -350,6 +352,8 @@ async def refuse_lifecycle(copies: Sequence[Location], side: Side, say: Callable
 async def refuse_replicated_deletes(source: Side, copies: Location) -> None:
     """Raise ConfigError if S3's replication of the originals' bucket carries deletes to the copies."""
     bucket, prefix = source.location
+    if not service_of(source).is_aws:  # MinIO replicates deletes by a setting that S3's API does not have
+        raise ConfigError(f"--destination {copies}: its server, which is not AWS, may replicate deletes of originals")
     rules = await _ask(source, bucket, "replication", partial(replication_rules, bucket=bucket))
     rules = [rule for rule in rules or () if rule.is_enabled and overlap(rule.prefix, prefix)]
     is_named = any(rule.destination == copies.bucket for rule in rules)  # else it may be by another name
@@ -408,8 +412,7 @@ async def declare(
     fit is replaced. `action`: `kept`, `written`, `replaced`, or `denied` where the credentials may
     not write it. Then `command` is for somebody who may. Raises UsageError, ConfigError, StoreError.
     """
-    is_apart = are_apart(source, destination)
-    check_locations(source.location, copies, is_apart)
+    check_locations(source.location, copies, are_apart(source, destination))
     stores = open_side(source), open_side(destination)
     try:
         there = [await _read_all(stores[0], source.location)]
@@ -421,10 +424,7 @@ async def declare(
             store, side = (stores[1], destination) if done else (stores[0], source)
             done.append(await _settle(store, at, rank, old, side.endpoint, replaces=replaces))
         if all(each["action"] != "denied" for each in done):
-            check = partial(refuse_replicated_deletes, source)
-            await read_places(
-                *stores, source.location, copies, grace_seconds=None, is_apart=is_apart, check_replica=check
-            )
+            await read_places(*stores, source, destination, copies, None)
         return done
     finally:
         for each in stores:

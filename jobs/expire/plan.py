@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, closing
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from posixpath import commonprefix
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -30,18 +29,17 @@ from jobs.core import pricing
 from jobs.core.display import Display
 from jobs.core.enums import SKIP_ANNOTATIONS
 from jobs.core.model import Listed, Location
-from jobs.core.pricing import RANGE_BYTES, own_prices
 from jobs.core.run import Plan, ShardSummary
 from jobs.core.selection import is_sealift_object
 from jobs.errors import ConfigError, Denied, LimitExceeded, NotFound, Rejected, UsageError
 from jobs.expire.copy_columns import MEMBER, SCHEMA
 from jobs.expire.places import (
+    Place,
     find_policy,
     foreign_places,
     read_places,
     refuse_lifecycle,
     refuse_mirrors,
-    refuse_replicated_deletes,
 )
 from jobs.ledger.ledger import Ledger
 from jobs.manifests import open_manifest
@@ -50,7 +48,7 @@ from jobs.runs import sharding
 from jobs.runs.planning import write_shards
 from jobs.runs.request import Planned, Request, drafting
 from jobs.runs.there import WriteShard
-from jobs.s3.condition_trial import find_ignored, untried_error
+from jobs.s3.condition_trial import find_ignored, ignored_error, untried_error
 from jobs.s3.listing import list_all
 from jobs.s3.lookup import key_history
 from jobs.s3.operations import Operation
@@ -78,86 +76,66 @@ _KNOWN |= {"copy_key", "copy_etag", "copy_checksum"}
 """The columns of a shard that a listing or an index has."""
 
 
-class Share(NamedTuple):
-    """The number of versions that would go, and how many there are. Few rows: at least so many."""
-
-    eligible: int = 0
-    listed: int = 0
-
-    def exceeds(self, limit: float) -> bool:
-        """Return True if it is more than this part of all. 1.0 allows everything."""
-        return limit < 1.0 and self.eligible > limit * self.listed
+def exceeds(eligible: int, listed: int, limit: float) -> bool:
+    """Return True if what would go is more than this part of all. 1.0 allows everything."""
+    return limit < 1.0 and eligible > limit * listed
 
 
 @dataclass(slots=True)
 class Candidates:
-    """The search for the rows of an expire run, and what it found: the rows, their shares, the requests.
+    """The search for the rows of an expire run.
 
-    `keeps_versions`: the bucket of originals does. `is_own`: which keys of the source belong to the
-    pair of the run. None: all. `older_than`: epoch seconds before which an original and its copy must
-    be written to count for a share. `by_checksum`: the job reads no bytes where S3 keeps checksums.
+    `places`: that of the originals first. `keeps_versions`: their bucket does. `options`: the
+    request's. `older_than`: epoch seconds before which an original and its copy must be written to
+    count for a share. `is_own`: which keys of the source belong to the pair of the run. None: all.
 
-    `current` and `versions`: the shares of the current objects and of all versions below `prefix`.
-    `requests`: at most, but for annotations. `reads`: storage class → GETs and bytes that the
-    comparison takes at most. `excluded` counts what was left out, by code. `documents`: the keys of
-    the documents of places in the listing of each place, and in the folders between it and few rows.
-    `damage`: archives whose members cannot count.
+    `excluded` counts what was left out, by code. `damage`: archives whose members cannot count.
     """
 
     source: Store
     copies: Store
-    source_at: Location
-    copies_at: Sequence[Location]
+    places: Sequence[Place]
     index: ArchiveIndex
     keeps_versions: bool
+    options: Mapping[str, Any]
+    older_than: float
     is_own: Callable[[str], bool] | None = None
-    older_than: float = 0.0
-    max_share: float = 1.0
-    by_checksum: bool = False
-    deletes: bool = True
-    rows: int = 0
-    size_bytes: int = 0
-    prefix: Location = field(init=False)
-    current: Share = field(init=False)
-    versions: Share = field(init=False)
-    shards: tuple[ShardSummary, ...] = ()
-    requests: dict[str, int] = field(default_factory=dict)
-    reads: dict[str, tuple[int, int]] = field(default_factory=dict)
     excluded: Counter[str] = field(default_factory=Counter)
-    documents: dict[Location, list[str]] = field(default_factory=dict)
     damage: Damage = field(default_factory=list)
     _is_wanted: bool = False
     _folder: Path = field(init=False)
     _connection: Any = field(init=False)
 
+    @property
+    def source_at(self) -> Location:
+        """Where the originals are."""
+        return self.places[0].location
+
     async def find(
-        self,
-        wanted: AsyncIterator[pa.RecordBatch] | None,
-        write_shard: WriteShard,
-        scratch_directory: Path,
-        *,
-        rows_per_shard: int,
-        processes: int,
-    ) -> None:
+        self, wanted: AsyncIterator[pa.RecordBatch] | None, write_shard: WriteShard, scratch: Path, settings: Settings
+    ) -> Plan:
         """Find the rows, weigh them, and write them as shards.
 
         `wanted`: rows of a manifest. Those that are listed are written, without a copy where none
         was found. None: what is listed and has a copy. A row without a version id is the newest
         version of its key, and of its ETag if it has one. `write_shard(number, parquet)` is awaited
-        for each shard, in order. Raises ConfigError when the scratch directory cannot hold the rows.
+        for each shard, in order. The plan's `expiry` has both shares, the prefix that they are of, and
+        what is read. Raises ConfigError when the scratch directory cannot hold the rows, and for the
+        document of another place in a listing, or in the folders between a place and few rows.
         """
         with (
-            scratch_folder(scratch_directory, "expiring-", "sort the rows") as self._folder,
+            scratch_folder(scratch, "expiring-", "sort the rows") as self._folder,
             closing(connect(self._folder, memory_limit=MEMORY_LIMIT)) as self._connection,
         ):
-            self._is_wanted, self.prefix = wanted is not None, self.source_at
+            self._is_wanted = wanted is not None
             await self._list_places(None if wanted is None else await self._read_wanted(wanted))
             await self._choose()
-            await self._weigh()
+            plan = await self._weigh(settings.processes)
             count = sharding.count_shards(
-                self.rows, self.size_bytes, rows_per_shard=rows_per_shard, processes=processes
+                plan.rows, plan.size_bytes, rows_per_shard=settings.rows_per_shard, processes=settings.processes
             )
-            await self._write(write_shard, max(1, -(-self.rows // max(count, 1))))
+            shards = await self._write(write_shard, max(1, -(-plan.rows // max(count, 1))))
+        return replace(plan, shards=shards, excluded=dict(self.excluded))
 
     def _refuse(self, key: str, is_delete_marker: bool = False) -> str:
         """The code of why a key is never deleted. Empty: it may be."""
@@ -188,21 +166,26 @@ class Candidates:
 
         `keys`: only what belongs to these.
         """
-        places = [(self.source, self.source_at), *((self.copies, at) for at in self.copies_at)]
         with self._writer("listed", _LISTED) as listed, self._writer("members", _MEMBERS) as members:
-            for place, (store, at) in enumerate(places):
-                records = await self._records(at, keys) if place else {}
+            for number, place in enumerate(self.places):
+                at, store = place.location, self.copies if number else self.source
+                records = await self._records(at, keys) if number else {}
                 names = None if keys is None else [at.key + key[len(self.source_at.key) :] for key in keys]
-                documents, archives = self.documents.setdefault(at, []), dict[str, ArchiveRecord]()
-                async for page in _pages(store, at, names and [*names, *records], self.keeps_versions and not place):
-                    documents += [each.key for each in page if _is_document(each)]
+                archives: dict[str, ArchiveRecord] = {}
+                async for page in _pages(store, at, names and [*names, *records], self.keeps_versions and not number):
+                    current = (each.key for each in page if each.is_latest and not each.is_delete_marker)
+                    if foreign := foreign_places(current, place, self.places[0]):
+                        raise ConfigError(
+                            f"{at} holds another place, by its document {foreign[0]}",
+                            advice="name places that have no key in common, or delete that document",
+                        )
                     there = ((each, records[each.key]) for each in page if each.key in records)
                     archives |= {each.key: record for each, record in there if record.etag == each.etag}
-                    batch = manifest_batch(page if place else self._take(page))
-                    numbers: Any = pa.array([place] * batch.num_rows, pa.int32())
+                    batch = manifest_batch(page if number else self._take(page))
+                    numbers: Any = pa.array([number] * batch.num_rows, pa.int32())
                     listed.write_batch(batch.append_column(_PLACE, numbers))
                 for record in archives.values():
-                    await self._write_members(members, place, record, keys)
+                    await self._write_members(members, number, record, keys)
 
     def _take(self, page: Sequence[Listed]) -> list[Listed]:
         """The originals that may be deleted, and the markers above them."""
@@ -299,15 +282,15 @@ class Candidates:
         if not self._is_wanted:
             await self._select("DELETE FROM chosen WHERE why <> ''")
 
-    async def _weigh(self) -> None:
-        """Count what goes now of what is listed, and the requests and bytes for it.
+    async def _weigh(self, processes: int) -> Plan:
+        """The plan: what goes now of what is listed, and the requests, dollars and seconds for it, at most.
 
         Rows of a manifest are weighed against the folder that holds all that may go. The listing of
-        that ends where so much was seen that no share can be exceeded.
+        that ends where so much was seen that no share can be exceeded. The listings of the plan are done.
         """
         due = f"(why IS NULL AND greatest(listed_at, coalesce(hidden_at, 0)) <= {self.older_than!r})"
         goes = f"{due} AND copied_at <= {self.older_than!r}"
-        [(self.rows, self.size_bytes, current, versions, first, last, compared, hidden)] = await self._select(
+        [(rows, size_bytes, current, versions, first, last, compared, hidden)] = await self._select(
             f"""
             SELECT count(*), coalesce(sum(size_bytes), 0)::BIGINT, count(*) FILTER ({goes} AND is_latest),
                 count(*) FILTER ({goes}), min(key) FILTER (why IS NULL), max(key) FILTER (why IS NULL),
@@ -315,45 +298,70 @@ class Candidates:
             FROM chosen
             """
         )
+        within = self.source_at
         if self._is_wanted:
             shared = commonprefix([first or "", last or ""])
-            self.prefix = self.prefix._replace(key=max(shared[: shared.rfind("/") + 1], self.prefix.key, key=len))
-            listed = await self._count_enough(current, versions)
+            within = within._replace(key=max(shared[: shared.rfind("/") + 1], within.key, key=len))
+            listed = await self._count_enough(within, current, versions)
         else:
             [listed] = await self._select("SELECT count(*) FILTER (is_latest), count(*) FROM there")
-        self.current, self.versions = map(Share, (current, versions), listed)
-        asked = "in_archive" if self.by_checksum else "contains(etag, '-')"
+        by_checksum, deletes = self.options["by_checksum"], self.options["delete"]
+        asked = "in_archive" if by_checksum else "contains(etag, '-')"
         reads = await self._select(
             f"""
-            SELECT coalesce(class, 'STANDARD'), sum(greatest(1, ceil(size_bytes / {RANGE_BYTES})))::BIGINT,
+            SELECT coalesce(class, 'STANDARD'), sum(greatest(1, ceil(size_bytes / {pricing.RANGE_BYTES})))::BIGINT,
                 sum(size_bytes)::BIGINT
-            FROM (SELECT copy_class AS class, size_bytes FROM chosen WHERE {due} AND NOT {self.by_checksum}
+            FROM (SELECT copy_class AS class, size_bytes FROM chosen WHERE {due} AND NOT {by_checksum}
                 UNION ALL SELECT storage_class, size_bytes FROM chosen WHERE {due} AND {asked})
             GROUP BY 1 ORDER BY 1
             """
         )
-        self.reads = {name: (gets, size_bytes) for name, gets, size_bytes in reads}
-        looks = 1 + self.deletes  # before bytes are read, and before the delete
-        self.requests = {
-            "head": self.rows + compared * (2 * looks - 1) + hidden * looks,
-            "list": looks * hidden,
-            "get": sum(gets for gets, _ in self.reads.values()),
-            "delete": versions * self.deletes,
+        looks = 1 + deletes  # before bytes are read, and before the delete
+        lists_annotations = self.source.keeps_annotations and self.options["annotations"] != SKIP_ANNOTATIONS
+        requests = {
+            "head": rows + compared * (2 * looks - 1) + hidden * looks,
+            "list": looks * hidden + versions * lists_annotations,  # a plan cannot know how many there are
+            "get": sum(gets for _, gets, _ in reads),
+            "delete": versions * deletes,
         }
+        prices = pricing.own_prices()
+        priced = [(prices.of_class(name), gets, read) for name, gets, read in reads]
+        dollars = {
+            "heads": requests["head"] * prices.of_class("STANDARD").get_per_1000 / 1000,
+            "gets": sum(gets * price.get_per_1000 / 1000 for price, gets, _ in priced),
+            "retrieval": sum(read / pricing.GIB * price.retrieval_per_gib for price, _, read in priced),
+            "deletes": requests["delete"] * prices.delete_per_1000 / 1000,
+            "lists": requests["list"] * prices.list_per_1000 / 1000,
+        }
+        return Plan(
+            rows,
+            size_bytes,
+            (),
+            requests={kind: count for kind, count in requests.items() if count},
+            dollars={item: amount for item, amount in dollars.items() if amount},
+            price_table=prices.name,
+            seconds=pricing.estimate_seconds(requests, sum(read for _, _, read in reads), processes),
+            expiry={
+                "current": {"eligible": current, "listed": listed[0]},  # few rows: at least so many are listed
+                "versions": {"eligible": versions, "listed": listed[1]},
+                "prefix": str(within),
+                "reads": [{"storage_class": name, "bytes": read} for name, _, read in reads],
+            },
+        )
 
-    async def _count_enough(self, *eligible: int) -> list[int]:
-        """Count the current objects and all versions below the prefix, until no share can be exceeded."""
-        listed = [0, 0]
-        async with aclosing(list_all(self.source, self.prefix, versions=self.keeps_versions)) as pages:
+    async def _count_enough(self, within: Location, *eligible: int) -> list[int]:
+        """Count the current objects and all versions in a folder, until no share can be exceeded."""
+        listed, limit = [0, 0], self.options["max_share"]
+        async with aclosing(list_all(self.source, within, versions=self.keeps_versions)) as pages:
             async for page in pages:
-                shares = list(map(Share, eligible, listed))
-                if not any(each.listed < each.eligible or each.exceeds(self.max_share) for each in shares):
+                shares = zip(eligible, listed, strict=True)
+                if not any(seen < going or exceeds(going, seen, limit) for going, seen in shares):
                     break
                 latest = [each.is_latest for each in page if not self._refuse(each.key, each.is_delete_marker)]
                 listed = [listed[0] + sum(latest), listed[1] + len(latest)]
         return listed
 
-    async def _write(self, write_shard: WriteShard, rows_per_shard: int) -> None:
+    async def _write(self, write_shard: WriteShard, rows_each: int) -> tuple[ShardSummary, ...]:
         """Write the rows as shards. Members of an archive come together, in its order."""
         own = {"copy_bucket": self._of_place("bucket"), "copy_member": "member", "is_delete_marker": "false"}
         columns = ", ".join(
@@ -368,43 +376,12 @@ class Candidates:
                 key, version_id
             """,
         )
-        tables = cut(relation.to_arrow_reader(BATCH_ROWS), rows_per_shard)
-        self.shards, _ = await write_shards(tables, write_shard, self._connection, SCHEMA)
-
-    def check_share(self, display: Display) -> None:
-        """Raises LimitExceeded when too large a share of the prefix would go. A dry run only says so."""
-        for what, share in (("current objects", self.current), ("object versions", self.versions)):
-            goes = f"{share.eligible:,} of the {share.listed:,} {what} in {self.prefix} would go"
-            text = f"{goes}, more than {self.max_share:.0%} of them"
-            if share.exceeds(self.max_share):
-                if self.deletes:
-                    raise LimitExceeded(text, advice="if that is meant, raise --max-share")
-                display.say(f"{text}: --yes-delete will refuse that without a larger --max-share")
-
-    def forecast(self, processes: int) -> Plan:
-        """The requests, dollars and seconds of the run: the listings of the plan are done."""
-        prices = own_prices()
-        reads = [(prices.of_class(name), *counts) for name, counts in self.reads.items()]
-        dollars = {
-            "heads": self.requests["head"] * prices.of_class("STANDARD").get_per_1000 / 1000,
-            "gets": sum(gets * price.get_per_1000 / 1000 for price, gets, _ in reads),
-            "retrieval": sum(size_bytes / pricing.GIB * price.retrieval_per_gib for price, _, size_bytes in reads),
-            "deletes": self.requests["delete"] * prices.delete_per_1000 / 1000,
-            "lists": self.requests["list"] * prices.list_per_1000 / 1000,
-        }
-        return Plan(
-            rows=self.rows,
-            size_bytes=self.size_bytes,
-            shards=self.shards,
-            requests={kind: count for kind, count in self.requests.items() if count},
-            dollars={item: amount for item, amount in dollars.items() if amount},
-            price_table=prices.name,
-            seconds=pricing.estimate_seconds(self.requests, sum(read for _, _, read in reads), processes),
-        )
+        tables = cut(relation.to_arrow_reader(BATCH_ROWS), rows_each)
+        return (await write_shards(tables, write_shard, self._connection, SCHEMA))[0]
 
     def _of_place(self, name: str) -> str:
         """SQL for the bucket or the prefix (`key`) of a row's `place`."""
-        return f"[{', '.join(quoted(getattr(at, name)) for at in self.copies_at)}][place]"
+        return f"[{', '.join(quoted(getattr(each.location, name)) for each in self.places[1:])}][place]"
 
     def _writer(self, name: str, schema: pa.Schema) -> pq.ParquetWriter:
         return pq.ParquetWriter(self._folder / f"{name}.parquet", schema, compression="lz4")
@@ -442,10 +419,6 @@ async def _pages(
             yield page
 
 
-def _is_document(entry: Listed) -> bool:
-    return is_sealift_object(entry.key) and entry.is_latest and not entry.is_delete_marker
-
-
 async def plan_run(
     request: Request,
     ledger: Ledger,
@@ -468,21 +441,12 @@ async def plan_run(
         if each is not None:
             refuse_mirrors(each, copies_at)
     await refuse_lifecycle(copies_at, destination, display.say)
-    is_apart = are_apart(source, destination)
     async with AsyncExitStack() as opened:
         draft = opened.enter_context(drafting(request))
         originals, copies = (open_side(side, max_in_flight=16) for side in (source, destination))
         for store in (originals, copies):
             opened.push_async_callback(store.close)
-        origin, others = await read_places(
-            originals,
-            copies,
-            source.location,
-            copies_at,
-            grace_seconds=options["grace_seconds"],
-            is_apart=is_apart,
-            check_replica=partial(refuse_replicated_deletes, source),
-        )
+        origin, others = await read_places(originals, copies, source, destination, copies_at, options["grace_seconds"])
         keeps_versions = await retry(lambda: originals.is_versioned(source.location.bucket))
         if options["delete"]:
             await refuse_ignoring(originals, source.location)
@@ -490,57 +454,44 @@ async def plan_run(
         if request.manifest is not None:
             manifest = await open_manifest(request.manifest, ledger.store, bucket=source.location.bucket)
             wanted = draft.noting(manifest.batches, says_latest=True)
-        found = Candidates(
-            *(originals, copies, source.location, copies_at, ArchiveIndex(ledger.store, ledger.location)),
-            keeps_versions,
-            is_own,
-            older_than=draft.started - options["grace_seconds"],
-            max_share=options["max_share"],
-            by_checksum=options["by_checksum"],
-            deletes=options["delete"],
-        )
-        cut_into = {"rows_per_shard": settings.rows_per_shard, "processes": settings.processes}
-        await found.find(wanted, draft.write_shard, draft.scratch, **cut_into)
-        for place in (origin, *others):
-            if foreign := foreign_places(found.documents.get(place.location, ()), place, origin):
-                raise ConfigError(
-                    f"{place.location} holds another place, by its document {foreign[0]}",
-                    advice="name places that have no key in common, or delete that document",
-                )
-        for index in found.damage:
+        older_than, index = draft.started - options["grace_seconds"], ArchiveIndex(ledger.store, ledger.location)
+        places = [origin, *others]
+        found = Candidates(originals, copies, places, index, keeps_versions, options, older_than, is_own)
+        plan = await found.find(wanted, draft.write_shard, draft.scratch, settings)
+        for damaged in found.damage:
             lacks = "its index is damaged, and nothing that it lacks counts as a copy"
-            display.say(f"{index.archive}: {lacks}: {index.reason}")
-        found.check_share(display)
-        if originals.keeps_annotations and options["annotations"] != SKIP_ANNOTATIONS:
-            found.requests["list"] += found.versions.eligible  # a plan cannot know how many there are
+            display.say(f"{damaged.archive}: {lacks}: {damaged.reason}")
+        _check_share(plan, options, display)
         expiry = {
-            "current": found.current._asdict(),
-            "versions": found.versions._asdict(),
-            "prefix": str(found.prefix),
             "source": source.to_dict(),
             "destination": destination.to_dict(),
             "copies": options["copies"],
-            "places": msgspec.to_builtins([origin, *others], enc_hook=str),  # a bucket of a policy is a kind of str
-            "reads": [{"storage_class": name, "bytes": read} for name, (_, read) in found.reads.items()],
+            "places": msgspec.to_builtins(places, enc_hook=str),  # a bucket of a policy is a kind of str
         }
-        named = request.manifest or f"listing of {source.location}"
-        spec = draft.spec(named, {"apart": is_apart, "keeps_versions": keeps_versions})
-        plan = found.forecast(settings.processes)
-        return draft.planned(spec, replace(plan, excluded=dict(found.excluded), expiry=expiry))
+        extra = {"apart": are_apart(source, destination), "keeps_versions": keeps_versions}
+        spec = draft.spec(request.manifest or f"listing of {source.location}", extra)
+        return draft.planned(spec, replace(plan, expiry={**plan.expiry, **expiry}))
+
+
+def _check_share(plan: Plan, options: Mapping[str, Any], display: Display) -> None:
+    """Raises LimitExceeded when too large a share of the prefix would go. A dry run only says so."""
+    for what, name in (("current objects", "current"), ("object versions", "versions")):
+        eligible, listed = plan.expiry[name]["eligible"], plan.expiry[name]["listed"]
+        goes = f"{eligible:,} of the {listed:,} {what} in {plan.expiry['prefix']} would go"
+        text = f"{goes}, more than {options['max_share']:.0%} of them"
+        if exceeds(eligible, listed, options["max_share"]):
+            if options["delete"]:
+                raise LimitExceeded(text, advice="if that is meant, raise --max-share")
+            display.say(f"{text}: --yes-delete will refuse that without a larger --max-share")
 
 
 async def refuse_ignoring(store: Store, originals: Location) -> None:
     """Raise ConfigError for a server that ignores If-Match in the bucket as it is, and where that cannot be found
     out: nothing can be deleted safely there. Raises StoreError.
     """
-    if store.heeds_conditions:
-        return
     try:
         ignored = await find_ignored(store, originals, [Operation.DELETE])
     except (NotFound, Denied, Rejected) as error:
         raise untried_error(originals, error) from error
     if ignored:
-        raise ConfigError(
-            f"the server of {originals} deletes whatever If-Match says, or refuses an ETag that is there: nothing can "
-            "be deleted safely there"
-        )
+        raise ignored_error(originals, ignored)

@@ -52,29 +52,31 @@ class CopyAt:
         return f"s3://{self.bucket}/{self.key}"
 
 
-class Original(NamedTuple):
-    """The version of a row as S3 has it now, and where its copy was listed.
+class Candidate(NamedTuple):
+    """The version of a row as S3 has it now, where its copy was listed, and what a comparison of now found.
 
     `ref` has the version id that names it, `info` is what HEAD said. `above`: all newer versions and
     delete markers, the oldest first. S3 orders versions by the beginning of their uploads, so an
     upload in parts may come to lie between.
+
+    `verdict`: also whether the copy lacks metadata, tags or annotations. None: not compared yet.
+    `copy`: what is current at the key of the copy, or of its archive. None: nothing, or unknown.
+    `step`: how it goes, once that is decided.
     """
 
     row: ObjectVersion
-    copy: CopyAt
+    at: CopyAt
     ref: ObjectRef
     info: ObjectInfo
     above: tuple[Listed, ...] = ()
+    verdict: Verdict | None = None
+    copy: ObjectInfo | None = None
+    step: Step = Step.HIDE
 
     @property
     def is_replaced(self) -> bool:
         """True if another object is in its place."""
         return self.row.etag != self.info.etag
-
-    @property
-    def is_current(self) -> bool:
-        """True if nothing is above it."""
-        return not self.above
 
     @property
     def is_hidden(self) -> bool:
@@ -103,17 +105,16 @@ class Original(NamedTuple):
         """The ETag of the newest version above it, also where a marker hides that. None: only markers are above."""
         return next((each.etag for each in reversed(self.above) if not each.is_delete_marker), None)
 
+    @property
+    def deleted_id(self) -> str | None:
+        """The id that alone names what is deleted. None: what is current goes, if it has the ETag.
 
-class Proven(NamedTuple):
-    """What a comparison of now found. `verdict`: also whether the copy lacks metadata, tags or annotations.
-
-    `copy`: what is current at the key of the copy, or of its archive. None: nothing, or unknown.
-    `looked_at`: by `elapsed_seconds`, before that was asked.
-    """
-
-    verdict: Verdict
-    copy: ObjectInfo | None
-    looked_at: float
+        While a bucket keeps versions, no write makes a null version, so its id is exact directly after a look:
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/AddingObjectstoVersioningEnabledBuckets.html
+        """
+        if self.step is Step.HIDE or (not self.above and not is_exact(self.ref.version_id)):
+            return None
+        return self.ref.version_id or NULL_VERSION
 
 
 class Terms(NamedTuple):
@@ -130,7 +131,7 @@ class Terms(NamedTuple):
     prefix: str = ""
 
 
-def decide(original: Original, proven: Proven | None, terms: Terms) -> Step | Cause | None:
+def decide(candidate: Candidate, terms: Terms) -> Step | Cause | None:
     """Return how a version that is there goes, or why it stays. None: compare it with its copy first.
 
     The first line that applies decides:
@@ -154,16 +155,14 @@ def decide(original: Original, proven: Proven | None, terms: Terms) -> Step | Ca
     | it is current, in a bucket that keeps versions               | HIDE                           |
     | any other                                                    | REMOVE                         |
     """
-    if cause := _cause_to_keep(original, terms):
+    verdict, copy = candidate.verdict, candidate.copy
+    if (cause := _cause_to_keep(candidate, terms)) or verdict is None:
         return cause
-    if proven is None:
-        return None
-    verdict, copy, _ = proven
     if not verdict.same or copy is None or verdict.evidence is Evidence.NONE:
         return Cause(verdict.reason or Reason.NOTHING_COMPARABLE, verdict.detail)
     if terms.now - copy.last_modified < terms.grace_seconds:
         return Cause(Reason.TOO_NEW, "copied")
-    return Step.HIDE if original.is_current and terms.is_versioned else Step.REMOVE
+    return Step.REMOVE if candidate.above or not terms.is_versioned else Step.HIDE
 
 
 def refuse_copy(at: CopyAt, copy: ObjectInfo | None, *, by_checksum: bool = False) -> Cause | None:
@@ -190,7 +189,7 @@ def refuse_copy(at: CopyAt, copy: ObjectInfo | None, *, by_checksum: bool = Fals
     return Cause(Reason.ARCHIVED, archive or "copy") if copy.is_archived and not by_checksum else None
 
 
-def _cause_to_keep(original: Original, terms: Terms) -> Cause | None:
+def _cause_to_keep(candidate: Candidate, terms: Terms) -> Cause | None:
     """What needs no comparison. S3 dates by milliseconds in listings, and by seconds in HEAD.
 
     Where versioning is suspended, no condition reaches a version below others, and the version on
@@ -198,14 +197,14 @@ def _cause_to_keep(original: Original, terms: Terms) -> Cause | None:
     the key of its original, so the next replication puts the newest version there, also one that a
     delete marker hides now: the marker may be taken back.
     """
-    row, copy, (_, _, version_id), info, _ = original
-    is_null, is_current, member = not is_exact(version_id), original.is_current, copy.member
-    is_named = row.version_id in (None, version_id or NULL_VERSION) and not original.is_replaced
-    is_placed = any(copy.bucket == each.bucket and copy.key.startswith(each.key) for each in terms.places)
-    is_covered = member is None and original.newest_etag not in (None, info.etag)
+    row, at, (_, _, version_id), info, above, *_ = candidate
+    is_null, is_current, member = not is_exact(version_id), not above, at.member
+    is_named = row.version_id in (None, version_id or NULL_VERSION) and not candidate.is_replaced
+    is_placed = any(at.bucket == each.bucket and at.key.startswith(each.key) for each in terms.places)
+    is_covered = member is None and candidate.newest_etag not in (None, info.etag)
     is_folder = is_current and info.version_id is None and row.key.endswith("/")
     held = _hold(info.attributes.lock or ObjectLock(), terms.now)
-    since, how = max((info.last_modified, "written"), (original.hidden_at, "hidden"))
+    since, how = max((info.last_modified, "written"), (candidate.hidden_at, "hidden"))
     table = (
         (row.is_delete_marker, Reason.IS_MARKER, ""),
         (not is_named or row.size_bytes not in (None, info.size_bytes), Reason.SOURCE_REPLACED, ""),

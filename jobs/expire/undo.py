@@ -8,6 +8,7 @@ content is never removed.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -50,22 +51,24 @@ class UndoResult(NamedTuple):
     lost: int = 0
 
 
-async def record_undo(ledger: Ledger, run_id: str, result: UndoResult, now: float) -> None:
-    """Write into the run what an undo of it came to. `now`: epoch seconds."""
-    document = {"at": iso_time(now), "markers": result.markers, "lost": result.lost, "problems": len(result.problems)}
-    await ledger.write_document(run_id, f"{UNDONE}{round(now * 1000):015}.json", document)
+async def undo_run(
+    ledger: Ledger, store: Store, tombstones: Tombstones, prefix: str, say: Callable[[str], None]
+) -> UndoResult:
+    """Stop the run, remove its delete markers (`unhide`), and write into the run what that came to.
 
-
-async def stop_deletes(ledger: Ledger, tombstones: Tombstones, say: Callable[[str], None]) -> None:
-    """Own the run, so that its workers delete nothing more, and wait for what they have sent.
-
-    A worker looks who owns the run after it has written its tombstones. So a delete that may still
-    come has an intent in the listing.
+    The run is owned first, so that its workers delete nothing more, and what they have sent is waited
+    for. A worker looks who owns the run after it has written its tombstones. So a delete that may
+    still come has an intent in the listing.
     """
-    await claim_run(ledger, tombstones.run_id, "sealift expire --undo")
+    run_id = tombstones.run_id
+    await claim_run(ledger, run_id, "sealift expire --undo")
     if any(name.endswith(INTENT) for name in await tombstones.latest()):
-        say(f"Run {tombstones.run_id} was stopped in a delete. Its last requests may take {LAST_SECONDS:.0f} s.")
+        say(f"Run {run_id} was stopped in a delete. Its last requests may take {LAST_SECONDS:.0f} s.")
         await asyncio.sleep(LAST_SECONDS)
+    undone, now = await unhide(store, tombstones, prefix), time.time()
+    counts = {"markers": undone.markers, "lost": undone.lost, "problems": len(undone.problems)}
+    await ledger.write_document(run_id, f"{UNDONE}{round(now * 1000):015}.json", {"at": iso_time(now)} | counts)
+    return undone
 
 
 async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> UndoResult:
@@ -114,19 +117,17 @@ def _marker(history: Sequence[Listed], stone: Tombstone) -> tuple[str | None, st
     marker whose version is gone meanwhile counts if it hides nothing else.
     """
     place = next((at for at, each in enumerate(history) if _is_named(stone, each)), None)
-    first = 0 if place is None else place + 1
+    above = history if place is None else history[place + 1 :]
+    seconds = 0.0
     if stone.marker_version_id is not None:
-        at = next((at for at, each in enumerate(history) if each.version_id == stone.marker_version_id), None)
-        seconds = 0.0
+        marker = next((each for each in history if each.version_id == stone.marker_version_id), None)
     else:
-        above = range(first, len(history) if place is not None else 0)
-        at = next((at for at in above if history[at].is_delete_marker), None)
-        seconds = 0.0 if at is None else history[at].last_modified - stone.recorded_at
-    if at is None or seconds < -CLOCKS_SECONDS:
+        marker = next((each for each in above if each.is_delete_marker), None) if place is not None else None
+        seconds = marker.last_modified - stone.recorded_at if marker else 0.0
+    if marker is None or seconds < -CLOCKS_SECONDS:
         return None, ""
-    marker = history[at]
     is_own = marker.is_delete_marker and is_exact(marker.version_id) and seconds <= ATTEMPT_SECONDS
-    if is_own and at == first:
+    if is_own and above[:1] == [marker]:
         return marker.version_id, ""
     return None, (
         f"{marker.version_id} is not surely the delete marker by which the run has hidden the version "

@@ -41,7 +41,7 @@ def test_undo_takes_markers_away_once(versioned: World) -> None:
     assert (unnamed.code, keys(world)) == (2, [])  # where to act, the ledger must not say
     mistyped = world.sealift("expire", "--undo", run_id, "--source", f"s3://{world.destination}/")
     assert (mistyped.code, keys(world)) == (2, [])  # it said that 0 delete markers are gone, and ended well
-    assert f"the expire run {run_id} deleted in s3://{world.source}/" in mistyped.stderr
+    assert f"{run_id} is the expire run of s3://{world.source}/" in mistyped.stderr
     elsewhere = undo(world, run_id, "logs/")
     assert (elsewhere["code"], elsewhere["undone"], len(elsewhere["problems"])) == (3, 0, 2)
     no_policy = {"SEALIFT_POLICY": f"s3://{world.ledger}/none.yaml"}  # an undo asks none

@@ -6,12 +6,14 @@ import asyncio
 import hashlib
 import io
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pyarrow.parquet as pq
+import pytest
 
 from jobs.archives.index_tables import from_batch
 from jobs.archives.model import Member
@@ -19,13 +21,16 @@ from jobs.archives.writer import ArchiveWriter
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Listed, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome
+from jobs.core.run import Side
 from jobs.core.selection import is_sealift_object
 from jobs.expire.job import Expire
 from jobs.expire.places import PlaceDocument, PlaceLook, read_places
-from jobs.expire.rules import CopyAt
+from jobs.expire.rules import CopyAt, Terms
+from jobs.expire.undo import UndoResult, unhide
 from jobs.ledger.tombstones import Tombstones
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.store import UNGUARDED
+from jobs.s3.checksums import full_object
+from jobs.s3.store import UNGUARDED, Upload
 from jobs.s3.uploads import ObjectUpload
 from tests.doubles.memory_store import MemoryStore, Request
 
@@ -58,13 +63,29 @@ class Shop(MemoryStore):
 
         self.hook(delete=around)
 
+    def hide(self, *rows: ObjectVersion) -> None:
+        """Somebody deletes these objects."""
+        for row in rows:
+            asyncio.run(MemoryStore.delete(self, "docs", row.key))
+
+    def begin_upload(self) -> Upload:
+        """An upload in parts to `docs/k` begins. It ends later."""
+        upload = asyncio.run(self.create_multipart("docs", "k", Attributes()))
+        self.now += DAY
+        return upload
+
+    def end_upload(self, upload: Upload) -> None:
+        part = asyncio.run(self.put_part(upload, 1, b"slow"))
+        asyncio.run(self.complete_multipart(upload, [part], guard=UNGUARDED))
+
     def is_announced(self) -> bool:
         """Whether a run has announced what it is about to delete."""
         return any(name.endswith("-intent.parquet") for name in self._buckets.named["ledger"].versions)
 
-    def put_now(self, bucket: str, key: str, data: bytes, **attributes: Any) -> ObjectRef:
-        made = asyncio.run(MemoryStore.put(self, bucket, key, data, Attributes(**attributes), guard=UNGUARDED))
-        return ObjectRef(bucket, key, made.version_id)
+    def put_now(self, bucket: str, key: str, data: bytes, algorithm: str | None = None, **attributes: Any) -> ObjectRef:
+        checksum = full_object(algorithm, data) if algorithm else None
+        put = MemoryStore.put(self, bucket, key, data, Attributes(**attributes), guard=UNGUARDED, checksum=checksum)
+        return ObjectRef(bucket, key, asyncio.run(put).version_id)
 
     def original(self, key: str = "k", data: bytes = b"content", number: int = 0, **attributes: Any) -> ObjectVersion:
         """The row of a new original that a replica proves."""
@@ -127,10 +148,16 @@ def row_of(store: Shop, number: int, ref: ObjectRef, copy: CopyAt | None) -> Obj
 
 def replica(store: Shop, ref: ObjectRef, data: bytes | None = None) -> CopyAt:
     """A copy of the object, or of other bytes, as a listing has it."""
-    body = asyncio.run(store.get(ref))
-    attributes = {name: getattr(body.info.attributes, name) for name in ("headers", "metadata")}
-    store.put_now("copies", ref.key, body.data if data is None else data, **attributes)
+    body, tags = asyncio.run(MemoryStore.get(store, ref)), asyncio.run(MemoryStore.get_tags(store, ref))
+    has = body.info.attributes
+    store.put_now(
+        "copies", ref.key, body.data if data is None else data, headers=has.headers, metadata=has.metadata, tags=tags
+    )
     return CopyAt("copies", ref.key)
+
+
+def copy_of(store: Shop, ref: ObjectRef, is_packed: bool) -> CopyAt:
+    return packed(store, [ref])[0] if is_packed else replica(store, ref)
 
 
 def packed(store: MemoryStore, refs: Sequence[ObjectRef], kind: ArchiveFormat = ArchiveFormat.TAR_ZST) -> list[CopyAt]:
@@ -158,21 +185,17 @@ def packed(store: MemoryStore, refs: Sequence[ObjectRef], kind: ArchiveFormat = 
 def look_at_places(store: Shop) -> PlaceLook:
     """The look of a worker whose run was planned with the documents as they are."""
 
-    async def nothing(_: Location) -> None: ...
-
     source, *copies = map(Location, PLACES)
-    found = read_places(store, store, source, copies, grace_seconds=None, is_apart=False, check_replica=nothing)
-    origin, others = asyncio.run(found)
+    origin, others = asyncio.run(read_places(store, store, Side(source), Side(copies[0]), copies, None))
     return PlaceLook(store, store, origin, *others)
 
 
 def job(store: Shop, *, delete: bool = True, grace_days: float = 0.0, ignores_annotations: bool = False) -> Expire:
-    tombstones = Tombstones(store, LEDGER, "docs", "run-1")
     places = [Location("copies"), Location("cold")]
     return Expire(
-        *(store, store, ByteBudget(16 << 20), look_at_places(store), "docs", grace_days * DAY),
-        *(tombstones, lambda: store.now, places),
-        keeps_versions=asyncio.run(store.is_versioned("docs")),
+        *(store, store, ByteBudget(16 << 20), look_at_places(store), Tombstones(store, LEDGER, "docs", "run-1")),
+        Terms(math.inf, grace_days * DAY, asyncio.run(store.is_versioned("docs")), places),
+        clock=lambda: store.now,
         deletes=delete,
         patience_seconds=5.0,
         ignores_annotations=ignores_annotations,
@@ -180,11 +203,10 @@ def job(store: Shop, *, delete: bool = True, grace_days: float = 0.0, ignores_an
 
 
 def comparing(store: MemoryStore, budget_bytes: int = 32 << 20, **options: Any) -> Expire:
-    """The job, for its comparison alone: it knows no place and no ledger."""
+    """The job, for its comparison alone: it knows no place."""
     nothing: Any = None
-    return Expire(
-        store, store, ByteBudget(budget_bytes), nothing, "docs", 0.0, nothing, lambda: NOW, [], True, **options
-    )
+    tombstones, terms = Tombstones(store, LEDGER, "docs", "run-1"), Terms(NOW, 0.0, True, [])
+    return Expire(store, store, ByteBudget(budget_bytes), nothing, tombstones, terms, **options)
 
 
 def work(expire: Expire, rows: Sequence[ObjectVersion]) -> list[Outcome]:
@@ -197,6 +219,27 @@ def work(expire: Expire, rows: Sequence[ObjectVersion]) -> list[Outcome]:
 def one(store: Shop, row: ObjectVersion, **options: Any) -> Outcome:
     (outcome,) = work(job(store, **options), [row])
     return outcome
+
+
+class Killed(BaseException):
+    """The process ends at this moment."""
+
+
+def work_killed(store: Shop, rows: Sequence[ObjectVersion], when: str = "after") -> None:
+    """An attempt that is killed before or after it has sent its first delete."""
+
+    def kill() -> None:
+        if store.is_announced():
+            raise Killed
+
+    store.around_deletes(**{when: kill})
+    with pytest.raises(Killed):
+        work(job(store), rows)
+    store.around_deletes()
+
+
+def undo(store: Shop) -> UndoResult:
+    return asyncio.run(unhide(store, job(store).tombstones))
 
 
 def job_of_another_run(store: Shop, grace_days: float) -> Expire:

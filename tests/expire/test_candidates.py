@@ -7,7 +7,7 @@ import hashlib
 import io
 import itertools
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,15 @@ import pytest
 from jobs.archives.index import ArchiveIndex
 from jobs.archives.index_tables import TableWriter
 from jobs.archives.model import ArchiveRecord, Member
+from jobs.config import Settings
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Checksum, Location, ObjectVersion
-from jobs.expire import plan
+from jobs.core.run import Plan
+from jobs.errors import ConfigError
+from jobs.expire import plan as planning
 from jobs.expire.copy_columns import read_copies
-from jobs.expire.plan import Candidates, Share
+from jobs.expire.places import Place, PlaceDocument
+from jobs.expire.plan import Candidates
 from jobs.expire.rules import CopyAt
 from jobs.s3.store import UNGUARDED
 from jobs.tables.rows import read_shard, version_batch
@@ -31,7 +35,12 @@ from tests.doubles.memory_store import MemoryStore, Request
 
 NOW = 1_750_000_000.0
 DOCS, COPIES, COLD = Location("docs", "in/"), Location("copies", "out/"), Location("cold", "")
-PLACE = ".sealift/place-" + "a" * 32 + ".json"
+DOCUMENTS = [PlaceDocument(id=name * 32, rank=rank) for rank, name in enumerate("abc")]
+PLACES = [
+    Place(at, document.key(at.key), None, "", 0.0, document)
+    for at, document in zip((DOCS, COPIES, COLD), DOCUMENTS, strict=True)
+]
+PLACE, FOREIGN = DOCUMENTS[0].key(""), PlaceDocument(id="d" * 32, rank=0).key("")
 
 
 @dataclass
@@ -43,6 +52,7 @@ class Scene:
     now: float = NOW
     shards: list[bytes] = field(default_factory=list)
     listed: list[str] = field(default_factory=list)
+    found: Candidates = field(init=False)
 
     def __post_init__(self) -> None:
         ids = itertools.count(1)
@@ -85,14 +95,20 @@ class Scene:
         asyncio.run(ArchiveIndex(self.store, Location("ledger")).publish(record, file))
         return etag
 
-    def plan(
-        self, wanted: Sequence[ObjectVersion] | None = None, rows_per_shard: int = 100, **terms: Any
-    ) -> Candidates:
+    def plan(self, wanted: Sequence[ObjectVersion] | None = None, rows_per_shard: int = 100, **terms: Any) -> Plan:
         self.shards.clear()
         self.listed.clear()
         index = ArchiveIndex(self.store, Location("ledger"))
-        terms = {"older_than": self.now} | terms
-        found = Candidates(self.store, self.store, DOCS, (COPIES, COLD), index, self.versioned, **terms)
+        options: dict[str, Any] = {
+            "max_share": 1.0,
+            "by_checksum": False,
+            "delete": True,
+            "annotations": "check",
+        } | terms
+        older_than, is_own = (
+            options.pop(name, default) for name, default in (("older_than", self.now), ("is_own", None))
+        )
+        self.found = Candidates(*(self.store, self.store, PLACES, index, self.versioned, options, older_than, is_own))
 
         async def batches() -> AsyncIterator[pa.RecordBatch]:
             yield version_batch(wanted or [])
@@ -100,9 +116,14 @@ class Scene:
         async def write_shard(number: int, data: bytes) -> None:
             self.shards.append(data)
 
-        rows, shards = None if wanted is None else batches(), {"rows_per_shard": rows_per_shard, "processes": 1}
-        asyncio.run(found.find(rows, write_shard, self.scratch, **shards))
-        return found
+        settings = replace(Settings.from_environment(), rows_per_shard=rows_per_shard, processes=1)
+        rows = None if wanted is None else batches()
+        return asyncio.run(self.found.find(rows, write_shard, self.scratch, settings))
+
+    def shares(self, plan: Plan) -> list[tuple[int, int]]:
+        """Of the current objects, and of all versions: what would go, and what is listed."""
+        shares = [plan.expiry[name] for name in ("current", "versions")]
+        return [(each["eligible"], each["listed"]) for each in shares]
 
     def rows(self) -> list[ObjectVersion]:
         return [row for data in self.shards for batch in read_shard(data, read_copies) for row in batch]
@@ -189,7 +210,7 @@ def test_rows_hold_what_a_worker_needs(scene: Scene) -> None:
 @pytest.mark.parametrize("keys", [1_000, 0])
 def test_superseded_version_needs_an_archive(scene: Scene, monkeypatch: pytest.MonkeyPatch, keys: int) -> None:
     """Below a delete marker, or the same content, its replica is what a restore takes."""
-    monkeypatch.setattr(plan, "FEW_KEYS", keys)
+    monkeypatch.setattr(planning, "FEW_KEYS", keys)
     names = ("old", "lost", "same", "hidden", "undone")
     old, lost, same, hidden, undone = (scene.put(f"in/{name}") for name in names)
     for name in ("old", "lost", "undone"):
@@ -215,7 +236,7 @@ def test_superseded_version_needs_an_archive(scene: Scene, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("keys", [1_000, 0])
 def test_row_without_version_id_is_the_newest(scene: Scene, monkeypatch: pytest.MonkeyPatch, keys: int) -> None:
-    monkeypatch.setattr(plan, "FEW_KEYS", keys)
+    monkeypatch.setattr(planning, "FEW_KEYS", keys)
     first, second = scene.put("in/k"), scene.put("in/k", b"more")
     scene.copy("k", b"more")
     by_etag = [each._replace(version_id=None) for each in (first, second)]
@@ -236,7 +257,7 @@ def test_bucket_without_versions(plain: Scene) -> None:
     found = plain.plan([row._replace(version_id="null"), *gone])
     assert plain.places() == {("in/k", None): "s3://cold/a"}
     assert found.excluded == {"not_listed": 2}
-    assert (found.current, found.versions) == (Share(1, 1), Share(1, 1))
+    assert plain.shares(found) == [(1, 1), (1, 1)]
 
 
 def test_keys_of_others_are_left_out(scene: Scene) -> None:
@@ -247,26 +268,31 @@ def test_keys_of_others_are_left_out(scene: Scene) -> None:
     found = scene.plan(**own)
     assert list(scene.places()) == [("in/own/k", rows[0].version_id)]
     assert found.excluded == {"other_pair": 1, "sealift_object": 1}
-    assert found.versions == Share(1, 1)
+    assert scene.shares(found)[1] == (1, 1)
     found = scene.plan([*rows, rows[0]._replace(key="in/own/m", is_delete_marker=True)], **own)
     assert list(scene.places()) == [("in/own/k", rows[0].version_id)]
     assert found.excluded == {"other_pair": 1, "sealift_object": 1, "outside_source": 1, "delete_marker": 1}
 
 
 @pytest.mark.parametrize("keys", [1_000, 0])
-def test_documents_of_places_are_named(scene: Scene, monkeypatch: pytest.MonkeyPatch, keys: int) -> None:
-    """The current ones in what is listed, and in the folders above the keys of a manifest."""
-    monkeypatch.setattr(plan, "FEW_KEYS", keys)
+@pytest.mark.parametrize("is_wanted", [True, False])
+@pytest.mark.parametrize("key", ["in/a/{}", "in/a/b/{}", "out/{}", "out/a/b/{}"])
+def test_document_of_another_place_is_refused(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, keys: int, is_wanted: bool, key: str
+) -> None:
+    """In what is listed, and in the folders above the keys of a manifest. One below a delete marker is none."""
+    monkeypatch.setattr(planning, "FEW_KEYS", keys)
     row = scene.put("in/a/b/k")
-    scene.put(f"in/{PLACE}")
-    scene.put(f"in/a/{PLACE}")
-    scene.put(f"in/a/b/{PLACE}")
-    scene.delete(f"in/a/b/{PLACE}")
-    scene.copy(f"a/b/{PLACE}")
-    documents = {DOCS: [f"in/{PLACE}", f"in/a/{PLACE}"], COPIES: [f"out/a/b/{PLACE}"], COLD: []}
-    for wanted in (None, [row]):
-        found = scene.plan(wanted)
-        assert {place: sorted(keys, key=len) for place, keys in found.documents.items()} == documents
+    for each in PLACES:
+        scene.put(each.key, bucket=each.location.bucket)
+    scene.put(f"out/{PLACE}", bucket="copies")  # S3's own replication brought it
+    scene.put(f"in/a/b/{FOREIGN}")
+    scene.delete(f"in/a/b/{FOREIGN}")
+    wanted = [row] if is_wanted else None
+    scene.plan(wanted)
+    scene.put(key.format(FOREIGN), bucket="docs" if key.startswith("in") else "copies")
+    with pytest.raises(ConfigError, match="holds another place"):
+        scene.plan(wanted)
 
 
 def test_few_rows_are_looked_for_by_their_keys(scene: Scene) -> None:
@@ -305,7 +331,7 @@ def test_share_counts_what_is_older(scene: Scene) -> None:
     older_than = scene.now
     scene.copy("new copy")
     found = scene.plan(older_than=older_than)
-    assert (found.current, found.versions) == (Share(1, 4), Share(1, 5))
+    assert scene.shares(found) == [(1, 4), (1, 5)]
 
 
 def test_share_of_a_manifest_is_that_of_its_folder(scene: Scene) -> None:
@@ -314,16 +340,15 @@ def test_share_of_a_manifest_is_that_of_its_folder(scene: Scene) -> None:
     for number in range(4):
         scene.copy(f"a/{number}")
     found = scene.plan(rows[:2], max_share=0.4)
-    assert (found.prefix, found.current) == (Location("docs", "in/a/"), Share(2, 4))
-    assert found.current.exceeds(0.4)
+    current = scene.shares(found)[0]
+    assert (found.expiry["prefix"], current, planning.exceeds(*current, 0.4)) == ("s3://docs/in/a/", (2, 4), True)
 
 
 @pytest.mark.parametrize(
-    ("by_checksum", "reads"),
-    [(False, {"GLACIER_IR": (1, 4), "STANDARD": (3, 18_000_000), "STANDARD_IA": (3, 18_000_000)}),
-     (True, {"STANDARD": (1, 4)})],
-)  # fmt: skip
-def test_reads_by_class(scene: Scene, by_checksum: bool, reads: dict[str, tuple[int, int]]) -> None:
+    ("by_checksum", "gets", "reads"),
+    [(False, 7, {"GLACIER_IR": 4, "STANDARD": 18_000_000, "STANDARD_IA": 18_000_000}), (True, 1, {"STANDARD": 4})],
+)
+def test_reads_by_class(scene: Scene, by_checksum: bool, gets: int, reads: dict[str, int]) -> None:
     """All copies, and originals whose ETag is of an upload in parts. By checksums: originals of members."""
     small = scene.put("in/packed")
     scene.archive("a", packed(small))
@@ -332,7 +357,9 @@ def test_reads_by_class(scene: Scene, by_checksum: bool, reads: dict[str, tuple[
     scene.store.stored("docs", "in/large")[-1].etag = "of-3"
     scene.copy("large", data, storage_class="STANDARD_IA")
     new = scene.put("in/new")
-    assert scene.plan([small, large, new], by_checksum=by_checksum).reads == reads
+    plan = scene.plan([small, large, new], by_checksum=by_checksum)
+    assert {each["storage_class"]: each["bytes"] for each in plan.expiry["reads"]} == reads
+    assert (plan.requests["get"], "retrieval" in plan.dollars) == (gets, not by_checksum)
 
 
 @pytest.mark.parametrize("is_readable", [False, True])
@@ -344,7 +371,7 @@ def test_damaged_index_proves_nothing(scene: Scene, is_readable: bool) -> None:
         asyncio.run(scene.store.put("ledger", "archives/cold/a.parquet", b"damaged", Attributes(), guard=UNGUARDED))
     found = scene.plan()
     assert (found.rows, found.excluded) == (0, {"no_copy": 1})
-    assert [each.archive.key for each in found.damage] == ["a"]
+    assert [each.archive.key for each in scene.found.damage] == ["a"]
 
 
 def test_a_null_version_on_top_is_the_newest_wherever_a_server_lists_it(scene: Scene) -> None:

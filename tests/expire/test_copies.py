@@ -11,22 +11,22 @@ from typing import Any
 
 import pytest
 
-from jobs.core.enums import ArchiveFormat, Step
+from jobs.core.enums import ArchiveFormat
 from jobs.core.evidence import Verdict
 from jobs.core.model import Attributes, ObjectRef, ObjectVersion
-from jobs.core.outcome import Evidence
+from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import ArchivedObject, Denied, NotFound, PreconditionFailed, Rejected, StoreError, Unavailable
-from jobs.expire.job import Expire, Removal
-from jobs.expire.rules import CopyAt, Original, Proven
+from jobs.expire.job import Expire
+from jobs.expire.rules import Candidate, CopyAt
 from jobs.s3.checksums import composite, full_object
-from jobs.s3.store import UNGUARDED
 from tests.archives.samples import member
 from tests.doubles.forged_content import with_crc32_of
 from tests.doubles.memory_store import MemoryStore, Request
-from tests.expire.scene import comparing, packed
+from tests.expire.scene import Shop, comparing, copy_of, one, packed, row_of, shop
 
 KMS = {"sse": "aws:kms"}
 SOME = member("k", b"")
+NO_VERDICT = Verdict(None, Evidence.NONE, detail="not compared")
 NUMBERS = itertools.count()
 CONTENT = b"content of the original, as it was written"
 OTHER = with_crc32_of(CONTENT, b"content of some object that means to be it")
@@ -35,54 +35,27 @@ SIZES = pytest.mark.parametrize("size_bytes", [len(CONTENT), LARGE], ids=["small
 PLACES = pytest.mark.parametrize("is_packed", [False, True], ids=["replica", "archive"])
 
 
-def world(**options: Any) -> MemoryStore:
-    """Originals are in `docs`, copies in `copies`, archives in `cold`. Versions are kept."""
-    numbers = itertools.count(1)
-    store = MemoryStore(clock=lambda: 1e9, new_id=lambda: f"v{next(numbers)}", **{"default_checksum": None, **options})
-    for bucket in ("docs", "copies", "cold"):
-        store.create_bucket(bucket)
-    return store
+def world() -> Shop:
+    return shop(default_checksum=None)
 
 
-def put(
-    store: MemoryStore, bucket: str, key: str, data: bytes, algorithm: str | None = None, **attributes: Any
-) -> ObjectRef:
-    checksum = full_object(algorithm, data) if algorithm else None
-    writes = MemoryStore.put(store, bucket, key, data, Attributes(**attributes), guard=UNGUARDED, checksum=checksum)
-    return ObjectRef(bucket, key, asyncio.run(writes).version_id)
+def pair(store: Shop, ref: ObjectRef, at: CopyAt | None = None) -> Candidate:
+    row = ObjectVersion(next(NUMBERS), ref.key, ref.version_id, beside=at or CopyAt("copies", ref.key))
+    return Candidate(row, at or CopyAt("copies", ref.key), ref, asyncio.run(MemoryStore.head(store, ref)))
 
 
-def pair(store: MemoryStore, ref: ObjectRef, at: CopyAt | None = None) -> Original:
-    row = ObjectVersion(next(NUMBERS), ref.key, ref.version_id)
-    return Original(row, at or CopyAt("copies", ref.key), ref, asyncio.run(MemoryStore.head(store, ref)))
+def compare(store: Shop, *pairs: Candidate, **options: Any) -> list[Verdict]:
+    return [each.verdict or NO_VERDICT for each in by_pair(pairs, comparing(store, **options))]
 
 
-def place_of(store: MemoryStore, ref: ObjectRef, is_packed: bool) -> CopyAt:
-    """A copy of the object."""
-    if is_packed:
-        return packed(store, [ref])[0]
-    body, tags = asyncio.run(MemoryStore.get(store, ref)), asyncio.run(MemoryStore.get_tags(store, ref))
-    has = body.info.attributes
-    put(store, "copies", ref.key, body.data, headers=has.headers, metadata=has.metadata, tags=tags)
-    return CopyAt("copies", ref.key)
+def by_pair(pairs: Sequence[Candidate], copies: Expire) -> list[Candidate]:
+    compared = asyncio.run(copies.compare(pairs))
+    return [compared[each.row.row] for each in pairs]
 
 
-def compare(store: MemoryStore, *pairs: Original, **options: Any) -> list[Proven]:
-    return by_pair(pairs, comparing(store, **options))
-
-
-def by_pair(pairs: Sequence[Original], copies: Expire) -> list[Proven]:
-    proven = asyncio.run(copies.compare(pairs))
-    return [proven[each.row.row] for each in pairs]
-
-
-def removals(pairs: Sequence[Original], proven: Sequence[Proven]) -> list[Removal]:
-    return [Removal(each, proof, Step.HIDE, 0.0) for each, proof in zip(pairs, proven, strict=True)]
-
-
-def verdict(store: MemoryStore, *pairs: Original, **options: Any) -> Verdict:
-    (proven,) = compare(store, *pairs, **options)
-    return proven.verdict
+def verdict(store: Shop, *pairs: Candidate, **options: Any) -> Verdict:
+    (found,) = compare(store, *pairs, **options)
+    return found
 
 
 def padded(data: bytes, size_bytes: int) -> bytes:
@@ -96,8 +69,8 @@ def test_bytes_are_proven_by_a_strong_checksum_of_the_original_or_by_its_bytes(
     algorithm: str | None, is_md5: bool, is_packed: bool
 ) -> None:
     store = world()
-    ref = put(store, "docs", "k", CONTENT, algorithm, sse=None if is_md5 else "aws:kms")
-    found = verdict(store, pair(store, ref, place_of(store, ref, is_packed)))
+    ref = store.put_now("docs", "k", CONTENT, algorithm, sse=None if is_md5 else "aws:kms")
+    found = verdict(store, pair(store, ref, copy_of(store, ref, is_packed)))
     assert found.same is True, found
     is_strong = is_md5 or algorithm in ("SHA1", "SHA256", "MD5")
     assert (found.evidence is not Evidence.CONTENT) is is_strong, found
@@ -117,11 +90,11 @@ def test_other_bytes_below_whole_metadata_are_no_copy(
     """A replica that has rotted, or an archive of another object that has the original's CRC32."""
     store = world()
     data, other = padded(CONTENT, size_bytes), padded(OTHER, size_bytes)
-    ref = put(store, "docs", "k", data, algorithm, **attributes)
+    ref = store.put_now("docs", "k", data, algorithm, **attributes)
     if is_packed:
-        (at,) = packed(store, [put(store, "docs", "other", other, **KMS)])
+        (at,) = packed(store, [store.put_now("docs", "other", other, **KMS)])
     else:
-        put(store, "copies", "k", data, algorithm, **attributes)
+        store.put_now("copies", "k", data, algorithm, **attributes)
         store.rot("copies", "k", other)
         at = CopyAt("copies", "k")
     assert verdict(store, pair(store, ref, at)).same is False
@@ -130,17 +103,17 @@ def test_other_bytes_below_whole_metadata_are_no_copy(
 def test_a_copy_of_a_rotten_original_keeps_it() -> None:
     """Their bytes are the same, and are not those of the original's CRC."""
     store = world()
-    ref = put(store, "docs", "k", CONTENT, "CRC32", **KMS)
+    ref = store.put_now("docs", "k", CONTENT, "CRC32", **KMS)
     store.rot("docs", "k", CONTENT[::-1])
     for is_packed in (False, True):
-        assert verdict(store, pair(store, ref, place_of(store, ref, is_packed))).same is False
+        assert verdict(store, pair(store, ref, copy_of(store, ref, is_packed))).same is False
 
 
 @SIZES
 @pytest.mark.parametrize("kind", list(ArchiveFormat))
 def test_a_member_counts_where_its_bytes_are_what_index_and_original_say(size_bytes: int, kind: ArchiveFormat) -> None:
     store = world()
-    ref = put(store, "docs", "k", padded(CONTENT, size_bytes), **KMS)
+    ref = store.put_now("docs", "k", padded(CONTENT, size_bytes), **KMS)
     (at,) = packed(store, [ref], kind)
     copied = {"sha256": None, "checksums": (full_object("CRC64NVME", padded(CONTENT, size_bytes)),)}  # by S3 itself
     changes: list[tuple[dict[str, Any], bool | None]] = [({}, True), (copied, True), ({"sha256": "0" * 64}, None)]
@@ -169,9 +142,9 @@ CARRIED: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any], bool]] = {
 @PLACES
 def test_a_copy_carries_what_its_original_carries(name: str, is_packed: bool) -> None:
     store, (original, copy, expected) = world(), CARRIED[name]
-    ref = put(store, "docs", "k", CONTENT, **original)
-    stale = put(store, "docs", "stale", CONTENT, **copy)
-    at = packed(store, [stale])[0] if is_packed else CopyAt("copies", put(store, "copies", "k", CONTENT, **copy).key)
+    ref = store.put_now("docs", "k", CONTENT, **original)
+    stale = store.put_now("docs", "stale", CONTENT, **copy)
+    at = packed(store, [stale])[0] if is_packed else CopyAt("copies", store.put_now("copies", "k", CONTENT, **copy).key)
     assert verdict(store, pair(store, ref, at)).same is expected
 
 
@@ -199,29 +172,75 @@ def test_tags_that_no_answer_counts_are_asked_for(
         return await request()
 
     store.hook(head=uncounted, get_tags=refuse)
-    ref = put(store, "docs", "k", CONTENT, tags={"t": "1"})
-    put(store, "copies", "k", CONTENT)
+    ref = store.put_now("docs", "k", CONTENT, tags={"t": "1"})
+    store.put_now("copies", "k", CONTENT)
     original = pair(store, ref)
     assert verdict(store, original._replace(info=replace(original.info, tag_count=0))).same is expected
 
 
-Change = Callable[[MemoryStore, CopyAt], Any]
+TEXTS = {"labels": b"cat", "transcript": b"words"}
+ANNOTATIONS: list[tuple[dict[str, bytes] | None, bool, Status]] = [
+    ({}, False, Status.BLOCKED),
+    ({"labels": b"cat"}, False, Status.BLOCKED),
+    (TEXTS | {"labels": b"dog"}, False, Status.BLOCKED),
+    (None, False, Status.BLOCKED),  # an archive holds none
+    (TEXTS, False, Status.DONE),
+    (TEXTS | {"own": b"of the copy's own"}, False, Status.DONE),
+    ({}, True, Status.DONE),
+    (None, True, Status.DONE),
+]
 
 
-def hide(store: MemoryStore, at: CopyAt) -> None:
+def annotated(store: Shop, texts: dict[str, bytes] | None, **options: Any) -> Outcome:
+    """What becomes of an annotated original whose replica has these annotations. None: it is in an archive."""
+
+    async def annotate(ref: ObjectRef, texts: Mapping[str, bytes]) -> None:
+        etag = (await store.head(ref)).etag
+        for name, text in texts.items():
+            await store.put_annotation(ref, name, text, object_etag=etag)
+
+    ref = store.put_now("docs", "k", CONTENT)
+    at = copy_of(store, ref, texts is None)
+    asyncio.run(annotate(ref, TEXTS))
+    asyncio.run(annotate(ObjectRef(at.bucket, at.key), texts or {}))
+    return one(store, row_of(store, 0, ref, at), **options)
+
+
+@pytest.mark.parametrize(("texts", "is_skipped", "status"), ANNOTATIONS)
+def test_an_original_goes_only_if_its_copy_has_its_annotations(
+    texts: dict[str, bytes] | None, is_skipped: bool, status: Status
+) -> None:
+    store = shop(versioned=False)
+    outcome = annotated(store, texts, ignores_annotations=is_skipped)
+    assert (outcome.status, outcome.detail == "annotations") == (status, status is Status.BLOCKED), outcome
+    assert bool(store.contents()) == (status is Status.BLOCKED)
+
+
+@pytest.mark.parametrize("error", [Denied, Unavailable])
+def test_an_original_whose_annotations_nobody_lists_is_kept(error: type[StoreError]) -> None:
+    async def refuse(request: Request) -> Any:
+        raise error("ListObjectAnnotations", str(request.place), "No", "no", 503)
+
+    assert annotated(shop(versioned=False, on={"list_annotations": refuse}), TEXTS).status is Status.BLOCKED
+
+
+Change = Callable[[Shop, CopyAt], Any]
+
+
+def hide(store: Shop, at: CopyAt) -> None:
     asyncio.run(store.delete(at.bucket, at.key))
 
 
-def write_over(store: MemoryStore, at: CopyAt) -> None:
-    put(store, at.bucket, at.key, b"newer")
+def write_over(store: Shop, at: CopyAt) -> None:
+    store.put_now(at.bucket, at.key, b"newer")
 
 
-def write_again(store: MemoryStore, at: CopyAt) -> None:
-    put(store, at.bucket, at.key, asyncio.run(store.get(ObjectRef(at.bucket, at.key))).data, metadata={"a": "1"})
+def write_again(store: Shop, at: CopyAt) -> None:
+    store.put_now(at.bucket, at.key, asyncio.run(store.get(ObjectRef(at.bucket, at.key))).data, metadata={"a": "1"})
 
 
 def change_info(**changes: Any) -> Change:
-    def change(store: MemoryStore, at: CopyAt) -> None:
+    def change(store: Shop, at: CopyAt) -> None:
         async def head(request: Request) -> Any:
             info = await request()
             return replace(info, **changes) if request.place.bucket == at.bucket else info
@@ -238,25 +257,25 @@ def test_what_is_not_current_or_goes_or_cannot_be_read_is_no_copy(
     change: Change, is_packed: bool, content: bytes
 ) -> None:
     store = world()
-    ref = put(store, "docs", "k", content)
-    at = place_of(store, ref, is_packed)
+    ref = store.put_now("docs", "k", content)
+    at = copy_of(store, ref, is_packed)
     before = compare(store, pair(store, ref, at))
     change(store, at)
-    assert (before[0].verdict.same, verdict(store, pair(store, ref, at)).same) == (True, None)
+    assert (before[0].same, verdict(store, pair(store, ref, at)).same) == (True, None)
 
 
 def test_an_archive_that_was_written_again_is_not_the_indexed_one() -> None:
     store = world()
-    ref = put(store, "docs", "k", CONTENT)
+    ref = store.put_now("docs", "k", CONTENT)
     (at,) = packed(store, [ref])
-    put(store, "cold", "a.tar", bytes(10_000))
+    store.put_now("cold", "a.tar", bytes(10_000))
     assert verdict(store, pair(store, ref, at)).same is None
 
 
 @pytest.mark.parametrize(("is_apart", "expected"), [(False, None), (True, True)])
 def test_an_object_is_no_copy_of_itself(is_apart: bool, expected: bool | None) -> None:
     store = world()
-    ref = put(store, "docs", "k", CONTENT)
+    ref = store.put_now("docs", "k", CONTENT)
     assert verdict(store, pair(store, ref, CopyAt("docs", "k")), is_apart=is_apart).same is expected
 
 
@@ -280,43 +299,43 @@ CHANGES: Mapping[str, tuple[Change, bool]] = {
 @PLACES
 def test_a_copy_that_changed_since_it_was_compared_is_found(name: str, is_packed: bool) -> None:
     store, (change, expected) = world(), CHANGES[name]
-    ref = put(store, "docs", "k", CONTENT)
-    at = place_of(store, ref, is_packed)
+    ref = store.put_now("docs", "k", CONTENT)
+    at = copy_of(store, ref, is_packed)
     copies, pairs = comparing(store, 1 << 20), [pair(store, ref, at)]
-    proven = by_pair(pairs, copies)
+    compared = by_pair(pairs, copies)
     change(store, at)
-    changed = asyncio.run(copies.find_changed(removals(pairs, proven)))
+    changed = asyncio.run(copies.find_changed(compared))
     assert [bool(why) for why in changed] == [expected]
 
 
 def test_each_pair_gets_its_verdict_and_each_archive_is_asked_once() -> None:
     store = world()
-    refs = [put(store, "docs", str(number), CONTENT + bytes([number])) for number in range(4)]
-    wrong = put(store, "docs", "wrong", CONTENT + b"w")
+    refs = [store.put_now("docs", str(number), CONTENT + bytes([number])) for number in range(4)]
+    wrong = store.put_now("docs", "wrong", CONTENT + b"w")
     members = packed(store, [refs[0], wrong, refs[2]])
-    places = [*members, place_of(store, refs[3], False), CopyAt("copies", "none")]
+    places = [*members, copy_of(store, refs[3], False), CopyAt("copies", "none")]
     pairs = [pair(store, ref, at) for ref, at in zip([*refs, refs[3]], places, strict=True)]
     asked = Counter[str]()
 
     async def count(request: Request) -> Any:
-        asked[request.place.key] += 1
+        asked[request.place.key] += request.place.bucket != "docs"
         return await request()
 
     store.hook(head=count)
     copies = comparing(store, 1 << 20)
-    proven = by_pair(pairs, copies)
-    assert [each.verdict.same for each in proven] == [True, False, True, True, None]
-    changed = asyncio.run(copies.find_changed(removals(pairs, proven)))
+    compared = by_pair(pairs, copies)
+    assert [each.verdict and each.verdict.same for each in compared] == [True, False, True, True, None]
+    changed = asyncio.run(copies.find_changed(compared))
     assert [bool(why) for why in changed] == [False, False, False, False, True]
-    assert asked == {"a.tar": 2, "3": 2, "none": 2}
+    assert +asked == {"a.tar": 2, "3": 2, "none": 2}
 
 
 @pytest.mark.parametrize("algorithm", [None, "SHA256"])
 def test_reads_are_pinned_to_the_versions_that_were_looked_at(algorithm: str | None) -> None:
     store, read = world(), set[tuple[Any, ...]]()
-    ref = put(store, "docs", "k", CONTENT, algorithm, **KMS)
-    put(store, "docs", "k", OTHER)
-    copy = put(store, "copies", "k", CONTENT)
+    ref = store.put_now("docs", "k", CONTENT, algorithm, **KMS)
+    store.put_now("docs", "k", OTHER)
+    copy = store.put_now("copies", "k", CONTENT)
 
     async def note(request: Request) -> Any:
         read.add((request.place, bool(request.arguments["if_match"])))
@@ -332,8 +351,8 @@ def test_reads_are_pinned_to_the_versions_that_were_looked_at(algorithm: str | N
 @pytest.mark.parametrize("bucket", ["docs", "copies", "cold"])
 def test_what_cannot_be_read_proves_nothing(error: type[StoreError], operation: str, bucket: str) -> None:
     store = world()
-    ref = put(store, "docs", "k", CONTENT, **KMS)
-    pairs = [pair(store, ref, place_of(store, ref, is_packed)) for is_packed in (False, True)]
+    ref = store.put_now("docs", "k", CONTENT, **KMS)
+    pairs = [pair(store, ref, copy_of(store, ref, is_packed)) for is_packed in (False, True)]
 
     async def refuse(request: Request) -> Any:
         if request.place.bucket == bucket:
@@ -346,13 +365,13 @@ def test_what_cannot_be_read_proves_nothing(error: type[StoreError], operation: 
         "cold": [True, None],
         "docs": [None, None] if operation == "get" else [True] * 2,
     }
-    assert [each.verdict.same for each in compare(store, *pairs)] == expected[bucket]
+    assert [each.same for each in compare(store, *pairs)] == expected[bucket]
 
 
 def test_a_request_without_an_answer_ends_and_the_rest_of_its_archive_is_not_tried() -> None:
     store, asked = world(), Counter[str]()
-    refs = [put(store, "docs", str(number), padded(CONTENT, LARGE), **KMS) for number in range(3)]
-    places = [*packed(store, refs[:2]), place_of(store, refs[2], False)]
+    refs = [store.put_now("docs", str(number), padded(CONTENT, LARGE), **KMS) for number in range(3)]
+    places = [*packed(store, refs[:2]), copy_of(store, refs[2], False)]
     pairs = [pair(store, ref, at) for ref, at in zip(refs, places, strict=True)]
 
     async def never(request: Request) -> Any:
@@ -364,14 +383,14 @@ def test_a_request_without_an_answer_ends_and_the_rest_of_its_archive_is_not_tri
     for operation, tries in (("get", 2), ("head", 1)):  # two ranges of a large replica are read ahead
         store.hook(**{"get": None, "head": None, operation: never})
         asked.clear()
-        assert [each.verdict.same for each in compare(store, *pairs, patience_seconds=0.05)] == [None] * 3
+        assert [each.same for each in compare(store, *pairs, patience_seconds=0.05)] == [None] * 3
         assert asked == {"a.tar": 1, "2": tries}
 
 
 def test_a_read_that_fails_once_is_repeated_alone() -> None:
     store, begun = world(), Counter[int]()
-    ref = put(store, "docs", "k", bytes(LARGE), "SHA256", **KMS)
-    at = place_of(store, ref, False)
+    ref = store.put_now("docs", "k", bytes(LARGE), "SHA256", **KMS)
+    at = copy_of(store, ref, False)
 
     async def fail_once(request: Request) -> Any:
         start = request.arguments["start"]
@@ -394,8 +413,8 @@ def test_by_checksum_what_s3_keeps_of_both_sides_counts_and_never_a_crc_alone(
     algorithm: str | None, attributes: dict[str, Any], expected: bool | None, storage_class: str
 ) -> None:
     store = world()
-    ref = put(store, "docs", "k", CONTENT, algorithm, **attributes)
-    put(store, "copies", "k", CONTENT, algorithm, storage_class=storage_class, **attributes)
+    ref = store.put_now("docs", "k", CONTENT, algorithm, **attributes)
+    store.put_now("copies", "k", CONTENT, algorithm, storage_class=storage_class, **attributes)
 
     async def fail(request: Request) -> Any:
         raise AssertionError(f"nothing is read: {request}")
@@ -404,9 +423,7 @@ def test_by_checksum_what_s3_keeps_of_both_sides_counts_and_never_a_crc_alone(
     assert verdict(store, pair(store, ref), by_checksum=True).same is expected
 
 
-def frozen(
-    store: MemoryStore, at: CopyAt, algorithm: str, parts: int = 2, storage_class: str = "DEEP_ARCHIVE"
-) -> CopyAt:
+def frozen(store: Shop, at: CopyAt, algorithm: str, parts: int = 2, storage_class: str = "DEEP_ARCHIVE") -> CopyAt:
     """The archive has this class now, and S3 keeps such a checksum of it, which the index has."""
     version = store.stored(at.bucket, at.key)[-1]
     sums = [full_object(algorithm, each) for each in (version.data[:100], version.data[100:])]
@@ -419,8 +436,8 @@ def frozen(
 @pytest.mark.parametrize("parts", [1, 2])
 def test_a_cold_archive_counts_by_its_sha256_and_the_bytes_of_the_original(parts: int) -> None:
     store = world()
-    ref = put(store, "docs", "k", CONTENT, **KMS)
-    other = put(store, "docs", "other", OTHER, **KMS)
+    ref = store.put_now("docs", "k", CONTENT, **KMS)
+    other = store.put_now("docs", "other", OTHER, **KMS)
     at, second = (frozen(store, each, "SHA256", parts) for each in packed(store, [ref, other]))
     unproven = {
         "none in the index": replace(at, checksum=None),
@@ -431,7 +448,7 @@ def test_a_cold_archive_counts_by_its_sha256_and_the_bytes_of_the_original(parts
     assert verdict(store, pair(store, ref, at), by_checksum=True) == Verdict(True, Evidence.CHECKSUM)
     for name, each in unproven.items():
         pairs = [pair(store, ref, at), pair(store, ref, each)]
-        assert [found.verdict.same for found in compare(store, *pairs, by_checksum=True)] == [True, None], name
+        assert [found.same for found in compare(store, *pairs, by_checksum=True)] == [True, None], name
     assert verdict(store, pair(store, ref, second), by_checksum=True).same is False  # that member has other bytes
 
 
@@ -441,7 +458,7 @@ def test_by_checksum_no_archive_is_read_and_none_counts_by_a_crc(
     storage_class: str, algorithm: str, expected: bool | None
 ) -> None:
     store, read = world(), Counter[str]()
-    ref = put(store, "docs", "k", CONTENT)
+    ref = store.put_now("docs", "k", CONTENT)
     at = frozen(store, packed(store, [ref])[0], algorithm, storage_class=storage_class)
 
     async def note(request: Request) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from itertools import count
@@ -19,11 +20,12 @@ from jobs.core import elapsed
 from jobs.core.enums import Step
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Status
+from jobs.core.run import Side
 from jobs.errors import SealiftError
 from jobs.expire import job
 from jobs.expire.job import FRESH_SECONDS, Expire
 from jobs.expire.places import PlaceDocument, PlaceLook, read_places
-from jobs.expire.rules import CopyAt
+from jobs.expire.rules import CopyAt, Terms
 from jobs.expire.undo import unhide
 from jobs.ledger.tombstones import Tombstone, Tombstones
 from jobs.s3.byte_ranges import ByteBudget
@@ -105,24 +107,12 @@ class World:
     async def expire(self, bucket: str, grace_days: float = 30) -> list[Status]:
         """One attempt of the run over a bucket."""
 
-        async def nothing(_: Location) -> None: ...
-
         store, following = self.store, Location(PLACES[PLACES.index(bucket) + 1])
-        origin, others = await read_places(
-            store, store, Location(bucket), [following],
-            grace_seconds=0.0, is_apart=False, check_replica=nothing, clock=lambda: store.now,
-        )  # fmt: skip
-        run = Expire(
-            *(store, store, ByteBudget(1 << 20)),
-            PlaceLook(store, store, origin, *others),
-            bucket,
-            grace_days * DAY,
-            self.tombstones(bucket),
-            lambda: store.now,
-            [following],
-            keeps_versions=await store.is_versioned(bucket),
-            deletes=True,
-        )
+        sides = Side(Location(bucket)), Side(following)
+        origin, others = await read_places(store, store, *sides, [following], 0.0, lambda: store.now)
+        terms = Terms(math.inf, grace_days * DAY, await store.is_versioned(bucket), [following])
+        look, stones = PlaceLook(store, store, origin, *others), self.tombstones(bucket)
+        run = Expire(store, store, ByteBudget(1 << 20), look, stones, terms, lambda: store.now, deletes=True)
         return [each.status for each in await run.process(self.rows[bucket])]
 
     async def end(self) -> list[Status]:
@@ -213,11 +203,6 @@ EVENTS: dict[str, Callable[[World], Awaitable[Any]]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
-
-
 def play(world: World, event: str, step: str, stops_at: int, monkeypatch: pytest.MonkeyPatch) -> list[Status]:
     world.event, world.step, world.stops_at = EVENTS[event], step, stops_at
     for module in (elapsed, job):
@@ -260,11 +245,8 @@ def test_no_last_copy_goes_whatever_happens_beside_a_run(
     assert played > 3 * 20
 
 
-def _relies_on_old_looks(self: Any, found: Any) -> Any:
-    async def look() -> Any:
-        return list(found), {}
-
-    return look()
+async def _relies_on_old_looks(self: Any, going: Any, seen_at: float) -> Any:
+    return {}, seen_at
 
 
 def test_this_test_notices_a_run_that_does_not_look_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jobs.core.enums import ArchiveFormat
-from jobs.core.model import Attributes, ObjectLock, ObjectRef, ObjectVersion
+from jobs.core.model import ObjectLock, ObjectRef, ObjectVersion
 from jobs.core.outcome import Evidence, Status
 from jobs.errors import ConfigError
 from jobs.expire.rules import CopyAt
+from jobs.ledger.tombstones import Tombstones
 from jobs.reports.document import iso_time
-from jobs.s3.store import UNGUARDED
+from tests.doubles.examples import examples
 from tests.doubles.memory_store import Request
 from tests.expire.scene import DAY, Shop, job, job_of_another_run, one, packed, replica, row_of, shop, store_over, work
 
@@ -44,11 +48,10 @@ def test_an_upload_in_parts_that_began_long_ago_ends_no_grace_period() -> None:
     store = shop()
     ref = store.put_now("docs", "k", b"content")
     row = row_of(store, 0, ref, packed(store, [ref])[0])
-    upload = asyncio.run(store.create_multipart("docs", "k", Attributes()))
+    upload = store.begin_upload()
     store.now += 31 * DAY
     assert one(store, row, grace_days=30).status is Status.DONE
-    part = asyncio.run(store.put_part(upload, 1, b"slow"))
-    asyncio.run(store.complete_multipart(upload, [part], guard=UNGUARDED))
+    store.end_upload(upload)
     for days, status in ((29, Status.LEFT), (2, Status.DONE)):
         store.now += days * DAY
         assert asyncio.run(job_of_another_run(store, 30).process([row]))[0].status is status
@@ -95,74 +98,35 @@ def test_locked_originals_stay_also_by_a_clock_that_is_ahead() -> None:
     assert len(store.current()) == 2
 
 
-Corruption = Callable[[Shop, ObjectRef, CopyAt], CopyAt]
-
-
-def _overwritten(store: Shop, ref: ObjectRef, copy: CopyAt) -> CopyAt:
-    store.put_now("copies", ref.key, b"Content")
-    return copy
-
-
-def _hidden(store: Shop, ref: ObjectRef, copy: CopyAt) -> CopyAt:
-    asyncio.run(store.delete("copies", ref.key))
-    return copy
-
-
-def _rotten(store: Shop, ref: ObjectRef, copy: CopyAt) -> CopyAt:
-    store.rot("copies", ref.key, b"Content")
-    return copy
-
-
-def _itself(store: Shop, ref: ObjectRef, copy: CopyAt) -> CopyAt:
-    return replace(copy, bucket="docs")
-
-
-def _without_metadata(store: Shop, ref: ObjectRef, copy: CopyAt) -> CopyAt:
-    """As a copy of a client-side encrypted object that lost its wrapped key."""
-    store.put_now("copies", ref.key, b"content", metadata={})
-    return copy
-
-
-def _unsent(store: Shop, ref: ObjectRef, copy: CopyAt) -> CopyAt:
-    """The original, or its copy, has metadata that S3 cannot say in headers."""
-
-    async def head(request: Request) -> Any:
-        return replace(await request(), unsent_metadata=request.place.bucket == copy.bucket)
-
-    store.hook(head=head)
-    return copy
-
-
-def _frozen(store: Shop, ref: ObjectRef, copy: CopyAt) -> CopyAt:
-    (made,) = packed(store, [ref])
-    data = asyncio.run(store.get(ObjectRef("cold", "a.tar"))).data
-    store.put_now("cold", "a.tar", data, storage_class="DEEP_ARCHIVE")
-    return made
-
-
-def _flipped(store: Shop, ref: ObjectRef, copy: CopyAt) -> CopyAt:
-    """The archive altered, and every trace of that in the ledger forged: its ETag, and the member's SHA-256."""
+def flipped(store: Shop, ref: ObjectRef) -> CopyAt:
+    """An archive altered, and every trace of that in the ledger forged: its ETag, and the member's SHA-256."""
     (made,) = packed(store, [ref], ArchiveFormat.TAR)
     data = bytearray(asyncio.run(store.get(ObjectRef("cold", "a.tar"))).data)
     assert made.member is not None
     start, end = made.member.byte_range
     data[start] ^= 1
-    flipped = store.put_now("cold", "a.tar", bytes(data))
+    forged = store.put_now("cold", "a.tar", bytes(data))
     member = made.member._replace(sha256=hashlib.sha256(data[start:end]).hexdigest())
-    return replace(made, etag=asyncio.run(store.head(flipped)).etag, member=member)
+    return replace(made, etag=asyncio.run(store.head(forged)).etag, member=member)
 
 
 @pytest.mark.parametrize("versioned", [True, False])
-@pytest.mark.parametrize(
-    "corrupt", [_overwritten, _hidden, _rotten, _itself, _without_metadata, _unsent, _frozen, _flipped]
-)
-def test_a_copy_that_is_not_what_a_listing_says_saves_its_original(corrupt: Corruption, versioned: bool) -> None:
+@pytest.mark.parametrize("how", ["rotten", "flipped", "original's metadata", "copy's metadata"])
+def test_a_copy_that_is_not_what_a_listing_says_saves_its_original(how: str, versioned: bool) -> None:
+    """`metadata`: there is some that S3 cannot say in headers."""
     store = shop(versioned=versioned)
     ref = store.put_now("docs", "k", b"content", metadata={"x-amz-key-v2": "wrapped"})
-    row = row_of(store, 0, ref, corrupt(store, ref, replica(store, ref)))
-    before = store.contents()
+    row = row_of(store, 0, ref, flipped(store, ref) if how == "flipped" else replica(store, ref))
+    if how == "rotten":
+        store.rot("copies", "k", b"Content")
+
+    async def unsent(request: Request) -> Any:
+        bucket = "docs" if how.startswith("original") else "copies"
+        return replace(await request(), unsent_metadata=request.place.bucket == bucket)
+
+    store.hook(head=unsent if how.endswith("metadata") else None)
     assert one(store, row).status is Status.BLOCKED
-    assert store.contents() == before
+    assert store.contents() == {("k", ref.version_id or "null"): b"content"}
 
 
 def _forged_rows(store: Shop, row: ObjectVersion) -> dict[str, ObjectVersion]:
@@ -201,7 +165,8 @@ def test_what_is_due_only_since_the_plan_was_made_stays() -> None:
     """Its share was weighed without it."""
     store = shop()
     row = store.original()
-    planned = replace(job(store, grace_days=1.0), planned_at=store.now + 5)
+    made = job(store, grace_days=1.0)
+    planned = replace(made, terms=made.terms._replace(now=store.now + 5))
     store.now += 2 * DAY
     assert work(planned, [row])[0].status is Status.LEFT
 
@@ -219,3 +184,138 @@ def test_versioning_that_is_suspended_meanwhile_loses_nothing() -> None:
     with pytest.raises(ConfigError, match="plan again"):
         work(job(store), [row])
     assert store.current()["k"] == b"content"
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+def test_a_bucket_that_keeps_versions_since_the_trial_or_no_longer_loses_nothing(versioned: bool) -> None:
+    store = shop(versioned=versioned)
+    rows = store.originals(2)
+    made = job(store)
+    made = replace(made, terms=made.terms._replace(is_versioned=not versioned))
+    with pytest.raises(ConfigError, match="plan again"):
+        work(made, rows)
+    assert set(store.current()) == {"k0", "k1"}
+    assert not store.is_announced()
+
+
+# A row names exactly one version: that one goes, or none does. However many there are, a key is looked at once.
+
+CONTENT = b"content"
+
+
+def null_below(store: Shop, above: bytes) -> tuple[ObjectVersion, ObjectRef]:
+    """The row of a null version, and what was written above it when the bucket began to keep versions."""
+    store.put_now("docs", "k", CONTENT)
+    store.enable_versioning("docs")
+    ref = ObjectRef("docs", "k", "null")
+    row = row_of(store, 0, ref, packed(store, [ref])[0])
+    return row, store.put_now("docs", "k", above)
+
+
+@pytest.mark.parametrize("above", [CONTENT, b"newer"], ids=["the same bytes", "other bytes"])
+def test_a_null_version_beneath_another_goes_and_the_other_stays(above: bytes) -> None:
+    store = shop(versioned=False)
+    row, newer = null_below(store, above)
+    assert one(store, row).status is Status.DONE
+    assert store.contents() == {("k", newer.version_id): above}
+
+
+def test_a_row_without_a_version_id_names_the_null_version() -> None:
+    store = shop(versioned=False)
+    row, newer = null_below(store, CONTENT)
+    assert one(store, row._replace(version_id=None)).status is Status.DONE
+    assert set(store.contents()) == {("k", newer.version_id)}
+
+
+def test_an_object_of_which_the_server_keeps_no_versions_stays() -> None:
+    """As SeaweedFS of keys that end with `/`, in a bucket that keeps versions: a delete removes the object."""
+    store = shop()
+    row, folder = store.original("k"), store.original("k/", number=1)
+
+    async def head(request: Request) -> Any:
+        found = await request()
+        return replace(found, version_id=None) if request.place.key.endswith("/") else found
+
+    store.hook(head=head)
+    folder = folder._replace(version_id=None)
+    assert [each.status for each in work(job(store), [row, folder])] == [Status.DONE, Status.BLOCKED]
+
+
+def test_an_old_version_stays_whose_copy_the_next_replication_replaces() -> None:
+    """It was removed, and then the only copy of its content was copied over."""
+    store = shop()
+    row = store.original()
+    newer = store.put_now("docs", "k", b"newer")
+    assert one(store, row).status is Status.BLOCKED
+    asyncio.run(store.delete("docs", "k"))  # somebody may take that back, and then it is copied there
+    assert one(store, row).status is Status.BLOCKED
+    asyncio.run(store.delete("docs", "k", version_id=newer.version_id))  # now nothing will be
+    assert one(store, row).status is Status.DONE
+    assert not store.contents()
+
+
+def _suspend(store: Shop) -> None:
+    store._buckets.named["docs"].is_versioned = False
+
+
+def _write_over(store: Shop) -> None:
+    """With versioning suspended in between, and on again."""
+    versions = store._buckets.named["docs"].versions["k"]
+    versions[0].data, versions[0].etag = b"newer", "f" * 32
+
+
+def _take_away(store: Shop) -> None:
+    del store._buckets.named["docs"].versions["k"][0]
+
+
+@pytest.mark.parametrize(("event", "left"), [(_suspend, [CONTENT]), (_write_over, [b"newer"]), (_take_away, [])])
+def test_a_null_version_that_is_not_what_was_proven_any_more_stays(
+    event: Callable[[Shop], None], left: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Something happens between its proof and its delete."""
+    store = shop(versioned=False)
+    row, _ = null_below(store, b"above")
+    made = job(store)
+    real = Tombstones.announce
+
+    async def announce(tombstones: Tombstones, intents: Any) -> str:
+        event(store)
+        return await real(tombstones, intents)
+
+    monkeypatch.setattr(Tombstones, "announce", announce)
+    with contextlib.suppress(ConfigError):  # where versioning is suspended, the documents of places have other ids
+        assert work(made, [row])[0].status is Status.BLOCKED
+    assert [data for (_, version_id), data in store.contents().items() if version_id == "null"] == left
+
+
+@settings(max_examples=examples(25), deadline=None)
+@given(st.lists(st.sampled_from(["a", "b", "marker", "enable"]), min_size=1, max_size=7), st.data())
+def test_exactly_the_version_that_a_row_names_goes_whatever_lies_around_it(history: list[str], data: Any) -> None:
+    """Also with equal bytes, delete markers and null versions. An archive has each object."""
+    store = shop(versioned=False)
+    is_versioned = False
+    for what in history:
+        if what == "enable":
+            store.enable_versioning("docs")
+            is_versioned = True
+        elif what != "marker":
+            store.put_now("docs", "k", what.encode())
+        elif is_versioned:
+            asyncio.run(store.delete("docs", "k"))
+    before = asyncio.run(store.list_versions("docs", "k")).entries
+    versions = [each for each in before if not each.is_delete_marker]
+    if not versions:
+        return
+    chosen = data.draw(st.sampled_from(versions))
+    ref = ObjectRef("docs", "k", chosen.version_id)
+    row = row_of(store, 0, ref, packed(store, [ref])[0])._replace(version_id=chosen.version_id)
+    outcome = one(store, row)
+    after = asyncio.run(store.list_versions("docs", "k")).entries
+    assert outcome.status is Status.DONE, outcome
+    if outcome.detail == "hidden":
+        assert chosen.is_latest
+        assert [each.version_id for each in after[1:]] == [each.version_id for each in before]
+    else:
+        assert [each.version_id for each in after] == [
+            each.version_id for each in before if each.version_id != chosen.version_id
+        ]

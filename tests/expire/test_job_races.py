@@ -11,55 +11,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.core.model import Attributes, Location, ObjectLock, ObjectRef, ObjectVersion
+from jobs.core.model import Location, ObjectLock, ObjectRef, ObjectVersion
 from jobs.core.outcome import Evidence, PartlyDone, Status
 from jobs.core.reasons import Reason
 from jobs.errors import AuthenticationFailed, ConfigError, Denied, Interrupted, StoreError, Unavailable
 from jobs.expire.job import Expire
-from jobs.expire.rules import Original, Proven
-from jobs.expire.undo import UndoResult, unhide
+from jobs.expire.rules import Candidate
 from jobs.ledger.tombstones import Tombstones
-from jobs.s3.store import UNGUARDED, Upload
 from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore, Request
-from tests.expire.scene import DAY, Shop, job, one, replica, row_of, shop, store_over, work
-
-
-class Killed(BaseException):
-    """A process that ends at this very moment."""
-
-
-def kill() -> None:
-    raise Killed
-
-
-def undo(store: Shop) -> UndoResult:
-    return asyncio.run(unhide(store, job(store).tombstones))
-
-
-async def finish_upload(store: Shop, upload: Upload) -> None:
-    """An upload in parts, which began before, ends."""
-    part = await store.put_part(upload, 1, b"slow")
-    await store.complete_multipart(upload, [part], guard=UNGUARDED)
-
-
-def started_upload(store: Shop) -> Upload:
-    upload = asyncio.run(store.create_multipart("docs", "k", Attributes()))
-    store.now += DAY
-    return upload
+from tests.expire.scene import DAY, Shop, job, one, replica, row_of, shop, store_over, undo, work, work_killed
 
 
 @pytest.mark.parametrize(("versioned", "hidden"), [(True, False), (True, True), (False, False)])
 def test_what_a_killed_attempt_deleted_is_expired_by_this_run(versioned: bool, hidden: bool) -> None:
     store = shop(versioned=versioned)
     rows = store.originals(3)
-    if hidden:
-        for row in rows:
-            asyncio.run(store.delete("docs", row.key))
-    store.around_deletes(after=kill)
-    with pytest.raises(Killed):
-        work(job(store), rows)
-    store.around_deletes()
+    store.hide(*rows * hidden)
+    work_killed(store, rows)
     again = work(job(store), rows)
     assert [outcome.status for outcome in again] == [Status.DONE] * 3
     what = "hidden" if versioned and not hidden else "removed"
@@ -78,9 +47,7 @@ def test_what_a_killed_attempt_deleted_is_expired_by_this_run(versioned: bool, h
 def test_what_a_killed_attempt_deleted_is_expired_also_when_something_new_is_there() -> None:
     store = shop(versioned=False)
     row = store.original()
-    store.around_deletes(after=kill)
-    with pytest.raises(Killed):
-        one(store, row)
+    work_killed(store, [row])
     store_over(store, b"newer")
     assert one(store, row).status is Status.DONE
     assert store.contents() == {("k", "null"): b"newer"}
@@ -91,15 +58,12 @@ def test_one_run_does_not_remove_what_it_hid_when_an_upload_in_parts_comes_betwe
     """S3 orders versions by the beginning of their uploads, so the marker is not directly above any more."""
     store = shop()
     row = store.original()
-    upload = started_upload(store)
+    upload = store.begin_upload()
     if is_confirmed:  # killed between the tombstones and the outcomes
         assert one(store, row).status is Status.DONE
     else:
-        store.around_deletes(after=kill)
-        with pytest.raises(Killed):
-            one(store, row)
-        store.around_deletes()
-    asyncio.run(finish_upload(store, upload))
+        work_killed(store, [row])
+    store.end_upload(upload)
     assert one(store, row).status is Status.DONE
     assert sorted(store.contents().values()) == [b"content", b"slow"]
     undone = undo(store)
@@ -114,10 +78,7 @@ def test_a_marker_that_was_set_long_after_a_killed_attempt_is_somebody_elses(
     """The attempt announced its delete and was killed before it. Within an hour it may have set the marker."""
     store = shop()
     row = store.original()
-    store.around_deletes(before=lambda: kill() if store.is_announced() else None)
-    with pytest.raises(Killed):
-        one(store, row)
-    store.around_deletes()
+    work_killed(store, [row], "before")
     store.now += hours * 3600
     asyncio.run(store.delete("docs", "k"))
     is_ours = hours < 1
@@ -128,11 +89,24 @@ def test_a_marker_that_was_set_long_after_a_killed_attempt_is_somebody_elses(
     assert list(store.contents().values()) == [b"content"]
 
 
+def stop_before(store: Shop, number: int) -> list[str]:
+    """The worker stops before its delete of this number. The keys that it has deleted."""
+    deleted: list[str] = []
+
+    async def stop(request: Request) -> Any:
+        if len(deleted) == number - 1:
+            raise Interrupted("stopped before a delete")
+        deleted.append(request.place.key)
+        return await request()
+
+    store.hook(delete=stop)
+    return deleted
+
+
 def test_a_delete_whose_answer_was_lost_before_a_stop_is_not_withdrawn() -> None:
     store = shop()
     rows = store.originals(3)
-    for row in rows:
-        asyncio.run(store.delete("docs", row.key))
+    store.hide(*rows)
     sent: list[Request] = []
 
     async def lose_first(request: Request) -> Any:
@@ -151,13 +125,10 @@ def test_a_delete_whose_answer_was_lost_before_a_stop_is_not_withdrawn() -> None
 
 
 def test_a_stop_before_any_delete_withdraws_what_was_announced() -> None:
-    async def stop(request: Request) -> Any:
-        raise Interrupted("stopped before a delete")
-
     store = shop()
     row = store.original()
-    asyncio.run(store.delete("docs", "k"))
-    store.hook(delete=stop)
+    store.hide(row)
+    stop_before(store, 1)
     made = job(store)
     with pytest.raises(PartlyDone):
         work(made, [row])
@@ -173,9 +144,7 @@ def test_after_a_killed_attempt_an_original_is_kept_for_what_its_copy_says() -> 
 
     store = shop()
     row = store.original()
-    store.around_deletes(before=lambda: kill() if store.is_announced() else None)
-    with pytest.raises(Killed):
-        one(store, row)
+    work_killed(store, [row], "before")
     made = job(store)
     store.hook(get=lambda request: deny(request) if request.place.key == "k" else request())
     [outcome] = work(made, [row])
@@ -188,16 +157,7 @@ def test_after_a_killed_attempt_an_original_is_kept_for_what_its_copy_says() -> 
 def test_a_worker_that_has_to_stop_accounts_for_what_it_has_deleted(versioned: bool) -> None:
     store = shop(versioned=versioned)
     rows = store.originals(5)
-    deleted: list[str] = []
-
-    async def stop(request: Request) -> Any:
-        if request.arguments["if_match"] == rows[0].etag:
-            if len(deleted) == 2:
-                raise Interrupted("stopped before a delete")
-            deleted.append(request.place.key)
-        return await request()
-
-    store.hook(delete=stop)
+    deleted = stop_before(store, 3)
     with pytest.raises(PartlyDone) as stopped:
         work(job(store), rows)
     assert len(deleted) == 2
@@ -227,6 +187,61 @@ def test_a_delete_whose_answer_was_lost_is_told_from_another_clients_write(versi
         assert store.current() == {"k": b"content"}
 
 
+def fail(store: Shop, at: str, status: int = 500) -> None:
+    """From now on the server fails at each request of one kind, such as `get copies`, for `k1`."""
+    operation, bucket = at.split()
+
+    async def sick(request: Request) -> Any:
+        if (request.place.bucket, request.place.key) == (bucket, "k1"):
+            raise Unavailable(operation, str(request.place), "InternalError", status=status)
+        return await request()
+
+    store.hook(**{operation: sick})
+
+
+@pytest.mark.parametrize("at", ["delete docs", "head docs", "head copies", "get copies"])
+@pytest.mark.parametrize(("versioned", "hidden"), [(True, False), (True, True), (False, False)])
+def test_at_the_last_try_each_row_is_told_what_became_of_its_object(at: str, versioned: bool, hidden: bool) -> None:
+    store = shop(versioned=versioned)
+    rows = store.originals(4)
+    store.hide(*rows * hidden)
+    fail(store, at)
+    if at.endswith("docs"):
+        with pytest.raises(Unavailable):  # what may pass is tried again as a whole
+            work(job(store), rows)
+    told = {each.key: each.status for each in asyncio.run(job(store).process_last(rows))}
+    there = {key for key, _ in store.contents()} if hidden else set(store.current())
+    assert there == {"k1"}
+    assert told == {row.key: Status.BLOCKED if row.key == "k1" else Status.DONE for row in rows}
+    store.hook(head=None, delete=None)
+    if at == "delete docs" and versioned and not hidden:
+        assert undo(store).markers == 3
+
+
+def test_an_original_that_never_answers_holds_no_other() -> None:
+    store = shop()
+    rows = store.originals(3)
+
+    async def hang(request: Request) -> Any:
+        if (request.place.bucket, request.place.key) == ("docs", "k1"):
+            await asyncio.Event().wait()
+        return await request()
+
+    store.hook(head=hang)
+    told = work(replace(job(store), patience_seconds=0.05), rows)
+    assert [each.status for each in told] == [Status.DONE, Status.BLOCKED, Status.DONE]
+    assert told[1].reason == Reason.GIVEN_UP
+
+
+def test_a_stop_at_the_last_try_keeps_the_outcomes_before_it() -> None:
+    store = shop()
+    rows = store.originals(4)
+    stop_before(store, 3)
+    with pytest.raises(PartlyDone) as stopped:
+        asyncio.run(job(store).process_last(rows))
+    assert [(each.key, each.status) for each in stopped.value.outcomes] == [("k0", Status.DONE), ("k1", Status.DONE)]
+
+
 @pytest.mark.parametrize("versioned", [True, False])
 def test_what_somebody_else_deletes_at_that_moment_is_not_the_runs(versioned: bool) -> None:
     store = shop(versioned=versioned)
@@ -250,9 +265,7 @@ def test_credentials_that_are_no_longer_accepted_end_the_run(hidden: bool) -> No
 
     store = shop()
     rows = store.originals(2)
-    if hidden:
-        for row in rows:
-            asyncio.run(store.delete("docs", row.key))
+    store.hide(*rows * hidden)
     store.hook(delete=refuse)
     with pytest.raises(AuthenticationFailed):
         asyncio.run(job(store).process_last(rows))
@@ -261,7 +274,7 @@ def test_credentials_that_are_no_longer_accepted_end_the_run(hidden: bool) -> No
 def test_what_somebody_else_deleted_is_missing_not_expired() -> None:
     store = shop(versioned=False)
     row = store.original()
-    asyncio.run(store.delete("docs", "k"))
+    store.hide(row)
     assert one(store, row).status is Status.MISSING
 
 
@@ -325,7 +338,7 @@ def compare_for_long(monkeypatch: pytest.MonkeyPatch, event: Callable[[], Any]) 
         monkeypatch.setattr(f"jobs.{module}.elapsed_seconds", lambda: seconds[0])
     real = Expire.compare
 
-    async def compare(job: Expire, originals: Sequence[Original]) -> dict[int, Proven]:
+    async def compare(job: Expire, originals: Sequence[Candidate]) -> dict[int, Candidate]:
         proven = await real(job, originals)
         seconds[0] += 60.0
         event()
@@ -391,7 +404,8 @@ def test_an_attempt_that_sent_no_delete_claims_none() -> None:
         return await request()
 
     store.hook(is_versioned=suspended_once)
-    made = replace(job(store), planned_at=store.now)
+    made = job(store)
+    made = replace(made, terms=made.terms._replace(now=store.now))
     store.now += 1
     with pytest.raises(ConfigError):
         work(made, [row])

@@ -159,10 +159,10 @@ def test_server_without_lifecycle_rules_is_allowed_and_named(monkeypatch: pytest
     assert said.startswith("s3://cold: ")
 
 
-def check_replication(monkeypatch: pytest.MonkeyPatch, **answer: Any) -> None:
+def check_replication(monkeypatch: pytest.MonkeyPatch, endpoint: str | None = None, **answer: Any) -> None:
     client = SimpleNamespace(get_bucket_replication=lambda **_: answer, meta=SimpleNamespace(endpoint_url=""))
     monkeypatch.setattr(places, "boto_client", lambda *_: client)
-    asyncio.run(places.refuse_replicated_deletes(Side(Location("docs", "in/")), Location("copies", "in/")))
+    asyncio.run(places.refuse_replicated_deletes(Side(Location("docs", "in/"), endpoint), Location("copies", "in/")))
 
 
 def replication(*, markers: bool, bucket: str = "copies", prefix: str = "", status: str = "Enabled") -> dict[str, Any]:
@@ -195,6 +195,7 @@ def test_replication_that_carries_no_deletes_is_allowed(monkeypatch: pytest.Monk
         [replication(markers=True)],
         [replication(markers=False, prefix="in/a/"), replication(markers=True, prefix="in/b/")],
         [replication(markers=True, bucket="perhaps-an-alias")],
+        [{"ID": "1", "Status": "Enabled", "Prefix": "", "Destination": {"Bucket": "arn:aws:s3:::copies"}}],  # version 1
     ],
 )
 def test_replication_that_carries_deletes_is_refused(monkeypatch: pytest.MonkeyPatch, rules: list[Any]) -> None:
@@ -203,5 +204,9 @@ def test_replication_that_carries_deletes_is_refused(monkeypatch: pytest.MonkeyP
 
 
 def test_replication_that_cannot_be_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MinIO replicates deletes by an element that S3's API does not have."""
+    rules = {"Role": "r", "Rules": [replication(markers=False)]}
+    with pytest.raises(ConfigError, match="is not AWS"):
+        check_replication(monkeypatch, "http://minio.test", ReplicationConfiguration=rules)
     with pytest.raises(ConfigError, match="permit s3:GetReplicationConfiguration"):
         check_replication(monkeypatch, Contents=[])

@@ -1,20 +1,35 @@
-"""Places: what their documents say, and what is refused before anything is listed whole."""
+"""Places: what their documents say, what is refused before anything is listed whole, and how they are declared."""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 import json
 import math
+import re
+import shlex
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pytest
 
 from jobs.core.model import Attributes, Location, ObjectRef
+from jobs.core.run import Side
 from jobs.errors import ConfigError, Denied, NotFound, StoreError, UsageError
-from jobs.expire.places import Place, PlaceDocument, PlaceLook, foreign_places, read_places, refuse
+from jobs.expire import places
+from jobs.expire.places import (
+    Place,
+    PlaceDocument,
+    PlaceLook,
+    declare,
+    foreign_places,
+    ranks,
+    read_places,
+    refuse,
+)
 from jobs.s3.store import UNGUARDED, Body
 from tests.doubles.memory_store import MemoryStore, Request
 
@@ -27,12 +42,12 @@ ID, COPIES_ID, COLD_ID, OTHER_ID = "a" * 32, "c" * 32, "d" * 32, "e" * 32
 class World(MemoryStore):
     """Three places, declared a day ago."""
 
-    def __init__(self, *, is_declared: bool = True) -> None:
+    def __init__(self, *, is_declared: bool = True, versioned: bool = True) -> None:
         self.now = NOW - DAY
         numbers = itertools.count(1)
         super().__init__(clock=lambda: self.now, new_id=lambda: f"v{next(numbers)}")
         for bucket in ("docs", "copies", "cold"):
-            self.create_bucket(bucket)
+            self.create_bucket(bucket, versioned=versioned)
         for rank, (at, place_id) in enumerate([(DOCS, ID), (COPIES, COPIES_ID), (COLD, COLD_ID)] * is_declared):
             self.declare(at, place_id, rank)
         self.now = NOW
@@ -46,13 +61,16 @@ class World(MemoryStore):
         self._buckets.find("", ObjectRef(at.bucket, key)).is_replica = is_replica
         return key
 
-    def read(self, *copies: Location, source: Location = DOCS, other: MemoryStore | None = None, **options: Any) -> Any:
-        async def allow(_: Location) -> None:
-            return None
-
-        named: dict[str, Any] = {"grace_seconds": DAY, "is_apart": other is not None, "check_replica": allow}
-        named |= {"clock": lambda: math.inf} | options
-        return asyncio.run(read_places(self, other or self, source, copies or (COPIES, COLD), **named))
+    def read(
+        self,
+        *copies: Location,
+        source: Location = DOCS,
+        other: MemoryStore | None = None,
+        clock: Callable[[], float] = lambda: math.inf,
+    ) -> Any:
+        copies = copies or (COPIES, COLD)
+        sides = Side(source, "http://one"), Side(copies[0], "http://other" if other else "http://one")
+        return asyncio.run(read_places(self, other or self, *sides, copies, DAY, clock))
 
 
 def refused(read: Callable[[], Any], why: str, error: type[Exception] = ConfigError) -> None:
@@ -145,19 +163,19 @@ def test_user_objects_beside_the_document_are_no_documents() -> None:
 # ------------------------------------------------------------------ one bucket, mirrors, gateways
 
 
+async def renamed(request: Request) -> Any:
+    for name in ("ref", "bucket"):
+        value = request.arguments.get(name)
+        if value == "alias":
+            request.arguments[name] = "docs"
+        elif isinstance(value, ObjectRef) and value.bucket == "alias":
+            request.arguments[name] = value._replace(bucket="docs")
+    return await request()
+
+
 def test_one_bucket_by_two_names_is_refused() -> None:
     """An alias, another endpoint, an access point."""
     world = World()
-
-    async def renamed(request: Request) -> Any:
-        for name in ("ref", "bucket"):
-            value = request.arguments.get(name)
-            if value == "alias":
-                request.arguments[name] = "docs"
-            elif isinstance(value, ObjectRef) and value.bucket == "alias":
-                request.arguments[name] = value._replace(bucket="docs")
-        return await request()
-
     world.hook(every=renamed)
     refused(lambda: world.read(Location("alias", "in/")), "one bucket")
     world.declare(Location("docs", "other/"), OTHER_ID, 1)
@@ -213,7 +231,9 @@ def test_side_that_may_not_be_read_is_refused() -> None:
         refused(world.read, "AccessDenied", (ConfigError, StoreError))  # type: ignore[arg-type]
 
 
-def test_document_that_s3_replication_brought_is_allowed_if_it_carries_no_deletes() -> None:
+def test_document_that_s3_replication_brought_is_allowed_if_it_carries_no_deletes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     world, asked = World(), []
     world.now = NOW - DAY
     same = Location("copies", "in/")  # S3 keeps the keys
@@ -221,18 +241,21 @@ def test_document_that_s3_replication_brought_is_allowed_if_it_carries_no_delete
     replicated = world.declare(same, ID, 0, is_replica=True)
     world.now = NOW
 
-    async def check(at: Location) -> None:
+    async def check(source: Side, at: Location) -> None:
         asked.append(at)
 
-    async def carries(at: Location) -> None:
+    async def carries(source: Side, at: Location) -> None:
         raise ConfigError("delete markers")
 
-    origin, copies = world.read(same, check_replica=check)
+    monkeypatch.setattr(places, "refuse_replicated_deletes", check)
+    origin, copies = world.read(same)
     assert (asked, copies[0].document.id) == ([same], OTHER_ID)
     assert foreign_places([replicated, copies[0].key], copies[0], origin) == []
-    refused(lambda: world.read(same, check_replica=carries), "delete markers")
+    monkeypatch.setattr(places, "refuse_replicated_deletes", carries)
+    refused(lambda: world.read(same), "delete markers")
+    monkeypatch.setattr(places, "refuse_replicated_deletes", check)
     world.declare(same, ID, 0)
-    refused(lambda: world.read(same, check_replica=check), "something mirrors")
+    refused(lambda: world.read(same), "something mirrors")
 
 
 def test_copies_document_is_never_allowed_at_the_originals() -> None:
@@ -291,8 +314,8 @@ def test_truth_table(source: Place, copies: list[Place], grace_seconds: float, w
 def test_ranks_of_a_ring_are_refused_somewhere() -> None:
     """Whatever the ranks of up to four places are."""
     for size in (2, 3, 4):
-        for ranks in itertools.product(range(size), repeat=size):
-            ring = [but(S, id=str(number), rank=rank) for number, rank in enumerate(ranks)]
+        for some in itertools.product(range(size), repeat=size):
+            ring = [but(S, id=str(number), rank=rank) for number, rank in enumerate(some)]
             assert any(refuse(one, [other], NOW, 0.0) for one, other in zip(ring, ring[1:] + ring[:1], strict=True))
 
 
@@ -329,15 +352,35 @@ def test_look_answers_with_the_time_of_s3() -> None:
     assert see() == NOW + 5
 
 
-@pytest.mark.parametrize("change", ["removed", "replaced", "written again"])
+@pytest.mark.parametrize("change", ["removed", "replaced", "written again", "shown at copies", "shown at originals"])
 def test_document_that_is_gone_or_replaced_ends_the_run(change: str) -> None:
     world = World()
     see, place = look(world)
     if change == "removed":
         asyncio.run(world.delete("copies", place.key))
+    elif change.startswith("shown"):
+        own, other = (COPIES_ID, "docs") if change.endswith("originals") else (ID, "copies")
+        world.put_now(other, f"out/.sealift/place-{own}.json", b"{}")
     else:
         world.declare(COPIES, COPIES_ID, 1 if change == "written again" else 3)
-    refused(see, "replaced" if change == "written again" else "gone, was replaced")
+    why = "something mirrors" if change.startswith("shown") else "gone, was replaced"
+    refused(see, "replaced" if change == "written again" else why)
+
+
+def test_gateway_that_begins_to_read_through_while_a_run_is_at_work_ends_it() -> None:
+    """It answers what the copies lack from the originals, of which it lists nothing."""
+    world = World()
+    see, _ = look(world)
+
+    async def read_through(request: Request) -> Any:
+        try:
+            return await request()
+        except NotFound:
+            request.arguments["ref"] = ObjectRef("docs", request.place.key)
+            return await request()
+
+    world.hook(get=read_through)
+    refused(see, "something mirrors")
 
 
 def test_answer_without_a_date_is_refused() -> None:
@@ -350,3 +393,128 @@ def test_answer_without_a_date_is_refused() -> None:
     world.hook(get=undated)
     refused(see, "no Date")
     refused(world.read, "no Date")
+
+
+# --------------------------------------------------------------------------------- declaring
+
+
+def declared(made: World, *copies: Location, source: Location = DOCS, replaces: bool = False) -> list[dict[str, Any]]:
+    sides = Side(source, endpoint="http://s3.test"), Side(copies[0], endpoint="http://s3.test")
+    with patch("jobs.expire.places.open_side", lambda _: made):
+        return asyncio.run(declare(*sides, copies, replaces=replaces))
+
+
+def brief(done: list[dict[str, Any]]) -> list[tuple[int, str]]:
+    return [(each["rank"], each["action"]) for each in done]
+
+
+def documents(made: World, at: Location) -> dict[str, Any]:
+    """Key → document, of all versions."""
+
+    async def read() -> dict[str, Any]:
+        entries = (await made.list_versions(at.bucket, at.key + ".sealift/")).entries
+        return {each.key: json.loads((await made.get(ObjectRef(at.bucket, each.key))).data) for each in entries}
+
+    return asyncio.run(read())
+
+
+ROWS = re.findall(r"\| +(none|\d) +\| (\S.*?) +\| (\S.*?) +\|", inspect.getdoc(ranks) or "")
+
+
+def test_table_of_ranks_is_replayed() -> None:
+    assert len(ROWS) == 7
+    for source, copies, result in ROWS:
+        old = [None if each == "none" else int(each) for each in (source, *copies.split(", "))]
+        assert ranks(old[0], old[1:]) == [int(each) for each in result.partition(":")[0].split(", ")]
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+def test_first_pair_has_ranks_0_and_1_and_stays(versioned: bool) -> None:
+    made = World(is_declared=False, versioned=versioned)
+    first = declared(made, COPIES)
+    assert brief(first) == [(0, "written"), (1, "written")]
+    document = {"format": 1, "id": first[0]["id"], "rank": 0, "deletes": "keep"}
+    assert documents(made, DOCS) == {f"in/.sealift/place-{first[0]['id']}.json": document}
+    again = declared(made, COPIES)
+    assert brief(again) == [(0, "kept"), (1, "kept")]
+    assert [each["id"] for each in again] == [each["id"] for each in first]
+
+
+def test_chain_of_places_is_declared_pair_by_pair_in_any_order() -> None:
+    """A hot bucket is a copy of the source and the original of an archive."""
+    made = World(is_declared=False)
+    assert brief(declared(made, COLD, source=COPIES)) == [(0, "written"), (1, "written")]
+    assert brief(declared(made, COPIES)) == [(-1, "written"), (0, "kept")]
+    assert brief(declared(made, COLD)) == [(-1, "kept"), (1, "kept")]
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+def test_opposite_direction_is_refused_and_replaced_only_if_that_is_meant(versioned: bool) -> None:
+    made = World(is_declared=False, versioned=versioned)
+    old = declared(made, COPIES)
+    with pytest.raises(ConfigError, match="--replace"):
+        declared(made, DOCS, source=COPIES)
+    assert len(documents(made, DOCS)) == 1
+    source, copies = declared(made, DOCS, source=COPIES, replaces=True)
+    assert brief([source, copies]) == [(1, "kept"), (2, "replaced")]
+    assert copies["replaced"] == [{"key": old[0]["key"], "id": old[0]["id"], "rank": 0}]
+    assert list(documents(made, DOCS)) == [copies["key"]]  # the old one is gone with its version
+
+
+def test_place_to_which_deletes_are_mirrored_is_refused_and_stays_one_when_it_is_replaced() -> None:
+    made = World(is_declared=False)
+    made.declare(COPIES, COPIES_ID, 0, more=',"deletes":"mirror"')
+    made.declare(DOCS, ID, 4)
+    with pytest.raises(ConfigError, match="mirrored"):
+        declared(made, COPIES, replaces=True)
+    [document] = documents(made, COPIES).values()
+    assert (document["rank"], document["deletes"]) == (5, "mirror")
+
+
+def test_two_documents_become_one() -> None:
+    made = World(is_declared=False)
+    for place_id in (COPIES_ID, OTHER_ID):
+        made.declare(COPIES, place_id, 3)
+    with pytest.raises(ConfigError, match="not one document"):
+        declared(made, COPIES)
+    assert brief(declared(made, COPIES, replaces=True))[1] == (3, "replaced")
+
+
+def test_bucket_that_one_may_not_write_to_gets_a_command() -> None:
+    made = World(is_declared=False)
+
+    async def deny(request: Request) -> Any:
+        if request.place.bucket == "copies":
+            raise Denied("PutObject", "s3://copies/", "AccessDenied", status=403)
+        return await request()
+
+    made.hook(put=deny)
+    source, told = declared(made, COPIES)
+    assert brief([source, told]) == [(0, "written"), (1, "denied")]
+    assert source["command"] is None
+    words = shlex.split(told["command"])
+    document = json.loads(words[words.index("%s") + 1])
+    assert (document["id"], document["rank"]) == (told["id"], 1)
+    options = {"--bucket": "copies", "--key": told["key"], "--if-none-match": "*", "--endpoint-url": "http://s3.test"}
+    for option, value in options.items():
+        assert words[words.index(option) + 1] == value
+    made.hook(put=None)
+    made.declare(COPIES, document["id"], document["rank"])
+    assert brief(declared(made, COPIES)) == [(0, "kept"), (1, "kept")]
+
+
+def test_one_bucket_by_two_names_is_told_at_once() -> None:
+    made = World(is_declared=False)
+    made.hook(every=renamed)
+    with pytest.raises(ConfigError, match="one bucket"):
+        declared(made, Location("alias", "out/"))
+
+
+def test_places_that_overlap_are_not_declared() -> None:
+    made = World(is_declared=False)
+    with pytest.raises(UsageError, match="overlap"):
+        declared(made, Location("docs", "in/a/"))
+    declared(made, COPIES)
+    with pytest.raises(ConfigError, match="lies in another place"):
+        declared(made, Location("copies", "out/in/"), source=COLD)
+    assert not documents(made, COLD)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -22,13 +22,12 @@ from jobs.core.model import (
     ObjectLock,
     ObjectRef,
     ObjectVersion,
-    parse_time,
 )
 from jobs.core.outcome import Evidence
 from jobs.core.reasons import Cause, Reason
 from jobs.errors import DamagedArchive
 from jobs.expire.copy_columns import MEMBER, SCHEMA, read_copies
-from jobs.expire.rules import CopyAt, Original, Proven, Terms, decide
+from jobs.expire.rules import Candidate, CopyAt, Terms, decide
 from tests.archives.samples import member
 
 DAY = 86_400.0
@@ -36,152 +35,96 @@ NOW = 1_000 * DAY
 TERMS = Terms(NOW, 30 * DAY, True, [Location("cold"), Location("b", "copies/")])
 ROW = ObjectVersion(0, "k", "v1", size_bytes=3, etag="e", last_modified=0.0)
 COPY = CopyAt("cold", "a.tar", "archive-etag")
-
-
-class Facts(NamedTuple):
-    """What S3 says of an original."""
-
-    version_id: str | None
-    etag: str
-    size_bytes: int
-    last_modified: float
-    lock: ObjectLock | None = None
-    hidden_at: float | None = None
-    newest_etag: str | None = None
-    unsent_metadata: int = 0
-
-    @property
-    def above(self) -> tuple[Listed, ...]:
-        """What lies above it: a newer version below a delete marker, or that alone."""
-        if self.hidden_at is None:
-            return ()
-        newest = Listed("k", "v8", False, False, 3, self.newest_etag, self.hidden_at, "STANDARD")
-        marker = Listed("k", "v9", True, True, None, None, self.hidden_at, None)
-        return (newest, marker) if self.newest_etag else (marker,)
-
-
-def judge(
-    row: ObjectVersion,
-    copy: CopyAt,
-    facts: Facts,
-    verdict: Verdict | None,
-    current: ObjectInfo | None,
-    terms: Terms,
-) -> Step | Cause | None:
-    attributes = Attributes(lock=facts.lock)
-    info = ObjectInfo(facts.size_bytes, facts.etag, facts.last_modified, facts.version_id, "", attributes=attributes)
-    info = replace(info, unsent_metadata=facts.unsent_metadata)
-    original = Original(row, copy, ObjectRef("docs", row.key, facts.version_id), info, facts.above)
-    return decide(original, verdict and Proven(verdict, current, 0.0), terms)
-
-
-ORIGINAL = Facts("v1", "e", 3, 0.0)
-SAME = Verdict(True, Evidence.CHECKSUM)
 PACKED = replace(COPY, member=member("k", last_modified=0.5))
-UNVERSIONED = ROW._replace(version_id=None), ORIGINAL._replace(version_id=None)
-
-
+SAME = Verdict(True, Evidence.CHECKSUM)
 THERE = ObjectInfo(3, "e", 0.0, "v1", "STANDARD")
-"""What HEAD says of the copy."""
+"""What HEAD says of the original, and of the copy."""
 
 
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"row": ROW._replace(is_delete_marker=True)}, Reason.IS_MARKER),
-        ({"copy": CopyAt("b", "other/k")}, Reason.KEPT),
-        ({"copy": CopyAt("c", "copies/k")}, Reason.KEPT),
-        ({"terms": TERMS._replace(places=[])}, Reason.KEPT),
-        ({"terms": TERMS._replace(prefix="docs/")}, Reason.KEPT),
-        ({"row": ROW._replace(etag=None)}, Reason.SOURCE_REPLACED),
-        ({"row": ROW._replace(version_id="null")}, Reason.SOURCE_REPLACED),
-        ({"facts": ORIGINAL._replace(version_id="v2")}, Reason.SOURCE_REPLACED),
-        ({"facts": ORIGINAL._replace(etag="f")}, Reason.SOURCE_REPLACED),
-        ({"facts": ORIGINAL._replace(size_bytes=4)}, Reason.SOURCE_REPLACED),
-        (
-            {"row": UNVERSIONED[0], "copy": PACKED, "facts": UNVERSIONED[1]._replace(last_modified=1.5)},
-            Reason.SOURCE_REPLACED,
-        ),
-        ({"facts": ORIGINAL._replace(lock=ObjectLock(legal_hold=True))}, Reason.KEPT),
-        ({"facts": ORIGINAL._replace(lock=ObjectLock(event_hold=True))}, Reason.KEPT),
-        ({"facts": ORIGINAL._replace(unsent_metadata=1)}, Reason.KEPT),
-        ({"facts": ORIGINAL._replace(lock=ObjectLock("GOVERNANCE", "1972-10-01T00:00:00Z"))}, Reason.KEPT),
-        ({"facts": ORIGINAL._replace(lock=ObjectLock("COMPLIANCE", "some day"))}, Reason.KEPT),
-        ({"facts": ORIGINAL._replace(last_modified=NOW - 29 * DAY)}, Reason.TOO_NEW),
-        ({"current": replace(THERE, last_modified=NOW - DAY)}, Reason.TOO_NEW),
-        ({"current": None}, Reason.NOTHING_COMPARABLE),
-        ({"facts": ORIGINAL._replace(hidden_at=NOW - DAY)}, Reason.TOO_NEW),
-        (
-            {"facts": ORIGINAL._replace(hidden_at=0.0, newest_etag="f")},
-            Reason.COPY_COVERED,
-        ),
-        ({"verdict": Verdict(False, Evidence.CHECKSUM, Reason.CHECKSUM_DIFFERS)}, Reason.CHECKSUM_DIFFERS),
-        ({"verdict": Verdict(False, Evidence.NONE, Reason.SIZE_DIFFERS)}, Reason.SIZE_DIFFERS),
-        ({"verdict": Verdict(None, Evidence.NONE, Reason.EVIDENCE_WEAK)}, Reason.EVIDENCE_WEAK),
-        ({"verdict": Verdict(True, Evidence.NONE)}, Reason.NOTHING_COMPARABLE),
-        (
-            {
-                "row": ROW._replace(version_id="null"),
-                "facts": ORIGINAL._replace(version_id="null", hidden_at=0.0),
-                "terms": TERMS._replace(is_versioned=False),
-            },
-            Reason.KEPT,
-        ),
-    ],
-)
-def test_what_keeps_an_original(change: dict[str, Any], reason: Reason) -> None:
-    given_: dict[str, Any] = {
-        "row": ROW,
-        "copy": COPY,
-        "facts": ORIGINAL,
-        "verdict": SAME,
-        "current": THERE,
-        "terms": TERMS,
-    } | change
-    decision = judge(**given_)
-    assert isinstance(decision, Cause)
-    assert decision.reason == reason
+def made(
+    row: ObjectVersion = ROW,
+    at: CopyAt = COPY,
+    verdict: Verdict | None = SAME,
+    copy: ObjectInfo | None = THERE,
+    lock: ObjectLock | None = None,
+    hidden_at: float | None = None,
+    newest_etag: str | None = None,
+    **info: Any,
+) -> Candidate:
+    """A candidate that goes, but for what is said. Above it: nothing, or a marker and what that hides."""
+    seen = replace(THERE, attributes=Attributes(lock=lock), **info)
+    newest = Listed("k", "v8", False, False, 3, newest_etag, hidden_at or 0.0, "STANDARD")
+    marker = Listed("k", "v9", True, True, None, None, hidden_at or 0.0, None)
+    above = () if hidden_at is None else (newest, marker) if newest_etag else (marker,)
+    return Candidate(row, at, ObjectRef("docs", row.key, seen.version_id), seen, above, verdict, copy)
 
 
-@pytest.mark.parametrize("copy", [PACKED, COPY])
-@pytest.mark.parametrize("modified", [0.0, 1.0])
-def test_the_object_that_was_packed_goes_by_whatever_date_its_listing_has(copy: CopyAt, modified: float) -> None:
-    row, original = UNVERSIONED
-    terms = TERMS._replace(is_versioned=False)
-    assert judge(row, copy, original._replace(last_modified=modified), SAME, THERE, terms) == Step.REMOVE
-    later = ORIGINAL._replace(last_modified=modified + 9)  # a version id names one object, whatever its date
-    assert judge(ROW, PACKED, later, SAME, THERE, TERMS) == Step.HIDE
+def row(**changes: Any) -> dict[str, Any]:
+    return {"row": ROW._replace(**changes)}
 
 
-@pytest.mark.parametrize(
-    ("is_current", "is_versioned", "step"),
-    [(True, True, Step.HIDE), (True, False, Step.REMOVE), (False, True, Step.REMOVE), (False, False, Step.REMOVE)],
-)
-def test_how_a_proven_original_goes(is_current: bool, is_versioned: bool, step: Step) -> None:
-    original = ORIGINAL._replace(hidden_at=None if is_current else NOW - 31 * DAY)
-    row = ROW
-    if is_current and not is_versioned:  # where there never were versions, an object has no version id
-        original, row = original._replace(version_id=None), ROW._replace(version_id=None)
-    terms = TERMS._replace(is_versioned=is_versioned)
-    assert judge(row, COPY, original, None, None, terms) is None
-    assert judge(row, COPY, original, SAME, THERE, terms) is step
+def lock(*fields: Any, **named: Any) -> dict[str, Any]:
+    return {"lock": ObjectLock(*fields, **named)}
 
 
-@pytest.mark.parametrize(
-    ("newest_etag", "copy"), [(None, COPY), ("e", COPY), ("f", PACKED)], ids=["hidden", "equal", "archived"]
-)
-def test_an_old_version_goes_if_no_newer_one_takes_the_place_of_its_copy(newest_etag: str | None, copy: CopyAt) -> None:
-    original = ORIGINAL._replace(hidden_at=0.0, newest_etag=newest_etag)
-    assert judge(ROW, copy, original, SAME, THERE, TERMS) == Step.REMOVE
+UNVERSIONED = row(version_id=None) | {"version_id": None}
+NULL = row(version_id="null") | {"version_id": "null"}
+HIDDEN = {"hidden_at": NOW - 31 * DAY}
+OFF = {"is_versioned": False}
+TABLE: list[tuple[Step | Reason | Cause | None, dict[str, Any], dict[str, Any]]] = [
+    (Reason.IS_MARKER, row(is_delete_marker=True), {}),
+    (Reason.KEPT, {"at": CopyAt("b", "other/k")}, {}),
+    (Reason.KEPT, {"at": CopyAt("c", "copies/k")}, {}),
+    (Cause(Reason.KEPT, "copies"), {}, {"places": []}),
+    (Cause(Reason.KEPT, "outside"), {}, {"prefix": "docs/"}),
+    (Reason.SOURCE_REPLACED, row(etag=None), {}),
+    (Reason.SOURCE_REPLACED, row(version_id="null"), {}),
+    (Reason.SOURCE_REPLACED, {"version_id": "v2"}, {}),
+    (Reason.SOURCE_REPLACED, {"etag": "f"}, {}),
+    (Reason.SOURCE_REPLACED, {"size_bytes": 4}, {}),
+    (Reason.SOURCE_REPLACED, UNVERSIONED | {"at": PACKED, "last_modified": 1.5}, {}),
+    (Reason.KEPT, lock(legal_hold=True), {}),
+    (Reason.KEPT, lock(event_hold=True), {}),
+    (Reason.KEPT, lock("COMPLIANCE", "some day"), {}),
+    (Reason.KEPT, lock("COMPLIANCE", None), {}),
+    (Reason.KEPT, lock("GOVERNANCE", "1972-09-27T00:00:01Z"), {}),
+    (Step.HIDE, lock("GOVERNANCE", "1972-09-27T00:00:00Z"), {}),  # retention ends at its time, which is NOW
+    (Step.HIDE, lock(None, "2099-01-01T00:00:00Z"), {}),  # without a mode it is no retention
+    (Cause(Reason.KEPT, "metadata"), {"unsent_metadata": 1}, {}),
+    (Cause(Reason.TOO_NEW, "written"), {"last_modified": NOW - 30 * DAY + 1}, {}),
+    (Step.HIDE, {"last_modified": NOW - 30 * DAY}, {}),
+    (Cause(Reason.TOO_NEW, "hidden"), {"hidden_at": NOW - DAY}, {}),
+    (Cause(Reason.TOO_NEW, "copied"), {"copy": replace(THERE, last_modified=NOW - DAY)}, {}),
+    (Reason.NOTHING_COMPARABLE, {"copy": None}, {}),
+    (Reason.COPY_COVERED, HIDDEN | {"newest_etag": "f"}, {}),
+    (Reason.CHECKSUM_DIFFERS, {"verdict": Verdict(False, Evidence.CHECKSUM, Reason.CHECKSUM_DIFFERS)}, {}),
+    (Reason.SIZE_DIFFERS, {"verdict": Verdict(False, Evidence.NONE, Reason.SIZE_DIFFERS)}, {}),
+    (Reason.EVIDENCE_WEAK, {"verdict": Verdict(None, Evidence.NONE, Reason.EVIDENCE_WEAK)}, {}),
+    (Reason.NOTHING_COMPARABLE, {"verdict": Verdict(True, Evidence.NONE)}, {}),
+    (Cause(Reason.KEPT, "null"), NULL | HIDDEN, OFF),
+    (Cause(Reason.KEPT, "suspended"), {}, OFF),  # removing it would bring an older version back
+    (Cause(Reason.KEPT, "suspended"), NULL, OFF),
+    (None, {"verdict": None}, {}),  # compare it
+    (None, HIDDEN | {"verdict": None}, {}),
+    (Step.HIDE, {}, {}),
+    (Step.REMOVE, HIDDEN, {}),
+    (Step.REMOVE, HIDDEN, OFF),
+    (Step.REMOVE, UNVERSIONED, OFF),
+    (Step.REMOVE, row(version_id="null") | {"version_id": None}, OFF),  # without an id it is the null version
+    (Step.REMOVE, NULL | HIDDEN, {}),
+    (Step.REMOVE, HIDDEN | {"newest_etag": "e"}, {}),  # nothing newer takes the place of its copy
+    (Step.REMOVE, HIDDEN | {"newest_etag": "f", "at": PACKED}, {}),
+    (Step.REMOVE, UNVERSIONED | {"at": PACKED, "last_modified": 1.0}, OFF),  # as packed, by HEAD's seconds
+    (Step.HIDE, {"at": PACKED, "last_modified": 9.0}, {}),  # a version id names one object, whatever its date
+]
 
 
-@pytest.mark.parametrize("version_id", ["v1", "null"])
-def test_what_is_current_where_versioning_is_suspended_stays(version_id: str) -> None:
-    """Removing it would bring an older version back."""
-    original = ORIGINAL._replace(version_id=version_id)
-    terms = TERMS._replace(is_versioned=False)
-    decision = judge(ROW._replace(version_id=version_id), COPY, original, SAME, THERE, terms)
-    assert decision == Cause(Reason.KEPT, "suspended")
+@pytest.mark.parametrize(("expected", "changes", "terms"), TABLE)
+def test_what_keeps_an_original_and_how_one_goes(
+    expected: Step | Reason | Cause | None, changes: dict[str, Any], terms: dict[str, Any]
+) -> None:
+    decision = decide(made(**changes), TERMS._replace(**terms))
+    assert (decision.reason if isinstance(expected, Reason) and isinstance(decision, Cause) else decision) == expected
 
 
 times = st.sampled_from([0.0, NOW - 31 * DAY, NOW - 29 * DAY, NOW])
@@ -206,78 +149,45 @@ rows = st.builds(
     etag=etags | st.none(),
     size_bytes=st.sampled_from([None, 3, 4]),
 )
-originals = st.builds(
-    Facts,
-    versions,
-    etags,
-    st.just(3),
-    times,
-    locks,
-    st.none() | times,
-    newest_etag=etags | st.none(),
-)
 verdicts = st.none() | st.builds(Verdict, st.sampled_from([True, False, None]), st.sampled_from(Evidence))
 
 
-@given(rows, copies, originals, verdicts, currents, st.booleans())
+@given(
+    rows, copies, versions, etags, times, locks, st.none() | times, etags | st.none(), verdicts, currents, st.booleans()
+)
 def test_nothing_goes_unless_everything_speaks_for_it(
     row: ObjectVersion,
-    copy: CopyAt,
-    original: Facts,
+    at: CopyAt,
+    version_id: str | None,
+    etag: str,
+    written_at: float,
+    lock: ObjectLock | None,
+    hidden_at: float | None,
+    newest_etag: str | None,
     verdict: Verdict | None,
-    current: ObjectInfo | None,
+    copy: ObjectInfo | None,
     is_versioned: bool,
 ) -> None:
-    decision = judge(row, copy, original, verdict, current, TERMS._replace(is_versioned=is_versioned))
+    info = {"version_id": version_id, "etag": etag, "last_modified": written_at}
+    candidate = made(row, at, verdict, copy, lock, hidden_at, newest_etag, **info)
+    decision = decide(candidate, TERMS._replace(is_versioned=is_versioned))
     assert decision is not None or verdict is None
     if not isinstance(decision, Step):
         return
     assert verdict is not None
-    assert current is not None
+    assert copy is not None
     assert verdict.same is True
     assert verdict.evidence is not Evidence.NONE
-    assert (copy.bucket, copy.key) == ("b", "copies/k")
-    assert (row.etag, row.size_bytes or 3) == (original.etag, original.size_bytes)
-    assert row.version_id in (None, original.version_id or "null")
-    assert original.hidden_at is None or original.newest_etag in (None, original.etag)
-    assert max(current.last_modified, original.last_modified, original.hidden_at or 0) <= NOW - 30 * DAY
-    lock = original.lock or ObjectLock()
-    assert not lock.legal_hold
-    assert lock.mode is None or lock.retain_until == "1970-01-02T00:00:00Z"
-    if is_versioned and original.hidden_at is None:  # what can be undone is done first
+    assert (at.bucket, at.key) == ("b", "copies/k")
+    assert (row.etag, row.size_bytes or 3) == (etag, 3)
+    assert row.version_id in (None, version_id or "null")
+    assert hidden_at is None or newest_etag in (None, etag)
+    assert max(copy.last_modified, written_at, hidden_at or 0) <= NOW - 30 * DAY
+    held = lock or ObjectLock()
+    assert not held.legal_hold
+    assert held.mode is None or held.retain_until == "1970-01-02T00:00:00Z"
+    if is_versioned and hidden_at is None:  # what can be undone is done first
         assert decision is Step.HIDE
-
-
-def test_the_grace_period_ends_with_its_last_second() -> None:
-    for seconds, waits in ((30 * DAY - 1, True), (30 * DAY, False)):
-        original = ORIGINAL._replace(last_modified=NOW - seconds)
-        assert judge(ROW, COPY, original, SAME, THERE, TERMS) == (
-            Cause(Reason.TOO_NEW, "written") if waits else Step.HIDE
-        )
-
-
-@pytest.mark.parametrize(
-    ("until", "is_kept"), [("1972-09-27T00:00:00Z", False), ("1972-09-27T00:00:01Z", True), (None, True)]
-)
-def test_retention_ends_at_its_time(until: str | None, is_kept: bool) -> None:
-    original = ORIGINAL._replace(lock=ObjectLock("COMPLIANCE", until))
-    assert parse_time("1972-09-27T00:00:00Z") == NOW
-    assert isinstance(judge(ROW, COPY, original, SAME, THERE, TERMS), Cause) is is_kept
-
-
-def test_a_time_without_a_mode_is_no_retention() -> None:
-    original = ORIGINAL._replace(lock=ObjectLock(None, "2099-01-01T00:00:00Z"))
-    assert judge(ROW, COPY, original, SAME, THERE, TERMS) is Step.HIDE
-
-
-def test_a_null_version_below_others_goes_by_its_id_where_versions_are_kept() -> None:
-    row, original = ROW._replace(version_id="null"), ORIGINAL._replace(version_id="null", hidden_at=0.0)
-    assert judge(row, COPY, original, SAME, THERE, TERMS) == Step.REMOVE
-
-
-def test_an_object_without_a_version_id_is_the_null_version() -> None:
-    row, original = ROW._replace(version_id="null"), ORIGINAL._replace(version_id=None)
-    assert judge(row, COPY, original, SAME, THERE, TERMS._replace(is_versioned=False)) == Step.REMOVE
 
 
 ROWS = [

@@ -118,8 +118,8 @@ class _AnyBytes:
     is_refuted, evidence = False, Evidence.CHECKSUM
 
 
-async def _all_may_go(_: Any, self: Any, removals: Any) -> Any:
-    return list(removals), {}
+async def _all_may_go(_: Any, self: Any, going: Any, seen_at: float) -> Any:
+    return {}, seen_at
 
 
 async def _any_document(original: Any, self: Any, store: Any, place: Any) -> float:
@@ -168,7 +168,7 @@ BREAKS: tuple[Break, ...] = (
         "step-without-proof",
         "deleted-with-proof",
         "step of expire",
-        _with(proven=lambda proven: proven and proven._replace(verdict=_BYTES_SAME)),
+        _with(candidate=lambda each: (each.verdict and each._replace(verdict=_BYTES_SAME)) or each),
     ),
     Break("delete-of-another-etag", "deletes-are-exact", "store.delete", _with(if_match=None)),
     Break("delete-of-another-version", "deletes-are-exact", "store.delete", _with(version_id=_null_version)),
