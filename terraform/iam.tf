@@ -192,11 +192,11 @@ locals {
       Action   = "s3:GetBucketVersioning"
       Resource = [for bucket in buckets : "arn:aws:s3:::${bucket}"]
     } if contains(["backup", "replicate", "verify", "orchestrate", "restore", "expire"], role)],
-    # what a lifecycle rule removes is no copy
-    [for buckets in [keys(local.listed.archive)] : {
+    # what a lifecycle rule removes, or a replicated delete, is no copy
+    [for buckets in [distinct(concat(keys(local.listed.archive), keys(local.listed.original)))] : {
       Sid      = "DoCopiesStay"
       Effect   = "Allow"
-      Action   = "s3:GetLifecycleConfiguration"
+      Action   = ["s3:GetLifecycleConfiguration", "s3:GetReplicationConfiguration"]
       Resource = [for bucket in buckets : "arn:aws:s3:::${bucket}"]
     } if role == "expire"],
     # `replicate --object-lock`: as the source has them; neither can be shortened without a bypass

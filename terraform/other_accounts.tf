@@ -55,9 +55,9 @@ locals {
       },
       {
         sid     = "DoCopiesStay"
-        actions = ["s3:GetLifecycleConfiguration"]
+        actions = ["s3:GetLifecycleConfiguration", "s3:GetReplicationConfiguration"]
         roles   = [for role in keys(local.roles) : role if role == "expire"]
-        where   = length(kinds.archive) > 0 ? [local.bucket_arns[bucket]] : []
+        where   = length(concat(kinds.archive, kinds.covered)) > 0 ? [local.bucket_arns[bucket]] : []
       },
       {
         sid     = "Thaw"

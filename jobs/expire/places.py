@@ -112,8 +112,8 @@ async def read_places(
     found: list[Place] = []
     for at in copies_at:
         listed = await list_documents(copies, at)
-        if await _refuse_shared(origin, copies, at, is_apart, listed, may_be_replica=True):
-            await refuse_replicated_deletes(source, at)
+        is_replica = await _refuse_shared(origin, copies, at, is_apart, listed, may_be_replica=True)
+        await refuse_replicated_deletes(source, at, is_replica=is_replica)
         place, answered_at = await _read_place(copies, at, [key for key in listed if key != at.key + origin.name])
         await _refuse_shared(place, originals, source.location, is_apart, ours)
         found.append(place)
@@ -349,19 +349,25 @@ async def refuse_lifecycle(copies: Sequence[Location], side: Side, say: Callable
                 )
 
 
-async def refuse_replicated_deletes(source: Side, copies: Location) -> None:
-    """Raise ConfigError if S3's replication of the originals' bucket carries deletes to the copies."""
+async def refuse_replicated_deletes(source: Side, copies: Location, *, is_replica: bool) -> None:
+    """Raise ConfigError if replication of the originals' bucket carries deletes to the copies, or may do so.
+
+    `is_replica`: replication has brought the originals' document there. MinIO replicates deletes by a setting
+    that S3's API does not have.
+    """
     bucket, prefix = source.location
-    if not service_of(source).is_aws:  # MinIO replicates deletes by a setting that S3's API does not have
+    is_aws = service_of(source).is_aws
+    if is_replica and not is_aws:
         raise ConfigError(f"--destination {copies}: its server, which is not AWS, may replicate deletes of originals")
     rules = await _ask(source, bucket, "replication", partial(replication_rules, bucket=bucket))
     rules = [rule for rule in rules or () if rule.is_enabled and overlap(rule.prefix, prefix)]
-    is_named = any(rule.destination == copies.bucket for rule in rules)  # else it may be by another name
+    is_named = not is_replica or any(rule.destination == copies.bucket for rule in rules)  # else by another name
     for rule in rules:
-        if rule.replicates_markers and (rule.destination == copies.bucket or not is_named):
+        is_carried = rule.replicates_markers or not is_aws
+        if is_carried and (rule.destination == copies.bucket or not is_named):
             raise ConfigError(
-                f"--destination {copies}: the replication rule {rule.rule_id!r} of s3://{bucket} carries delete "
-                "markers: turn that off, or pack the originals and name the archives"
+                f"--destination {copies}: the replication rule {rule.rule_id!r} of s3://{bucket} carries deletes, or "
+                "may do so: turn that off, or pack the originals and name the archives"
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from jobs.core.model import Attributes, Location
 from jobs.core.run import Side
 from jobs.errors import ConfigError, PolicyError, UsageError
 from jobs.expire import places
+from jobs.expire.places import refuse_replicated_deletes
 from jobs.ledger.ledger import Ledger
 from jobs.s3.store import UNGUARDED
 from tests.doubles.memory_store import MemoryStore
@@ -159,10 +161,13 @@ def test_server_without_lifecycle_rules_is_allowed_and_named(monkeypatch: pytest
     assert said.startswith("s3://cold: ")
 
 
-def check_replication(monkeypatch: pytest.MonkeyPatch, endpoint: str | None = None, **answer: Any) -> None:
+def check_replication(
+    monkeypatch: pytest.MonkeyPatch, endpoint: str | None = None, *, is_replica: bool = True, **answer: Any
+) -> None:
     client = SimpleNamespace(get_bucket_replication=lambda **_: answer, meta=SimpleNamespace(endpoint_url=""))
     monkeypatch.setattr(places, "boto_client", lambda *_: client)
-    asyncio.run(places.refuse_replicated_deletes(Side(Location("docs", "in/"), endpoint), Location("copies", "in/")))
+    source, copies = Side(Location("docs", "in/"), endpoint), Location("copies", "in/")
+    asyncio.run(refuse_replicated_deletes(source, copies, is_replica=is_replica))
 
 
 def replication(*, markers: bool, bucket: str = "copies", prefix: str = "", status: str = "Enabled") -> dict[str, Any]:
@@ -199,12 +204,23 @@ def test_replication_that_carries_no_deletes_is_allowed(monkeypatch: pytest.Monk
     ],
 )
 def test_replication_that_carries_deletes_is_refused(monkeypatch: pytest.MonkeyPatch, rules: list[Any]) -> None:
-    with pytest.raises(ConfigError, match="carries delete markers"):
+    with pytest.raises(ConfigError, match="carries deletes"):
         check_replication(monkeypatch, ReplicationConfiguration={"Role": "r", "Rules": rules})
 
 
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+def test_replication_that_began_after_the_declaration_is_refused(
+    monkeypatch: pytest.MonkeyPatch, is_elsewhere: bool
+) -> None:
+    """It carried no document. MinIO replicates deletes by an element that S3's API does not have."""
+    bucket = "elsewhere" if is_elsewhere else "copies"
+    for endpoint, markers in ((None, True), ("http://minio.test", False)):
+        rules = {"Role": "r", "Rules": [replication(markers=markers, bucket=bucket)]}
+        with contextlib.nullcontext() if is_elsewhere else pytest.raises(ConfigError, match="carries deletes"):
+            check_replication(monkeypatch, endpoint, is_replica=False, ReplicationConfiguration=rules)
+
+
 def test_replication_that_cannot_be_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MinIO replicates deletes by an element that S3's API does not have."""
     rules = {"Role": "r", "Rules": [replication(markers=False)]}
     with pytest.raises(ConfigError, match="is not AWS"):
         check_replication(monkeypatch, "http://minio.test", ReplicationConfiguration=rules)

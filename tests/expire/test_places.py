@@ -241,15 +241,15 @@ def test_document_that_s3_replication_brought_is_allowed_if_it_carries_no_delete
     replicated = world.declare(same, ID, 0, is_replica=True)
     world.now = NOW
 
-    async def check(source: Side, at: Location) -> None:
-        asked.append(at)
+    async def check(source: Side, at: Location, *, is_replica: bool) -> None:
+        asked.append((at, is_replica))
 
-    async def carries(source: Side, at: Location) -> None:
+    async def carries(source: Side, at: Location, *, is_replica: bool) -> None:
         raise ConfigError("delete markers")
 
     monkeypatch.setattr(places, "refuse_replicated_deletes", check)
     origin, copies = world.read(same)
-    assert (asked, copies[0].document.id) == ([same], OTHER_ID)
+    assert (asked, copies[0].document.id) == ([(same, True)], OTHER_ID)
     assert foreign_places([replicated, copies[0].key], copies[0], origin) == []
     monkeypatch.setattr(places, "refuse_replicated_deletes", carries)
     refused(lambda: world.read(same), "delete markers")

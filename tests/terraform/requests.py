@@ -18,6 +18,7 @@ from tests.doubles.aws_recorder import Recorded
 S3 = "arn:aws:s3:::"
 SUBRESOURCES = {
     "lifecycle": "s3:GetLifecycleConfiguration",
+    "replication": "s3:GetReplicationConfiguration",
     "versioning": "s3:GetBucketVersioning",
     "location": "s3:GetBucketLocation",
     "object-lock": "s3:GetBucketObjectLockConfiguration",
