@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from jobs.runs.kind import Opened
 from jobs.runs.request import Request as RunRequest
 from jobs.s3.byte_ranges import ByteBudget
 from tests.doubles.memory_store import Request
-from tests.expire.scene import DAY, LEDGER, Shop, shop
+from tests.expire.scene import DAY, LEDGER, Shop, job, shop, work
 
 ORIGINALS = Location("docs")
 
@@ -120,3 +121,15 @@ def test_a_worker_refuses_a_run_that_does_not_say_what_was_tried() -> None:
     assert KIND.open_job is not None
     with pytest.raises(LedgerError, match="no plan of this release"):
         KIND.open_job(opened)
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+def test_a_bucket_that_keeps_versions_since_the_trial_or_no_longer_loses_nothing(versioned: bool) -> None:
+    store = shop(versioned=versioned)
+    rows = store.originals(2)
+    made = job(store)
+    made = replace(made, terms=made.terms._replace(is_versioned=not versioned))
+    with pytest.raises(ConfigError, match="plan again"):
+        work(made, rows)
+    assert set(store.current()) == {"k0", "k1"}
+    assert not store.is_announced()

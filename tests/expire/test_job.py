@@ -186,18 +186,6 @@ def test_versioning_that_is_suspended_meanwhile_loses_nothing() -> None:
     assert store.current()["k"] == b"content"
 
 
-@pytest.mark.parametrize("versioned", [True, False])
-def test_a_bucket_that_keeps_versions_since_the_trial_or_no_longer_loses_nothing(versioned: bool) -> None:
-    store = shop(versioned=versioned)
-    rows = store.originals(2)
-    made = job(store)
-    made = replace(made, terms=made.terms._replace(is_versioned=not versioned))
-    with pytest.raises(ConfigError, match="plan again"):
-        work(made, rows)
-    assert set(store.current()) == {"k0", "k1"}
-    assert not store.is_announced()
-
-
 # A row names exactly one version: that one goes, or none does. However many there are, a key is looked at once.
 
 CONTENT = b"content"
