@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct, structs
@@ -73,13 +73,6 @@ class PricedWork:
         """
         names = [name for name in cls.__dataclass_fields__ if spec.options.get(name) not in (None, "")]
         return cls(**{name: spec.options[name] for name in names} | {"is_copying": is_copying})
-
-
-class PartRule(NamedTuple):
-    """Objects above the threshold take several requests, one for each `part_size_bytes`."""
-
-    multipart_threshold_bytes: int
-    part_size_bytes: int
 
 
 ALIKE, OTHER = "alike", "other"
@@ -185,10 +178,11 @@ def own_prices() -> PriceTable:
     return msgspec.json.decode(text, type=PriceTable)
 
 
-def part_rule(work: PricedWork) -> PartRule:
-    """The size from which a job works in parts, and the parts' size, for a plan's `histogram`."""
+def part_rule(work: PricedWork) -> dict[str, Any]:
+    """For a plan's `histogram`: the size from which a job works in parts, and the parts' size."""
     is_read = work.streamed if work.is_copying else work.deep
-    return PartRule(RANGE_BYTES, RANGE_BYTES) if is_read else PartRule(COPY_LIMIT_BYTES, PREFERRED_PART_BYTES)
+    at_bytes, part_bytes = (RANGE_BYTES, RANGE_BYTES) if is_read else (COPY_LIMIT_BYTES, PREFERRED_PART_BYTES)
+    return {"multipart_threshold_bytes": at_bytes, "part_size_bytes": part_bytes}
 
 
 def requests_for(work: PricedWork, histogram: Histogram) -> dict[str, int]:

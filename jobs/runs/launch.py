@@ -85,7 +85,7 @@ async def plan_run(
             rows_per_shard=settings.rows_per_shard,
             processes=settings.processes,
             copies=Copies(spec, packed, lists, now) if lists or packed else None,
-            **part_rule(work)._asdict(),
+            **part_rule(work),
         )
         if unsized := planned.histogram.unsized_rows:
             spec = replace(spec, options={**spec.options, UNSIZED_ROWS: unsized})

@@ -74,7 +74,7 @@ async def _plan(request: Request, ledger: Ledger, settings: Settings, display: D
             scratch_directory=draft.scratch,
             rows_per_shard=settings.rows_per_shard,
             processes=settings.processes,
-            **pricing.part_rule(pricing.PricedWork(is_copying=False, deep=True))._asdict(),
+            **pricing.part_rule(pricing.PricedWork(is_copying=False, deep=True)),
         )
         return draft.planned(draft.spec(f"archives in {side.location}", {}, side), _priced(planned, settings))
 
