@@ -19,7 +19,7 @@ from jobs.s3.checksums import full_object_checksums, is_checksum_of
 from jobs.s3.dates import parse_http_date
 from jobs.s3.http.answers import Response
 from jobs.s3.operations import Operation
-from jobs.s3.store import Body, Deleted, Restoring, Written
+from jobs.s3.store import Body, Deleted, Restoring
 from jobs.s3.wire import Malformed
 
 _RANGE = re.compile("bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
@@ -124,11 +124,6 @@ def _check_bytes(answer: Response) -> None:
     for checksum in full_object_checksums(wire.header_checksums(answer.headers)):
         if not is_checksum_of(checksum, answer.body):
             raise Malformed(f"the bytes do not have the {checksum.algorithm} of the answer")
-
-
-def written(operation: Operation, answer: Response) -> Written:
-    """What the answer to a write says, with its ETag."""
-    return wire.parse_written(operation, answer.headers, answer.body)
 
 
 def deleted(answer: Response) -> Deleted:

@@ -33,7 +33,6 @@ from jobs.s3.read_checks import (
     received,
     received_annotation,
     restoring,
-    written,
 )
 from jobs.s3.store import (
     ANNOTATION_BYTES,
@@ -280,7 +279,9 @@ class RestStore:
 
     async def _write(self, operation: Operation, place: ObjectRef, part: Parameters = NONE, **request: Any) -> Written:
         """What the answer to a write says, with its ETag."""
-        return await self._ask(operation, place, partial(written, operation), part, **request)
+        return await self._ask(
+            operation, place, lambda answer: wire.parse_written(operation, answer.headers, answer.body), part, **request
+        )
 
     async def _read(
         self,

@@ -260,7 +260,6 @@ def parse_written(operation: Operation, headers: Headers, body: bytes) -> Writte
     expiration, version_id = headers.get("x-amz-expiration"), headers.get("x-amz-version-id")
     note = expiry_note(expiration) if expiration else ""
     if not operation.body:
-        demand_no_document(body)
         if "etag" not in headers:
             raise Malformed("no ETag in the answer")
         return Written(unquote_etag(headers["etag"]), version_id, header_checksums(headers), note)
