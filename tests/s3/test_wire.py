@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.model import Checksum, Listed, ObjectRef
+from jobs.core.model import Checksum, Listed
 from jobs.s3 import wire
 from jobs.s3.dates import parse_http_date
 from jobs.s3.list_pages import parse_page
@@ -17,23 +17,6 @@ from jobs.s3.store import Marker, Written
 
 NAMESPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
-
-
-@given(KEYS)
-def test_a_key_in_a_path_decodes_to_itself(key: str) -> None:
-    path = wire.quote_key(key)
-    assert unquote(path) == key
-    assert path.isascii()
-    assert not set(path) & set(' ?#+&=\n\r\t\x00"<>')
-    assert path.count("/") == key.count("/")
-
-
-@given(KEYS, st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
-def test_a_copy_source_names_one_version(key: str, version_id: str) -> None:
-    source, _, version = wire.copy_source(ObjectRef("bucket", key, version_id)).partition("?versionId=")
-    assert unquote(source) == f"/bucket/{key}"
-    assert unquote(version) == version_id
-    assert wire.copy_source(ObjectRef("bucket", key)) == source
 
 
 @given(st.dictionaries(KEYS, st.text(st.characters(exclude_categories=["Cs"]), max_size=20)))

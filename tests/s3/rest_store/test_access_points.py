@@ -1,4 +1,4 @@
-"""Access points by ARN, and accounts that have to own a bucket: what is sent."""
+"""Access points by ARN, accounts that have to own a bucket, and who pays: what is sent."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 from botocore.config import Config
 
 from jobs import errors
-from jobs.core.model import Location, ObjectRef
+from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.run import Side
 from jobs.s3 import wire
 from jobs.s3.http.answers import Response
 from jobs.s3.http.connection_pool import Pool
 from jobs.s3.sessions import open_side, open_store
 from jobs.s3.store import ABSENT, CopySettings, Store, Upload
-from tests.doubles.scripted_server import COPIED, Reply, Script
+from tests.doubles.scripted_server import COPIED, REF, Reply, Script, ask, copy
 
 ARN = "arn:aws:s3:eu-west-1:123456789012:accesspoint:finance"
 
@@ -104,3 +104,12 @@ def test_a_copy_names_the_owners_of_both_buckets(script: Script, source: str, ow
     for seen in script.seen:
         assert seen.headers["x-amz-expected-bucket-owner"] == "111111111111"
         assert seen.headers.get("x-amz-source-expected-bucket-owner") == owner
+
+
+def test_the_requester_pays_for_every_request_when_asked_to(script: Script) -> None:
+    script.reply = Reply(body=COPIED, headers={"ETag": '"e"'})
+    ask(script, copy, request_payer=True)
+    ask(script, lambda store: store.head(REF), request_payer=True)
+    script.reply = Reply(headers={"ETag": '"e"'})
+    ask(script, lambda store: store.put("bucket", "k", b"", Attributes(), guard=ABSENT), request_payer=True)
+    assert [seen.headers["x-amz-request-payer"] for seen in script.seen] == ["requester"] * 3
