@@ -51,6 +51,7 @@ from jobs.restore.thawing import (
     tier_of_class,
     waiting_name,
 )
+from jobs.s3.annotations import Pinned
 from jobs.s3.byte_ranges import ByteBudget, ContentSide
 from jobs.s3.compare_bytes import compare_bytes
 from jobs.s3.copying import Copier, CopyOptions
@@ -310,7 +311,9 @@ class Restore:
             verdict, _ = await compare_bytes(*sides, self.budget)
         if not verdict.same:
             return in_the_way(row, there)
-        lack = await self._copier.complete(row, source, there)
+        ours = Pinned(ref._replace(version_id=row.version_id or source.version_id), source.etag)
+        theirs = Pinned(target._replace(version_id=there.version_id), there.etag)
+        lack = await self._copier.complete_annotations(row, ours, source.size_bytes, theirs)
         return _as_it_is(row, there, lack)._replace(evidence=verdict.evidence)
 
 

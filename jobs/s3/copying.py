@@ -151,12 +151,6 @@ class Copier:
     def _skips_annotations(self) -> bool:
         return self.options.annotations == AnnotationRule.SKIP
 
-    async def complete(self, row: ObjectVersion, source: ObjectInfo, copy: ObjectInfo) -> str:
-        """Do as `complete_annotations` for a source and a copy that HEAD has described."""
-        ref = self.route.source_of(row)._replace(version_id=row.version_id or source.version_id)
-        there = Pinned(self.route.target_of(row)._replace(version_id=copy.version_id), copy.etag)
-        return await self.complete_annotations(row, Pinned(ref, source.etag), source.size_bytes, there)
-
     async def complete_annotations(self, row: ObjectVersion, source: Pinned, size_bytes: int, copy: Pinned) -> str:
         """Put missing annotations onto a copy that was found the same.
 

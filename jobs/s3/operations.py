@@ -32,7 +32,7 @@ class Operation(StrEnum):
     """An operation, by S3's own name:
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html
 
-    `call`: the method of `Store` that sends it, if there is one. `is_of_bucket`: it addresses a bucket. So would an
+    `call`: the method of `Store` that sends it. `is_of_bucket`: it addresses a bucket. So would an
     object without a key: its PUT would make the bucket, and its DELETE remove it. `query`: what its query begins with.
     `body`: of the answer, CONTENT, the name of its document, or empty where S3 sends none. `actions`: of IAM, the one
     that allows it, and the one that does so where it names a version:
@@ -93,8 +93,6 @@ class Operation(StrEnum):
     GET_VERSIONING = (
         "GetBucketVersioning", "is_versioned", "GET", _READ, ("GetBucketVersioning",), "VersioningConfiguration",
         "versioning=", _QUICK, True)
-    GET_LOCATION = (
-        "GetBucketLocation", "", "GET", _READ, ("GetBucketLocation",), "LocationConstraint", "location=", _QUICK, True)
     # fmt: on
 
     @property
@@ -103,9 +101,5 @@ class Operation(StrEnum):
         return self.effect is Effect.READS and len(self.actions) > 1
 
 
-SOURCE_READS: Mapping[Operation, tuple[Operation, ...]] = MappingProxyType(
-    {Operation.COPY: (Operation.GET, Operation.GET_TAGS), Operation.COPY_PART: (Operation.GET,)}
-)
-"""What a copy does at its source, by the same credentials."""
-BY_CALL: Mapping[str, Operation] = MappingProxyType({each.call: each for each in Operation if each.call})
+BY_CALL: Mapping[str, Operation] = MappingProxyType({each.call: each for each in Operation})
 """By the methods of `Store`."""

@@ -9,7 +9,7 @@ from typing import Any
 import botocore.session
 import pytest
 
-from jobs.s3.operations import BY_CALL, CONTENT, SOURCE_READS, Effect, Operation
+from jobs.s3.operations import BY_CALL, CONTENT, Operation
 from jobs.s3.store import Store
 
 MODEL = botocore.session.Session().get_service_model("s3")
@@ -49,9 +49,3 @@ def test_what_has_an_action_for_versions_names_a_version(operation: Operation) -
 def test_each_request_of_a_store_has_its_row() -> None:
     requests = {name for name, each in vars(Store).items() if iscoroutinefunction(each)}
     assert requests - {"close"} == BY_CALL.keys()
-
-
-def test_only_copies_read_a_source() -> None:
-    copies = {each for each in Operation if "CopySource" in parameters(each)}
-    assert SOURCE_READS.keys() == copies
-    assert all(each.effect is Effect.READS for reads in SOURCE_READS.values() for each in reads)
