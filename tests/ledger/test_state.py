@@ -57,6 +57,13 @@ def only(*all_seen: Seen) -> dict[str, Any]:
     return row
 
 
+def wrong(*seen: Seen) -> list[str]:
+    """What is wrong or unknown of each object, also from a generation."""
+    rows = state_of(verdicts(*seen))
+    assert state_of(pruned(verdicts(*seen))) == rows, "a generation forgets nothing that matters"
+    return [row["finding"] or row["blocked"] for row in rows if row["finding"] or row["blocked"]]
+
+
 def table_lines() -> list[list[str]]:
     rows = re.findall(r"^\|(.*)\|$", state.__doc__ or "", re.MULTILINE)
     lines = [[cell.strip() for cell in row.split("|")] for row in rows]
@@ -131,26 +138,57 @@ MADE, NEW = (
 EXTRA = Seen("bad", 10, "listed", "source_gone", etag=None, modified=None, copy_id="c1")
 
 
+DIFFERS, AGAIN = Seen("bad", 10, code="metadata_differs"), Seen("good", 30, "listed", modified=15)
+NAMED_GONE = GONE._replace(version_id="v1")
+EXTRA_GONE = GONE._replace(etag=None, modified=None, copy_id="c1")
+
+
 @pytest.mark.parametrize(
-    ("seen", "code"),
+    ("seen", "codes"),
     [
-        ([ROT, Seen("good", 20, "stored", copy_modified=15)], "content_differs"),
-        ([ROT, Seen("good", 20, "bytes", copy_modified=15)], None),
-        ([ABSENT._replace(depth="stored"), NEW], None),
-        ([DAMAGE, MADE], "damaged"),
-        ([DAMAGE, Seen("good", 20, "bytes")], None),
-        ([LOST._replace(detail="source"), MADE], "bytes_lost"),
-        ([LOST._replace(detail="copy"), MADE], None),
-        ([STUCK, Seen("good", 20)], "given_up"),
-        ([STUCK, Seen("good", 20, "bytes")], None),
-        ([EXTRA], "source_gone"),
-        ([EXTRA, Seen("good", 20, copy_id="c1")], None),
+        ([ROT, Seen("good", 20, "stored", copy_modified=15)], ["content_differs"]),
+        ([ROT, Seen("good", 20, "bytes", copy_modified=15)], []),
+        ([ABSENT._replace(depth="stored"), NEW], []),
+        ([DAMAGE, MADE], ["damaged"]),
+        ([DAMAGE, Seen("good", 20, "bytes")], []),
+        ([LOST._replace(detail="source"), MADE], ["bytes_lost"]),
+        ([LOST._replace(detail="copy"), MADE], []),
+        ([STUCK, Seen("good", 20)], ["given_up"]),
+        ([STUCK, Seen("good", 20, "bytes")], []),
+        ([EXTRA], ["source_gone"]),
+        ([EXTRA, Seen("good", 20, copy_id="c1")], []),
+        # the source is written again with the same content
+        ([ROT._replace(depth="stored"), AGAIN], ["content_differs"]),
+        ([DIFFERS, AGAIN], ["metadata_differs"]),
+        ([DIFFERS, AGAIN._replace(depth="stored")], []),
+        ([DIFFERS, AGAIN._replace(code="done", copy_modified=29)], []),
+        ([DIFFERS, AGAIN._replace(etag="another")], []),
+        ([DIFFERS._replace(code="damaged"), AGAIN], []),
+        # neither list has it any more
+        ([ROT, Seen("good", 20), ROT._replace(verdict="accepted", at=60, run_id="ann"), GONE], []),
+        ([ABSENT, GONE], []),
+        ([GONE], []),
+        ([ROT, ROT._replace(at=50), GONE], ["content_differs"]),  # in the same second
+        ([ROT._replace(etag="other"), GONE], ["content_differs"]),
+        ([ROT._replace(version_id="v1"), NAMED_GONE], ["content_differs"]),  # a version may be there, not listed
+        ([Seen("good", 10, "bytes", version_id="v1"), NAMED_GONE], []),
+        ([EXTRA, EXTRA_GONE], []),
+        ([EXTRA, EXTRA_GONE._replace(copy_id="c2")], ["source_gone"]),
     ],
 )
-def test_what_is_known_of_an_object_after_some_looks(seen: list[Seen], code: str | None) -> None:
-    row = only(*seen)
-    assert (row["finding"] or row["blocked"]) == code
-    assert (row["checked_at"] is None) == (NEW in seen or seen in ([EXTRA], [DAMAGE]))
+def test_what_is_wrong_with_an_object_after_some_looks(seen: list[Seen], codes: list[str]) -> None:
+    assert wrong(*seen) == codes
+
+
+def test_what_is_gone_is_in_no_state() -> None:
+    named = Seen("good", 10, "bytes", version_id="v1")
+    for seen in ([ROT, Seen("good", 20), GONE], [ABSENT, GONE], [GONE], [named, NAMED_GONE], [EXTRA, EXTRA_GONE]):
+        assert state_of(verdicts(*seen)) == []
+
+
+@pytest.mark.parametrize("seen", [[EXTRA], [DAMAGE], [ABSENT, NEW]])
+def test_what_proves_nothing_is_no_check(seen: list[Seen]) -> None:
+    assert only(*seen)["checked_at"] is None
 
 
 def test_the_same_object_is_known_with_and_without_its_version() -> None:
@@ -159,21 +197,6 @@ def test_the_same_object_is_known_with_and_without_its_version() -> None:
         row = only(listed, again)
         assert (row["version_id"], row["finding"]) == ("v1", None)
     assert len(state_of(verdicts(listed, Seen("good", 20, modified=6)))) == 2
-
-
-@pytest.mark.parametrize("code", ["content_differs", "metadata_differs"])
-def test_what_looks_found_of_a_copy_stays_when_its_source_is_written_again(code: str) -> None:
-    wrong, listed = Seen("bad", 10, "stored", code), Seen("good", 30, "listed", modified=15)
-
-    def findings(*seen: Seen) -> list[str]:
-        rows = state_of(pruned(verdicts(*seen)))
-        return [row["finding"] for row in rows if row["finding"]]
-
-    assert findings(wrong, listed) == [code]
-    assert findings(wrong, listed._replace(depth="stored")) == []
-    assert findings(wrong, listed._replace(code="done", copy_modified=29)) == []
-    assert findings(wrong, listed._replace(etag="another")) == [], "the copy is of another content"
-    assert findings(wrong._replace(code="damaged"), listed) == [], "that was the source"
 
 
 def test_what_a_deep_look_could_not_read_is_of_bytes() -> None:
@@ -250,28 +273,6 @@ def test_what_is_open_needs_somebody(*, seen: list[Seen], is_open: bool) -> None
     connection().register("given", verdicts(*seen))
     rows = connection().execute(f"SELECT key FROM ({state_sql('given')}) WHERE {OPEN}").fetchall()
     assert bool(rows) is is_open
-
-
-def test_of_what_neither_list_has_nothing_is_known_but_what_was_said_later() -> None:
-    rot = Seen("bad", 10, "bytes", "content_differs")
-    agreed = rot._replace(verdict="accepted", at=60, run_id="ann")
-
-    def left(*seen: Seen) -> list[str | None]:
-        rows = state_of(pruned(verdicts(*seen)))
-        assert rows == state_of(verdicts(*seen))
-        return [row["finding"] for row in rows]
-
-    assert left(rot, Seen("good", 20), agreed, GONE) == []
-    assert left(ABSENT, GONE) == []
-    assert left(GONE) == []
-    assert left(rot, rot._replace(at=50), GONE) == ["content_differs"], "in the same second"
-    assert left(rot._replace(etag="other"), GONE) == ["content_differs"], "another object"
-    named = GONE._replace(version_id="v1")
-    assert left(rot._replace(version_id="v1"), named) == ["content_differs"], "a version may be there, not listed"
-    assert left(Seen("good", 10, "bytes", version_id="v1"), named) == []
-    extra = Seen("bad", 10, "listed", "source_gone", etag=None, modified=None, copy_id="c1")
-    assert left(extra, GONE._replace(etag=None, modified=None, copy_id="c1")) == []
-    assert left(extra, GONE._replace(etag=None, modified=None, copy_id="c2")) == ["source_gone"]
 
 
 def plain(all_seen: list[Seen]) -> list[dict[str, Any]]:
