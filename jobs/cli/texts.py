@@ -67,10 +67,15 @@ def retried_text(run_id: str, retried: Mapping[str, Any]) -> str:
     rows = plural(retried["rows"], "row")
     lines = [f"Dry run: a retry of {run_id} would try {rows} again. Nothing was started."]
     for status, count in retried["outcomes"].items():
-        keys = [shown_key(key) for key in retried["first_keys"].get(status, ())]
-        more = [f"… and {count - len(keys):,} more"] if 0 < len(keys) < count else []
-        lines.append(f"  {count:>8,} × {status}{': ' if keys else ''}{', '.join([*keys, *more])}")
+        keys = _first_keys(retried["first_keys"].get(status, ()), count)
+        lines.append(f"  {count:>8,} × {status}{': ' if keys else ''}{', '.join(keys)}")
     return "\n".join(lines)
+
+
+def _first_keys(keys: Sequence[str], rows: int) -> list[str]:
+    """The first keys of so many rows, and how many more there are."""
+    more = [f"… and {rows - len(keys):,} more"] if 0 < len(keys) < rows else []
+    return [*map(shown_key, keys), *more]
 
 
 def _range(plan: Plan) -> str:
@@ -241,10 +246,8 @@ def _worked(report: Mapping[str, Any], kind: Kind, advice: Iterable[str], *, is_
 
 def _reason(counted: Mapping[str, Any], job: str) -> list[str]:
     """A reason and the first keys of its rows."""
-    keys, rows = counted.get("keys", ()), counted["rows"]
-    lines = [f"  {rows:>8,} × {called(counted['status'], job, counted['reason'])}: {shown(why(counted))}"]
-    more = [f"… and {rows - len(keys):,} more"] if 0 < len(keys) < rows else []
-    return [*lines, *(f"             {text}" for text in (*map(shown_key, keys), *more))]
+    first = f"  {counted['rows']:>8,} × {called(counted['status'], job, counted['reason'])}: {shown(why(counted))}"
+    return [first, *(f"             {text}" for text in _first_keys(counted.get("keys", ()), counted["rows"]))]
 
 
 def _deletions(deletions: Mapping[str, Any] | None) -> list[str]:

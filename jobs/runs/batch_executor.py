@@ -268,7 +268,9 @@ async def follow(
             states, now, is_accounted = await executor.states(submitted), time.monotonic(), progress.rows == plan.rows
             ended = sum(state.has_ended for state in states.values())
             is_known = len(states) == len(submitted.job_ids) or now - began >= FORGOTTEN_SECONDS
-            if (is_known and ended == len(states)) or (is_accounted and await _is_reportable(states, spec, ledger)):
+            is_done = WORK in states and states[WORK].status == "SUCCEEDED"
+            is_reportable = is_accounted and (is_done or await ledger.report(spec.run_id) is not None)
+            if is_reportable or (is_known and ended == len(states)):
                 break
             if (stage := (ended, is_accounted)) != last_stage:
                 changed_at, last_stage = now, stage  # the report's job may still take a moment
@@ -280,12 +282,6 @@ async def follow(
     has_failed = WORK in states and states[WORK].status == "FAILED"
     failures = await executor.failures(submitted) if has_failed else []
     return exit_codes(states, failures), failures
-
-
-async def _is_reportable(states: Mapping[str, JobState], spec: RunSpec, ledger: Ledger) -> bool:
-    """True if a run with an outcome for each row has its report, or its workers are done."""
-    is_done = WORK in states and states[WORK].status == "SUCCEEDED"
-    return is_done or await ledger.report(spec.run_id) is not None
 
 
 async def cancel(ledger: Ledger, run_id: str) -> Submitted:

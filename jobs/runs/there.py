@@ -73,20 +73,14 @@ class There(NamedTuple):
     other: int
 
 
-async def list_destination(spec: RunSpec, prefix: str, pages_max: int) -> AsyncGenerator[list[Listed], None]:
-    """The pages of the destination's objects below a prefix, or of its versions where all are wanted.
-
-    One page more than `pages_max` is the last.
-    """
-    store, pages = open_side(spec.destination), 0
+async def list_destination(spec: RunSpec, prefix: str) -> AsyncGenerator[list[Listed], None]:
+    """The pages of the destination's objects below a prefix, or of its versions where all are wanted."""
+    store = open_side(spec.destination)
     try:
         place, versions = spec.destination.location._replace(key=prefix), bool(spec.options.get("all_versions"))
         async with aclosing(list_all(store, place, versions=versions)) as listing:
             async for page in listing:
                 yield page
-                pages += 1
-                if pages > pages_max:
-                    return
     finally:
         await store.close()
 
@@ -104,14 +98,14 @@ async def find_there(spec: RunSpec, sorting: Sorting) -> There | None:
     path, listed, pages = sorting.folder / "there.parquet", 0, 0
     with pq.ParquetWriter(path, manifest_batch(()).select(_COLUMNS).schema, compression="lz4") as writer:
         try:
-            async with aclosing(list_destination(spec, commonprefix([first, last]), rows)) as listing:
+            async with aclosing(list_destination(spec, commonprefix([first, last]))) as listing:
                 async for page in listing:
                     writer.write_batch(manifest_batch(page).select(_COLUMNS))
                     listed, pages = listed + len(page), pages + 1
+                    if pages > rows:
+                        return None
         except (Denied, Rejected):
             return None
-    if pages > rows:
-        return None
     join = _join_histories if spec.options.get("all_versions") else _join_objects
     there = f"""(SELECT * REPLACE (epoch_us(last_modified) AS last_modified), file_row_number AS place
         FROM {parquet(path, "file_row_number = true")})"""

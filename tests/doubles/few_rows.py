@@ -142,7 +142,7 @@ async def _plan_rows(
 
 async def _find_there(table: pa.Table, places: list[int], copies: Any) -> dict[int, str]:
     rows = [row for some in _read_shard(planning._encode(table.take(places), 0)[0]) for row in some]
-    pages = [page async for page in list_destination(copies.run, copies.run.destination.location.key, len(rows))]
+    pages = [page async for page in list_destination(copies.run, copies.run.destination.location.key)]
     found = there_of(rows, [each for page in pages for each in page], copies.run)
     return {places[number]: word for number, word in found.items()}
 

@@ -87,13 +87,11 @@ class Planning:
     async def write_shard(self, number: int, data: bytes) -> None:
         self.shards[number] = data
 
-    async def pages_of(self, run: RunSpec, prefix: str, pages_max: int) -> AsyncIterator[list[Listed]]:
+    async def pages_of(self, run: RunSpec, prefix: str) -> AsyncIterator[list[Listed]]:
         self.prefixes.append(prefix)
         for start in range(0, len(self.listed), self.page):
             self.pages += 1
             yield list(self.listed[start : start + self.page])
-            if self.pages > pages_max:
-                return
 
     def rows(self, shard: int) -> list[ObjectVersion]:
         return [each for some in read_shard(self.shards[shard]) for each in some]
