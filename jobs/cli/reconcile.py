@@ -145,11 +145,7 @@ def _commands() -> list[str]:
 
 def _check(options: ReconcileCommand) -> None:
     """Check, before anything is listed, that the options go together. Raises UsageError."""
-    uris, source, destination = (
-        [options.source_inventory, options.destination_inventory],
-        options.source,
-        options.destination,
-    )
+    uris, source, destination = _inventories(options), options.source, options.destination
     if not all(uris) and (any(uris) or source is None or destination is None):
         raise UsageError("nothing to compare", advice="give both inventories, or --source and --destination")
     if (options.repair_different or options.unguarded) and not options.repair:
@@ -163,12 +159,14 @@ def _check(options: ReconcileCommand) -> None:
         )
 
 
+def _inventories(options: ReconcileCommand) -> list[str | None]:
+    return [options.source_inventory, options.destination_inventory]
+
+
 def _check_maps(options: ReconcileCommand, maps: PrefixMap) -> None:
     """Check that what is mapped is below the places that are listed. Raises UsageError."""
-    for pair in maps.pairs:
-        for name, place, prefix in zip(
-            ("source", "destination"), (options.source, options.destination), pair, strict=True
-        ):
+    for number, (name, place) in enumerate((("source", options.source), ("destination", options.destination))):
+        for prefix in [pair[number] for pair in maps.pairs]:
             if place and not prefix.startswith(place.key):
                 raise UsageError(
                     f"--map has {prefix!r} at the {name}, which is not below --{name} {place}: a prefix of --map is "
@@ -187,11 +185,12 @@ async def _compare(options: ReconcileCommand, maps: PrefixMap, ledger: Ledger) -
     began, all_versions, reports = time.time(), options.versions == "all", []
     run_id = new_run_id("reconcile", began)
     await ledger.run_ids(run_id)  # its bucket is there
-    uris, places = (options.source_inventory, options.destination_inventory), (options.source, options.destination)
-    inventories = [await find_inventory(ledger.store, uri) if uri else None for uri in uris]
-    accesses, sides = (options.source_access, options.destination_access), []
-    for place, inventory, access in zip(places, inventories, accesses, strict=True):
-        sides.append(access.side(place or Location(inventory.source_bucket if inventory else "")))
+    inventories = [await find_inventory(ledger.store, uri) if uri else None for uri in _inventories(options)]
+    named = (options.source, options.source_access), (options.destination, options.destination_access)
+    sides = [
+        access.side(place or Location(inventory.source_bucket if inventory else ""))
+        for (place, access), inventory in zip(named, inventories, strict=True)
+    ]
     for pair in maps.pairs:  # the ledger, to which each run writes, is in nothing that is compared
         below = [replace(side, location=side.location._replace(key=key)) for side, key in zip(sides, pair, strict=True)]
         check_apart(below[0], below[1], ledger.location)

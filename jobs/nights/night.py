@@ -56,7 +56,7 @@ async def run_night(stages: Stages) -> Summary:
         destination=places["destination"],
         state="complete" if is_over else "unfinished",
         left=max(known.left, emptied.objects if emptied else 0),
-        exit_code=results[-1].exit_code,
+        exit_code=0,
         began_at=datetime.fromtimestamp(int(began), UTC),
         finished_at=datetime.fromtimestamp(int(time.time()), UTC),
         stages=results,
@@ -66,10 +66,11 @@ async def run_night(stages: Stages) -> Summary:
         report_html=str(night.ledger.location.join(f"{night.name}.html")) if is_over else None,
         ledger=str(night.ledger.location),
     )
-    summary = structs.replace(summary, verdict=verdict(summary), next_steps=list(next_steps(summary)))
+    is_well, _ = judge(summary)
+    code = int(ExitCode.DONE if is_well else ExitCode.FINDINGS) if is_over else results[-1].exit_code
+    words = {"verdict": verdict(summary), "next_steps": list(next_steps(summary))}
+    summary = structs.replace(summary, exit_code=code, **words)
     if is_over:
-        code = ExitCode.DONE if judge(summary)[0] else ExitCode.FINDINGS
-        summary = structs.replace(summary, exit_code=int(code))
         await night.write(".json", json.format(json.encode(summary), indent=2))
         summary = await night.read() or summary
         await write_page(night, summary)

@@ -48,11 +48,13 @@ from jobs.runs import launch
 from jobs.runs.packed import PackedCopies
 from jobs.runs.request import Request, new_run_id
 from jobs.runs.work import work
+from jobs.s3.retries import gather_bounded
 from jobs.s3.sessions import open_side, open_store
 
 NEEDED_FIELDS = ("Size", "LastModifiedDate", "ETag")
 """The fields of a report without which a night finds no copy that differs, or no stale one."""
 MARGIN_SECONDS = 900
+READS = 32
 READ_OBJECTS_MIN, READ_BYTES_MIN = 100, 1 << 30
 """A night reads so many objects, or so many bytes, however small the slice is whose turn it is."""
 TOO_LARGE = "See why, then raise its limits for the next night, or copy now: sealift replicate --pair {} --dry-run"
@@ -234,15 +236,18 @@ class Stages:
 
         The policy may have changed since it was, and any writer of the ledger can write one.
         """
+
+        async def look(run_id: str) -> RunSpec | None:
+            with contextlib.suppress(LedgerError):
+                spec = await self.ledger.spec(run_id)
+                if _is_of(spec, wanted):
+                    await self.ledger.plan(run_id)
+                    return spec
+            return None
+
         since = self.night.day - timedelta(days=1)
-        for run_id in reversed(await self.ledger.run_ids(f"{since:%Y%m%d}")):
-            if run_job(run_id) == wanted.job:
-                with contextlib.suppress(LedgerError):
-                    spec = await self.ledger.spec(run_id)
-                    if _is_of(spec, wanted):
-                        await self.ledger.plan(run_id)
-                        return spec
-        return None
+        run_ids = [each for each in await self.ledger.run_ids(f"{since:%Y%m%d}") if run_job(each) == wanted.job]
+        return next(filter(None, reversed(await gather_bounded(look, run_ids, READS))), None)
 
     def _result(self, stage: str, report: Mapping[str, Any], **more: Any) -> StageResult:
         self.display.say(f"{stage}: {report['run_id']} {report['state']}")

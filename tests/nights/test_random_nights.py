@@ -139,6 +139,20 @@ def test_what_only_bytes_can_prove_is_well_in_the_night_that_reads_it(tmp_path: 
     assert [(each["exit_code"], each["known"]["read"]) for each in world.quiet] == [(0, 1), (0, 1)]
 
 
+def test_a_report_of_a_part_of_the_bucket_makes_a_night_list_both_sides(tmp_path: Path) -> None:
+    world = World(tmp_path, "retain", is_versioned=False, has_inventory=True)
+    for key in ("a", "b"):
+        world.put("source", key, b"one")
+        world.copy(key)
+    versions = world.store._buckets.named["source"].versions
+    hidden = versions.pop("b")
+    for bucket in ("source", "hot"):
+        world.deliver(bucket, set(), "Parquet", versions=False)
+    versions["b"] = hidden
+    world.pass_night(())
+    assert (world.quiet[-1]["known"]["objects"], world.quiet[-1]["exit_code"]) == (2, 0)
+
+
 @pytest.mark.parametrize(("bucket", "requests"), [("hot", 80), ("other", 8)])
 def test_a_night_that_goes_on_after_its_pair_was_changed_looks_at_the_new_places(
     tmp_path: Path, requests: int, bucket: str

@@ -120,7 +120,8 @@ def render(report: Mapping[str, Any], *, findings: Sequence[Mapping[str, Any]]) 
     Same arguments, same page.
     """
     job, is_dry_run, is_repaired = report["job"], report.get("dry_run"), report.get("repaired")
-    places = [str(side["location"] if isinstance(side, Mapping) else side) for side in _sides(report)]
+    sides = report["source"], report["destination"]
+    places = [str(side["location"] if isinstance(side, Mapping) else side) for side in sides]
     modes = f"{' (dry run)' if is_dry_run else ''}{', repaired' if is_repaired else ''}"
     told = f"{', after the repair' if is_repaired else ''}{', dry run: nothing was deleted' if is_dry_run else ''}"
     page = Page(
@@ -161,9 +162,9 @@ def _findings(report: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) 
 
 
 def _files(report: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
-    for name, side in zip(("source", "destination"), _sides(report), strict=True):
-        if isinstance(side, Mapping):
-            yield f"Inventory of the {name}", side["manifest"]
+    for name in ("source", "destination"):
+        if isinstance(report[name], Mapping):
+            yield f"Inventory of the {name}", report[name]["manifest"]
     for kind in ("differences", "deletions"):
         for form in ("parquet", "csv"):
             yield f"{kind.capitalize()}, {form}", (report.get(kind) or {}).get(form)
@@ -203,10 +204,6 @@ def tone_of(name: str) -> str:
     return "good" if name in _GOOD else "bad"
 
 
-def _sides(report: Mapping[str, Any]) -> tuple[Any, Any]:
-    return report["source"], report["destination"]
-
-
 def _tone(report: Mapping[str, Any]) -> str:
     if report["state"] != RunState.COMPLETE:
         return "warn"
@@ -240,7 +237,7 @@ def template_environment() -> jinja2.Environment:
         "minute": lambda value: human_time(value).removesuffix(" UTC"),
         "tone": tone_of,
         "key": key_of,
-        "plain": _plain,
+        "plain": lambda name: visible_text(str(name).replace("_", " ")),
     }
     environment.filters |= filters
     return environment
@@ -250,10 +247,6 @@ def _asset(environment: jinja2.Environment, name: str) -> str:
     """A file beside the templates, as it is."""
     assert environment.loader is not None
     return environment.loader.get_source(environment, name)[0]
-
-
-def _plain(name: object) -> str:
-    return visible_text(str(name).replace("_", " "))
 
 
 def _tables(report: Mapping[str, Any]) -> Iterator[Table]:
@@ -311,11 +304,11 @@ def _tallies(report: Mapping[str, Any]) -> list[Line]:
 
 def _compared(report: Mapping[str, Any]) -> Table:
     """How fresh the inventories were."""
-    lines = [
-        _line(name.capitalize(), side["rows"], meaning=f"{side['format']}, listed {human_time(side['created_at'])}, "
-              f"{_lag(side, report)} before")
-        for name, side in zip(("source", "destination"), _sides(report), strict=True)
-    ]  # fmt: skip
+    lines = []
+    for name in ("source", "destination"):
+        side = report[name]
+        listed = f"{side['format']}, listed {human_time(side['created_at'])}, {_lag(side, report)} before"
+        lines.append(_line(name.capitalize(), side["rows"], meaning=listed))
     note = f"Nothing newer than the older list less {human_seconds(report['margin_seconds'])} was judged."
     return Table("What was compared", ("", "Rows"), lines, [note, *report["limits"]])
 
