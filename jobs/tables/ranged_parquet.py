@@ -6,6 +6,7 @@ The footer comes first, then only the row groups that can hold what is sought.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 from bisect import bisect_left
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
@@ -55,10 +56,8 @@ class RangedTable:
     def groups(self) -> Iterator[KeyRange]:
         """The row groups, in order. Raises DamagedArchive for one that cannot be in the file."""
         for number in range(self.footer.num_row_groups):
-            try:
+            with _undamaged(self.ref):
                 group = self._group(number)
-            except (pa.ArrowException, IndexError, ValueError, OSError, TypeError) as error:
-                raise _damaged(self.ref, error) from error
             yield group
 
     def _group(self, number: int) -> KeyRange:
@@ -92,11 +91,9 @@ class RangedTable:
 
     def _decode(self, group: KeyRange, data: bytes) -> pa.Table:
         source = _Stretch(group.start, data, self.size_bytes)
-        try:
+        with _undamaged(self.ref):
             file = pq.ParquetFile(cast("Any", source), metadata=self.footer, page_checksum_verification=True)
             return file.read_row_group(group.number)
-        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-            raise _damaged(self.ref, error) from error
 
 
 async def open_table(store: Store, ref: ObjectRef) -> RangedTable:
@@ -114,7 +111,8 @@ async def open_table(store: Store, ref: ObjectRef) -> RangedTable:
         )
     if footer_bytes > len(tail):
         tail = (await store.get(ref, start=info.size_bytes - footer_bytes, if_match=info.etag)).data
-    return RangedTable(store, ref, info.etag, info.size_bytes, _parse(ref, tail[-footer_bytes:]))
+    with _undamaged(ref):
+        return RangedTable(store, ref, info.etag, info.size_bytes, pq.read_metadata(io.BytesIO(tail[-footer_bytes:])))
 
 
 def holds(key: str) -> Callable[[KeyRange], bool]:
@@ -138,15 +136,15 @@ def holds_any(keys: Sequence[str] | None, first_key: str | None, last_key: str |
     return place < len(keys) and keys[place] <= last_key
 
 
-def _parse(ref: ObjectRef, footer: bytes) -> Any:
+@contextlib.contextmanager
+def _undamaged(ref: ObjectRef) -> Iterator[None]:
+    """Whatever pyarrow says of a file within is a DamagedArchive."""
     try:
-        return pq.read_metadata(io.BytesIO(footer))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _damaged(ref, error) from error
-
-
-def _damaged(ref: ObjectRef, error: Exception) -> DamagedArchive:
-    return DamagedArchive(f"{ref} is damaged ({error})", advice="rebuild it with sealift archives reindex")
+        yield
+    except (pa.ArrowException, IndexError, KeyError, OSError, TypeError, ValueError) as error:
+        raise DamagedArchive(
+            f"{ref} is damaged ({error})", advice="rebuild it with sealift archives reindex"
+        ) from error
 
 
 class _Stretch(io.BytesIO):
