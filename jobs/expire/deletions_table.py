@@ -44,7 +44,7 @@ async def write_deletions(ledger: Ledger, run_id: str, plan: Plan) -> dict[str, 
             files = {kind: folder / f"deletions.{kind}" for kind in _MIMES}
             connection.execute(f"COPY deletions TO {quoted(files['parquet'])} (FORMAT parquet)")
             write_csv(connection, "deletions", files["csv"], "key", "copy")
-            uris = {kind: await ledger.write_path(run_id, at.name, at, _MIMES[kind]) for kind, at in files.items()}
+            uris = {kind: await ledger.write_file(run_id, at.name, at, _MIMES[kind]) for kind, at in files.items()}
             reasons, shown = (
                 connection.sql(f"SELECT {sql}").to_arrow_table().to_pylist()
                 for sql in (

@@ -179,19 +179,18 @@ class Ledger:
         await self.write_file(run_id, f"{name}.csv", csv, "text/csv")
         return self.uri(run_id, f"{name}.parquet")
 
-    async def write_file(self, run_id: str, name: str, data: bytes, content_type: str) -> str:
-        """Write a file beside the report, before the report → its URI. The first writer wins."""
-        with contextlib.suppress(PreconditionFailed):
-            await self._write(run_id, name, data, Attributes(headers={"content-type": content_type}))
-        return self.uri(run_id, name)
+    async def write_file(self, run_id: str, name: str, data: bytes | Path, content_type: str) -> str:
+        """Write a file beside the report, before the report → its URI. The first writer wins.
 
-    async def write_path(self, run_id: str, name: str, path: Path, content_type: str) -> str:
-        """`write_file` of a local file of any size."""
+        `data`: a Path where a local file of any size has it.
+        """
+        attributes, place = Attributes(headers={"content-type": content_type}), self._at(run_id, name)
         with contextlib.suppress(PreconditionFailed):
-            attributes = Attributes(headers={"content-type": content_type})
-            guard = ledger_guard(f"runs/{run_id}/{name}")
-            await upload_file(self.store, path, self._at(run_id, name), attributes, guard=guard)
-        return self.uri(run_id, name)
+            if isinstance(data, bytes):
+                await self._write(run_id, name, data, attributes)
+            else:
+                await upload_file(self.store, data, place, attributes, guard=ledger_guard(f"runs/{run_id}/{name}"))
+        return str(place)
 
     async def publish_report(self, run_id: str, report: dict[str, Any]) -> dict[str, Any]:
         """Write the report: from now on the run has ended → the report that won, perhaps another

@@ -182,7 +182,7 @@ async def _publish(
 
     async def write(file: str, kind: str, *categories: Category, name: str = "") -> str | None:
         is_wanted = not categories or any(found["categories"][each]["rows"] for each in categories)
-        return await ledger.write_path(run_id, name or file, folder / file, kind) if is_wanted else None
+        return await ledger.write_file(run_id, name or file, folder / file, kind) if is_wanted else None
 
     report = summarize_reconcile(
         run_id,
