@@ -136,9 +136,8 @@ class _Batch:
 
     async def handle(self, messages: Sequence[Mapping[str, Any]]) -> set[str]:
         """Return the ids of the messages that have failed."""
-        loop = asyncio.get_running_loop()
         reserve = min(RESERVE_SECONDS, self.remaining_seconds * RESERVE_SHARE)
-        deadline = loop.time() + self.remaining_seconds - reserve
+        deadline = asyncio.get_running_loop().time() + self.remaining_seconds - reserve
         groups: dict[tuple[str, str], list[_Delivery]] = defaultdict(list)
         for message in messages:
             for delivery in self._parse(message):
@@ -292,8 +291,8 @@ class _Batch:
     async def _write_journal(self) -> None:
         entries = [delivery.entry for delivery in self.deliveries if delivery.entry is not None]
         if entries:
-            name = file_name(self.runtime.clock(), f"{self.request_id}-{secrets.token_hex(4)}")
-            await self.runtime.write_once(name, to_lines(entries))
+            unique = f"{self.request_id}-{secrets.token_hex(4)}"
+            await self.runtime.write_once(file_name(self.runtime.clock(), unique), to_lines(entries))
 
     def _finish(self, delivery: _Delivery, ending: Ending, reason: str = "", detail: str = "") -> None:
         event, pair = delivery.event, delivery.pair

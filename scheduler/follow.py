@@ -184,12 +184,11 @@ class _Follower:
 
     async def _document(self, name: str) -> dict[str, Any] | None:
         try:
-            document = json.loads(await self.runtime.read(name))
+            return dict(json.loads(await self.runtime.read(name)))
         except NotFound:
             return None
-        except (ValueError, RecursionError) as error:
-            raise LedgerError(f"{self.runtime.place(name)} is not JSON ({error}): it was altered") from error
-        return dict(document)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise LedgerError(f"{self.runtime.place(name)} is no JSON object ({error}): it was altered") from error
 
 
 def _command(job: Mapping[str, Any]) -> list[str]:
@@ -214,8 +213,8 @@ async def _restored(runtime: Runtime, policy: Policy, event: ObjectEvent, event_
     if event.kind is not EventKind.RESTORE_COMPLETED:
         return _did("ignored", about)
     waiting = await runtime.names(waiting_name(event.bucket, event.key))
-    named = [name.removesuffix(".json") for name in waiting if "/" not in name]  # a key may be another's folder
-    if runs := [run_id for run_id in named if can_wait(run_id)]:
+    # A key may be another's folder.
+    if runs := [run_id for name in waiting if "/" not in name and can_wait(run_id := name.removesuffix(".json"))]:
         for run_id in runs:
             command = ("runs", "retry", run_id, "--ledger", str(runtime.settings.ledger), "--yes")
             await start(runtime, policy, Start("", RESTORE, run_id, command), event_id)

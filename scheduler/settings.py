@@ -29,11 +29,10 @@ class FunctionSettings:
     system: str | None = None
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None) -> FunctionSettings:
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> FunctionSettings:
         """Raises ConfigError if something is missing, UsageError for a ledger that is not an s3://
         URI.
         """
-        environment = os.environ if environment is None else environment
         values: dict[str, Any] = {
             name: environment.get(f"SEALIFT_{name.upper()}") or None for name in cls.__dataclass_fields__
         }
