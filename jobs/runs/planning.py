@@ -94,7 +94,8 @@ async def plan_rows(
             if copies and not copies.is_done:
                 there = None
                 sorting.connection.execute("DELETE FROM seen")
-            done_rows, done_bytes, done_keys = (there.same, there.same_bytes, there.same_keys) if there else (0, 0, 0)
+            done_rows = await in_thread(sorting.connection, sorting.count_done)
+            done_bytes, done_keys = (there.same_bytes, there.same_keys) if there else (0, 0)
             wanted = sharding.count_shards(
                 rows - done_rows, size_bytes - done_bytes, rows_per_shard=rows_per_shard, processes=processes
             )

@@ -36,6 +36,8 @@ SEEN = "CREATE TABLE seen (place BIGINT, there VARCHAR, seen_bytes BIGINT, is_fi
 key's rows one is the first."""
 SAME = "same"
 """What `seen` says of rows that are done."""
+_IS_DONE = f"place IN (SELECT place FROM seen WHERE there = '{SAME}')"
+"""Not a join: a server may list an object twice."""
 
 
 class Sorting:
@@ -85,6 +87,10 @@ class Sorting:
             self.relation = f"(FROM {self.relation} ANTI JOIN duplicates USING (place))"
         return total - duplicates, int(size_bytes) - int(their_bytes), duplicates
 
+    def count_done(self) -> int:
+        """The number of rows that are done."""
+        return int(self._one(f"SELECT count(*) FROM {self.relation} WHERE {_IS_DONE}")[0])
+
     def total(self) -> tuple[int, int]:
         """(rows, bytes)."""
         rows, size_bytes = self._one(f"SELECT count(*), coalesce(sum(size_bytes), 0)::BIGINT FROM {self.relation}")
@@ -108,9 +114,9 @@ class Sorting:
         )
         hashed, done = sharding.shard_sql(shard_count), f"{shard_count} + {sharding.shard_sql(done_shards)}"
         self.relation = (
-            f"(SELECT taken.*, CASE WHEN there IS NOT DISTINCT FROM '{SAME}' THEN {done} "
+            f"(SELECT taken.*, CASE WHEN {_IS_DONE} THEN {done} "
             f"ELSE coalesce(big.turn::INTEGER, {hashed}) END AS shard FROM {self.relation} AS taken "
-            "LEFT JOIN seen USING (place) LEFT JOIN big ON big.key_hash = hash(taken.key))"
+            "LEFT JOIN big ON big.key_hash = hash(taken.key))"
         )
 
     @property

@@ -13,15 +13,20 @@ import pytest
 from jobs.core.model import Location
 from jobs.core.pricing import PricedWork, far_per_gib, own_prices
 from jobs.core.run import OLD_VERSIONS, ROWS_SHA256, Plan, RunSpec, Side
+from jobs.core.selection import Selection
 from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
-from jobs.runs.request import check_apart, drafting, manifest_rows, new_run_id
+from jobs.runs.request import Request, check_apart, drafting, manifest_rows, new_run_id
 from jobs.runs.summaries import SELECTING
 from jobs.tables.rows import fill_batch
 from tests.doubles.memory_store import MemoryStore
-from tests.runs.requests import request_for
 
 FRANKFURT, DUBLIN, IOWA = "eu-central-1", "eu-west-1", "us-east-2"
+
+
+def request_for(manifest: str | None) -> Request:
+    """A replication of a manifest's rows."""
+    return Request("replicate", None, Side(Location("destination")), manifest, Selection())
 
 
 @pytest.mark.parametrize(

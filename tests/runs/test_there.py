@@ -145,6 +145,12 @@ def test_a_row_whose_copy_expired_is_left_out_if_an_archive_holds_it(is_done: bo
     assert unlisted.plan.excluded == {}
 
 
+def test_an_object_that_a_server_lists_twice_does_no_other_row() -> None:
+    planned = Planning([row("in/a"), row("in/b"), row("in/c")], [copy("out/a"), copy("out/a"), copy("out/a")])
+    assert [each.key for each in planned.done] == ["in/a"]
+    assert [len(planned.rows(shard)) for shard in planned.shards] == [2, 1]
+
+
 def test_rows_of_one_key_are_not_done_where_one_copy_is_wanted() -> None:
     rows = [row(version_id="2"), row(version_id="1", etag=MD5[1])]
     assert Planning(rows, [copy()]).plan.there["same"] == 0
