@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -81,8 +81,9 @@ class RestStore:
 
     async def head(self, ref: ObjectRef, *, part_number: int | None = None) -> ObjectInfo:
         """HeadObject."""
+        part = NONE if part_number is None else {"partNumber": part_number}
         try:
-            info = await self._ask(Operation.HEAD, ref, described, {"partNumber": part_number}, headers=self._asked)
+            info = await self._ask(Operation.HEAD, ref, described, part, headers=self._asked)
         except NotFound:
             await self._find(ref.bucket)
             raise
@@ -273,26 +274,30 @@ class RestStore:
     def _proofs(self, data: bytes, checksum: Checksum | None) -> wire.Pairs:
         return wire.body_headers(data, checksum if self._sends_checksums else None)
 
-    async def _page(self, operation: Operation, bucket: str, parameters: Parameters, after: Marker | None) -> Page:
-        parse = partial(parse_page, operation=operation, after=after)
-        return await self._read(operation, ObjectRef(bucket, ""), parse, parameters)
+    # These are no coroutines of their own: each would cost every request some time.
 
-    async def _write(self, operation: Operation, place: ObjectRef, part: Parameters = NONE, **request: Any) -> Written:
+    def _page(self, operation: Operation, bucket: str, parameters: Parameters, after: Marker | None) -> Awaitable[Page]:
+        parse = partial(parse_page, operation=operation, after=after)
+        return self._read(operation, ObjectRef(bucket, ""), parse, parameters)
+
+    def _write(
+        self, operation: Operation, place: ObjectRef, part: Parameters = NONE, **request: Any
+    ) -> Awaitable[Written]:
         """What the answer to a write says, with its ETag."""
-        return await self._ask(
+        return self._ask(
             operation, place, lambda answer: wire.parse_written(operation, answer.headers, answer.body), part, **request
         )
 
-    async def _read(
+    def _read(
         self,
         operation: Operation,
         place: ObjectRef,
         parse: Callable[[bytes], T],
         more: Parameters = NONE,
         **request: Any,
-    ) -> T:
+    ) -> Awaitable[T]:
         """What `parse` makes of the answer's document."""
-        return await self._ask(operation, place, lambda answer: parse(answer.body), more, **request)
+        return self._ask(operation, place, lambda answer: parse(answer.body), more, **request)
 
     async def _ask(
         self, operation: Operation, place: ObjectRef, parse: Parse[T], parameters: Parameters = NONE, **request: Any

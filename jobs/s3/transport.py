@@ -136,7 +136,9 @@ class Transport:
         if not place.key and not operation.is_of_bucket:
             raise Rejected(operation, str(place), "NoKey", f"{NO_KEY}: nothing was sent", 400)
         route = self._routes.get(place.bucket)
-        query = wire.query(operation.query, {"versionId": place.version_id, **parameters})
+        query = operation.query
+        if parameters or place.version_id is not None:
+            query = wire.query(query, {"versionId": place.version_id, **parameters})
         owned = [*headers, *self._owner_headers(place, source)] if self._owners else headers
         payload = await self._payload_sha256(body) if body else EMPTY_SHA256
         bounds = bounds_of(operation, content_bytes)
@@ -168,11 +170,13 @@ class Transport:
             except (InvalidHead, UnicodeEncodeError) as error:
                 raise Rejected(operation, str(place), "InvalidHeader", f"{error}: nothing was sent", 400) from error
             else:
-                request_id = response.headers.get("x-amz-request-id", "")
                 if not is_failure(response, is_content=operation.body is CONTENT):
-                    REQUESTS.add(operation, place, response.status, "", began, request_id)
+                    if REQUESTS.sink is not None:  # asked here, since this is every request
+                        request_id = response.headers.get("x-amz-request-id", "")
+                        REQUESTS.add(operation, place, response.status, "", began, request_id)
                     self._accepted = credentials
                     return response
+                request_id = response.headers.get("x-amz-request-id", "")
                 unanswered = 0
                 is_repeated = is_repeated or response.is_repeated or attempt > 1
                 asked, named = route.signer.region, self.region

@@ -145,21 +145,24 @@ def body_headers(data: bytes, checksum: Checksum | None) -> Pairs:
 
 def settings_headers(settings: CopySettings | Attributes) -> Pairs:
     """Storage class, encryption and Object Lock of a write."""
-    named: list[tuple[str, str | None]] = [
-        ("x-amz-storage-class", settings.storage_class),
-        (_SSE, settings.sse),
-        (_KMS_KEY, settings.kms_key_id),
-    ]
+    pairs: Pairs = []
+    if settings.storage_class:
+        pairs.append(("x-amz-storage-class", settings.storage_class))
+    if settings.sse:
+        pairs.append((_SSE, settings.sse))
+    if settings.kms_key_id:
+        pairs.append((_KMS_KEY, settings.kms_key_id))
     if (lock := settings.lock) is not None:
         if lock.mode and lock.retain_until:
-            named += [(_LOCK_MODE, lock.mode), (_LOCK_UNTIL, lock.retain_until)]
-        named.append((_LEGAL_HOLD, "ON" if lock.legal_hold else None))
+            pairs += [(_LOCK_MODE, lock.mode), (_LOCK_UNTIL, lock.retain_until)]
+        if lock.legal_hold:
+            pairs.append((_LEGAL_HOLD, "ON"))
         if lock.event_hold:
             lasts = zip(_EVENT_LASTS, (lock.event_days, lock.event_years), strict=True)
-            named += [(_EVENT_HOLD, "ON"), *((name, str(count)) for name, count in lasts if count is not None)]
+            pairs += [(_EVENT_HOLD, "ON"), *((name, str(count)) for name, count in lasts if count is not None)]
     if isinstance(settings, CopySettings) and settings.without_annotations:
-        named.append(("x-amz-object-annotation-directive", "EXCLUDE"))
-    return [(name, value) for name, value in named if value]
+        pairs.append(("x-amz-object-annotation-directive", "EXCLUDE"))
+    return pairs
 
 
 def attribute_headers(attributes: Attributes) -> Pairs:
