@@ -88,7 +88,10 @@ class Begun(Exception):
     """A command has come to the coroutine that does its work."""
 
 
-NO_LIFECYCLE = SimpleNamespace(get_bucket_lifecycle_configuration=lambda **_: {"Rules": []})
+NO_RULES = SimpleNamespace(
+    get_bucket_lifecycle_configuration=lambda **_: {"Rules": []},
+    get_bucket_replication=lambda **_: {"ReplicationConfiguration": {"Rules": []}},
+)
 """All that is asked of a client that is no store."""
 SEAMS = {"compare": compare}
 """Decisions that breaks may replace."""
@@ -109,7 +112,7 @@ class Program:
         swaps: list[Any] = [
             *swaps_of(self._world), *CACHED, *([] if self._world.schedule.is_full else QUICK), *self.extra,
             (run_in_a_loop, _begin), (stopped_by_signals, _stopped_by), (open_prompt_ledger, open_ledger),
-            (open_store, lambda *_, **__: self._connection), (boto_client, lambda *_: NO_LIFECYCLE),
+            (open_store, lambda *_, **__: self._connection), (boto_client, lambda *_: NO_RULES),
             (local_executor.execute, self._execute), (emit, _say_nothing),
             (click.echo, _say_nothing), (log._write, _say_nothing), (duckdb.connect, one_duckdb.connect_to_shared),
             (part_sizes.COPY_LIMIT_BYTES, 16), (part_sizes.PREFERRED_PART_BYTES, 8),
