@@ -7,6 +7,8 @@ import time
 from jobs.core.model import ObjectRef
 from jobs.errors import Conflict
 
+TOO_LATE = "TooLate"
+"""The code of the error for a request of which nothing was sent, since its moment was over."""
 _ELAPSED = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -20,4 +22,4 @@ def elapsed_seconds() -> float:
 def refuse_late(operation: str, place: ObjectRef, send_by: float | None) -> None:
     """Raise Conflict if the moment is over by which a request had to be sent (`Store.delete`)."""
     if send_by is not None and elapsed_seconds() > send_by:
-        raise Conflict(operation, str(place), "TooLate", "what it relies on was seen too long ago: nothing was sent")
+        raise Conflict(operation, str(place), TOO_LATE, "what it relies on was seen too long ago: nothing was sent")

@@ -21,6 +21,7 @@ comparison took longer, or the machine slept, both are looked at again. Locks ar
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
@@ -30,7 +31,7 @@ from typing import TYPE_CHECKING, cast
 
 from jobs.archives.reader import ArchiveReader, content_checksums
 from jobs.core.algorithms import Protection
-from jobs.core.elapsed import elapsed_seconds
+from jobs.core.elapsed import TOO_LATE, elapsed_seconds
 from jobs.core.enums import Step
 from jobs.core.evidence import Verdict, compare, difference
 from jobs.core.model import NULL_VERSION, Checksum, ObjectInfo, ObjectRef, ObjectVersion, is_exact
@@ -177,12 +178,12 @@ class Expire:
 
     # Looks.
 
-    async def _look_at_places(self) -> float:
+    async def _look_at_places(self, *others: Callable[[], Awaitable[None]]) -> float:
         """S3's time, the earliest of all answers. Raises ConfigError where a delete would do something
-        else than it would have when the run was planned.
+        else than it would have when the run was planned. `others`: looks at the same time.
         """
-        now = await self.look.look()
-        await self._check_versioning()
+        looks = (self._check_versioning, *others)
+        now, _ = await asyncio.gather(self.look.look(), gather_bounded(lambda look: look(), looks, len(looks)))
         return now
 
     async def _check_versioning(self) -> None:
@@ -248,8 +249,8 @@ class Expire:
     async def _look_again(self, going: Sequence[Candidate], seen_at: float) -> tuple[dict[int, Outcome], float]:
         """Return the outcomes of what is not as it was, and when the looks at the rest began."""
         began = elapsed_seconds()
-        await retry(self.look_at_owner)  # after the tombstones: who owns the run now reads them, or is seen here
-        await self._look_at_places()
+        # after the tombstones: who owns the run now reads them, or is seen here
+        await self._look_at_places(partial(retry, self.look_at_owner))
         is_old = seen_at <= began - FRESH_SECONDS / 2
         stale = [each for each in going if is_old or each.deleted_id == NULL_VERSION]
         changed = await self.find_changed(stale)
@@ -400,11 +401,12 @@ class Expire:
         fresh = [each for each in going if each.row.row not in outcomes]
         delete = partial(self._delete, send_by=seen_at + FRESH_SECONDS)
         ended = await gather_bounded(delete, fresh, REQUESTS_AT_ONCE)
-        # Also what may be gone: a delete may have been done before its error. A stop comes before it is sent.
+        # Also what may be gone: a delete may have been done before its error. What stops or is late is not sent.
         gone = [
             stone
             for end, stone in ended
-            if isinstance(end, StoreError) or (isinstance(end, Outcome) and end.status is Status.DONE)
+            if (isinstance(end, StoreError) and end.code != TOO_LATE)
+            or (isinstance(end, Outcome) and end.status is Status.DONE)
         ]
         await self.tombstones.confirm(name, gone)
         outcomes |= {end.row: end for end, _ in ended if isinstance(end, Outcome)}

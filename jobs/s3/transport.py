@@ -15,11 +15,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from jobs.core.elapsed import elapsed_seconds, refuse_late
+from jobs.core.elapsed import TOO_LATE, elapsed_seconds, refuse_late
 from jobs.core.model import ObjectRef
 from jobs.core.pace import backoff_seconds
 from jobs.core.request_log import REQUESTS
-from jobs.errors import AuthenticationFailed, ConfigError, Denied, Redirected, Rejected, StoreError, Unavailable
+from jobs.errors import (
+    AuthenticationFailed,
+    ConfigError,
+    Conflict,
+    Denied,
+    Redirected,
+    Rejected,
+    StoreError,
+    Unavailable,
+)
 from jobs.s3 import wire
 from jobs.s3.dates import parse_http_date
 from jobs.s3.failures import EXPIRED, SIGNATURE, failure_of, is_failure, with_advice
@@ -146,17 +155,22 @@ class Transport:
             bounds = bounds._replace(send_by=send_by)
         request = _Request(operation, place, query, owned, headers, body, payload, bounds)
         attempt = unanswered = 0
+        earlier: StoreError | None = None
         corrections: set[str] = set()
         is_repeated = False
         while True:
             attempt += 1
-            if send_by is not None:
+            try:
                 refuse_late(operation, place, send_by)
+            except Conflict as late:  # an earlier try may have been done
+                raise earlier or late from late
             credentials, began = self._credentials(), time.perf_counter()
             try:
                 route = route or self._routes.find(place.bucket)
                 response = await self._exchange(request, route, credentials)
             except NoAnswer as error:
+                if error.code == TOO_LATE:
+                    continue  # it is refused above
                 REQUESTS.add(operation, place, 0, error.code, began, "")
                 has_begun = error.code == "IncompleteBody"
                 unanswered = 0 if has_begun else unanswered + 1
@@ -164,9 +178,9 @@ class Transport:
                 if error.is_of_scheme and not self._date:  # it has never answered
                     scheme = "http" if self.endpoint.is_tls else "https"
                     raise ConfigError(message, advice=f"write {scheme}:// in the endpoint") from error
+                earlier = Unavailable(operation, str(place), error.code, message, 200 if has_begun else 0)
                 if attempt >= self._tries or unanswered == TRIES_UNANSWERED:
-                    status = 200 if has_begun else 0
-                    raise Unavailable(operation, str(place), error.code, message, status) from error
+                    raise earlier from error
             except (InvalidHead, UnicodeEncodeError) as error:
                 raise Rejected(operation, str(place), "InvalidHeader", f"{error}: nothing was sent", 400) from error
             else:
@@ -187,6 +201,7 @@ class Transport:
                     route, attempt = correction, attempt - 1
                     continue
                 may_pass = isinstance(correction, Unavailable) and not 300 <= response.status < 400
+                earlier = correction
                 if attempt >= self._tries or not may_pass:
                     correction.was_sent_once = not is_repeated
                     raise correction

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.core.elapsed import TOO_LATE
 from jobs.core.model import Location, ObjectLock, ObjectRef, ObjectVersion
 from jobs.core.outcome import Evidence, PartlyDone, Status
 from jobs.core.reasons import Reason
-from jobs.errors import AuthenticationFailed, ConfigError, Denied, Interrupted, StoreError, Unavailable
+from jobs.errors import AuthenticationFailed, ConfigError, Conflict, Denied, Interrupted, StoreError, Unavailable
 from jobs.expire.job import Expire
 from jobs.expire.rules import Candidate
 from jobs.ledger.tombstones import Tombstones
@@ -240,6 +241,23 @@ def test_a_stop_at_the_last_try_keeps_the_outcomes_before_it() -> None:
     with pytest.raises(PartlyDone) as stopped:
         asyncio.run(job(store).process_last(rows))
     assert [(each.key, each.status) for each in stopped.value.outcomes] == [("k0", Status.DONE), ("k1", Status.DONE)]
+
+
+def test_a_delete_that_came_too_late_to_be_sent_is_not_the_runs() -> None:
+    """Somebody else's delete in these seconds was told as the run's own, and undone with it."""
+    store = shop()
+    row = store.original()
+
+    async def late(request: Request) -> Any:
+        raise Conflict("DeleteObject", str(request.place), TOO_LATE)
+
+    store.hook(delete=late)
+    with pytest.raises(Conflict):
+        work(job(store), [row])
+    store.hook(delete=None)
+    store.hide(row)
+    assert one(store, row, grace_days=1).status is Status.LEFT
+    assert undo(store).markers == 0
 
 
 @pytest.mark.parametrize("versioned", [True, False])

@@ -20,7 +20,7 @@ import sys
 import termios
 from typing import Any, NamedTuple
 
-from jobs.core.elapsed import elapsed_seconds
+from jobs.core.elapsed import TOO_LATE, elapsed_seconds
 from jobs.s3.http.answers import BUFFER_BYTES, MAX_BODY_BYTES, Answer, NoAnswer, Response
 from jobs.s3.http.connect import Dialer
 
@@ -78,7 +78,7 @@ class Pool:
             self._adopt(loop)
         async with self._gate:
             idle = self._idle.setdefault(host, [])
-            is_repeated = False
+            lost: NoAnswer | None = None
             while idle:
                 connection = idle.pop()
                 if connection.is_quiet():
@@ -87,11 +87,11 @@ class Pool:
                     except NoAnswer as error:
                         if not error.is_stale:
                             raise
-                        is_repeated = True
+                        lost = error
                         break  # the others may be closed as well: a fresh one is not
             connection = await self._dialer.connect(host, lambda: _Connection(self.buffer, loop))
-            response = await self._use(connection, idle, head, body, bounds)
-            return response._replace(is_repeated=True) if is_repeated else response
+            response = await self._use(connection, idle, head, body, bounds, lost)
+            return response._replace(is_repeated=True) if lost else response
 
     def close(self) -> None:
         """Close what is open."""
@@ -109,14 +109,21 @@ class Pool:
         self._loop, self._gate, self._sweep = loop, asyncio.Semaphore(self._limit), None
 
     async def _use(
-        self, connection: _Connection, idle: list[_Connection], head: bytes, body: bytes | None, bounds: Bounds
+        self,
+        connection: _Connection,
+        idle: list[_Connection],
+        head: bytes,
+        body: bytes | None,
+        bounds: Bounds,
+        lost: NoAnswer | None = None,
     ) -> Response:
+        """`lost`: why no answer came when the request was sent before."""
         self._busy.add(connection)
         if self._sweep is None:
             self._sweep = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._close_silent)
         try:
-            if elapsed_seconds() > bounds.send_by:  # for want of a connection, or of an answer to a first request
-                raise NoAnswer("TooLate", "the moment was over by which it had to be sent")
+            if elapsed_seconds() > bounds.send_by:
+                raise lost or NoAnswer(TOO_LATE, "nothing was sent: no connection was free in time")
             response = await connection.send(head, body, bounds)
         except BaseException:  # also a cancelled caller: what is still to come has no owner
             connection.abort()
