@@ -319,6 +319,7 @@ class _History:
         while True:
             await gather_bounded(self._compare, pairs, AT_ONCE)
             self.found = align(self.look)
+            await self._match_top()
             if pairs := [pair for pair in self.found.items() if pair[0] in self.rows and self._is_open(*pair)]:
                 continue
             held = {copy for version, copy in self.found.items() if self.look.edge(version, copy) is Edge.SAME}
@@ -328,6 +329,20 @@ class _History:
                     pairs.append((version, copy))
             if not pairs:
                 return
+
+    async def _match_top(self) -> None:
+        """What is on top is the newest version's copy if it is the same, and not an older one's as well."""
+        newest, top = next(reversed(self.look.source), None), self.look.on_top
+        other = next((version for version, copy in self.found.items() if copy is top), None)
+        if top is None or other is None or newest is None or newest not in self.rows or newest not in self.found:
+            return
+        if other is newest or self.look.edge(other, top) is not Edge.SAME:
+            return
+        if (await self._compare((newest, top))).status is Status.VERIFIED:
+            freed = self.found[newest]
+            self.found[newest] = self.found.pop(other)
+            if self.look.edge(other, freed):
+                self.found[other] = freed
 
     def _by_distance(self) -> list[tuple[Version, Version]]:
         """The rows' versions, each with the copy of its size that is as far from the top: most copies are in order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -395,6 +396,17 @@ def test_a_version_on_top_that_cannot_be_compared_is_not_called_another_one(
 
     asyncio.run(upload())
     assert statuses(verify(store, [row], all_versions=True, deep=deep)) == [status]
+
+
+def test_one_copy_verifies_one_version_where_the_other_copy_cannot_be_read() -> None:
+    dates = itertools.count(1_000)
+    store = store_of(here=True, there=True, default_checksum=None, clock=lambda: float(next(dates)))
+    rows = []
+    for at, data in enumerate((b"b", b"c", b"b")):
+        rows.append(row_of(put(store, "here", data, KMS), 1, row=at, last_modified=float(at), is_latest=at == 2))
+        put(store, "there", data, KMS, storage_class="STANDARD" if at else "GLACIER")
+    ends = verify(store, rows, all_versions=True, deep=True)
+    assert statuses(ends) == [Status.UNKNOWN, Status.VERIFIED, Status.VERIFIED]
 
 
 @pytest.mark.parametrize("below", [b"older copy", b"one"])
