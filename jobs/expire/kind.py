@@ -16,6 +16,7 @@ from jobs.expire.places import Place, PlaceLook
 from jobs.expire.rules import Terms
 from jobs.ledger.ledger import Ledger
 from jobs.runs.kind import Kind, Opened, no_hints
+from jobs.s3.sessions import service_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,10 +30,10 @@ def _open(opened: Opened) -> Expire:
         raise LedgerError(f"run {spec.run_id} has no plan of this release", advice="start another `sealift expire`")
     origin, *copies = msgspec.convert(plan.expiry["places"], list[Place])
     bucket, prefix = origin.location
-    places = [each.location for each in copies]
+    places, is_aws = [each.location for each in copies], service_of(spec.source).is_aws
     return Expire(
         *(opened.source, opened.destination, opened.budget),
-        PlaceLook(opened.source, opened.destination, origin, *copies, is_apart=options["apart"]),
+        PlaceLook(opened.source, opened.destination, origin, *copies, is_apart=options["apart"], is_aws=is_aws),
         Tombstones(ledger.store, ledger.location, bucket, spec.run_id),
         Terms(spec.created_at, options["grace_seconds"], options["keeps_versions"], places, prefix),
         deletes=options["delete"],

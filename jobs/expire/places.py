@@ -180,11 +180,17 @@ def foreign_places(keys: Iterable[str], own: Place, source: Place) -> list[str]:
 
 
 class PlaceLook:
-    """A look at the documents of all places."""
+    """A look at the documents of all places.
 
-    def __init__(self, source: Store, copies: Store, origin: Place, *others: Place, is_apart: bool = False):
+    `is_aws`: S3's own replication may have brought the originals' document to copies: a plan has asked for
+    its rules, and it never carries the deletes of versions.
+    """
+
+    def __init__(
+        self, source: Store, copies: Store, origin: Place, *others: Place, is_apart: bool = False, is_aws: bool = False
+    ):
         self._source, self._copies, self._origin, self._others = source, copies, origin, others
-        self._is_apart = is_apart
+        self._is_apart, self._is_aws = is_apart, is_aws
 
     async def look(self) -> float:
         """S3's time, the earliest of all answers.
@@ -196,7 +202,7 @@ class PlaceLook:
         looks: list[Callable[[], Awaitable[float]]] = [partial(self._look_at, *each) for each in places]
         refuse, at, is_apart = _refuse_shared, self._origin.location, self._is_apart
         for each in self._others:  # a gateway may have begun to read through
-            looks.append(partial(refuse, self._origin, self._copies, each.location, is_apart, may_be_replica=True))
+            looks.append(partial(refuse, self._origin, self._copies, each.location, is_apart, (), self._is_aws))
             looks.append(partial(refuse, each, self._source, at, is_apart))
         return min((await gather_bounded(lambda look: look(), looks, len(looks)))[: len(places)])
 

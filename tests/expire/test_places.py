@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import itertools
 import json
@@ -365,6 +366,15 @@ def test_document_that_is_gone_or_replaced_ends_the_run(change: str) -> None:
         world.declare(COPIES, COPIES_ID, 1 if change == "written again" else 3)
     why = "something mirrors" if change.startswith("shown") else "gone, was replaced"
     refused(see, "replaced" if change == "written again" else why)
+
+
+@pytest.mark.parametrize("is_aws", [True, False])
+def test_replication_that_begins_while_a_run_is_at_work_ends_it_but_at_aws(is_aws: bool) -> None:
+    world = World()
+    origin, copies = world.read()
+    world.declare(COPIES, ID, 0, is_replica=True)
+    with contextlib.nullcontext() if is_aws else pytest.raises(ConfigError, match="something mirrors"):
+        asyncio.run(PlaceLook(world, world, origin, *copies, is_aws=is_aws).look())
 
 
 def test_gateway_that_begins_to_read_through_while_a_run_is_at_work_ends_it() -> None:
