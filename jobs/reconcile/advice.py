@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from jobs.core.category import FINDINGS, Category
+from jobs.core.model import Location
 from jobs.core.run import RunSpec
 from jobs.ledger.ledger import Ledger
 from jobs.reports.figures import plural
@@ -23,15 +25,37 @@ DISJOINT_STEP = (
 )
 
 
-def first_steps(found: Mapping[str, Any], repair: str, overwrite: str) -> list[str]:
-    """What a person does about what a comparison `found`, the report of one. See `next_steps`."""
+def first_steps(
+    found: Mapping[str, Any], repair: str, overwrite: str, of_disjoint: Callable[[], str] | None = None
+) -> list[str]:
+    """What a person does about what a comparison `found`, the report of one. See `next_steps`.
+
+    `of_disjoint`: makes the step where both sides have objects, and no key in common.
+    """
     rows = {name: each["rows"] for name, each in found["categories"].items() if each["rows"]}
-    if rows.keys() - {Category.EXCLUDED} == {Category.MISSING, Category.EXTRA}:
-        return [DISJOINT_STEP]
+    if of_disjoint is not None and rows.keys() - {Category.EXCLUDED} == {Category.MISSING, Category.EXTRA}:
+        return [of_disjoint()]
     left = {name: count for name, count in rows.items() if name in FINDINGS}
     # What is unverifiable is a finding only where the inventory says that its replication FAILED.
     left[Category.UNVERIFIABLE] = found["findings"] - sum(left.values())
     return next_steps(left, repair, overwrite)
+
+
+def disjoint_step(places: Mapping[str, Location], missing: Sequence[str], extra: Sequence[str]) -> str:
+    """What a person does about two sides without a common key: a prefix was forgotten, perhaps.
+
+    `places`: what was compared, by side. `missing`, `extra`: the first keys below them that only the source
+    has, and only the destination.
+    """
+    for side, longer, shorter in (("destination", extra, missing), ("source", missing, extra)):
+        there = set(longer)
+        ends = {each.removesuffix(shorter[0]) for each in longer if shorter and each.endswith(shorter[0])}
+        for prefix in sorted(ends - {""}, key=len):
+            if 2 * sum(prefix + each in there for each in shorter) > len(shorter):
+                whose = "The copies'" if side == "destination" else "The source's"
+                meant = f"--{side} {places[side]._replace(key=places[side].key + prefix)}"
+                return f"No key is at both sides. {whose} keys begin with {prefix}: did you mean {meant}?"
+    return DISJOINT_STEP
 
 
 def next_steps(left: Mapping[str, int], repair: str, overwrite: str) -> list[str]:
@@ -53,7 +77,7 @@ def next_steps(left: Mapping[str, int], repair: str, overwrite: str) -> list[str
     return steps
 
 
-def night_steps(ledger: Ledger, spec: RunSpec, found: Mapping[str, Any]) -> list[str]:
+def night_steps(ledger: Ledger, spec: RunSpec, found: Mapping[str, Any], _: Path) -> list[str]:
     """The next steps after the comparison of a night. The policy says how its objects are copied."""
     if not found["findings"] or spec.options["of_replica"]:
         return [REPLICA_STEP] if found["findings"] else []

@@ -87,13 +87,13 @@ async def compare(
     maps: PrefixMap,
     margin_seconds: float,
     options: Mapping[str, Any],
-    steps: Callable[[RunSpec, Mapping[str, Any]], Sequence[str]],
+    steps: Callable[[RunSpec, Mapping[str, Any], Path], Sequence[str]],
     **how: Any,
 ) -> dict[str, Any]:
     """Compare the reports of source and destination, as a run of the ledger. Returns its report.
 
-    `began`: epoch seconds. `options`: of its spec. `steps`: what a person does then, by what was found.
-    `how`: see `reconcile`. A run that is killed before its end was never planned.
+    `began`: epoch seconds. `options`: of its spec. `steps`: what a person does then, by what was found,
+    and the differences. `how`: see `reconcile`. A run that is killed before its end was never planned.
     """
     source, destination = reports
     spec = RunSpec(
@@ -117,7 +117,8 @@ async def compare(
     with TemporaryDirectory(prefix="sealift-reconcile-") as name:
         folder = Path(name)
         found = await reconcile(ledger, spec, reports, folder, maps=maps, margin_seconds=margin_seconds, **how)
-        return await _publish(ledger, spec, found, folder, list(steps(spec, found)))
+        next_steps = await asyncio.to_thread(steps, spec, found, folder / "differences.parquet")
+        return await _publish(ledger, spec, found, folder, list(next_steps))
 
 
 async def reconcile(
@@ -208,10 +209,10 @@ async def _publish(
     return report
 
 
-def first_findings(differences: Path) -> list[dict[str, Any]]:
-    """The first findings of a file of differences, as its page lists them."""
+def first_findings(differences: Path, condition: str = "is_finding") -> list[dict[str, Any]]:
+    """The first findings of a file of differences, as its page lists them. `condition`: or other rows."""
     with duck.connect(differences.parent, memory_limit=duck.MEMORY_LIMIT) as connection:
-        rows = connection.sql(f"FROM {parquet(differences)} WHERE is_finding LIMIT {FIRST_ROWS}")
+        rows = connection.sql(f"FROM {parquet(differences)} WHERE {condition} LIMIT {FIRST_ROWS}")
         found: list[dict[str, Any]] = rows.to_arrow_table().to_pylist()
         return found
 

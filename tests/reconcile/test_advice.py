@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jobs.core.category import Category
-from jobs.reconcile.advice import DISJOINT_STEP, first_steps
+from jobs.core.model import Location
+from jobs.core.run import RunSpec, Side
+from jobs.ledger.ledger import Ledger
+from jobs.reconcile.advice import DISJOINT_STEP, disjoint_step, first_steps, night_steps
 from jobs.reports.document import is_compared
+from tests.doubles.memory_store import MemoryStore
 
 COMMANDS = "sealift reconcile --repair", "sealift reconcile --repair --repair-different"
 
@@ -37,8 +42,31 @@ def test_each_kind_of_finding_has_its_step(comparison: dict[str, Any], begins: l
     """An encrypted object cannot be compared, and S3 reports nothing wrong with it. Sides without a common key
     may lack a prefix.
     """
-    steps = first_steps(comparison, *COMMANDS)
+    steps = first_steps(comparison, *COMMANDS, lambda: DISJOINT_STEP)
     assert [step[: len(begin)] for step, begin in zip(steps, begins, strict=True)] == begins
+
+
+@pytest.mark.parametrize(
+    ("missing", "extra", "says"),
+    [
+        (["a", "b/c"], ["all/a", "all/b/c"], "--destination s3://copies/here/all/"),
+        (["2026/a", "2026/b", "2026/c"], ["a", "b"], "--source s3://docs/2026/"),
+        (["a", "b"], ["c", "d"], DISJOINT_STEP),
+        (["a", "b", "c", "d"], ["x/a", "y/b"], DISJOINT_STEP),
+    ],
+)
+def test_a_prefix_that_was_forgotten_is_named(missing: list[str], extra: list[str], says: str) -> None:
+    assert says in disjoint_step(
+        {"source": Location("docs"), "destination": Location("copies", "here/")}, missing, extra
+    )
+
+
+def test_a_night_has_no_prefixes_to_give() -> None:
+    """Its places are the policy's, and it repairs what is missing."""
+    places = Side(Location("docs")), Side(Location("copies"))
+    spec = RunSpec("run", "reconcile", 0.0, *places, "", {"pair": "docs", "of_replica": False})
+    steps = night_steps(Ledger(MemoryStore(), Location("ledger")), spec, found(6, missing=3, extra=3), Path())
+    assert [step.split()[0] for step in steps] == ["Copy", "Look", "Then"]
 
 
 @pytest.mark.parametrize(("same", "unverifiable", "expected"), [(1, 1, True), (1, 2, False), (0, 0, False)])
