@@ -24,7 +24,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -164,14 +164,15 @@ class Expire:
     async def process_last(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
         """As `process`, row by row, so that one that S3 cannot serve ends as failed alone.
 
-        A row is tried twice: a delete whose answer was lost shows at the second look.
+        A row is tried twice, and then looked at: the last answer may be lost as well.
         """
+        await self._look_at_places()  # what fails for all rows is not tried for each
         outcomes: list[Outcome] = []
         for row in rows:
             try:
                 outcomes += await Tries(2)(partial(self.process, [row]))
             except (Unavailable, Conflict) as error:
-                outcomes.append(gave_up(row, error))
+                outcomes.append(await self._find_gone(row) or gave_up(row, error))
             except Interrupted as stop:
                 raise PartlyDone(str(stop), [*outcomes, *getattr(stop, "outcomes", ())]) from stop
         return outcomes
@@ -220,6 +221,13 @@ class Expire:
             else:
                 there.append(each)
         return there, outcomes
+
+    async def _find_gone(self, row: ObjectVersion) -> Outcome | None:
+        """The outcome of a row that is not there any more, or None."""
+        with suppress(Unavailable, Conflict):
+            _, outcomes = await self._look_at_all([row])
+            return outcomes.get(row.row)
+        return None
 
     async def _look(self, looks: KeyLooks, row: ObjectVersion) -> Candidate | Outcome | None:
         """Return the original as it is now, None when it is gone, an outcome when S3 does not show it."""

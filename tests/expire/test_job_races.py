@@ -234,6 +234,42 @@ def test_an_original_that_never_answers_holds_no_other() -> None:
     assert told[1].reason == Reason.GIVEN_UP
 
 
+def test_a_last_answer_that_is_lost_at_the_last_try_is_looked_for() -> None:
+    """The second try's delete was told as given up, so as one that stays."""
+    store, sent = shop(), list[str]()
+    rows = store.originals(2)
+
+    async def lose(request: Request) -> Any:
+        sent.append(request.place.key)
+        if sent.count("k0") == 2 and request.place.key == "k0":
+            await request()
+        if request.place.key == "k0":
+            raise Unavailable("DeleteObject", str(request.place), "IncompleteBody")
+        return await request()
+
+    store.hook(delete=lose)
+    told = asyncio.run(job(store).process_last(rows))
+    assert sent == ["k0", "k0", "k1"]
+    store.hook(delete=None)
+    assert [each.status for each in told] == [Status.DONE] * 2
+    assert undo(store).markers == 2
+
+
+def test_a_bucket_that_cannot_be_asked_is_not_asked_for_each_row_at_the_last_try() -> None:
+    store, asked = shop(), list[str]()
+    rows = store.originals(20)
+
+    async def fail(bucket: str) -> bool:
+        asked.append(bucket)
+        raise Unavailable("GetBucketVersioning", f"s3://{bucket}", "InternalError", "", 500)
+
+    made = job(store)
+    store.is_versioned = fail  # type: ignore[method-assign]
+    with pytest.raises(Unavailable):
+        asyncio.run(made.process_last(rows))
+    assert len(asked) <= 8
+
+
 def test_a_stop_at_the_last_try_keeps_the_outcomes_before_it() -> None:
     store = shop()
     rows = store.originals(4)
