@@ -162,8 +162,10 @@ class Transport:
             attempt += 1
             try:
                 refuse_late(operation, place, send_by)
-            except Conflict as late:  # an earlier try may have been done
-                raise earlier or late from late
+            except Conflict as late:
+                if earlier is None:
+                    raise
+                raise earlier from late  # it may have been done
             credentials, began = self._credentials(), time.perf_counter()
             try:
                 route = route or self._routes.find(place.bucket)

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from jobs import errors
+from jobs.core import elapsed
 from jobs.s3.checksums import full_object
+from jobs.s3.http import connection_pool
 from jobs.s3.rest_store import RestStore
 from jobs.s3.retries import PAUSE_SECONDS_MAX, retry
 from jobs.s3.sessions import open_store
@@ -223,6 +225,26 @@ def test_a_refusal_says_whether_the_request_was_sent_once(
 
     script.reply = Reply(204)
     assert asyncio.run(run()).was_sent_once is was_sent_once
+
+
+@pytest.mark.parametrize(
+    ("send_by", "kind", "code", "sent"), [(-1.0, errors.Conflict, "TooLate", 0), (1.0, errors.Throttled, "SlowDown", 1)]
+)
+def test_a_delete_is_not_sent_after_its_last_moment_and_an_earlier_try_is_told(
+    script: Script,
+    monkeypatch: pytest.MonkeyPatch,
+    send_by: float,
+    kind: type[errors.StoreError],
+    code: str,
+    sent: int,
+) -> None:
+    for module in (elapsed, connection_pool):  # a minute goes by with each request
+        monkeypatch.setattr(module, "elapsed_seconds", lambda: 60.0 * len(script.seen))
+    script.reply = Reply(503, body=error_body("SlowDown"))
+    with pytest.raises(kind) as late:
+        ask(script, lambda store: store.delete("bucket", "b", send_by=send_by))
+    assert (late.value.code, len(script.seen)) == (code, sent)
+    assert late.value.__cause__ is not late.value  # who walks the causes of an error comes to an end
 
 
 @pytest.mark.parametrize(
