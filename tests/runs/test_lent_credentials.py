@@ -17,7 +17,7 @@ from botocore.credentials import AssumeRoleProvider, RefreshableCredentials
 
 from jobs.credentials import Lender, Loan, lend
 from jobs.errors import ConfigError
-from jobs.runs.local_executor import LocalExecutor, WorkerProcesses
+from jobs.runs.local_executor import WorkerProcesses, run_shards
 from jobs.s3.refreshed_credentials import LOOK_SECONDS, RefreshedCredentials
 from jobs.s3.sessions import open_store
 from tests.doubles.fake_sts import PROFILE, FakeSts, fake_sts
@@ -81,7 +81,7 @@ def sts(tmp_path: Path) -> Iterator[FakeSts]:
 def run_workers(endpoint: str, last_key: str, lender: Lender = lend) -> dict[int, int]:
     words = [sys.executable, "-c", WORKER, endpoint, PROFILE, last_key]
     workers = WorkerProcesses(lambda shard: [*words, str(shard)], lender)
-    return asyncio.run(LocalExecutor(workers.attempt, workers.stop, 3).run(range(3)))
+    return run_shards(workers.attempt, workers, 3, range(3))
 
 
 def test_a_role_with_a_code_is_asked_for_once_for_all_workers(sts: FakeSts, script: Script) -> None:
@@ -134,12 +134,11 @@ def test_a_worker_that_waits_for_a_persons_code_ends_when_it_is_stopped(sts: Fak
 
     words = [sys.executable, "-c", STOPPED, script.endpoint, PROFILE, "second"]
     workers = WorkerProcesses(lambda _: words, never_answer)
-    executor = LocalExecutor(workers.attempt, workers.stop, 1)
 
     async def scenario() -> dict[int, int]:
-        running = asyncio.create_task(executor.run([0]))
+        running = asyncio.create_task(asyncio.to_thread(run_shards, workers.attempt, workers, 1, [0]))
         assert await asyncio.to_thread(is_asked.wait, 30)
-        executor.stop()
+        workers.stop()
         return await asyncio.wait_for(running, 15)
 
     try:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.ledger.ledger import Ledger
 from jobs.runs import local_executor
-from jobs.runs.local_executor import LocalExecutor, WorkerProcesses
+from jobs.runs.local_executor import WorkerProcesses, WorkHere, run_shards
 from jobs.runs.worker import Stops
 from tests.doubles.memory_store import MemoryStore
 
@@ -25,7 +25,7 @@ from tests.doubles.memory_store import MemoryStore
 def run(shards: range, at_once: int, *words: str) -> dict[int, int]:
     """Run shards, each by a program that gets its number."""
     workers = WorkerProcesses(lambda shard: [*words, str(shard)])
-    return asyncio.run(LocalExecutor(workers.attempt, workers.stop, at_once).run(shards))
+    return run_shards(workers.attempt, workers, at_once, shards)
 
 
 @pytest.mark.parametrize(
@@ -62,16 +62,17 @@ def test_an_error_in_one_slot_ends_every_worker_before_it_is_raised(tmp_path: Pa
     assert ended >= {"1", "2"}
 
 
-@pytest.mark.parametrize("turns", range(1, 12, 2))
-async def test_a_worker_that_is_stopped_while_it_starts_ends_as_interrupted(turns: int) -> None:
-    """After so many turns of the loop."""
-    workers = WorkerProcesses(lambda shard: ["sleep", "60"])
-    executor = LocalExecutor(workers.attempt, workers.stop, 1)
-    running = asyncio.create_task(executor.run([0, 1]))
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    executor.stop()
-    assert await asyncio.wait_for(running, 30) == {0: 75, 1: 75}
+@pytest.mark.parametrize("milliseconds", [0, 1, 2, 4, 8])
+def test_a_worker_that_is_stopped_while_it_starts_ends_as_interrupted(milliseconds: int) -> None:
+    def command(shard: int) -> list[str]:
+        if milliseconds:
+            threading.Timer(milliseconds / 1000, workers.stop).start()
+        else:
+            workers.stop()
+        return ["sleep", "60"]
+
+    workers = WorkerProcesses(command)
+    assert run_shards(workers.attempt, workers, 1, [0, 1]) == {0: 75, 1: 75}
 
 
 class Quiet:
@@ -127,7 +128,7 @@ async def test_a_worker_of_this_process_is_tried_three_times_unless_it_is_stoppe
     assert len(asyncio.all_tasks()) == 1
 
 
-async def executed(work_here: Callable[[int, Stops], Awaitable[int]]) -> dict[int, int]:
+async def executed(work_here: WorkHere) -> dict[int, int]:
     """The exit codes of a run of two rows."""
     store = MemoryStore()
     store.create_bucket("ledger")

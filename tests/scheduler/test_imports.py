@@ -10,7 +10,7 @@ import pytest
 from tests.doubles.lambda_runtime import ROOT
 
 HANDLERS = ("backup", "enqueue", "submit", "follow")
-HEAVY = {"aiohttp", "awscrt", "boto3", "botocore", "click", "duckdb", "jinja2", "pandas", "pyarrow", "rich"}
+HEAVY = {"aiohttp", "awscrt", "boto3", "botocore", "click", "duckdb", "jinja2", "joblib", "pandas", "pyarrow", "rich"}
 RSS_MAX_MIB = 90
 
 
