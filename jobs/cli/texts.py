@@ -154,6 +154,8 @@ def expiry_lines(expiry: Mapping[str, Any]) -> list[str]:
     """
     if not expiry:
         return []
+    from jobs.expire.places import warning  # for this job alone
+
     shares = ", ".join(
         f"{share['eligible']:,} of {share['listed']:,} {what}"
         for what, share in (("current objects", expiry["current"]), ("versions", expiry["versions"]))
@@ -163,6 +165,7 @@ def expiry_lines(expiry: Mapping[str, Any]) -> list[str]:
         *(f"  copies in    {uri}, {_reached(expiry['destination'])}" for uri in expiry["copies"]),
         f"  share     {shares} in {expiry['prefix']}",
         *(f"  read      {human_bytes(each['bytes'])} of {each['storage_class']}" for each in expiry["reads"]),
+        *(f"  warning   {warning(each)}" for each in expiry.get("warnings", ())),
     ]
 
 

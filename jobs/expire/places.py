@@ -21,7 +21,8 @@ import re
 import secrets
 import shlex
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import combinations, product
 from typing import Any, Literal
@@ -41,6 +42,7 @@ from jobs.errors import (
     NoSuchBucket,
     NotFound,
     PreconditionFailed,
+    Rejected,
     StoreError,
     UsageError,
 )
@@ -57,6 +59,8 @@ SETTLED_SECONDS = 10.0
 """The least age of a document, whatever the grace period is."""
 REPLICA = "REPLICA"
 """The replication status of what S3's own replication has written."""
+UNVERSIONED = "copies_unversioned"
+"""The code of what a plan and `--declare` say of copies whose bucket keeps no versions."""
 _FOLDER = ".sealift/place-"
 _LARGEST_BYTES = 4096
 
@@ -393,6 +397,24 @@ async def _ask(side: Side, bucket: str, what: str, question: Callable[[Any], Seq
         ) from error
 
 
+async def find_warnings(copies: Store, places: Sequence[Location]) -> list[dict[str, str]]:
+    """What a person has to know of places of copies, JSON-ready. A bucket that does not say so keeps no versions."""
+
+    async def keeps_versions(at: Location) -> bool:
+        with suppress(Denied, NotFound, Rejected):
+            return await retry(partial(copies.is_versioned, at.bucket))
+        return False
+
+    kept = await gather_bounded(keeps_versions, places, len(places))
+    return [{"uri": str(at), "code": UNVERSIONED} for at, is_kept in zip(places, kept, strict=True) if not is_kept]
+
+
+def warning(found: Mapping[str, str]) -> str:
+    """One of `find_warnings`, for people."""
+    why = "its bucket keeps no versions, so one overwrite there ends the last copy"
+    return f"copies in {found['uri']}: {why}: turn versioning on ({found['code']})"
+
+
 # Declaring.
 
 
@@ -435,6 +457,9 @@ async def declare(
         for at, rank, old in zip([source.location, *copies], ranks(first, others), there, strict=True):
             store, side = (stores[1], destination) if done else (stores[0], source)
             done.append(await _settle(store, at, rank, old, side.endpoint, replaces=replaces))
+        warnings = await find_warnings(stores[1], copies)
+        for place in done:
+            place["warnings"] = [each for each in warnings if each["uri"] == place["uri"]]
         if all(each["action"] != "denied" for each in done):
             await read_places(*stores, source, destination, copies, None)
         return done
@@ -449,6 +474,7 @@ def told(place: dict[str, Any]) -> str:
     for old in place["replaced"]:
         takes = f"  takes back rank {old['rank']} ({old['key']})"
         lines.append(f"{takes}: expire runs that rely on it stop, plan them again")
+    lines += [f"  {warning(each)}" for each in place["warnings"]]
     if place["command"]:
         lines.append(f"  you may not write there: let its owner give this command\n  {place['command']}")
     return "\n".join(lines)

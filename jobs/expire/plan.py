@@ -36,6 +36,7 @@ from jobs.expire.copy_columns import MEMBER, SCHEMA
 from jobs.expire.places import (
     Place,
     find_policy,
+    find_warnings,
     foreign_places,
     read_places,
     refuse_lifecycle,
@@ -466,6 +467,7 @@ async def plan_run(
             "source": source.to_dict(),
             "destination": destination.to_dict(),
             "copies": options["copies"],
+            "warnings": await find_warnings(copies, copies_at),
             "places": msgspec.to_builtins(places, enc_hook=str),  # a bucket of a policy is a kind of str
         }
         extra = {"apart": are_apart(source, destination), "keeps_versions": keeps_versions}

@@ -27,6 +27,7 @@ def test_packed_originals_go_only_when_it_is_said(versioned: World) -> None:
     compact(world, "--versions", "all")
     dry = expire(world, *NOW)
     assert (dry["code"], dry["dry_run"], dry["outcomes"]) == (0, True, {"left": 7})
+    assert dry["expiry"]["warnings"] == []
     assert sum(each["rows"] for each in dry["deletions"]["reasons"]) == dry["deletions"]["rows"] == 7
     assert sum(each["bytes"] for each in dry["deletions"]["reasons"]) == dry["deletions"]["bytes"]
     assert {each["detail"] for each in dry["deletions"]["reasons"]} == {"hidden", "removed"}
@@ -69,8 +70,11 @@ def test_grace_is_that_of_places_and_rows(world: World) -> None:
     assert (young.code, "declared within the grace period" in young.stderr) == (10, True)
     time.sleep(6)
     world.put(names[0], b"content of docs/00.json" * 9)
+    dry = world.sealift("expire", *places(world), *NOW)
+    assert f"warning   copies in s3://{world.destination}/: its bucket keeps no versions" in dry.stderr
     report = expire(world, "--grace", "5s", "--max-share", "100%", "--yes-delete")
     assert (report["code"], report["outcomes"], report["failures"]) == (0, {"left": 1, "done": 5}, 0)
+    assert report["expiry"]["warnings"] == [{"uri": f"s3://{world.destination}/", "code": "copies_unversioned"}]
     assert report["failures_manifest"] is None
     assert reasons(report) == "deleted | too_new"
     assert (report["deletions"]["rows"], keys(world)) == (5, names[:1])

@@ -30,6 +30,7 @@ from jobs.expire.places import (
     ranks,
     read_places,
     refuse,
+    told,
 )
 from jobs.s3.store import UNGUARDED, Body
 from tests.doubles.memory_store import MemoryStore, Request
@@ -499,18 +500,34 @@ def test_bucket_that_one_may_not_write_to_gets_a_command() -> None:
         return await request()
 
     made.hook(put=deny)
-    source, told = declared(made, COPIES)
-    assert brief([source, told]) == [(0, "written"), (1, "denied")]
+    source, other = declared(made, COPIES)
+    assert brief([source, other]) == [(0, "written"), (1, "denied")]
     assert source["command"] is None
-    words = shlex.split(told["command"])
+    words = shlex.split(other["command"])
     document = json.loads(words[words.index("%s") + 1])
-    assert (document["id"], document["rank"]) == (told["id"], 1)
-    options = {"--bucket": "copies", "--key": told["key"], "--if-none-match": "*", "--endpoint-url": "http://s3.test"}
+    assert (document["id"], document["rank"]) == (other["id"], 1)
+    options = {"--bucket": "copies", "--key": other["key"], "--if-none-match": "*", "--endpoint-url": "http://s3.test"}
     for option, value in options.items():
         assert words[words.index(option) + 1] == value
     made.hook(put=None)
     made.declare(COPIES, document["id"], document["rank"])
     assert brief(declared(made, COPIES)) == [(0, "kept"), (1, "kept")]
+
+
+@pytest.mark.parametrize(("versioned", "denied"), [(True, False), (False, False), (True, True)])
+def test_copies_without_versions_are_told(versioned: bool, denied: bool) -> None:
+    """One overwrite there ends the last copy. A bucket that does not say so may keep none."""
+    made = World(versioned=versioned)
+
+    async def deny(request: Request) -> Any:
+        raise Denied("GetBucketVersioning", "s3://copies", "AccessDenied", status=403)
+
+    made.hook(is_versioned=deny if denied else None)
+    source, *others = declared(made, COPIES, COLD)
+    warnings = [[{"uri": str(at), "code": "copies_unversioned"}] for at in (COPIES, COLD)]
+    is_told = denied or not versioned
+    assert [each["warnings"] for each in (source, *others)] == ([[], *warnings] if is_told else [[], [], []])
+    assert ["copies_unversioned" in told(each) for each in others] == [is_told] * 2
 
 
 def test_one_bucket_by_two_names_is_told_at_once() -> None:
