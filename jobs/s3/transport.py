@@ -201,6 +201,8 @@ class Transport:
                 correction = await self._correct(request, refusal, region, route, credentials, corrections)
                 if isinstance(correction, Route):
                     route, attempt = correction, attempt - 1
+                    if is_repeated:  # the first one may have been done
+                        earlier = earlier or refusal.recast(Unavailable)
                     continue
                 may_pass = isinstance(correction, Unavailable) and not 300 <= response.status < 400
                 earlier = correction

@@ -16,7 +16,7 @@ from jobs.s3.http import connection_pool
 from jobs.s3.rest_store import RestStore
 from jobs.s3.retries import PAUSE_SECONDS_MAX, retry
 from jobs.s3.sessions import open_store
-from jobs.s3.transport import TRIES_PATIENT, TRIES_UNANSWERED
+from jobs.s3.transport import TRIES_PATIENT, TRIES_UNANSWERED, Transport
 from tests.doubles.loopback import listening
 from tests.doubles.scripted_server import COPIED, REF, Reply, Script, ask, copy, copy_part, error_body
 
@@ -245,6 +245,33 @@ def test_a_delete_is_not_sent_after_its_last_moment_and_an_earlier_try_is_told(
         ask(script, lambda store: store.delete("bucket", "b", send_by=send_by))
     assert (late.value.code, len(script.seen)) == (code, sent)
     assert late.value.__cause__ is not late.value  # who walks the causes of an error comes to an end
+
+
+def test_a_delete_whose_first_answer_was_lost_is_not_told_as_unsent(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its kept connection closed without an answer, then the token expired, and the new one came too late."""
+
+    async def renewed(*_: Any) -> bool:
+        return True
+
+    async def run() -> errors.StoreError:
+        store = open_store(script.endpoint, None, None, max_in_flight=1)
+        try:
+            await store.delete("bucket", "k")
+            script.first, script.reply = [Reply(0)], Reply(400, body=error_body("ExpiredToken"))
+            with pytest.raises(errors.StoreError) as caught:
+                await store.delete("bucket", "k", send_by=150.0)
+            return caught.value
+        finally:
+            await store.close()
+
+    monkeypatch.setattr(Transport, "_has_newer", renewed)
+    for module in (elapsed, connection_pool):  # a minute goes by with each request
+        monkeypatch.setattr(module, "elapsed_seconds", lambda: 60.0 * len(script.seen))
+    script.reply = Reply(204)
+    late = asyncio.run(run())
+    assert (type(late), late.code, len(script.seen)) == (errors.Unavailable, "ExpiredToken", 3)
 
 
 @pytest.mark.parametrize(
