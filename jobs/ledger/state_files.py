@@ -449,10 +449,11 @@ def readable(ledger: Ledger, folder: Path) -> Iterator[None]:
         cause = error if isinstance(error, duckdb.Error) else error.__cause__
         is_of_sql = isinstance(cause, SealiftError | None) or str(cause).startswith(_OF_SQL)
         files = [] if is_of_sql and error is not cause else sorted(folder.glob("*%2F*"))
-        damaged = next((ledger.location.join(unquote(path.name)) for path in files if _is_damaged(path)), None)
+        first = str(cause).partition("\n")[0]
+        is_bad = (path for path in files if path.name in first or _is_damaged(path))
+        damaged = next((ledger.location.join(unquote(path.name)) for path in is_bad), None)
         if damaged is None and error is not cause:
             raise
-        first = str(cause).partition("\n")[0]
         what = f"{damaged}" if damaged else f"a file of {ledger.location} ({first})"
         raise LedgerError(f"{what} cannot be read", advice=RESTORE) from error
 

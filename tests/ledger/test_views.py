@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import tempfile
 from pathlib import Path
 
@@ -99,6 +100,14 @@ def test_a_scratch_folder_whose_name_looks_like_a_column_changes_no_row(
     write(made, 3, "a", [outcome(0, Status.VERIFIED, "a")])
     assert ask(made, "SELECT dt, key FROM journal") == [{"dt": "2026-11-25", "key": "a"}]
     assert ask(made, "SELECT run_id, shard FROM outcomes") == [{"run_id": RUN, "shard": 3}]
+
+
+@pytest.mark.parametrize("line", [b'{"key": "a"', b'{"key": "a", "size_bytes": "many"}'])
+def test_a_file_of_the_journal_that_cannot_be_read_is_named(line: bytes) -> None:
+    made, name = ledger(), "journal/dt=2026-11-25/batch-1.json"
+    asyncio.run(put(made, name, line))
+    with pytest.raises(LedgerError, match=re.escape(name)):
+        ask(made, "SELECT key, size_bytes FROM journal")
 
 
 def test_only_the_files_that_the_sql_names_come_down() -> None:
