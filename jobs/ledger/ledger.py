@@ -132,8 +132,8 @@ class Ledger:
     async def plan(self, run_id: str) -> Plan:
         """The run's plan. Raises LedgerError when planning did not finish.
 
-        A comparison writes its plan just before its report, and nothing can make the report later:
-        without one, it did not finish.
+        A comparison writes its plan at last, and nothing can make its report later: without one, it did not
+        finish.
         """
         name = "plan.json"
         otherwise = f"planning did not finish, start a new run instead of {run_id} ({self.uri(run_id, name)})"
