@@ -24,7 +24,7 @@ Count = Annotated[int, Meta(ge=0)]
 Code = Annotated[int, Meta(ge=0, lt=256)]
 Slice = tuple[Count, Count]
 Time = Annotated[datetime, Meta(tz=True)]
-_SUMMARY = re.compile(r"(\d{4}-\d\d-\d\d(?:-\d\d)?)\.json", re.ASCII)
+_SUMMARY = re.compile(r"(\d{4}-\d\d-\d\d(?:-\d\d+)?)\.json", re.ASCII)
 
 
 class StageResult(Struct, frozen=True, kw_only=True):
@@ -146,7 +146,8 @@ async def ended_nights(ledger: Ledger, pair: str, before: str = "9999") -> list[
     """The nights of a pair that have ended and whose label is before this one, the latest first."""
     names = await list_names(ledger.store, ledger.location.join(f"nights/{pair}/"))
     labels = [match[1] for match in map(_SUMMARY.fullmatch, names) if match and match[1] < before]
-    return [Night(ledger, pair, label) for label in sorted(labels, reverse=True)]
+    labels.sort(key=lambda label: (label[:10], len(label), label), reverse=True)  # `-100` comes after `-99`
+    return [Night(ledger, pair, label) for label in labels]
 
 
 async def last_summaries(ledger: Ledger, pair: str, limit: int, before: str = "9999") -> list[Summary]:

@@ -64,7 +64,7 @@ def test_a_document_that_was_altered_is_refused(change: Callable[[dict[str, Any]
 
 def test_nights_come_the_latest_first_and_a_second_check_after_the_first() -> None:
     place = ledger()
-    labels = ["2026-11-25", "2026-11-24", "2026-11-25-02", "2026-11-25-10", "2026-11-26"]
+    labels = ["2026-11-25", "2026-11-24", "2026-11-25-02", "2026-11-25-100", "2026-11-25-99", "2026-11-26"]
 
     async def write() -> list[str]:
         for label in labels:
@@ -73,5 +73,5 @@ def test_nights_come_the_latest_first_and_a_second_check_after_the_first() -> No
         await Night(place, "q", "2026-11-27").write(".json", b"{}")
         return [night.label for night in await ended_nights(place, "p", before="2026-11-25~")]
 
-    assert asyncio.run(write()) == ["2026-11-25-10", "2026-11-25-02", "2026-11-25", "2026-11-24"]
+    assert asyncio.run(write()) == [labels[3], labels[4], labels[2], labels[0], labels[1]]
     assert len(asyncio.run(last_summaries(place, "p", 2))) == 2
