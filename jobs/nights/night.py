@@ -83,10 +83,12 @@ async def write_page(night: Night, summary: Summary) -> None:
 
 
 def _find_emptied(stages: Stages, compared: StageResult) -> Emptied | None:
-    """The last night in which the source had objects, if it has none now."""
-    last = next((each for each in stages.earlier if each.stages[0].source_objects), None)
+    """The last night in which the source had objects, if it has none now. Each night passes that on to the next."""
+    last = next((each for each in stages.earlier if each.stages[0].source_objects or each.emptied), None)
     if compared.source_objects or last is None:
         return None
+    if last.emptied:
+        return last.emptied
     # A delete that was mirrored hides a copy, and the version below it is still there.
     source, destination = sides(stages.policy, stages.pair)
     words = ["--source", str(destination.location), "--destination", str(source.location)]
