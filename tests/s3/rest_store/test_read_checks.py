@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 import pytest
 
 from jobs import errors
 from jobs.core.elapsed import elapsed_seconds
 from jobs.core.model import ObjectRef
 from jobs.s3.rest_store import RestStore
+from jobs.s3.store import ABSENT, CopySettings, Upload
 from tests.doubles.scripted_server import Reply, Script, ask
 
 REF, PINNED = ObjectRef("bucket", "k"), ObjectRef("bucket", "k", "v1")
@@ -84,6 +88,35 @@ def test_another_version_than_was_asked_for_is_refused(script: Script, version: 
         ask(script, lambda store: store.get(PINNED))
     with pytest.raises(errors.Unavailable, match="version v1"):
         ask(script, lambda store: store.head(PINNED))
+
+
+OF_COPY, OF_TAGS, OF_ANNOTATIONS = "x-amz-copy-source-version-id", "x-amz-version-id", "x-amz-object-version-id"
+
+
+@pytest.mark.parametrize(
+    ("request_", "header", "body"),
+    [
+        (lambda s: s.copy(PINNED, "e1", "b", "k", CopySettings(), guard=ABSENT), OF_COPY, b"<CopyObjectResult>%b"),
+        (lambda s: s.copy_part(PINNED, "e1", 0, 5, Upload("b", "k", "u"), 1), OF_COPY, b"<CopyPartResult>%b"),
+        (lambda s: s.get_tags(PINNED), OF_TAGS, b""),
+        (lambda s: s.list_annotations(PINNED), OF_ANNOTATIONS, b"<ListObjectAnnotationsOutput>%b"),
+        (lambda s: s.get_annotation(PINNED, "n"), OF_ANNOTATIONS, b"text"),
+        (lambda s: s.put_annotation(PINNED, "n", b"text", object_etag="e"), OF_ANNOTATIONS, b""),
+    ],
+)
+def test_an_answer_about_another_version_than_was_asked_for_is_refused(
+    script: Script, request_: Callable[[RestStore], Awaitable[Any]], header: str, body: bytes
+) -> None:
+    """Of a copy: which version was copied. Some servers name none."""
+    if b"%b" in body:
+        body = body % b"<ETag>e</ETag>" + b"</" + body[1:].removesuffix(b"%b")
+    for headers in ({header: "v1"}, {OF_TAGS: ""}):
+        script.reply = Reply(200, headers, body)
+        ask(script, request_)
+    script.reply = Reply(200, {header: "v2"}, body)
+    with pytest.raises(errors.Unavailable, match="asked for version v1 of k, the server named version v2") as caught:
+        ask(script, request_)
+    assert caught.value.code == "MalformedAnswer"
 
 
 @pytest.mark.parametrize("version", ["null", ""])
