@@ -255,8 +255,8 @@ class Store(Protocol):
     ) -> Deleted:
         """Without a version id: make a delete marker (versioned buckets) or remove the object.
 
-        `send_by`: by `elapsed_seconds`, the last moment at which it may be sent, or sent again. Raises
-        Conflict with the code `TooLate` after that.
+        `send_by`: by `elapsed_seconds`, the last moment at which it may be sent, or sent again. After that, raises
+        Conflict with the code `TooLate` if nothing was sent, else the error of what was sent last.
 
         With `if_match`, only if the current version has this ETag. S3 asks that of the current one
         alone. Raises PreconditionFailed, or NotFound when nothing is there.
