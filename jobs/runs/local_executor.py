@@ -117,6 +117,11 @@ def run_shards(
     """
     errors: list[BaseException] = []
 
+    def stop_once() -> None:
+        """A worker takes a second signal for an order to end at once."""
+        if not stops.is_stopped:
+            stops.stop()
+
     def run_shard(shard: int) -> int:
         code = int(ExitCode.TRANSIENT)
         try:
@@ -125,12 +130,12 @@ def run_shards(
                     break
                 code = attempt(shard)
                 if code in (ExitCode.CONFIG, ExitCode.TAKEN_OVER):
-                    stops.stop()
+                    stop_once()
                 if code >= 0 and code != ExitCode.TRANSIENT:
                     break
         except BaseException as error:  # noqa: BLE001  raised when every worker has ended: joblib would leave them
             errors.append(error)
-            stops.stop()
+            stop_once()
         # A signal may come before the worker can listen.
         return int(ExitCode.TRANSIENT) if stops.is_stopped and code == -signal.SIGTERM else code
 

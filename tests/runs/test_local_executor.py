@@ -62,6 +62,29 @@ def test_an_error_in_one_slot_ends_every_worker_before_it_is_raised(tmp_path: Pa
     assert ended >= {"1", "2"}
 
 
+def test_workers_are_asked_to_stop_once_though_several_of_them_break() -> None:
+    """A second signal takes half of its grace from a worker that still writes."""
+    both, stopped = threading.Barrier(2), threading.Event()
+
+    class Counted(Stops):
+        calls = 0
+
+        def stop(self) -> None:
+            self.calls += 1
+            super().stop()
+            stopped.set()
+
+    def attempt(shard: int) -> int:
+        both.wait(30)
+        if shard == 1:
+            stopped.wait(30)
+        return 10
+
+    stops = Counted()
+    assert run_shards(attempt, stops, 2, [0, 1]) == {0: 10, 1: 10}
+    assert stops.calls == 1
+
+
 @pytest.mark.parametrize("milliseconds", [0, 1, 2, 4, 8])
 def test_a_worker_that_is_stopped_while_it_starts_ends_as_interrupted(milliseconds: int) -> None:
     def command(shard: int) -> list[str]:
