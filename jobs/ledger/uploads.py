@@ -20,7 +20,7 @@ import hashlib
 import json
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -40,7 +40,8 @@ class _Begun(msgspec.Struct):
     bucket: str
     key: str
     upload_id: str
-    plan: str | None
+    plan: str | dict[str, Any] | None
+    """An earlier release wrote more than a digest. Nobody goes on with such an upload, and the fold aborts it."""
     attempt: Annotated[str, msgspec.Meta(min_length=1)]
 
 
@@ -121,7 +122,9 @@ async def unfinished_uploads(ledger: Ledger, run_id: str, shard: int | None = No
 
 
 async def _read(ledger: Ledger, run_id: str, name: str) -> BegunUpload:
-    upload = BegunUpload(*msgspec.structs.astuple(await retry(lambda: ledger.read(run_id, name, _Begun))))
+    begun = await retry(lambda: ledger.read(run_id, name, _Begun))
+    plan = begun.plan if isinstance(begun.plan, str) else None
+    upload = BegunUpload(begun.bucket, begun.key, begun.upload_id, plan, begun.attempt)
     if _name(upload) + ".json" != name.rpartition("/")[2]:
         raise LedgerError(f"{ledger.uri(run_id, name)} was altered", advice="remove it")
     return upload
