@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from jobs.core.model import ObjectVersion
 from jobs.core.reasons import FAILURES, Reason, Why
-from jobs.errors import Conflict, Denied, Interrupted, Redirected, StoreError, Unavailable
+from jobs.errors import Conflict, Denied, Interrupted, Redirected, SealiftError, StoreError, Unavailable
 
 
 class Status(StrEnum):
@@ -138,8 +138,10 @@ def precedence_sql() -> str:
 
 
 class PartlyDone(Interrupted):
-    """A job had to stop in the middle of its rows. `outcomes` are of those that it has done."""
+    """A job had to end in the middle of its rows, by a stop or another error. `outcomes` are of those that it
+    has done.
+    """
 
-    def __init__(self, message: str, outcomes: Sequence[Outcome]):
-        super().__init__(message)
-        self.outcomes = tuple(outcomes)
+    def __init__(self, error: SealiftError, outcomes: Sequence[Outcome]):
+        super().__init__(str(error))
+        self.error, self.outcomes = error, tuple(outcomes)

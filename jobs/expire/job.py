@@ -139,8 +139,8 @@ class Expire:
         """Return one outcome for each row, in order.
 
         Raises Unavailable or Conflict where a retry may help. Tombstones then say what is gone. Raises
-        ConfigError for a bucket or a place that is not as it was. Raises PartlyDone when the worker has
-        to stop.
+        ConfigError for a bucket or a place that is not as it was. Raises PartlyDone where the worker has
+        to end after a delete.
         """
         seen_at = elapsed_seconds()
         # The plan weighed the shares: what became due after it was not weighed.
@@ -174,7 +174,9 @@ class Expire:
             except (Unavailable, Conflict) as error:
                 outcomes.append(await self._find_gone(row) or gave_up(row, error))
             except Interrupted as stop:
-                raise PartlyDone(str(stop), [*outcomes, *getattr(stop, "outcomes", ())]) from stop
+                raise PartlyDone(getattr(stop, "error", stop), [*outcomes, *getattr(stop, "outcomes", ())]) from stop
+            except SealiftError as error:
+                raise PartlyDone(error, outcomes) from error
         return outcomes
 
     # Looks.
@@ -398,7 +400,7 @@ class Expire:
     async def _remove(self, going: Sequence[Candidate], seen_at: float) -> dict[int, Outcome]:
         """Announce, look again, delete, confirm → what became of each row.
 
-        Raises an error that a retry may cure, and PartlyDone when the worker has to stop.
+        Raises an error that a retry may cure, and PartlyDone where the worker has to end.
         """
         name = await self.tombstones.announce(list(map(self._tombstone, going)))
         try:
@@ -413,20 +415,23 @@ class Expire:
         gone = [
             stone
             for end, stone in ended
-            if (isinstance(end, StoreError) and end.code != TOO_LATE)
+            if (isinstance(end, StoreError) and end.code != TOO_LATE and not _is_refused(end))
             or (isinstance(end, Outcome) and end.status is Status.DONE)
         ]
-        await self.tombstones.confirm(name, gone)
         outcomes |= {end.row: end for end, _ in ended if isinstance(end, Outcome)}
-        errors = [end for end, _ in ended if not isinstance(end, Outcome)]
-        if stop := next((each for each in errors if isinstance(each, Interrupted)), None):
-            raise PartlyDone(str(stop), list(outcomes.values())) from stop
+        errors: list[SealiftError] = [end for end, _ in ended if not isinstance(end, Outcome)]
+        try:
+            await self.tombstones.confirm(name, gone)
+        except SealiftError as error:  # what was done is done without it
+            errors.append(error)
+        if final := next((each for each in errors if not isinstance(each, Unavailable | Conflict)), None):
+            raise PartlyDone(final, list(outcomes.values())) from final
         if errors:
             raise errors[0]
         return outcomes
 
-    async def _delete(self, each: Candidate, send_by: float) -> tuple[Outcome | StoreError | Interrupted, Tombstone]:
-        """Delete one → what became of it, or an error that a retry may cure, and its tombstone.
+    async def _delete(self, each: Candidate, send_by: float) -> tuple[Outcome | SealiftError, Tombstone]:
+        """Delete one → what became of it, or an error, and its tombstone.
 
         What was deleted or replaced meanwhile counts as this run's only if an answer was lost: then
         it is looked at again. Somebody else's delete is not for this run to undo.
@@ -435,15 +440,15 @@ class Expire:
         named = {"version_id": each.deleted_id, "if_match": each.info.etag if each.deleted_id is None else None}
         try:
             made = await self.source.delete(self.tombstones.bucket, row.key, **named, send_by=send_by)
-        except NoSuchBucket:
-            raise
+        except NoSuchBucket as error:
+            return error, stone
         except (PreconditionFailed, NotFound) as error:
             if error.was_sent_once:
                 return _kept(row, Reason.SOURCE_CHANGED), stone
             return error.recast(Conflict, detail="an answer was lost"), stone
         except (Denied, Rejected) as error:
             return _kept(row, Reason.REFUSED, error.fact), stone
-        except (Unavailable, Conflict, Interrupted) as error:  # others end the run
+        except SealiftError as error:
             return error, stone
         marker_id = made.version_id if each.step is Step.HIDE else None
         return _deleted(row, stone), stone._replace(marker_version_id=marker_id)
@@ -515,6 +520,11 @@ def _cause(error: StoreError | DamagedArchive) -> Cause:
     if isinstance(error, DamagedArchive):
         return Cause(Reason.ARCHIVE_DAMAGED, str(error))
     return Cause(Reason.REFUSED, error.fact)
+
+
+def _is_refused(error: StoreError) -> bool:
+    """Whether S3 has surely not done what it was asked."""
+    return error.was_sent_once and not isinstance(error, Unavailable | Conflict)
 
 
 def _kept(row: ObjectVersion, reason: Why, detail: str = "") -> Outcome:

@@ -187,7 +187,7 @@ class Worker:
         shard = await self.owner.ledger.shard(self.owner.run_id, self.shard, self.plan)
         chains, tasks = self._chains(read_shard(shard, self.beside)), self._tasks
         try:
-            while (tasks or self._begins()) and self._broken is None and self.elapsed() < self._must_end_at:
+            while (tasks or self._begins()) and self.elapsed() < self._must_end_at:
                 while self._begins() and len(tasks) < self._pace.in_flight:
                     if (rows := next(chains, None)) is None:
                         self._is_drained = True
@@ -201,6 +201,8 @@ class Worker:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(WAIT_SECONDS):
                         await self._wake.wait()
+                if self._broken is not None and not self._stopping:  # what is sent, as deletes, ends and is recorded
+                    self.stop(LOST_GRACE_SECONDS)
                 await self._checkpoint_if_due()
         finally:
             for task in tasks:
@@ -211,7 +213,7 @@ class Worker:
         is_complete = len(self._settled) + self._failures.rows == self.plan.shards[self.shard].rows
         if self._broken is not None and not (isinstance(self._broken, TooManyFailures) and is_complete):
             raise self._broken
-        if self._stopping:
+        if self._stopping and self._broken is None:
             what = f"run {self.owner.run_id}, shard {self.shard}"
             why = self._why or f"{what}: stopped after a checkpoint: its finished rows are recorded"
             raise self.owner.lost or Interrupted(why)
@@ -244,15 +246,20 @@ class Worker:
             await self._checkpoint_if_due()
         except asyncio.CancelledError:
             raise
-        except Interrupted as error:  # the other rows have no outcome
-            self._add(self._dated(error.outcomes, began) if isinstance(error, PartlyDone) else ())
-            if not self._stopping:
-                self.stop(LOST_GRACE_SECONDS, str(error))
-        except AuthenticationFailed as error:  # no row's outcome: every other row would fail alike
-            advice = f"{error.detail}; then continue with: {continuation(self.owner.run_id)}"
-            self._broken = self._broken or error.recast(AuthenticationFailed, detail=advice)
+        except PartlyDone as done:  # the other rows have no outcome
+            self._add(self._dated(done.outcomes, began))
+            self._end_by(done.error)
         except BaseException as error:  # noqa: BLE001  the run ends with it; see `_run`
+            self._end_by(error)
+
+    def _end_by(self, error: BaseException) -> None:
+        if isinstance(error, AuthenticationFailed):  # no row's outcome: every other row would fail alike
+            advice = f"{error.detail}; then continue with: {continuation(self.owner.run_id)}"
+            error = error.recast(AuthenticationFailed, detail=advice)
+        if not isinstance(error, Interrupted):
             self._broken = self._broken or error
+        elif not self._stopping:
+            self.stop(LOST_GRACE_SECONDS, str(error))
 
     def _add(self, outcomes: Iterable[Outcome]) -> None:
         """Add outcomes to the next checkpoint, but none of a row that an earlier attempt settled."""

@@ -166,6 +166,32 @@ def test_a_worker_that_has_to_stop_accounts_for_what_it_has_deleted(versioned: b
     assert set(store.current()) == {row.key for row in rows} - set(deleted)
 
 
+@pytest.mark.parametrize("fails", ["delete", "confirm"])
+def test_what_was_deleted_before_an_error_that_ends_the_run_is_told(fails: str) -> None:
+    """The outcomes of a whole group were lost, and its deletes were not confirmed."""
+    store = shop()
+    rows = store.originals(5)
+
+    async def expire(request: Request) -> Any:
+        if request.place.key == "k2" if fails == "delete" else request.place.key.endswith("-done.parquet"):
+            error = AuthenticationFailed("DeleteObject", str(request.place), "ExpiredToken")
+            error.was_sent_once = True
+            raise error
+        return await request()
+
+    store.hook(**{"delete" if fails == "delete" else "put": expire})
+    with pytest.raises(PartlyDone) as ended:
+        work(job(store), rows)
+    assert isinstance(ended.value.error, AuthenticationFailed)
+    deleted = {row.key for row in rows} - set(store.current())
+    assert {each.key for each in ended.value.outcomes if each.status is Status.DONE} == deleted
+    assert len(deleted) == (4 if fails == "delete" else 5)
+    store.hook(delete=None, put=None)
+    if fails == "delete":
+        store.hide(rows[2])
+    assert undo(store).markers == len(deleted)
+
+
 @pytest.mark.parametrize("versioned", [True, False])
 def test_a_delete_whose_answer_was_lost_is_told_from_another_clients_write(versioned: bool) -> None:
     """Repeated, such a delete finds nothing, or its own marker."""
@@ -321,8 +347,9 @@ def test_credentials_that_are_no_longer_accepted_end_the_run(hidden: bool) -> No
     rows = store.originals(2)
     store.hide(*rows * hidden)
     store.hook(delete=refuse)
-    with pytest.raises(AuthenticationFailed):
+    with pytest.raises(PartlyDone) as ended:
         asyncio.run(job(store).process_last(rows))
+    assert isinstance(ended.value.error, AuthenticationFailed)
 
 
 def test_what_somebody_else_deleted_is_missing_not_expired() -> None:

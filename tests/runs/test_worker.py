@@ -12,12 +12,13 @@ import pytest
 
 from jobs.core.histories import keys_of
 from jobs.core.model import Attributes, Location, ObjectVersion
-from jobs.core.outcome import Outcome, Status
+from jobs.core.outcome import Outcome, PartlyDone, Status
 from jobs.core.rate_limits import RateLimits
 from jobs.core.reasons import Reason
 from jobs.core.run import Plan, ShardSummary
 from jobs.errors import (
     AuthenticationFailed,
+    ConfigError,
     Conflict,
     ExitCode,
     Interrupted,
@@ -273,6 +274,33 @@ async def test_a_worker_ends_after_a_checkpoint_when_the_run_has_another_owner(
     with pytest.raises(TakenOver):  # as Batch may start it
         await work(ledger, job, limits, owner=Owner(ledger, "run", owner.number))
     assert job.calls == 0
+
+
+async def test_an_error_ends_the_attempt_when_what_was_sent_has_ended() -> None:
+    """The work of the others was cancelled: deletes that had been sent had no outcome."""
+    ledger = await ledger_with_a_shard()
+
+    async def fail_first(row: ObjectVersion) -> Status:
+        if row.row == 0:
+            raise ConfigError("the bucket is another one")
+        await asyncio.sleep(0.05)
+        return Status.DONE
+
+    with pytest.raises(ConfigError):
+        await work(ledger, fail_first)
+    assert [each.row for each in await outcomes_of(ledger)] == list(range(1, LIMITS.in_flight))
+
+
+async def test_what_was_done_before_an_error_is_recorded() -> None:
+    ledger = await ledger_with_a_shard()
+    done = Outcome(3, "k003", "v3", Status.DONE)
+
+    async def fail(row: ObjectVersion) -> Status:
+        raise PartlyDone(ConfigError("the bucket is another one"), [done])
+
+    with pytest.raises(ConfigError):
+        await work(ledger, fail, replace(LIMITS, in_flight=1))
+    assert [each.row for each in await outcomes_of(ledger)] == [3]
 
 
 async def test_a_worker_without_an_answer_for_a_minute_writes_a_checkpoint_and_ends(
