@@ -8,7 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.s3.byte_ranges import ByteBudget, read_ranges
+from jobs.core.model import Attributes, ObjectRef
+from jobs.errors import PreconditionFailed
+from jobs.s3.byte_ranges import ByteBudget, ContentSide, read_ranges
+from jobs.s3.store import ABSENT, UNGUARDED
+from tests.doubles.memory_store import MemoryStore
 
 
 @settings(deadline=None)
@@ -79,3 +83,14 @@ async def test_a_cancelled_wait_does_not_keep_others_waiting() -> None:
     budget.release(10)
     async with asyncio.timeout(5):
         assert await second == 8
+
+
+async def test_no_range_is_of_an_object_that_replaced_the_one_that_was_described() -> None:
+    store, ref = MemoryStore(), ObjectRef("b", "k")
+    store.create_bucket("b")
+    await store.put("b", "k", b"old", Attributes(), guard=ABSENT)
+    side = ContentSide(store, ref, await store.head(ref))
+    assert await side.read(1, 3) == b"ld"
+    await store.put("b", "k", b"new", Attributes(), guard=UNGUARDED)
+    with pytest.raises(PreconditionFailed):
+        await side.read(1, 3)
