@@ -387,8 +387,9 @@ async def _generations(ledger: Ledger) -> list[_Held]:
         with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, NotFound):
             data = await read_file(ledger.store, ledger.location, GENERATIONS + name)
             generations.append(msgspec.json.decode(data, type=Generation))
-    second = ledger.location.join(f"{CLAIMS}000002/")  # whoever makes it removes what both hold
-    if highest <= 1 and not await list_names(ledger.store, second):
+    # Whoever makes the second generation removes what both hold. An earlier release left a file that says so.
+    signs = [ledger.location.join(sign) for sign in (f"{CLAIMS}000002/", "state/cleaned.json")]
+    if highest <= 1 and not [name for sign in signs for name in await list_names(ledger.store, sign)]:
         generations.append(Generation())
     if not generations:
         raise _lost(ledger)

@@ -77,15 +77,19 @@ def cut(batches: Iterable[pa.RecordBatch], rows_each: int) -> Iterator[pa.Table]
     """The rows in tables of `rows_each`, in order. The last one may be shorter."""
     import pyarrow as pa
 
-    rest: pa.Table | None = None
+    pending: list[pa.RecordBatch] = []
+    waiting = 0
     for batch in batches:
-        rows = pa.Table.from_batches([batch])
-        rest = rows if rest is None else pa.concat_tables([rest, rows])  # copies nothing
-        while rest.num_rows >= rows_each:
-            yield rest.slice(0, rows_each)
-            rest = rest.slice(rows_each)
-    if rest is not None and rest.num_rows:
-        yield rest
+        rest = batch
+        while waiting + rest.num_rows >= rows_each:
+            head, rest = rest.slice(0, rows_each - waiting), rest.slice(rows_each - waiting)
+            yield pa.Table.from_batches([*pending, head])
+            pending, waiting = [], 0
+        if rest.num_rows:
+            pending.append(rest)
+            waiting += rest.num_rows
+    if pending:
+        yield pa.Table.from_batches(pending)
 
 
 def fill_batch(columns: Mapping[str, Any], rows: int, schema: pa.Schema | None = None) -> pa.RecordBatch:

@@ -81,6 +81,15 @@ def damage(ledger: Ledger, name: str, data: bytes = b"{}") -> None:
     asyncio.run(ledger.store.put("ledger", f"here/state/{name}", data, Attributes(), guard=UNGUARDED))
 
 
+@pytest.mark.parametrize("sign", ["claims/000002/1.json", "cleaned.json"])
+def test_a_ledger_whose_deltas_were_removed_and_whose_generations_are_gone_is_refused(
+    ledger: Ledger, sign: str
+) -> None:
+    damage(ledger, sign)
+    with pytest.raises(LedgerError):
+        rows(ledger)
+
+
 def test_an_empty_ledger_knows_nothing(ledger: Ledger) -> None:
     assert (rows(ledger), found(ledger), made(ledger).number) == ([], [], 0)
     assert asyncio.run(summary(ledger)).places == ()
