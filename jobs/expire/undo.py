@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Container, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import NamedTuple, cast
@@ -79,6 +79,7 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
     removed = 0
     problems: list[Problem] = []
     lost: set[tuple[str, str | None]] = set()
+    others: set[str | tuple[str, str | None]] | None = None
 
     async def bring_back(stone: Tombstone) -> str:
         """Return what is wrong, if anything."""
@@ -89,7 +90,7 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
         history = await retry(partial(key_history, store, tombstones.bucket, stone.key))
         if not any(_is_named(stone, each) for each in history):
             lost.add((stone.key, stone.version_id))
-        marker_id, problem = _marker(history, stone) if stone.step is Step.HIDE else (None, "")
+        marker_id, problem = _marker(history, stone, others or ()) if stone.step is Step.HIDE else (None, "")
         if marker_id is not None:
             try:
                 await retry(partial(store.delete, tombstones.bucket, stone.key, version_id=marker_id))
@@ -103,17 +104,22 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
 
     async with aclosing(cast("AsyncGenerator[list[Tombstone], None]", tombstones.taken())) as groups:
         async for stones in groups:
+            if others is None and any(each.step is Step.HIDE and each.marker_version_id is None for each in stones):
+                others = await tombstones.of_others()
             told = await gather_bounded(bring_back, stones, LISTED_AT_ONCE)
             problems += [Problem(stone.key, each) for stone, each in zip(stones, told, strict=True) if each]
     problems += [Problem(name, f"{why}: ignored") for name, why in sorted(tombstones.unreadable.items())]
     return UndoResult(removed, [*dict.fromkeys(problems)], len(lost))  # two attempts may name one version
 
 
-def _marker(history: Sequence[Listed], stone: Tombstone) -> tuple[str | None, str]:
+def _marker(
+    history: Sequence[Listed], stone: Tombstone, others: Container[str | tuple[str, str | None]]
+) -> tuple[str | None, str]:
     """Return the id of the marker that hides a tombstone's version, and a problem if there is one.
 
     No id: nothing hides it any more, or a person has to look. Of a killed attempt, which recorded
-    no marker, it is the first one above the version, if it was set within `ATTEMPT_SECONDS`. A
+    no marker, it is the first one above the version, if it was set within `ATTEMPT_SECONDS`, and
+    is none of what other runs have hidden (`others`, see `Tombstones.of_others`). A
     marker whose version is gone meanwhile counts if it hides nothing else.
     """
     place = next((at for at, each in enumerate(history) if _is_named(stone, each)), None)
@@ -127,6 +133,8 @@ def _marker(history: Sequence[Listed], stone: Tombstone) -> tuple[str | None, st
     if marker is None or seconds < -CLOCKS_SECONDS:
         return None, ""
     is_own = marker.is_delete_marker and is_exact(marker.version_id) and seconds <= ATTEMPT_SECONDS
+    if stone.marker_version_id is None and (marker.version_id in others or (stone.key, stone.version_id) in others):
+        is_own = False
     if is_own and above[:1] == [marker]:
         return marker.version_id, ""
     return None, (

@@ -16,8 +16,8 @@ import re
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, field
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -117,6 +117,21 @@ class Tombstones:
             done |= intended & {each.row for each in stones}
             at = self._written_at[name]
             yield [each._replace(recorded_at=min(each.recorded_at, at)) for each in stones]
+
+    async def of_others(self) -> set[str | tuple[str, str | None]]:
+        """The markers that other runs have set and, where they have not recorded them, the versions (key, id)
+        that they may have hidden. A file that cannot be read counts for nothing.
+        """
+        folder, found = self.ledger.join(f"{FOLDER}{self.bucket}/"), set[str | tuple[str, str | None]]()
+        for name in sorted(latest_files(await _listed(self.store, folder))):
+            run_id, _, file = name.partition("/")
+            if run_id == self.run_id:
+                continue
+            with suppress(LedgerError):
+                stones = await replace(self, run_id=run_id).read(file)
+                hides = [each for each in stones if each.step is Step.HIDE]
+                found.update(each.marker_version_id or (each.key, each.version_id) for each in hides)
+        return found
 
     async def latest(self) -> list[str]:
         """The latest file of each group, the oldest first: what was done, else what was intended."""

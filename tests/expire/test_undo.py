@@ -11,10 +11,10 @@ from jobs.core.enums import Step
 from jobs.core.model import ObjectVersion
 from jobs.core.outcome import Status
 from jobs.errors import NotFound
-from jobs.expire.undo import UndoResult
+from jobs.expire.undo import UndoResult, unhide
 from jobs.ledger.tombstones import Tombstone
 from tests.doubles.memory_store import Request
-from tests.expire.scene import DAY, NOW, Shop, job, shop, undo, work
+from tests.expire.scene import DAY, NOW, Shop, job, job_of_another_run, shop, undo, work
 
 HOUR = 3600.0
 
@@ -56,6 +56,24 @@ def test_the_last_of_several_killed_attempts_counts(step: Step) -> None:
     assert (undone.markers, undone.problems) == (2, [])
     store.hide(*rows)
     assert [each.status for each in work(job(store), rows)] == [Status.DONE] * 2
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_the_marker_of_another_run_stays(is_killed: bool) -> None:
+    """A run was killed before it hid anything, and the next one hid it. Undo of the first brought it back."""
+    store = shop()
+    row = store.original()
+    announce(store, stone_of(row))
+    other = job_of_another_run(store, grace_days=0)
+    if is_killed:
+        asyncio.run(other.tombstones.announce([stone_of(row)]))
+        store.hide(row)
+    else:
+        assert [each.status for each in work(other, [row])] == [Status.DONE]
+    undone = undo(store)
+    assert (undone.markers, len(undone.problems), store.current()) == (0, 1, {})
+    undone = asyncio.run(unhide(store, other.tombstones))
+    assert (undone.markers, store.current()) == ((0, {}) if is_killed else (1, {"k": b"content"}))
 
 
 def test_a_marker_that_an_unanswered_delete_removed_is_removed() -> None:
