@@ -33,6 +33,7 @@ from jobs.runs.request import open_ledger
 from jobs.runs.worker import Stops, Worker, WorkerLimits, new_attempt
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.gated_store import Throttle, checked
+from jobs.s3.retries import promptly
 from jobs.s3.sessions import open_side
 from jobs.s3.store import Store
 from jobs.s3.unguarded_writes import looking_first
@@ -93,7 +94,7 @@ def _yield_to_others() -> None:
 
 async def _work(settings: Settings, ledger: Ledger, options: WorkerCommand) -> None:
     run_id, run_sha256 = options.run_id, options.run_sha256
-    spec = await ledger.spec(run_id)
+    spec = await promptly(lambda: ledger.spec(run_id), "the run", lambda: ledger.location)
     if spec.sealift_version != __version__:
         raise ConfigError(
             f"run {run_id} was planned by Sealift {spec.sealift_version}, this worker is {__version__}",
@@ -172,7 +173,7 @@ async def _attempt(
 async def _add_late(ledger: Ledger, spec: RunSpec, plan: Plan, shard: int, attempt_id: str) -> None:
     """Add what this attempt says to the ledger's state, if the run's fold may have come before it."""
     with suppress(SealiftError):  # the outcomes are in the ledger
-        if await ledger.report(spec.run_id) is not None:
+        if await promptly(lambda: ledger.report(spec.run_id), "the run", lambda: ledger.location) is not None:
             from jobs.runs.folding import write_late_verdicts
 
             own = [each for each in await ledger.checkpoints(spec.run_id, shard) if each.attempt == attempt_id]

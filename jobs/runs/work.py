@@ -22,6 +22,7 @@ from jobs.runs.batch_executor import Submitted
 from jobs.runs.kind import Kind
 from jobs.runs.local_executor import WorkHere, execute
 from jobs.runs.placement import DETACHED, is_batch
+from jobs.s3.retries import promptly
 from jobs.s3.sessions import open_side
 from jobs.s3.uploads import ABORTS_AT_ONCE, abort_unfinished
 
@@ -156,7 +157,7 @@ async def end(
     Raises Interrupted if the ledger does not answer.
     """
     try:
-        report = await ledger.report(spec.run_id)
+        report = await promptly(lambda: ledger.report(spec.run_id), "the run", lambda: ledger.location)
         report = report or await conclude(spec, plan, ledger, codes, kind)
     except (Unavailable, Conflict) as error:
         again = f"when it answers again, continue with: {continuation(spec.run_id)}"

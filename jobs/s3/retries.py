@@ -91,7 +91,7 @@ async def gather_bounded(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def promptly(work: Callable[[], Awaitable[T]], what: str, address: Callable[[], str]) -> T:
+async def promptly(work: Callable[[], Awaitable[T]], what: str, address: Callable[[], object]) -> T:
     """Wait for work that needs an answer of `what`, at most `PATIENCE_SECONDS`.
 
     `address`: where its requests go, for the message. In AWS Batch, where no person waits, there is
