@@ -335,7 +335,12 @@ class Worker:
         size_bytes = sum(outcome.size_bytes for outcome in outcomes)
         checkpoint = Checkpoint(self.shard, self.attempt, self._checkpoints, len(outcomes), bad_rows, size_bytes)
         self._checkpoints += 1
-        await self.owner.ledger.write_checkpoint(self.owner.run_id, checkpoint, write_outcomes(outcomes))
+        try:
+            async with asyncio.timeout(SILENT_SECONDS):
+                await self.owner.ledger.write_checkpoint(self.owner.run_id, checkpoint, write_outcomes(outcomes))
+        except TimeoutError:
+            silence = f"the ledger took no checkpoint within {SILENT_SECONDS:.0f} s"
+            raise Unavailable("PutObject", str(self.owner.ledger.location), "NoAnswer", silence) from None
 
 
 class Stops:

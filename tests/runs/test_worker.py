@@ -331,6 +331,19 @@ async def test_a_worker_without_an_answer_for_a_minute_writes_a_checkpoint_and_e
     assert 25 <= len(await outcomes_of(ledger)) < ROWS
 
 
+async def test_a_checkpoint_that_is_never_answered_ends_the_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "SILENT_SECONDS", 0.05)
+    ledger = await ledger_with_a_shard()
+
+    async def hang(request: Request) -> Any:
+        await asyncio.Event().wait()
+
+    cast(MemoryStore, ledger.store).hook(put=hang)
+    async with asyncio.timeout(5):
+        with pytest.raises(Unavailable, match="no checkpoint"):
+            await work(ledger, copied)
+
+
 async def test_a_stopped_worker_sends_no_delete_and_what_it_writes_may_end() -> None:
     store, ledger = MemoryStore(), await ledger_with_a_shard()
     store.create_bucket("data", versioned=False)
