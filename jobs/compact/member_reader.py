@@ -111,12 +111,11 @@ class MemberSource:
         """
         for is_large, group in groupby(rows, _is_large):
             if is_large:
-                for row in group:
-                    yield await self.fetch(row)
-                continue
-            reads = read_ahead(
-                group, self.fetch, self.budget, size_bytes=_held_bytes, at_once=lambda: self.pace.in_flight
-            )
+                reads = (await self.fetch(row) for row in group)
+            else:
+                reads = read_ahead(
+                    group, self.fetch, self.budget, size_bytes=_held_bytes, at_once=lambda: self.pace.in_flight
+                )
             async with aclosing(reads):
                 async for read in reads:
                     yield read
@@ -142,9 +141,8 @@ class MemberSource:
         """
         if read.member is None or read.info is None:
             raise ValueError("a row without a member has no content")
-        ref, etag, known = self.ref(read.row)._replace(version_id=read.info.version_id), read.info.etag, None
-        if read.evidence is Evidence.CHECKSUM:
-            known = best_checksum(read.info)
+        ref, etag = self.ref(read.row)._replace(version_id=read.info.version_id), read.info.etag
+        known = best_checksum(read.info) if read.evidence is Evidence.CHECKSUM else None
         hasher = Hasher(known.partition(":")[0]) if known else None
 
         async def get(start: int, end: int) -> bytes:

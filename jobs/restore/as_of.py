@@ -51,8 +51,7 @@ def current_at(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion
     history = merge(own, (each for each in copies if not each.is_delete_marker))
     if events:
         found = version_at_by_journal(history, events, at)
-        is_lost = found is not None and is_event(found)
-        return found._replace(archive=NEVER_COPIED, beside=None) if found is not None and is_lost else found
+        return found._replace(archive=NEVER_COPIED, beside=None) if found is not None and is_event(found) else found
     before = [each for each in history if _time(each) <= at]
     if not before or before[-1].is_delete_marker:
         return None
