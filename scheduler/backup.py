@@ -74,7 +74,7 @@ _ENDINGS = {
     Status.CHANGED: Ending.CHANGED,
 }
 """What the endings of rows are called of events. All others are failures."""
-_WAITING = (Reason.ARCHIVED, Reason.TOO_LARGE, Reason.NEWEST_ARCHIVED)
+_WAITING = (Reason.ARCHIVED, Reason.TOO_LARGE, Reason.TOO_SLOW, Reason.NEWEST_ARCHIVED)
 
 
 def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:

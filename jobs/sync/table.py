@@ -18,6 +18,7 @@ STEP    First line that fits.
 |  1 | wanted object below T, unmatched, not blocked                       | append it, oldest first  |
 |    | but T is blocked and no SAME copy of it is readable                 | it waits: blocked        |
 |    | but `never`, and an unknown object is on top                        | it waits: changed        |
+|    | but an event had no comparison left for what may be its copy        | it waits: blocked        |
 |  2 | marker below T, followed, all versions: an older version's copy is  |                          |
 |    | on top, no newer object is matched, and one that is not blocked     |                          |
 |    | follows                                                             | delete marker            |
@@ -271,8 +272,8 @@ class _Decision:
                     return Step(Act.MARK, version)
             elif version in self.match or not self._is_wanted(version, floor):
                 continue
-            elif version.blocked is not None:
-                self.waits[version] = version.blocked
+            elif (end := self._hindrance(version)) is not None:
+                self.waits[version] = end
             elif self.rules.overwrite is Overwrite.NEVER and self._is_unknown_on_top():
                 self.waits[version] = End(Status.CHANGED, Reason.DESTINATION_DIFFERS)
             elif stuck := stuck or self._stuck():
@@ -280,6 +281,11 @@ class _Decision:
             else:
                 return Step(Act.APPEND, version, then=tuple(self._following(version, floor)))
         return None
+
+    def _hindrance(self, version: Version) -> End | None:
+        """Why a version below T is not copied now. A doubted one is copied although it may have a copy."""
+        is_left = version.blocked is None and version.is_open and not version.is_doubted
+        return End(Status.BLOCKED, Reason.TOO_SLOW) if is_left else version.blocked
 
     def _stuck(self) -> End | None:
         """How a version ends that would cover a T which cannot be put on top again."""
@@ -300,7 +306,7 @@ class _Decision:
                 if self.rules.follows_markers:
                     break
             elif version not in self.match and self._is_wanted(version, floor):
-                if version.blocked is not None or next(self.look.near(version), None) is not None:
+                if self._hindrance(version) is not None or next(self.look.near(version), None) is not None:
                     break
                 following.append(version)
         return following

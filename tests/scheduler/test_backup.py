@@ -152,6 +152,18 @@ def test_large_objects_go_to_the_backlog(tmp_path: Path) -> None:
     assert all(row["version_id"] and row["reason"] == Reason.TOO_LARGE for row in rows)
 
 
+def test_versions_whose_copies_are_not_found_by_a_few_comparisons_go_to_the_backlog(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    events = [scene.put("k", b"same", metadata={"number": str(number)}) for number in range(12)]
+    assert scene.handle(events[-1]) == []
+    assert [failed for event in events * 2 for failed in scene.handle(event)] == []
+    assert len(scene.copies()) == len(events)
+    rows = scene.lines("backlog/pair=pair/")
+    assert {row["reason"] for row in rows} == {Reason.TOO_SLOW}
+    versions = {each.version_id for each in scene.history("source")}
+    assert {row["version_id"] for row in rows} < versions
+
+
 def test_a_policy_that_does_not_parse_refuses_everything_until_it_does(place: Place) -> None:
     event = batch(place.event("k"))
     good = place.policy.read_text()

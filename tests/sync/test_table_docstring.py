@@ -32,10 +32,12 @@ def look(
     agreed: str = "",
     is_archived: bool = False,
     is_own: bool = False,
+    is_open: bool = False,
 ) -> Look:
     """`A2`: an object of this content and date, `M3`: a delete marker. `?`: no ETag says what it is.
 
     `is_archived`: nobody can read the newest version, nor the first copy. `is_own`: this call wrote that one.
+    `is_open`: nobody could compare the oldest version.
     """
     ours, theirs = ([item(word) for word in side.split()] for side in (source, copies))
     looked = Look(ours, theirs, ours, agreed_etags={agreed})
@@ -50,6 +52,8 @@ def look(
             ours[here].compared[theirs[there]] = Compared(edge)
     if is_archived:
         ours[-1].blocked = theirs[0].blocked = End(Status.BLOCKED, Reason.ARCHIVED)
+    if is_open:
+        ours[0].is_open = True
     if is_own:
         theirs[0].owner = NOBODY
     return looked
@@ -66,6 +70,7 @@ SCENES: dict[str, list[tuple[Look, Rules]]] = {
     "1a": [(look("A1 B2", "B3"), ALL)],
     "1b": [(look("A1 B2", "B3", is_archived=True), ALL)],
     "1c": [(look("A1 B2", "C1"), NEVER)],
+    "1d": [(look("A1 B2", "C3 B4", is_open=True), ALL)],
     "2a": [(look("A1 M2 B3", "A4"), MIRROR)],
     "3a": [(look("A1 M2", "A3"), MIRROR), (look("", "C3"), MIRROR)],
     "3b": [
