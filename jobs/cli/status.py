@@ -227,7 +227,7 @@ def _finding_problems(findings: Sequence[Mapping[str, Any]]) -> Iterator[Problem
 
 
 async def _pair(ledger: Ledger, pair: str, runs: Sequence[Mapping[str, Any]], now: float) -> Answers:
-    """The last night that has ended, and manifests whose rows no run has taken: a refused plan leaves no run."""
+    """The last ended night, and manifests without a run: a refused plan leaves none."""
     last = next(iter(await last_summaries(ledger, pair, 1)), None)
     yield {"pair": pair, **{name: getattr(last, name, None) for name in ("night", "verdict", "exit_code")}}
     for problem in _night_problems(pair, last, datetime.fromtimestamp(now, UTC).date()):

@@ -203,7 +203,7 @@ def report_text(report: Mapping[str, Any], kind: Kind, advice: Iterable[str] = (
 
 
 def report_ended(kind: Kind, ended: Ended, *, as_json: bool) -> int:
-    """Print the report of a run, or that nobody waits for it. Returns its exit code."""
+    """Print a run's report, or that the run goes on without this command. Returns the exit code."""
     report, run_id = ended.report, ended.report["run_id"]
     if report["state"] == SUBMITTED:
         texts = [f"Submitted {run_id}; follow it with  sealift runs show {run_id} --follow"]

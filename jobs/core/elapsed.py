@@ -8,7 +8,7 @@ from jobs.core.model import ObjectRef
 from jobs.errors import Conflict
 
 TOO_LATE = "TooLate"
-"""The code of the error for a request of which nothing was sent, since its moment was over."""
+"""The error's code for a request that was not sent, because its last moment was over."""
 _ELAPSED = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 

@@ -95,7 +95,7 @@ class Reason(StrEnum):
     ONLY_COPY = (
         "only_copy",
         "the copy differs, and its bucket keeps no versions, so it would be lost for good",
-        "enable the bucket's versioning, or remove the copy if nobody needs it",
+        "enable the bucket's versioning, or remove the copy if it is not needed",
     )
     # delete markers
     IS_MARKER = "is_marker", "it is a delete marker, which has no bytes", "copy and verify it with --versions all"

@@ -107,7 +107,7 @@ class Plan:
     leaves alone. `restore`: what a restore has to thaw, in which tier and how long that takes.
     `expiry`: where an expire run finds originals and copies, and what share of what is there it may
     delete. `there`: how many rows are what by a list of the destination (`jobs.runs.there`), the
-    number of the last `shards`, whose rows are done, and since when (`at`, in epoch seconds).
+    number of shards at the end with rows that are done already, and since when (`at`, in epoch seconds).
     """
 
     rows: int

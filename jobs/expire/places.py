@@ -60,7 +60,7 @@ SETTLED_SECONDS = 10.0
 REPLICA = "REPLICA"
 """The replication status of what S3's own replication has written."""
 UNVERSIONED = "copies_unversioned"
-"""The code of what a plan and `--declare` say of copies whose bucket keeps no versions."""
+"""A plan's warning, and `--declare`'s: the copies' bucket keeps no versions."""
 _FOLDER = ".sealift/place-"
 _LARGEST_BYTES = 4096
 
@@ -262,7 +262,7 @@ async def _refuse_shared(
 
 
 async def _read_place(store: Store, at: Location, keys: Sequence[str]) -> tuple[Place, float]:
-    """The one place whose document is there, and S3's time. `keys`: of the documents there."""
+    """The one place that has a document there, and S3's time. `keys`: of the documents there."""
     if not keys:
         raise ConfigError(
             f"{at} is not declared as a place", advice="give the same --source and --destination with --declare"

@@ -90,7 +90,8 @@ class Candidates:
     request's. `older_than`: epoch seconds before which an original and its copy must be written to
     count for a share. `is_own`: which keys of the source belong to the pair of the run. None: all.
 
-    `excluded` counts what was left out, by code. `damage`: archives whose members cannot count.
+    `excluded` counts what was left out, by code. `damage`: archives that cannot be read.
+    Their members do not count.
     """
 
     source: Store

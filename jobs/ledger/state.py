@@ -227,9 +227,9 @@ def state_sql(verdicts: str) -> str:
 
 
 def _split_sql(verdicts: str, quiet: str, doubtful: str) -> str:
-    """SQL for `quiet`, of verdicts about keys of which all looks found one object and one copy equal, and `doubtful`.
+    """SQL that splits verdicts by key. `quiet`: each look found the same object and copy, equal. `doubtful`: the rest.
 
-    The whole rule has to weigh the second ones alone. Both SELECT from relations of these names.
+    Only the doubtful ones need the whole rule. Both SELECT from relations of these names.
     """
     seconds = [f"epoch_us({name}) // 1000000" for name in ("modified", "copy_modified")]
     named = [_own(name) for name in ("version_id", "copy_version_id")]

@@ -387,7 +387,7 @@ async def _generations(ledger: Ledger) -> list[_Held]:
         with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, NotFound):
             data = await read_file(ledger.store, ledger.location, GENERATIONS + name)
             generations.append(msgspec.json.decode(data, type=Generation))
-    # Whoever makes the second generation removes what both hold. An earlier release left a file that says so.
+    # The second generation removes the deltas that both hold. An earlier release marked that by a file.
     signs = [ledger.location.join(sign) for sign in (f"{CLAIMS}000002/", "state/cleaned.json")]
     if highest <= 1 and not [name for sign in signs for name in await list_names(ledger.store, sign)]:
         generations.append(Generation())
@@ -470,7 +470,7 @@ def _is_damaged(path: Path) -> bool:
 async def _late_files(
     ledger: Ledger, connection: duckdb.DuckDBPyConnection, held: _Held, folder: Path
 ) -> Sequence[Path]:
-    """The generation's files with keys of which a newer delta has an older finding."""
+    """The generation's files with keys that a late finding in a newer delta is about."""
     files, deltas = held.generation.files, held.paths[len(held.generation.findings) :]
     if not (deltas and files):
         return []

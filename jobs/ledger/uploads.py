@@ -41,7 +41,7 @@ class _Begun(msgspec.Struct):
     key: str
     upload_id: str
     plan: str | dict[str, Any] | None
-    """An earlier release wrote more than a digest. Nobody goes on with such an upload, and the fold aborts it."""
+    """A digest. An earlier release wrote more: such an upload is not continued, and the fold aborts it."""
     attempt: Annotated[str, msgspec.Meta(min_length=1)]
 
 

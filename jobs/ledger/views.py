@@ -122,7 +122,7 @@ async def _relation(ledger: Ledger, table: str, run_ids: Sequence[str], database
 
 
 def _rows(table: str, names: Sequence[str], folder: Path, choice: str = "") -> list[str]:
-    """Files of one table as a SELECT, with what their names say. `choice`: of which rows."""
+    """Files of one table as a SELECT, with columns from their names. `choice`: a WHERE for the rows."""
     paths = [local_path(folder, name) for name in names]
     if table == "journal":
         columns = ", ".join(f"{name}: '{kind}'" for name, kind in TABLES[table].items() if name != "dt")

@@ -31,7 +31,7 @@ class StageResult(Struct, frozen=True, kw_only=True):
     """What the run of a stage came to, or why it has none.
 
     `advice`: what a person does where it was refused. `source_objects`: how many objects the source has by
-    a comparison. `slice`: whose turn it was.
+    a comparison. `slice`: the slice of that night.
     """
 
     stage: str
@@ -143,7 +143,7 @@ class Night:
 
 
 async def ended_nights(ledger: Ledger, pair: str, before: str = "9999") -> list[Night]:
-    """The nights of a pair that have ended and whose label is before this one, the latest first."""
+    """The pair's ended nights with an earlier label than this one, the latest first."""
     names = await list_names(ledger.store, ledger.location.join(f"nights/{pair}/"))
     labels = [match[1] for match in map(_SUMMARY.fullmatch, names) if match and match[1] < before]
     labels.sort(key=lambda label: (label[:10], len(label), label), reverse=True)  # `-100` comes after `-99`

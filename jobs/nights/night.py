@@ -125,7 +125,7 @@ def ask_state(connection: duckdb.DuckDBPyConnection, sql: str, compared: StageRe
 
 
 def known_sql(pair: Pair, scope: Scope, services: tuple[str, str], differences: str) -> str:
-    """SQL for what the state has of a pair and its replica, whose rows count with the keys of the originals.
+    """SQL for the state's rows of a pair and of its replica. The replica's count with the originals' keys.
 
     `services`: those of source and destination now, as verdicts name them: what is known of a server with
     another address no look of this pair can end. `differences`: the rows in which the comparison found the

@@ -109,7 +109,7 @@ class Stages:
         return await self._work(stage, requests, turn)
 
     def _requests(self, stage: str, compared: Mapping[str, Any]) -> tuple[list[Request], Slice | None]:
-        """The runs of which a stage takes the first that is large enough, and the slice whose turn it is.
+        """The runs that a stage may take, the first large enough one counts, and the slice of this night.
 
         `compared`: the report of the night's comparison.
         """
@@ -147,7 +147,7 @@ class Stages:
         return {"pair": self.pair.name, "night": str(self.night.day), "night_label": self.night.label}
 
     async def _work(self, stage: str, requests: Sequence[Request], turn: Slice | None) -> StageResult:
-        """Make the run of a stage if there is none, and work through it."""
+        """Work through the run of a stage. Make it if there is none."""
         how = self.ledger, self.settings, self.executor, self.display
         if (spec := await self._find(requests[0])) is None:
             with ExitStack() as stack:

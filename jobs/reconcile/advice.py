@@ -52,9 +52,9 @@ def disjoint_step(places: Mapping[str, Location], missing: Sequence[str], extra:
         ends = {each.removesuffix(shorter[0]) for each in longer if shorter and each.endswith(shorter[0])}
         for prefix in sorted(ends - {""}, key=len):
             if 2 * sum(prefix + each in there for each in shorter) > len(shorter):
-                whose = "The copies'" if side == "destination" else "The source's"
+                owner = "The copies'" if side == "destination" else "The source's"
                 meant = f"--{side} {places[side]._replace(key=places[side].key + prefix)}"
-                return f"No key is at both sides. {whose} keys begin with {prefix}: did you mean {meant}?"
+                return f"No key is at both sides. {owner} keys begin with {prefix}: did you mean {meant}?"
     return DISJOINT_STEP
 
 
