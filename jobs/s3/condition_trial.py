@@ -93,7 +93,10 @@ class _Trial:
         self._keys, self._uploads = set[str](), list[Upload]()
 
     async def is_heeded(self, operation: Operation) -> bool:
-        """True if the server refuses each condition that does not hold, and accepts the ETag that is there."""
+        """True if the server refuses each condition that does not hold, and accepts the ETag that is there.
+
+        A refusal of what was done counts as accepted: a first try wrote it, and its answer was lost.
+        """
         key = await self._make()
         write = await self._write_of(operation, key)
         for guard, source_etag in _BROKEN[operation]:
@@ -102,8 +105,9 @@ class _Trial:
                 return False
         if operation is Operation.COPY_PART:
             return True
-        info = await retry(partial(self._store.head, key))
-        return await _refusal(partial(write, Guard(etag=info.etag), None)) is None
+        before = await retry(partial(self._store.head, key))
+        refusal = await _refusal(partial(write, Guard(etag=before.etag), None))
+        return refusal is None or await self._is_changed(key, before.etag)
 
     async def _make(self) -> ObjectRef:
         """An object of the trial."""
@@ -111,6 +115,12 @@ class _Trial:
         self._keys.add(ref.key)
         await retry(partial(self._store.put, *ref[:2], _BODY, Attributes(), guard=UNGUARDED))
         return ref
+
+    async def _is_changed(self, key: ObjectRef, etag: str | None) -> bool:
+        try:
+            return (await retry(partial(self._store.head, key))).etag != etag
+        except NotFound:
+            return True
 
     async def _begin(self, key: ObjectRef) -> Upload:
         self._uploads.append(await retry(partial(self._store.create_multipart, *key[:2], Attributes())))

@@ -15,7 +15,7 @@ import pytest
 
 from jobs.core.model import Attributes, Location
 from jobs.core.selection import is_sealift_object
-from jobs.errors import Denied, NotFound, PreconditionFailed, Rejected, StoreError
+from jobs.errors import Denied, NotFound, PreconditionFailed, Rejected, StoreError, Unavailable
 from jobs.s3.condition_trial import LEFT_SECONDS, find_ignored
 from jobs.s3.http.endpoints import aws_endpoint, given_endpoint
 from jobs.s3.operations import Operation
@@ -110,6 +110,25 @@ def test_an_operation_that_refuses_every_etag_counts_as_one_that_ignores_it(
     """A 404 for what is there, or a 400 for the header, was once taken for heed."""
     store = server({operation.call: refusing(error)})
     assert ignored(store) == [operation]
+    assert left(store) == []
+
+
+@pytest.mark.parametrize("operation", [*WRITES, Operation.DELETE])
+def test_a_write_whose_answer_is_lost_is_tried_anew_and_not_taken_for_refused(operation: Operation) -> None:
+    """A second try meets what the first one wrote: a storm on a real server showed it."""
+    lost = 0
+
+    async def lose(request: Request) -> Any:
+        nonlocal lost
+        answer = await request()
+        if not lost and (request.arguments.get("if_match") or request.arguments["guard"].etag):
+            lost += 1
+            raise Unavailable(request.operation, "b", "NoAnswer", "lost")
+        return answer
+
+    store = server({operation.call: lose})
+    assert ignored(store, operation) == []
+    assert lost == 1
     assert left(store) == []
 
 
