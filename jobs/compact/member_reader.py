@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,8 +18,7 @@ from jobs.archives.member_attributes import member_defect
 from jobs.archives.model import CHUNK_BYTES, Member, describe
 from jobs.archives.reader import UNPROVEN, judge
 from jobs.compact.packing import EarlierRule
-from jobs.core.algorithms import ALGORITHMS
-from jobs.core.evidence import best_checksum, is_md5_etag
+from jobs.core.evidence import is_md5_etag
 from jobs.core.model import ObjectInfo, ObjectRef, ObjectVersion, is_exact
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.pace import Pace
@@ -36,8 +35,9 @@ from jobs.errors import (
     Unavailable,
 )
 from jobs.s3.annotations import AnnotationLists
-from jobs.s3.byte_ranges import ByteBudget, read_ahead, read_ranges
-from jobs.s3.checksums import Hasher
+from jobs.s3.byte_ranges import ByteBudget, ContentSide, read_ahead, read_ranges
+from jobs.s3.checksums import ContentCheck
+from jobs.s3.compare_bytes import update
 from jobs.s3.retries import retry
 from jobs.s3.store import Store
 from jobs.s3.tag_reader import TagReader
@@ -141,20 +141,18 @@ class MemberSource:
         """
         if read.member is None or read.info is None:
             raise ValueError("a row without a member has no content")
-        ref, etag = self.ref(read.row)._replace(version_id=read.info.version_id), read.info.etag
-        known = best_checksum(read.info) if read.evidence is Evidence.CHECKSUM else None
-        hasher = Hasher(known.partition(":")[0]) if known else None
+        side = ContentSide(self.store, self.ref(read.row)._replace(version_id=read.info.version_id), read.info)
+        check = ContentCheck(read.info)
 
-        async def get(start: int, end: int) -> bytes:
-            return (await retry(lambda: self.store.get(ref, start=start, end=end, if_match=etag))).data
+        def get(start: int, end: int) -> Awaitable[bytes]:
+            return retry(partial(side.read, start, end))
 
-        async with aclosing(read_ranges(read.member.size_bytes, CHUNK_BYTES, get, self.budget)) as pieces:
+        async with aclosing(read_ranges(read.info.size_bytes, CHUNK_BYTES, get, self.budget)) as pieces:
             async for piece in pieces:
-                if hasher is not None:
-                    await asyncio.to_thread(hasher.update, piece)
+                await update(check, piece)
                 yield piece
-        if hasher is not None and str(hasher.checksum) != known:
-            raise Conflict("GetObject", str(ref), ALTERED, "the bytes received are not the source's")
+        if check.is_refuted:
+            raise Conflict("GetObject", str(side.ref), ALTERED, "the bytes received are not the source's")
 
     async def _fetch(self, row: ObjectVersion) -> Read:
         ref, data = self.ref(row), None
@@ -178,11 +176,10 @@ class MemberSource:
         if why := await self._why_left_out(read, described, info):
             return Read(row, info=info, outcome=Outcome.of(row, *why))
         if data is None:
-            known = (best_checksum(info) or "").partition(":")[0]
-            return Read(row, described, info, None, Evidence.CHECKSUM if known in ALGORITHMS else Evidence.NONE)
+            return Read(row, described, info, None, ContentCheck(info).compared)
         prove = partial(_prove, described, info, data)
         sha256, evidence = prove() if len(data) < HASHED_BYTES else await asyncio.to_thread(prove)
-        if evidence is None:
+        if evidence is None or row.size_bytes not in (None, len(data)):  # a cache may have kept a part
             raise Unavailable("GetObject", str(ref), ALTERED, "the bytes are not the source's", 200)
         return Read(row, described._replace(sha256=sha256), info, data, evidence)
 

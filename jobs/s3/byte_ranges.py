@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import NamedTuple, TypeVar
 
 from jobs.core.model import ObjectInfo, ObjectRef
+from jobs.errors import Unavailable
 from jobs.s3.store import Store
 
 T = TypeVar("T")
@@ -25,8 +26,14 @@ class ContentSide(NamedTuple):
     info: ObjectInfo
 
     async def read(self, start: int, end: int) -> bytes:
-        """The bytes from `start` to `end`, which is exclusive. Raises PreconditionFailed when it has changed."""
-        return (await self.store.get(self.ref, start=start, end=end, if_match=self.info.etag)).data
+        """The bytes from `start` to `end`, which is exclusive. Raises PreconditionFailed when it has changed,
+        and Unavailable for an answer that ends before: a cache may have kept a part of the object.
+        """
+        data = (await self.store.get(self.ref, start=start, end=end, if_match=self.info.etag)).data
+        if len(data) != end - start:
+            what = f"of an object of {self.info.size_bytes} bytes, {len(data)} of {end - start} came"
+            raise Unavailable("GetObject", str(self.ref), "MalformedAnswer", what, 200)
+        return data
 
 
 class ByteBudget:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+from unittest.mock import ANY
+
 import pytest
 
 from jobs.compact.member_reader import MemberSource
 from jobs.core.model import Attributes, ObjectVersion
+from jobs.core.outcome import Outcome, Status
 from jobs.core.pace import Pace
+from jobs.core.reasons import Reason
+from jobs.errors import Conflict
 from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.retries import once
 from jobs.s3.store import UNGUARDED
 from tests.doubles.hooks import watch
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.memory_store import MemoryStore, Request
 
 SIZES = {"a": 1, "b": 2, "large": 9_000, "y": 1, "z": 2}
 
@@ -32,3 +40,29 @@ async def test_what_follows_a_large_object_is_read_when_it_has_been_used(monkeyp
             budget.release(10_000)
     assert read == list(SIZES)
     assert budget.try_acquire(10_000) == 10_000
+
+
+async def test_bytes_that_are_not_the_object_s_are_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a small one a part comes, whose ETag cannot tell. A large one is altered, and only its ETag is an MD5."""
+    monkeypatch.setattr("jobs.compact.member_reader.SMALL_BYTES", 8_000)
+    monkeypatch.setattr("jobs.compact.member_reader.retry", once)
+
+    async def alter(request: Request) -> Any:
+        body = await request()
+        if request.place.key == "large":
+            return body._replace(data=bytes([1]) + body.data[1:])
+        info = replace(body.info, etag="0" * 32 + "-2", size_bytes=2, checksums=())
+        return body._replace(data=body.data[:2], info=info)
+
+    store = MemoryStore(default_checksum=None, on={"get": alter})
+    store.create_bucket("source")
+    large, small = [
+        ObjectVersion(0, key, size_bytes=size_bytes, etag=written.etag)
+        for key, size_bytes in (("large", 9_000), ("small", 3))
+        for written in [await store.put("source", key, bytes(size_bytes), Attributes(), guard=UNGUARDED)]
+    ]
+    source = MemberSource(store, "source", ByteBudget(10_000), Pace(8), {})
+    assert (await source.fetch(small)).outcome == Outcome.of(small, Status.BLOCKED, Reason.GIVEN_UP, ANY)
+    with pytest.raises(Conflict):
+        async for _ in source.pieces(await source.fetch(large)):
+            pass

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.core.model import Attributes, ObjectRef
-from jobs.errors import PreconditionFailed
+from jobs.errors import PreconditionFailed, Unavailable
 from jobs.s3.byte_ranges import ByteBudget, ContentSide, read_ranges
 from jobs.s3.store import ABSENT, UNGUARDED
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.memory_store import MemoryStore, Request
 
 
 @settings(deadline=None)
@@ -94,3 +95,19 @@ async def test_no_range_is_of_an_object_that_replaced_the_one_that_was_described
     await store.put("b", "k", b"new", Attributes(), guard=UNGUARDED)
     with pytest.raises(PreconditionFailed):
         await side.read(1, 3)
+
+
+async def test_a_part_of_a_range_is_no_range() -> None:
+    """A cache before the server may have kept a part of the object, and say so in its heads."""
+
+    async def cut(request: Request) -> Any:
+        body = await request()
+        return body._replace(data=body.data[:2])
+
+    store, ref = MemoryStore(on={"get": cut}), ObjectRef("b", "k")
+    store.create_bucket("b")
+    await store.put("b", "k", b"abcdef", Attributes(), guard=ABSENT)
+    side = ContentSide(store, ref, await store.head(ref))
+    assert await side.read(3, 5) == b"de"
+    with pytest.raises(Unavailable, match="2 of 4 came"):
+        await side.read(1, 5)
