@@ -56,7 +56,7 @@ from jobs.s3.copying import Copier, CopyOptions, is_altered
 from jobs.s3.lookup import KeyPages, find
 from jobs.s3.store import ABSENT, Guard, Store
 from jobs.s3.uploads import ALTERED, NO_RECORDS, UploadRecords
-from jobs.sync.edges import Look, align, rivals
+from jobs.sync.edges import Look, rivals
 from jobs.sync.facts import Side, compare_versions
 from jobs.sync.look import look_by_heads, look_by_lists, places_of
 from jobs.sync.table import Act, Overwrite, Rules, Step, next_step
@@ -382,10 +382,6 @@ class _Sync:
         """Take the steps that one look allows. None: look again."""
         agreed = len(self.agreed)
         while True:
-            newest = self._newest(look)
-            if newest is not None and newest.blocked is not None and newest.blocked.status is Status.DAMAGED:
-                # Nobody knows what belongs on top.
-                return await self._conclude(look, Step(Act.DONE, top=newest.blocked, match=align(look)))
             step = next_step(look, self.rules)
             if step.act is Act.ASK:
                 for version, copy in step.ask:
@@ -425,13 +421,10 @@ class _Sync:
         version.compared[copy] = Compared.of(verdict, checksum) if is_known else Compared(Edge.UNASKED)
 
     async def _compare(self, look: Look, version: Version, copy: Version) -> None:
-        """Compare a version with a copy. An event compares a few: then an older version waits for a run."""
-        if self.is_event and self.looks_left <= 0:
-            # Too many older versions may be what is on top: the newest once more above it is a small price.
-            is_old = version is not look.newest(follows_markers=False) and version not in look.named
-            is_on_top = copy is look.copies[-1] and self.rules.all_versions
-            version.compared[copy] = Compared(Edge.SAME if is_on_top and is_old else Edge.NO)
-            version.is_open = True
+        """Compare a version with a copy. An event compares a few, and what is newest with what is on top."""
+        is_top = copy is look.copies[-1] and version is look.newest(follows_markers=False)
+        if self.is_event and self.looks_left <= 0 and not is_top:
+            look.is_cut = True
             return
         self.looks_left -= 1
         is_agreed = copy.etag in self.agreed

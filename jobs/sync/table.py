@@ -11,14 +11,19 @@ FLOOR   The oldest version with a SAME, UNKNOWN or equal-ETag edge. Without one,
 WANTED  Current only, or no versions kept: T. Else named and doubted versions, and of the others those
         from the floor upwards that have no UNASKED edge: an open edge of an unnamed version counts as
         a copy. A replay wants no others.
+CUT     An event has no comparison left for what its step rests on: nothing is asked any more. T is decided
+        as for current only, all versions too, and what is missing or open below T waits for a run, which
+        compares without a bound. A top that may be an older version's copy is one, where versions are kept.
 STEP    First line that fits.
 
-|    | versions are kept                                                   | step                     |
+|    | versions are kept or not                                            | step                     |
 |----|---------------------------------------------------------------------|--------------------------|
+|  0 | the source's newest object is damaged                               | done: damaged            |
+|    | **versions are kept**                                               |                          |
 |  1 | wanted object below T, unmatched, not blocked                       | append it, oldest first  |
 |    | but T is blocked and no SAME copy of it is readable                 | it waits: blocked        |
 |    | but `never`, and an unknown object is on top                        | it waits: changed        |
-|    | but an event had no comparison left for what may be its copy        | it waits: blocked        |
+|    | but the look is cut, and the version is not doubted                 | it waits: blocked        |
 |  2 | marker below T, followed, all versions: an older version's copy is  |                          |
 |    | on top, no newer object is matched, and one that is not blocked     |                          |
 |    | follows                                                             | delete marker            |
@@ -137,7 +142,9 @@ def next_step(look: Look, rules: Rules) -> Step:
     """Return what comes next for the key, by the table above."""
     decision = _Decision(look, rules)
     step = decision.step()
-    return Step(Act.ASK, ask=tuple(decision.asks)) if decision.asks else step._replace(match=decision.match)
+    if decision.asks and not look.is_cut:
+        return Step(Act.ASK, ask=tuple(decision.asks))
+    return step._replace(match=decision.match)
 
 
 class _Decision:
@@ -158,6 +165,9 @@ class _Decision:
         self.wanted = dict.fromkeys(wanted)
 
     def step(self) -> Step:
+        newest = self.look.newest(follows_markers=self.rules.follows_markers)
+        if newest is not None and newest.blocked is not None and newest.blocked.status is Status.DAMAGED:
+            return Step(Act.DONE, top=newest.blocked)  # nobody knows what belongs on top
         edge = Edge.NO if self.target is None or self.on_top is None else self._look(self.target, self.on_top)
         if not self.rules.keeps_versions:
             return self._replace(edge)
@@ -217,7 +227,7 @@ class _Decision:
         known = [copy for copy in same if copy in version.compared or copy.owner is not None]
         if same and not known:
             self.asks[version, same[0]] = None
-        return next(iter([*known, *same]), None)
+        return next(iter(known), None)
 
     def _ask_nearest(self, version: Version, near: Sequence[Version]) -> None:
         """Ask for the copies that are the likeliest by order: as far from the top as the version is."""
@@ -284,7 +294,7 @@ class _Decision:
 
     def _hindrance(self, version: Version) -> End | None:
         """Why a version below T is not copied now. A doubted one is copied although it may have a copy."""
-        is_left = version.blocked is None and version.is_open and not version.is_doubted
+        is_left = version.blocked is None and self.look.is_cut and not version.is_doubted
         return End(Status.BLOCKED, Reason.TOO_SLOW) if is_left else version.blocked
 
     def _stuck(self) -> End | None:
@@ -336,12 +346,15 @@ class _Decision:
         if owner in unasked:
             unasked.remove(owner)
             unasked.append(owner)
+        if self.look.is_cut and self.is_deep:
+            return bool(unasked)
         self.asks.update(dict.fromkeys((version, on_top) for version in unasked[: -ASKED_AT_ONCE - 1 : -1]))
         return False
 
     def _topmost(self, edge: Edge) -> Step:
         """Lines 3 to 11. `edge`: of T and the top."""
         rules, target, on_top = self.rules, self.target, self.on_top
+        is_deep = self.is_deep and not self.look.is_cut
         if self.is_deleted:
             if on_top is None:
                 return self._done(Status.SAME)
@@ -351,16 +364,16 @@ class _Decision:
             return Step(Act.MARK, self.source[-1] if self.source else None)
         if target is None:
             return self._done_without_target()
-        is_due = self.is_deep and target not in self.match and target.blocked is None
+        is_due = is_deep and target not in self.match and target.blocked is None
         if is_due and not (rules.overwrite is Overwrite.NEVER and self._is_unknown_on_top()):
             return Step(Act.APPEND, target)
         if edge is Edge.SAME:
             return self._done(Status.SAME)
-        if edge and on_top and (not self.is_deep or self.version_of.get(on_top, target) is target):
+        if edge and on_top and (not is_deep or self.version_of.get(on_top, target) is target):
             return self._done(Status.UNKNOWN, Reason.NOTHING_COMPARABLE)
         if on_top is None and self._is_hidden_again(target):
             return self._done(Status.CHANGED, Reason.HIDDEN_AGAIN)
-        is_left = rules.overwrite is Overwrite.NEVER and not self.is_deep and on_top and on_top.owner is None
+        is_left = rules.overwrite is Overwrite.NEVER and not is_deep and on_top and on_top.owner is None
         if on_top is None or edge or self._may_replace(on_top) or not (is_left or self._is_unknown_on_top()):
             return self._append_target(target)
         copy = self.match.get(target)
@@ -450,9 +463,10 @@ class _Decision:
             return version.blocked
         if not self.is_deep:
             return top._replace(reason=Reason.NEWER_COPIED) if top.status is Status.SAME else top
-        if self.look.edge(version, self.match[version]) is Edge.SAME:
-            return End(Status.SAME)
-        return End(Status.UNKNOWN, Reason.NOTHING_COMPARABLE)
+        edge = self.look.edge(version, self.match[version])
+        if edge is Edge.UNASKED:
+            return End(Status.BLOCKED, Reason.TOO_SLOW)
+        return End(Status.SAME) if edge is Edge.SAME else End(Status.UNKNOWN, Reason.NOTHING_COMPARABLE)
 
     def _marker_end(self, marker: Version, top: End) -> End:
         if not self.rules.follows_markers:
