@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.backup.events import EventKind, ObjectEvent, order_of, parse_message
+from jobs.backup.events import EventKind, ObjectEvent, parse_message
 from jobs.core.enums import Deletes
 from jobs.core.model import NULL_VERSION, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
@@ -45,7 +45,7 @@ from jobs.policy.words import CREATE
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.copying import KEEP
 from jobs.s3.retries import Tries
-from jobs.sync.key import KeyResult, Left, Sides, SyncOptions, sync_key
+from jobs.sync.key import WAITING, KeyResult, Sides, SyncOptions, sync_key
 from jobs.sync.table import Rules
 from jobs.sync.versions import Version
 from scheduler import backlog
@@ -74,7 +74,6 @@ _ENDINGS = {
     Status.CHANGED: Ending.CHANGED,
 }
 """What the endings of rows are called of events. All others are failures."""
-_WAITING = (Reason.ARCHIVED, Reason.TOO_LARGE, Reason.TOO_SLOW, Reason.NEWEST_ARCHIVED)
 
 
 def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
@@ -183,7 +182,6 @@ class _Batch:
         """Finish all events of one key, whatever happens on the way."""
         pair, key = group[0].pair, group[0].event.key
         assert pair is not None
-        group.sort(key=lambda delivery: order_of(delivery.event.sequencer))
         wanted = [each for each in group if each.event.kind in _WANTS_COPY]
         others = [each for each in group if each.event.kind not in _WANTS_COPY]
         if pair.deletes is not Deletes.MIRROR:
@@ -221,28 +219,23 @@ class _Batch:
 
     def _finish_key(self, wanted: Sequence[_Delivery], others: Sequence[_Delivery], result: KeyResult) -> None:
         """Finish the events by what became of their key. What has to wait goes to the backlog, named or not."""
-        named = set[int]()
         for number, delivery in enumerate(wanted):
-            left = next((each for each in result.left if _is_left(delivery.event, each)), None)
-            named |= {result.left.index(left)} if left is not None else set()
-            self._finish_row(delivery, result.outcomes[number], left)
-        waiting = [each for number, each in enumerate(result.left) if number not in named]
+            self._finish_row(delivery, result.outcomes[number])
+        left, (status, reason, _) = result.left, result.top
         for delivery in others:
-            if result.left:
-                left = result.left[-1]
-                self._finish_in_backlog(delivery, left.reason, left.version)
-            elif result.top.status in (Status.BLOCKED, Status.DAMAGED) and result.top.reason not in _WAITING:
-                self._finish(delivery, _ending(*result.top[:2]), result.top.reason or "")
+            if left is not None:
+                self._finish_in_backlog(delivery, reason or "", left)
+            elif status in (Status.BLOCKED, Status.DAMAGED) and reason not in WAITING:
+                self._finish(delivery, _ending(status, reason), reason or "")
             else:
                 self._finish(delivery, Ending.DELETED if result.is_marked else Ending.SAME)
-        for left in waiting if not others else ():
-            if left.has_copy:  # one without a copy has an event of its own
-                self._add_to_backlog(wanted[-1], left.reason, left.version)
+        is_named = others or left is None or any(_is_of(each.event, left) for each in wanted)
+        if left is not None and not is_named and result.has_copy:  # one without a copy has an event of its own
+            self._add_to_backlog(wanted[-1], reason or "", left)
 
-    def _finish_row(self, delivery: _Delivery, outcome: Outcome, left: Left | None) -> None:
-        if left is not None or outcome.reason in _WAITING:
-            version = left.version if left is not None else None
-            self._finish_in_backlog(delivery, outcome.reason or Reason.ARCHIVED, version)
+    def _finish_row(self, delivery: _Delivery, outcome: Outcome) -> None:
+        if outcome.reason in WAITING:
+            self._finish_in_backlog(delivery, outcome.reason)
             return
         self._finish(delivery, _ending(outcome.status, outcome.reason), outcome.reason)
         assert delivery.entry is not None
@@ -324,10 +317,10 @@ def _told(error: Exception) -> str:
     return f"unforeseen {type(error).__name__} ({error}): report this as a bug of Sealift"
 
 
-def _is_left(event: ObjectEvent, left: Left) -> bool:
-    """True if the version that waits is the event's."""
-    is_version = (event.version_id or NULL_VERSION) == (left.version.version_id or NULL_VERSION)
-    return is_version and (event.version_id is not None or event.etag in (None, left.version.etag))
+def _is_of(event: ObjectEvent, version: Version) -> bool:
+    """True if an event is about this version."""
+    is_version = (event.version_id or NULL_VERSION) == (version.version_id or NULL_VERSION)
+    return is_version and (event.version_id is not None or event.etag in (None, version.etag))
 
 
 def _row(number: int, event: ObjectEvent) -> ObjectVersion:

@@ -118,17 +118,6 @@ class ObjectEvent:
     event_time: float | None = None
 
 
-def order_of(sequencer: str | None) -> str:
-    """Return a text that sorts the events of one key as they happened.
-
-    An unknown sequencer sorts first.
-
-    S3 compares sequencers as hexadecimal after padding the shorter one with zeros on the right.
-    Without the zeros on the right of both, the comparison is the same.
-    """
-    return (sequencer or "").upper().rstrip("0")
-
-
 def parse_message(body: str) -> list[ObjectEvent]:
     """Return the events in a message's body, in order.
 

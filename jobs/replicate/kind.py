@@ -20,11 +20,10 @@ from jobs.runs.kind import (
 )
 from jobs.runs.launch import plan_run
 from jobs.s3.sessions import service_of
-from jobs.sync.job import SyncJob
-from jobs.sync.key import SyncOptions
+from jobs.sync.key import Sides, SyncOptions
 
 
-def _open(opened: Opened) -> SyncJob:
+def _open(opened: Opened) -> Sides:
     """Open the job. Rows that the backup function left are events: versions of a pair's keys, whose policy holds."""
     asked = opened.spec.options
     of_events = {"all_versions": True, "compares_tags": True} if asked.get(FROM_EVENTS) else {}
@@ -32,7 +31,7 @@ def _open(opened: Opened) -> SyncJob:
     options = SyncOptions.from_dict(
         {**asked, "is_replay": not of_events, "keeps_replaced": keeps_replaced, **of_events}
     )
-    job = SyncJob(opened.source, opened.destination, opened.route, options, opened.budget, opened.records)
+    job = Sides(opened.source, opened.destination, opened.route, options, opened.budget, opened.records)
     if opened.plan is not None and (there := opened.plan.there):
         left = max(1, opened.plan.rows - there["same"])
         job.share_new = 1 - (there["alike"] + there["other"]) / left  # no bets where the list has shown objects

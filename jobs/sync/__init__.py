@@ -2,7 +2,7 @@
 
 Reading order: `versions` (one version, and all that is known of it), `edges` (pure: two histories,
 and which copy is of which version), `table` (pure: the next step), `facts` asks for what is not known,
-`look` reads both sides, `key` takes the steps, `job` does it for a run's rows.
+`look` reads both sides, `key` takes the steps, for events and for a run's rows.
 
 Nothing here takes what an event or a row says for the newest version: both sides' own histories
 decide.

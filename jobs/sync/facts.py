@@ -33,6 +33,7 @@ class Side:
         known = self.versions.get(identity)
         if known is None:
             known = self.versions[identity] = Version(listed.version_id, False, None, listed.etag, 0.0)
+        known.version_id = listed.version_id or known.version_id
         known.is_marker, known.size_bytes = listed.is_delete_marker, listed.size_bytes
         known.at, known.storage_class = listed.last_modified, listed.storage_class
         return known
@@ -40,9 +41,14 @@ class Side:
     def seen(self, info: ObjectInfo) -> Version:
         """The version that HEAD has described."""
         about = info.size_bytes, info.etag, info.last_modified, info.storage_class
-        version = self.version(Listed(self.ref.key, info.version_id or NULL_VERSION, True, False, *about))
+        version = self.version(Listed(self.ref.key, info.version_id, True, False, *about))
         version.info = info
         return version
+
+    async def find(self, version_id: str | None = None) -> Version | None:
+        """What HEAD shows, of the current object unless another one is asked for. None: it is not there."""
+        info = await find(self.store, self.ref._replace(version_id=version_id))
+        return None if info is None else self.seen(info)
 
     def ref_of(self, version: Version) -> ObjectRef:
         """The address of a version."""

@@ -25,12 +25,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partialmethod
 from typing import Any, NamedTuple, Self
 
 from jobs.core.enums import ARCHIVE_CLASSES, StorageClass
 from jobs.core.evidence import Verdict, best_checksum, compare, is_md5, is_md5_etag
-from jobs.core.histories import SKEW_SECONDS
+from jobs.core.histories import SKEW_SECONDS, keys_of
 from jobs.core.model import NULL_VERSION, Listed, Location, ObjectInfo, ObjectRef, ObjectVersion, Route, is_exact
 from jobs.core.outcome import GOOD, Evidence, Outcome, Status
 from jobs.core.reasons import Reason
@@ -75,7 +75,8 @@ SUSPENDED = (
 NEWER = "it is of a newer version"
 _OWN_REFUSALS = ("BufferTooSmall", "EntityTooLarge")
 """Codes of requests that the client does not send. Their messages say what to set."""
-_WAITING = (Reason.ARCHIVED, Reason.NEWEST_ARCHIVED, Reason.TOO_LARGE)
+WAITING = (Reason.ARCHIVED, Reason.NEWEST_ARCHIVED, Reason.TOO_LARGE, Reason.TOO_SLOW)
+"""The reasons of versions that another worker, or a later one, copies, compares or puts on top."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,56 +99,50 @@ class SyncOptions(CopyOptions):
         return cls(**known | {"rules": rules._replace(overwrite=Overwrite(rules.overwrite))})
 
 
-class Left(NamedTuple):
-    """A version that this worker cannot copy, compare or put on top: archived, or above the limit.
-
-    `has_copy`: the destination has a copy of it, or what may be one.
-    """
-
-    version: Version
-    reason: Reason
-    has_copy: bool
-
-
 class KeyResult(NamedTuple):
     """What became of a key.
 
-    `outcomes`: row number → outcome. `top`: how what belongs on top ended. `left`: versions for another
-    worker, or for later, named or not. `is_marked`: a delete marker was made.
+    `outcomes`: row number → outcome. `top`: how what belongs on top ended. `left`: the newest version, if it
+    is for another worker or for later. `has_copy`: the destination has what may be its copy. `is_marked`: a
+    delete marker was made.
     """
 
     outcomes: dict[int, Outcome]
     top: End = End(Status.DONE)
-    left: Sequence[Left] = ()
+    left: Version | None = None
+    has_copy: bool = False
     is_marked: bool = False
 
 
+@dataclass(eq=False)
 class Sides:
-    """Both sides of a route, and what was learned of their servers. One for a worker's whole life."""
+    """Both sides of a route, and what was learned of their servers: the job of one worker, for its whole life.
 
-    def __init__(
-        self,
-        source: Store,
-        destination: Store,
-        route: Route,
-        options: SyncOptions,
-        budget: ByteBudget,
-        records: UploadRecords = NO_RECORDS,
-    ):
-        self.source, self.destination, self.route = source, destination, route
-        self.options, self.budget = options, budget
-        self.copier = Copier(source, destination, route, options, budget, records)
-        inside = Route(Location(route.destination.bucket), Location(route.destination.bucket))
-        self.recopier = Copier(destination, destination, inside, replace(options, streamed=False), budget, records)
-        self.names_copied = True
-        """Whether answers to copies name the source's version."""
-        self.proves_by_etag = True
-        """Whether the ETags of both sides are MD5s, as far as was seen."""
-        self.copies_have_md5s = True
-        """Whether an ETag of the form of an MD5 is one at the destination, as far as was seen."""
-        self.share_new = 1.0
-        self._keeps_versions: bool | None = None
-        self._asking = asyncio.Lock()
+    `names_copied`: answers to copies name the source's version. `proves_by_etag`: the ETags of both sides
+    are MD5s, `copies_have_md5s`: an ETag of that form is one at the destination, as far as was seen.
+    `share_new`: of the last keys.
+    """
+
+    chains = staticmethod(keys_of)
+    source: Store
+    destination: Store
+    route: Route
+    options: SyncOptions
+    budget: ByteBudget
+    records: UploadRecords = NO_RECORDS
+    names_copied: bool = True
+    proves_by_etag: bool = True
+    copies_have_md5s: bool = True
+    share_new: float = 1.0
+    _keeps_versions: bool | None = None
+    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        more = self.budget, self.records
+        self.copier = Copier(self.source, self.destination, self.route, self.options, *more)
+        inside = Route(*[Location(self.route.destination.bucket)] * 2)
+        options = replace(self.options, streamed=False)
+        self.recopier = Copier(self.destination, self.destination, inside, options, *more)
 
     async def keeps_versions(self, *, again: bool = False) -> bool:
         """Whether the destination keeps versions: asked once. Unknown counts as what is wanted.
@@ -164,6 +159,13 @@ class Sides:
         if all_versions and not self._keeps_versions:
             raise ConfigError(SUSPENDED.format(bucket=self.route.destination.bucket))
         return self._keeps_versions
+
+    async def process(self, rows: Sequence[ObjectVersion], *, is_last: bool = False) -> list[Outcome]:
+        """The outcomes of one key's rows. Raises what `sync_key` raises, and takes `is_last` as it does."""
+        result = await sync_key(self, rows[0].key, rows, is_last=is_last)
+        return [result.outcomes[row.row] for row in rows]
+
+    process_last = partialmethod(process, is_last=True)
 
     def note_bet(self, *, is_new: bool) -> None:
         """Learn how many keys are new."""
@@ -224,7 +226,7 @@ class _Sync:
         except REFUSALS as error:  # what was copied before that is copied
             result = self._all(_refusal(error))
             return result._replace(outcomes=result.outcomes | self._copied_rows())
-        is_blocked = result.top.status is Status.BLOCKED and result.top.reason not in _WAITING
+        is_blocked = result.top.status is Status.BLOCKED and result.top.reason not in WAITING
         if is_blocked and result.outcomes and all(each.status in GOOD for each in result.outcomes.values()):
             return self._all(result.top)  # an older version may be on top, and no other row would bring the key back
         return result
@@ -403,10 +405,8 @@ class _Sync:
 
     async def _is_current(self, look: Look) -> bool:
         """True if the source's newest is what the look showed."""
-        now, shown = await find(self.sides.source, self.ours.ref), look.source[-1] if look.source else None
-        if now is None or shown is None:
-            return now is None and (shown is None or shown.is_marker)
-        return self.ours.seen(now) is shown
+        now, shown = await self.ours.find(), look.source[-1] if look.source else None
+        return now is shown or (now is None and shown is not None and shown.is_marker)
 
     # Comparisons
 
@@ -633,13 +633,9 @@ class _Sync:
             outcome = await self._outcome(row, look, version, copy, end)
             is_newer = not all_versions and not _is_named(row, version)
             outcomes[row.row] = _of_newer(outcome) if is_newer else outcome
-        left = [
-            Left(version, reason, next(look.near(version), None) is not None)
-            for version in look.source
-            if version in look.named or version is newest
-            if (reason := _why_left(version, step.match.get(version), step.top if version is newest else None))
-        ]
-        return KeyResult(outcomes, step.top, left, self.is_marked)
+        left = newest if step.top.reason in WAITING else None
+        has_copy = left is not None and next(look.near(left), None) is not None
+        return KeyResult(outcomes, step.top, left, has_copy, self.is_marked)
 
     async def _outcome(
         self, row: ObjectVersion, look: Look, version: Version, copy: Version | None, end: End
@@ -674,18 +670,6 @@ class _Sync:
         is_md5_proof = verdict is None and copy.etag == version.etag and is_md5(copy.etag)
         evidence = verdict.evidence if verdict else Evidence.MD5_ETAG if is_md5_proof else Evidence.NONE
         return outcome._replace(evidence=evidence, size_bytes=version.size_bytes or 0, checksum=checksum)
-
-
-def _why_left(version: Version, copy: Version | None, top: End | None) -> Reason | None:
-    """Why another worker, or a later one, has to copy a version, put it on top, or compare it. `top`: how the
-    newest one ended, if it is that.
-    """
-    compared = None if copy is None else version.compared.get(copy)
-    if compared is not None and compared.verdict is not None and compared.verdict.reason == Reason.TOO_LARGE:
-        return Reason.TOO_LARGE
-    reason = None if version.blocked is None else version.blocked.reason
-    is_left = copy is None or (top is not None and top.reason is reason)
-    return reason if is_left and reason in (Reason.TOO_LARGE, Reason.ARCHIVED) else None
 
 
 async def _is_archived(side: Side, version: Version) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from jobs.core.histories import SKEW_SECONDS
 from jobs.core.model import NULL_VERSION, Listed, ObjectVersion, is_exact
 from jobs.errors import NoSuchBucket, NotFound, Rejected
-from jobs.s3.lookup import KeyPages, find
+from jobs.s3.lookup import KeyPages
 from jobs.s3.retries import gather_bounded
 from jobs.sync.facts import Side
 from jobs.sync.versions import Version
@@ -35,9 +35,9 @@ Histories = tuple[list[Version], list[Version]]
 
 async def look_by_heads(ours: Side, theirs: Side) -> Histories:
     """See what is current at both sides. Raises StoreError."""
-    there = await find(theirs.store, theirs.ref)
-    here = await find(ours.store, ours.ref)
-    return [ours.seen(here)] if here else [], [theirs.seen(there)] if there else []
+    there = await theirs.find()
+    here = await ours.find()
+    return [here] if here else [], [there] if there else []
 
 
 async def look_by_lists(ours: Side, theirs: Side, copies: KeyPages, rows: Sequence[ObjectVersion]) -> Histories:

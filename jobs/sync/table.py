@@ -71,7 +71,7 @@ from jobs.core.evidence import is_multipart
 from jobs.core.outcome import Status
 from jobs.core.reasons import Reason
 from jobs.sync.edges import Look, align
-from jobs.sync.versions import Edge, End, Version
+from jobs.sync.versions import Compared, Edge, End, Version
 
 ASKED_AT_ONCE = 8
 """How many comparisons one decision asks for where any of several may decide it."""
@@ -140,6 +140,9 @@ class Step(NamedTuple):
 
 def next_step(look: Look, rules: Rules) -> Step:
     """Return what comes next for the key, by the table above."""
+    newest = look.newest(follows_markers=rules.follows_markers)
+    if newest is not None and newest.blocked is not None and newest.blocked.status is Status.DAMAGED:
+        return Step(Act.DONE, top=newest.blocked, match=align(look))  # nobody knows what belongs on top
     decision = _Decision(look, rules)
     step = decision.step()
     if decision.asks and not look.is_cut:
@@ -163,20 +166,16 @@ class _Decision:
         self.below = self.source if self.target is None else self.source[: self.target.place]
         wanted = (each for each in self.source if each in look.named or each.is_doubted or each is self.target)
         self.wanted = dict.fromkeys(wanted)
+        self.edge = Edge.NO
+        if self.target is not None and self.on_top is not None:
+            self.edge = self._look(self.target, self.on_top)
 
     def step(self) -> Step:
-        newest = self.look.newest(follows_markers=self.rules.follows_markers)
-        if newest is not None and newest.blocked is not None and newest.blocked.status is Status.DAMAGED:
-            return Step(Act.DONE, top=newest.blocked)  # nobody knows what belongs on top
-        edge = Edge.NO if self.target is None or self.on_top is None else self._look(self.target, self.on_top)
-        if not self.rules.keeps_versions:
-            return self._replace(edge)
+        step = None
         if self.is_deep:
             self._ask_wanted()
             step = self._below()
-            if step is not None:
-                return step
-        return self._topmost(edge)
+        return step or self._topmost()
 
     def _look(self, version: Version, copy: Version) -> Edge:
         edge = self.look.edge(version, copy)
@@ -351,26 +350,23 @@ class _Decision:
         self.asks.update(dict.fromkeys((version, on_top) for version in unasked[: -ASKED_AT_ONCE - 1 : -1]))
         return False
 
-    def _topmost(self, edge: Edge) -> Step:
-        """Lines 3 to 11. `edge`: of T and the top."""
-        rules, target, on_top = self.rules, self.target, self.on_top
+    def _topmost(self) -> Step:
+        """Lines 3 to 16."""
+        rules, target, on_top, edge = self.rules, self.target, self.on_top, self.edge
         is_deep = self.is_deep and not self.look.is_cut
         if self.is_deleted:
-            if on_top is None:
-                return self._done(Status.SAME)
-            is_kept = rules.overwrite is Overwrite.NEVER or (rules.is_replay and not self._may_replace(on_top))
-            if is_kept and self._is_unknown_on_top():
-                return self._done(Status.CHANGED, self._why_kept())
-            return Step(Act.MARK, self.source[-1] if self.source else None)
+            return self._delete(on_top)
         if target is None:
-            return self._done_without_target()
+            return self._done(*next(iter(self.waits.values()), End(Status.SAME)))
         is_due = is_deep and target not in self.match and target.blocked is None
         if is_due and not (rules.overwrite is Overwrite.NEVER and self._is_unknown_on_top()):
             return Step(Act.APPEND, target)
         if edge is Edge.SAME:
             return self._done(Status.SAME)
         if edge and on_top and (not is_deep or self.version_of.get(on_top, target) is target):
-            return self._done(Status.UNKNOWN, Reason.NOTHING_COMPARABLE)
+            return self._done(*_unproven(target, on_top))
+        if not rules.keeps_versions:
+            return self._replace(target, on_top)
         if on_top is None and self._is_hidden_again(target):
             return self._done(Status.CHANGED, Reason.HIDDEN_AGAIN)
         is_left = rules.overwrite is Overwrite.NEVER and not is_deep and on_top and on_top.owner is None
@@ -382,6 +378,17 @@ class _Decision:
                 return self._done(Status.CHANGED, Reason.COPY_COVERED)
             return self._done(Status.LEFT, Reason.DELETE_RETAINED)
         return self._done(Status.CHANGED, self._why_kept())
+
+    def _delete(self, on_top: Version | None) -> Step:
+        """Lines 3, 4 and 12."""
+        if on_top is None:
+            return self._done(Status.SAME)
+        if not self.rules.keeps_versions:
+            return self._done(Status.CHANGED, Reason.ONLY_COPY)
+        is_never = self.rules.overwrite is Overwrite.NEVER
+        if (is_never or (self.rules.is_replay and not self._may_replace(on_top))) and self._is_unknown_on_top():
+            return self._done(Status.CHANGED, self._why_kept())
+        return Step(Act.MARK, self.source[-1] if self.source else None)
 
     def _may_replace(self, on_top: Version) -> bool:
         """Line 10, by what the rules say of any object."""
@@ -398,25 +405,18 @@ class _Decision:
         hidden = [below for below, above in runs if above.is_marker and not below.is_marker]
         return len(hidden) > 1 and all(self._look(target, copy) for copy in hidden[-2:])
 
-    def _replace(self, edge: Edge) -> Step:
-        """Lines 12 to 16: a write loses what is there. `edge`: of T and the top."""
-        rules, target, on_top = self.rules, self.target, self.on_top
-        if self.is_deleted:
-            return self._done(Status.CHANGED, Reason.ONLY_COPY) if on_top else self._done(Status.SAME)
-        if target is None:
-            return self._done_without_target()
-        if edge:
-            is_same = edge is Edge.SAME
-            return self._done(Status.SAME) if is_same else self._done(Status.UNKNOWN, Reason.NOTHING_COMPARABLE)
+    def _replace(self, target: Version, on_top: Version | None) -> Step:
+        """Lines 14 to 16: a write loses what is there."""
         if target.blocked is not None:
             return self._done(*target.blocked)
         if on_top is None:
             return Step(Act.APPEND, target)
-        is_older = int(on_top.at) < int(target.at) - self.look.skew_seconds
-        may = rules.overwrite is Overwrite.ALWAYS or on_top.etag in self.look.agreed_etags
-        if not may and rules.overwrite is Overwrite.OLDER:
-            may = is_older or on_top.owner is not None or self._is_proven_older(on_top)
-        if may and rules.keeps_replaced and on_top.owner is None:
+        overwrite, is_own = self.rules.overwrite, on_top.owner is not None
+        may = overwrite is Overwrite.ALWAYS or on_top.etag in self.look.agreed_etags
+        if not may and overwrite is Overwrite.OLDER:
+            is_older = int(on_top.at) < int(target.at) - self.look.skew_seconds
+            may = is_older or is_own or self._is_proven_older(on_top)
+        if may and self.rules.keeps_replaced and not is_own:
             return self._done(Status.BLOCKED, Reason.ONLY_COPY)
         return Step(Act.APPEND, target) if may else self._done(Status.CHANGED, self._why_kept())
 
@@ -444,9 +444,6 @@ class _Decision:
         copy = self._again(target)
         return self._done(*target.blocked) if copy is None else Step(Act.AGAIN, copy)
 
-    def _done_without_target(self) -> Step:
-        return self._done(*next(iter(self.waits.values()), End(Status.SAME)))
-
     def _done(self, status: Status, reason: Reason | None = None, detail: str = "") -> Step:
         top = End(status, reason, detail)
         ends = {version: self._end_of(version, top) for version in self.source if version in self.look.named}
@@ -463,10 +460,11 @@ class _Decision:
             return version.blocked
         if not self.is_deep:
             return top._replace(reason=Reason.NEWER_COPIED) if top.status is Status.SAME else top
-        edge = self.look.edge(version, self.match[version])
+        copy = self.match[version]
+        edge = self.look.edge(version, copy)
         if edge is Edge.UNASKED:
             return End(Status.BLOCKED, Reason.TOO_SLOW)
-        return End(Status.SAME) if edge is Edge.SAME else End(Status.UNKNOWN, Reason.NOTHING_COMPARABLE)
+        return End(Status.SAME) if edge is Edge.SAME else _unproven(version, copy)
 
     def _marker_end(self, marker: Version, top: End) -> End:
         if not self.rules.follows_markers:
@@ -475,6 +473,13 @@ class _Decision:
             return top
         is_there = any(copy.is_marker for copy in around(marker, self.match, self.copies)[0])
         return End(Status.SAME) if is_there else End(Status.LEFT, Reason.MARKER_LATE)
+
+
+def _unproven(version: Version, copy: Version) -> End:
+    """How a version ends whose copy nothing proves. What is too large to be compared here waits."""
+    verdict = version.compared.get(copy, Compared(Edge.UNASKED)).verdict
+    is_large = verdict is not None and verdict.reason == Reason.TOO_LARGE
+    return End(Status.UNKNOWN, Reason.TOO_LARGE if is_large else Reason.NOTHING_COMPARABLE)
 
 
 def around(

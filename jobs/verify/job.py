@@ -10,7 +10,6 @@ checksum that an earlier run has proven. What cannot be compared is `unknown`, n
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partialmethod
@@ -38,14 +37,14 @@ from jobs.errors import (
 from jobs.s3.annotations import AnnotationPair
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.compare_bytes import check_content
-from jobs.s3.lookup import find, key_history
+from jobs.s3.lookup import key_history
 from jobs.s3.retries import gather_bounded
 from jobs.s3.store import Store
 from jobs.s3.tag_reader import TagReader
-from jobs.sync.edges import Look, align
+from jobs.sync.edges import Look, is_likely
 from jobs.sync.facts import Side, compare_versions
 from jobs.sync.look import places_of
-from jobs.sync.table import around
+from jobs.sync.table import Act, Rules, around, next_step
 from jobs.sync.versions import Compared, Edge, Version
 from jobs.verify.attestation import attested
 
@@ -54,6 +53,8 @@ Checksums: TypeAlias = tuple[Checksum, ...]
 LOOKS = 3
 """How often a key that changes while it is read is looked at."""
 AT_ONCE = 8
+RULES = Rules(all_versions=True, is_replay=True)
+"""What is asked for is the copy of each version that a row names, and what is on top."""
 CHANGED = (Conflict, NotFound, PreconditionFailed)
 REFUSED = (ArchivedObject, Denied, Redirected, Rejected, Unavailable)
 _EDGES = {Status.VERIFIED: Edge.SAME, Status.DIFFERENT: Edge.NO}
@@ -84,22 +85,20 @@ class VerifyOptions:
         return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
 
 
+@dataclass(eq=False)
 class Verify:
     """The verify job of one worker (a `jobs.runs.worker.Job`)."""
 
     chains = staticmethod(keys_of)
+    source: Store
+    destination: Store
+    route: Route
+    options: VerifyOptions
+    budget: ByteBudget
 
-    def __init__(
-        self,
-        source: Store,
-        destination: Store,
-        route: Route,
-        options: VerifyOptions,
-        budget: ByteBudget,
-    ):
-        self.source, self.destination, self.route = source, destination, route
-        self.options, self.budget = options, budget
-        self.tags, self.annotations = TagReader(source), AnnotationPair(source, destination, budget)
+    def __post_init__(self) -> None:
+        self.tags = TagReader(self.source)
+        self.annotations = AnnotationPair(self.source, self.destination, self.budget)
 
     async def process(self, rows: Sequence[ObjectVersion], *, is_last: bool = False) -> list[Outcome]:
         """Return the outcomes of one key's rows, oldest version first.
@@ -226,12 +225,12 @@ async def verify_current(key: _Key, row: ObjectVersion) -> Outcome:
     if row.is_delete_marker:
         return Outcome.of(row, Status.UNKNOWN, Reason.IS_MARKER)
     known: Verdict | None = None
-    if key.job.options.deep and row.known_checksum and (copy := await _find(key.theirs)):
+    if key.job.options.deep and row.known_checksum and (copy := await key.theirs.find()):
         known = await key.by_known(row, copy)
         if known is not None and known.same:
             return _judged(row, row.etag, await key.theirs.describe(copy), known, row.known_checksum)
     # The source first: what is copied between the two looks is then seen to have changed.
-    version, copy = await _find(key.ours, row.version_id), await _find(key.theirs)
+    version, copy = await key.ours.find(row.version_id), await key.theirs.find()
     if version is None and copy is not None and known is not None:
         return _judged(row, row.etag, await key.theirs.describe(copy), known, None)  # nothing excuses the copy
     if version is None:
@@ -251,19 +250,9 @@ async def verify_current(key: _Key, row: ObjectVersion) -> Outcome:
     return end
 
 
-async def _find(side: Side, version_id: str | None = None) -> Version | None:
-    """What HEAD shows, without an id of its own if the server says none."""
-    info = await find(side.store, side.ref._replace(version_id=version_id))
-    if info is None:
-        return None
-    version = side.seen(info)
-    version.version_id = info.version_id
-    return version
-
-
 async def _has_changed(key: _Key, seen: Version) -> bool:
     """True if the source is another object by now: the destination may be its copy."""
-    now = await find(key.ours.store, key.ours.ref)
+    now = await key.ours.find()
     ids = {each.version_id or NULL_VERSION for each in (now, seen) if each}  # some servers leave the id out
     return now is None or now.etag != seen.etag or (len(ids) > 1 and NULL_VERSION not in ids)
 
@@ -304,61 +293,38 @@ async def verify_history(key: _Key) -> list[Outcome]:
 
 class _History:
     def __init__(self, key: _Key, source: Sequence[Listed], copies: Sequence[Listed]):
-        self.key, ours = key, [*map(key.ours.version, source)]
-        self.look = Look(ours, [*map(key.theirs.version, copies)], places_of(key.rows, ours), skew_seconds=SKEW_SECONDS)
+        self.key, ours, theirs = key, [*map(key.ours.version, source)], [*map(key.theirs.version, copies)]
+        etags = {copy.etag for copy in theirs if copy.etag}  # none proves anything before it is compared
+        self.look = Look(ours, theirs, places_of(key.rows, ours), skew_seconds=SKEW_SECONDS, agreed_etags=etags)
         self.rows = {version: row for version, row in zip(self.look.meant, key.rows, strict=True) if version}
         self.found: dict[Version, Version] = {}
 
     async def outcomes(self) -> list[Outcome]:
-        await self._align()
+        while (step := next_step(self.look, RULES)).act is Act.ASK:
+            pairs = dict(reversed(step.ask))  # one of each, the most important
+            await gather_bounded(self._compare, [*pairs.items()], AT_ONCE)
+        self.found = dict(step.match)
+        self._match_top()
         return [await self._outcome(row, version) for row, version in zip(self.key.rows, self.look.meant, strict=True)]
 
-    async def _align(self) -> None:
-        """Compare what the alignment rests on, and align again, until nothing is left to compare."""
-        objects, pairs = [version for version in self.rows if not version.is_marker], self._by_distance()
-        while True:
-            await gather_bounded(self._compare, pairs, AT_ONCE)
-            self.found = align(self.look)
-            await self._match_top()
-            if pairs := [pair for pair in self.found.items() if pair[0] in self.rows and self._is_open(*pair)]:
-                continue
-            held = {copy for version, copy in self.found.items() if self.look.edge(version, copy) is Edge.SAME}
-            for version in objects:
-                near = (copy for copy in self.look.near(version) if copy not in held and self._is_open(version, copy))
-                if version not in self.found and (copy := next(near, None)) is not None:
-                    pairs.append((version, copy))
-            if not pairs:
-                return
-
-    async def _match_top(self) -> None:
+    def _match_top(self) -> None:
         """What is on top is the newest version's copy if it is the same, and not an older one's as well."""
-        newest, top = next(reversed(self.look.source), None), self.look.on_top
-        other = next((version for version, copy in self.found.items() if copy is top), None)
-        if top is None or other is None or newest is None or newest not in self.rows or newest not in self.found:
+        newest, top = next(iter(self.look.source[-1:]), None), self.look.on_top
+        other = next((version for version, copy in self.found.items() if copy is top), newest)
+        if newest is None or other is None or top is None or other is newest or newest not in self.found:
             return
-        if other is newest or self.look.edge(other, top) is not Edge.SAME:
-            return
-        if (await self._compare((newest, top))).status is Status.VERIFIED:
-            freed = self.found[newest]
-            self.found[newest] = self.found.pop(other)
+        if newest in self.rows and self.look.edge(newest, top) is Edge.SAME:
+            freed, self.found[newest] = self.found[newest], self.found.pop(other)
             if self.look.edge(other, freed):
                 self.found[other] = freed
 
-    def _by_distance(self) -> list[tuple[Version, Version]]:
-        """The rows' versions, each with the copy of its size that is as far from the top: most copies are in order."""
-        by_size = defaultdict[int | None, list[Version]](list)
-        for copy in self.look.copies:
-            if not copy.is_marker:
-                by_size[copy.size_bytes].append(copy)
-        objects = [version for version in self.look.source if not version.is_marker]
-        found = [(each, by_size[each.size_bytes].pop()) for each in reversed(objects) if by_size[each.size_bytes]]
-        return [pair for pair in found if pair[0] in self.rows]
-
-    def _is_open(self, version: Version, copy: Version) -> bool:
-        return (self.rows[version].row, version, copy) not in self.key.ends
-
-    async def _compare(self, pair: tuple[Version, Version]) -> Outcome:
-        return await self.key.compare(self.rows[pair[0]], *pair)
+    async def _compare(self, pair: tuple[Version, Version]) -> None:
+        """Compare what the alignment rests on. A version that no row names keeps what looks like its copy."""
+        version, copy = pair
+        if version in self.rows:
+            await self.key.compare(self.rows[version], version, copy)
+        else:
+            version.compared[copy] = Compared(Edge.SAME if is_likely(version, copy) else Edge.UNKNOWN)
 
     async def _outcome(self, row: ObjectVersion, version: Version | None) -> Outcome:
         if version is None:
@@ -374,17 +340,17 @@ class _History:
     async def _matched(self, row: ObjectVersion, version: Version, copy: Version) -> Outcome:
         top = self.look.copies[-1]
         if copy is top or version is not self.look.source[-1]:
-            return await self._compare((version, copy))
+            return await self.key.compare(row, version, copy)
         if top.is_marker:
             return Outcome.of(row, Status.MISSING, Reason.COPY_HIDDEN)
-        on_top = await self._compare((version, top))
-        if on_top.status is not Status.DIFFERENT:
-            return on_top
-        return on_top._replace(reason=Reason.COPY_COVERED, detail="", evidence=Evidence.NONE, checksum=None)
+        on_top = await self.key.compare(row, version, top)
+        if on_top.status is Status.DIFFERENT:
+            return on_top._replace(reason=Reason.COPY_COVERED, detail="", evidence=Evidence.NONE, checksum=None)
+        return on_top
 
     async def _unmatched(self, row: ObjectVersion, version: Version) -> Outcome:
-        copies, taken, number = self.look.copies, {*self.found.values()}, self.rows[version].row
-        ends = {copy: end for copy in version.compared if (end := self.key.ends.get((number, version, copy)))}
+        copies, taken = self.look.copies, {*self.found.values()}
+        ends = {copy: end for copy in version.compared if (end := self.key.ends.get((row.row, version, copy)))}
         for copy, end in ends.items():
             if end.status is Status.DIFFERENT and copy not in taken and self._claims(end, version, copy):
                 return end
@@ -393,7 +359,7 @@ class _History:
                 return end
         in_place = copies[version.place] if len(self.look.source) == len(copies) else None
         if in_place is not None and in_place not in taken and not in_place.is_marker:
-            end = await self._compare((version, in_place))
+            end = await self.key.compare(row, version, in_place)
             if end.status is Status.DIFFERENT:
                 return end
         return Outcome.of(row, Status.MISSING, Reason.COPY_MISSING)

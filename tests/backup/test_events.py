@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.backup.events import EventKind, ObjectEvent, order_of, parse_message
+from jobs.backup.events import EventKind, ObjectEvent, parse_message
 from jobs.errors import UsageError
 from tests.doubles.examples import examples
 
@@ -152,13 +152,3 @@ def test_whatever_json_it_is_it_is_an_event_or_refused(document: object) -> None
     except UsageError:
         return
     assert events
-
-
-@given(st.integers(0, 16**18 - 1), st.integers(0, 16**18 - 1), st.integers(0, 12), st.integers(0, 12))
-def test_sequencers_compare_as_s3_says(one: int, other: int, shorter: int, cut: int) -> None:
-    """As hexadecimal numbers, once the shorter is padded with zeros on the right."""
-    a, b = f"{one:018X}"[: 18 - shorter], f"{other:018x}"[: 18 - cut]
-    width = max(len(a), len(b))
-    x, y = int(a.ljust(width, "0"), 16), int(b.ljust(width, "0"), 16)
-    assert (order_of(a) < order_of(b), order_of(a) == order_of(b)) == (x < y, x == y)
-    assert order_of(None) <= order_of(a)

@@ -64,12 +64,18 @@ class Version:
 
 @dataclass(slots=True)
 class Bucket:
-    """`versions`: key → its versions, oldest first; never an empty list."""
+    """`versions`: key → its versions, oldest first; never an empty list. `is_suspended`: of versioning that was on."""
 
     is_versioned: bool
     has_object_lock: bool
     versions: dict[str, list[Version]] = field(default_factory=dict)
     order: list[str] | None = None
+    is_suspended: bool = False
+
+    @property
+    def names_versions(self) -> bool:
+        """Whether answers name versions: a bucket that never kept any has none."""
+        return self.is_versioned or self.is_suspended
 
     def keys(self, after: str) -> list[str]:
         """The keys that sort at or behind `after`, in S3's order (UTF-8 bytes, which is code points)."""
@@ -133,7 +139,7 @@ class Buckets:
             size_bytes=len(version.data),
             etag=version.etag,
             last_modified=float(int(version.last_modified)),
-            version_id=version.version_id if self.named[bucket].is_versioned else None,
+            version_id=version.version_id if self.named[bucket].names_versions else None,
             storage_class=storage_class,
             checksums=version.checksums,
             attributes=Attributes(kept.headers, kept.metadata, {}, storage_class, kept.sse, kept.kms_key_id, kept.lock),
@@ -197,15 +203,16 @@ class Buckets:
         time, order = began or self.begin()
         version = Version(version_id, data, etag, time, attributes, sums, part_sizes, order=order)
         self.add(home, ref.key, version)
-        return Written(etag, version_id if home.is_versioned else None, sums)
+        return Written(etag, version_id if home.names_versions else None, sums)
 
     def remove(self, ref: ObjectRef) -> Deleted:
         """Take the version away; without a version id, and where versions are kept, put a delete marker on top."""
         home = self.named[ref.bucket]
         versions = home.versions.get(ref.key, [])
-        if ref.version_id is None and home.is_versioned:
+        if ref.version_id is None and home.names_versions:
             time, order = self.begin()
-            marker = Version(self.new_id(), b"", "", time, Attributes(), is_delete_marker=True, order=order)
+            version_id = self.new_id() if home.is_versioned else NULL_VERSION
+            marker = Version(version_id, b"", "", time, Attributes(), is_delete_marker=True, order=order)
             self.add(home, ref.key, marker)
             return Deleted(marker.version_id, True)
         doomed = next((each for each in versions if each.version_id == (ref.version_id or NULL_VERSION)), None)
@@ -226,7 +233,9 @@ class Buckets:
             home.versions[key] = []
             home.order = None
         versions = home.versions[key]
-        if not home.is_versioned:
+        if home.is_suspended:
+            versions[:] = [each for each in versions if each.version_id != NULL_VERSION]
+        elif not home.is_versioned:
             versions[:] = [each for each in versions if each.order > version.order][:1] or [version]
             return
         place_version(versions, version)

@@ -174,6 +174,11 @@ class MemoryStore:
         """From now on; what is there becomes the `null` version."""
         self._buckets.bucket("PutBucketVersioning", ObjectRef(bucket, "")).is_versioned = True
 
+    def suspend_versioning(self, bucket: str) -> None:
+        """From now on each write replaces the `null` version, on top of the versions that are there."""
+        home = self._buckets.bucket("PutBucketVersioning", ObjectRef(bucket, ""))
+        home.is_versioned, home.is_suspended = False, True
+
     def restore(self, ref: ObjectRef) -> None:
         """Finish a restore: the archived version can be read."""
         version = self._buckets.find("RestoreObject", ref)
@@ -260,7 +265,7 @@ class MemoryStore:
         if origin.annotations and not settings.without_annotations:
             copied = self._buckets.find("CopyObject", ref._replace(version_id=written.version_id))
             copied.annotations = dict(origin.annotations)
-        is_versioned = self._buckets.named[source.bucket].is_versioned
+        is_versioned = self._buckets.named[source.bucket].names_versions
         made = self._buckets.find("CopyObject", ref._replace(version_id=written.version_id)).last_modified
         source_version_id = origin.version_id if is_versioned else None
         return written._replace(source_version_id=source_version_id, last_modified=made)

@@ -11,8 +11,7 @@ import pytest
 from jobs.core.model import Location, Route
 from jobs.core.outcome import Status
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.sync.job import SyncJob
-from jobs.sync.key import SyncOptions
+from jobs.sync.key import Sides, SyncOptions
 from jobs.sync.table import Rules
 from scheduler import backlog
 from tests.doubles.manifest_rows import rows_of_csv
@@ -53,7 +52,7 @@ class Key(Scene):
             rows = rows_of_csv(await self.runtime.read(str(published.manifest).removeprefix("s3://ledger/l/")))
             route = Route(Location("source"), Location("hotter"))
             options = SyncOptions(rules=Rules(True, self.is_mirrored), compares_tags=True)
-            job = SyncJob(self.store, self.store, route, options, ByteBudget(1 << 20))
+            job = Sides(self.store, self.store, route, options, ByteBudget(1 << 20))
             return [outcome.status for row in rows for outcome in await job.process([row])]
 
         statuses: list[Status] = self.run(copy())

@@ -40,8 +40,7 @@ from jobs.runs.request import open_ledger, open_prompt_ledger
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.sessions import boto_client, open_store
 from jobs.s3.store import UNGUARDED
-from jobs.sync.job import SyncJob
-from jobs.sync.key import NEWER, SyncOptions
+from jobs.sync.key import NEWER, Sides, SyncOptions
 from scheduler import backlog, backup, log
 from scheduler.runtime import Runtime
 from scheduler.settings import FunctionSettings
@@ -247,11 +246,11 @@ def key_rows(memory: Any, *, all_versions: bool) -> list[ObjectVersion]:
     return [row for row in rows if all_versions or (row.is_latest and not row.is_delete_marker)]
 
 
-async def sync_key(store: Any, rows: Sequence[ObjectVersion], *, all_versions: bool) -> list[Row]:
+async def sync_key(store: Any, rows: Sequence[ObjectVersion], *, all_versions: bool, overwrite: str) -> list[Row]:
     """Do one key."""
     route, options = (
         Route(Location(SOURCE), Location(DESTINATION, COPIES)),
-        SyncOptions.from_dict({"is_replay": True, "all_versions": all_versions}),
+        SyncOptions.from_dict({"is_replay": True, "all_versions": all_versions, "overwrite": overwrite}),
     )
-    outcomes = await SyncJob(store, store, route, options, ByteBudget(1_000)).process(rows)
+    outcomes = await Sides(store, store, route, options, ByteBudget(1_000)).process(rows)
     return [_row(row, outcome) for row, outcome in zip(rows, outcomes, strict=True)]

@@ -1,8 +1,9 @@
 """Bounded exhaustive play of what decides about one key: every history, two actors, a crash at each request.
 
 The bound. A side has at most `VERSIONS_MAX` versions, of two contents or delete markers. The first content of the
-source is `A`, since names do not matter. The destination's are newer or older than all of the source's. A worker
-does the key. At each of its requests, before it is sent, one of these happens, once in a play:
+source is `A`, since names do not matter. The destination's are newer or older than all of the source's. Buckets keep
+versions, or never did, or the destination's were suspended. A worker does the key. At each of its requests, before it
+is sent, one of these happens, once in a play:
 
 - it dies, and another worker does the key (so a crash at each request; after the last one as well);
 - another worker does the key from beginning to end, or up to any of its requests, and the rest of it after the first;
@@ -36,13 +37,23 @@ WRITES = frozenset({"put", "copy", "complete_multipart", "delete"})
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What is there at the beginning: a letter for each version, the oldest first. `is_newer`: the destination."""
+    """What is there at the beginning: a letter for each version, the oldest first. `is_newer`: the destination.
+
+    `is_versioned`: both buckets. `is_suspended`: the destination's versioning, after these versions.
+    """
 
     source: str
     destination: str
     is_newer: bool
     all_versions: bool
+    overwrite: str = "older"
     is_versioned: bool = True
+    is_suspended: bool = False
+
+    @property
+    def keeps_versions(self) -> bool:
+        """Whether the destination keeps what is written over."""
+        return self.is_versioned and not self.is_suspended
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +118,8 @@ class KeyWorld:
                 self._now += 10
                 self.put(bucket, letter)
         self._now += 100
+        if scene.is_suspended:
+            self.memory.suspend_versioning(DESTINATION)
 
     def _begin(self, twist: Twist | None) -> None:
         self.twist = twist
@@ -214,7 +227,7 @@ class KeyWorld:
     def _check(self, name: str, before: list[Version]) -> None:
         after = self.versions(DESTINATION)
         gone = [each for each in before if all(each is not other for other in after)]
-        if gone and self.scene.is_versioned:
+        if any(self.scene.keeps_versions or each.version_id != "null" for each in gone):
             self.violate("nothing destroyed", f"{name} removed {gone[0].version_id}")
         made = [each for each in after if all(each is not other for other in before)]
         for each in made:
@@ -232,8 +245,12 @@ class KeyWorld:
         """
         if top.is_delete_marker or all(top is not each for each in self.others) or top.data == made.data:
             return
+        if self.scene.overwrite != "older":
+            if self.scene.overwrite == "never":
+                self.violate("guarded", f"{top.version_id} was written over")
+            return
         source = self.removed + [each for each in self.versions(SOURCE) if all(each is not one for one in self.removed)]
-        tie_seconds = 0 if self.scene.is_versioned else 1
+        tie_seconds = 0 if self.scene.keeps_versions else 1
         copied = [place for place, each in enumerate(source) if each.data == made.data]
         is_older = any(int(top.last_modified) + tie_seconds <= int(source[place].last_modified) for place in copied)
         if not is_older and all(each.data != top.data for each in source[: max(copied, default=0)]):
@@ -256,7 +273,8 @@ class KeyWorld:
         for _ in range(8):
             store = Actor(self, name)
             try:
-                rows = await sync_key(store, self._planned, all_versions=self.scene.all_versions)
+                scene = self.scene
+                rows = await sync_key(store, self._planned, all_versions=scene.all_versions, overwrite=scene.overwrite)
                 break
             except StoreError as error:
                 self.trace.append(f"{name}: again, {error.code}")
@@ -275,7 +293,7 @@ class KeyWorld:
             if row.version_id in (None, each.version_id) and row.etag in (None, each.etag)
         ]
         if row.status in ("done", "same") and not row.is_marker:
-            copies = [each for each in self.all_copies() if each.version_id == row.copy_version_id]
+            copies = [each for each in self.all_copies() if each.version_id == (row.copy_version_id or "null")]
             if not any(one.data == other.data for one in meant for other in copies):
                 self.violate("proven", f"{row.version_id} is not {row.status}")
 

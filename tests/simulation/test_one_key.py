@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -40,6 +42,32 @@ def test_all_versions_of_two_a_side(part: int) -> None:
 @pytest.mark.parametrize("part", range(PARTS))
 def test_one_in_sixteen_of_all_versions_of_three_a_side(part: int) -> None:
     scenes = list(one_key.scenes(all_versions=True))[part :: 16 * PARTS]
+    assert [found for scene in scenes for world in one_key.plays(scene) for found in world.violations] == []
+
+
+OTHERS = [
+    {"overwrite": "always"},
+    {"overwrite": "never"},
+    {"is_versioned": False},
+    {"is_versioned": False, "overwrite": "always"},
+    {"is_versioned": False, "overwrite": "never"},
+    {"is_suspended": True},
+    {"is_suspended": True, "overwrite": "always"},
+    {"is_suspended": True, "overwrite": "never"},
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("others", OTHERS, ids=str)
+def test_one_in_sixteen_of_current_versions_by_other_rules_and_buckets(others: dict[str, Any]) -> None:
+    scenes = [replace(scene, **others) for scene in one_key.scenes(all_versions=False)][::16]
+    assert [found for scene in scenes for world in one_key.plays(scene) for found in world.violations] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("overwrite", ["always", "never"])
+def test_one_in_sixteen_of_all_versions_by_other_rules(overwrite: str) -> None:
+    scenes = [replace(scene, overwrite=overwrite) for scene in one_key.scenes(all_versions=True)][:: 16 * PARTS]
     assert [found for scene in scenes for world in one_key.plays(scene) for found in world.violations] == []
 
 

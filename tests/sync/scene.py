@@ -15,7 +15,6 @@ from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.lookup import key_history
 from jobs.s3.store import UNGUARDED
 from jobs.s3.uploads import NO_RECORDS
-from jobs.sync.job import SyncJob
 from jobs.sync.key import KeyResult, Sides, SyncOptions, sync_key
 from jobs.verify.job import Verify, VerifyOptions
 from tests.doubles.hooks import names, watch
@@ -113,9 +112,9 @@ async def sync_all(store: MemoryStore, **options: Any) -> list[Outcome]:
     return list(result.outcomes.values())
 
 
-def job(store: MemoryStore, records: ShardUploads | None = None, **options: Any) -> SyncJob:
+def job(store: MemoryStore, records: ShardUploads | None = None, **options: Any) -> Sides:
     chosen = SyncOptions.from_dict({"is_replay": True, **options})
-    return SyncJob(store, store, ROUTE, chosen, ByteBudget(64 * KIB), records or NO_RECORDS)
+    return Sides(store, store, ROUTE, chosen, ByteBudget(64 * KIB), records or NO_RECORDS)
 
 
 async def replicate(store: MemoryStore, row: ObjectVersion, **options: Any) -> Outcome:

@@ -14,8 +14,7 @@ from jobs.errors import Conflict, Denied, Rejected, StoreError, Unavailable
 from jobs.s3.annotations import EXCLUDED, NOT_KEPT_THERE, AnnotationLists, AnnotationPair, Pinned
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
-from jobs.sync.job import SyncJob
-from jobs.sync.key import SyncOptions
+from jobs.sync.key import Sides, SyncOptions
 from tests.doubles.hooks import kill, names, once, refuse, watch
 from tests.doubles.memory_store import MemoryStore, Request
 from tests.sync.scene import COPY, KIB, PARTS, ROUTE, SOURCE, make_store, put, replicate
@@ -211,7 +210,7 @@ def large() -> MemoryStore:
 async def test_no_annotation_is_sent_to_a_server_that_would_replace_the_object(make: Callable[[], MemoryStore]) -> None:
     source, destination = make_store(), make()
     row = await put_annotated(source, SMALL)
-    job = SyncJob(
+    job = Sides(
         source, destination, ROUTE, SyncOptions.from_dict({"is_replay": True, "streamed": True}), ByteBudget(64 * KIB)
     )
     [outcome] = await job.process([row])

@@ -16,8 +16,7 @@ from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.copying import UNREAD_LOCK, UNSENT
 from jobs.s3.lookup import not_kept
 from jobs.s3.store import UNGUARDED, CopySettings
-from jobs.sync.job import SyncJob
-from jobs.sync.key import SyncOptions
+from jobs.sync.key import Sides, SyncOptions
 from tests.doubles.hooks import names, once, refuse, watch
 from tests.doubles.memory_store import MemoryStore, Request
 from tests.sync.scene import (
@@ -228,7 +227,7 @@ async def test_locks_that_may_not_be_read_are_asked_for_once_and_said_of_each_co
     rows = [(await put(store, body, lock=LOCK))._replace(row=row) for row, body in enumerate([b"1", b"22"])]
     store.hook(head=hide, may_read_locks=deny)
     options = SyncOptions.from_dict({"is_replay": True, "all_versions": True, "object_lock": True})
-    outcomes = await SyncJob(store, store, ROUTE, options, ByteBudget(64 * KIB)).process(rows)
+    outcomes = await Sides(store, store, ROUTE, options, ByteBudget(64 * KIB)).process(rows)
     assert [(each.status, each.detail) for each in outcomes] == [(Status.DONE, UNREAD_LOCK)] * 2
     assert len(asked) == 1
 
@@ -261,7 +260,7 @@ async def test_a_stream_whose_parts_do_not_fit_into_the_buffer_fails_by_name_and
 
     store.hook(head=large)
     options = SyncOptions.from_dict({"is_replay": True, "streamed": True})
-    worker = SyncJob(store, store, ROUTE, options, ByteBudget(buffer_bytes))
+    worker = Sides(store, store, ROUTE, options, ByteBudget(buffer_bytes))
     [outcome] = await worker.process([row])
     assert (outcome.status, "buffer_mib=65" in outcome.detail) == (Status.BLOCKED, True)
     assert not {"get", "create_multipart"} & set(names(requests))

@@ -16,8 +16,7 @@ from jobs.ledger.uploads import ShardUploads, unfinished_uploads
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import Upload
 from jobs.s3.uploads import BegunUpload, abort_unfinished
-from jobs.sync.job import SyncJob
-from jobs.sync.key import SyncOptions
+from jobs.sync.key import Sides, SyncOptions
 from jobs.sync.table import Overwrite
 from tests.doubles.hooks import kill, names, refuse, watch
 from tests.doubles.memory_store import MemoryStore
@@ -138,7 +137,7 @@ async def test_a_forged_record_makes_nobody_abort_an_upload_elsewhere() -> None:
     row = await put(store, BODY)
     elsewhere = Route(ROUTE.source, Location("source", "out/"))
     options, budget = SyncOptions.from_dict({"is_replay": True, **PARTS}), ByteBudget(64 * KIB)
-    worker = SyncJob(store, store, elsewhere, options, budget, records_of(store))
+    worker = Sides(store, store, elsewhere, options, budget, records_of(store))
     await kill(store, "copy_part", 2, worker.process([row]))
     await end_run(store)
     assert len(store.uploads("source")) == 1
@@ -257,9 +256,9 @@ async def test_a_part_without_a_checksum_is_believed_only_if_this_run_sent_it(
     assert (bodies(store), store.uploads("destination")) == ([BODY], [])
 
 
-def backup(store: MemoryStore, **options: Any) -> SyncJob:
+def backup(store: MemoryStore, **options: Any) -> Sides:
     chosen = SyncOptions.from_dict({"is_replay": True, "all_versions": True, **PARTS, **options})
-    return SyncJob(store, store, ROUTE, chosen, ByteBudget(64 * KIB), records_of(store))
+    return Sides(store, store, ROUTE, chosen, ByteBudget(64 * KIB), records_of(store))
 
 
 async def test_the_newest_version_ends_on_top_though_an_older_one_came_while_its_copy_was_killed() -> None:

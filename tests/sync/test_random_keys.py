@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
@@ -100,6 +100,48 @@ class Keys(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "world"):
             run(self.world.check())
+
+
+alike = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), st.sampled_from([b"aaa", b"bbb"]), metadata),
+        st.tuples(st.just("put"), st.sampled_from([b"aaa", b"bbb"]), metadata),
+        st.tuples(st.just("deliver"), places),
+        st.tuples(st.just("deliver_again"), places),
+    ),
+    min_size=12,
+    max_size=24,
+)
+
+
+async def play_alike(world: KeyWorld, acts: list[tuple[Any, ...]]) -> None:
+    for name, *arguments in acts:
+        if name == "put":
+            await world.put(*arguments)
+        elif name == "deliver" and world.pending:
+            await world.deliver(*arguments)
+        elif name == "deliver_again" and world.done:
+            event = world.done[arguments[0] % len(world.done)]
+            await world.handle([event] if event is not None else [])
+    await world.check()
+
+
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    acts=alike,
+    mirrors_deletes=st.booleans(),
+    storage_class=st.sampled_from(["keep", "STANDARD"]),
+    default_checksum=st.sampled_from(["CRC64NVME", None]),
+    is_opaque=st.booleans(),
+    step_seconds=st.sampled_from([10.0, 0.2]),
+)
+def test_many_versions_that_are_alike_come_to_rest(
+    acts: list[tuple[Any, ...]], mirrors_deletes: bool, storage_class: str, **world: Any
+) -> None:
+    """More than the comparisons of an event tell apart."""
+    options = {"all_versions": True, "mirrors_deletes": mirrors_deletes, "storage_class": storage_class}
+    key = KeyWorld(options | {"overwrite": "older"}, is_versioned=True, keeps_versions=True, **world)
+    run(play_alike(key, acts))
 
 
 def play(count: int) -> None:

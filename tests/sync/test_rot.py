@@ -12,8 +12,7 @@ from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import NotFound
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import full_object
-from jobs.sync.job import SyncJob
-from jobs.sync.key import SyncOptions
+from jobs.sync.key import Sides, SyncOptions
 from jobs.sync.table import Overwrite, Rules
 from jobs.verify.job import Verify, VerifyOptions
 from tests.doubles.memory_store import MemoryStore, Request
@@ -109,7 +108,7 @@ async def test_a_damaged_original_is_restored_by_a_run_with_swapped_sides_and_it
     back, budget = Route(ROUTE.destination, ROUTE.source), ByteBudget(1 << 20)
     swapped = (await row_of(store, COPY))._replace(version_id=None)
     [found] = await Verify(store, store, back, VerifyOptions(deep=True), budget).process([swapped])
-    retry = SyncJob(store, store, back, SyncOptions(rules=Rules(is_replay=True)), budget)
+    retry = Sides(store, store, back, SyncOptions(rules=Rules(is_replay=True)), budget)
     assert statuses(await retry.process([condemned(swapped, found)])) == [Status.DONE]
     assert bodies(store, SOURCE)[-1] == GOOD
     now = await row_of(store)

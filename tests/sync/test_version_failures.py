@@ -12,7 +12,7 @@ from jobs.core.outcome import Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.errors import ArchivedObject, Denied, StoreError, Throttled, Unavailable
 from jobs.runs.failure_count import TRIES
-from jobs.sync.job import SyncJob
+from jobs.sync.key import Sides
 from jobs.verify.job import Verify
 from tests.doubles.memory_store import MemoryStore, Request
 from tests.sync.scene import COPY, bodies, job, make_store, put, put_in_parts, rows_of, statuses, verifier
@@ -68,11 +68,11 @@ def fail_copy(store: MemoryStore, place: int, how: Callable[[ObjectRef], StoreEr
     fail_reads(store, store.stored(*COPY[:2])[place].version_id, how)
 
 
-def replicator(store: MemoryStore, **options: Any) -> SyncJob:
+def replicator(store: MemoryStore, **options: Any) -> Sides:
     return job(store, all_versions=True, **options)
 
 
-async def work(worker: SyncJob | Verify, rows: list[ObjectVersion]) -> list[Outcome]:
+async def work(worker: Sides | Verify, rows: list[ObjectVersion]) -> list[Outcome]:
     """As the worker does."""
     for _ in range(TRIES - 1):
         try:
