@@ -3,7 +3,8 @@
 S3 refuses a write whose `If-None-Match` or `If-Match` does not hold. Some servers that speak its interface
 ignore these headers on some operations (Ceph 18.2 on CopyObject, CompleteMultipartUpload and DeleteObject, moto on
 CopyObject), others refuse an ETag even where it holds (Ceph 18.2 on PutObject). So a run that writes to a bucket tries
-its operations there once, when it is planned, on objects of its own:
+its operations there once, when it is planned, on objects of its own. Of a delete it also tries whether it removes the
+version that it names:
 
     <prefix>.sealift/trial-<32 hex>
 
@@ -107,7 +108,9 @@ class _Trial:
             return True
         before = await retry(partial(self._store.head, key))
         refusal = await _refusal(partial(write, Guard(etag=before.etag), None))
-        return refusal is None or await self._is_changed(key, before.etag)
+        if refusal is not None and not await self._is_changed(key, before.etag):
+            return False
+        return operation is not Operation.DELETE or await self._removes_version(key, before.version_id)
 
     async def _make(self) -> ObjectRef:
         """An object of the trial."""
@@ -115,6 +118,17 @@ class _Trial:
         self._keys.add(ref.key)
         await retry(partial(self._store.put, *ref[:2], _BODY, Attributes(), guard=UNGUARDED))
         return ref
+
+    async def _removes_version(self, key: ObjectRef, version_id: str | None) -> bool:
+        """Whether a delete of this version removes it. A gateway that ignores the id hides what is current, and may do
+        so for HEAD as well.
+        """
+        if version_id is None:
+            return True
+        with suppress(NotFound):
+            await retry(partial(self._store.delete, *key[:2], version_id=version_id))
+        left = await retry(partial(self._store.list_versions, *key[:2]))
+        return all(each.version_id != version_id for each in left.entries)
 
     async def _is_changed(self, key: ObjectRef, etag: str | None) -> bool:
         try:

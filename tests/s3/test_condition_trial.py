@@ -91,6 +91,21 @@ def test_each_condition_that_is_ignored_is_found(operation: Operation, ignore: A
     assert left(store) == []
 
 
+@pytest.mark.parametrize("is_head_too", [True, False])
+def test_a_delete_that_removes_another_version_than_it_names_is_found(is_head_too: bool) -> None:
+    """Such a gateway hides what is current, and says that the version is gone."""
+
+    async def careless(request: Request) -> Any:
+        request.arguments["version_id"] = None
+        return await request()
+
+    async def current(request: Request) -> Any:
+        request.arguments["ref"] = request.arguments["ref"]._replace(version_id=None)
+        return await request()
+
+    assert ignored(server({"delete": careless} | ({"head": current} if is_head_too else {}))) == [Operation.DELETE]
+
+
 def refusing(error: type[StoreError]) -> Hook:
     """Refuses each ETag, also the one that is there: Ceph 18.2 does so for PutObject."""
 
