@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import signal
 import sys
@@ -33,7 +34,7 @@ from jobs.credentials import Lender, lend
 from jobs.errors import ExitCode, SealiftError
 from jobs.interrupts import stopped_by_signals
 from jobs.ledger.ledger import Ledger
-from jobs.ledger.owner import claim_run
+from jobs.ledger.owner import SILENT_SECONDS, claim_run
 from jobs.runs.progress import find_progress
 from jobs.runs.worker import Stops
 
@@ -59,9 +60,18 @@ async def execute(
     what = "another command that works on this run"
     owner = (await claim_run(ledger, spec.run_id, what, batch_job_id=settings.batch_job_id)).number
     stops: Stops | WorkerProcesses
+    asked_at = math.inf  # when we began to ask the ledger without an answer so far
+
+    def is_silent() -> bool:
+        return time.monotonic() - asked_at >= SILENT_SECONDS
+
     if work_here is not None and is_worked_here(spec, plan):
         stops, loop = (here := Stops()), asyncio.get_running_loop()
-        run = partial(run_shards, lambda _: run_coroutine_threadsafe(work_here(owner, here), loop).result(), here, 1)
+
+        def attempt(_: int) -> int:
+            return run_coroutine_threadsafe(work_here(owner, here), loop).result()
+
+        run = partial(run_shards, attempt, here, 1, is_silent=is_silent)
     else:
         at_once = min(settings.processes, len(plan.open_shards))
         # -P: not the `jobs` of the folder that the command was called in
@@ -69,7 +79,7 @@ async def execute(
         started = ["--owner", str(owner), "--workers", str(at_once), "--ledger", str(ledger.location)]
         words = [*program, *started, *worker_pins(spec, plan)]
         stops = workers = WorkerProcesses(lambda shard: [*words, "--shard", str(shard)])
-        run = partial(run_shards, workers.attempt, workers, at_once)
+        run = partial(run_shards, workers.attempt, workers, at_once, is_silent=is_silent)
 
     def stop() -> None:
         if not stops.is_stopped:
@@ -77,11 +87,15 @@ async def execute(
         stops.stop()
 
     async def show(shown: Meter) -> None:
+        nonlocal asked_at
         began = time.monotonic()
         while True:
             await asyncio.sleep(max(WATCH_SECONDS, watch_seconds(time.monotonic() - began, LEDGER_SHARE)))
+            asked_at = min(asked_at, time.monotonic())
             with suppress(SealiftError, OSError):  # the ledger is away, or nobody reads it
-                shown.update(*await find_progress(ledger, spec.run_id, plan))
+                progress = await find_progress(ledger, spec.run_id, plan)
+                asked_at = math.inf
+                shown.update(*progress)
 
     with display.meter(spec.job, plan.rows) as shown, stopped_by_signals(stop):
         showing = asyncio.create_task(show(shown))
@@ -107,13 +121,17 @@ def is_worked_here(spec: RunSpec, plan: Plan) -> bool:
 
 
 def run_shards(
-    attempt: Callable[[int], int], stops: Stops | WorkerProcesses, at_once: int, shards: Sequence[int]
+    attempt: Callable[[int], int],
+    stops: Stops | WorkerProcesses,
+    at_once: int,
+    shards: Sequence[int],
+    is_silent: Callable[[], bool] = lambda: False,
 ) -> dict[int, int]:
     """Work through the shards by `attempt`, which returns an exit code (killed: minus the signal), so many at once.
 
     All stop where one ends by its configuration or too many failed rows, which the others have as well,
-    because the run has another owner, or by an error of ours. Returns the exit code of each one's last
-    attempt.
+    because the run has another owner, or by an error of ours. `is_silent`: the ledger does not answer, so no
+    attempt begins any more. Returns the exit code of each one's last attempt.
     """
     errors: list[BaseException] = []
 
@@ -126,7 +144,7 @@ def run_shards(
         code = int(ExitCode.TRANSIENT)
         try:
             for _ in range(ATTEMPTS):
-                if stops.is_stopped:
+                if stops.is_stopped or is_silent():
                     break
                 code = attempt(shard)
                 if code in (ExitCode.CONFIG, ExitCode.TAKEN_OVER):

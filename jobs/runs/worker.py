@@ -335,11 +335,13 @@ class Worker:
         size_bytes = sum(outcome.size_bytes for outcome in outcomes)
         checkpoint = Checkpoint(self.shard, self.attempt, self._checkpoints, len(outcomes), bad_rows, size_bytes)
         self._checkpoints += 1
+        is_silent = self._stopping and self.owner.age_seconds >= SILENT_SECONDS  # it was waited for already
+        seconds = LOST_GRACE_SECONDS if is_silent else SILENT_SECONDS
         try:
-            async with asyncio.timeout(SILENT_SECONDS):
+            async with asyncio.timeout(seconds):
                 await self.owner.ledger.write_checkpoint(self.owner.run_id, checkpoint, write_outcomes(outcomes))
         except TimeoutError:
-            silence = f"the ledger took no checkpoint within {SILENT_SECONDS:.0f} s"
+            silence = f"the ledger took no checkpoint within {seconds:.0f} s"
             raise Unavailable("PutObject", str(self.owner.ledger.location), "NoAnswer", silence) from None
 
 

@@ -36,6 +36,18 @@ def test_another_owner_and_a_wrong_configuration_end_all_workers(code: int, code
     assert list(run(range(3), 1, "sh", "-c", f"exit {code}").values()) == codes
 
 
+def test_no_attempt_begins_while_the_ledger_is_silent() -> None:
+    """Each of three attempts waited for it by itself."""
+    attempts: list[int] = []
+
+    def attempt(shard: int) -> int:
+        attempts.append(shard)
+        return 75
+
+    assert run_shards(attempt, Stops(), 1, [0, 1], lambda: bool(attempts)) == {0: 75, 1: 75}
+    assert attempts == [0]
+
+
 # The signal may come within the first write: a buffered stream does not let itself be entered twice.
 BREAKS = """import os, signal, sys, time
 def end(number, frame):

@@ -303,10 +303,13 @@ async def test_what_was_done_before_an_error_is_recorded() -> None:
     assert [each.row for each in await outcomes_of(ledger)] == [3]
 
 
+@pytest.mark.parametrize("takes_checkpoints", [True, False])
 async def test_a_worker_without_an_answer_for_a_minute_writes_a_checkpoint_and_ends(
-    monkeypatch: pytest.MonkeyPatch,
+    takes_checkpoints: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A ledger that takes none is not waited for once more."""
     monkeypatch.setattr(worker_module, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(worker_module, "LOST_GRACE_SECONDS", 0.05)
     now, seen = [0.0], list[float]()
     ledger = await ledger_with_a_shard()
     owner = await claim_run(ledger, "run", "a command")
@@ -316,23 +319,29 @@ async def test_a_worker_without_an_answer_for_a_minute_writes_a_checkpoint_and_e
         seen.append(now[0])
         raise Unavailable("HeadObject", "ledger", "TimedOut")
 
+    async def hang(request: Request) -> Any:
+        await asyncio.Event().wait()
+
     async def slowly(row: ObjectVersion) -> Status:
         if row.row == 25:
-            cast(MemoryStore, ledger.store).hook(head=silent)
+            cast(MemoryStore, ledger.store).hook(head=silent, put=None if takes_checkpoints else hang)
         if row.row > 25:
             now[0] += 5.0
             await asyncio.sleep(0.005)
         return Status.DONE
 
-    with pytest.raises(Interrupted, match="the ledger has not said for 60 s") as raised:
-        await work(ledger, slowly, owner=owner)
+    why = "the ledger has not said for 60 s" if takes_checkpoints else "the ledger took no checkpoint"
+    with pytest.raises((Interrupted, Unavailable), match=why) as raised:
+        async with asyncio.timeout(5):
+            await work(ledger, slowly, owner=owner)
     assert raised.value.exit_code == ExitCode.TRANSIENT
     assert 60 <= max(seen) <= 60 + 5 * LIMITS.in_flight
-    assert 25 <= len(await outcomes_of(ledger)) < ROWS
+    assert (25 if takes_checkpoints else 0) <= len(await outcomes_of(ledger)) < ROWS
 
 
 async def test_a_checkpoint_that_is_never_answered_ends_the_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "SILENT_SECONDS", 0.05)
+    for name in ("SILENT_SECONDS", "LOST_GRACE_SECONDS"):
+        monkeypatch.setattr(worker_module, name, 0.05)
     ledger = await ledger_with_a_shard()
 
     async def hang(request: Request) -> Any:
