@@ -53,7 +53,6 @@ from jobs.errors import (
     StoreError,
     Unavailable,
 )
-from jobs.expire.places import PlaceLook
 from jobs.expire.rules import Candidate, CopyAt, Terms, decide, refuse_copy
 from jobs.runs.failure_count import gave_up
 from jobs.runs.kind import no_look
@@ -100,7 +99,7 @@ class Expire:
     source: Store
     destination: Store
     budget: ByteBudget
-    look: PlaceLook
+    look: Callable[[], Awaitable[float]]
     tombstones: Tombstones
     terms: Terms
     clock: Callable[[], float] = time.time
@@ -186,7 +185,7 @@ class Expire:
         else than it would have when the run was planned. `others`: looks at the same time.
         """
         looks = (self._check_versioning, *others)
-        now, _ = await asyncio.gather(self.look.look(), gather_bounded(lambda look: look(), looks, len(looks)))
+        now, _ = await asyncio.gather(self.look(), gather_bounded(lambda look: look(), looks, len(looks)))
         return now
 
     async def _check_versioning(self) -> None:
@@ -275,7 +274,7 @@ class Expire:
             copy = await self._look_at_copy(copies, each.at)
             if isinstance(copy, Cause):
                 return copy
-            if each.copy is None or _identity(copy) != _identity(each.copy):
+            if copy != each.copy:
                 return Cause(Reason.SOURCE_CHANGED, "copy")
             now = await self._look(originals, each.row)
             is_same = isinstance(now, Candidate) and (now.ref, now.info, now.above) == (each.ref, each.info, each.above)
@@ -487,11 +486,6 @@ async def find_original(looks: KeyLooks, row: ObjectVersion, at: CopyAt, *, is_v
     if current is None or not (is_top or row.version_id is None):
         return None
     return Candidate(row, at, ObjectRef(looks.bucket, row.key, current.version_id), current)
-
-
-def _identity(info: ObjectInfo) -> tuple[object, ...]:
-    carried = (dict(info.attributes.metadata), dict(info.attributes.headers), info.tag_count)
-    return info.version_id, info.etag, info.last_modified, info.size_bytes, info.unsent_metadata, *carried
 
 
 def _indexed(at: CopyAt, archive: ObjectInfo) -> Content:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,11 +13,10 @@ from jobs.core.enums import SKIP_ANNOTATIONS
 from jobs.core.run import Plan, RunSpec
 from jobs.errors import LedgerError, UsageError
 from jobs.expire.job import GROUPS_AT_ONCE, Expire
-from jobs.expire.places import Place, PlaceLook
+from jobs.expire.places import Place, look_again
 from jobs.expire.rules import Terms
 from jobs.ledger.ledger import Ledger
 from jobs.runs.kind import Kind, Opened, no_hints
-from jobs.s3.sessions import service_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,14 +28,13 @@ def _open(opened: Opened) -> Expire:
     spec, ledger, plan, options = opened.spec, opened.ledger, opened.plan, opened.spec.options
     if plan is None or "keeps_versions" not in options:
         raise LedgerError(f"run {spec.run_id} has no plan of this release", advice="start another `sealift expire`")
-    origin, *copies = msgspec.convert(plan.expiry["places"], list[Place])
-    bucket, prefix = origin.location
-    places, is_aws = [each.location for each in copies], service_of(spec.source).is_aws
+    places = msgspec.convert(plan.expiry["places"], list[Place])
+    (bucket, prefix), *copies = (each.location for each in places)
     return Expire(
         *(opened.source, opened.destination, opened.budget),
-        PlaceLook(opened.source, opened.destination, origin, *copies, is_apart=options["apart"], is_aws=is_aws),
+        partial(look_again, opened.source, opened.destination, places, options["apart"]),
         Tombstones(ledger.store, ledger.location, bucket, spec.run_id),
-        Terms(spec.created_at, options["grace_seconds"], options["keeps_versions"], places, prefix),
+        Terms(spec.created_at, options["grace_seconds"], options["keeps_versions"], copies, prefix),
         deletes=options["delete"],
         look_at_owner=opened.look_at_owner,
         is_apart=options["apart"],

@@ -9,8 +9,8 @@ last copy. A document that is at the other side as well shows that both are one 
 something mirrors or reads through. What something removes later is no copy: so mirrored deletes,
 and lifecycle rules of the copies' buckets, refuse.
 
-`declare` writes the documents, `read_places` reads and checks them for a plan, `PlaceLook` looks at
-them again before each delete.
+`declare` writes the documents, `read_places` reads and checks them for a plan, `look_again` does before
+each delete.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ from jobs.errors import (
     Denied,
     NoSuchBucket,
     NotFound,
-    PreconditionFailed,
     Rejected,
     StoreError,
     UsageError,
@@ -53,7 +52,7 @@ from jobs.s3.listing import list_all
 from jobs.s3.lookup import find
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.sessions import are_apart, boto_client, open_side, service_of
-from jobs.s3.store import ABSENT, Body, Store
+from jobs.s3.store import ABSENT, Store
 
 SETTLED_SECONDS = 10.0
 """The least age of a document, whatever the grace period is."""
@@ -79,7 +78,10 @@ class PlaceDocument(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A place, by its document: `key`, and what identifies and dates the document in S3."""
+    """A place, by its document: `key`, and what identifies and dates the document in S3.
+
+    `has_replica`: S3's own replication has brought the originals' document there.
+    """
 
     location: Location
     key: str
@@ -87,11 +89,7 @@ class Place(msgspec.Struct, frozen=True):
     etag: str
     last_modified: float
     document: PlaceDocument
-
-    @property
-    def name(self) -> str:
-        """The document's key without the prefix of its place."""
-        return self.key[len(self.location.key) :]
+    has_replica: bool = False
 
 
 async def read_places(
@@ -111,20 +109,46 @@ async def read_places(
     """
     is_apart = are_apart(source, destination)
     check_locations(source.location, copies_at, is_apart)
-    ours = await list_documents(originals, source.location)
-    origin, now = await _read_place(originals, source.location, ours)
-    found: list[Place] = []
+    named = [_only(source.location, await list_documents(originals, source.location))]
     for at in copies_at:
         listed = await list_documents(copies, at)
-        is_replica = await _refuse_shared(origin, copies, at, is_apart, listed, may_be_replica=True)
-        await refuse_replicated_deletes(source, at, is_replica=is_replica)
-        place, answered_at = await _read_place(copies, at, [key for key in listed if key != at.key + origin.name])
-        await _refuse_shared(place, originals, source.location, is_apart, ours)
-        found.append(place)
-        now = min(now, answered_at)
+        is_replica = await _refuse_shared(*named[0], copies, at, is_apart, may_be_replica=True)
+        named.append(_only(at, [key for key in listed if not is_replica or key != at.key + _name(*named[0])]))
+    (origin, *found), now = await look_at(originals, copies, named, is_apart)
+    for place in found:
+        await refuse_replicated_deletes(source, place.location, is_replica=place.has_replica)
     if why := refuse(origin, found, math.inf if grace_seconds is None else min(now, clock()), grace_seconds or 0.0):
         raise ConfigError(why)
     return origin, found
+
+
+async def look_at(
+    originals: Store, copies: Store, named: Sequence[tuple[Location, str]], is_apart: bool
+) -> tuple[list[Place], float]:
+    """The places as they are now, that of the originals first, and S3's time, the earliest of all answers.
+
+    `named`: each with the key of its document. Raises ConfigError for one that is gone or invalid, and for one that
+    shows at the other side. Raises StoreError.
+    """
+    first, *others = named
+    looks: list[Callable[[], Awaitable[Any]]] = [partial(read_document, originals, *first)]
+    looks += [partial(read_document, copies, *each) for each in others]
+    looks += [partial(_refuse_shared, *each, originals, first[0], is_apart) for each in others]
+    looks += [partial(_refuse_shared, *first, copies, at, is_apart, may_be_replica=True) for at, _ in others]
+    answers = await gather_bounded(lambda look: look(), looks, len(looks))
+    places, times = zip(*answers[: len(named)], strict=True)
+    has_replica = [False, *answers[len(named) + len(others) :]]
+    found = [msgspec.structs.replace(place, has_replica=has) for place, has in zip(places, has_replica, strict=True)]
+    return found, min(times)
+
+
+async def look_again(originals: Store, copies: Store, pinned: Sequence[Place], is_apart: bool) -> float:
+    """S3's time, as `look_at`. Raises ConfigError as well where a place is not as it was: plan again."""
+    there, now = await look_at(originals, copies, [(each.location, each.key) for each in pinned], is_apart)
+    for old, new in zip(pinned, there, strict=True):
+        if old != new:
+            raise ConfigError(f"{old.location}: its document {old.key} was replaced or replicated", advice="plan again")
+    return now
 
 
 def check_locations(source: Location, copies: Sequence[Location], is_apart: bool) -> None:
@@ -179,42 +203,8 @@ def foreign_places(keys: Iterable[str], own: Place, source: Place) -> list[str]:
 
     The originals' document may be at the copies: `read_places` has checked it.
     """
-    allowed = {own.key, own.location.key + source.name}
+    allowed = {own.key, own.location.key + _name(source.location, source.key)}
     return [key for key in keys if _FOLDER in key and is_sealift_object(key) and key not in allowed]
-
-
-class PlaceLook:
-    """A look at the documents of all places.
-
-    `is_aws`: S3's own replication may have brought the originals' document to copies: a plan has asked for
-    its rules, and it never carries the deletes of versions.
-    """
-
-    def __init__(
-        self, source: Store, copies: Store, origin: Place, *others: Place, is_apart: bool = False, is_aws: bool = False
-    ):
-        self._source, self._copies, self._origin, self._others = source, copies, origin, others
-        self._is_apart, self._is_aws = is_apart, is_aws
-
-    async def look(self) -> float:
-        """S3's time, the earliest of all answers.
-
-        Raises ConfigError where a document is not the pinned one any more, or shows at the other side now. Raises
-        StoreError.
-        """
-        places = [(self._source, self._origin), *((self._copies, each) for each in self._others)]
-        looks: list[Callable[[], Awaitable[float]]] = [partial(self._look_at, *each) for each in places]
-        refuse, at, is_apart = _refuse_shared, self._origin.location, self._is_apart
-        for each in self._others:  # a gateway may have begun to read through
-            looks.append(partial(refuse, self._origin, self._copies, each.location, is_apart, (), self._is_aws))
-            looks.append(partial(refuse, each, self._source, at, is_apart))
-        return min((await gather_bounded(lambda look: look(), looks, len(looks)))[: len(places)])
-
-    async def _look_at(self, store: Store, place: Place) -> float:
-        body, answered_at = await _get(store, place.location, place.key, place.etag)
-        if (body.info.version_id, body.info.last_modified) != (place.version_id, place.last_modified):
-            raise ConfigError(f"{place.location}: its document {place.key} was replaced", advice="plan again")
-        return answered_at
 
 
 async def list_documents(store: Store, at: Location) -> list[str]:
@@ -232,37 +222,39 @@ async def _documents(store: Store, at: Location) -> list[str]:
 
 
 async def _refuse_shared(
-    place: Place, store: Store, at: Location, is_apart: bool, listed: Sequence[str] = (), may_be_replica: bool = False
+    location: Location, key: str, store: Store, at: Location, is_apart: bool, *, may_be_replica: bool = False
 ) -> bool:
-    """Raise ConfigError if the document of `place` is at the other side, `at`, by GET or among the keys that
-    are `listed` there.
+    """Raise ConfigError if the document of a place is at the other side, `at`, by GET.
 
     `may_be_replica`: S3's own replication may have brought it. Then returns whether it has.
     """
-    keys, is_replica = dict.fromkeys((at.key + place.name, place.key)), False
-    if not is_apart and at.bucket == place.location.bucket:  # one bucket under one name, apart by prefixes
-        keys.pop(place.key)
-    for key in keys:
+    keys, is_replica = {at.key + _name(location, key)}, False
+    if is_apart or at.bucket != location.bucket:  # else one bucket under one name, apart by prefixes
+        keys.add(key)
+    for each in keys:
         try:
-            body = await retry(partial(store.get, ObjectRef(at.bucket, key), end=_LARGEST_BYTES))
-            is_replica = may_be_replica and body.info.replication_status == REPLICA
+            body = await retry(partial(store.get, ObjectRef(at.bucket, each), end=_LARGEST_BYTES))
         except NoSuchBucket:
             raise
         except NotFound:
-            if key not in listed:
-                continue
-            is_replica = False
-        if not is_replica:
+            continue
+        is_replica = body.info.replication_status == REPLICA
+        if not (may_be_replica and is_replica):
             raise ConfigError(
-                f"{at} has the document of {place.location} at {key}: both are one bucket, or something mirrors one to "
+                f"{at} has the document of {location} at {each}: both are one bucket, or something mirrors one to "
                 "the other",
                 advice="name places of which neither gets anything by itself, or delete what was copied by hand",
             )
     return is_replica
 
 
-async def _read_place(store: Store, at: Location, keys: Sequence[str]) -> tuple[Place, float]:
-    """The one place that has a document there, and S3's time. `keys`: of the documents there."""
+def _name(location: Location, key: str) -> str:
+    """A document's key without the prefix of its place."""
+    return key[len(location.key) :]
+
+
+def _only(at: Location, keys: Sequence[str]) -> tuple[Location, str]:
+    """The one place that has a document there. `keys`: of the documents there."""
     if not keys:
         raise ConfigError(
             f"{at} is not declared as a place", advice="give the same --source and --destination with --declare"
@@ -272,33 +264,26 @@ async def _read_place(store: Store, at: Location, keys: Sequence[str]) -> tuple[
             f"{at} has {len(keys)} documents of places: it is another place by its other name, or gets its objects. "
             "Delete those of other places, or replace all with --declare --replace"
         )
-    return await read_document(store, at, keys[0])
+    return at, keys[0]
 
 
 async def read_document(store: Store, at: Location, key: str) -> tuple[Place, float]:
-    """The place of a document, and S3's time. Raises ConfigError for an invalid document."""
-    body, answered_at = await _get(store, at, key)
+    """The place of a document, and S3's time. Raises ConfigError for one that is gone, or invalid."""
     try:
+        body = await retry(partial(store.get, ObjectRef(at.bucket, key), end=_LARGEST_BYTES))
         document = msgspec.json.decode(body.data, type=PlaceDocument)
-    except msgspec.MsgspecError as error:
-        raise ConfigError(f"s3://{at.bucket}/{key} is no document of a place: {error}") from error
-    if key != document.key(at.key) or body.info.replication_status == REPLICA:
-        raise ConfigError(f"s3://{at.bucket}/{key} is the document of another place: delete it, and declare this one")
-    info = body.info
-    return Place(at, key, info.version_id, info.etag, info.last_modified, document), answered_at
-
-
-async def _get(store: Store, at: Location, key: str, etag: str | None = None) -> tuple[Body, float]:
-    """A document, and S3's time."""
-    try:
-        body = await retry(partial(store.get, ObjectRef(at.bucket, key), end=_LARGEST_BYTES, if_match=etag))
     except NoSuchBucket:
         raise
-    except (NotFound, PreconditionFailed, ArchivedObject, Denied) as error:
-        raise ConfigError(f"the document of a place is gone, was replaced, or cannot be read: {error}") from error
+    except (NotFound, ArchivedObject, Denied) as error:
+        raise ConfigError(f"the document of a place is gone, or cannot be read: {error}") from error
+    except msgspec.MsgspecError as error:
+        raise ConfigError(f"s3://{at.bucket}/{key} is no document of a place: {error}") from error
     if body.answered_at is None:
         raise ConfigError(f"{at}: the server sends no Date, so the age of nothing is known there: nothing is deleted")
-    return body, body.answered_at
+    info = body.info
+    if key != document.key(at.key) or info.replication_status == REPLICA:
+        raise ConfigError(f"s3://{at.bucket}/{key} is the document of another place: delete it, and declare this one")
+    return Place(at, key, info.version_id, info.etag, info.last_modified, document), body.answered_at
 
 
 # What removes copies later.
@@ -494,7 +479,7 @@ async def _settle(
         document = PlaceDocument(id=secrets.token_hex(16), rank=rank, deletes="mirror" if is_mirror else "keep")
         action = "replaced" if old else "written"
     if old and not replaces:
-        said = ", ".join(f"{each.name} with rank {each.document.rank}" for each in old)
+        said = ", ".join(f"{_name(at, each.key)} with rank {each.document.rank}" for each in old)
         raise ConfigError(
             f"{at} has {said}, not one document with rank {rank}", advice="see --replace, which says what it ends"
         )

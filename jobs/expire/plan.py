@@ -332,7 +332,6 @@ class Candidates:
             "heads": requests["head"] * prices.of_class("STANDARD").get_per_1000 / 1000,
             "gets": sum(gets * price.get_per_1000 / 1000 for price, gets, _ in priced),
             "retrieval": sum(read / pricing.GIB * price.retrieval_per_gib for price, _, read in priced),
-            "deletes": requests["delete"] * prices.delete_per_1000 / 1000,
             "lists": requests["list"] * prices.list_per_1000 / 1000,
         }
         return Plan(

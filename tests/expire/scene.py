@@ -7,8 +7,9 @@ import hashlib
 import io
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -24,7 +25,7 @@ from jobs.core.outcome import Outcome
 from jobs.core.run import Side
 from jobs.core.selection import is_sealift_object
 from jobs.expire.job import Expire
-from jobs.expire.places import PlaceDocument, PlaceLook, read_places
+from jobs.expire.places import PlaceDocument, look_again, read_places
 from jobs.expire.rules import CopyAt, Terms
 from jobs.expire.undo import UndoResult, unhide
 from jobs.ledger.tombstones import Tombstones
@@ -182,12 +183,12 @@ def packed(store: MemoryStore, refs: Sequence[ObjectRef], kind: ArchiveFormat = 
     return asyncio.run(pack())
 
 
-def look_at_places(store: Shop) -> PlaceLook:
+def look_at_places(store: Shop) -> Callable[[], Awaitable[float]]:
     """The look of a worker whose run was planned with the documents as they are."""
 
     source, *copies = map(Location, PLACES)
     origin, others = asyncio.run(read_places(store, store, Side(source), Side(copies[0]), copies, None))
-    return PlaceLook(store, store, origin, *others)
+    return partial(look_again, store, store, [origin, *others], False)
 
 
 def job(store: Shop, *, delete: bool = True, grace_days: float = 0.0, ignores_annotations: bool = False) -> Expire:

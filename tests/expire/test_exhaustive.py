@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -24,7 +25,7 @@ from jobs.core.run import Side
 from jobs.errors import SealiftError
 from jobs.expire import job
 from jobs.expire.job import FRESH_SECONDS, Expire
-from jobs.expire.places import PlaceDocument, PlaceLook, read_places
+from jobs.expire.places import PlaceDocument, look_again, read_places
 from jobs.expire.rules import CopyAt, Terms
 from jobs.expire.undo import unhide
 from jobs.ledger.tombstones import Tombstone, Tombstones
@@ -111,8 +112,10 @@ class World:
         sides = Side(Location(bucket)), Side(following)
         origin, others = await read_places(store, store, *sides, [following], 0.0, lambda: store.now)
         terms = Terms(math.inf, grace_days * DAY, await store.is_versioned(bucket), [following])
-        look, stones = PlaceLook(store, store, origin, *others), self.tombstones(bucket)
-        run = Expire(store, store, ByteBudget(1 << 20), look, stones, terms, lambda: store.now, deletes=True)
+        look = partial(look_again, store, store, [origin, *others], False)
+        run = Expire(
+            store, store, ByteBudget(1 << 20), look, self.tombstones(bucket), terms, lambda: store.now, deletes=True
+        )
         return [each.status for each in await run.process(self.rows[bucket])]
 
     async def end(self) -> list[Status]:

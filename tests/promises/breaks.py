@@ -122,9 +122,9 @@ async def _all_may_go(_: Any, self: Any, going: Any, seen_at: float) -> Any:
     return {}, seen_at
 
 
-async def _any_document(original: Any, self: Any, store: Any, place: Any) -> float:
+async def _any_document(original: Any, *args: Any) -> float:
     try:
-        return float(await original(self, store, place))
+        return float(await original(*args))
     except ConfigError:
         return math.inf
 
@@ -179,7 +179,7 @@ BREAKS: tuple[Break, ...] = (
     Break("metadata-may-differ", "deleted-with-proof", "carried", _answer(lambda _: None)),
     Break("any-rank-will-do", "ranks", "ranks of places", _answer(lambda _: "")),
     Break("foreign-places-pass", "ranks", "foreign places", _answer(lambda _: [])),
-    Break("replaced-place-counts", "ranks", "look at a place", _any_document),
+    Break("replaced-place-counts", "ranks", "look at places", _any_document),
     Break("second-name-passes", "second-names", "shared documents", _nothing),
     Break("clock-ahead-ends-grace", "grace", "look at places", _answer(lambda _: math.inf)),
     Break("any-share-goes", "share", "share", _answer(lambda _: False)),
