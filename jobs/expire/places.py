@@ -52,10 +52,12 @@ from jobs.s3.listing import list_all
 from jobs.s3.lookup import find
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.sessions import are_apart, boto_client, open_side, service_of
-from jobs.s3.store import ABSENT, Store
+from jobs.s3.store import ABSENT, Store, server_time
 
 SETTLED_SECONDS = 10.0
 """The least age of a document, whatever the grace period is."""
+CLOCKS_SECONDS = 900.0
+"""The tolerated difference between a server's clock and ours, as of S3 itself for a signature."""
 REPLICA = "REPLICA"
 """The replication status of what S3's own replication has written."""
 UNVERSIONED = "copies_unversioned"
@@ -423,13 +425,19 @@ def ranks(source: int | None, copies: Sequence[int | None]) -> list[int]:
 
 
 async def declare(
-    source: Side, destination: Side, copies: Sequence[Location], *, replaces: bool
+    source: Side,
+    destination: Side,
+    copies: Sequence[Location],
+    *,
+    replaces: bool,
+    clock: Callable[[], float] = time.time,
 ) -> list[dict[str, Any]]:
     """Declare the places, those of originals first → what has become of each, JSON-ready.
 
     `copies`: all are reached in the way of `destination`. `replaces`: a document whose rank does not
     fit is replaced. `action`: `kept`, `written`, `replaced`, or `denied` where the credentials may
-    not write it. Then `command` is for somebody who may. Raises UsageError, ConfigError, StoreError.
+    not write it. Then `command` is for somebody who may. Raises UsageError, ConfigError, StoreError. A server
+    whose clock is behind would date the documents too early.
     """
     check_locations(source.location, copies, are_apart(source, destination))
     stores = open_side(source), open_side(destination)
@@ -437,6 +445,12 @@ async def declare(
         there = [await _read_all(stores[0], source.location)]
         ids = {each.document.id for each in there[0]}
         there += [[each for each in await _read_all(stores[1], at) if each.document.id not in ids] for at in copies]
+        for store, at in zip(stores, (source.location, copies[0]), strict=True):
+            if server_time(store) < clock() - CLOCKS_SECONDS:
+                raise ConfigError(
+                    f"the clock of the server of {at} is behind ours, so that its places would be old too early",
+                    advice="set the clock that is wrong, and declare then",
+                )
         first, *others = [max((each.document.rank for each in places), default=None) for places in there]
         done: list[dict[str, Any]] = []
         for at, rank, old in zip([source.location, *copies], ranks(first, others), there, strict=True):

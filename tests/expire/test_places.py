@@ -406,10 +406,12 @@ def test_answer_without_a_date_is_refused() -> None:
 # --------------------------------------------------------------------------------- declaring
 
 
-def declared(made: World, *copies: Location, source: Location = DOCS, replaces: bool = False) -> list[dict[str, Any]]:
+def declared(
+    made: World, *copies: Location, source: Location = DOCS, replaces: bool = False, ours: float = NOW
+) -> list[dict[str, Any]]:
     sides = Side(source, endpoint="http://s3.test"), Side(copies[0], endpoint="http://s3.test")
     with patch("jobs.expire.places.open_side", lambda _: made):
-        return asyncio.run(declare(*sides, copies, replaces=replaces))
+        return asyncio.run(declare(*sides, copies, replaces=replaces, clock=lambda: ours))
 
 
 def brief(done: list[dict[str, Any]]) -> list[tuple[int, str]]:
@@ -532,6 +534,15 @@ def test_one_bucket_by_two_names_is_told_at_once() -> None:
     made.hook(every=renamed)
     with pytest.raises(ConfigError, match="one bucket"):
         declared(made, Location("alias", "out/"))
+
+
+def test_server_whose_clock_is_behind_declares_nothing() -> None:
+    """Places were 40 days old as soon as somebody set it right."""
+    made = World(is_declared=False)
+    with pytest.raises(ConfigError, match="clock of the server"):
+        declared(made, COPIES, ours=NOW + 40 * DAY)
+    assert documents(made, DOCS) == documents(made, COPIES) == {}
+    declared(made, COPIES, ours=NOW - 40 * DAY)  # dates that come too late only wait for longer
 
 
 def test_places_that_overlap_are_not_declared() -> None:
