@@ -203,9 +203,9 @@ def refuse(source: Place, copies: Sequence[Place], now: float, grace_seconds: fl
 def foreign_places(keys: Iterable[str], own: Place, source: Place) -> list[str]:
     """The documents of other places among the keys of a listing of `own`.
 
-    The originals' document may be at the copies: `read_places` has checked it.
+    The originals' document may be at copies to which S3 has replicated it: `read_places` has checked that.
     """
-    allowed = {own.key, own.location.key + _name(source.location, source.key)}
+    allowed = {own.key, own.location.key + _name(source.location, source.key)} if own.has_replica else {own.key}
     return [key for key in keys if _FOLDER in key and is_sealift_object(key) and key not in allowed]
 
 

@@ -37,7 +37,7 @@ NOW = 1_750_000_000.0
 DOCS, COPIES, COLD = Location("docs", "in/"), Location("copies", "out/"), Location("cold", "")
 DOCUMENTS = [PlaceDocument(id=name * 32, rank=rank) for rank, name in enumerate("abc")]
 PLACES = [
-    Place(at, document.key(at.key), None, "", 0.0, document)
+    Place(at, document.key(at.key), None, "", 0.0, document, has_replica=at == COPIES)
     for at, document in zip((DOCS, COPIES, COLD), DOCUMENTS, strict=True)
 ]
 PLACE, FOREIGN = DOCUMENTS[0].key(""), PlaceDocument(id="d" * 32, rank=0).key("")
