@@ -81,7 +81,7 @@ def nightly(options: NightlyCommand) -> int:
         from jobs.nights.stages import Stages
 
         nights = await ended_nights(ledger, name, before=f"{night}~")
-        times = [each for each in nights if each.day == night]
+        times = [each for each in nights if each.label[:10] == str(night)]
         if times and not options.again and (ended := await times[0].read()) is not None:
             await write_page(times[0], ended)  # a killed start may owe it
             return ended, True

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Annotated, Literal
 
-from msgspec import DecodeError, Meta, Struct, json
+from msgspec import Meta, Struct, json
 
 from jobs.core.model import Attributes
 from jobs.core.run import RunState
@@ -126,14 +126,17 @@ class Night:
         place = self.ledger.location.join(f"{self.name}.json")
         try:
             data = await read_file(self.ledger.store, self.ledger.location, f"{self.name}.json")
-            return json.decode(data, type=Summary)
+            summary = json.decode(data, type=Summary)
+            if summary.night != str(self.day):
+                raise ValueError(f"it is of {summary.night}")
         except NotFound:
             return None
-        except (DecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # msgspec's are ValueErrors, as is that of a day that is none
             raise LedgerError(
                 f"{place} is not what this Sealift writes ({error})",
                 advice="use the Sealift that wrote it, or restore an earlier version of it",
             ) from error
+        return summary
 
     async def write(self, suffix: str, data: bytes, attributes: Attributes = JSON) -> None:
         """Write a file, if none of that name is there yet."""

@@ -42,12 +42,20 @@ def test_the_first_summary_of_a_night_counts() -> None:
     assert summary.left == 2
 
 
+def test_a_file_whose_name_is_no_day_is_named() -> None:
+    night = Night(ledger(), "p", "2026-02-30")
+    asyncio.run(night.write(".json", json.encode(to_builtins(SUMMARY) | {"night": "2026-02-30"})))
+    with pytest.raises(LedgerError, match=r"nights/p/2026-02-30\.json"):
+        asyncio.run(last_summaries(night.ledger, "p", 1))
+
+
 @pytest.mark.parametrize(
     "change",
     [
         lambda document: document | {"left": -1},
         lambda document: {name: value for name, value in document.items() if name != "known"},
         lambda document: document | {"night_version": 99},
+        lambda document: document | {"night": "2026-11-26"},
     ],
 )
 def test_a_document_that_was_altered_is_refused(change: Callable[[dict[str, Any]], Any]) -> None:
@@ -68,7 +76,7 @@ def test_nights_come_the_latest_first_and_a_second_check_after_the_first() -> No
 
     async def write() -> list[str]:
         for label in labels:
-            await Night(place, "p", label).write(".json", json.encode(SUMMARY))
+            await Night(place, "p", label).write(".json", json.encode(to_builtins(SUMMARY) | {"night": label[:10]}))
         await Night(place, "p", "2026-11-25/claims/1").write(".json", b"{}")
         await Night(place, "q", "2026-11-27").write(".json", b"{}")
         return [night.label for night in await ended_nights(place, "p", before="2026-11-25~")]
