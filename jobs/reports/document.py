@@ -1,7 +1,7 @@
 """The report: the result of a run, as one document for people and programs.
 
-`report.schema.json` says which keys of report.json are stable. Keys are only added. When a key changes its
-meaning or goes, `REPORT_VERSION` rises.
+`report.schema.json` says which keys of report.json are stable. Keys are only added. When a key that a release
+had changes its meaning or goes, `REPORT_VERSION` rises with the next release.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jobs.core.words import called
 from jobs.errors import ExitCode
 from jobs.reports.figures import human_bytes, human_seconds, plural
 
-REPORT_VERSION = 1
+REPORT_VERSION = 2
 """The version of report.json, of runs and of reconciliations."""
 
 _STATUSES = tuple(status.value for status in Status)
