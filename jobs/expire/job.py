@@ -137,9 +137,8 @@ class Expire:
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
         """Return one outcome for each row, in order.
 
-        Raises Unavailable or Conflict where a retry may help. Tombstones then say what is gone. Raises
-        ConfigError for a bucket or a place that is not as it was. Raises PartlyDone where the worker has
-        to end after a delete.
+        Raises Unavailable or Conflict where a retry may help. Raises ConfigError for a bucket or a place that
+        is not as it was. Raises PartlyDone after a delete, with either, or where the worker has to end.
         """
         seen_at = elapsed_seconds()
         # The plan weighed the shares: what became due after it was not weighed.
@@ -173,7 +172,10 @@ class Expire:
             except (Unavailable, Conflict) as error:
                 outcomes.append(await self._find_gone(row) or gave_up(row, error))
             except Interrupted as stop:
-                raise PartlyDone(getattr(stop, "error", stop), [*outcomes, *getattr(stop, "outcomes", ())]) from stop
+                outcomes += getattr(stop, "outcomes", ())
+                cause: SealiftError = getattr(stop, "error", stop)
+                if not isinstance(cause, Unavailable | Conflict):  # else its tombstone alone is missing
+                    raise PartlyDone(cause, outcomes) from stop
             except SealiftError as error:
                 raise PartlyDone(error, outcomes) from error
         return outcomes
@@ -399,7 +401,7 @@ class Expire:
     async def _remove(self, going: Sequence[Candidate], seen_at: float) -> dict[int, Outcome]:
         """Announce, look again, delete, confirm → what became of each row.
 
-        Raises an error that a retry may cure, and PartlyDone where the worker has to end.
+        Raises an error that a retry may cure, and PartlyDone where some have an outcome, or the worker has to end.
         """
         name = await self.tombstones.announce(list(map(self._tombstone, going)))
         try:
@@ -423,8 +425,9 @@ class Expire:
             await self.tombstones.confirm(name, gone)
         except SealiftError as error:  # what was done is done without it
             errors.append(error)
-        if final := next((each for each in errors if not isinstance(each, Unavailable | Conflict)), None):
-            raise PartlyDone(final, list(outcomes.values())) from final
+        errors.sort(key=lambda each: isinstance(each, Unavailable | Conflict))  # what ends the run comes first
+        if errors and (outcomes or not isinstance(errors[0], Unavailable | Conflict)):
+            raise PartlyDone(errors[0], list(outcomes.values())) from errors[0]
         if errors:
             raise errors[0]
         return outcomes

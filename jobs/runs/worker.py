@@ -277,14 +277,19 @@ class Worker:
                 if attempt == TRIES and len(rows) > 1:
                     process = getattr(self.job, "process_last", process)
                 outcomes = await process(rows)
-            except (Unavailable, Conflict, PreconditionFailed) as error:
+            except (Unavailable, Conflict, PreconditionFailed, PartlyDone) as ended:
+                error, done = (ended.error, ended.outcomes) if isinstance(ended, PartlyDone) else (ended, ())
+                if not isinstance(error, Unavailable | Conflict | PreconditionFailed):
+                    raise
                 self._heed(error)
                 if attempt == TRIES and not self._stopping:
-                    return self._dated([gave_up(row, error) for row in rows], looked_at)
+                    ended_rows = {each.row for each in done}
+                    left = (gave_up(row, error) for row in rows if row.row not in ended_rows)
+                    return self._dated([*done, *left], looked_at)
                 if not self._stopping:
                     await asyncio.sleep(pause_seconds(attempt, error, self.chance()))
-                if self._must_end():
-                    raise asyncio.CancelledError from error  # no outcome: another attempt does these rows
+                if self._must_end():  # another attempt does the rows without an outcome
+                    raise PartlyDone(Interrupted("stopped between two tries"), done) from error
             else:
                 self._last_answer = self.elapsed()
                 self._pace.succeed(self._last_answer - began)
