@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from jobs.core.model import Location
 from jobs.core.run import Side
 from jobs.errors import PreconditionFailed
-from jobs.ledger.files import list_names, read_file, write_once
+from jobs.ledger.files import list_names, read_file, write_file
 from jobs.policy.model import Policy
 from jobs.policy.resolved import decode_policy, load_bytes
 from jobs.s3.condition_trial import OF_COPIES, find_ignored, ignored_error
@@ -108,7 +108,7 @@ class Runtime:
         StoreError.
         """
         try:
-            await write_once(self.store(), self.settings.ledger, name, data, tries=WRITE_TRIES)
+            await write_file(self.store(), self.settings.ledger, name, data, tries=WRITE_TRIES)
         except PreconditionFailed:
             return False
         return True

@@ -1,18 +1,20 @@
 """Files of the ledger: one write, one read and one listing for all of them.
 
 A name is relative to the ledger's location and decides, by the table of `jobs.ledger.write_rules`,
-whether the file may ever be replaced. The Lambdas use this module, so it imports nothing heavy.
+whether the file may ever be replaced. A numbered document is written once, under the number after the
+last one. The Lambdas use this module, so it imports nothing heavy.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncGenerator
 
 from jobs.core.model import Attributes, Listed, Location, ObjectRef
 from jobs.errors import PreconditionFailed
 from jobs.ledger.write_rules import Change, change_of
 from jobs.s3.retries import Tries, once, retry
-from jobs.s3.store import ABSENT, UNGUARDED, Guard, Marker, Store
+from jobs.s3.store import ABSENT, UNGUARDED, Guard, Marker, Page, Store
 
 JSON = Attributes(headers={"content-type": "application/json"})
 PARQUET = Attributes(headers={"content-type": "application/vnd.apache.parquet"})
@@ -34,33 +36,15 @@ def ledger_guard(name: str, replaced_etag: str | None = None) -> Guard:
 async def write_file(
     store: Store, ledger: Location, name: str, data: bytes, attributes: Attributes = JSON, *, tries: Tries = retry
 ) -> None:
-    """Write a file under the guard of its name.
+    """Write a file under the guard of its name. The same bytes are our own earlier try, whose answer was lost.
 
-    Raises PreconditionFailed when a file is there that may not change, even if it has these bytes.
+    Raises PreconditionFailed when other bytes are there, and may not change.
     """
     place, guard = ledger.join(name), ledger_guard(name)
-    await tries(lambda: store.put(place.bucket, place.key, data, attributes, guard=guard))
-
-
-async def write_once(
-    store: Store,
-    ledger: Location,
-    name: str,
-    data: bytes,
-    attributes: Attributes = JSON,
-    *,
-    tries: Tries = retry,
-    read_tries: Tries = once,
-) -> None:
-    """Write a file that never changes. The same bytes are our own earlier try, whose answer was
-    lost.
-
-    Raises PreconditionFailed when other bytes are there.
-    """
     try:
-        await write_file(store, ledger, name, data, attributes, tries=tries)
+        await tries(lambda: store.put(place.bucket, place.key, data, attributes, guard=guard))
     except PreconditionFailed:
-        if await read_file(store, ledger, name, tries=read_tries) != data:
+        if await read_file(store, ledger, name, tries=tries) != data:
             raise
 
 
@@ -75,13 +59,9 @@ async def list_files(store: Store, place: Location, *, after: Marker | None = No
 
     `after`: where to begin.
     """
-    while True:
-        page = await store.list_objects(place.bucket, place.key, after=after)
+    async for page in _pages(store, place, after):
         for entry in page.entries:
             yield entry
-        if page.next_marker is None:
-            return
-        after = page.next_marker
 
 
 async def list_names(store: Store, place: Location) -> list[str]:
@@ -91,10 +71,26 @@ async def list_names(store: Store, place: Location) -> list[str]:
 
 async def list_folders(store: Store, place: Location, *, after: Marker | None = None) -> list[str]:
     """The parts up to the next `/` of the keys that begin with the key of `place`, without it. One LIST for 1,000."""
-    names = list[str]()
+    return [name[len(place.key) : -1] async for page in _pages(store, place, after, "/") for name in page.prefixes]
+
+
+async def _pages(
+    store: Store, place: Location, after: Marker | None, delimiter: str = ""
+) -> AsyncGenerator[Page, None]:
     while True:
-        page = await store.list_objects(place.bucket, place.key, after=after, delimiter="/")
-        names += [prefix[len(place.key) : -1] for prefix in page.prefixes]
+        page = await store.list_objects(place.bucket, place.key, after=after, delimiter=delimiter)
+        yield page
         if page.next_marker is None:
-            return names
+            return
         after = page.next_marker
+
+
+def numbered(number: int) -> str:
+    """The name of a numbered document in its folder."""
+    return f"{number:06d}.json"
+
+
+async def last_number(store: Store, folder: Location) -> int:
+    """The last number in a folder. 0: none. A gap ends them: a document that is forged behind one hides no next one."""
+    names = {*await list_names(store, folder)}
+    return next(number for number in itertools.count() if numbered(number + 1) not in names)

@@ -43,6 +43,7 @@ from typing import Any
 from jobs.core.elapsed import elapsed_seconds
 from jobs.core.model import Location, ObjectRef
 from jobs.errors import Conflict, Interrupted, NotFound, PreconditionFailed, TakenOver, Unavailable
+from jobs.ledger.files import last_number, numbered
 from jobs.ledger.ledger import Ledger
 from jobs.s3.retries import retry
 
@@ -94,7 +95,7 @@ class Owner:
 
     async def look(self) -> None:
         """Raises TakenOver if the run has another owner since. Raises StoreError without an answer."""
-        began, name = self.clock(), _name(self.number + 1)
+        began, name = self.clock(), FOLDER + numbered(self.number + 1)
         if self.lost is None:
             place = Location.parse(self.ledger.uri(self.run_id, name))
             try:
@@ -140,20 +141,12 @@ async def claim_run(
     document = {**about, "what": what}
     for number in itertools.count(1):
         with contextlib.suppress(PreconditionFailed):
-            await ledger.write_document(run_id, _name(number), document)
+            await ledger.write_document(run_id, FOLDER + numbered(number), document)
             return Owner(ledger, run_id, number)
     raise AssertionError("numbers have no end")
 
 
 async def last_owner(ledger: Ledger, run_id: str) -> tuple[int, Mapping[str, Any]]:
-    """The number and the document of the run's owner. 0, and an empty one, if nobody has claimed it.
-
-    A gap ends the numbers: a forged document behind one must not hide the next owner.
-    """
-    names = {FOLDER + name for name in await ledger.names(run_id, FOLDER)}
-    number = next(number for number in itertools.count() if _name(number + 1) not in names)
-    return number, await ledger.document(run_id, _name(number)) if number else {}
-
-
-def _name(number: int) -> str:
-    return f"{FOLDER}{number:06d}.json"
+    """The number and the document of the run's owner. 0, and an empty one, if nobody has claimed it."""
+    number = await last_number(ledger.store, Location.parse(ledger.uri(run_id, FOLDER)))
+    return number, await ledger.document(run_id, FOLDER + numbered(number)) if number else {}

@@ -16,22 +16,21 @@ import re
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import aclosing, suppress
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.core.enums import Step
-from jobs.core.model import Location
-from jobs.errors import LedgerError, PreconditionFailed
-from jobs.ledger.files import PARQUET, read_file, write_once
+from jobs.core.model import Location, ObjectVersion
+from jobs.errors import LedgerError
+from jobs.ledger.files import PARQUET, read_file, write_file
 from jobs.s3.listing import list_all
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Store
-from jobs.tables.rows import batch_of, column_values, fill_batch, fit, schema_of, unaltered, write_parquet
+from jobs.tables.rows import batch_of, column_values, schema_of, unaltered, version_batch, write_parquet
 
 FOLDER = "tombstones/"
 INTENT, DONE = "-intent.parquet", "-done.parquet"
@@ -77,8 +76,6 @@ class Tombstones:
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     unreadable: dict[str, str] = field(default_factory=dict)
     """Files that `taken` left out because Sealift did not write them, each with what is wrong."""
-    _written_at: dict[str, float] = field(default_factory=dict)
-    """When S3 received each file that was listed."""
 
     async def announce(self, intents: Sequence[Tombstone]) -> str:
         """Write what is about to be deleted → the name for `confirm`."""
@@ -96,9 +93,8 @@ class Tombstones:
         Each is recorded when S3 received its file. Of several attempts the last one counts.
         """
         by_row: dict[int, Tombstone] = {}
-        for name in await self.latest():
+        for name, at in (await self.latest()).items():
             if _may_have(name, first_row, last_row):
-                at = self._written_at[name]
                 by_row |= {stone.row: stone._replace(recorded_at=at) for stone in await self.read(name)}
         return by_row
 
@@ -110,43 +106,40 @@ class Tombstones:
         worker's clock said. A file that cannot be read is left out and added to `unreadable`.
         """
         names = await self.latest()
-        intended = {stone.row for name in names if name.endswith(INTENT) for stone in await self._readable(name)}
+        intended = {stone.row for name in names if name.endswith(INTENT) for stone in await self.readable(name)}
         done: set[int] = set()
-        for name in reversed(names):
-            stones = [each for each in await self._readable(name) if name.endswith(DONE) or each.row not in done]
+        for name, at in reversed(names.items()):
+            stones = [each for each in await self.readable(name) if name.endswith(DONE) or each.row not in done]
             done |= intended & {each.row for each in stones}
-            at = self._written_at[name]
             yield [each._replace(recorded_at=min(each.recorded_at, at)) for each in stones]
 
     async def of_others(self) -> set[str | tuple[str, str | None]]:
         """The markers that other runs have set and, where they have not recorded them, the versions (key, id)
         that they may have hidden. A file that cannot be read counts for nothing.
         """
-        folder, found = self.ledger.join(f"{FOLDER}{self.bucket}/"), set[str | tuple[str, str | None]]()
-        for name in sorted(latest_files(await _listed(self.store, folder))):
-            run_id, _, file = name.partition("/")
-            if run_id == self.run_id:
-                continue
-            with suppress(LedgerError):
-                stones = await replace(self, run_id=run_id).read(file)
-                hides = [each for each in stones if each.step is Step.HIDE]
+        found = set[str | tuple[str, str | None]]()
+        for stones, name in await _files_of_all(self.store, self.ledger, self.bucket):
+            if stones.run_id != self.run_id:
+                hides = [each for each in await stones.readable(name) if each.step is Step.HIDE]
                 found.update(each.marker_version_id or (each.key, each.version_id) for each in hides)
         return found
 
-    async def latest(self) -> list[str]:
-        """The latest file of each group, the oldest first: what was done, else what was intended."""
+    async def latest(self) -> dict[str, float]:
+        """The latest file of each group, the oldest first: what was done, else what was intended. Each with the time
+        when S3 received it.
+        """
         found = await _listed(self.store, self.ledger.join(self._path("")))
-        self._written_at.update(found)
-        return sorted(latest_files(found), key=lambda name: (found[name], name.split("-", 2)[-1]))
+        names = sorted(latest_files(found), key=lambda name: (found[name], name.split("-", 2)[-1]))
+        return {name: found[name] for name in names}
 
     async def read(self, name: str) -> list[Tombstone]:
         """The tombstones of one file. Raises LedgerError for one that Sealift did not write for this run."""
         data = await read_file(self.store, self.ledger, self._path(name), tries=retry)
         with unaltered(f"the tombstones {self.ledger.join(self._path(name))}"):
-            columns = column_values(read_tombstones(data, self.run_id, self.bucket), _OWN)
-            return [(made := Tombstone(*row))._replace(step=Step(made.step)) for row in zip(*columns, strict=True)]
+            return read_tombstones(data, self.run_id, self.bucket)
 
-    async def _readable(self, name: str) -> list[Tombstone]:
+    async def readable(self, name: str) -> list[Tombstone]:
+        """`read`. Nothing for a file that Sealift did not write, which is added to `unreadable`."""
         try:
             return await self.read(name)
         except LedgerError as error:
@@ -160,13 +153,7 @@ class Tombstones:
     async def _write(self, name: str, tombstones: Sequence[Tombstone]) -> None:
         rows = [(*each, self.run_id, self.bucket) for each in tombstones]
         data = write_parquet(batch_of(rows, SCHEMA.names, SCHEMA))
-        try:
-            await write_once(self.store, self.ledger, self._path(name), data, PARQUET, read_tries=retry)
-        except PreconditionFailed as error:
-            raise LedgerError(
-                f"{self.ledger.join(self._path(name))} was written by somebody else",
-                advice="find out by whom before you expire more",
-            ) from error
+        await write_file(self.store, self.ledger, self._path(name), data, PARQUET)
 
     def _path(self, name: str) -> str:
         """A file's name, relative to the ledger."""
@@ -185,8 +172,8 @@ def latest_files(names: Iterable[str]) -> list[str]:
     return [name for name in there if name.endswith(DONE) or name.removesuffix(INTENT) + DONE not in there]
 
 
-def read_tombstones(data: bytes, run_id: str, bucket: str) -> pa.Table:
-    """A file's rows in the types of `SCHEMA`.
+def read_tombstones(data: bytes, run_id: str, bucket: str) -> list[Tombstone]:
+    """A file's rows.
 
     Raises ArrowException, KeyError, ValueError or OSError for a file of another run, or that has other columns.
     """
@@ -194,7 +181,8 @@ def read_tombstones(data: bytes, run_id: str, bucket: str) -> pa.Table:
     for name, own in (("run_id", run_id), ("source_bucket", bucket)):
         if {*table[name].unique().to_pylist()} - {own}:
             raise ValueError("it has tombstones of another run or bucket")
-    return pa.table([fit(table, field) for field in SCHEMA], schema=SCHEMA)
+    rows = map(Tombstone._make, zip(*column_values(table, _OWN), strict=True))
+    return [each._replace(step=Step(each.step)) for each in rows]
 
 
 async def expired_rows(
@@ -206,34 +194,29 @@ async def expired_rows(
     the copy is. Intents without a confirmation yield versions only, because their marker ids are
     unknown. Raises LedgerError for a file that Sealift did not write there.
     """
-    folder = ledger.join(f"{FOLDER}{bucket}/")
-
-    async def read(name: str) -> pa.RecordBatch:
-        data = await read_file(store, folder, name, tries=retry)
-        with unaltered(f"the tombstones {folder.join(name)}"):
-            table = read_tombstones(data, name.partition("/")[0], bucket)
-            below: Any = pc.starts_with(table["key"], prefix)
-            return _as_rows(table.filter(below))
-
-    latest = sorted(latest_files(await _listed(store, folder)))
+    latest = await _files_of_all(store, ledger, bucket)
     for start in range(0, len(latest), FILES_AT_ONCE):
-        for batch in await gather_bounded(read, latest[start : start + FILES_AT_ONCE], FILES_AT_ONCE):
-            if batch.num_rows:
-                yield batch
+        files = latest[start : start + FILES_AT_ONCE]
+        read = await gather_bounded(lambda file: file[0].read(file[1]), files, FILES_AT_ONCE)
+        rows = [row for stones in read for each in stones if each.key.startswith(prefix) for row in _rows(each)]
+        if rows:
+            yield version_batch(rows)
 
 
-def _as_rows(table: pa.Table) -> pa.RecordBatch:
-    is_removal: Any = pc.equal(table["step"], pa.scalar(Step.REMOVE.value))
-    is_known: Any = pc.or_(is_removal, pc.is_valid(table["marker_version_id"]))
-    known, is_removal = table.filter(is_known), is_removal.filter(is_known)
-    columns: dict[str, Any] = {name: known[name] for name in ("key", "size_bytes", "etag", "last_modified")}
-    columns |= {
-        "version_id": pc.if_else(is_removal, known["version_id"], known["marker_version_id"]),
-        "is_latest": pa.repeat(pa.scalar(False), known.num_rows),
-        "is_delete_marker": pc.invert(is_removal),
-        "archive": known["copy"],
-    }
-    return fill_batch(columns, known.num_rows)
+def _rows(stone: Tombstone) -> list[ObjectVersion]:
+    """What a restore has to know of it. Nothing of a marker that was not recorded."""
+    is_removal = stone.step is Step.REMOVE
+    if not (is_removal or stone.marker_version_id):
+        return []
+    version_id = stone.version_id if is_removal else stone.marker_version_id
+    what = stone.size_bytes, stone.etag, stone.last_modified
+    return [ObjectVersion(0, stone.key, version_id, False, not is_removal, *what, archive=stone.copy)]
+
+
+async def _files_of_all(store: Store, ledger: Location, bucket: str) -> list[tuple[Tombstones, str]]:
+    """The latest files of all runs in a bucket, each with its run's tombstones."""
+    names = sorted(latest_files(await _listed(store, ledger.join(f"{FOLDER}{bucket}/"))))
+    return [(Tombstones(store, ledger, bucket, run), file) for run, _, file in (name.partition("/") for name in names)]
 
 
 async def _listed(store: Store, folder: Location) -> dict[str, float]:

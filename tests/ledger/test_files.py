@@ -8,7 +8,7 @@ import pytest
 
 from jobs.core.model import Location
 from jobs.errors import NotFound, PreconditionFailed, Unavailable
-from jobs.ledger.files import list_files, list_names, read_file, write_file, write_once
+from jobs.ledger.files import list_files, list_names, read_file, write_file
 from jobs.s3.retries import once
 from tests.doubles.lost_answers import LostAnswers
 from tests.doubles.memory_store import MemoryStore
@@ -30,23 +30,17 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_the_same_bytes_are_an_earlier_try() -> None:
     store = losing(answers := LostAnswers())
-    await write_once(store, PLACE, NAME, b"1")
+    await write_file(store, PLACE, NAME, b"1")
     assert answers.requests == 2
     assert await read_file(store, PLACE, NAME) == b"1"
 
 
 async def test_other_bytes_are_never_replaced() -> None:
     store = losing(LostAnswers(0))
-    await write_once(store, PLACE, NAME, b"1")
+    await write_file(store, PLACE, NAME, b"1")
     with pytest.raises(PreconditionFailed):
-        await write_once(store, PLACE, NAME, b"2")
+        await write_file(store, PLACE, NAME, b"2")
     assert await read_file(store, PLACE, NAME) == b"1"
-
-
-async def test_a_plain_write_does_not_look_at_what_is_there() -> None:
-    store = losing(LostAnswers())
-    with pytest.raises(PreconditionFailed):
-        await write_file(store, PLACE, NAME, b"1")
 
 
 async def test_one_try_is_one_request() -> None:

@@ -46,9 +46,9 @@ def test_members_of_a_released_archive_are_found_by_its_index_and_read() -> None
 
 def test_tombstones_are_read() -> None:
     data = (GOLDEN / "tombstones.parquet").read_bytes()
-    rows = read_tombstones(data, "20261125T003345Z-expire-1f3a02", "docs").to_pylist()
+    rows = read_tombstones(data, "20261125T003345Z-expire-1f3a02", "docs")
     named = ("key", "version_id", "etag", "step", "copy", "copy_version_id", "copy_etag", "marker_version_id")
-    assert [tuple(row[name] for name in named) for row in rows] == [
+    assert [tuple(getattr(row, name) for name in named) for row in rows] == [
         ("docs/a", None, "e0", "hide", "s3://copies/docs/a", None, "c0", "m1"),
         ("docs/b", "v1", "e1", "remove", "s3://cold/2026-11.tar.zst", "x1", "c1", None),
     ]

@@ -9,7 +9,7 @@ import pytest
 
 from jobs.core.enums import Step
 from jobs.core.model import Attributes, Location
-from jobs.errors import LedgerError
+from jobs.errors import PreconditionFailed
 from jobs.ledger.files import ledger_guard
 from jobs.ledger.tombstones import Tombstone, Tombstones
 from jobs.ledger.write_rules import LEDGER_FILES, Change, change_of
@@ -67,7 +67,7 @@ async def test_a_tombstone_that_somebody_else_has_written_is_not_replaced() -> N
     name = await stones.announce([TOMBSTONE])
     forged = f"tombstones/source/run/{name}-done.parquet"
     await store.put("ledger", forged, b"forged", Attributes(), guard=ABSENT)
-    with pytest.raises(LedgerError, match="written by somebody else"):
+    with pytest.raises(PreconditionFailed):
         await stones.confirm(name, [TOMBSTONE])
 
 
