@@ -20,7 +20,7 @@ from jobs.archives.index import completed
 from jobs.archives.model import ArchiveRecord, Locator
 from jobs.backup.events import parse_message
 from jobs.core.enums import ArchiveFormat
-from jobs.core.model import Location
+from jobs.core.model import Attributes, Location
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.errors import SealiftError
 from jobs.ledger.ledger import Ledger
@@ -28,6 +28,7 @@ from jobs.manifests import open_manifest
 from jobs.s3 import wire
 from jobs.s3.list_pages import parse_page
 from jobs.s3.operations import Operation
+from jobs.s3.store import ABSENT
 from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
 
@@ -138,10 +139,12 @@ def test_a_manifest_is_read_or_refused(data: bytes, manifest: Path) -> None:
 
 @hostile(json.dumps(SPEC).encode(), json.dumps(PLAN).encode(), b'{"spec_version": 1, "rows": 1}', b"[]", b"3")
 def test_a_document_of_the_ledger_is_read_or_refused(data: bytes) -> None:
-    ledger = Ledger(MemoryStore(), Location("ledger"))
+    store = MemoryStore()
+    store.create_bucket("ledger")
+    asyncio.run(store.put("ledger", f"runs/{RUN}/spec.json", data, Attributes(), guard=ABSENT))
     for parse in (RunSpec.from_dict, Plan.from_dict):
         with contextlib.suppress(SealiftError):
-            ledger._parsed(RUN, "spec.json", data, parse)
+            asyncio.run(Ledger(store, Location("ledger")).read(RUN, "spec.json", parse))
 
 
 @hostile(*(Locator(1, 2, 3, 4, 5).encode(kind) for kind in ArchiveFormat))

@@ -26,7 +26,6 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -35,7 +34,7 @@ import msgspec
 from jobs.core.model import Attributes, Location
 from jobs.core.run import SPEC_VERSION, Plan, RunSpec
 from jobs.errors import ConfigError, LedgerError, NoSuchBucket, NotFound, PreconditionFailed, UsageError
-from jobs.ledger.files import JSON, PARQUET, ledger_guard, list_files, list_folders, list_names, read_file, write_once
+from jobs.ledger.files import JSON, PARQUET, ledger_guard, list_files, list_folders, list_names, read_file, write_file
 from jobs.ledger.run_ids import begin_order, is_comparison, is_spec_of
 from jobs.s3.retries import Tries
 from jobs.s3.store import Marker, Store
@@ -46,6 +45,10 @@ UNDONE = "undone/"
 """The file of a reconciliation with the rows that are neither the same nor excluded."""
 WRITE_TRIES = Tries(6)
 T = TypeVar("T")
+
+
+class Missing(LedgerError):
+    """A file of a run that is not there."""
 
 
 class Checkpoint(NamedTuple):
@@ -94,18 +97,15 @@ class Ledger:
         return str(self._at(run_id, name))
 
     async def create(self, spec: RunSpec) -> None:
-        """Write the run's spec. Raises LedgerError when the ledger already holds the run."""
-        try:
-            await self.write_document(spec.run_id, "spec.json", spec.to_dict())
-        except PreconditionFailed as error:
-            raise LedgerError(f"the ledger already holds run {spec.run_id}: {self.uri(spec.run_id)}") from error
+        """Write the run's spec. Raises PreconditionFailed when the ledger already holds the run."""
+        await self.write_document(spec.run_id, "spec.json", spec.to_dict())
 
     async def spec(self, run_id: str) -> RunSpec:
         """The run's spec. Raises LedgerError for a missing run, or a spec of another run."""
-        name, absent = "spec.json", f"the ledger {self.location} has no run {run_id}"
-        spec: RunSpec = self._parsed(run_id, name, await self.document(run_id, name, absent), RunSpec.from_dict)
+        absent = f"the ledger {self.location} has no run {run_id}"
+        spec = await self.read(run_id, "spec.json", RunSpec.from_dict, absent)
         if not is_spec_of(run_id, spec):
-            raise self._altered(run_id, name, f"it is the spec of run {spec.run_id!r}, a {spec.job!r}")
+            raise self._altered(run_id, "spec.json", f"it is the spec of run {spec.run_id!r}, a {spec.job!r}")
         return spec
 
     async def write_shard(self, run_id: str, shard: int, data: bytes) -> None:
@@ -115,12 +115,7 @@ class Ledger:
     async def shard(self, run_id: str, shard: int, plan: Plan) -> bytes:
         """A slice's Parquet file. Raises LedgerError if it is missing, or not the one that was planned."""
         name = f"shards/{shard:05d}.parquet"
-        try:
-            data = await self._read(run_id, name)
-        except NotFound as error:
-            raise LedgerError(
-                f"run {run_id} has no shard {shard}", advice=f"see plan.json in {self.uri(run_id)}"
-            ) from error
+        data = await self._read(run_id, name)
         if (planned := plan.shards[shard].sha256) and hashlib.sha256(data).hexdigest() != planned:
             raise self._altered(run_id, name, "it is not the one that was planned")
         return data
@@ -135,9 +130,8 @@ class Ledger:
         A comparison writes its plan at last, and nothing can make its report later: without one, it did not
         finish.
         """
-        name = "plan.json"
-        otherwise = f"planning did not finish, start a new run instead of {run_id} ({self.uri(run_id, name)})"
-        plan: Plan = self._parsed(run_id, name, await self.document(run_id, name, otherwise), Plan.from_dict)
+        otherwise = f"planning did not finish, start a new run instead of {run_id} ({self.uri(run_id)})"
+        plan = await self.read(run_id, "plan.json", Plan.from_dict, otherwise)
         if is_comparison(run_id):
             await self.document(run_id, "report.json", otherwise)
         return plan
@@ -215,37 +209,31 @@ class Ledger:
         await self._write(run_id, name, json.dumps(document, indent=2, ensure_ascii=False).encode(), JSON)
 
     async def document(self, run_id: str, name: str, otherwise: str = "") -> dict[str, Any]:
+        """`read` as it is."""
+        return await self.read(run_id, name, dict, otherwise)
+
+    async def find_document(self, run_id: str, name: str) -> dict[str, Any] | None:
+        """`document`. None: it is missing."""
+        with contextlib.suppress(Missing):
+            return await self.document(run_id, name)
+        return None
+
+    async def read(self, run_id: str, name: str, parse: Callable[[dict[str, Any]], T], otherwise: str = "") -> T:
         """A JSON document of the run. Raises LedgerError when it is missing, or of another format.
 
         `otherwise`: what it means that it is missing.
         """
+        data = await self._read(run_id, name, otherwise)
         try:
-            data = await self._read(run_id, name)
-        except NotFound as error:
-            otherwise = otherwise or f"there is no {name} of run {run_id} ({self.uri(run_id, name)})"
-            raise LedgerError(otherwise, advice="see `sealift runs list`") from error
-        document: dict[str, Any] = self._parsed(run_id, name, data, partial(msgspec.json.decode, type=dict[str, Any]))
-        if (version := document.get("spec_version", SPEC_VERSION)) != SPEC_VERSION:
-            raise LedgerError(
-                f"{self.uri(run_id, name)} is of version {version}, this Sealift reads version {SPEC_VERSION}",
-                advice="use the Sealift that wrote it, or a newer one",
-            )
-        return document
-
-    async def find_document(self, run_id: str, name: str) -> dict[str, Any] | None:
-        """`document`. None: it is missing."""
-        try:
-            return await self.document(run_id, name)
-        except LedgerError as error:
-            if isinstance(error.__cause__, NotFound):
-                return None
-            raise
-
-    async def read(self, run_id: str, name: str, kind: type[T]) -> T:
-        """`document` as a struct. Raises LedgerError for other fields."""
-        document = await self.document(run_id, name)
-        made: T = self._parsed(run_id, name, document, partial(msgspec.convert, type=kind))
-        return made
+            document = msgspec.json.decode(data, type=dict[str, Any])
+            if (version := document.get("spec_version", SPEC_VERSION)) == SPEC_VERSION:
+                return parse(document)
+        except (ValueError, KeyError, TypeError, RecursionError, UsageError) as error:
+            raise self._altered(run_id, name, f"{type(error).__name__}: {error}") from error
+        raise LedgerError(
+            f"{self.uri(run_id, name)} is of version {version}, this Sealift reads version {SPEC_VERSION}",
+            advice="use the Sealift that wrote it, or a newer one",
+        )
 
     async def names(self, run_id: str, folder: str) -> list[str]:
         """The names of the run's files in a folder (`batch/`), without the folder, in order."""
@@ -271,8 +259,11 @@ class Ledger:
     def _at(self, run_id: str, name: str) -> Location:
         return self.location.join(f"runs/{run_id}/{name}")
 
-    async def _read(self, run_id: str, name: str) -> bytes:
-        return await read_file(self.store, self.location, f"runs/{run_id}/{name}")
+    async def _read(self, run_id: str, name: str, otherwise: str = "") -> bytes:
+        try:
+            return await read_file(self.store, self.location, f"runs/{run_id}/{name}")
+        except NotFound as error:
+            raise Missing(otherwise or f"there is no {name} of run {run_id} ({self.uri(run_id, name)})") from error
 
     def _altered(self, run_id: str, name: str, why: str) -> LedgerError:
         return LedgerError(
@@ -280,12 +271,6 @@ class Ledger:
             advice="restore an earlier version of it, or start a new run",
         )
 
-    def _parsed(self, run_id: str, name: str, data: bytes | Mapping[str, Any], parse: Callable[[Any], T]) -> T:
-        try:
-            return parse(data)
-        except (ValueError, KeyError, TypeError, RecursionError, UsageError) as error:
-            raise self._altered(run_id, name, f"{type(error).__name__}: {error}") from error
-
     async def _write(self, run_id: str, name: str, data: bytes, attributes: Attributes) -> None:
         """Write once. Raises PreconditionFailed when other bytes are there."""
-        await write_once(self.store, self.location, f"runs/{run_id}/{name}", data, attributes, tries=WRITE_TRIES)
+        await write_file(self.store, self.location, f"runs/{run_id}/{name}", data, attributes, tries=WRITE_TRIES)

@@ -19,12 +19,13 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import Any
 
 import msgspec
 
-from jobs.errors import LedgerError, StoreError
+from jobs.errors import StoreError
 from jobs.ledger.ledger import Ledger
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.uploads import BegunUpload, UploadRecords
@@ -32,21 +33,6 @@ from jobs.s3.uploads import BegunUpload, UploadRecords
 _ENDED = "-ended.json"
 _PARTS = "-parts-"
 _READS = 32
-
-
-class _Begun(msgspec.Struct):
-    """The record of a `BegunUpload`."""
-
-    bucket: str
-    key: str
-    upload_id: str
-    plan: str | dict[str, Any] | None
-    """A digest. An earlier release wrote more: such an upload is not continued, and the fold aborts it."""
-    attempt: Annotated[str, msgspec.Meta(min_length=1)]
-
-
-class _Parts(msgspec.Struct):
-    parts: list[tuple[int, str]]
 
 
 @dataclass(slots=True)
@@ -64,30 +50,30 @@ class ShardUploads(UploadRecords):
 
     async def begun(self, upload: BegunUpload) -> None:
         """Record an upload, before its first part. Raises StoreError."""
-        document = upload._replace(attempt=self.attempt)._asdict()
-        await self.ledger.write_document(self.run_id, f"{self._folder}{_name(upload)}.json", document)
+        document = asdict(replace(upload, attempt=self.attempt))
+        await self.ledger.write_document(self.run_id, f"{_folder_of(self.shard)}{_name(upload)}.json", document)
 
     async def ended(self, upload: BegunUpload) -> None:
         """Record that it is completed or aborted. A record that is lost costs one abort."""
         with contextlib.suppress(StoreError):
-            await self.ledger.write_document(self.run_id, f"{self._folder}{_name(upload)}{_ENDED}", {})
+            await self.ledger.write_document(self.run_id, f"{_folder_of(self.shard)}{_name(upload)}{_ENDED}", {})
 
     async def sent(self, upload: BegunUpload, parts: Sequence[tuple[int, str]]) -> None:
         """Record parts, each as (number, ETag). Parts of a lost record are sent again."""
         digest = hashlib.sha256(json.dumps(sorted(parts)).encode()).hexdigest()[:16]
         with contextlib.suppress(StoreError):
-            name = f"{self._folder}{_name(upload)}{_PARTS}{digest}.json"
+            name = f"{_folder_of(self.shard)}{_name(upload)}{_PARTS}{digest}.json"
             await self.ledger.write_document(self.run_id, name, {"parts": sorted(parts)})
 
     async def sent_parts(self, upload: BegunUpload) -> Set[tuple[int, str]]:
         """All parts that `sent` recorded. Raises LedgerError for an altered record."""
-        folder = f"{self._folder}{_name(upload)}{_PARTS}"
+        folder = f"{_folder_of(self.shard)}{_name(upload)}{_PARTS}"
 
-        async def read(name: str) -> _Parts:
-            return await retry(lambda: self.ledger.read(self.run_id, folder + name, _Parts))
+        async def read(name: str) -> list[tuple[int, str]]:
+            return await retry(lambda: self.ledger.read(self.run_id, folder + name, _parts))
 
         names = await retry(lambda: self.ledger.names(self.run_id, folder))
-        return {part for record in await gather_bounded(read, names, _READS) for part in record.parts}
+        return {part for parts in await gather_bounded(read, names, _READS) for part in parts}
 
     async def take(self, plan: str) -> BegunUpload | None:
         """The unfinished upload of an equal plan. No other copy of this attempt gets it."""
@@ -104,10 +90,6 @@ class ShardUploads(UploadRecords):
         if self._free is not None:
             self._free.append(upload)
 
-    @property
-    def _folder(self) -> str:
-        return _folder_of(self.shard)
-
 
 async def unfinished_uploads(ledger: Ledger, run_id: str, shard: int | None = None) -> list[BegunUpload]:
     """All uploads of a shard (None: of the run) that were begun and have not ended.
@@ -118,16 +100,15 @@ async def unfinished_uploads(ledger: Ledger, run_id: str, shard: int | None = No
     names = set(await retry(lambda: ledger.names(run_id, folder)))
     begun = [name for name in sorted(names) if not name.endswith(_ENDED) and _PARTS not in name]
     unended = [folder + name for name in begun if name.removesuffix(".json") + _ENDED not in names]
-    return await gather_bounded(lambda name: _read(ledger, run_id, name), unended, _READS)
+
+    async def read(name: str) -> BegunUpload:
+        return await retry(lambda: ledger.read(run_id, name, partial(msgspec.convert, type=BegunUpload)))
+
+    return await gather_bounded(read, unended, _READS)
 
 
-async def _read(ledger: Ledger, run_id: str, name: str) -> BegunUpload:
-    begun = await retry(lambda: ledger.read(run_id, name, _Begun))
-    plan = begun.plan if isinstance(begun.plan, str) else None
-    upload = BegunUpload(begun.bucket, begun.key, begun.upload_id, plan, begun.attempt)
-    if _name(upload) + ".json" != name.rpartition("/")[2]:
-        raise LedgerError(f"{ledger.uri(run_id, name)} was altered", advice="remove it")
-    return upload
+def _parts(document: dict[str, Any]) -> list[tuple[int, str]]:
+    return msgspec.convert(document["parts"], list[tuple[int, str]])
 
 
 def _folder_of(shard: int | None) -> str:
@@ -135,4 +116,4 @@ def _folder_of(shard: int | None) -> str:
 
 
 def _name(upload: BegunUpload) -> str:
-    return hashlib.sha256("\0".join(upload[:3]).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return hashlib.sha256("\0".join(upload.upload).encode("utf-8", "surrogatepass")).hexdigest()[:32]

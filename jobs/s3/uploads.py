@@ -13,7 +13,6 @@ from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from jobs.core.model import Attributes, Checksum, Location, ObjectRef
 from jobs.core.part_sizes import choose_part_size
@@ -36,7 +35,8 @@ _OTHER_BYTES = ("BadDigest", "XAmzContentChecksumMismatch")
 """S3's and MinIO's codes for bytes that do not have the checksum that was sent."""
 
 
-class BegunUpload(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class BegunUpload:
     """A multipart upload that was begun. `plan`: a digest of what it is made of, so that two uploads with equal plans
     have equal parts. None: nobody can go on with it. `attempt`: which attempt's it is, if a record said so.
     """
@@ -50,7 +50,7 @@ class BegunUpload(NamedTuple):
     @property
     def upload(self) -> Upload:
         """As requests name it."""
-        return Upload(*self[:3])
+        return Upload(self.bucket, self.key, self.upload_id)
 
 
 class UploadRecords:

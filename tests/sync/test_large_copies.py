@@ -303,14 +303,3 @@ async def test_a_stream_goes_on_with_no_upload_of_a_copy_by_the_service() -> Non
     await go_on(store, row, streamed=True)
     assert names(requests).count("create_multipart") == 1
     assert bodies(store) == [b"x" * (21 * KIB)]
-
-
-async def test_nobody_goes_on_with_an_upload_that_an_earlier_release_began_and_the_fold_aborts_it() -> None:
-    store = make_store()
-    row = await put(store, BODY)
-    upload = await store.create_multipart(PLACE.bucket, COPY.key, Attributes())
-    older = BegunUpload(*upload, plan={"size_bytes": len(BODY)}, attempt="attempt0")  # type: ignore[arg-type]
-    await records_of(store).begun(older)
-    assert [each.plan for each in await unfinished(store)] == [None]
-    assert (await go_on(store, row))[0] is Status.DONE
-    assert await end_run(store) == []
