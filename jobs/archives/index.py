@@ -35,7 +35,7 @@ from jobs.ledger.files import PARQUET, ledger_guard, list_files, read_file, writ
 from jobs.s3.retries import gather_bounded, once, retry
 from jobs.s3.store import Store
 from jobs.s3.uploads import ObjectUpload
-from jobs.tables.ranged_parquet import RangedTable, holds, holds_any, open_table, overlaps
+from jobs.tables.ranged_parquet import RangedTable, holds_any, open_table, overlaps
 
 FOLDER = "archives/"
 SUFFIX = ".parquet"
@@ -209,7 +209,7 @@ class ArchiveIndex:
 
     async def _lookup(self, archive: Location, key: str) -> AsyncIterator[Member]:
         table = await self._open(archive)
-        async with aclosing(table.scan(holds(key))) as groups:
+        async with aclosing(table.scan(lambda each: holds_any([key], each.first_key, each.last_key))) as groups:
             async for group in groups:
                 taken = group.filter(pc.equal(_keys(group), pa.scalar(key)))
                 for member in from_batch(taken):

@@ -46,6 +46,7 @@ class Ending(StrEnum):
 
 SETTLED = frozenset(list(Ending)[: list(Ending).index(Ending.CHANGED)])
 """The endings after which a message is finished."""
+_TIMES = ("recorded_at", "event_at")
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -88,17 +89,15 @@ class Entry(msgspec.Struct, frozen=True):
 
 def to_lines(entries: Iterable[Entry]) -> bytes:
     r"""The entries as lines of JSON. Lone surrogates, which no reader accepts, are as `\udcff`: six characters."""
-    lines = []
-    for entry in entries:
-        document = msgspec.structs.asdict(entry)
-        times = {name: format_time(at) for name in ("recorded_at", "event_at") if (at := document[name]) is not None}
-        texts = {
-            name: value.encode("utf-8", "backslashreplace").decode()
-            for name, value in document.items()
-            if isinstance(value, str)
-        }
-        lines.append(json.dumps(document | texts | times, ensure_ascii=False) + "\n")
-    return "".join(lines).encode()
+    return "".join(json.dumps(_document(entry), ensure_ascii=False) + "\n" for entry in entries).encode()
+
+
+def _document(entry: Entry) -> dict[str, Any]:
+    document = {
+        name: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+        for name, value in msgspec.structs.asdict(entry).items()
+    }
+    return document | {name: format_time(at) for name in _TIMES if (at := getattr(entry, name)) is not None}
 
 
 def from_document(document: Any) -> Entry:
@@ -107,7 +106,7 @@ def from_document(document: Any) -> Entry:
     """
     if not isinstance(document, dict):
         raise ValueError("it is not a JSON object")
-    times = {name: parse_time(document[name]) for name in ("recorded_at", "event_at") if document.get(name)}
+    times = {name: parse_time(document[name]) for name in _TIMES if document.get(name)}
     return msgspec.convert(document | times, Entry)  # whose errors are ValueErrors
 
 

@@ -53,9 +53,7 @@ async def check_ledger_apart(spec: RunSpec, ledger: Ledger) -> None:
     """
     place = Location.parse(ledger.uri(spec.run_id, "spec.json"))
     for name, side in (("source", spec.source), ("destination", spec.destination)):
-        if not _may_be_one(side, Side(ledger.location)):
-            continue
-        if place.key in {each.key for each in await _first(side, place.key)}:
+        if _may_be_one(side, Side(ledger.location)) and await _first(side, place.key):
             raise UsageError(
                 f"the {name} {side.location} is an access point of the ledger's bucket and shows {ledger.location}: "
                 "copies would be written over documents of the ledger, or the other way",

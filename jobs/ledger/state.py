@@ -61,12 +61,15 @@ without a source has no ETag of one, and is itself.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jobs.core.category import Category
 from jobs.core.model import NULL_VERSION
 from jobs.core.outcome import Evidence, Status
 from jobs.core.reasons import FAILURES, Reason
 from jobs.core.run import RunSpec
+from jobs.errors import ConfigError
+from jobs.s3.sessions import service_of
 from jobs.tables.duck import identifier, quoted
 
 _TEXT, _TIME = "VARCHAR", "TIMESTAMP WITH TIME ZONE"
@@ -119,20 +122,40 @@ def has_verdicts(spec: RunSpec) -> bool:
     return spec.job in ("replicate", "verify") and spec.source != spec.destination  # else it read archives
 
 
-def run_verdicts_sql(spec: RunSpec, outcomes: str, services: tuple[str, str]) -> str:
-    """SQL for the verdicts of a run's outcomes (a relation).
+def service_name(side: Any) -> str:
+    """The service of a side, as verdicts name it: empty for AWS."""
+    try:
+        service = service_of(side)
+    except ConfigError:  # a profile that is not known here
+        return str(side.endpoint or "")
+    return "" if service.is_aws else service.name
 
-    `services`: those of source and destination, empty for AWS.
-    """
-    source, copy, job = spec.source.location, spec.destination.location, quoted(spec.job)
+
+def verdict_places(spec: RunSpec) -> dict[str, str]:
+    """What all verdicts of a run say of the places of objects and copies."""
+    return {
+        "source_service": quoted(service_name(spec.source)),
+        "source_bucket": quoted(spec.source.location.bucket),
+        "copy_service": quoted(service_name(spec.destination)),
+        "copy_bucket": quoted(spec.destination.location.bucket),
+    }
+
+
+def copy_key_sql(spec: RunSpec) -> str:
+    """SQL for the key of a run's copy of `key`."""
+    source, destination = quoted(spec.source.location.key), quoted(spec.destination.location.key)
+    return f"{destination} || CASE WHEN starts_with(key, {source}) THEN substr(key, length({source}) + 1) ELSE key END"
+
+
+def run_verdicts_sql(spec: RunSpec, outcomes: str) -> str:
+    """SQL for the verdicts of a run's outcomes (a relation)."""
+    job = quoted(spec.job)
     is_newer = f"reason = {quoted(Reason.NEWER_COPIED)}"
     failed = f"status = {quoted(Status.BLOCKED)} AND reason IN ({_listed(sorted(FAILURES))})"
     unknown = f"CASE WHEN {failed} THEN 'bytes' ELSE 'stored' END" if spec.options.get("deep") else "'stored'"
     values = {
-        **_places(spec, services),
         "modified": "source_modified",
-        "copy_key": f"{quoted(copy.key)} || CASE WHEN starts_with(key, {quoted(source.key)}) "
-        f"THEN substr(key, {len(source.key) + 1}) ELSE key END",
+        "copy_key": copy_key_sql(spec),
         "copy_version_id": "destination_version_id",
         "copy_etag": "destination_etag",
         "depth": f"CASE WHEN status = 'damaged' THEN 'bytes' WHEN status IN ('missing', 'changed') "
@@ -149,19 +172,16 @@ def run_verdicts_sql(spec: RunSpec, outcomes: str, services: tuple[str, str]) ->
                 ELSE 'unknown' END AS verdict
             FROM (SELECT *, evidence <> {quoted(Evidence.NONE)} OR etag IS NULL AS proven FROM {outcomes})
         ) WHERE verdict IS NOT NULL"""
-    return _verdicts_sql(values, rows)
+    return _verdicts_sql(spec, values, rows)
 
 
-def comparison_verdicts_sql(
-    spec: RunSpec, rows: str, services: tuple[str, str], listed_at: tuple[float, float], *, all_versions: bool
-) -> str:
+def comparison_verdicts_sql(spec: RunSpec, rows: str, listed_at: tuple[float, float], *, all_versions: bool) -> str:
     """SQL for the verdicts of a comparison of two lists about some of its rows.
 
     `listed_at`: when the lists were made, in epoch seconds.
     """
     older, newer = map(_time, sorted(listed_at))
     values = {
-        **_places(spec, services),
         "version_id": "version_id" if all_versions else "NULL::VARCHAR",
         "etag": "source_etag",
         "modified": "source_last_modified",
@@ -175,32 +195,21 @@ def comparison_verdicts_sql(
         "ELSE 'unknown' END",
         "code": "reason",
     }
-    return _verdicts_sql(values, rows)
+    return _verdicts_sql(spec, values, rows)
 
 
-def gone_sql(spec: RunSpec, objects: str, services: tuple[str, str], listed_at: float) -> str:
+def gone_sql(spec: RunSpec, objects: str, listed_at: float) -> str:
     """SQL for the verdicts that objects are gone: those that a complete comparison did not list.
 
     `objects`: a relation with the columns of verdicts about keys, objects and copies. `listed_at`: when
     the older list was made.
     """
-    values = _places(spec, services) | {"at": _time(listed_at), "depth": "'listed'", "verdict": "'gone'"}
-    return _verdicts_sql(values | dict.fromkeys(("code", "detail"), "''"), objects)
+    values = {"at": _time(listed_at), "depth": "'listed'", "verdict": "'gone'", "code": "''", "detail": "''"}
+    return _verdicts_sql(spec, values, objects)
 
 
-def _places(spec: RunSpec, services: tuple[str, str]) -> dict[str, str]:
-    """What all verdicts of a run say."""
-    texts = {
-        "source_service": services[0],
-        "source_bucket": spec.source.location.bucket,
-        "copy_service": services[1],
-        "copy_bucket": spec.destination.location.bucket,
-        "run_id": spec.run_id,
-    }
-    return {name: quoted(text) for name, text in texts.items()}
-
-
-def _verdicts_sql(values: Mapping[str, str], rows: str) -> str:
+def _verdicts_sql(spec: RunSpec, values: Mapping[str, str], rows: str) -> str:
+    values = {**verdict_places(spec), "run_id": quoted(spec.run_id), **values}
     columns = ", ".join(f"{values.get(name, identifier(name))} AS {identifier(name)}" for name in VERDICT_TYPES)
     return f"SELECT {columns} FROM {rows}"
 

@@ -30,25 +30,17 @@ import duckdb
 import msgspec
 
 from jobs.core.model import Location, ObjectRef
-from jobs.core.run import RunSpec
 from jobs.errors import ConfigError, Denied, LedgerError, NotFound, PreconditionFailed, SealiftError, UsageError
 from jobs.ledger.claims import claim
 from jobs.ledger.files import PARQUET, ledger_guard, list_names, read_file, write_file
 from jobs.ledger.ledger import Ledger
-from jobs.ledger.state import (
-    BAD,
-    STATE_TYPES,
-    VERDICT_TYPES,
-    doubted_sql,
-    findings_sql,
-    pruned_sql,
-    state_sql,
-)
+from jobs.ledger.state import BAD, STATE_TYPES, VERDICT_TYPES, doubted_sql, findings_sql, pruned_sql, state_sql
 from jobs.s3.downloads import download
 from jobs.s3.retries import gather_bounded
-from jobs.s3.sessions import service_of
 from jobs.s3.uploads import upload_file
-from jobs.tables.duck import Database, check_select, file_list, in_thread, literal_path, parquet, quoted, refusals, room
+from jobs.tables import duck
+from jobs.tables.duck import Database, check_select, file_list, identifier, in_thread, parquet, quoted, refusals
+from jobs.tables.ranged_parquet import holds_any
 
 DELTAS, GENERATIONS, CLAIMS = "state/deltas/", "state/generations/", "state/claims/"
 RANGE_ROWS = 200_000
@@ -64,8 +56,9 @@ _DOCUMENT = re.compile(r"[0-9]{6}\.json")
 _DELTA = re.compile(r"[^/]+\.parquet")
 _FILE = r"[0-9]{6}/[0-9a-f]{16}-(state-[0-9]{5}|findings)\.parquet"
 _OF_GENERATIONS = re.compile(rf"{_DOCUMENT.pattern}|{_FILE}", re.ASCII)
-_OF_SQL = tuple(f"{kind} Error" for kind in ("Parser", "Binder", "Catalog", "Conversion", "Out of Memory"))
-"""What DuckDB says of a query, never of a damaged file."""
+_TYPES = [(identifier(name), kind) for name, kind in VERDICT_TYPES.items()]
+_COLUMNS = ", ".join(f"{name}::{kind} AS {name}" for name, kind in _TYPES)
+_NOTHING = f"(SELECT {', '.join(f'NULL::{kind} AS {name}' for name, kind in _TYPES)} LIMIT 0)"
 _AT_PLACE = "source_service, source_bucket, key, copy_service, copy_bucket, copy_key"
 _ACCEPTED = ", ".join([
     *[name for name in VERDICT_TYPES if name in STATE_TYPES],
@@ -76,12 +69,16 @@ _ACCEPTED = ", ".join([
 
 
 class StateFile(msgspec.Struct, frozen=True):
-    """A file of a generation, and the keys that it begins and ends with."""
+    """A file of a generation, the keys that it begins and ends with, and the last second that it has verdicts of.
+
+    A release that did not say that second may have looked at any.
+    """
 
     name: Annotated[str, msgspec.Meta(pattern=rf"\A{_FILE}\Z")]
     sha256: str
     first_key: str
     last_key: str
+    until: int = 1 << 40
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -101,45 +98,26 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Generation(msgspec.Struct, frozen=True, kw_only=True):
-    """A generation's document. `until`: the last second that one of its verdicts is of."""
+    """A generation's document."""
 
     format: int = 1
     number: int = 0
     made_at: float = 0.0
     made_by: str = ""
-    until: int = 0
     deltas: tuple[str, ...] = ()
     files: tuple[StateFile, ...] = ()
     findings: tuple[StateFile, ...] = ()
     places: tuple[Place, ...] = ()
 
 
-def services_of(spec: RunSpec) -> tuple[str, str]:
-    """The services of a run's sides, as verdicts name them."""
-    return service_name(spec.source), service_name(spec.destination)
-
-
-def service_name(side: Any) -> str:
-    """The service of a side, as verdicts name it: empty for AWS."""
-    try:
-        service = service_of(side)
-    except ConfigError:  # a profile that is not known here
-        return str(side.endpoint or "")
-    return "" if service.is_aws else service.name
-
-
 async def write_delta(ledger: Ledger, name: str, path: Path) -> None:
     """Add verdicts, a Parquet file with their columns, best in the order of keys.
 
-    Other verdicts under a name that is taken get a name of their own: to say something twice changes
-    nothing.
+    Other verdicts of one run have another name: to say something twice changes nothing.
     """
-    try:
-        await _upload(ledger, f"{DELTAS}{name}.parquet", path)
-    except PreconditionFailed:
-        digest = (await asyncio.to_thread(_sha256, path))[:16]
-        with contextlib.suppress(PreconditionFailed):
-            await _upload(ledger, f"{DELTAS}{name}-{digest}.parquet", path)
+    digest = await asyncio.to_thread(_sha256, path)
+    with contextlib.suppress(PreconditionFailed):  # they are there
+        await _upload(ledger, f"{DELTAS}{name}-{digest[:16]}.parquet", path)
 
 
 @contextlib.asynccontextmanager
@@ -179,43 +157,51 @@ async def state_relation(ledger: Ledger, database: Database, *, only_open: bool)
 async def _known_verdicts(
     ledger: Ledger, connection: duckdb.DuckDBPyConnection, folder: Path, *, only_open: bool
 ) -> tuple[str, Sequence[Path]]:
-    """Verdicts of the state as a relation, and its files, which are downloaded to a folder. No files: no verdicts.
+    """Verdicts of the state as a relation, and its files, which are downloaded to a folder.
 
-    `only_open`: those of keys that may have findings.
+    `only_open`: those of keys that may have findings. Of the generation these are its findings, and the
+    files with keys that a late finding in a newer delta is about.
     """
     held = await _fetch(ledger, folder, only_open=only_open)
     if not (only_open and held.paths):
-        return parquet(held.paths), held.paths
+        return parquet(held.paths) if held.paths else _NOTHING, held.paths
+    deltas, late = held.paths[len(held.generation.findings) :], list[tuple[str]]()
+
+    def find_doubts() -> None:
+        connection.execute(f"CREATE OR REPLACE TABLE doubted AS {doubted_sql(parquet(held.paths))}")
+        if deltas:
+            until = max((each.until for each in held.generation.files), default=0)
+            is_late = f"verdict IN ('bad', 'unknown') AND epoch(\"at\") < {until + 1}"
+            sql = f"SELECT DISTINCT key FROM {parquet(deltas)} WHERE {is_late} ORDER BY key"
+            late.extend(connection.execute(sql).fetchall())
+
     with readable(ledger, folder):
-        doubted = f"CREATE OR REPLACE TABLE doubted AS {doubted_sql(parquet(held.paths))}"
-        await in_thread(connection, connection.execute, doubted)
-        paths = [*held.paths, *await _late_files(ledger, connection, held, folder)]
+        await in_thread(connection, find_doubts)
+    keys = [key for (key,) in late]
+    files = [each for each in held.generation.files if holds_any(keys, each.first_key, each.last_key)]
+    paths = [*held.paths, *await _download(ledger, files, folder)]
     return f"(FROM {parquet(paths)} SEMI JOIN doubted USING (source_bucket, key))", paths
 
 
 async def load_verdicts(
-    ledger: Ledger,
-    connection: duckdb.DuckDBPyConnection,
-    made: tuple[str, str, str],
-    folder: Path,
-    *,
-    only_doubted: bool,
+    ledger: Ledger, connection: duckdb.DuckDBPyConnection, made: tuple[str, str, str], folder: Path, *, only_open: bool
 ) -> None:
     """Make a table of verdicts that the state has: its name, its columns and a condition are `made`.
 
-    `only_doubted`: those of keys that may have findings. Downloads into `folder`. The table is empty
+    `only_open`: those of keys that may have findings. Downloads into `folder`. The table is empty
     where the state cannot be read: who reads the state itself says so. Raises StoreError, and
     ConfigError without room on disk.
     """
     name, columns, condition = made
-    nothing = ", ".join(f"NULL::{kind} AS {column}" for column, kind in VERDICT_TYPES.items())
-    connection.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT {columns} FROM (SELECT {nothing}) WHERE false")
+
+    def make(verdicts: str) -> None:
+        connection.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT {columns} FROM {verdicts} WHERE {condition}")
+
+    make(_NOTHING)
     with contextlib.suppress(LedgerError):
-        verdicts, paths = await _known_verdicts(ledger, connection, folder, only_open=only_doubted)
+        verdicts, _ = await _known_verdicts(ledger, connection, folder, only_open=only_open)
         with readable(ledger, folder):
-            if paths:
-                sql = f"INSERT INTO {name} SELECT {columns} FROM {verdicts} WHERE {condition}"
-                await in_thread(connection, connection.execute, sql)
+            await in_thread(connection, make, verdicts)
 
 
 async def summary(ledger: Ledger) -> Generation:
@@ -226,7 +212,7 @@ async def summary(ledger: Ledger) -> Generation:
 async def is_known(ledger: Ledger, run_id: str, ended_at: float) -> bool:
     """Whether the state has what a run said that ended then (epoch seconds). Raises LedgerError."""
     held = (await _generations(ledger))[0]
-    return f"{run_id}.parquet" in held.there or held.generation.made_at > ended_at
+    return any(name.startswith(f"{run_id}-") for name in held.there) or held.generation.made_at > ended_at
 
 
 async def accept(ledger: Ledger, where: str, reason: str, by: str) -> int:
@@ -293,8 +279,9 @@ def _compact(
     def write(sql: str, what: str) -> StateFile:
         name = f"{number:06d}/{secrets.token_hex(8)}-{what}.parquet"
         _copy(connection, sql, folder / name)
-        keys = f"SELECT coalesce(min(key), ''), coalesce(max(key), '') FROM {parquet(folder / name)}"
-        return StateFile(name, _sha256(folder / name), *connection.execute(keys).fetchall()[0])
+        holds = """SELECT coalesce(min(key), ''), coalesce(max(key), ''), coalesce(max(epoch("at")), 0)::BIGINT"""
+        about = connection.execute(f"{holds} FROM {parquet(folder / name)}").fetchall()[0]
+        return StateFile(name, _sha256(folder / name), *about)
 
     for part, condition in enumerate(_ranges(connection, held.paths)):
         files.append(write(pruned_sql(f"(FROM {parquet(held.paths)} WHERE {condition})"), f"state-{part:05d}"))
@@ -307,10 +294,8 @@ def _compact(
         "SELECT copy_service, copy_bucket, prefix, sum(objects)::BIGINT, sum(unchecked)::BIGINT, sum(unread)::BIGINT, "
         "min(oldest_checked), min(oldest_read) FROM places GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
     ).fetchall()
-    until = f'SELECT coalesce(max(epoch("at")), 0)::BIGINT FROM {parquet(folder / each.name for each in files)}'
     return Generation(
         number=number,
-        until=connection.execute(until).fetchall()[0][0],
         deltas=tuple(held.there),
         files=tuple(files),
         findings=(write(f"FROM bad ORDER BY {_AT_PLACE}", "findings"),),
@@ -328,18 +313,18 @@ def _places_sql(prefixes: Sequence[Location]) -> str:
 
 def prefix_sql(places: Sequence[Location]) -> str:
     """SQL for the longest prefix of these places of copies that a row of the state is in, else an empty one."""
-    prefixes = "''"
-    for bucket, key in sorted(places, key=lambda each: len(each.key)):
-        is_in = f"copy_bucket = {quoted(bucket)} AND starts_with(copy_key, {quoted(key)})"
-        prefixes = f"CASE WHEN {is_in} THEN {quoted(key)} ELSE {prefixes} END"
-    return prefixes
+    prefixes = [
+        f"WHEN copy_bucket = {quoted(bucket)} AND starts_with(copy_key, {quoted(key)}) THEN {quoted(key)}"
+        for bucket, key in sorted(places, key=lambda each: -len(each.key))
+    ]
+    return f"CASE {' '.join(prefixes)} ELSE '' END" if prefixes else "''"
 
 
 async def _clean(ledger: Ledger, made: Generation, before: _Held) -> None:
     """Remove what neither this generation nor the one before it needs."""
-    both = (made, before.generation)
     if before.highest != before.generation.number:
         return
+    both = (made, before.generation)
     kept = {f"{each.number:06d}.json" for each in both}
     kept |= {file.name for each in both for file in (*each.files, *each.findings)}
     names = await _names(ledger, GENERATIONS, _OF_GENERATIONS)
@@ -354,14 +339,14 @@ async def _clean(ledger: Ledger, made: Generation, before: _Held) -> None:
 class _Held(msgspec.Struct):
     """A generation and the deltas after it.
 
-    `highest`: the last number that anybody took. `newer`, `there`: names of the deltas after it, and
-    of all. `paths`: the files that were downloaded, those of the newer deltas at the end.
+    `highest`: the last number that anybody took. `there`: the names of all deltas, `newer`: of those after
+    it. `paths`: the files that were downloaded, those of the newer deltas at the end.
     """
 
     generation: Generation
     highest: int
-    newer: list[str]
     there: list[str]
+    newer: list[str]
     paths: list[Path] = []
 
 
@@ -387,21 +372,18 @@ async def _generations(ledger: Ledger) -> list[_Held]:
         with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, NotFound):
             data = await read_file(ledger.store, ledger.location, GENERATIONS + name)
             generations.append(msgspec.json.decode(data, type=Generation))
-    # The second generation removes the deltas that both hold. An earlier release marked that by a file.
-    signs = [ledger.location.join(sign) for sign in (f"{CLAIMS}000002/", "state/cleaned.json")]
-    if highest <= 1 and not [name for sign in signs for name in await list_names(ledger.store, sign)]:
+    # The second generation removes the deltas that both hold.
+    if highest <= 1 and not await list_names(ledger.store, ledger.location.join(f"{CLAIMS}000002/")):
         generations.append(Generation())
     if not generations:
         raise _lost(ledger)
     there = await _names(ledger, DELTAS, _DELTA)
-    return [_Held(each, highest, sorted({*there} - {*each.deltas}), there) for each in generations]
+    return [_Held(each, highest, there, sorted({*there} - {*each.deltas})) for each in generations]
 
 
 def _lost(ledger: Ledger) -> LedgerError:
-    return LedgerError(
-        f"no generation of the state in {ledger.location.join(GENERATIONS)} can be read",
-        advice="restore an earlier version of its latest files",
-    )
+    place, advice = ledger.location.join(GENERATIONS), "restore an earlier version of its latest files"
+    return LedgerError(f"no generation of the state in {place} can be read", advice=advice)
 
 
 async def _names(ledger: Ledger, folder: str, ours: re.Pattern[str]) -> list[str]:
@@ -444,43 +426,26 @@ def readable(ledger: Ledger, folder: Path) -> Iterator[None]:
     Raises LedgerError for a file that cannot be read, by its name, and ConfigError without room on disk.
     """
     try:
-        with room("the ledger's tables"):
+        with duck.room("the ledger's tables"):
             yield
     except (duckdb.Error, UsageError) as error:
-        cause = error if isinstance(error, duckdb.Error) else error.__cause__
-        is_of_sql = isinstance(cause, SealiftError | None) or str(cause).startswith(_OF_SQL)
-        files = [] if is_of_sql and error is not cause else sorted(folder.glob("*%2F*"))
-        first = str(cause).partition("\n")[0]
-        is_bad = (path for path in files if path.name in first or _is_damaged(path))
-        damaged = next((ledger.location.join(unquote(path.name)) for path in is_bad), None)
-        if damaged is None and error is not cause:
+        files = sorted(folder.glob("*%2F*"))
+        damaged = [*filter(_is_damaged, files), *(path for path in files if path.name in str(error))]
+        if not damaged and isinstance(error, UsageError):
             raise
-        what = f"{damaged}" if damaged else f"a file of {ledger.location} ({first})"
-        raise LedgerError(f"{what} cannot be read", advice=RESTORE) from error
+        name = str(ledger.location.join(unquote(damaged[0].name))) if damaged else f"{ledger.location} ({error})"
+        raise LedgerError(f"{name} cannot be read", advice=RESTORE) from error
 
 
 def _is_damaged(path: Path) -> bool:
+    """Whether a file cannot be read to its end, or is below `state/` and has no verdicts."""
+    columns = _COLUMNS if path.name.startswith(quote(DELTAS, safe="")) else "*"
+    sql = f"SELECT max(hash(COLUMNS(*))) FROM (SELECT {columns} FROM {quoted(duck.literal_path(path))})"
     try:
-        duckdb.connect(":memory:").execute(f"SELECT max(hash(COLUMNS(*))) FROM {quoted(literal_path(path))}").fetchall()
+        duckdb.connect(":memory:").execute(sql).fetchall()
     except duckdb.Error:
         return True
     return False
-
-
-async def _late_files(
-    ledger: Ledger, connection: duckdb.DuckDBPyConnection, held: _Held, folder: Path
-) -> Sequence[Path]:
-    """The generation's files with keys that a late finding in a newer delta is about."""
-    files, deltas = held.generation.files, held.paths[len(held.generation.findings) :]
-    if not (deltas and files):
-        return []
-    keys = ", ".join(f"({n}, {quoted(each.first_key)}, {quoted(each.last_key)})" for n, each in enumerate(files))
-    late = f"verdict IN ('bad', 'unknown') AND epoch(\"at\") < {held.generation.until + 1}"
-    sql = f"""
-        SELECT DISTINCT number FROM (VALUES {keys}) AS files(number, first, last)
-        JOIN (SELECT DISTINCT key FROM {parquet(deltas)} WHERE {late}) ON key BETWEEN first AND last"""
-    numbers = await in_thread(connection, lambda: connection.execute(sql).fetchall())
-    return await _download(ledger, [files[number] for (number,) in sorted(numbers)], folder)
 
 
 def _ranges(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> Iterator[str]:

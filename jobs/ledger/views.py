@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections import defaultdict
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -117,36 +117,30 @@ async def _relation(ledger: Ledger, table: str, run_ids: Sequence[str], database
         there = await list_names(ledger.store, ledger.location.join(folder))
         names += [folder + name for name in there if re.fullmatch(pattern, name, re.ASCII)]
     await fetch_files(ledger, names, database.files)
-    relations = (_outcomes if table == "outcomes" else _rows)(table, names, database.files)
-    return f"({' UNION ALL BY NAME '.join(relations)})" if names else None
+    parts = {"": names} if table != "outcomes" else _by_choice(names)
+    selects = [_rows(table, each, database.files, choice) for choice, each in parts.items() if each]
+    return f"({' UNION ALL BY NAME '.join(selects)})" if selects else None
 
 
-def _rows(table: str, names: Sequence[str], folder: Path, choice: str = "") -> list[str]:
-    """Files of one table as a SELECT, with columns from their names. `choice`: a WHERE for the rows."""
-    paths = [local_path(folder, name) for name in names]
+def _rows(table: str, names: Sequence[str], folder: Path, choice: str) -> str:
+    """Files of one table as a SELECT, with columns from their names. `choice`: of the rows."""
+    paths, types = [local_path(folder, name) for name in names], TABLES[table]
     if table == "journal":
-        columns = ", ".join(f"{name}: '{kind}'" for name, kind in TABLES[table].items() if name != "dt")
+        columns = ", ".join(f"{name}: '{kind}'" for name, kind in types.items() if name != "dt")
         options = f"columns = {{{columns}}}, filename = true, hive_partitioning = false"
         files = f"read_json({file_list(paths)}, {options})"
     else:
         files = parquet(paths, "union_by_name = true, filename = true")
-    said = "".join(
-        f", regexp_extract(filename, '{_NAMED[name]}', 1)::{TABLES[table][name]} AS {name}" for name in _FILES[table][2]
-    )
-    return [f"SELECT * EXCLUDE (filename) FROM (SELECT *{said} FROM {files}) {choice}"]
+    said = [f"regexp_extract(filename, '{_NAMED[name]}', 1)::{types[name]} AS {name}" for name in _FILES[table][2]]
+    return f"SELECT * EXCLUDE (filename) FROM (SELECT {', '.join(['*', *said])} FROM {files}) {choice}"
 
 
-def _outcomes(table: str, names: Sequence[str], folder: Path) -> list[str]:
-    """One outcome for each row. Only shards of several attempts need a choice."""
-    attempts: dict[str, set[str]] = defaultdict(set)
-    for name in names:
-        shard, _, checkpoint = name.rpartition("/")
-        attempts[shard].add(checkpoint.partition("-")[0])
-    sole, contested = list[str](), list[str]()
-    for name in names:
-        (contested if len(attempts[name.rpartition("/")[0]]) > 1 else sole).append(name)
+def _by_choice(names: Sequence[str]) -> dict[str, list[str]]:
+    """Checkpoints by how one outcome for each row is chosen. Only shards of several attempts need a choice."""
+    shards = {name: name.rpartition("/")[0] for name in names}
+    attempts = Counter(attempt.rpartition("/")[0] for attempt in {name.rsplit("-", 4)[0] for name in names})
     choice = f"QUALIFY row_number() OVER (PARTITION BY run_id, row ORDER BY {precedence_sql()}) = 1"
-    return [sql for each, how in ((sole, ""), (contested, choice)) if each for sql in _rows(table, each, folder, how)]
+    return {how: [name for name in names if (attempts[shards[name]] > 1) is bool(how)] for how in ("", choice)}
 
 
 async def _run(ledger: Ledger, run_id: str) -> dict[str, Any]:

@@ -98,7 +98,8 @@ def _find_emptied(stages: Stages, compared: StageResult) -> Emptied | None:
 
 async def _compact_and_ask(stages: Stages, compared: StageResult, began: float) -> Known:
     """Compact the state, and read what it says of the pair."""
-    from jobs.ledger.state_files import compact, open_state, service_name
+    from jobs.ledger.state import service_name
+    from jobs.ledger.state_files import compact, open_state
     from jobs.reconcile.run import fetch_differences
     from jobs.tables.duck import in_thread, parquet
 

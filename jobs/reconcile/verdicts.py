@@ -17,8 +17,8 @@ from jobs.core.prefix_map import PrefixMap
 from jobs.core.reasons import Reason
 from jobs.core.run import RunSpec
 from jobs.ledger.ledger import Ledger
-from jobs.ledger.state import DOUBTS, comparison_verdicts_sql, gone_sql
-from jobs.ledger.state_files import copy_verdicts, load_verdicts, services_of
+from jobs.ledger.state import DOUBTS, comparison_verdicts_sql, gone_sql, verdict_places
+from jobs.ledger.state_files import copy_verdicts, load_verdicts
 from jobs.reconcile.findings import rows_sql
 from jobs.reconcile.join import JoinSide, joined_sql
 from jobs.tables.duck import quoted
@@ -46,17 +46,10 @@ async def load_known(
 
     `is_complete`: all of it, else what it has of keys with findings. Raises LedgerError and StoreError.
     """
-    services = services_of(spec)
-    values = {
-        "source_service": services[0],
-        "source_bucket": spec.source.location.bucket,
-        "copy_service": services[1],
-        "copy_bucket": spec.destination.location.bucket,
-    }
-    scope = [f"{name} = {quoted(value)}" for name, value in values.items()]
+    scope = [f"{name} = {value}" for name, value in verdict_places(spec).items()]
     scope += [maps.source_scope_sql("key"), f"copy_key = {maps.destination_sql('key')}"]
     made = "known", _KNOWN, " AND ".join(scope)
-    await load_verdicts(ledger, connection, made, folder, only_doubted=not is_complete)
+    await load_verdicts(ledger, connection, made, folder, only_open=not is_complete)
 
 
 def write_verdicts(
@@ -74,7 +67,7 @@ def write_verdicts(
     `listed_at`: when each list was made, in epoch seconds. `is_complete`: they list all objects, so what
     neither has is gone.
     """
-    all_versions, services = sides[0].all_versions, services_of(spec)
+    all_versions = sides[0].all_versions
     is_kept = f"({bool(spec.options.get('keeps_extra'))} AND category = '{Category.EXTRA}')"
     said = f"is_finding AND NOT {is_kept}"
     listed = rows_sql(maps, all_versions=all_versions)
@@ -88,9 +81,9 @@ def write_verdicts(
         rows = f"""(
             FROM {listed} WHERE ({said}) OR ({in_archive})
             UNION ALL BY NAME FROM {again} WHERE NOT is_finding)"""
-        gone = gone_sql(spec, _gone_sql(maps, odd), services, min(listed_at)) if is_complete else None
+        gone = gone_sql(spec, _gone_sql(maps, odd), min(listed_at)) if is_complete else None
     parts = [
-        comparison_verdicts_sql(spec, rows, services, listed_at, all_versions=all_versions),
+        comparison_verdicts_sql(spec, rows, listed_at, all_versions=all_versions),
         *([gone] if gone else []),
     ]
     union = " UNION ALL BY NAME ".join(f"({part})" for part in parts)

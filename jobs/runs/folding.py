@@ -21,7 +21,7 @@ from jobs.core.run import Plan, RunSpec
 from jobs.core.words import explained_sql
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.state import has_verdicts, run_verdicts_sql
-from jobs.ledger.state_files import compact_if_due, copy_verdicts, services_of, write_delta
+from jobs.ledger.state_files import compact_if_due, copy_verdicts, write_delta
 from jobs.runs.scratch import scratch_folder
 from jobs.s3.retries import gather_bounded
 from jobs.tables.duck import connect, harmless_columns, in_thread, parquet, quoted
@@ -63,12 +63,6 @@ class Folded:
     listed: list[dict[str, Any]] = field(default_factory=list)
 
 
-def copy_key_sql(spec: RunSpec) -> str:
-    """SQL for the key of a run's copy of `key`."""
-    source, destination = quoted(spec.source.location.key), quoted(spec.destination.location.key)
-    return f"{destination} || CASE WHEN starts_with(key, {source}) THEN substr(key, length({source}) + 1) ELSE key END"
-
-
 async def fold_run(ledger: Ledger, run_id: str, plan: Plan, spec: RunSpec | None = None) -> Folded:
     """Choose one outcome per row (`jobs.core.outcome.precedence_sql` says which) and count.
 
@@ -101,7 +95,7 @@ async def _write_verdicts(
     ledger: Ledger, spec: RunSpec, connection: duckdb.DuckDBPyConnection, folder: Path, name: str
 ) -> None:
     if has_verdicts(spec):
-        path, sql = folder / "verdicts.parquet", run_verdicts_sql(spec, "folded", services_of(spec))
+        path, sql = folder / "verdicts.parquet", run_verdicts_sql(spec, "folded")
         if await in_thread(connection, copy_verdicts, connection, sql, path):
             await write_delta(ledger, name, path)
             await compact_if_due(ledger, name)

@@ -20,7 +20,7 @@ from jobs.archives.unindexed import UNREADABLE
 from jobs.core.model import Location
 from jobs.core.run import RunSpec, Side
 from jobs.ledger.ledger import Ledger
-from jobs.runs.folding import copy_key_sql
+from jobs.ledger.state import copy_key_sql
 from jobs.runs.sorting import Sorting
 from jobs.s3.sessions import open_side
 from jobs.s3.store import Store

@@ -15,9 +15,9 @@ from jobs.core.outcome import Status
 from jobs.core.run import RunSpec
 from jobs.errors import LedgerError
 from jobs.ledger.ledger import Ledger
-from jobs.ledger.state import BAD, has_verdicts
+from jobs.ledger.state import BAD, copy_key_sql, has_verdicts
 from jobs.ledger.state_files import is_known, open_state
-from jobs.runs.folding import MEMORY_LIMIT, copy_key_sql
+from jobs.runs.folding import MEMORY_LIMIT
 from jobs.runs.progress import FIRST_KEYS
 from jobs.runs.request import failures_of
 from jobs.s3.downloads import download

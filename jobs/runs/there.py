@@ -21,7 +21,7 @@ from jobs.core.model import Listed
 from jobs.core.pricing import ALIKE, OTHER
 from jobs.core.run import RunSpec
 from jobs.errors import Denied, Rejected
-from jobs.runs.folding import copy_key_sql
+from jobs.ledger.state import copy_key_sql
 from jobs.runs.sorting import SAME, Sorting
 from jobs.s3.listing import list_all
 from jobs.s3.sessions import open_side

@@ -115,11 +115,6 @@ async def open_table(store: Store, ref: ObjectRef) -> RangedTable:
         return RangedTable(store, ref, info.etag, info.size_bytes, pq.read_metadata(io.BytesIO(tail[-footer_bytes:])))
 
 
-def holds(key: str) -> Callable[[KeyRange], bool]:
-    """Whether a row group can hold the key."""
-    return lambda group: group.first_key is None or group.last_key is None or group.first_key <= key <= group.last_key
-
-
 def overlaps(prefix: str) -> Callable[[KeyRange], bool]:
     """Whether a row group can hold keys that begin with the prefix."""
     size = len(prefix)

@@ -81,10 +81,10 @@ def test_each_line_of_the_table_is_what_a_row_says(line: list[str]) -> None:
             ended = Status("blocked" if status == "any" else status)
             why: Why = Reason(code) if code else ""
             outcome = Outcome(0, "in/key", "v", ended, why, evidence, etag="e").ended(1.0, "a")
-            where = Side(Location("originals", "in/")), Side(Location("copies", "out/"))
+            where = Side(Location("originals", "in/")), Side(Location("copies", "out/"), "http://host:1")
             spec = RunSpec("run", each, 0.0, *where, "")
             connection().register("outcomes", pq.read_table(io.BytesIO(write_outcomes([outcome]))))
-            rows = connection().sql(run_verdicts_sql(spec, "outcomes", ("", "host:1"))).to_arrow_table().to_pylist()
+            rows = connection().sql(run_verdicts_sql(spec, "outcomes")).to_arrow_table().to_pylist()
             if not verdict:
                 assert rows == []
                 continue
@@ -108,7 +108,7 @@ def test_a_newer_object_that_was_copied_instead_of_a_listed_one_is_known(
     ended = Outcome(0, "key", version_id, Status.DONE, Reason.NEWER_COPIED, evidence, etag="new").ended(1.0, "a")
     spec = RunSpec("run", "replicate", 0.0, Side(Location("originals")), Side(Location("copies")), "")
     connection().register("outcomes", pq.read_table(io.BytesIO(write_outcomes([ended]))))
-    rows = connection().sql(run_verdicts_sql(spec, "outcomes", ("", ""))).to_arrow_table().to_pylist()
+    rows = connection().sql(run_verdicts_sql(spec, "outcomes")).to_arrow_table().to_pylist()
     assert [(row["verdict"], row["etag"]) for row in rows] == said
 
 
@@ -203,7 +203,7 @@ def test_what_a_deep_look_could_not_read_is_of_bytes() -> None:
     spec = RunSpec("run", "verify", 0.0, Side(Location("originals")), Side(Location("copies")), "", {"deep": True})
     ends = [Outcome(0, "key", "v", Status.BLOCKED, why).ended(1.0, "a") for why in (Reason.GIVEN_UP, Reason.ARCHIVED)]
     connection().register("outcomes", pq.read_table(io.BytesIO(write_outcomes(ends))))
-    rows = connection().sql(run_verdicts_sql(spec, "outcomes", ("", ""))).to_arrow_table().to_pylist()
+    rows = connection().sql(run_verdicts_sql(spec, "outcomes")).to_arrow_table().to_pylist()
     assert [row["depth"] for row in rows] == ["bytes", "stored"]
 
 

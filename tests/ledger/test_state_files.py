@@ -81,11 +81,8 @@ def damage(ledger: Ledger, name: str, data: bytes = b"{}") -> None:
     asyncio.run(ledger.store.put("ledger", f"here/state/{name}", data, Attributes(), guard=UNGUARDED))
 
 
-@pytest.mark.parametrize("sign", ["claims/000002/1.json", "cleaned.json"])
-def test_a_ledger_whose_deltas_were_removed_and_whose_generations_are_gone_is_refused(
-    ledger: Ledger, sign: str
-) -> None:
-    damage(ledger, sign)
+def test_a_ledger_whose_deltas_were_removed_and_whose_generations_are_gone_is_refused(ledger: Ledger) -> None:
+    damage(ledger, "claims/000002/1.json")
     with pytest.raises(LedgerError):
         rows(ledger)
 
@@ -99,7 +96,7 @@ def test_a_generation_and_the_deltas_after_it_say_what_all_deltas_said(ledger: L
     add(ledger, "run1", WRONG, RIGHT, DENIED)
     before = rows(ledger)
     assert found(ledger) == [("denied", "denied"), ("wrong", "size_differs")]
-    assert made(ledger).deltas == ("run1.parquet",)
+    assert [name[:5] for name in made(ledger).deltas] == ["run1-"]
     assert rows(ledger) == before
     add(ledger, "run2", Seen("good", 20, key="wrong"), Seen("bad", 20, code="size_differs", key="right"))
     assert found(ledger) == [("denied", "denied"), ("right", "size_differs")]
@@ -141,7 +138,7 @@ def test_only_what_two_generations_hold_is_removed(ledger: Ledger) -> None:
         add(ledger, f"run{number}", Seen("good", number, key=f"key{number}"))
         made(ledger)
     left = names(ledger)
-    assert [name for name in left if name.startswith("deltas/")] == ["deltas/run3.parquet"]
+    assert [name[:12] for name in left if name.startswith("deltas/")] == ["deltas/run3-"]
     assert {name.split("/")[1][:6] for name in left if name.startswith("generations/")} == {"000002", "000003"}
     assert [row["key"] for row in rows(ledger)] == ["key1", "key2", "key3"]
     asyncio.run(ledger.store.head(ObjectRef("ledger", "here/runs/run1/report.json")))
@@ -167,7 +164,7 @@ def test_a_damaged_generation_is_made_again_from_the_one_before(ledger: Ledger, 
     again = made(ledger)
     assert again.number == 3
     assert rows(ledger) == before
-    assert "deltas/run2.parquet" in names(ledger), "the one before does not hold it"
+    assert any(name.startswith("deltas/run2-") for name in names(ledger)), "the one before does not hold it"
 
 
 @pytest.mark.parametrize("name", ["../../../../mine", "000002/../../../../../mine", "000002/0123456789abcdef-findings"])
@@ -213,12 +210,12 @@ def foreign() -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize(("data", "named"), [(b"", "run2"), (b"garbage", "run2"), (foreign(), "")])
-def test_a_delta_that_is_none_is_named_to_all_who_read_the_state(ledger: Ledger, data: bytes, named: str) -> None:
+@pytest.mark.parametrize("data", [b"", b"garbage", foreign()])
+def test_a_delta_that_is_none_is_named_to_all_who_read_the_state(ledger: Ledger, data: bytes) -> None:
     add(ledger, "run1", WRONG)
     damage(ledger, "deltas/run2.parquet", data)
     for call in (rows, lambda it: rows(it, "findings", only_open=True), made):
-        with pytest.raises(LedgerError, match=rf"s3://ledger/here.*{named}.* cannot be read.* or remove it if"):
+        with pytest.raises(LedgerError, match=r"s3://ledger/here.*run2.* cannot be read.* or remove it if"):
             call(ledger)
 
 
