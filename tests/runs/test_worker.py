@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -301,6 +302,23 @@ async def test_what_was_done_before_an_error_is_recorded() -> None:
     with pytest.raises(ConfigError):
         await work(ledger, fail, replace(LIMITS, in_flight=1))
     assert [each.row for each in await outcomes_of(ledger)] == [3]
+
+
+@pytest.mark.parametrize("stops", [True, False])
+async def test_what_was_done_before_an_error_that_may_pass_is_recorded(stops: bool) -> None:
+    """At a stop the outcomes of a group that was to be tried again were lost."""
+    ledger = await ledger_with_a_shard(count=1)
+    done = Outcome(0, "k000", "v0", Status.DONE)
+
+    async def fail(row: ObjectVersion) -> Status:
+        if stops:
+            worker.stop()
+        raise PartlyDone(Unavailable("PutObject", "the ledger", "SlowDown", status=503), [done])
+
+    worker = await worker_of(ledger, fail)
+    with pytest.raises(Interrupted) if stops else contextlib.nullcontext():
+        await worker.run()
+    assert [(each.row, each.status) for each in await outcomes_of(ledger)] == [(0, Status.DONE)]
 
 
 @pytest.mark.parametrize("takes_checkpoints", [True, False])
