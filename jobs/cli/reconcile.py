@@ -7,7 +7,6 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +31,9 @@ from jobs.cli.options import (
 from jobs.cli.policy_and_ledger import ledger_location
 from jobs.cli.texts import repair_text, report_text
 from jobs.config import Settings
-from jobs.core.category import REPAIRABLE, Category
+from jobs.core.category import REPAIRABLE
 from jobs.core.model import Location
 from jobs.core.prefix_map import PrefixMap
-from jobs.core.run import RunSpec
 from jobs.core.selection import parse_age
 from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
@@ -145,22 +143,6 @@ def _commands() -> list[str]:
     return [shlex.join([*words, *flags]) for flags in (_FLAGS[:1], _FLAGS)]
 
 
-def _disjoint_step(spec: RunSpec, maps: PrefixMap, differences: Path) -> str:
-    from jobs.reconcile.advice import disjoint_step
-    from jobs.reconcile.run import first_findings
-
-    below = maps.pairs[0] if len(maps.pairs) == 1 else ("", "")
-    sides = {"source": spec.source, "destination": spec.destination}
-    places = {name: side.location._replace(key=key) for (name, side), key in zip(sides.items(), below, strict=True)}
-    missing, extra = (
-        [row[name].removeprefix(key) for row in first_findings(differences, f"category = '{category}'")]
-        for category, name, key in zip(
-            (Category.MISSING, Category.EXTRA), ("key", "destination_key"), below, strict=True
-        )
-    )
-    return disjoint_step(places, missing, extra)
-
-
 def _check(options: ReconcileCommand) -> None:
     """Check, before anything is listed, that the options go together. Raises UsageError."""
     uris, source, destination = _inventories(options), options.source, options.destination
@@ -197,11 +179,9 @@ async def _compare(options: ReconcileCommand, maps: PrefixMap, ledger: Ledger) -
     """Compare the two sides, by inventories or by listings of now. Returns the report."""
     from jobs.checksum_reports.evidence import write_evidence
     from jobs.inventory.find import find_inventory
-    from jobs.reconcile.advice import first_steps
     from jobs.reconcile.run import Report, compare, list_side
 
     began, all_versions, reports = time.time(), options.versions == "all", []
-    repair, overwrite = _commands()
     run_id = new_run_id("reconcile", began)
     await ledger.run_ids(run_id)  # its bucket is there
     inventories = [await find_inventory(ledger.store, uri) if uri else None for uri in _inventories(options)]
@@ -233,9 +213,7 @@ async def _compare(options: ReconcileCommand, maps: PrefixMap, ledger: Ledger) -
             maps=maps,
             margin_seconds=parse_age(options.margin),
             options={"versions": options.versions},
-            steps=lambda spec, found, differences: first_steps(
-                found, repair, overwrite, partial(_disjoint_step, spec, maps, differences)
-            ),
+            commands=_commands(),
             repairs_different=options.repair_different,
             is_complete=not all_versions and not options.source_inventory,  # S3's may be of a part
         )

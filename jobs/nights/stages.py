@@ -40,7 +40,7 @@ from jobs.policy.coverage import Scope
 from jobs.policy.model import Pair, Policy
 from jobs.policy.run_options import Ceiling, copy_options, globs, prefix_map, prefixes_below, replica_map, sides
 from jobs.policy.words import Region
-from jobs.reconcile.advice import REPAIR, night_steps
+from jobs.reconcile.advice import REPAIR
 from jobs.reconcile.repair import KINDS, await_later_second, plan
 from jobs.reconcile.run import Report, compare, list_side
 from jobs.reconcile.stage import UnusableReport
@@ -192,7 +192,6 @@ class Stages:
                 maps=maps,
                 margin_seconds=margin_seconds,
                 options=options,
-                steps=partial(night_steps, self.ledger),
                 packed=packed,
                 is_complete=True,
             )

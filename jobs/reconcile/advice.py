@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jobs.core.category import FINDINGS, Category
 from jobs.core.model import Location
+from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import RunSpec
 from jobs.ledger.ledger import Ledger
+from jobs.reconcile.findings import first_findings
 from jobs.reports.figures import plural
 
 REPAIR = "repair.parquet"
@@ -26,34 +28,53 @@ DISJOINT_STEP = (
 
 
 def first_steps(
-    found: Mapping[str, Any], repair: str, overwrite: str, of_disjoint: Callable[[], str] | None = None
+    ledger: Ledger, spec: RunSpec, found: Mapping[str, Any], maps: PrefixMap, differences: Path, commands: Sequence[str]
 ) -> list[str]:
-    """What a person does about what a comparison `found`, the report of one. See `next_steps`.
+    """What a person does about what a comparison `found`: its report, and a file of `differences`.
 
-    `of_disjoint`: makes the step where both sides have objects, and no key in common.
+    `commands`: those that repair and overwrite, see `next_steps`. In a night the policy says how objects are copied.
     """
+    pair = spec.options.get("pair")
+    if spec.options.get("of_replica"):
+        return [REPLICA_STEP] if found["findings"] else []
     rows = {name: each["rows"] for name, each in found["categories"].items() if each["rows"]}
-    if of_disjoint is not None and rows.keys() - {Category.EXCLUDED} == {Category.MISSING, Category.EXTRA}:
-        return [of_disjoint()]
+    if not pair and rows.keys() - {Category.EXCLUDED} == {Category.MISSING, Category.EXTRA}:
+        return [_disjoint_step(spec, maps, differences)]
     left = {name: count for name, count in rows.items() if name in FINDINGS}
     # What is unverifiable is a finding only where the inventory says that its replication FAILED.
     left[Category.UNVERIFIABLE] = found["findings"] - sum(left.values())
-    return next_steps(left, repair, overwrite)
+    if not pair:
+        return next_steps(left, *commands)
+    copy = f"sealift replicate --pair {pair} --manifest {{}}".format
+    steps = next_steps(left, *(copy(shlex.quote(ledger.uri(spec.run_id, name))) for name in (REPAIR, DIFFERENT)))
+    return [*steps, f"Then check again: sealift nightly --pair {pair} --again --margin 0s"] if steps else []
 
 
-def disjoint_step(places: Mapping[str, Location], missing: Sequence[str], extra: Sequence[str]) -> str:
+def _disjoint_step(spec: RunSpec, maps: PrefixMap, differences: Path) -> str:
+    below = maps.pairs[0] if len(maps.pairs) == 1 else ("", "")
+    columns = (spec.source, "key", Category.MISSING), (spec.destination, "destination_key", Category.EXTRA)
+    places = [
+        (
+            side.location._replace(key=key),
+            [row[name].removeprefix(key) for row in first_findings(differences, f"category = '{category}'")],
+        )
+        for (side, name, category), key in zip(columns, below, strict=True)
+    ]
+    return disjoint_step(*places)
+
+
+def disjoint_step(source: tuple[Location, Sequence[str]], destination: tuple[Location, Sequence[str]]) -> str:
     """What a person does about two sides without a common key: a prefix was forgotten, perhaps.
 
-    `places`: what was compared, by side. `missing`, `extra`: the first keys below them that only the source
-    has, and only the destination.
+    Of each side the place that was compared, and the first keys below it.
     """
-    for side, longer, shorter in (("destination", extra, missing), ("source", missing, extra)):
+    sides = ("destination", "The copies'", *destination), ("source", "The source's", *source)
+    for (side, owner, place, longer), (*_, shorter) in (sides, sides[::-1]):
         there = set(longer)
         ends = {each.removesuffix(shorter[0]) for each in longer if shorter and each.endswith(shorter[0])}
         for prefix in sorted(ends - {""}, key=len):
             if 2 * sum(prefix + each in there for each in shorter) > len(shorter):
-                owner = "The copies'" if side == "destination" else "The source's"
-                meant = f"--{side} {places[side]._replace(key=places[side].key + prefix)}"
+                meant = f"--{side} {place._replace(key=place.key + prefix)}"
                 return f"No key is at both sides. {owner} keys begin with {prefix}: did you mean {meant}?"
     return DISJOINT_STEP
 
@@ -75,15 +96,3 @@ def next_steps(left: Mapping[str, int], repair: str, overwrite: str) -> list[str
     if left.get(Category.UNVERIFIABLE):
         steps.append("S3 reports that its replication failed. Find out why: sealift doctor")
     return steps
-
-
-def night_steps(ledger: Ledger, spec: RunSpec, found: Mapping[str, Any], _: Path) -> list[str]:
-    """The next steps after the comparison of a night. The policy says how its objects are copied."""
-    if not found["findings"] or spec.options["of_replica"]:
-        return [REPLICA_STEP] if found["findings"] else []
-    repair, overwrite = (
-        f"sealift replicate --pair {spec.options['pair']} --manifest {shlex.quote(ledger.uri(spec.run_id, name))}"
-        for name in (REPAIR, DIFFERENT)
-    )
-    again = f"Then check again: sealift nightly --pair {spec.options['pair']} --again --margin 0s"
-    return [*first_steps(found, repair, overwrite), again]

@@ -1,35 +1,70 @@
-"""Findings of a join: the differences, and manifests for the repair."""
+"""What a comparison finds: the files of its differences, and its verdicts for the ledger's state.
+
+Verdicts say what is wrong, and what the state does not have yet. What is the same and known already
+adds nothing. Of keys that the state doubts, or of which it has other objects than the lists, all that
+the lists say is added, and which of its objects are gone.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from jobs.core.category import REPAIRABLE, Category
-from jobs.core.prefix_map import PrefixMap
+from jobs.core.model import NULL_VERSION
+from jobs.core.reasons import Reason
+from jobs.core.run import RunSpec
 from jobs.core.words import explained_sql
+from jobs.ledger.ledger import Ledger
+from jobs.ledger.state import DOUBTS, comparison_verdicts_sql, gone_sql, verdict_places
+from jobs.ledger.state_files import copy_verdicts, load_verdicts
+from jobs.reconcile.join import JoinSide
 from jobs.reconcile.rules import COMPOSITE
-from jobs.tables.duck import harmless_columns, parquet, quoted
+from jobs.tables.duck import MEMORY_LIMIT, connect, harmless_columns, in_thread, parquet, quoted
 from jobs.tables.rows import manifest_schema
 
+FIRST_ROWS = 1_000
+"""So many findings are looked at for a page."""
 WORST_PREFIXES = 20
 PREFIX_DEPTH = 3
 """The number of folders of a key that make the prefix by which findings are counted."""
+_KNOWN = f"""key, copy_key AS joined, nullif(nullif(version_id, ''), {quoted(NULL_VERSION)}) AS version_id, etag,
+    epoch_us(modified) // 1000000 AS modified_s, copy_version_id, copy_etag,
+    epoch_us(copy_modified) // 1000000 AS copy_modified_s,
+    {DOUBTS} AS is_doubted, CASE verdict WHEN 'accepted' THEN copy_etag IS NOT NULL
+        ELSE verdict = 'bad' AND depth <> 'listed' AND code <> {quoted(Reason.COPY_MISSING)} END AS is_of_copy"""
+_GONE = """(
+    SELECT key, joined AS copy_key, version_id, etag, make_timestamptz(modified_s * 1000000) AS modified,
+           any_value(copy_version_id) AS copy_version_id, any_value(copy_etag) AS copy_etag, NULL AS copy_modified
+    FROM (
+        SELECT *, EXISTS (FROM joined s WHERE s.joined = k.joined AND s.at_source
+                          AND coalesce(s.source_etag = k.etag, k.etag IS NOT NULL)
+                          AND coalesce(s.source_modified_us // 1000000 = k.modified_s, true))
+               OR (is_of_copy AND EXISTS (FROM joined d WHERE d.joined = k.joined AND d.at_destination
+                                          AND coalesce(d.destination_etag = k.copy_etag, true))) AS is_listed
+        FROM (FROM known SEMI JOIN odd USING (joined)) k
+    ) GROUP BY key, joined, version_id, etag, modified_s,
+               CASE WHEN etag IS NULL THEN coalesce(copy_version_id, copy_etag) END
+    HAVING NOT bool_or(is_listed))"""
+"""SQL: the objects of the state that the source does not list, but for what is about a copy that is still listed.
+
+That is what looks found, and what was accepted. Of an object whose content or time is not known any may be it.
+"""
 
 
 def write_findings(
     connection: duckdb.DuckDBPyConnection,
     folder: Path,
-    rows: str,
     repairs_different: bool,
     excluded: tuple[int, int],
 ) -> dict[str, Any]:
     """Write `differences.parquet`, `differences.csv`, `repair.parquet` and `different.parquet` into
     the folder, and count.
 
-    `connection` has the tables of `join.join_reports`, `rows` is `rows_sql`. Differences have a row
+    `connection` has the tables of `join.join_reports`. Differences have a row
     for each key (or version) that is neither the same nor excluded, by key. In the CSV a key that a
     spreadsheet would take for a formula begins with `'`, control characters are escapes, and the
     column `escaped` says so. The Parquet file has keys as they are. The repair looks at all that a
@@ -39,7 +74,7 @@ def write_findings(
     file = folder / "differences.parquet"
     order = "ORDER BY key, version_id, destination_version_id"
     connection.execute(
-        f"COPY (SELECT * EXCLUDE (evidence) FROM {rows} WHERE category <> '{Category.SAME}' {order}) "
+        f"COPY (SELECT * EXCLUDE (evidence) FROM compared WHERE category <> '{Category.SAME}' {order}) "
         f"TO {quoted(file)} (FORMAT parquet, COMPRESSION zstd)"
     )
     safe, escaped = harmless_columns("key", "destination_key")
@@ -56,21 +91,6 @@ def write_findings(
             f"ORDER BY key, last_modified, version_id) TO {quoted(folder / name)} (FORMAT parquet, COMPRESSION zstd)"
         )
     return _counted(connection, file, excluded)
-
-
-def rows_sql(prefixes: PrefixMap, *, all_versions: bool, table: str = "joined") -> str:
-    """Return the rows of a table of the join but excluded ones as a relation.
-
-    `evidence`: what proves the category. It is at rest where it is a checksum.
-    """
-    return f"""(
-        SELECT {prefixes.source_sql("joined")} AS key, joined AS destination_key, version_id, destination_version_id,
-               category, reason, detail, is_finding, source_size_bytes, destination_size_bytes, source_etag,
-               destination_etag, make_timestamptz(source_modified_us) AS source_last_modified,
-               make_timestamptz(destination_modified_us) AS destination_last_modified, storage_class,
-               is_delete_marker, {"is_latest" if all_versions else "true"} AS is_latest,
-               replication AS replication_status, checksum_kind, checksum_value, evidence
-        FROM {table} JOIN verdicts USING (code) WHERE category <> '{Category.EXCLUDED}')"""
 
 
 def _manifest_columns(overwrites: bool) -> str:
@@ -94,7 +114,7 @@ def _manifest_columns(overwrites: bool) -> str:
 def _counted(connection: duckdb.DuckDBPyConnection, differences: Path, excluded: tuple[int, int]) -> dict[str, Any]:
     counts = connection.execute(
         "SELECT category, reason, detail, is_finding, sum(rows)::BIGINT AS rows, sum(size_bytes)::BIGINT, "
-        "coalesce(sum(rows) FILTER (at_source AND NOT is_delete_marker), 0)::BIGINT "
+        "coalesce(sum(rows) FILTER (at_source), 0)::BIGINT "
         "FROM joined JOIN verdicts USING (code) GROUP BY ALL ORDER BY 5 DESC, 1, 2, 3"
     ).fetchall()
     categories = {str(name): {"rows": 0, "bytes": 0} for name in Category}
@@ -119,3 +139,64 @@ def _counted(connection: duckdb.DuckDBPyConnection, differences: Path, excluded:
         ],
         "prefixes": [{"prefix": p, "category": None, "rows": rows, "bytes": size} for p, rows, size in prefixes],
     }
+
+
+def first_findings(differences: Path, condition: str = "is_finding") -> list[dict[str, Any]]:
+    """The first findings of a file of differences, as its page lists them. `condition`: or other rows."""
+    with connect(differences.parent, memory_limit=MEMORY_LIMIT) as connection:
+        rows = connection.sql(f"FROM {parquet(differences)} WHERE {condition} LIMIT {FIRST_ROWS}")
+        found: list[dict[str, Any]] = rows.to_arrow_table().to_pylist()
+        return found
+
+
+async def load_known(
+    connection: duckdb.DuckDBPyConnection,
+    ledger: Ledger,
+    spec: RunSpec,
+    sides: Sequence[JoinSide],
+    folder: Path,
+    *,
+    is_complete: bool,
+) -> None:
+    """Make the table `known` of what the state has of the objects of a comparison, and the table `odd` of the
+    keys of which the lists may say something new.
+
+    `is_complete`: of all of them, else of keys with findings. Raises LedgerError and StoreError.
+    """
+    maps = sides[0].prefixes
+    scope = [f"{name} = {value}" for name, value in verdict_places(spec).items()]
+    scope += [maps.source_scope_sql("key"), f"copy_key = {maps.destination_sql('key')}"]
+    made = "known", _KNOWN, " AND ".join(scope)
+    await load_verdicts(ledger, connection, made, folder, only_open=not is_complete)
+    relation, is_new = "known k", "true"
+    if is_complete and connection.execute("FROM known LIMIT 1").fetchone():
+        relation += f"""
+            LEFT JOIN {sides[0].objects()} s ON s.joined = k.joined AND s.etag = k.etag AND s.modified_s = k.modified_s
+            LEFT JOIN {sides[1].objects()} d
+                ON d.joined = k.joined AND d.etag = k.copy_etag AND d.modified_s = k.copy_modified_s"""
+        is_new = "bool_and(s.joined IS NULL OR (k.copy_etag IS NOT NULL AND d.joined IS NULL))"
+    odd = f"CREATE TABLE odd AS SELECT k.joined FROM {relation} GROUP BY 1 HAVING bool_or(is_doubted) OR {is_new}"
+    await in_thread(connection, connection.execute, odd)
+
+
+def write_verdicts(
+    connection: duckdb.DuckDBPyConnection,
+    spec: RunSpec,
+    listed_at: tuple[float, float],
+    path: Path,
+    *,
+    is_complete: bool,
+) -> None:
+    """Write the verdicts, if there are any. `connection` has the tables `known` and `odd`, and those of the join.
+
+    `listed_at`: when each list was made, in epoch seconds. `is_complete`: they list all objects, so what
+    neither has is gone.
+    """
+    all_versions = spec.options["versions"] == "all"
+    is_kept = f"({bool(spec.options.get('keeps_extra'))} AND category = '{Category.EXTRA}')"
+    rows = f"(FROM compared WHERE CASE WHEN is_finding THEN NOT {is_kept} ELSE destination_key IN (FROM odd) END)"
+    parts = [comparison_verdicts_sql(spec, rows, listed_at, all_versions=all_versions)]
+    if is_complete:
+        parts.append(gone_sql(spec, _GONE, min(listed_at)))
+    if not copy_verdicts(connection, " UNION ALL BY NAME ".join(f"({part})" for part in parts), path):
+        path.unlink()

@@ -6,137 +6,90 @@ kept. Join and table spill to disk above the memory limit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
+from jobs.core.category import Category
 from jobs.core.model import NULL_VERSION
 from jobs.core.prefix_map import PrefixMap
-from jobs.errors import ConfigError, ManifestError
-from jobs.reconcile.rules import COMPOSITE, FOLDED, SIDE_COLUMNS, code_sql, is_sealed_sql, judgements
+from jobs.errors import ManifestError
+from jobs.reconcile.rules import COMPOSITE, FOLDED, code_sql, is_sealed_sql, judgements
 from jobs.reconcile.stage import StagedReport
-from jobs.tables import duck
 from jobs.tables.duck import parquet
 
-MEMORY_LIMIT = "640MiB"
-_TYPES = {**SIDE_COLUMNS, "version_id": "VARCHAR", "is_latest": "BOOLEAN", "storage_class": "VARCHAR"}
 
-
-def connect(scratch: Path) -> duckdb.DuckDBPyConnection:
-    """Open a connection that spills to `scratch` above the limit.
-
-    The process itself needs about 100 MiB more.
-    """
-    return duck.connect(scratch, memory_limit=MEMORY_LIMIT, preserve_insertion_order=False)
-
-
-def join_reports(
-    connection: duckdb.DuckDBPyConnection,
-    reports: Sequence[StagedReport],
-    evidence: Sequence[Sequence[Path]],
-    prefixes: PrefixMap,
-    horizon_us: int,
-    all_versions: bool,
-) -> tuple[tuple[int, int], list[JoinSide]]:
+def join_reports(connection: duckdb.DuckDBPyConnection, sides: Sequence[JoinSide], horizon_us: int) -> tuple[int, int]:
     """Make the table `joined`, and `verdicts` (code, and the fields of a `Judgement`), which explains
-    its codes.
+    its codes. `compared` has its rows but excluded ones, as they are told: `evidence` is what proves the
+    category, at rest where it is a checksum.
 
-    `joined` has the columns of `joined_sql`, and how many `rows` a row is, with their `size_bytes`: rows
-    that are the same or excluded are few, without key and objects. `reports` and `evidence` (a side's
-    Parquet files, see `run.Report`) are those of the source and of the destination.
-    `all_versions`: the rows are versions, not current objects. `horizon_us`: epoch microseconds, see
-    `jobs.reconcile.rules`. Returns the rows outside of the prefix map with their bytes.
-
-    Raises ManifestError for a report that cannot be read, or lacks columns that the comparison
-    needs. Raises ConfigError when the memory limit is too low even with spilling.
+    `joined` has a row for each key or version at either side, with its code and what both sides say, and
+    how many `rows` it is, with their `size_bytes`: rows that are the same or excluded are few, without
+    key and objects, but for keys in the table `odd`. The column `joined` is the destination's key. The
+    other columns are the source's, unless their names say otherwise. Of a row that is only at the
+    destination, `version_id` is null and `is_delete_marker` is the destination's. `sides`: source and
+    destination. `horizon_us`: epoch microseconds, see `jobs.reconcile.rules`. Returns how many rows are
+    outside of the prefix map, and their bytes.
     """
-    for report in reports:
-        _check_fields(report, all_versions=all_versions)
     explained = [{"code": code, **each._asdict()} for code, each in judgements().items()]
     connection.register("rules", pa.Table.from_pylist(explained))
     connection.execute("CREATE TABLE verdicts AS FROM rules")
-    sides = [
-        JoinSide(report, files, prefixes, all_versions, is_source)
-        for report, files, is_source in zip(reports, evidence, (True, False), strict=True)
-    ]
-    with problems(reports):
-        outside = [side.outside(connection) for side in sides]
-        _join(connection, sides, horizon_us)
-    return (sum(rows for rows, _ in outside), sum(size_bytes for _, size_bytes in outside)), sides
-
-
-@contextmanager
-def problems(reports: Sequence[StagedReport]) -> Iterator[None]:
-    """Raise what DuckDB says of memory, disk and data files as errors that say what to do."""
-    try:
-        yield
-    except duckdb.OutOfMemoryException as error:
-        raise ConfigError("the join does not fit into its memory limit", advice=f"raise it ({error})") from error
-    except duckdb.IOException as error:
-        raise ConfigError("the join cannot use its scratch folder", advice=f"make room there ({error})") from error
-    except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
-        raise ManifestError(
-            f"the data files of {' or '.join(str(each.inventory.manifest) for each in reports)} cannot be read: "
-            f"{' '.join(str(error).split())[:300]}",
-            advice="have the inventories delivered again",
-        ) from error
-
-
-def _join(connection: duckdb.DuckDBPyConnection, sides: Sequence[JoinSide], horizon_us: int) -> None:
-    """Make the table `joined`."""
-    whole = ("at_source", "at_destination", "is_delete_marker")
-    kept = _kept(sides)
-    nothing = [f"{value} AS {name}" for name, value in kept.items() if value.startswith("NULL::")]
-    packed = ", ".join(f"{n} := {n}" for n, value in kept.items() if n not in whole and not value.startswith("NULL::"))
-    connection.execute(
-        f"CREATE TABLE joined AS SELECT * EXCLUDE (kept), {', '.join(['kept.*', *nothing])} FROM ("
-        f"SELECT code, {', '.join(whole)}, CASE WHEN NOT ({FOLDED}) THEN struct_pack({packed}) END AS kept, "
-        "count(*) AS rows, sum(coalesce(source_size_bytes, destination_size_bytes, 0))::BIGINT AS size_bytes "
-        f"FROM ({joined_sql(sides, horizon_us)}) GROUP BY ALL)"
-    )
-
-
-def joined_sql(sides: Sequence[JoinSide], horizon_us: int) -> str:
-    """SQL for the joined rows, each with its code, and what both sides say.
-
-    The column `joined` is the destination's key. The other columns are the source's, unless their names
-    say otherwise. Of a row that is only at the destination, `version_id` is null and
-    `is_delete_marker` is the destination's.
-    """
     source, destination = sides
     versioned = " AND s.version_id = d.version_id" if source.all_versions else ""
     join = f"({source.select()}) s FULL JOIN ({destination.select()}) d ON s.joined = d.joined{versioned}"
     s, d = source.joined("s"), destination.joined("d")
-    return code_sql(join, s, d, _kept(sides), horizon_us=horizon_us, all_versions=source.all_versions)
-
-
-def _kept(sides: Sequence[JoinSide]) -> dict[str, str]:
-    s, d = sides[0].joined("s"), sides[1].joined("d")
-    return {
-        "at_source": "s.joined IS NOT NULL",
-        "at_destination": "d.joined IS NOT NULL",
+    marker = "coalesce({}, false)".format
+    kept = {
         "joined": "coalesce(s.joined, d.joined)",
+        "at_destination": f"d.joined IS NOT NULL AND NOT {marker(d['is_delete_marker'])}",
         "version_id": s["version_id"],
         "destination_version_id": d["version_id"],
         "is_latest": s["is_latest"],
         # Never one side's marker for the other's object: reports of current objects list none.
-        "is_delete_marker": f"CASE WHEN s.joined IS NOT NULL THEN coalesce({s['is_delete_marker']}, false) "
-        f"ELSE coalesce({d['is_delete_marker']}, false) END",
+        "is_delete_marker": f"CASE WHEN s.joined IS NOT NULL THEN {marker(s['is_delete_marker'])} "
+        f"ELSE {marker(d['is_delete_marker'])} END",
         **{f"source_{name}": s[name] for name in ("size_bytes", "etag", "modified_us")},
         **{f"destination_{name}": d[name] for name in ("size_bytes", "etag", "modified_us")},
         **{name: s[name] for name in ("storage_class", "replication", "checksum_kind", "checksum_value")},
     }
+    more = {
+        "at_source": f"s.joined IS NOT NULL AND NOT {marker(s['is_delete_marker'])}",
+        "is_odd": f"{kept['joined']} IN (SELECT joined FROM odd)",
+    }
+    rows = code_sql(join, s, d, kept | more, horizon_us=horizon_us, all_versions=source.all_versions)
+    fields = ", ".join(f"{name} := {name}" for name in kept)
+    connection.execute(
+        "CREATE TABLE joined AS SELECT * EXCLUDE (kept), kept.* FROM ("
+        f"SELECT code, at_source, CASE WHEN is_odd OR NOT ({FOLDED}) THEN struct_pack({fields}) END AS kept, "
+        "count(*) AS rows, sum(coalesce(source_size_bytes, destination_size_bytes, 0))::BIGINT AS size_bytes "
+        f"FROM ({rows}) GROUP BY ALL)"
+    )
+    connection.execute(
+        f"""
+        CREATE VIEW compared AS
+        SELECT {source.prefixes.source_sql("joined")} AS key, joined AS destination_key,
+               version_id, destination_version_id,
+               category, reason, detail, is_finding, source_size_bytes, destination_size_bytes, source_etag,
+               destination_etag, make_timestamptz(source_modified_us) AS source_last_modified,
+               make_timestamptz(destination_modified_us) AS destination_last_modified, storage_class,
+               is_delete_marker, {"is_latest" if source.all_versions else "true"} AS is_latest,
+               replication AS replication_status, checksum_kind, checksum_value, evidence
+        FROM joined JOIN verdicts USING (code) WHERE category <> '{Category.EXCLUDED}'"""
+    )
+    outside = [side.outside(connection) for side in sides]
+    return sum(rows for rows, _ in outside), sum(size_bytes for _, size_bytes in outside)
 
 
 @dataclass(frozen=True, slots=True)
 class JoinSide:
-    """One report as a side of the join.
+    """One report as a side of the join, with the known checksums of its objects (see `run.Report`).
 
-    `keys`: a table whose column `joined` has the keys that alone count.
+    `all_versions`: the rows are versions, not current objects. Raises ManifestError for a report without
+    the fields that the comparison needs.
     """
 
     report: StagedReport
@@ -144,7 +97,17 @@ class JoinSide:
     prefixes: PrefixMap
     all_versions: bool
     is_source: bool
-    keys: str = ""
+
+    def __post_init__(self) -> None:
+        needed = ["versionid"] if self.all_versions else []
+        if self.all_versions or self._has_versions:
+            needed += ["isdeletemarker", "islatest"]
+        if missing := [field for field in needed if field not in self.report.columns]:
+            purpose = "--versions all" if self.all_versions else "telling which version is current"
+            raise ManifestError(
+                f"{self.report.inventory.manifest} lacks the fields {', '.join(missing)}, which {purpose} needs",
+                advice="use an inventory of all versions",
+            )
 
     def columns(self) -> dict[str, str]:
         """Return the side's columns as expressions over the report `r` and its evidence `e`."""
@@ -171,31 +134,27 @@ class JoinSide:
 
         A field that the report does not have, or that has one value, takes no memory there.
         """
-        columns = {}
-        for name, value in self.columns().items():
-            if "NULL::" in value and name != "joined":
-                columns[name] = f"NULL::{_TYPES[name]}"
-            elif name in self._present():
-                columns[name] = f"{alias}.{name}"
-            else:
-                columns[name] = f"CASE WHEN {alias}.joined IS NOT NULL THEN {value} END"
-        return columns
+        present = self._present()
+        return {
+            name: f"{alias}.{name}" if name in present else f"CASE WHEN {alias}.joined IS NOT NULL THEN {value} END"
+            for name, value in self.columns().items()
+        }
 
     def select(self) -> str:
         """Return the side as SQL, for the join."""
-        present = self._present()
-        columns = ", ".join(f"{value} AS {name}" for name, value in present.items())
+        columns = ", ".join(f"{value} AS {name}" for name, value in self._present().items())
         relation = f"{self.report.relation} r{self._checksums()}"
-        sql = f"SELECT {columns} FROM {relation} WHERE {self._current()} AND {self._scope()}"
-        return f"FROM ({sql}) SEMI JOIN {self.keys} USING (joined)" if self.keys else sql
+        return f"SELECT {columns} FROM {relation} WHERE {self._current()} AND {self._scope()}"
+
+    def objects(self) -> str:
+        """Return what the side lists as SQL, without delete markers: keys of the destination, ETags, seconds."""
+        has = self.joined("o")
+        return f"""(SELECT o.joined, {has["etag"]} AS etag, {has["modified_us"]} // 1000000 AS modified_s
+                    FROM ({self.select()}) o WHERE NOT coalesce({has["is_delete_marker"]}, false))"""
 
     def _present(self) -> dict[str, str]:
-        has_columns = ("r.", "e.")
-        return {
-            name: value
-            for name, value in self.columns().items()
-            if name == "joined" or ("NULL::" not in value and any(each in value for each in has_columns))
-        }
+        columns = self.columns().items()
+        return {name: value for name, value in columns if name == "joined" or "r." in value or "e." in value}
 
     def outside(self, connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
         """Count the rows and bytes of the report that the prefix map leaves out."""
@@ -248,15 +207,3 @@ class JoinSide:
             f"AND min(value) OVER {equals} = max(value) OVER {equals}"
         )
         return f" LEFT JOIN ({rows}) e ON e.key = {self.report.field('key')} AND {condition}"
-
-
-def _check_fields(report: StagedReport, *, all_versions: bool) -> None:
-    needed = ["versionid"] if all_versions else []
-    if all_versions or "versionid" in report.columns:
-        needed += ["isdeletemarker", "islatest"]
-    if missing := [field for field in needed if field not in report.columns]:
-        purpose = "--versions all" if all_versions else "telling which version is current"
-        raise ManifestError(
-            f"{report.inventory.manifest} lacks the fields {', '.join(missing)}, which {purpose} needs",
-            advice="use an inventory of all versions",
-        )

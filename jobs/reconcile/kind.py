@@ -7,15 +7,11 @@ from jobs.errors import UsageError
 from jobs.runs.kind import Kind
 
 
-def _not_resumed(spec: RunSpec) -> UsageError:
-    advice = "start the reconciliation again, as a new run"
-    return UsageError(f"run {spec.run_id} was not finished", advice=advice)
-
-
-def _not_retried(spec: RunSpec) -> UsageError:
+def _refused(spec: RunSpec) -> UsageError:
     return UsageError(
-        f"run {spec.run_id} only compared", advice=f"what repairs it is in  sealift runs show {spec.run_id}"
+        f"run {spec.run_id} only compared, and does not continue",
+        advice=f"compare again, or see what repairs it:  sealift runs show {spec.run_id}",
     )
 
 
-KIND = Kind("reconcile", not_retried=_not_retried, not_resumed=_not_resumed)
+KIND = Kind("reconcile", not_retried=_refused, not_resumed=_refused)

@@ -19,7 +19,7 @@ from jobs.core.model import Listed
 from jobs.reconcile.stage import StagedReport, UnusableReport
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Marker, Store
-from jobs.tables.duck import in_thread, quoted
+from jobs.tables.duck import in_thread
 
 PAGES = 5
 """So many pages are listed from one place until one has a key that the report must have."""
@@ -84,15 +84,9 @@ def _places(
     connection: duckdb.DuckDBPyConnection, staged: StagedReport, prefixes: Sequence[str]
 ) -> list[tuple[str, str | None]]:
     """Return (prefix, key to list behind) of each place. No key: the prefix's beginning."""
-    key = staged.field("key")
-    below = [f"starts_with({key}, {quoted(prefix)})" for prefix in prefixes]
-    last = ", ".join(f"max({key}) FILTER ({condition})" for condition in below)
-    ends = connection.execute(f"SELECT {last} FROM {staged.relation} r").fetchone() or ()
-    some = connection.execute(
-        f"SELECT * FROM (SELECT {key} FROM {staged.relation} r WHERE {' OR '.join(below)}) "
-        f"USING SAMPLE reservoir({RANDOM_PLACES} ROWS)"
-    ).fetchall()
-    places: list[tuple[str, str | None]] = [(prefix, None) for prefix in prefixes]
-    places += [pair for pair in zip(prefixes, ends, strict=True) if pair[1] is not None]
-    places += [(next(prefix for prefix in prefixes if row[0].startswith(prefix)), row[0]) for row in some]
-    return list(dict.fromkeys(places))
+    key, named = staged.field("key"), "(SELECT unnest(?::VARCHAR[]) AS prefix)"
+    below = f"(SELECT prefix, {key} AS key FROM {staged.relation} r JOIN {named} ON starts_with({key}, prefix))"
+    sql = f"""
+        SELECT prefix, NULL FROM {named} UNION SELECT prefix, max(key) FROM {below} GROUP BY 1
+        UNION (FROM {below} USING SAMPLE reservoir({RANDOM_PLACES} ROWS))"""
+    return connection.execute(sql, [list(prefixes)] * 3).fetchall()

@@ -194,25 +194,6 @@ def judgements() -> dict[int, Judgement]:
     }
 
 
-SIDE_COLUMNS = {
-    "joined": "VARCHAR",
-    "is_delete_marker": "BOOLEAN",
-    "size_bytes": "BIGINT",
-    "etag": "VARCHAR",
-    "is_multipart": "BOOLEAN",
-    "is_sealed": "BOOLEAN",
-    "modified_us": "BIGINT",
-    "replication": "VARCHAR",
-    "checksum_kind": "VARCHAR",
-    "checksum_value": "VARCHAR",
-}
-"""The columns of a side that a judgement needs, null where its report does not say.
-
-`joined` is the key, never null. `is_sealed`: encrypted so that the ETag is not an MD5.
-`modified_us`: epoch microseconds. `replication`: as the report spells it.
-"""
-
-
 def is_sealed_sql(encryption_status: str) -> str:
     """Return SQL for the column `is_sealed`."""
     return f"{encryption_status} NOT IN {PLAIN_ENCRYPTION}"
@@ -224,13 +205,15 @@ def code_sql(
     destination: Mapping[str, str],
     keep: Mapping[str, str],
     *,
-    horizon_us: int | None,
+    horizon_us: int,
     all_versions: bool,
 ) -> str:
     """Return a SELECT of `code` (see `judgements`) and of `keep`: name → expression over `s` and `d`.
 
-    `join` is a FROM clause that fully joins the aliases `s` and `d`. `source` and `destination` are
-    `SIDE_COLUMNS` as expressions over them. `horizon_us`: epoch microseconds, None: nothing is too new.
+    `join` is a FROM clause that fully joins the aliases `s` and `d`. `source` and `destination`: the
+    columns of a side as expressions over them, null where its report does not say. `joined` is the key,
+    never null. `is_sealed`: encrypted so that the ETag is not an MD5. `modified_us`: epoch microseconds, as
+    `horizon_us`. `replication`: as the report spells it.
     """
     atoms = _atoms(source, destination, horizon_us, all_versions=all_versions)
     by_rule = {
@@ -264,7 +247,7 @@ def _atom(atom: str, atoms: Mapping[str, str]) -> str:
     return f"({atoms[atom]})"
 
 
-def _atoms(s: Mapping[str, str], d: Mapping[str, str], horizon_us: int | None, *, all_versions: bool) -> dict[str, str]:
+def _atoms(s: Mapping[str, str], d: Mapping[str, str], horizon_us: int, *, all_versions: bool) -> dict[str, str]:
     """Return each atom as SQL that is true, false or null (CASE takes null for false)."""
 
     def either(condition: str) -> str:
@@ -277,9 +260,7 @@ def _atoms(s: Mapping[str, str], d: Mapping[str, str], horizon_us: int | None, *
     known = ", ".join(f"'{composite}{name}'" for name in ALGORITHMS for composite in ("", COMPOSITE))
     comparable = f"{s['checksum_kind']} = {d['checksum_kind']} AND {s['checksum_kind']} IN ({known})"
     key = "coalesce(s.joined, d.joined)"
-    recent = "true"
-    if horizon_us is not None:
-        recent = f"coalesce({s['modified_us']} > {horizon_us - int(PENDING_SECONDS * 1e6)}, true)"
+    recent = f"coalesce({s['modified_us']} > {horizon_us - int(PENDING_SECONDS * 1e6)}, true)"
     return {
         "own": f"(contains(s.joined, '.sealift/') OR (s.joined IS NULL AND contains(d.joined, '.sealift/'))) "
         f"AND regexp_matches({key}, '{OWN_OBJECT}')",
@@ -303,5 +284,5 @@ def _atoms(s: Mapping[str, str], d: Mapping[str, str], horizon_us: int | None, *
         "older": f"{d['modified_us']} < {s['modified_us']}",
         "FAILED": f"{s['replication']} = '{FAILED}'",
         "PENDING": f"{s['replication']} = '{PENDING}' AND {recent}",
-        "young": "false" if horizon_us is None else either("{modified_us} > " + str(horizon_us)),
+        "young": either("{modified_us} > " + str(horizon_us)),
     }

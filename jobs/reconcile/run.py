@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,13 +26,12 @@ from jobs.inventory.report import Inventory, open_inventory
 from jobs.inventory.write import write_inventory
 from jobs.ledger.ledger import DIFFERENCES, Ledger
 from jobs.ledger.state_files import write_delta
-from jobs.reconcile.advice import DIFFERENT, REPAIR
-from jobs.reconcile.findings import rows_sql, write_findings
-from jobs.reconcile.join import connect, join_reports, problems
+from jobs.reconcile.advice import DIFFERENT, REPAIR, first_steps
+from jobs.reconcile.findings import first_findings, load_known, write_findings, write_verdicts
+from jobs.reconcile.join import JoinSide, join_reports
 from jobs.reconcile.packed_copies import judge_packed
 from jobs.reconcile.partial_reports import check_coverage
-from jobs.reconcile.stage import StagedReport, fetch_report, stage_report
-from jobs.reconcile.verdicts import load_known, write_verdicts
+from jobs.reconcile.stage import fetch_report, stage_report, usable
 from jobs.reports.document import iso_time, summarize_reconcile
 from jobs.reports.publish import PAGE, write_page
 from jobs.runs.packed import PackedCopies
@@ -41,11 +39,11 @@ from jobs.s3.downloads import download
 from jobs.s3.sessions import open_side
 from jobs.s3.store import Store
 from jobs.tables import duck
-from jobs.tables.duck import in_thread, parquet
+from jobs.tables.duck import in_thread
 
+MEMORY_LIMIT = "640MiB"
+"""Of the join. The process itself needs about 100 MiB more."""
 FUTURE_SECONDS = 3600
-FIRST_ROWS = 1_000
-"""So many findings are looked at for a page."""
 VERDICTS = "verdicts.parquet"
 PARQUET, CSV = "application/vnd.apache.parquet", "text/csv; charset=utf-8"
 _USED = ("Size", "ETag", "LastModifiedDate", "IsMultipartUploaded", "EncryptionStatus")
@@ -87,13 +85,13 @@ async def compare(
     maps: PrefixMap,
     margin_seconds: float,
     options: Mapping[str, Any],
-    steps: Callable[[RunSpec, Mapping[str, Any], Path], Sequence[str]],
+    commands: Sequence[str] = (),
     **how: Any,
 ) -> dict[str, Any]:
     """Compare the reports of source and destination, as a run of the ledger. Returns its report.
 
-    `began`: epoch seconds. `options`: of its spec. `steps`: what a person does then, by what was found,
-    and the differences. `how`: see `reconcile`. A run that is killed before its end was never planned.
+    `began`: epoch seconds. `options`: of its spec. `commands`: those that repair, and that overwrite
+    what differs, where no night says. `how`: see `reconcile`. A run that is killed before its end was never planned.
     """
     source, destination = reports
     spec = RunSpec(
@@ -117,8 +115,8 @@ async def compare(
     with TemporaryDirectory(prefix="sealift-reconcile-") as name:
         folder = Path(name)
         found = await reconcile(ledger, spec, reports, folder, maps=maps, margin_seconds=margin_seconds, **how)
-        next_steps = await asyncio.to_thread(steps, spec, found, folder / "differences.parquet")
-        return await _publish(ledger, spec, found, folder, list(next_steps))
+        seen = ledger, spec, found, maps, folder / "differences.parquet", commands
+        return await _publish(ledger, spec, found, folder, await asyncio.to_thread(first_steps, *seen))
 
 
 async def reconcile(
@@ -148,30 +146,31 @@ async def reconcile(
     refuses.
     """
     _check_pair(*reports)
-    all_versions, staged = spec.options["versions"] == "all", list[StagedReport]()
-    listed_at = reports[0].inventory.created_at, reports[1].inventory.created_at
+    all_versions, sides, fetched = spec.options["versions"] == "all", list[JoinSide](), list[dict[str, str]]()
+    inventories = [report.inventory for report in reports]
+    listed_at = inventories[0].created_at, inventories[1].created_at
     horizon_us = int((min(listed_at) - margin_seconds) * 1_000_000)
-    with TemporaryDirectory(dir=folder) as name, closing(connect(Path(name))) as connection:
-        work = Path(name)
+    with (
+        TemporaryDirectory(dir=folder) as name,
+        duck.connect(work := Path(name), memory_limit=MEMORY_LIMIT, preserve_insertion_order=False) as connection,
+    ):
         for number, (report, other) in enumerate(zip(reports, (maps.destination_of, maps.source_of), strict=True)):
-            places = await fetch_report(report.inventory, report.store, work / f"report-{number}")
-            staged.append(await in_thread(connection, stage_report, connection, report.inventory, places))
+            fetched.append(await fetch_report(report.inventory, report.store, work / f"report-{number}"))
+            staged = await in_thread(connection, stage_report, connection, report.inventory, fetched[-1])
             if report.doubted is not None:
                 below, oldest = [pair[number] for pair in maps.pairs], listed_at[number] - margin_seconds
-                await check_coverage(connection, staged[-1], report.doubted, below, other, oldest)
-        evidence = [report.evidence for report in reports]
-        join = staged, evidence, maps, horizon_us, all_versions
-        outside, joined = await in_thread(connection, join_reports, connection, *join)
-        if packed is not None:
-            await judge_packed(connection, packed, reports[1].inventory.source_bucket)
-        with problems(staged):
-            await load_known(connection, ledger, spec, maps, work / "known", is_complete=is_complete)
-            seen = joined, spec, maps, listed_at, folder / VERDICTS, horizon_us, is_complete
-            await in_thread(connection, write_verdicts, connection, *seen)
-            rows = rows_sql(maps, all_versions=all_versions)
-            found = await in_thread(connection, write_findings, connection, folder, rows, repairs_different, outside)
-    sides = zip(("source", "destination"), map(_described, reports, staged), strict=True)
-    return {**found, **dict(sides), "margin_seconds": margin_seconds, "limits": [*_limits(staged)]}
+                await check_coverage(connection, staged, report.doubted, below, other, oldest)
+            sides.append(JoinSide(staged, report.evidence, maps, all_versions, is_source=not number))
+        with usable(*zip(inventories, fetched, strict=True)):
+            await load_known(connection, ledger, spec, sides, work / "known", is_complete=is_complete)
+            outside = await in_thread(connection, join_reports, connection, sides, horizon_us)
+            if packed is not None:
+                await judge_packed(connection, packed, inventories[1].source_bucket)
+            verdicts = spec, listed_at, folder / VERDICTS
+            await in_thread(connection, write_verdicts, connection, *verdicts, is_complete=is_complete)
+            found = await in_thread(connection, write_findings, connection, folder, repairs_different, outside)
+    described = zip(("source", "destination"), map(_described, reports, sides), strict=True)
+    return {**found, **dict(described), "margin_seconds": margin_seconds, "limits": [*_limits(sides)]}
 
 
 async def _publish(
@@ -209,14 +208,6 @@ async def _publish(
     return report
 
 
-def first_findings(differences: Path, condition: str = "is_finding") -> list[dict[str, Any]]:
-    """The first findings of a file of differences, as its page lists them. `condition`: or other rows."""
-    with duck.connect(differences.parent, memory_limit=duck.MEMORY_LIMIT) as connection:
-        rows = connection.sql(f"FROM {parquet(differences)} WHERE {condition} LIMIT {FIRST_ROWS}")
-        found: list[dict[str, Any]] = rows.to_arrow_table().to_pylist()
-        return found
-
-
 async def fetch_differences(ledger: Ledger, run_id: str, folder: Path) -> Path:
     """Download the rows in which the sides of a reconciliation differ. Raises NotFound."""
     path, place = folder / "differences.parquet", Location.parse(ledger.uri(run_id, DIFFERENCES))
@@ -226,8 +217,8 @@ async def fetch_differences(ledger: Ledger, run_id: str, folder: Path) -> Path:
 
 def _check_pair(source: Report, destination: Report) -> None:
     for report, side in ((source, "source"), (destination, "destination")):
-        inventory = report.inventory
-        if (bucket := report.side.location.bucket) != inventory.source_bucket:
+        inventory, bucket = report.inventory, report.side.location.bucket
+        if bucket != inventory.source_bucket:
             raise ManifestError(
                 f"{inventory.manifest} is of the bucket {inventory.source_bucket}, the {side} is {bucket}",
                 advice="give the report of that bucket",
@@ -237,22 +228,21 @@ def _check_pair(source: Report, destination: Report) -> None:
                 f"{inventory.manifest} says that it was made on {iso_time(inventory.created_at)}, which is not yet",
                 advice="set the clock of this machine, or have the inventory delivered again",
             )
-    one, other = source.inventory, destination.inventory
-    if one.source_bucket == other.source_bucket:
+    if source.inventory.source_bucket == destination.inventory.source_bucket:
         raise ManifestError(
-            f"{one.manifest} and {other.manifest} are both of the bucket {one.source_bucket}",
+            f"{source.inventory.manifest} and {destination.inventory.manifest} are both of the bucket {bucket}",
             advice="give one report of the source and one of the destination",
         )
 
 
-def _limits(staged: Sequence[StagedReport]) -> Iterator[str]:
-    for each in staged:
-        if absent := [name for name in _USED if name.lower() not in each.columns]:
-            bucket = each.inventory.source_bucket
+def _limits(sides: Sequence[JoinSide]) -> Iterator[str]:
+    for each in sides:
+        if absent := [name for name in _USED if name.lower() not in each.report.columns]:
+            bucket = each.report.inventory.source_bucket
             yield f"The report of {bucket} has no {', '.join(absent)}: what these would tell was not compared."
 
 
-def _described(report: Report, staged: StagedReport) -> dict[str, Any]:
+def _described(report: Report, side: JoinSide) -> dict[str, Any]:
     """What a report document says of a report."""
     inventory = report.inventory
     return {
@@ -261,5 +251,5 @@ def _described(report: Report, staged: StagedReport) -> dict[str, Any]:
         "manifest": str(inventory.manifest),
         "created_at": iso_time(inventory.created_at),
         "format": inventory.file_format,
-        "rows": staged.rows,
+        "rows": side.report.rows,
     }

@@ -17,17 +17,17 @@ from typing import Any
 import duckdb
 
 from jobs.core.category import Category
-from jobs.core.model import NULL_VERSION
 from jobs.core.run import RunSpec
 from jobs.errors import NotFound
 from jobs.ledger.ledger import UNDONE, Ledger
 from jobs.ledger.state import BAD, OPEN, OVER
 from jobs.ledger.state_files import is_known, open_state
-from jobs.reconcile.run import FIRST_ROWS, fetch_differences
+from jobs.reconcile.findings import FIRST_ROWS
+from jobs.reconcile.run import fetch_differences
 from jobs.reports.document import findings_count
 from jobs.reports.figures import human_time, plural
 from jobs.runs.folding import first_failures
-from jobs.runs.standing import standing_rows
+from jobs.runs.standing import standing_rows, stands_sql
 from jobs.tables.duck import in_thread, parquet, quoted
 
 
@@ -83,15 +83,11 @@ async def find_repaired(ledger: Ledger, spec: RunSpec, ended_at: str, folder: Pa
 def _repaired(
     connection: duckdb.DuckDBPyConnection, spec: RunSpec, differences: Path, knows: bool
 ) -> tuple[dict[str, Any], list[Any]]:
+    stands = stands_sql(spec, f"{BAD} AND NOT {OVER}", "failed.destination_key")
+    is_kept = f"{bool(spec.options.get('keeps_extra'))} AND category = {quoted(Category.EXTRA)}"
     connection.execute(
-        f"""
-        CREATE TEMP TABLE compared AS SELECT *, {not knows} OR EXISTS (
-            FROM findings AS known WHERE {BAD} AND NOT {OVER} AND copy_key = destination_key AND known.key = found.key
-            AND source_bucket = {quoted(spec.source.location.bucket)}
-            AND copy_bucket = {quoted(spec.destination.location.bucket)}
-            AND coalesce(known.version_id = nullif(found.version_id, {quoted(NULL_VERSION)}), true)
-        ) OR ({bool(spec.options.get("keeps_extra"))} AND category = {quoted(Category.EXTRA)}) AS is_left
-        FROM {parquet(differences)} AS found WHERE is_finding"""
+        f"CREATE TEMP TABLE compared AS SELECT *, {not knows} OR {stands} OR ({is_kept}) AS is_left "
+        f"FROM {parquet(differences)} AS failed WHERE is_finding"
     )
     states = "count(*) FILTER (NOT is_left), count(*) FILTER (is_left)"
     counted = connection.execute(f"SELECT category, {states} FROM compared GROUP BY 1 ORDER BY 1").fetchall()

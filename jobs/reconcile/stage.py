@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from jobs.errors import ManifestError
+from jobs.errors import ConfigError, ManifestError
 from jobs.inventory.data_files import fold_name
 from jobs.inventory.fields import FEW_VALUED, FIELDS
 from jobs.inventory.report import Inventory
@@ -89,7 +90,7 @@ def stage_report(
     if not places:
         nothing = ", ".join(f"NULL::{FIELDS[name]} AS {name}" for name in columns)
         return StagedReport(inventory, f"(SELECT {nothing} WHERE false)", {name: name for name in columns})
-    with _refused(inventory, places):
+    with usable((inventory, places)):
         paths = [Path(path) for path in places]
         if inventory.file_format != "Parquet":
             columns = {name: name for name in columns}
@@ -136,21 +137,20 @@ def _write_typed(path: Path, place: str, inventory: Inventory) -> Path | None:
 
     from jobs.inventory.rows import read_fields
 
-    target, writer = path.with_suffix(".parquet"), None
+    target = path.with_suffix(".parquet")
     try:
-        for batch in read_fields(path, inventory.file_format, inventory.columns, FIELDS.keys()):
-            if writer is None:
-                # Fast: dictionaries for columns of few values, compression for keys, which resemble each other.
-                words: Any = [name for name in batch.schema.names if name in FEW_VALUED]
-                compression: Any = {name: "lz4" if name == "key" else "none" for name in batch.schema.names}
-                writer = pq.ParquetWriter(target, batch.schema, compression=compression, use_dictionary=words)
-            writer.write_batch(batch, row_group_size=ROW_GROUP_ROWS)
+        batches = read_fields(path, inventory.file_format, inventory.columns, FIELDS.keys())
+        if (first := next(batches, None)) is None:
+            return None
+        # Fast: dictionaries for columns of few values, compression for keys, which resemble each other.
+        words: Any = [name for name in first.schema.names if name in FEW_VALUED]
+        compression: Any = {name: "lz4" if name == "key" else "none" for name in first.schema.names}
+        with pq.ParquetWriter(target, first.schema, compression=compression, use_dictionary=words) as writer:
+            for batch in chain([first], batches):
+                writer.write_batch(batch, row_group_size=ROW_GROUP_ROWS)
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{place}: {error}") from error
-    finally:
-        if writer is not None:
-            writer.close()
-    return None if writer is None else target
+    return target
 
 
 def _empty(inventory: Inventory) -> UnusableReport:
@@ -161,20 +161,24 @@ def _empty(inventory: Inventory) -> UnusableReport:
 
 
 @contextlib.contextmanager
-def _refused(inventory: Inventory, places: Mapping[str, str]) -> Iterator[None]:
-    """Raise what DuckDB or pyarrow cannot read as an UnusableReport that names the data file, not its
-    copy.
+def usable(*reports: tuple[Inventory, Mapping[str, str]]) -> Iterator[None]:
+    """Raise what DuckDB or pyarrow cannot read as an UnusableReport that names the data files, not their copies.
+
+    `reports`: each with the places of its fetched files. Raises ConfigError without memory, or room on disk.
     """
     try:
         yield
-    except (duckdb.OutOfMemoryException, duckdb.FatalException, duckdb.InternalException):
+    except (duckdb.FatalException, duckdb.InternalException):
         raise
     except (duckdb.Error, ValueError) as error:
         message = " ".join(str(error).split())
-        for path, place in places.items():
+        is_full = any(each in message for each in ("No space left", "failed to offload", "could not allocate"))
+        if isinstance(error, duckdb.OutOfMemoryException) or is_full:
+            raise ConfigError(f"the comparison has no room ({message})", advice="free space or set TMPDIR") from error
+        for path, place in (each for _, places in reports for each in places.items()):
             message = message.replace(path, place)
+        kinds = " or ".join(f"those of {each.manifest} as {each.file_format}" for each, _ in reports)
         raise UnusableReport(
-            f"the data files of {inventory.manifest} cannot be read as {inventory.file_format} with the columns that "
-            f"it gives them: {message[:400]}",
+            f"data files cannot be read with the columns that their manifest gives them, {kinds}: {message[:400]}",
             advice=AGAIN,
         ) from error

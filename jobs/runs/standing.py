@@ -61,20 +61,28 @@ async def standing_rows(ledger: Ledger, spec: RunSpec, ended_at: str, folder: Pa
 async def _known_rows(ledger: Ledger, spec: RunSpec, ended_at: str, failed: Path, which: str) -> Path:
     if not await is_known(ledger, spec.run_id, datetime.fromisoformat(ended_at).timestamp()):
         return failed
-    source, destination = quoted(spec.source.location.bucket), quoted(spec.destination.location.bucket)
     file = failed.with_name("standing.parquet")
     sql = f"""
         SELECT * EXCLUDE (copy_key, file_row_number)
         FROM (SELECT *, {copy_key_sql(spec)} AS copy_key FROM {parquet(failed, "file_row_number = true")}) AS failed
-        WHERE status = {quoted(Status.UNKNOWN)} OR EXISTS (
-            FROM findings WHERE ({which}) AND findings.key = failed.key AND findings.copy_key = failed.copy_key
-            AND source_bucket = {source} AND copy_bucket = {destination}
-            AND coalesce(findings.version_id = nullif(failed.version_id, {quoted(NULL_VERSION)}), true))
+        WHERE status = {quoted(Status.UNKNOWN)} OR {stands_sql(spec, which, "failed.copy_key")}
         ORDER BY file_row_number"""
     async with open_state(ledger, only_open=True) as database:
         connection = database.connection
         await in_thread(connection, connection.execute, f"COPY ({sql}) TO {quoted(file)} (FORMAT parquet)")
     return file
+
+
+def stands_sql(spec: RunSpec, which: str, copy_key: str) -> str:
+    """SQL: whether `findings` has an object of a row of the relation `failed` of a run, by the places of both.
+
+    `which`: a condition for the rows of `findings`. `copy_key`: the row's.
+    """
+    source, destination = quoted(spec.source.location.bucket), quoted(spec.destination.location.bucket)
+    return f"""EXISTS (
+        FROM findings WHERE ({which}) AND findings.key = failed.key AND findings.copy_key = {copy_key}
+        AND source_bucket = {source} AND copy_bucket = {destination}
+        AND coalesce(findings.version_id = nullif(failed.version_id, {quoted(NULL_VERSION)}), true))"""
 
 
 def _counted(file: Path) -> Standing:

@@ -22,7 +22,7 @@ from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import RunSpec, Side
 from jobs.inventory.find import find_inventory
 from jobs.ledger.ledger import Ledger
-from jobs.reconcile.rules import COMPOSITE, SIDE_COLUMNS, Judgement, code_sql, is_sealed_sql, judgements
+from jobs.reconcile.rules import COMPOSITE, Judgement, code_sql, is_sealed_sql, judgements
 from jobs.reconcile.run import Report, reconcile
 from jobs.tables.duck import quoted
 from tests.doubles import one_duckdb
@@ -32,6 +32,11 @@ from tests.inventory.samples import deliver
 
 MADE = 1_764_000_000.0
 OLD = MADE - 86_400.0
+SIDE_COLUMNS = {
+    "joined": "VARCHAR", "is_delete_marker": "BOOLEAN", "size_bytes": "BIGINT", "etag": "VARCHAR",
+    "is_multipart": "BOOLEAN", "is_sealed": "BOOLEAN", "modified_us": "BIGINT", "replication": "VARCHAR",
+    "checksum_kind": "VARCHAR", "checksum_value": "VARCHAR",
+}  # fmt: skip
 NO_STORE: Any = Shelf()
 """Holds nothing: the reports are local."""
 ODD_KEYS = ["a b", "a+b", "a%2Bb", "100%", "/x", "a//b", "a/../b", "t/", "é", "e\u0301", "\U00010000", 'q"uote']
@@ -115,7 +120,7 @@ def judge(
         sides.append(f"(SELECT {columns} WHERE {facts is not None})")
     s, d = ({name: f"{alias}.{name}" for name in SIDE_COLUMNS} for alias in "sd")
     join = f"{sides[0]} s FULL JOIN {sides[1]} d ON s.joined = d.joined"
-    horizon_us = None if horizon is None else int(horizon * 1e6)
+    horizon_us = 1 << 60 if horizon is None else int(horizon * 1e6)
     sql = code_sql(join, s, d, {"kept": "1"}, horizon_us=horizon_us, all_versions=all_versions)
     [(code, _)] = connection().execute(sql).fetchall()
     return judgements()[code]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,15 @@ import pytest
 
 from jobs.core.category import Category
 from jobs.core.model import Location
+from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import RunSpec, Side
 from jobs.ledger.ledger import Ledger
-from jobs.reconcile.advice import DISJOINT_STEP, disjoint_step, first_steps, night_steps
+from jobs.reconcile.advice import DISJOINT_STEP, disjoint_step, first_steps
 from jobs.reports.document import is_compared
 from tests.doubles.memory_store import MemoryStore
 
+LEDGER = Ledger(MemoryStore(), Location("ledger"))
+SPEC = RunSpec("run", "reconcile", 0.0, Side(Location("docs")), Side(Location("copies")), "")
 COMMANDS = "sealift reconcile --repair", "sealift reconcile --repair --repair-different"
 
 
@@ -38,11 +42,14 @@ def found(findings: int, **rows: int) -> dict[str, Any]:
         (found(3, missing=3), ["Copy what is missing"]),
     ],
 )
-def test_each_kind_of_finding_has_its_step(comparison: dict[str, Any], begins: list[str]) -> None:
+def test_each_kind_of_finding_has_its_step(
+    monkeypatch: pytest.MonkeyPatch, comparison: dict[str, Any], begins: list[str]
+) -> None:
     """An encrypted object cannot be compared, and S3 reports nothing wrong with it. Sides without a common key
     may lack a prefix.
     """
-    steps = first_steps(comparison, *COMMANDS, lambda: DISJOINT_STEP)
+    monkeypatch.setattr("jobs.reconcile.advice.first_findings", lambda *_: [])
+    steps = first_steps(LEDGER, SPEC, comparison, PrefixMap(), Path(), COMMANDS)
     assert [step[: len(begin)] for step, begin in zip(steps, begins, strict=True)] == begins
 
 
@@ -56,16 +63,13 @@ def test_each_kind_of_finding_has_its_step(comparison: dict[str, Any], begins: l
     ],
 )
 def test_a_prefix_that_was_forgotten_is_named(missing: list[str], extra: list[str], says: str) -> None:
-    assert says in disjoint_step(
-        {"source": Location("docs"), "destination": Location("copies", "here/")}, missing, extra
-    )
+    assert says in disjoint_step((Location("docs"), missing), (Location("copies", "here/"), extra))
 
 
 def test_a_night_has_no_prefixes_to_give() -> None:
     """Its places are the policy's, and it repairs what is missing."""
-    places = Side(Location("docs")), Side(Location("copies"))
-    spec = RunSpec("run", "reconcile", 0.0, *places, "", {"pair": "docs", "of_replica": False})
-    steps = night_steps(Ledger(MemoryStore(), Location("ledger")), spec, found(6, missing=3, extra=3), Path())
+    spec = replace(SPEC, options={"pair": "docs", "of_replica": False})
+    steps = first_steps(LEDGER, spec, found(6, missing=3, extra=3), PrefixMap(), Path(), ())
     assert [step.split()[0] for step in steps] == ["Copy", "Look", "Then"]
 
 
