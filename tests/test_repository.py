@@ -23,7 +23,7 @@ BARE_STORES = {
     "jobs.cli.archives": "the ledger's",
     "jobs.cli.policy_and_ledger": "reads",
     "jobs.doctor.system": "tries what the server heeds, and writes a new key",
-    "jobs.nights.stages": "reads",
+    "jobs.nights.night": "reads",
     "jobs.runs.request": "the ledger's",
     "jobs.s3.sessions": "makes the safe one of it",
     "scheduler.runtime": "the ledger's, and destinations that it makes safe itself",

@@ -77,8 +77,7 @@ def nightly(options: NightlyCommand) -> int:
     ledger, name = open_ledger(chosen.ledger), chosen.pair.name
 
     async def run() -> tuple[Summary, bool]:
-        from jobs.nights.night import run_night, write_page  # DuckDB and pyarrow load here
-        from jobs.nights.stages import Stages
+        from jobs.nights.night import NightWork, write_page  # DuckDB and pyarrow load here
 
         nights = await ended_nights(ledger, name, before=f"{night}~")
         times = [each for each in nights if each.label[:10] == str(night)]
@@ -92,7 +91,7 @@ def nightly(options: NightlyCommand) -> int:
         earlier = [summary for each in nights[:NIGHTS_REMEMBERED] if (summary := await each.read())]
         margin = None if options.margin is None else parse_age(options.margin)
         work = chosen.policy, chosen.pair, chosen.scope, settings, options.executor, TERMINAL
-        return await run_night(Stages(ours, *work, margin, earlier)), False
+        return await NightWork(ours, *work, margin, earlier).run(), False
 
     summary, ran_before = interrupts.run(run())
     text = summary_text(summary, zone, ran_before=ran_before)

@@ -23,12 +23,8 @@ if TYPE_CHECKING:
 INVENTORY_HOURS_MAX = 50
 """The maximum age of an S3 Inventory report that is used: daily reports may take two days to
 arrive."""
-
-
 NIGHTS_REMEMBERED = 30
 """How many earlier summaries are looked at: for the slice that comes next, and a source that had objects."""
-STAGES = ("reconcile", "repair", "replica", "slice", "deep")
-"""The stages of a night, in their order. The summary comes last."""
 
 
 def find_night(now: float, minutes: int, zone: tzinfo) -> date:
@@ -62,12 +58,15 @@ def due_after(night: date, of: int, stage: str, earlier: Sequence[Summary]) -> S
     return night.toordinal() % of, of
 
 
-def wider(number: int, of: int) -> list[Slice]:
-    """Return the slices that hold a slice, from itself to the whole.
+def read_turns(turn: Slice, enough: float) -> list[Slice]:
+    """The slices of which a night reads the first that is large enough: the one in turn, or a wider one.
 
-    A slice of another number of slices holds all of it, where that number divides its own.
+    A slice of another number of slices holds all of it, where that number divides its own. `enough`: how many
+    times over all objects would be, about.
     """
-    return [(number % fewer, fewer) for fewer in range(of, 0, -1) if of % fewer == 0]
+    number, of = turn
+    wider = [(number % fewer, fewer) for fewer in range(of, 1, -1) if of % fewer == 0 and fewer <= 2 * enough]
+    return [*wider, (0, 1)]
 
 
 def summary_name(pair: str, night: date) -> str:

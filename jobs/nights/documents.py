@@ -30,8 +30,7 @@ _SUMMARY = re.compile(r"(\d{4}-\d\d-\d\d(?:-\d\d+)?)\.json", re.ASCII)
 class StageResult(Struct, frozen=True, kw_only=True):
     """What the run of a stage came to, or why it has none.
 
-    `advice`: what a person does where it was refused. `source_objects`: how many objects the source has by
-    a comparison. `slice`: the slice of that night.
+    `advice`: what a person does where it was refused. `slice`: the slice of that night.
     """
 
     stage: str
@@ -39,7 +38,6 @@ class StageResult(Struct, frozen=True, kw_only=True):
     state: str | None = None
     refused: str | None = None
     advice: str = ""
-    source_objects: Count = 0
     exit_code: Code = 0
     rows: Count = 0
     counts: Mapping[str, Count] = {}

@@ -1,80 +1,330 @@
-"""Night of a pair: its stages, what the state says then, and one summary."""
+"""Night of a pair: its stages, what the state says then, and one summary.
+
+| stage     | its run                                                                           |
+|-----------|-----------------------------------------------------------------------------------|
+| reconcile | compares both sides, by S3's inventories if they are fresh, else by listings       |
+| repair    | copies what the comparison named                                                  |
+| replica   | compares the hot bucket with its replica, which S3 writes: what differs is left    |
+| slice     | verifies a slice by checksums                                                     |
+| deep      | reads another slice, or a wider one: at least 100 objects or 1 GiB                 |
+
+A run's spec names its night. So a night that was stopped finds its runs again, and what is not
+there yet is made.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shlex
 import time
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from posixpath import commonprefix
+from typing import Any
 
+import duckdb
 from msgspec import json, structs
 
+from jobs.config import Settings
 from jobs.core.category import Category
+from jobs.core.display import Display
+from jobs.core.enums import Deletes, Encryption
 from jobs.core.model import Attributes, parse_time
-from jobs.errors import ExitCode
-from jobs.nights.documents import Emptied, Known, Night, StageResult, Summary
-from jobs.nights.stages import Stages
-from jobs.nights.verdicts import judge, next_steps, page_of, verdict
+from jobs.core.run import RunSpec, Side
+from jobs.core.sampling import Sample
+from jobs.core.selection import Selection
+from jobs.errors import Denied, ExitCode, LedgerError, ManifestError, NotFound
+from jobs.inventory.find import find_inventory
+from jobs.ledger.ledger import Ledger
+from jobs.ledger.run_ids import run_job
+from jobs.ledger.state import BAD, OVER, service_name
+from jobs.ledger.state_files import compact, open_state
+from jobs.nights.calendar import INVENTORY_HOURS_MAX, due_after, read_turns
+from jobs.nights.documents import Emptied, Known, Night, Slice, StageResult, Summary
+from jobs.nights.verdicts import judge, page_of, stage_text
+from jobs.policy import run_options
 from jobs.policy.coverage import Scope
-from jobs.policy.model import Pair
-from jobs.policy.run_options import named_places, prefix_map, sides
+from jobs.policy.model import Pair, Policy
+from jobs.policy.words import Region
+from jobs.reconcile.advice import REPAIR
+from jobs.reconcile.repair import KINDS, await_later_second, plan
+from jobs.reconcile.run import Report, compare, fetch_differences, list_side
+from jobs.reconcile.stage import UnusableReport
 from jobs.reports.document import iso_time
+from jobs.runs import launch
+from jobs.runs.packed import PackedCopies
+from jobs.runs.request import Request, new_run_id
+from jobs.runs.summaries import counted
+from jobs.runs.work import work
+from jobs.s3.retries import gather_bounded
+from jobs.s3.sessions import open_side, open_store
+from jobs.tables.duck import in_thread, parquet, quoted
 
-if TYPE_CHECKING:
-    import duckdb
-
+NEEDED_FIELDS = ("Size", "LastModifiedDate", "ETag")
+"""The fields of a report without which a night finds no copy that differs, or no stale one."""
+MARGIN_SECONDS = 900.0
+READS = 32
+READ_OBJECTS_MIN, READ_BYTES_MIN = 100, 1 << 30
+"""A night reads so many objects, or so many bytes, however small the slice is whose turn it is."""
 READ_DAYS = 360
 """How long a read of bytes counts where the policy asks for none."""
 FIRST_KEYS = 10
 """How many of the objects that are left a night names."""
+TOO_LARGE = "See why, then raise its limits for the next night, or copy now: sealift replicate --pair {} --dry-run"
 HTML = Attributes(headers={"content-type": "text/html; charset=utf-8"})
 
 
-async def run_night(stages: Stages) -> Summary:
-    """Start or continue a night that has not ended, and return its summary.
+@dataclass(frozen=True, slots=True)
+class NightWork:
+    """What one start of a night works with.
 
-    The summary of a night that cannot continue now is not in the ledger. Exit code 3: the night is done,
-    and something is left to people, or nothing was compared. Code 2 would say that nothing was started. A
-    night that stopped has its run's code.
+    `margin_seconds`: a difference is in flight if it is younger than a report less this. None: the
+    default, which for a replica is the time that S3 may take. `earlier`: summaries of earlier nights, the
+    latest first.
     """
-    night, results, known, emptied = stages.night, list[StageResult](), Known(), None
-    for stage in stages.due():
-        results.append(await stages.run(stage, results))
-        emptied = _find_emptied(stages, results[0])
-        if emptied or not results[-1].is_over:
-            break
-    compared: Any = await night.ledger.report(str(results[0].run_id))
-    began, is_over = parse_time(compared["created_at"]), results[-1].is_over
-    places = named_places(stages.policy, stages.pair)
-    if is_over:
-        known = await _compact_and_ask(stages, results[0], began)
-    summary = Summary(
-        pair=night.pair,
-        night=str(night.day),
-        source=places["source"],
-        destination=places["destination"],
-        state="complete" if is_over else "unfinished",
-        left=max(known.left, emptied.objects if emptied else 0),
-        exit_code=0,
-        began_at=datetime.fromtimestamp(int(began), UTC),
-        finished_at=datetime.fromtimestamp(int(time.time()), UTC),
-        stages=results,
-        known=known,
-        emptied=emptied,
-        summary=str(night.ledger.location.join(f"{night.name}.json")),
-        report_html=str(night.ledger.location.join(f"{night.name}.html")) if is_over else None,
-        ledger=str(night.ledger.location),
+
+    night: Night
+    policy: Policy
+    pair: Pair
+    scope: Scope
+    settings: Settings
+    executor: str | None
+    display: Display
+    margin_seconds: float | None
+    earlier: Sequence[Summary]
+
+    @property
+    def how(self) -> tuple[Ledger, Settings, str | None, Display]:
+        """How its runs are planned and worked at."""
+        return self.night.ledger, self.settings, self.executor, self.display
+
+    async def run(self) -> Summary:
+        """Start or continue a night that has not ended, and return its summary.
+
+        The summary of a night that cannot continue now is not in the ledger. Exit code 3: the night is done,
+        and something is left to people, or nothing was compared. Code 2 would say that nothing was started. A
+        night that stopped has its run's code.
+        """
+        compared = await self.compare("reconcile")
+        results, emptied = [self._result("reconcile", compared)], self._find_emptied(compared)
+        asked = {"repair": True, "replica": self.pair.replica, "slice": True, "deep": self.pair.verify.deep}
+        for stage in (stage for stage, is_asked in asked.items() if is_asked and not emptied):
+            results.append(await self._do(stage, compared))
+            if not results[-1].is_over:
+                break
+        night, is_over, known = self.night, results[-1].is_over, Known()
+        if is_over:
+            known = await self._compact_and_ask(compared)
+        summary = Summary(
+            pair=night.pair,
+            night=str(night.day),
+            **run_options.named_places(self.policy, self.pair),
+            state="complete" if is_over else "unfinished",
+            left=max(known.left, emptied.objects if emptied else 0),
+            exit_code=results[-1].exit_code,
+            began_at=datetime.fromtimestamp(parse_time(compared["created_at"]), UTC),
+            finished_at=datetime.fromtimestamp(int(time.time()), UTC),
+            stages=results,
+            known=known,
+            emptied=emptied,
+            summary=str(night.ledger.location.join(f"{night.name}.json")),
+            report_html=str(night.ledger.location.join(f"{night.name}.html")) if is_over else None,
+            ledger=str(night.ledger.location),
+        )
+        is_well, sentence, steps = judge(summary)
+        verdict = f"{sentence}: {'; '.join(f'{each.stage} {stage_text(each)}' for each in results)}."
+        summary = structs.replace(summary, verdict=verdict, next_steps=steps)
+        if is_over:
+            summary = structs.replace(summary, exit_code=int(ExitCode.DONE if is_well else ExitCode.FINDINGS))
+            await night.write(".json", json.format(json.encode(summary), indent=2))
+            summary = await night.read() or summary
+            await write_page(night, summary)
+        return summary
+
+    def _find_emptied(self, compared: Mapping[str, Any]) -> Emptied | None:
+        """The last night in which the source had objects, if it has none now. Each night passes that on to the next."""
+        last = next((each for each in self.earlier if each.known.objects or each.emptied), None)
+        if compared["source_rows"] or last is None:
+            return None
+        if last.emptied:
+            return last.emptied
+        # A delete that was mirrored hides a copy, and the version below it is still there.
+        source, destination = run_options.sides(self.policy, self.pair)
+        words = ["--source", str(destination.location), "--destination", str(source.location)]
+        restore = shlex.join(["sealift", "restore", *words, "--as-of", iso_time(last.finished_at.timestamp())])
+        return Emptied(last.night, last.known.objects, restore)
+
+    async def _do(self, stage: str, compared: Mapping[str, Any]) -> StageResult:
+        """Do a stage after the comparison, or what is left of it. `compared`: the report of that."""
+        if stage == "replica":
+            try:
+                return self._result(stage, await self.compare(stage))
+            except (Denied, NotFound) as error:
+                why, advice = f"since it cannot be looked at: {error}", "See what is wrong with it: sealift doctor"
+                return StageResult(stage=stage, refused=why, advice=advice)
+        requests, turn = self._requests(stage, compared)
+        if not requests:
+            return StageResult(stage=stage, slice=turn)
+        if (spec := await self._find(requests[0])) is None:
+            if stage == "repair":
+                await await_later_second(self.night.ledger, compared)
+            with ExitStack() as stack:
+                for request in requests:
+                    planned = await plan(request, *self.how, stack)
+                    if planned.plan.rows >= READ_OBJECTS_MIN or planned.plan.size_bytes >= READ_BYTES_MIN:
+                        break
+                if (refused := run_options.Ceiling.of(self.pair).refusal(planned.plan)) is not None:
+                    advice = TOO_LARGE.format(self.pair.name)
+                    return StageResult(stage=stage, refused=refused, advice=advice, slice=turn)
+                await launch.publish(planned, self.night.ledger)
+                spec = planned.spec
+        report, code, _ = await work(spec, await self.night.ledger.plan(spec.run_id), *self.how, KINDS[spec.job])
+        return self._result(stage, report, exit_code=code, slice=turn)
+
+    def _requests(self, stage: str, compared: Mapping[str, Any]) -> tuple[list[Request], Slice | None]:
+        """The runs that a stage may take, the first large enough one counts, and the slice of this night."""
+        is_deep, asked, source = stage == "deep", self.pair.verify, compared["source"]
+        if stage == "repair":
+            request = self._request("replicate", self.night.ledger.uri(compared["run_id"], REPAIR))
+            return [replace(request, retry_of=compared["run_id"])] * bool(compared["repair_manifest"]), None
+        turn = due_after(self.night.day, int((is_deep and asked.deep) or asked.rota), stage, self.earlier)
+        # A listing that was just made names the objects. An inventory of yesterday does not.
+        is_listed = source["manifest"].startswith(str(self.night.ledger.location))
+        if is_listed and not source["rows"]:  # a listing of nothing is no manifest
+            return [], turn
+        # Copies of newer objects may be on their way: the next night looks at them.
+        older = parse_time(compared["created_at"]) - compared["margin_seconds"]
+        enough = max(compared["rows"] / READ_OBJECTS_MIN, compared["bytes"] / READ_BYTES_MIN)
+        turns = read_turns(turn, enough) if is_deep else [turn]
+        request = self._request("verify", source["manifest"] if is_listed else None, deep=is_deep, sample=[*turn])
+        chosen = [replace(request.selection, older_than=older, sample=Sample(*each)) for each in turns]
+        return [replace(request, selection=each) for each in chosen], turn
+
+    def _request(self, job: str, manifest: str | None, **options: Any) -> Request:
+        """A run of the pair. A verification has the options of copies, too, since its retry copies."""
+        source, destination = run_options.sides(self.policy, self.pair)
+        include, exclude = run_options.globs(self.scope)
+        return Request(
+            job=job,
+            source=source,
+            destination=destination,
+            manifest=manifest,
+            selection=Selection(include=include, exclude=exclude),
+            options=self._names() | run_options.copy_options(self.pair) | options,
+            prefixes=run_options.prefixes_below(self.scope),
+        )
+
+    def _names(self) -> dict[str, Any]:
+        return {"pair": self.pair.name, "night": str(self.night.day), "night_label": self.night.label}
+
+    async def compare(self, stage: str) -> dict[str, Any]:
+        """Compare both sides of the pair, or the replica with the hot bucket. Returns the report."""
+        pair, replica, ledger = self.pair, self.pair.replica, self.night.ledger
+        both = run_options.sides(self.policy, pair)
+        maps, margin_seconds = run_options.prefix_map(pair, self.scope), MARGIN_SECONDS
+        keeps_extra, packed = pair.deletes is Deletes.RETAIN, None
+        if stage == "replica" and replica is not None:
+            twin = both[1].location._replace(bucket=replica.bucket)
+            both = both[1], Side(twin, region=replica.region, owner=replica.account)
+            maps, margin_seconds = run_options.replica_map(pair, self.scope), replica.lag_seconds
+            keeps_extra = not replica.delete_markers
+        elif (packed := PackedCopies.of(run_options.copy_options(pair), ledger)) is not None:
+            packed = replace(packed, is_sealed=pair.destination.encryption is not Encryption.S3)
+        options = {"maps": [*maps.texts()], "excluded": [*maps.excluded], "keeps_extra": keeps_extra}
+        options |= self._names() | {"of_replica": stage == "replica"}
+        spec = await self._find(Request("reconcile", *both, None, Selection(), options))
+        if spec is not None and (report := await ledger.report(spec.run_id)) is not None:
+            return report
+        began = time.time()
+        run_id = new_run_id("reconcile", began)
+        made = partial(
+            compare,
+            ledger,
+            run_id,
+            began,
+            maps=maps,
+            margin_seconds=margin_seconds if self.margin_seconds is None else self.margin_seconds,
+            options=options,
+            packed=packed,
+            is_complete=True,
+        )
+        try:
+            return await made([await self._report(side, run_id) for side in both])
+        except UnusableReport as error:  # it lists nothing, or only a part
+            return await made([await self._list(side, run_id, error) for side in both])
+
+    async def _report(self, side: Side, run_id: str) -> Report:
+        """A side's report: S3's if it is fresh, else one that a listing makes."""
+        try:
+            reports = self.policy.inventory
+            if reports is None or (bucket := reports.buckets.get(Region(side.region or ""))) is None:
+                raise ManifestError("the policy names no inventory bucket of its region")
+            store = open_store(None, side.region, None, max_in_flight=8)
+            folder = f"s3://{bucket}/{reports.prefix}".rstrip("/") + f"/{side.location.bucket}/"
+            inventory = await find_inventory(store, folder)
+            hours = (time.time() - inventory.created_at) / 3600
+            if hours > INVENTORY_HOURS_MAX:
+                raise ManifestError(f"{inventory.manifest} is {hours:.0f} h old, more than {INVENTORY_HOURS_MAX}")
+            if absent := [name for name in NEEDED_FIELDS if not inventory.has_field(name)]:
+                raise ManifestError(f"{inventory.manifest} has no {', '.join(absent)}: add them to its configuration")
+        except (ManifestError, NotFound, Denied) as error:
+            return await self._list(side, run_id, error)
+        return Report(side, inventory, store, doubted=open_side(side))
+
+    async def _list(self, side: Side, run_id: str, why: Exception) -> Report:
+        """A side's report by a listing of now."""
+        place = side.location._replace(key=side.location.key + commonprefix(self.scope.prefixes))
+        self.display.say(f"{place} is listed, since {why}")
+        return await list_side(side, place, self.night.ledger, run_id)
+
+    async def _find(self, wanted: Request) -> RunSpec | None:
+        """The run of this night that asks for the same, if it was planned.
+
+        The policy may have changed since it was, and any writer of the ledger can write one.
+        """
+        ledger = self.night.ledger
+
+        async def look(run_id: str) -> RunSpec | None:
+            with contextlib.suppress(LedgerError):
+                if _is_of(spec := await ledger.spec(run_id), wanted):
+                    await ledger.plan(run_id)
+                    return spec
+            return None
+
+        since = self.night.day - timedelta(days=1)
+        run_ids = [each for each in await ledger.run_ids(f"{since:%Y%m%d}") if run_job(each) == wanted.job]
+        return next(filter(None, reversed(await gather_bounded(look, run_ids, READS))), None)
+
+    def _result(self, stage: str, report: dict[str, Any], **more: Any) -> StageResult:
+        self.display.say(f"{stage}: {report['run_id']} {report['state']}")
+        said = {name: report[name] for name in ("run_id", "state", "rows", "report_html")}
+        return StageResult(stage=stage, counts=counted(report)["outcomes"], **said, **more)
+
+    async def _compact_and_ask(self, compared: Mapping[str, Any]) -> Known:
+        """Compact the state, and read what it says of the pair."""
+        ledger, pair = self.night.ledger, self.pair
+        copies = [run_options.sides(self.policy, each)[1].location for each in self.policy.pairs]
+        await compact(ledger, self.night.name, prefixes=copies)
+        ours, theirs = map(service_name, run_options.sides(self.policy, pair))
+        async with open_state(ledger) as database:
+            differences = await fetch_differences(ledger, compared["run_id"], database.files)
+            sql = known_sql(pair, self.scope, (ours, theirs), parquet(differences))
+            days = int(pair.verify.deep or READ_DAYS)
+            return await in_thread(database.connection, ask_state, database.connection, sql, compared, days)
+
+
+def _is_of(spec: RunSpec, wanted: Request) -> bool:
+    places = (spec.source, wanted.source), (spec.destination, wanted.destination)
+    return (
+        all(side and replace(there, region=None) == replace(side, region=None) for there, side in places)
+        and all(spec.options.get(name) == value for name, value in wanted.options.items())
+        and wanted.manifest in (None, spec.manifest)
+        and spec.options.get("overwrite") is None
     )
-    is_well, _ = judge(summary)
-    code = int(ExitCode.DONE if is_well else ExitCode.FINDINGS) if is_over else results[-1].exit_code
-    words = {"verdict": verdict(summary), "next_steps": list(next_steps(summary))}
-    summary = structs.replace(summary, exit_code=code, **words)
-    if is_over:
-        await night.write(".json", json.format(json.encode(summary), indent=2))
-        summary = await night.read() or summary
-        await write_page(night, summary)
-    return summary
 
 
 async def write_page(night: Night, summary: Summary) -> None:
@@ -82,45 +332,15 @@ async def write_page(night: Night, summary: Summary) -> None:
     await night.write(".html", (await asyncio.to_thread(page_of, summary)).encode(), HTML)
 
 
-def _find_emptied(stages: Stages, compared: StageResult) -> Emptied | None:
-    """The last night in which the source had objects, if it has none now. Each night passes that on to the next."""
-    last = next((each for each in stages.earlier if each.stages[0].source_objects or each.emptied), None)
-    if compared.source_objects or last is None:
-        return None
-    if last.emptied:
-        return last.emptied
-    # A delete that was mirrored hides a copy, and the version below it is still there.
-    source, destination = sides(stages.policy, stages.pair)
-    words = ["--source", str(destination.location), "--destination", str(source.location)]
-    restore = shlex.join(["sealift", "restore", *words, "--as-of", iso_time(last.finished_at.timestamp())])
-    return Emptied(last.night, last.stages[0].source_objects, restore)
-
-
-async def _compact_and_ask(stages: Stages, compared: StageResult, began: float) -> Known:
-    """Compact the state, and read what it says of the pair."""
-    from jobs.ledger.state import service_name
-    from jobs.ledger.state_files import compact, open_state
-    from jobs.reconcile.run import fetch_differences
-    from jobs.tables.duck import in_thread, parquet
-
-    ledger, policy, pair = stages.ledger, stages.policy, stages.pair
-    await compact(ledger, stages.night.name, prefixes=[sides(policy, each)[1].location for each in policy.pairs])
-    ours, theirs = map(service_name, sides(policy, pair))
-    async with open_state(ledger) as database:
-        differences = await fetch_differences(ledger, str(compared.run_id), database.files)
-        sql = known_sql(pair, stages.scope, (ours, theirs), parquet(differences))
-        days = int(pair.verify.deep or READ_DAYS)
-        return await in_thread(database.connection, ask_state, database.connection, sql, compared, began, days)
-
-
-def ask_state(connection: duckdb.DuckDBPyConnection, sql: str, compared: StageResult, began: float, days: int) -> Known:
+def ask_state(connection: duckdb.DuckDBPyConnection, sql: str, compared: Mapping[str, Any], days: int) -> Known:
     """Ask the state, which has no objects that comparisons only found to be the same.
 
-    `compared`: what the night's comparison came to. `began`: when, in epoch seconds. `days`: how long a read counts.
+    `compared`: the report of the night's comparison. `days`: how long a read counts.
     """
-    answer: Any = connection.execute(sql, [began - days * 86_400]).fetchone()
+    since = parse_time(compared["created_at"]) - days * 86_400
+    answer: Any = connection.execute(sql, [since]).fetchone()
     left, first, accepted, checked, read = answer
-    checked, objects = checked + compared.counts.get(Category.SAME, 0), compared.source_objects
+    checked, objects = checked + compared["categories"][Category.SAME]["rows"], compared["source_rows"]
     checked, read = (min(max(count, 0), objects) for count in (checked, read))
     return Known(left, first or (), accepted, objects, checked, read, days)
 
@@ -132,10 +352,7 @@ def known_sql(pair: Pair, scope: Scope, services: tuple[str, str], differences: 
     another address no look of this pair can end. `differences`: the rows in which the comparison found the
     sides to differ, as a relation. Of other objects it found the same. `?`: since when reads count.
     """
-    from jobs.ledger.state import BAD, OVER
-    from jobs.tables.duck import quoted
-
-    hot, maps, (ours, theirs) = pair.destination, prefix_map(pair, scope), services
+    hot, maps, (ours, theirs) = pair.destination, run_options.prefix_map(pair, scope), services
     places = [(ours, pair.source.bucket, theirs, hot.bucket)]
     places += [(theirs, hot.bucket, theirs, pair.replica.bucket)] if pair.replica else []
     at = ", ".join(f"({', '.join(map(quoted, place))})" for place in places)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from msgspec import structs
 
 from jobs.core.category import Category
@@ -13,38 +11,39 @@ from jobs.nights.documents import StageResult, Summary
 from jobs.reports.figures import human_seconds, human_time, plural
 
 
-def judge(summary: Summary) -> tuple[bool, str]:
-    """Whether a night was well, and in a sentence why.
+def judge(summary: Summary) -> tuple[bool, str, list[str]]:
+    """Whether a night was well, in a sentence why, and what a person does now, a sentence for each step.
 
     It is if every stage is complete, something was compared and proven, and nothing is left.
     """
     known, emptied, last = summary.known, summary.emptied, summary.stages[-1]
-    if not last.is_over:
-        return False, f"The night is not finished, {last.stage} has rows left to do"
+    again = f"sealift nightly --pair {summary.pair} --night {summary.night} --again"
+    if not last.is_over:  # without --again, a night that has ended once is only shown
+        return False, f"The night is not finished, {last.stage} has rows left to do", [f"Go on with it: {again}"]
     if emptied:
+        steps = ["If that is meant, take the pair out of the policy", f"Else put the objects back: {emptied.restore}"]
         since = f"on {emptied.night} it had {emptied.objects:,}"
-        return False, f"The source has no object, {since}, and all copies stay"
+        return False, f"The source has no object, {since}, and all copies stay", steps
+    refused = [each.advice for each in summary.stages if each.refused]
     if summary.left:
-        return False, f"{plural(summary.left, 'object')} {'needs' if summary.left == 1 else 'need'} attention"
-    if any(each.refused for each in summary.stages):
-        return False, "Not everything was done"
-    young = _young(summary)
+        needs = f"{plural(summary.left, 'object')} {'needs' if summary.left == 1 else 'need'} attention"
+        return False, needs, [*refused, "See what is wrong, and what helps: sealift status"]
+    young = max(each.counts.get(Category.IN_FLIGHT, 0) for each in summary.stages)
     proof = f"{plural(young, 'object')} too new to be judged (--margin); " if young else ""
     proof += (
         f"of {plural(known.objects, 'object')} {known.checked:,} are proven by checksums, and the bytes of "
         f"{known.read:,} were read within {known.read_days:,} days"
     )
     if not known.checked or not _is_compared(summary):
-        return False, f"Nothing could be proven; {proof}"
+        check = f"Check bucket and prefixes of the pair {summary.pair} in the policy: sealift policy check"
+        compare = f"Compare what is newer than the margin, too: {again} --margin 0s"
+        return False, f"Nothing could be proven; {proof}", [*refused, compare if young else check]
+    if refused:
+        return False, "Not everything was done", refused
     if young or 2 * known.checked < known.objects:
-        return True, f"Nothing wrong was found; {proof}"
+        return True, f"Nothing wrong was found; {proof}", []
     accepted = f", but for {plural(known.accepted, 'object')} that somebody has accepted" if known.accepted else ""
-    return True, f"All is well{accepted}; {proof}"
-
-
-def _young(summary: Summary) -> int:
-    """How many objects differ, or are on one side only, and are in flight."""
-    return max(each.counts.get(Category.IN_FLIGHT, 0) for each in summary.stages)
+    return True, f"All is well{accepted}; {proof}", []
 
 
 def _is_compared(summary: Summary) -> bool:
@@ -57,12 +56,6 @@ def _is_compared(summary: Summary) -> bool:
     return is_verified or any(count and name not in proves_nothing for name, count in summary.stages[0].counts.items())
 
 
-def verdict(summary: Summary) -> str:
-    """The night in one sentence."""
-    texts = (f"{each.stage} {stage_text(each)}" for each in summary.stages)
-    return f"{judge(summary)[1]}: {'; '.join(texts)}."
-
-
 def stage_text(stage: StageResult) -> str:
     """Return what a stage came to."""
     if stage.refused:
@@ -71,29 +64,11 @@ def stage_text(stage: StageResult) -> str:
     return ", ".join(words) or "nothing"
 
 
-def next_steps(summary: Summary) -> Iterator[str]:
-    """What a person does now, a sentence for each step."""
-    again = f"sealift nightly --pair {summary.pair} --night {summary.night} --again"
-    if not summary.stages[-1].is_over:
-        yield f"Go on with it: {again}"  # without --again, a night that has ended once is only shown
-    elif summary.emptied:
-        yield "If that is meant, take the pair out of the policy"
-        yield f"Else put the objects back: {summary.emptied.restore}"
-    else:
-        yield from (each.advice for each in summary.stages if each.refused)
-        if summary.left:
-            yield "See what is wrong, and what helps: sealift status"
-        elif not _is_compared(summary) and _young(summary):
-            yield f"Compare what is newer than the margin, too: {again} --margin 0s"
-        elif not _is_compared(summary):
-            yield f"Check bucket and prefixes of the pair {summary.pair} in the policy: sealift policy check"
-
-
 def page_of(summary: Summary) -> str:
     """A night's summary as a self-contained page. Same summary, same page."""
     from jobs.reports.html.page import Line, Page, Table, render_page  # jinja2 loads here
 
-    (is_well, sentence), numbers = judge(summary), structs.asdict(summary.known)
+    is_well, sentence, _ = judge(summary)
     lines = [Line("", each.stage, stage_text(each), [f"{each.rows:,}"]) for each in summary.stages]
     notes = [each.report_html for each in summary.stages if each.report_html]
     notes.append("This page is written once, at the end of the night. What was repaired since: sealift status")
@@ -108,7 +83,7 @@ def page_of(summary: Summary) -> str:
             facts={
                 **{
                     name.replace("_", " ").capitalize(): f"{value:,}"
-                    for name, value in numbers.items()
+                    for name, value in structs.asdict(summary.known).items()
                     if isinstance(value, int)
                 },
                 "Finished": human_time(summary.finished_at),

@@ -49,7 +49,7 @@ def sides(policy: Policy, pair: Pair) -> tuple[Side, Side]:
     )
 
 
-def named_places(policy: Policy, pair: Pair) -> dict[str, str]:
+def named_places(policy: Policy, pair: Pair) -> dict[str, Any]:
     """What the summary of a night calls the source and the destination of its pair."""
     source = pair.source
     return {

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.core.sampling import Sample
-from jobs.nights.calendar import due_after, find_night, wider
+from jobs.nights.calendar import due_after, find_night, read_turns
 from jobs.nights.documents import StageResult
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Pacific/Apia", "Australia/Lord_Howe"]
@@ -33,7 +33,7 @@ def deep(number: int, of: int, **more: Any) -> StageResult:
 
 @given(st.text(max_size=40), st.integers(0, 400), st.integers(1, 400))
 def test_a_wider_slice_holds_the_one_in_turn_and_the_widest_holds_all(key: str, number: int, of: int) -> None:
-    slices = [Sample(*each) for each in wider(number % of, of)]
+    slices = [Sample(*each) for each in read_turns((number % of, of), of)]
     assert (slices[0], slices[-1]) == ((number % of, of), (0, 1))
     held = [each.contains(key) for each in slices]
     assert all(held) if held[0] else held[-1]

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from jobs.nights.documents import Known, StageResult
+from jobs.nights.documents import Known
 from jobs.nights.night import ask_state, known_sql
 from jobs.policy.coverage import scope
 from jobs.policy.reader import parse_policy
+from jobs.reports.document import iso_time
 from tests.doubles import one_duckdb
 
 DAY, NIGHT = 86_400, 100 * 86_400
@@ -83,9 +84,11 @@ def ask(*rows: dict[str, Any], same: int = 0, differing: Sequence[str] = (), del
             "false AS is_delete_marker UNION ALL SELECT unnest($2::VARCHAR[]), NULL, false",
             [[*differing], [*deleted]],
         )
-        compared = StageResult(stage="reconcile", counts={"same": same}, source_objects=same + len(differing))
+        compared = {
+            "created_at": iso_time(NIGHT), "source_rows": same + len(differing), "categories": {"same": {"rows": same}}
+        }  # fmt: skip
         sql = known_sql(pair, scope(policy, pair), ("ours", "theirs"), "differences")
-        return ask_state(connection, sql, compared, NIGHT, 30)
+        return ask_state(connection, sql, compared, 30)
 
 
 @pytest.mark.parametrize(

@@ -10,24 +10,22 @@ import pytest
 from jobs.core.model import Location
 from jobs.core.run import RunSpec, Side
 from jobs.core.selection import Selection
-from jobs.nights.stages import READ_BYTES_MIN, _is_of, read_turns
+from jobs.nights.calendar import read_turns
+from jobs.nights.night import _is_of
 from jobs.runs.request import Request
 
 
 @pytest.mark.parametrize(
-    ("objects", "size_bytes", "taken"),
+    ("enough", "taken"),
     [
-        (18_000, 18_000, [(35, 360), (35, 180)]),
-        (17_999, 18_000, [(35, 180), (35, 120)]),
-        (1_000, 1_000, [(15, 20), (17, 18)]),
-        (9, 9, [(0, 1)]),
-        (9, 180 * READ_BYTES_MIN, [(35, 360), (35, 180)]),
+        (180, [(35, 360), (35, 180)]),
+        (179.99, [(35, 180), (35, 120)]),
+        (10, [(15, 20), (17, 18)]),
+        (0.09, [(0, 1)]),
     ],
 )
-def test_a_night_reads_a_hundred_objects_or_a_gibibyte_however_small_the_slice(
-    objects: int, size_bytes: int, taken: list[tuple[int, int]]
-) -> None:
-    turns = read_turns((35, 360), objects, size_bytes)
+def test_a_night_reads_enough_however_small_the_slice(enough: float, taken: list[tuple[int, int]]) -> None:
+    turns = read_turns((35, 360), enough)
     assert (turns[: len(taken)], turns[-1]) == (taken, (0, 1))
 
 

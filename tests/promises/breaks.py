@@ -214,7 +214,7 @@ BREAKS: tuple[Break, ...] = (
         "difference of inventories",
         _answer(lambda j: j._replace(category="same")),
     ),
-    Break("all-is-always-well", "nights", "all is well", _answer(lambda judged: (True, judged[1]))),
+    Break("all-is-always-well", "nights", "all is well", _answer(lambda judged: (True, *judged[1:]))),
     Break("unproven-member-is-read", "members-proven", "member of an archive", _unproven_member),
     Break("any-header-from-an-index", "members-proven", "attributes of a member", _answer(lambda _: "")),
     Break("as-it-is-now", "as-of", "as it was", _with(at=float("inf"))),
