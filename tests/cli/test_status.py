@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+import pyarrow.parquet as pq
 import pytest
 
 from jobs.cli import status
-from jobs.cli.status import _finding_problems, _look, _night_problems, _pair, _run_problems
+from jobs.cli.status import Answers, Problem, _findings, _look, _pair, _runs
 from jobs.core.model import Location
 from jobs.ledger.backlog import Manifest
 from jobs.ledger.files import write_file
 from jobs.ledger.ledger import Ledger
+from jobs.ledger.state_files import write_delta
 from jobs.reports.document import iso_time
 from tests.doubles.memory_store import MemoryStore
+from tests.ledger.looks import BEGAN, Seen, verdicts
 
 
 def run(run_id: str, **more: Any) -> dict[str, Any]:
@@ -64,30 +68,46 @@ PART = {"filters": {"include": ["b/*"]}}
         ([run("1", job="reconcile", **BAD)], []),
     ],
 )
-def test_a_run_counts_until_another_one_took_its_rows(runs: list[dict[str, Any]], named: list[str]) -> None:
-    assert [text.split()[1].rstrip(":") for text, _ in _run_problems(runs, SINCE)] == named
+async def test_a_run_counts_until_another_one_took_its_rows(runs: list[dict[str, Any]], named: list[str]) -> None:
+    runs = [each | {"accounted": 0} for each in runs]
+    assert [each.problem.split()[1].rstrip(":") for each in await problems(_runs(runs, SINCE))] == named
+
+
+async def problems(answers: Answers) -> list[Problem]:
+    return [each async for each in answers if isinstance(each, Problem)]
 
 
 @pytest.mark.parametrize(
     ("night", "exit_code", "is_wrong"),
     [(None, 0, True), ("2026-11-20", 0, False), ("2026-11-17", 0, True), ("2026-11-20", 3, True)],
 )
-def test_a_pair_needs_a_night_that_is_recent_and_well(*, night: str | None, exit_code: int, is_wrong: bool) -> None:
+async def test_a_pair_needs_a_night_that_is_recent_and_well(
+    monkeypatch: pytest.MonkeyPatch, *, night: str | None, exit_code: int, is_wrong: bool
+) -> None:
     at = datetime(2026, 11, 20, tzinfo=UTC)
     last: Any = SimpleNamespace(night=night, exit_code=exit_code, finished_at=at, verdict="", next_steps=[])
-    assert bool(list(_night_problems("docs", last if night else None, date(2026, 11, 20)))) is is_wrong
+
+    async def last_summaries(*_: object) -> list[Any]:
+        return [last] if night else []
+
+    monkeypatch.setattr("jobs.cli.status.last_summaries", last_summaries)
+    assert bool(await problems(_pair(new_ledger(), "docs", [], at.timestamp()))) is is_wrong
 
 
-def test_findings_are_a_line_for_each_place_and_code() -> None:
-    group = {
-        "place": "copies/docs/", "code": "size_differs", "objects": 7, "since": "2026-11-20T00:00:00Z",
-        "first_key": "docs/a", "found_by": "run1",
-    }  # fmt: skip
-    [line] = _finding_problems([group])
-    text = "7 objects in copies/docs/: the sizes differ (docs/a): sealift runs show run1"
-    assert line == (text, "2026-11-20T00:00:00Z")
-    lines = list(_finding_problems([group] * 22))
-    assert (len(lines), lines[-1][0]) == (21, "14 more objects: sealift query 'FROM findings'")
+async def test_findings_are_a_line_for_each_place_and_code(tmp_path: Path) -> None:
+    ledger, rows = new_ledger(), [Seen("bad", 10, code="size_differs")._replace(key=f"docs/{n}") for n in range(7)]
+    accepted = Seen("bad", 10, code="metadata_differs")._replace(key="docs/x")
+    both = [accepted, accepted._replace(verdict="accepted", at=20)]
+    pq.write_table(verdicts(*rows, *both), tmp_path / "delta.parquet")
+    await write_delta(ledger, "run1", tmp_path / "delta.parquet")
+    [line] = await problems(_findings(ledger, None))
+    text = "7 objects in s3://copies/docs/: the sizes differ (docs/0): sealift runs show run"
+    assert (line.problem, str(line.since)[:4]) == (text, str(datetime.fromtimestamp(BEGAN, UTC).year))
+    found = [each async for each in _findings(ledger, None) if isinstance(each, dict)]
+    assert [(each["code"], each["objects"], each["accepted"]) for each in found] == [
+        ("size_differs", 7, 0),
+        ("metadata_differs", 0, 1),
+    ]
 
 
 async def write_manifest(ledger: Ledger, number: int, at: float) -> str:
@@ -104,8 +124,8 @@ async def test_a_manifest_of_the_backlog_whose_run_was_refused_is_a_problem(monk
     runs = [run(str(number), manifest=made[number - 1]) for number in range(1, 20) if number != 9]
 
     async def untaken(runs: list[dict[str, Any]], now: float) -> list[str]:
-        problems = [each async for each in _pair(ledger, "docs", runs, now) if isinstance(each, tuple)]
-        return [text for text, _ in problems if "manifest" in text]
+        found = await problems(_pair(ledger, "docs", runs, now))
+        return [each.problem for each in found if "manifest" in each.problem]
 
     [problem] = await untaken(runs, now)
     assert "the 2 rows of manifest 9" in problem
@@ -115,10 +135,11 @@ async def test_a_manifest_of_the_backlog_whose_run_was_refused_is_a_problem(monk
 
 
 async def test_a_damaged_manifest_hides_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def no_queues(*_: object) -> list[dict[str, Any]]:
-        return []
+    async def no_queues(*_: object) -> Answers:
+        for nothing in list[Problem]():
+            yield nothing
 
-    monkeypatch.setattr("jobs.cli.status._look_at_queues", no_queues)
+    monkeypatch.setattr("jobs.cli.status._queues", no_queues)
     ledger, pairs = new_ledger(), [SimpleNamespace(name=name) for name in ("docs", "photos")]
     for name in ("manifests/pair=docs/000001.json", "backlog/pair=docs/1764000000000-1-5-a.json"):
         await write_file(ledger.store, ledger.location, name, b"?")
