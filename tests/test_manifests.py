@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs import manifests
-from jobs.core.model import Attributes
+from jobs.core.model import Attributes, ObjectRef
 from jobs.errors import ConfigError, ManifestError, NotFound, PreconditionFailed, UsageError
 from jobs.manifests import open_manifest
 from jobs.s3 import downloads
@@ -281,7 +281,7 @@ def lists():
 
 
 def put(store, key, data):
-    asyncio.run(store.put("lists", key, data, Attributes(), guard=UNGUARDED))
+    asyncio.run(store.put(ObjectRef("lists", key), data, Attributes(), guard=UNGUARDED))
 
 
 def test_a_manifest_on_s3_is_read_like_a_local_one(lists, tmp_path):
@@ -306,7 +306,7 @@ def test_a_manifest_that_is_replaced_while_it_is_read_is_refused(lists, monkeypa
     async def replace(request):
         body = await request()
         if request.arguments["start"] == 0:
-            await lists.put("lists", "m.csv", b"docs,b\n" * 1000, Attributes(), guard=UNGUARDED)
+            await lists.put(ObjectRef("lists", "m.csv"), b"docs,b\n" * 1000, Attributes(), guard=UNGUARDED)
         return body
 
     lists.hook(get=replace)

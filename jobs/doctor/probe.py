@@ -38,7 +38,7 @@ def _probe(system: System, pair: Pair) -> Finding:
     key, data = keys[0], secrets.token_bytes(32)
     began = time.monotonic()
     written = system.stored(
-        source.region, lambda store: store.put(source.bucket, key, data, Attributes(), guard=ABSENT)
+        source.region, lambda store: store.put(ObjectRef(source.bucket, key), data, Attributes(), guard=ABSENT)
     )
     there = ObjectRef(hot.bucket, pair.copy_key(key))
     try:
@@ -67,7 +67,7 @@ async def _await_copy(store: Store, ref: ObjectRef) -> ObjectInfo | None:
 async def _remove(store: Store, ref: ObjectRef) -> str:
     """Why the probe's version stays, if it does."""
     try:
-        await store.delete(ref.bucket, ref.key, version_id=ref.version_id)
+        await store.delete(ref)
     except StoreError as error:
         return error.code or type(error).__name__
     return ""

@@ -439,9 +439,9 @@ class Expire:
         it is looked at again. Somebody else's delete is not for this run to undo.
         """
         row, stone = each.row, self._tombstone(each)
-        named = {"version_id": each.deleted_id, "if_match": each.info.etag if each.deleted_id is None else None}
+        ref, etag = ObjectRef(self.tombstones.bucket, row.key, each.deleted_id), each.info.etag
         try:
-            made = await self.source.delete(self.tombstones.bucket, row.key, **named, send_by=send_by)
+            made = await self.source.delete(ref, if_match=etag if each.deleted_id is None else None, send_by=send_by)
         except NoSuchBucket as error:
             return error, stone
         except (PreconditionFailed, NotFound) as error:

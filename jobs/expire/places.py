@@ -501,13 +501,13 @@ async def _settle(
     try:
         if not fits:
             body, attributes = msgspec.json.encode(document), Attributes(headers={"content-type": "application/json"})
-            await store.put(at.bucket, document.key(at.key), body, attributes, guard=ABSENT)
+            await store.put(ObjectRef(at.bucket, document.key(at.key)), body, attributes, guard=ABSENT)
     except Denied:
         action, command = "denied", _command(at, document, old, endpoint)
     else:
         for each in old:
             etag = each.etag if each.version_id is None else None
-            await store.delete(at.bucket, each.key, version_id=each.version_id, if_match=etag)
+            await store.delete(ObjectRef(at.bucket, each.key, each.version_id), if_match=etag)
     place: dict[str, Any] = {"uri": str(at), "key": document.key(at.key), "action": action, "command": command}
     place["replaced"] = [{"key": each.key, "id": each.document.id, "rank": each.document.rank} for each in old]
     return place | {name: getattr(document, name) for name in ("format", "id", "rank", "deletes")}

@@ -15,7 +15,7 @@ from functools import partial
 from typing import NamedTuple, cast
 
 from jobs.core.enums import Step
-from jobs.core.model import NULL_VERSION, Listed, is_exact
+from jobs.core.model import NULL_VERSION, Listed, ObjectRef, is_exact
 from jobs.errors import Denied, NoSuchBucket, NotFound, PreconditionFailed, Rejected
 from jobs.expire.rules import ATTEMPT_SECONDS
 from jobs.ledger.ledger import UNDONE, Ledger
@@ -93,7 +93,7 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
         marker_id, problem = _marker(history, stone, others or ()) if stone.step is Step.HIDE else (None, "")
         if marker_id is not None:
             try:
-                await retry(partial(store.delete, tombstones.bucket, stone.key, version_id=marker_id))
+                await retry(partial(store.delete, ObjectRef(tombstones.bucket, stone.key, marker_id)))
             except NotFound as error:  # some servers say so to a delete whose first answer was lost
                 if isinstance(error, NoSuchBucket):
                     raise

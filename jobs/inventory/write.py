@@ -190,7 +190,7 @@ class _Upload:
 
 async def _put(target: Store, location: Location, data: bytes, content_type: str) -> None:
     attributes = Attributes(headers={"content-type": content_type})
-    await target.put(location.bucket, location.key, data, attributes, guard=ABSENT)
+    await target.put(ObjectRef(*location), data, attributes, guard=ABSENT)
 
 
 async def _complete(target: Store, manifest: Location, content: bytes) -> None:

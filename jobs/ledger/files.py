@@ -40,9 +40,9 @@ async def write_file(
 
     Raises PreconditionFailed when other bytes are there, and may not change.
     """
-    place, guard = ledger.join(name), ledger_guard(name)
+    ref, guard = ObjectRef(*ledger.join(name)), ledger_guard(name)
     try:
-        await tries(lambda: store.put(place.bucket, place.key, data, attributes, guard=guard))
+        await tries(lambda: store.put(ref, data, attributes, guard=guard))
     except PreconditionFailed:
         if await read_file(store, ledger, name, tries=tries) != data:
             raise

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from jobs.core.model import Attributes, Location
+from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.run import SPEC_VERSION, Plan, RunSpec
 from jobs.errors import ConfigError, LedgerError, NoSuchBucket, NotFound, PreconditionFailed, UsageError
 from jobs.ledger.files import JSON, PARQUET, ledger_guard, list_files, list_folders, list_names, read_file, write_file
@@ -183,7 +183,8 @@ class Ledger:
             if isinstance(data, bytes):
                 await self._write(run_id, name, data, attributes)
             else:
-                await upload_file(self.store, data, place, attributes, guard=ledger_guard(f"runs/{run_id}/{name}"))
+                ref, guard = ObjectRef(*place), ledger_guard(f"runs/{run_id}/{name}")
+                await upload_file(self.store, data, ref, attributes, guard=guard)
         return str(place)
 
     async def publish_report(self, run_id: str, report: dict[str, Any]) -> dict[str, Any]:

@@ -332,8 +332,7 @@ async def _clean(ledger: Ledger, made: Generation, before: _Held) -> None:
     gone += [DELTAS + name for name in before.generation.deltas if name in made.deltas]
     with contextlib.suppress(Denied):  # they cost room, nothing else
         for name in gone:
-            place = ledger.location.join(name)
-            await ledger.store.delete(place.bucket, place.key)
+            await ledger.store.delete(ObjectRef(*ledger.location.join(name)))
 
 
 class _Held(msgspec.Struct):
@@ -483,4 +482,5 @@ def _sha256(path: Path) -> str:
 
 
 async def _upload(ledger: Ledger, name: str, path: Path) -> None:
-    await upload_file(ledger.store, path, ledger.location.join(name), PARQUET, guard=ledger_guard(name))
+    ref = ObjectRef(*ledger.location.join(name))
+    await upload_file(ledger.store, path, ref, PARQUET, guard=ledger_guard(name))

@@ -42,14 +42,8 @@ class MemberWriter:
         if read.data is None:
             return Outcome.of(row, Status.BLOCKED, *(read.cause or UNPROVEN))
         member, target = read.member, self.route.target_of(row)
-        writing = self.destination.put(
-            target.bucket,
-            target.key,
-            read.data,
-            self._attributes(member),
-            guard=ABSENT,
-            checksum=_carried_checksum(member),
-        )
+        attributes, checksum = self._attributes(member), _carried_checksum(member)
+        writing = self.destination.put(target, read.data, attributes, guard=ABSENT, checksum=checksum)
         md5 = hashlib.md5(read.data, usedforsecurity=False).hexdigest()
         return await self._written(row, member, writing, read.evidence, md5)
 

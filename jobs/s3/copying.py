@@ -131,7 +131,7 @@ class Copier:
         if source is not None and self.options.object_lock:
             lock, lack = await self._carried_lock(ref, source)
             settings = replace(settings, lock=lock)
-        written = await self.destination.copy(ref, row.etag, target.bucket, target.key, settings, guard=guard)
+        written = await self.destination.copy(ref, row.etag, target, settings, guard=guard)
         written = written.noting(lack, EXCLUDED if settings.without_annotations else "")
         return _copied(row, row.size_bytes or 0, row.etag, written, source), written.source_version_id
 

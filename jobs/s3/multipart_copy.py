@@ -117,7 +117,7 @@ async def _stream_whole(transfer: Transfer, budget: ByteBudget, check: ContentCh
         transfer.check_received(check, len(body.data))
         known = full_object_checksums(source.info.checksums)
         checksum = check.checksum(known[0].algorithm if known else "SHA256")
-        put = partial(transfer.destination.put, *transfer.target[:2], body.data, transfer.attributes)
+        put = partial(transfer.destination.put, transfer.target, body.data, transfer.attributes)
         return await put(guard=transfer.guard, checksum=checksum)
     finally:
         budget.release(held)

@@ -116,25 +116,18 @@ class RestStore:
         return await self._ask(Operation.GET, ref, parse, headers=headers, content_bytes=content_bytes)
 
     async def put(
-        self,
-        bucket: str,
-        key: str,
-        data: bytes,
-        attributes: Attributes,
-        *,
-        guard: Guard,
-        checksum: Checksum | None = None,
+        self, ref: ObjectRef, data: bytes, attributes: Attributes, *, guard: Guard, checksum: Checksum | None = None
     ) -> Written:
         """PutObject."""
         headers = wire.attribute_headers(attributes) + wire.guard_headers(guard) + self._proofs(data, checksum)
-        return await self._write(Operation.PUT, ObjectRef(bucket, key), headers=headers, body=data)
+        return await self._write(Operation.PUT, ref, headers=headers, body=data)
 
     async def copy(
-        self, source: ObjectRef, source_etag: str | None, bucket: str, key: str, settings: CopySettings, *, guard: Guard
+        self, source: ObjectRef, source_etag: str | None, ref: ObjectRef, settings: CopySettings, *, guard: Guard
     ) -> Written:
         """CopyObject."""
         headers = wire.source_headers(source, source_etag) + wire.guard_headers(guard) + wire.settings_headers(settings)
-        return await self._write(Operation.COPY, ObjectRef(bucket, key), headers=headers, source=source)
+        return await self._write(Operation.COPY, ref, headers=headers, source=source)
 
     async def get_tags(self, ref: ObjectRef) -> Mapping[str, str]:
         """GetObjectTagging."""
@@ -165,17 +158,9 @@ class RestStore:
         headers = [("x-amz-object-if-match", f'"{object_etag}"'), *wire.body_headers(text, None)]
         await self._read(Operation.PUT_ANNOTATION, ref, parse, named, headers=headers, body=text)
 
-    async def delete(
-        self,
-        bucket: str,
-        key: str,
-        *,
-        version_id: str | None = None,
-        if_match: str | None = None,
-        send_by: float | None = None,
-    ) -> Deleted:
+    async def delete(self, ref: ObjectRef, *, if_match: str | None = None, send_by: float | None = None) -> Deleted:
         """DeleteObject."""
-        ref, headers = ObjectRef(bucket, key, version_id), wire.guard_headers(Guard(etag=if_match))
+        headers = wire.guard_headers(Guard(etag=if_match))
         return await self._ask(Operation.DELETE, ref, deleted, headers=headers, send_by=send_by)
 
     async def request_restore(self, ref: ObjectRef, *, days: int | None, tier: str) -> Restoring:
@@ -191,14 +176,14 @@ class RestStore:
             raise error.recast(Rejected) from error
 
     async def create_multipart(
-        self, bucket: str, key: str, attributes: Attributes, *, checksum: Checksum | None = None
+        self, ref: ObjectRef, attributes: Attributes, *, checksum: Checksum | None = None
     ) -> Upload:
         """CreateMultipartUpload."""
         headers = wire.attribute_headers(attributes)
         if checksum and self._sends_checksums:
             headers += [("x-amz-checksum-algorithm", checksum.algorithm), wire.checksum_type(checksum)]
-        place, parse = ObjectRef(bucket, key), wire.parse_upload_id
-        return Upload(bucket, key, await self._read(Operation.CREATE_MULTIPART, place, parse, headers=headers))
+        upload_id = await self._read(Operation.CREATE_MULTIPART, ref, wire.parse_upload_id, headers=headers)
+        return Upload(ref.bucket, ref.key, upload_id)
 
     async def copy_part(
         self, source: ObjectRef, source_etag: str, start: int, end: int, upload: Upload, number: int

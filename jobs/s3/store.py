@@ -4,7 +4,8 @@ Consistency that callers rely on (S3 gives it since 2020): a read after a succes
 sees it. A conditional write (`Guard`) succeeds for one writer only. A listing shows every
 object that existed throughout it, in the byte order of the keys.
 
-Every method raises a `StoreError` of `jobs.errors` and nothing else. One contract suite
+Every method raises a `StoreError` of `jobs.errors` and nothing else. What writes an object takes a reference
+without a version id. One contract suite
 (`tests/s3/contract/`) runs against every implementation.
 """
 
@@ -198,14 +199,7 @@ class Store(Protocol):
         """
 
     async def put(
-        self,
-        bucket: str,
-        key: str,
-        data: bytes,
-        attributes: Attributes,
-        *,
-        guard: Guard,
-        checksum: Checksum | None = None,
+        self, ref: ObjectRef, data: bytes, attributes: Attributes, *, guard: Guard, checksum: Checksum | None = None
     ) -> Written:
         """Write a whole object.
 
@@ -213,7 +207,7 @@ class Store(Protocol):
         """
 
     async def copy(
-        self, source: ObjectRef, source_etag: str | None, bucket: str, key: str, settings: CopySettings, *, guard: Guard
+        self, source: ObjectRef, source_etag: str | None, ref: ObjectRef, settings: CopySettings, *, guard: Guard
     ) -> Written:
         """CopyObject (sources up to 5 GB), pinned to the source's version and, if given, ETag."""
 
@@ -244,16 +238,9 @@ class Store(Protocol):
         is not known to keep annotations: it would replace the object.
         """
 
-    async def delete(
-        self,
-        bucket: str,
-        key: str,
-        *,
-        version_id: str | None = None,
-        if_match: str | None = None,
-        send_by: float | None = None,
-    ) -> Deleted:
-        """Without a version id: make a delete marker (versioned buckets) or remove the object.
+    async def delete(self, ref: ObjectRef, *, if_match: str | None = None, send_by: float | None = None) -> Deleted:
+        """Remove the version that `ref` names, for good. Without a version id: make a delete marker (versioned
+        buckets) or remove the object.
 
         `send_by`: by `elapsed_seconds`, the last moment at which it may be sent, or sent again. After that, raises
         Conflict with the code `TooLate` if nothing was sent, else the error of what was sent last.
@@ -272,7 +259,7 @@ class Store(Protocol):
         """
 
     async def create_multipart(
-        self, bucket: str, key: str, attributes: Attributes, *, checksum: Checksum | None = None
+        self, ref: ObjectRef, attributes: Attributes, *, checksum: Checksum | None = None
     ) -> Upload:
         """Begin a multipart upload. `checksum`: of which algorithm S3 is to keep one, and whether of the checksums of
         the parts or of the whole. Its value is not looked at.

@@ -161,7 +161,7 @@ class PartUpload:
 
     async def begin(self, plan: str | None = None) -> None:
         """Begin it. Raises StoreError."""
-        create = partial(self.store.create_multipart, *self.target[:2], self.attributes, checksum=self.checksum)
+        create = partial(self.store.create_multipart, self.target, self.attributes, checksum=self.checksum)
         self.begun, self.is_recorded = BegunUpload(*await retry(create), plan), False
         await self.records.begun(self.begun)
         self.is_recorded = self.records.are_kept
@@ -272,7 +272,7 @@ class ObjectUpload:
         """
         if self._upload.begun is None:
             data = bytes(self._pending)
-            put = partial(self.store.put, *self.target[:2], data, self.attributes, guard=self.guard)
+            put = partial(self.store.put, self.target, data, self.attributes, guard=self.guard)
             return await retry(partial(put, checksum=await self._add(data)))
         if self._pending:
             await self._flush()
@@ -311,7 +311,7 @@ READ_BYTES = 1024 * 1024
 
 
 async def upload_file(
-    store: Store, path: Path, place: Location, attributes: Attributes, *, guard: Guard, part_bytes: int = PART_BYTES
+    store: Store, path: Path, ref: ObjectRef, attributes: Attributes, *, guard: Guard, part_bytes: int = PART_BYTES
 ) -> None:
     """Upload a local file, two parts in memory at most, each with a checksum that S3 verifies.
 
@@ -322,9 +322,9 @@ async def upload_file(
     part_size_bytes = choose_part_size(size_bytes, part_bytes)
     if size_bytes <= part_size_bytes:  # S3 finds an MD5 in it, which needs no library for a CRC64NVME
         data = await asyncio.to_thread(path.read_bytes)
-        await retry(lambda: store.put(place.bucket, place.key, data, attributes, guard=guard))
+        await retry(lambda: store.put(ref, data, attributes, guard=guard))
         return
-    upload = ObjectUpload(store, ObjectRef(*place), attributes, part_size_bytes, guard, parts_in_flight=1)
+    upload = ObjectUpload(store, ref, attributes, part_size_bytes, guard, parts_in_flight=1)
     try:
         with path.open("rb") as file:
             while data := await asyncio.to_thread(file.read, READ_BYTES):

@@ -467,7 +467,7 @@ class _Sync:
         """Take a step that writes. False: look again."""
         if step.act is Act.MARK:
             assert look.on_top is not None
-            deleted = await self.sides.destination.delete(*self.theirs.ref[:2], if_match=look.on_top.etag)
+            deleted = await self.sides.destination.delete(self.theirs.ref, if_match=look.on_top.etag)
             self.is_marked = self.is_stale = True
             if step.version is not None and step.version.is_marker:
                 self.marked.add(step.version)

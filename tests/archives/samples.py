@@ -84,7 +84,7 @@ def altered(made: Packed, data: bytes) -> ArchiveRecord:
 
     async def put() -> ArchiveRecord:
         place = made.record.location
-        written = await made.store.put(place.bucket, place.key, data, Attributes(), guard=UNGUARDED)
+        written = await made.store.put(ObjectRef(place.bucket, place.key), data, Attributes(), guard=UNGUARDED)
         return replace(made.record, etag=written.etag, version_id=written.version_id)
 
     return asyncio.run(put())

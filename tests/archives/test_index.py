@@ -160,9 +160,9 @@ def test_a_wrong_directory_only_costs_time(content: bytes) -> None:
 
     async def work(index: ArchiveIndex) -> None:
         await publish(index, "a.tar", [member("k")])
-        await store.put("ledger", "all/archives/cold.directory.json", content, Attributes(), guard=UNGUARDED)
+        await store.put(ObjectRef("ledger", "all/archives/cold.directory.json"), content, Attributes(), guard=UNGUARDED)
         assert len(await index.find("k")) == 1
-        await store.delete("ledger", "all/archives/cold/a.tar.parquet")
+        await store.delete(ObjectRef("ledger", "all/archives/cold/a.tar.parquet"))
         assert await index.find("k") == []
 
     on(store, work)
@@ -175,7 +175,9 @@ def test_of_an_index_that_was_damaged_later_the_source_bucket_stays_known() -> N
         for name in ("a.tar", "b.tar"):
             await publish(index, name, [member("k")])
         await index.records()
-        await store.put("ledger", "all/archives/cold/a.tar.parquet", b"rubbish", Attributes(), guard=UNGUARDED)
+        await store.put(
+            ObjectRef("ledger", "all/archives/cold/a.tar.parquet"), b"rubbish", Attributes(), guard=UNGUARDED
+        )
         for _ in range(2):  # the first one writes the directory again
             damage: Damage = []
             assert [each.location.key for each in await index.records(damage=damage)] == ["b.tar"]
@@ -195,7 +197,7 @@ def test_what_is_no_index_is_said_to_be_damaged(data: bytes) -> None:
     store = MemoryStore()
 
     async def work(index: ArchiveIndex) -> None:
-        await store.put("ledger", "all/archives/cold/a.tar.parquet", data, Attributes(), guard=UNGUARDED)
+        await store.put(ObjectRef("ledger", "all/archives/cold/a.tar.parquet"), data, Attributes(), guard=UNGUARDED)
         with pytest.raises(DamagedArchive):
             await index.record(Location("cold", "a.tar"))
         assert await index.record(Location("cold", "b.tar")) is None
@@ -241,7 +243,7 @@ def test_a_flipped_bit_among_the_rows_is_found_or_changes_nothing() -> None:
         for bit in range(32, 8 * rows_end, 41):
             flipped = bytearray(whole)
             flipped[bit // 8] ^= 1 << bit % 8
-            await store.put(ref.bucket, ref.key, bytes(flipped), Attributes(), guard=UNGUARDED)
+            await store.put(ObjectRef(ref.bucket, ref.key), bytes(flipped), Attributes(), guard=UNGUARDED)
             try:
                 read = [each async for part in index.members(Location("cold", "a.tar")) for each in part]
             except DamagedArchive:
@@ -264,7 +266,7 @@ def test_a_damaged_index_is_named_and_the_others_are_read(is_incomplete: bool) -
         await index.publish(lacking, own_index([member("k")]))
         if not is_incomplete:
             place = ("ledger", "all/archives/cold/a.tar.parquet")
-            await store.put(*place, b"rubbish" * 9, attributes=Attributes(), guard=UNGUARDED)
+            await store.put(ObjectRef(*place), b"rubbish" * 9, attributes=Attributes(), guard=UNGUARDED)
         for _ in range(2):
             damage: Damage = []
             found = [each.location.key for each in await index.records(damage=damage)]

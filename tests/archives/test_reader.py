@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from jobs.archives.model import CHUNK_BYTES, Member
 from jobs.archives.reader import UNPROVEN, ArchiveReader, MemberRead, content_checksums, judge
 from jobs.core.enums import ArchiveFormat
-from jobs.core.model import Attributes, Checksum
+from jobs.core.model import Attributes, Checksum, ObjectRef
 from jobs.core.outcome import Evidence
 from jobs.core.reasons import Cause, Reason
 from jobs.errors import DamagedArchive, PreconditionFailed
@@ -187,7 +187,7 @@ def test_a_member_that_fails_its_proof_is_read_once_more_by_itself(kind: Archive
 
 def test_another_archive_of_that_name_is_refused() -> None:
     store, reader, members = made(ArchiveFormat.TAR, [b"one"])
-    asyncio.run(store.store.put("cold", "packed/one.tar", b"another", Attributes(), guard=UNGUARDED))
+    asyncio.run(store.store.put(ObjectRef("cold", "packed/one.tar"), b"another", Attributes(), guard=UNGUARDED))
     with pytest.raises(PreconditionFailed):
         read_all(reader, members)
 
@@ -228,7 +228,9 @@ def test_a_frame_is_unpacked_no_further_than_its_members() -> None:
     small = samples.member("k", bytes(10), offset=512, frame_start=0, frame_offset=0, frame_length=len(bomb))
 
     async def read() -> bytes | None:
-        written = await watch.store.put("cold", watch.record.location.key, bomb, Attributes(), guard=UNGUARDED)
+        written = await watch.store.put(
+            ObjectRef("cold", watch.record.location.key), bomb, Attributes(), guard=UNGUARDED
+        )
         reader = reader_of(watch.store, replace(watch.record, etag=written.etag), ByteBudget(1 << 20))
         [found] = [each async for batch in reader.read([small]) for each in batch]
         return found.data

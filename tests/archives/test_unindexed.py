@@ -9,7 +9,7 @@ import pytest
 from jobs.archives import unindexed as unindexed_archives
 from jobs.archives.index import ArchiveIndex
 from jobs.archives.unindexed import etags_of_archives, find_unindexed
-from jobs.core.model import Attributes, Location
+from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.run import Side
 from jobs.s3.store import UNGUARDED
 from tests.archives.samples import TAR, member, packed
@@ -27,7 +27,7 @@ def test_an_archive_is_told_by_its_metadata_and_missed_until_it_has_an_index(mon
     async def scene() -> tuple[list[str], list[str]]:
         for name, metadata in (("cut", {"sealift-source": "docs"}), ("other", {})):
             attributes = Attributes(metadata=metadata)
-            await made.store.put("cold", f"packed/{name}.tar", made.data[:9], attributes, guard=UNGUARDED)
+            await made.store.put(ObjectRef("cold", f"packed/{name}.tar"), made.data[:9], attributes, guard=UNGUARDED)
         names = [*(await etags_of_archives(SIDE) or {})]
         before = await find_unindexed(SIDE, index, names)
         await index.adopt(made.store, made.record.location)

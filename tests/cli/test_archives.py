@@ -10,7 +10,7 @@ from jobs.archives import unindexed
 from jobs.archives.index import ArchiveIndex
 from jobs.cli import archives
 from jobs.cli.options import AccessOptions
-from jobs.core.model import Attributes, Location
+from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.errors import Denied
 from jobs.s3.store import UNGUARDED
 from tests.archives.samples import TAR, member, packed
@@ -32,12 +32,12 @@ def test_an_archive_below_a_newer_object_is_lost_when_its_own_version_is(monkeyp
 
     async def scene() -> None:
         record = await index.adopt(store, place)
-        await store.put("cold", place.key, b"newer", Attributes(), guard=UNGUARDED)
+        await store.put(ObjectRef("cold", place.key), b"newer", Attributes(), guard=UNGUARDED)
         assert await problems() == []
-        await store.delete("cold", place.key)  # a delete marker
+        await store.delete(ObjectRef("cold", place.key))  # a delete marker
         assert await problems() == []
         store.hook(head=failing(place.key, Denied, times=1))
-        await store.delete("cold", place.key, version_id=record.version_id)
+        await store.delete(ObjectRef("cold", place.key, record.version_id))
         assert await problems() == []  # nobody may look
         assert await problems() == ["lost"]
 

@@ -16,7 +16,7 @@ from jobs.compact.grouping import Group, number_groups
 from jobs.compact.job import Compact
 from jobs.compact.packing import CompactOptions, PackingRule
 from jobs.core.enums import ArchiveFormat
-from jobs.core.model import Attributes, Location, ObjectVersion, Route
+from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome
 from jobs.errors import Conflict, PreconditionFailed, StoreError, Unavailable
 from jobs.s3.byte_ranges import ByteBudget
@@ -61,7 +61,7 @@ def filled(objects: dict[str, bytes], **attributes: Any) -> tuple[MemoryStore, l
     async def fill() -> list[ObjectVersion]:
         rows = []
         for number, (key, data) in enumerate(objects.items()):
-            made = await store.put("docs", key, data, Attributes(**attributes), guard=UNGUARDED)
+            made = await store.put(ObjectRef("docs", key), data, Attributes(**attributes), guard=UNGUARDED)
             row = ObjectVersion(number, key, made.version_id, size_bytes=len(data), etag=made.etag, last_modified=0.0)
             rows.append(row)
         return rows
@@ -118,7 +118,7 @@ def unpacked(store: MemoryStore) -> dict[str, bytes]:
 
 def lose_index(store: MemoryStore, record: ArchiveRecord) -> None:
     """The ledger has no index of the archive any more."""
-    asyncio.run(store.delete("ledger", f"archives/cold/{record.location.key}.parquet"))
+    asyncio.run(store.delete(ObjectRef("ledger", f"archives/cold/{record.location.key}.parquet")))
 
 
 def failing(key: str, error: type[StoreError], *, times: int = 1 << 30, code: str = "", after: bool = False) -> Hook:

@@ -64,7 +64,7 @@ class Yard:
         self.now += addition.days_later * DAY
         for key in addition.keys:
             self.now += 1
-            await self.store.put("docs", key, f"{key} at {self.now}".encode(), Attributes(), guard=UNGUARDED)
+            await self.store.put(ObjectRef("docs", key), f"{key} at {self.now}".encode(), Attributes(), guard=UNGUARDED)
 
     async def compact(self, options: CompactOptions, *, versions: str) -> tuple[Grouped, list[Outcome]]:
         """A compaction of all that is there: plan, then every group."""
@@ -168,7 +168,7 @@ def test_an_archive_whose_index_was_lost_shows_its_encryption_itself(
         await yard.add(Addition(["a", "b"], 0))
         await yard.compact(replace(plain, sse="aws:kms", kms_key_id="one"), versions="current")
         (record,) = await yard.index.records()
-        await yard.store.delete("ledger", f"archives/cold/{record.location.key}.parquet")
+        await yard.store.delete(ObjectRef("ledger", f"archives/cold/{record.location.key}.parquet"))
         assert await renew_indexes(yard.index, ARCHIVES, yard.store) == []
         return (await yard.compact(replace(plain, **asked), versions="current"))[1]
 
@@ -183,7 +183,7 @@ def test_what_a_lost_archive_held_is_packed_again() -> None:
         await yard.add(Addition(["a", "b"], 0))
         await yard.compact(options, versions="current")
         (record,) = await yard.index.records()
-        await yard.store.delete(*record.location)
+        await yard.store.delete(ObjectRef(*record.location))
         _, outcomes = await yard.compact(options, versions="current")
         (again,) = await yard.index.records()
         assert (await yard.store.head(ObjectRef(*again.location))).etag == again.etag
@@ -203,9 +203,9 @@ def test_an_archive_is_read_for_its_index_where_that_is_missing_or_damaged() -> 
         await yard.compact(options_for(), versions="current")
         before = await yard.index.records()
         damaged, lost = (f"archives/cold/{each.location.key}.parquet" for each in before[:2])
-        await store.delete("ledger", lost)
-        await store.put("ledger", damaged, b"rubbish" * 100, Attributes(), guard=UNGUARDED)
-        await store.put("cold", "packed/other.tar", b"not ours" * 200, Attributes(), guard=UNGUARDED)
+        await store.delete(ObjectRef("ledger", lost))
+        await store.put(ObjectRef("ledger", damaged), b"rubbish" * 100, Attributes(), guard=UNGUARDED)
+        await store.put(ObjectRef("cold", "packed/other.tar"), b"not ours" * 200, Attributes(), guard=UNGUARDED)
         [unread] = await renew_indexes(yard.index, ARCHIVES, store)
         assert unread.archive.key == "packed/other.tar"
         found = await yard.index.records()

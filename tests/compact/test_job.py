@@ -186,7 +186,7 @@ def test_an_index_that_is_wrong_is_replaced_and_where_the_server_refuses_that_no
         if is_damaged:
             store.rot("ledger", f"archives/cold/{record.location.key}.parquet", b"junk")
         else:
-            asyncio.run(store.delete(*record.location, version_id=record.version_id))
+            asyncio.run(store.delete(ObjectRef(*record.location, record.version_id)))
     refuse_if_match(store)
     outcomes = work(job, rows)
     assert {(each.status, each.reason) for each in outcomes.values()} == {(Status.BLOCKED, Reason.ARCHIVE_DAMAGED)}
@@ -201,13 +201,13 @@ def test_an_object_in_the_place_of_an_archive_is_left_there_and_named() -> None:
     job = make(store)
     work(job, rows)
     (record,) = asyncio.run(job.index.records())
-    asyncio.run(store.delete(*record.location, version_id=record.version_id))
-    asyncio.run(store.put(*record.location, b"another object", Attributes(), guard=UNGUARDED))
+    asyncio.run(store.delete(ObjectRef(*record.location, record.version_id)))
+    asyncio.run(store.put(ObjectRef(*record.location), b"another object", Attributes(), guard=UNGUARDED))
     outcome = work(job, rows)["k"]
     assert (outcome.status, outcome.reason) == (Status.BLOCKED, Reason.ARCHIVE_DAMAGED)
     assert "another object has the name of this archive" in outcome.detail
     assert asyncio.run(store.get(ObjectRef(*record.location))).data == b"another object"
-    asyncio.run(store.delete(*record.location))
+    asyncio.run(store.delete(ObjectRef(*record.location)))
     assert statuses(work(job, rows)) == {Status.DONE}
     assert unpacked(store) == {"k": b"content"}
 
@@ -273,10 +273,10 @@ def test_no_member_has_the_tags_of_what_replaced_it() -> None:
         store.create_bucket(bucket, versioned=False)
 
     async def late(request: Request) -> Any:
-        await store.put("docs", "k", b"new", Attributes(tags={"team": "new"}), guard=UNGUARDED)
+        await store.put(ObjectRef("docs", "k"), b"new", Attributes(tags={"team": "new"}), guard=UNGUARDED)
         return await request()
 
-    made = asyncio.run(store.put("docs", "k", b"old", Attributes(tags={"team": "old"}), guard=UNGUARDED))
+    made = asyncio.run(store.put(ObjectRef("docs", "k"), b"old", Attributes(tags={"team": "old"}), guard=UNGUARDED))
     store.hook(get_tags=late)
     row = ObjectVersion(0, "k", None, size_bytes=3, etag=made.etag, last_modified=1_750_000_000.0)
     assert work(make(store), [row])["k"].status is Status.CHANGED
@@ -333,7 +333,7 @@ def test_what_no_reader_of_archives_takes_is_not_packed(size_bytes: int) -> None
 
 def test_an_object_without_the_tag_is_left() -> None:
     store, rows = filled({"k0": b"x", "k1": b"x"})
-    made = asyncio.run(store.put("docs", "k0", b"x", Attributes(tags={"keep": "yes"}), guard=UNGUARDED))
+    made = asyncio.run(store.put(ObjectRef("docs", "k0"), b"x", Attributes(tags={"keep": "yes"}), guard=UNGUARDED))
     rows[0] = rows[0]._replace(version_id=made.version_id, etag=made.etag)
     outcomes = work(make(store, tags={"keep": "yes"}), rows)
     assert (outcomes["k0"].status, outcomes["k1"].reason) == (Status.DONE, Reason.TAG_MISSING)

@@ -9,7 +9,7 @@ from unittest.mock import ANY
 import pytest
 
 from jobs.compact.member_reader import MemberSource
-from jobs.core.model import Attributes, ObjectVersion
+from jobs.core.model import Attributes, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.core.pace import Pace
 from jobs.core.reasons import Reason
@@ -29,7 +29,7 @@ async def test_what_follows_a_large_object_is_read_when_it_has_been_used(monkeyp
     store.create_bucket("source")
     rows = []
     for number, (key, size_bytes) in enumerate(SIZES.items()):
-        etag = (await store.put("source", key, bytes(size_bytes), Attributes(), guard=UNGUARDED)).etag
+        etag = (await store.put(ObjectRef("source", key), bytes(size_bytes), Attributes(), guard=UNGUARDED)).etag
         rows.append(ObjectVersion(number, key, size_bytes=size_bytes, etag=etag))
     requests, read = watch(store), []
     async for each in MemberSource(store, "source", budget, Pace(8), {}).read(rows):

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from jobs.cli import run
-from jobs.core.model import Attributes
+from jobs.core.model import Attributes, ObjectRef
 from jobs.nights.documents import Known, StageResult, Summary
 from jobs.s3.store import UNGUARDED
 from tests.doctor.account import FakeAccount
@@ -46,7 +46,7 @@ class System:
             self.put_report(f"example-inventory-{place}", bucket, time.time() - 20 * HOUR)
 
     def put(self, bucket: str, key: str, data: bytes) -> None:
-        asyncio.run(self.store.put(bucket, key, data, Attributes(), guard=UNGUARDED))
+        asyncio.run(self.store.put(ObjectRef(bucket, key), data, Attributes(), guard=UNGUARDED))
 
     def put_night(self, pair: str, days: int, *, exit_code: int = 0, verdict: str = "All is well.") -> None:
         """A night that ended so many days ago, at this time."""
@@ -77,7 +77,7 @@ class System:
 
     def remove(self, bucket: str, prefix: str) -> None:
         for entry in asyncio.run(self.store.list_versions(bucket, prefix)).entries:
-            asyncio.run(self.store.delete(bucket, entry.key, version_id=entry.version_id))
+            asyncio.run(self.store.delete(ObjectRef(bucket, entry.key, entry.version_id)))
 
     def versions(self) -> list[tuple[str, str, str | None]]:
         """Every version in every bucket."""

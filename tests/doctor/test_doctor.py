@@ -15,7 +15,7 @@ from botocore.exceptions import EndpointConnectionError, NoCredentialsError
 from botocore.validate import ParamValidator
 
 from jobs.cli import run
-from jobs.core.model import Attributes
+from jobs.core.model import Attributes, ObjectRef
 from jobs.doctor import probe
 from jobs.s3.store import UNGUARDED, Guard, Written
 from tests.doctor.account import FUNCTIONS, JOBS, refused
@@ -65,13 +65,13 @@ def put_backlog(system: System) -> None:
 
 def put_old_report(system: System) -> None:
     for version in asyncio.run(system.store.list_versions("example-inventory-fra", "inventory/example-scans/")).entries:
-        asyncio.run(system.store.delete("example-inventory-fra", version.key, version_id=version.version_id))
+        asyncio.run(system.store.delete(ObjectRef("example-inventory-fra", version.key, version.version_id)))
     system.put_report("example-inventory-fra", "example-scans", system.clock - 90 * HOUR)
 
 
 def without_night(system: System) -> None:
     for entry in asyncio.run(system.store.list_versions("example-ledger", "sealift/nights/customs/")).entries:
-        asyncio.run(system.store.delete("example-ledger", entry.key, version_id=entry.version_id))
+        asyncio.run(system.store.delete(ObjectRef("example-ledger", entry.key, entry.version_id)))
 
 
 def with_an_old_night(system: System) -> None:

@@ -35,11 +35,11 @@ class Shelf:
         self.largest_read_bytes = max(self.largest_read_bytes, len(data))
         return Body(data, info)
 
-    async def put(self, bucket, key, data, attributes, *, guard, checksum=None):
-        if guard.absent and (bucket, key) in self.objects:
-            raise PreconditionFailed("PutObject", f"s3://{bucket}/{key}", "PreconditionFailed", status=412)
-        self.objects[bucket, key] = data
-        self.written.append(key)
+    async def put(self, ref, data, attributes, *, guard, checksum=None):
+        if guard.absent and ref[:2] in self.objects:
+            raise PreconditionFailed("PutObject", str(ref), "PreconditionFailed", status=412)
+        self.objects[ref[:2]] = data
+        self.written.append(ref.key)
         return Written(hashlib.md5(data).hexdigest())
 
     async def list_objects(self, bucket, prefix, *, after=None, delimiter="", max_keys=1000):

@@ -152,6 +152,7 @@ class Buckets:
     def check_key(self, operation: str, ref: ObjectRef) -> None:
         """The bucket exists and the key has a legal length."""
         self.bucket(operation, ref)
+        assert ref.version_id is None, "what is written has no version id yet"
         if not 1 <= len(ref.key.encode()) <= 1024:
             raise store_error(operation, str(ref), "KeyTooLongError", "a key has 1 to 1,024 bytes of UTF-8", 400)
 

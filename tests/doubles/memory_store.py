@@ -220,17 +220,9 @@ class MemoryStore:
         return Body(version.data[start:end], self._buckets.info(ref.bucket, version), float(int(self._buckets.clock())))
 
     async def put(
-        self,
-        bucket: str,
-        key: str,
-        data: bytes,
-        attributes: Attributes,
-        *,
-        guard: Guard,
-        checksum: Checksum | None = None,
+        self, ref: ObjectRef, data: bytes, attributes: Attributes, *, guard: Guard, checksum: Checksum | None = None
     ) -> Written:
         """PutObject."""
-        ref = ObjectRef(bucket, key)
         self._buckets.check_key("PutObject", ref)
         self._buckets.check_lock("PutObject", ref, attributes)
         check_digest("PutObject", ref, data, checksum)
@@ -240,10 +232,9 @@ class MemoryStore:
         return self._buckets.write(ref, data, md5(data), attributes, sums)
 
     async def copy(
-        self, source: ObjectRef, source_etag: str | None, bucket: str, key: str, settings: CopySettings, *, guard: Guard
+        self, source: ObjectRef, source_etag: str | None, ref: ObjectRef, settings: CopySettings, *, guard: Guard
     ) -> Written:
         """CopyObject: the copy is of one part, its checksums full-object ones of the source's algorithms."""
-        ref = ObjectRef(bucket, key)
         self._buckets.check_key("CopyObject", ref)
         origin = self._buckets.source("CopyObject", source, source_etag, ref)
         carried = {name: text for name, text in origin.attributes.headers.items() if not name.startswith("x-amz-")}
@@ -300,17 +291,8 @@ class MemoryStore:
         check_annotation("PutObjectAnnotation", ref, name, text, version)
         version.annotations[name] = text
 
-    async def delete(
-        self,
-        bucket: str,
-        key: str,
-        *,
-        version_id: str | None = None,
-        if_match: str | None = None,
-        send_by: float | None = None,
-    ) -> Deleted:
+    async def delete(self, ref: ObjectRef, *, if_match: str | None = None, send_by: float | None = None) -> Deleted:
         """DeleteObject."""
-        ref = ObjectRef(bucket, key, version_id)
         refuse_late("DeleteObject", ref, send_by)
         self._buckets.bucket("DeleteObject", ref)
         try:
@@ -331,10 +313,9 @@ class MemoryStore:
         return Restoring.UNDER_WAY if was else Restoring.REQUESTED
 
     async def create_multipart(
-        self, bucket: str, key: str, attributes: Attributes, *, checksum: Checksum | None = None
+        self, ref: ObjectRef, attributes: Attributes, *, checksum: Checksum | None = None
     ) -> Upload:
         """CreateMultipartUpload."""
-        ref = ObjectRef(bucket, key)
         self._buckets.check_key("CreateMultipartUpload", ref)
         self._buckets.check_lock("CreateMultipartUpload", ref, attributes)
         algorithm = checksum.algorithm if checksum else self._default_checksum
@@ -342,8 +323,8 @@ class MemoryStore:
         plain = Attributes()
         attributes = replace(attributes, **{name: getattr(plain, name) for name in self.drops})
         upload_id = self._buckets.new_id()
-        self._uploads[upload_id] = _Upload(bucket, key, attributes, algorithm, is_composite, self._buckets.begin())
-        return Upload(bucket, key, upload_id)
+        self._uploads[upload_id] = _Upload(*ref[:2], attributes, algorithm, is_composite, self._buckets.begin())
+        return Upload(*ref[:2], upload_id)
 
     async def copy_part(
         self, source: ObjectRef, source_etag: str, start: int, end: int, upload: Upload, number: int

@@ -11,7 +11,7 @@ from jobs.archives.index import ArchiveIndex
 from jobs.archives.index_tables import TableWriter
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.core.enums import ArchiveFormat
-from jobs.core.model import Attributes, Location
+from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.runs.packed import PackedCopies
 from jobs.s3.store import UNGUARDED
 from tests.doubles.memory_store import MemoryStore
@@ -37,7 +37,9 @@ def packed_copies(
         store = MemoryStore()
         for name in ("cold", "ledger"):
             store.create_bucket(name, versioned=False)
-        etag = (await store.put(*ARCHIVE, b"archive" if is_there else b"other", Attributes(), guard=UNGUARDED)).etag
+        etag = (
+            await store.put(ObjectRef(*ARCHIVE), b"archive" if is_there else b"other", Attributes(), guard=UNGUARDED)
+        ).etag
         file = io.BytesIO()
         table = TableWriter(file)
         for key, content, more in members:

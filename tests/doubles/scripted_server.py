@@ -104,7 +104,7 @@ def ask(script: Script, request: Callable[[RestStore], Awaitable[Any]], **option
 
 
 def copy(store: RestStore) -> Awaitable[Any]:
-    return store.copy(REF, "e1", "bucket", "b", CopySettings(), guard=ABSENT)
+    return store.copy(REF, "e1", ObjectRef("bucket", "b"), CopySettings(), guard=ABSENT)
 
 
 def complete(store: RestStore) -> Awaitable[Any]:

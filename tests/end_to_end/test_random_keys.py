@@ -81,26 +81,26 @@ class Key:
         self.ever, self.foreign, self.placed = list[Content](), list[Content](), set[str | None]()
 
     async def put(self, body: bytes, metadata: dict[str, str]) -> None:
-        written = await self.store.put(*self.ours[:2], body, Attributes(metadata=metadata), guard=UNGUARDED)
+        written = await self.store.put(self.ours, body, Attributes(metadata=metadata), guard=UNGUARDED)
         self.ever.append((written.etag, tuple(metadata.items())))
         row = ObjectVersion(0, self.key, written.version_id, size_bytes=len(body), etag=written.etag)
         self.pending.append(row)
 
     async def mark(self) -> None:
-        await self.store.delete(*self.ours[:2])
+        await self.store.delete(self.ours)
         self.pending.append(None)
 
     async def remove(self, pick: int) -> None:
         if versions := await key_history(self.store, *self.ours[:2]):
-            await self.store.delete(*self.ours[:2], version_id=versions[pick % len(versions)].version_id)
+            await self.store.delete(self.ours._replace(version_id=versions[pick % len(versions)].version_id))
             self.pending.append(None)
 
     async def put_foreign(self, body: bytes) -> None:
-        written = await self.store.put(*self.theirs[:2], body, Attributes(), guard=UNGUARDED)
+        written = await self.store.put(self.theirs, body, Attributes(), guard=UNGUARDED)
         self.foreign.append((written.etag, ()))
 
     async def mark_foreign(self) -> None:
-        await self.store.delete(*self.theirs[:2])
+        await self.store.delete(self.theirs)
 
     async def deliver(self, pick: int) -> None:
         await self._deliver(self.pending, pick, self.store)

@@ -67,11 +67,11 @@ class Shop(MemoryStore):
     def hide(self, *rows: ObjectVersion) -> None:
         """Somebody deletes these objects."""
         for row in rows:
-            asyncio.run(MemoryStore.delete(self, "docs", row.key))
+            asyncio.run(MemoryStore.delete(self, ObjectRef("docs", row.key)))
 
     def begin_upload(self) -> Upload:
         """An upload in parts to `docs/k` begins. It ends later."""
-        upload = asyncio.run(self.create_multipart("docs", "k", Attributes()))
+        upload = asyncio.run(self.create_multipart(ObjectRef("docs", "k"), Attributes()))
         self.now += DAY
         return upload
 
@@ -85,7 +85,9 @@ class Shop(MemoryStore):
 
     def put_now(self, bucket: str, key: str, data: bytes, algorithm: str | None = None, **attributes: Any) -> ObjectRef:
         checksum = full_object(algorithm, data) if algorithm else None
-        put = MemoryStore.put(self, bucket, key, data, Attributes(**attributes), guard=UNGUARDED, checksum=checksum)
+        put = MemoryStore.put(
+            self, ObjectRef(bucket, key), data, Attributes(**attributes), guard=UNGUARDED, checksum=checksum
+        )
         return ObjectRef(bucket, key, asyncio.run(put).version_id)
 
     def original(self, key: str = "k", data: bytes = b"content", number: int = 0, **attributes: Any) -> ObjectVersion:

@@ -20,7 +20,7 @@ from jobs.archives.index_tables import TableWriter
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.config import Settings
 from jobs.core.enums import ArchiveFormat
-from jobs.core.model import Attributes, Checksum, Location, ObjectVersion
+from jobs.core.model import Attributes, Checksum, Location, ObjectRef, ObjectVersion
 from jobs.core.run import Plan
 from jobs.errors import ConfigError
 from jobs.expire import plan as planning
@@ -69,7 +69,7 @@ class Scene:
     def put(self, key: str, data: bytes = b"data", bucket: str = "docs", **attributes: Any) -> ObjectVersion:
         """Write an object. Returns the row of a manifest that names it."""
         self.now += 1
-        made = asyncio.run(self.store.put(bucket, key, data, Attributes(**attributes), guard=UNGUARDED))
+        made = asyncio.run(self.store.put(ObjectRef(bucket, key), data, Attributes(**attributes), guard=UNGUARDED))
         return ObjectVersion(0, key, made.version_id, etag=made.etag, size_bytes=len(data))
 
     def copy(self, name: str, data: bytes = b"data", **attributes: Any) -> None:
@@ -77,7 +77,7 @@ class Scene:
 
     def delete(self, key: str, version_id: str | None = None) -> None:
         self.now += 1
-        asyncio.run(self.store.delete("docs", key, version_id=version_id))
+        asyncio.run(self.store.delete(ObjectRef("docs", key, version_id)))
 
     def archive(self, name: str, *members: Member, bucket: str = "docs", is_there: bool = True) -> str:
         """An archive in the index, and its object. Returns its ETag."""
@@ -368,7 +368,9 @@ def test_damaged_index_proves_nothing(scene: Scene, is_readable: bool) -> None:
     row = scene.put("in/k")
     scene.archive("a", packed(row, sha256="none" if is_readable else None))
     if not is_readable:
-        asyncio.run(scene.store.put("ledger", "archives/cold/a.parquet", b"damaged", Attributes(), guard=UNGUARDED))
+        asyncio.run(
+            scene.store.put(ObjectRef("ledger", "archives/cold/a.parquet"), b"damaged", Attributes(), guard=UNGUARDED)
+        )
     found = scene.plan()
     assert (found.rows, found.excluded) == (0, {"no_copy": 1})
     assert [each.archive.key for each in scene.found.damage] == ["a"]

@@ -228,7 +228,7 @@ Change = Callable[[Shop, CopyAt], Any]
 
 
 def hide(store: Shop, at: CopyAt) -> None:
-    asyncio.run(store.delete(at.bucket, at.key))
+    asyncio.run(store.delete(ObjectRef(at.bucket, at.key)))
 
 
 def write_over(store: Shop, at: CopyAt) -> None:

@@ -55,7 +55,7 @@ class World:
         self.rows = {bucket: self._rows(bucket) for bucket in ("docs", "copies")}
         if hidden:
             for key in KEYS:
-                asyncio.run(self.store.delete("docs", key))
+                asyncio.run(self.store.delete(ObjectRef("docs", key)))
         self.store.now += 31 * DAY
         self.seconds, self.requests, self.stops_at = 0.0, 0, 0
         self.event: Callable[[World], Awaitable[Any]] = EVENTS["nothing"]

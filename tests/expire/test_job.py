@@ -35,7 +35,7 @@ def test_a_current_version_is_hidden_first_and_removed_a_grace_period_later() ->
     assert store.contents() == {("k", row.version_id): b"content"}
     assert asyncio.run(job_of_another_run(store, 30).process([row]))[0].status is Status.LEFT
     marker = store.markers()[0]
-    asyncio.run(store.delete("docs", "k", version_id=marker))  # undone
+    asyncio.run(store.delete(ObjectRef("docs", "k", marker)))  # undone
     assert store.current() == {"k": b"content"}
     one(store, row, grace_days=30)
     store.now += 31 * DAY
@@ -79,7 +79,7 @@ def test_a_clock_that_is_ahead_of_s3s_ends_no_grace_period(versioned: bool, hidd
     row = store.original()
     if hidden and versioned:
         store.now += 31 * DAY
-        asyncio.run(store.delete("docs", "k"))
+        asyncio.run(store.delete(ObjectRef("docs", "k")))
     before = store.contents()
     ahead = replace(job(store, grace_days=30), clock=lambda: store.now + 40 * DAY)
     assert work(ahead, [row])[0].status is Status.LEFT
@@ -235,9 +235,9 @@ def test_an_old_version_stays_whose_copy_the_next_replication_replaces() -> None
     row = store.original()
     newer = store.put_now("docs", "k", b"newer")
     assert one(store, row).status is Status.BLOCKED
-    asyncio.run(store.delete("docs", "k"))  # somebody may take that back, and then it is copied there
+    asyncio.run(store.delete(ObjectRef("docs", "k")))  # somebody may take that back, and then it is copied there
     assert one(store, row).status is Status.BLOCKED
-    asyncio.run(store.delete("docs", "k", version_id=newer.version_id))  # now nothing will be
+    asyncio.run(store.delete(ObjectRef("docs", "k", newer.version_id)))  # now nothing will be
     assert one(store, row).status is Status.DONE
     assert not store.contents()
 
@@ -289,7 +289,7 @@ def test_exactly_the_version_that_a_row_names_goes_whatever_lies_around_it(histo
         elif what != "marker":
             store.put_now("docs", "k", what.encode())
         elif is_versioned:
-            asyncio.run(store.delete("docs", "k"))
+            asyncio.run(store.delete(ObjectRef("docs", "k")))
     before = asyncio.run(store.list_versions("docs", "k")).entries
     versions = [each for each in before if not each.is_delete_marker]
     if not versions:

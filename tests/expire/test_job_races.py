@@ -81,7 +81,7 @@ def test_a_marker_that_was_set_long_after_a_killed_attempt_is_somebody_elses(
     row = store.original()
     work_killed(store, [row], "before")
     store.now += hours * 3600
-    asyncio.run(store.delete("docs", "k"))
+    asyncio.run(store.delete(ObjectRef("docs", "k")))
     is_ours = hours < 1
     if is_tried_again:
         assert one(store, row).status is (Status.DONE if is_ours else Status.BLOCKED)
@@ -331,7 +331,7 @@ def test_what_somebody_else_deletes_at_that_moment_is_not_the_runs(versioned: bo
 
     async def raced(request: Request) -> Any:
         if request.place.key == "k" and store.is_announced():
-            await MemoryStore.delete(store, "docs", "k")
+            await MemoryStore.delete(store, ObjectRef("docs", "k"))
         return await request()
 
     store.hook(delete=raced)
@@ -390,7 +390,7 @@ def test_no_history_makes_a_version_go_that_no_copy_holds(history: list[tuple[st
             made = store.put_now("docs", key, f"{key}{number}".encode(), lock=ObjectLock(legal_hold=True))
             held.add((key, made.version_id))
         elif what == "delete" and versioned:
-            asyncio.run(store.delete("docs", key))
+            asyncio.run(store.delete(ObjectRef("docs", key)))
         elif what in ("copy", "miscopy") and latest is not None:
             rows[key, latest] = row_of(store, number, ref, replica(store, ref, b"??" if what == "miscopy" else None))
         elif what == "rot" and key in store.current("copies"):
@@ -398,7 +398,7 @@ def test_no_history_makes_a_version_go_that_no_copy_holds(history: list[tuple[st
         elif what == "lose":
             for name, version in list(store.contents("copies")):
                 if name == key:
-                    asyncio.run(store.delete("copies", name, version_id=version))
+                    asyncio.run(store.delete(ObjectRef("copies", name, version)))
         elif what in ("expire", "dry run"):
             store.now += 31 * DAY
             given_rows = [row._replace(row=place) for place, row in enumerate(rows.values())]
@@ -503,7 +503,7 @@ def test_a_hidden_version_that_is_moved_while_its_copy_is_compared_stays(
     """Somebody undid the first step meanwhile. A delete by the version's id heeds no condition."""
     store = shop()
     row = store.original()
-    marker_id = asyncio.run(store.delete("docs", "k")).version_id
+    marker_id = asyncio.run(store.delete(ObjectRef("docs", "k"))).version_id
     events: dict[str, Callable[[], Any]] = {
         "came back": lambda: store._buckets.remove(ObjectRef("docs", "k", marker_id)),
         "hidden below a newer version": lambda: store_over(store, b"newer"),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from jobs.core.model import Attributes, Location
+from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.run import Side
 from jobs.errors import ConfigError, PolicyError, UsageError
 from jobs.expire import places
@@ -44,7 +44,7 @@ def check_mirrors(text: bytes, *copies: Location) -> None:
         store.create_bucket("ledger")
         ledger = Ledger(store, Location("ledger", "runs/"))
         assert await places.find_policy(ledger) is None
-        await store.put("ledger", "runs/policy.json", text, Attributes(), guard=UNGUARDED)
+        await store.put(ObjectRef("ledger", "runs/policy.json"), text, Attributes(), guard=UNGUARDED)
         policy = await places.find_policy(ledger)
         assert policy is not None
         places.refuse_mirrors(policy, copies)
@@ -79,7 +79,7 @@ def test_policy_of_an_earlier_release_refuses_unless_one_is_given() -> None:
         store = MemoryStore()
         store.create_bucket("ledger")
         ledger = Ledger(store, Location("ledger", "runs/"))
-        await store.put("ledger", "runs/policy.yaml", b"version: 1", Attributes(), guard=UNGUARDED)
+        await store.put(ObjectRef("ledger", "runs/policy.yaml"), b"version: 1", Attributes(), guard=UNGUARDED)
         with pytest.raises(ConfigError, match=r"s3://ledger/runs/policy\.yaml"):
             await places.find_policy(ledger)
         assert await places.find_policy(ledger, is_given=True) is None

@@ -54,7 +54,7 @@ class World(MemoryStore):
         self.now = NOW
 
     def put_now(self, bucket: str, key: str, data: bytes) -> None:
-        asyncio.run(MemoryStore.put(self, bucket, key, data, Attributes(), guard=UNGUARDED))
+        asyncio.run(MemoryStore.put(self, ObjectRef(bucket, key), data, Attributes(), guard=UNGUARDED))
 
     def declare(self, at: Location, place_id: str, rank: int, *, is_replica: bool = False, more: str = "") -> str:
         key = f"{at.key}.sealift/place-{place_id}.json"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from jobs.core.model import Attributes, Location
+from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.errors import ManifestError
 from jobs.inventory.find import find_inventory
 from jobs.inventory.report import Inventory
@@ -38,7 +38,9 @@ def upload(folder: Path) -> Any:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             key = str(path.relative_to(folder))
-            asyncio.run(store.put("reports", key.replace("SLASH", ""), path.read_bytes(), Attributes(), guard=ABSENT))
+            asyncio.run(
+                store.put(ObjectRef("reports", key.replace("SLASH", "")), path.read_bytes(), Attributes(), guard=ABSENT)
+            )
     return store
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.model import Attributes, Listed, Location
+from jobs.core.model import Attributes, Listed, Location, ObjectRef
 from jobs.errors import LedgerError
 from jobs.ledger.backlog import SETTLED_SECONDS, Taken, read_backlog
 from jobs.s3.store import ABSENT
@@ -86,7 +86,7 @@ async def test_a_wait_behind_more_objects_than_are_listed_is_seen() -> None:
     store.create_bucket("ledger", versioned=False)
     names = [name_of(NOW + number * 60, number) for number in range(300)]
     for name in [*names, last := name_of(NOW + 10 * 86_400, 300)]:
-        await store.put("ledger", f"l/backlog/pair=p/{name}", b"{}", Attributes(), guard=ABSENT)
+        await store.put(ObjectRef("ledger", f"l/backlog/pair=p/{name}"), b"{}", Attributes(), guard=ABSENT)
     present = [listed(name, int(name[:13]) / 1000) for name in [*names, last]]
     taken = Taken().with_these(names, present, NOW + 10 * 86_400)
     document = {
@@ -94,7 +94,7 @@ async def test_a_wait_behind_more_objects_than_are_listed_is_seen() -> None:
         "taken_before": taken.before, "taken": sorted(taken.names),
     }  # fmt: skip
     body = json.dumps(document).encode()
-    await store.put("ledger", "l/manifests/pair=p/000001.json", body, Attributes(), guard=ABSENT)
+    await store.put(ObjectRef("ledger", "l/manifests/pair=p/000001.json"), body, Attributes(), guard=ABSENT)
     requests.clear()
     found = await read_backlog(store, PLACE, "p")
     assert ([each.name for each in found], len(requests)) == ([last], 2)
@@ -109,6 +109,6 @@ async def test_an_altered_number_hides_nothing_that_is_yet_to_come() -> None:
     store = MemoryStore()
     store.create_bucket("ledger", versioned=False)
     body = json.dumps(document).encode()
-    await store.put("ledger", "l/manifests/pair=p/000001.json", body, Attributes(), guard=ABSENT)
+    await store.put(ObjectRef("ledger", "l/manifests/pair=p/000001.json"), body, Attributes(), guard=ABSENT)
     with pytest.raises(LedgerError, match="yet to come: the ledger was altered"):
         await read_backlog(store, PLACE, "p")

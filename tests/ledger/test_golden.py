@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from jobs.archives.files import extract_member, read_own_index
 from jobs.archives.index import ArchiveIndex
 from jobs.archives.index_tables import from_batch
-from jobs.core.model import Attributes, Location
+from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.ledger.tombstones import read_tombstones
 from jobs.s3.store import UNGUARDED
 from tests.doubles.memory_store import MemoryStore
@@ -30,7 +30,7 @@ def test_members_of_a_released_archive_are_found_by_its_index_and_read() -> None
         (LEDGER.bucket, index, (GOLDEN / "0.1.0.tar.zst.parquet").read_bytes()),
     ):
         store.create_bucket(bucket)
-        asyncio.run(store.put(bucket, key, content, Attributes(), guard=UNGUARDED))
+        asyncio.run(store.put(ObjectRef(bucket, key), content, Attributes(), guard=UNGUARDED))
 
     async def read() -> dict[str, bytes]:
         record = await ArchiveIndex(store, LEDGER).record(ARCHIVE)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs.core.enums import Step
-from jobs.core.model import Attributes, Location
+from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.errors import PreconditionFailed
 from jobs.ledger.files import ledger_guard
 from jobs.ledger.tombstones import Tombstone, Tombstones
@@ -66,7 +66,7 @@ async def test_a_tombstone_that_somebody_else_has_written_is_not_replaced() -> N
     stones = Tombstones(store, Location("ledger"), "source", "run")
     name = await stones.announce([TOMBSTONE])
     forged = f"tombstones/source/run/{name}-done.parquet"
-    await store.put("ledger", forged, b"forged", Attributes(), guard=ABSENT)
+    await store.put(ObjectRef("ledger", forged), b"forged", Attributes(), guard=ABSENT)
     with pytest.raises(PreconditionFailed):
         await stones.confirm(name, [TOMBSTONE])
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from jobs.core.model import Attributes, Location
+from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.errors import Denied, UsageError
 from jobs.ledger import one_bucket
@@ -112,9 +112,9 @@ def test_a_copy_does_not_go_into_its_source_under_another_name(
     """Also where delete markers hide all objects, and a manifest names their versions."""
 
     async def check() -> None:
-        await store.put("source", "k", b"v", Attributes(), guard=UNGUARDED)
+        await store.put(ObjectRef("source", "k"), b"v", Attributes(), guard=UNGUARDED)
         if is_hidden:
-            await store.delete("source", "k")
+            await store.delete(ObjectRef("source", "k"))
         await one_bucket.check_two_places(Side(Location("source")), Side(Location(POINT)))
 
     points.names[POINT] = "copies"
@@ -131,7 +131,7 @@ def test_a_bucket_under_two_endpoints_is_said_to_be_no_copy_of_itself(
     one, other = MemoryStore(), MemoryStore()
     for store in (one, other):
         store.create_bucket("docs")
-        asyncio.run(store.put("docs", "a", b"x", Attributes(), guard=UNGUARDED))
+        asyncio.run(store.put(ObjectRef("docs", "a"), b"x", Attributes(), guard=UNGUARDED))
     stores = {"http://here:1": one, "http://there:1": one if is_one else other}
     monkeypatch.setattr(one_bucket, "open_side", lambda side, **_: stores[side.endpoint])
     sides = [Side(Location("docs"), endpoint, "us-east-1") for endpoint in stores]

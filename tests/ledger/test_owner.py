@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs.core.model import Location
+from jobs.core.model import Location, ObjectRef
 from jobs.errors import ExitCode, Interrupted, TakenOver, Unavailable
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.owner import FRESH_SECONDS, Owner, claim_run, last_owner
@@ -135,7 +135,7 @@ async def test_no_delete_is_sent_without_an_answer_and_its_error_is_not_the_dele
     owner = await site.own()
     site.store.hook(head=refuse(SILENT))
     with pytest.raises(Interrupted, match="does not say who owns it") as raised:
-        await checked(site.store, owner.check).delete("data", "k")
+        await checked(site.store, owner.check).delete(ObjectRef("data", "k"))
     assert raised.value.exit_code == ExitCode.TRANSIENT
 
 
@@ -147,13 +147,13 @@ async def test_only_deletes_are_checked_and_each_says_until_when_it_may_be_sent(
 
     site.store.hook(delete=note)
     store = checked(site.store, owner.check)
-    await store.delete("data", "k")
-    await store.delete("data", "k", send_by=1.0)
-    await store.delete("data", "k", send_by=99.0)
+    await store.delete(ObjectRef("data", "k"))
+    await store.delete(ObjectRef("data", "k"), send_by=1.0)
+    await store.delete(ObjectRef("data", "k"), send_by=99.0)
     assert asked == [FRESH_SECONDS, 1.0, FRESH_SECONDS]
     await site.own()
     site.now = FRESH_SECONDS
     with pytest.raises(TakenOver):
-        await store.delete("data", "k")
+        await store.delete(ObjectRef("data", "k"))
     await store.list_objects("data", "")
     assert len(asked) == 3

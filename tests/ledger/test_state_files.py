@@ -78,7 +78,7 @@ def names(ledger: Ledger) -> list[str]:
 
 
 def damage(ledger: Ledger, name: str, data: bytes = b"{}") -> None:
-    asyncio.run(ledger.store.put("ledger", f"here/state/{name}", data, Attributes(), guard=UNGUARDED))
+    asyncio.run(ledger.store.put(ObjectRef("ledger", f"here/state/{name}"), data, Attributes(), guard=UNGUARDED))
 
 
 def test_a_ledger_whose_deltas_were_removed_and_whose_generations_are_gone_is_refused(ledger: Ledger) -> None:
@@ -133,7 +133,7 @@ def test_what_is_counted_is_there_without_a_look_at_the_files(ledger: Ledger) ->
 
 
 def test_only_what_two_generations_hold_is_removed(ledger: Ledger) -> None:
-    asyncio.run(ledger.store.put("ledger", "here/runs/run1/report.json", b"{}", Attributes(), guard=ABSENT))
+    asyncio.run(ledger.store.put(ObjectRef("ledger", "here/runs/run1/report.json"), b"{}", Attributes(), guard=ABSENT))
     for number in (1, 2, 3):
         add(ledger, f"run{number}", Seen("good", number, key=f"key{number}"))
         made(ledger)
@@ -158,7 +158,7 @@ def test_a_damaged_generation_is_made_again_from_the_one_before(ledger: Ledger, 
     elif what == "the document":
         damage(ledger, document, b"{")
     else:
-        asyncio.run(ledger.store.delete("ledger", f"here/state/{document}"))
+        asyncio.run(ledger.store.delete(ObjectRef("ledger", f"here/state/{document}")))
     assert rows(ledger) == before
     assert found(ledger) == [("key1", "size_differs"), ("key2", "size_differs")]
     again = made(ledger)
@@ -196,7 +196,7 @@ def test_a_state_that_nobody_can_read_is_no_empty_one(ledger: Ledger, *, is_gone
         made(ledger)
     for name in names(ledger):
         if is_gone and name.startswith("generations/"):
-            asyncio.run(ledger.store.delete("ledger", f"here/state/{name}"))
+            asyncio.run(ledger.store.delete(ObjectRef("ledger", f"here/state/{name}")))
         elif name.endswith(".json") and name.startswith("generations/"):
             damage(ledger, name, b"{")
     for call in (rows, found, made):
@@ -252,7 +252,9 @@ def test_one_compacts_at_a_time_and_another_goes_on_after_a_quarter_of_an_hour(l
 
     assert sorted(each.number for each in asyncio.run(both())) == [0, 1]
     add(ledger, "run2", RIGHT)
-    asyncio.run(store.put("ledger", "here/state/claims/000002/000001.json", b"{}", Attributes(), guard=ABSENT))
+    asyncio.run(
+        store.put(ObjectRef("ledger", "here/state/claims/000002/000001.json"), b"{}", Attributes(), guard=ABSENT)
+    )
     assert made(ledger).number == 1, "another one is at it"
     assert found(ledger) == [("wrong", "size_differs")]
     store._buckets.clock = lambda: time.time() + CLAIM_SECONDS + 1

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.core.model import Attributes, Location
+from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.outcome import GOOD, Evidence, Outcome, Status
 from jobs.errors import ConfigError, LedgerError, UsageError
 from jobs.ledger.ledger import Checkpoint, Ledger
@@ -36,7 +36,7 @@ def ledger() -> Ledger:
 
 
 async def put(ledger: Ledger, name: str, data: bytes) -> None:
-    await ledger.store.put("ledger", f"here/{name}", data, Attributes(), guard=ABSENT)
+    await ledger.store.put(ObjectRef("ledger", f"here/{name}"), data, Attributes(), guard=ABSENT)
 
 
 def asked(database: Database, sql: str) -> list[dict]:

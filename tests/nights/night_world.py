@@ -24,7 +24,7 @@ from jobs.cli.nightly import nightly
 from jobs.cli.worker import open_sides
 from jobs.config import Settings
 from jobs.core.display import Display
-from jobs.core.model import Attributes, Location
+from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.run import Plan, RunSpec
 from jobs.errors import Denied, ExitCode, SealiftError
 from jobs.ledger.ledger import Ledger
@@ -137,7 +137,7 @@ class World:
     # What happens at the buckets.
 
     def put(self, bucket: str, key: str, data: bytes) -> None:
-        self._at_once(MemoryStore.put(self.store, bucket, key, data, Attributes(), guard=UNGUARDED))
+        self._at_once(MemoryStore.put(self.store, ObjectRef(bucket, key), data, Attributes(), guard=UNGUARDED))
         self._changed(key)
 
     def copy(self, key: str) -> None:
@@ -147,7 +147,7 @@ class World:
             self.put("hot", f"copies/{key}", version.data)
 
     def delete(self, bucket: str, key: str) -> None:
-        self._at_once(MemoryStore.delete(self.store, bucket, key))
+        self._at_once(MemoryStore.delete(self.store, ObjectRef(bucket, key)))
         self._changed(key)
 
     def rot(self, key: str) -> None:
@@ -185,7 +185,9 @@ class World:
             if path.is_file():
                 key = str(path.relative_to(target))
                 self._at_once(
-                    MemoryStore.put(self.store, "reports", key, path.read_bytes(), Attributes(), guard=UNGUARDED)
+                    MemoryStore.put(
+                        self.store, ObjectRef("reports", key), path.read_bytes(), Attributes(), guard=UNGUARDED
+                    )
                 )
                 path.unlink()
 

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.core.enums import StorageClass
-from jobs.core.model import Attributes
+from jobs.core.model import Attributes, ObjectRef
 from jobs.errors import ExitCode, PolicyError
 from jobs.policy.model import Policy
 from jobs.policy.reader import load_policy, parse_policy, read_policy, resolve_policy
@@ -349,7 +349,7 @@ def test_a_policy_comes_from_s3_as_well():
     async def scenario() -> None:
         store = MemoryStore()
         store.create_bucket("config")
-        await store.put("config", "policy.yaml", TEXT.encode(), Attributes(), guard=UNGUARDED)
+        await store.put(ObjectRef("config", "policy.yaml"), TEXT.encode(), Attributes(), guard=UNGUARDED)
         assert await load_policy("s3://config/policy.yaml", store) == read_policy(str(EXAMPLE))
         with pytest.raises(PolicyError, match="s3://config/none: the file: not there"):
             await load_policy("s3://config/none", store)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from jobs.archives.model import Member
 from jobs.archives.reader import MemberRead
 from jobs.core.evidence import Verdict
-from jobs.core.model import NULL_VERSION, Attributes
+from jobs.core.model import NULL_VERSION, Attributes, ObjectRef
 from jobs.core.outcome import Evidence
 from jobs.errors import ConfigError, ExitCode
 from jobs.s3.store import UNGUARDED, CopySettings
@@ -97,8 +97,8 @@ _one_page = _answer(lambda page: page._replace(next_marker=None))
 _is_well = _answer(lambda _: ExitCode.DONE)
 
 
-def _null_version(version_id: str | None) -> str | None:
-    return version_id and NULL_VERSION
+def _null_version(ref: ObjectRef) -> ObjectRef:
+    return ref._replace(version_id=ref.version_id and NULL_VERSION)
 
 
 def _never(rules: Rules) -> Rules:
@@ -171,7 +171,7 @@ BREAKS: tuple[Break, ...] = (
         _with(candidate=lambda each: (each.verdict and each._replace(verdict=_BYTES_SAME)) or each),
     ),
     Break("delete-of-another-etag", "deletes-are-exact", "store.delete", _with(if_match=None)),
-    Break("delete-of-another-version", "deletes-are-exact", "store.delete", _with(version_id=_null_version)),
+    Break("delete-of-another-version", "deletes-are-exact", "store.delete", _with(ref=_null_version)),
     Break("mirrors-are-places", "copies-last", "mirrored deletes", _nothing),
     Break("copies-may-expire", "copies-last", "lifecycle", _nothing),
     Break("no-last-look", "looked-again", "last look", _all_may_go),

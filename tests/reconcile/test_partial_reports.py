@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.core.model import Attributes, Listed
+from jobs.core.model import Attributes, Listed, ObjectRef
 from jobs.core.prefix_map import PrefixMap
 from jobs.reconcile.partial_reports import UPLOAD_SECONDS
 from jobs.reconcile.stage import UnusableReport
@@ -27,7 +27,7 @@ def store_of(*keys: str, at: float = OLD) -> MemoryStore:
     store = MemoryStore(clock=lambda: next(times, MADE))
     store.create_bucket("src")
     for key in keys:
-        asyncio.run(store.put("src", key, b"", Attributes(), guard=UNGUARDED))
+        asyncio.run(store.put(ObjectRef("src", key), b"", Attributes(), guard=UNGUARDED))
     return store
 
 
@@ -60,7 +60,7 @@ def test_one_key_behind_all_reported_ones_is_found(tmp_path: Path) -> None:
 
 def test_what_is_newer_than_the_report_or_left_out_by_the_pair_need_not_be_in_it(tmp_path: Path) -> None:
     store = store_of("in/a", "in/tmp/b", "out")
-    asyncio.run(store.put("src", "in/new", b"", Attributes(), guard=UNGUARDED))
+    asyncio.run(store.put(ObjectRef("src", "in/new"), b"", Attributes(), guard=UNGUARDED))
     judge(tmp_path, store, "in/a")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.core.model import Attributes, Location
+from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import RunSpec, Side
 from jobs.ledger.ledger import Ledger
@@ -206,6 +206,8 @@ def test_what_a_delete_marker_hides_is_not_listed(world: World) -> None:
 
 def test_a_state_that_cannot_be_read_hides_nothing_that_is_wrong(world: World) -> None:
     world.know(late=seen(MISSING))
-    damaged = world.ledger.store.put("ledger", "state/deltas/run1.parquet", b"damaged", Attributes(), guard=UNGUARDED)
+    damaged = world.ledger.store.put(
+        ObjectRef("ledger", "state/deltas/run1.parquet"), b"damaged", Attributes(), guard=UNGUARDED
+    )
     asyncio.run(damaged)
     assert [each["code"] for each in world.compare([original("late")], [])] == ["copy_missing"]

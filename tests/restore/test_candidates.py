@@ -12,7 +12,7 @@ import pytest
 from jobs.archives import unindexed
 from jobs.archives.index import ArchiveIndex
 from jobs.core.enums import ArchiveFormat
-from jobs.core.model import Attributes, Location
+from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.run import Side
 from jobs.core.selection import Selection
 from jobs.errors import DamagedArchive
@@ -50,7 +50,7 @@ def test_damage_refuses_a_restore_unless_it_is_known_to_be_of_another_bucket(
         made.store.create_bucket("ledger")
         await index.adopt(made.store, made.record.location)
         attributes = Attributes(metadata={"sealift-source": of})
-        await made.store.put("cold", "packed/two.tar", b"", attributes, guard=UNGUARDED)
+        await made.store.put(ObjectRef("cold", "packed/two.tar"), b"", attributes, guard=UNGUARDED)
         with drafting(request) as draft:
             query = RestoreQuery(request, source, Ledger(made.store, Location("ledger")), index, ("a",), draft)
             assert [*await query.records()] == [str(made.record.location)]
@@ -73,13 +73,13 @@ def test_copies_without_an_event_in_the_journal_are_counted(monkeypatch: pytest.
 
     async def counted() -> int:
         for key in ("event", "night"):
-            await store.put("copies", key, b"x", Attributes(), guard=UNGUARDED)
+            await store.put(ObjectRef("copies", key), b"x", Attributes(), guard=UNGUARDED)
         copies = {each.key: each for each in (await store.list_versions("copies", "")).entries}
         copy: Any = {"destination_key": "event", "destination_version_id": copies["event"].version_id}
         about = "ObjectCreated:Put", "source", "event", "v", "1", Ending.COPIED
         entry = Entry(1_000.0, *about, event_at=900.0, destination_bucket="copies", **copy)
         name = file_name(1_000.0, "x")
-        await store.put("ledger", name, to_lines([entry]), Attributes(), guard=UNGUARDED)
+        await store.put(ObjectRef("ledger", name), to_lines([entry]), Attributes(), guard=UNGUARDED)
         with drafting(request) as draft:
             query = RestoreQuery(request, source, ledger, ArchiveIndex(store, ledger.location), (), draft)
             chosen = await plan_restore(

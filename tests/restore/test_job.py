@@ -198,8 +198,8 @@ def test_an_archive_that_was_written_anew_gives_what_still_proves_itself() -> No
 
     async def overwrite() -> None:
         at = first.data.index(OBJECTS["k/2"])
-        await scene.store.delete(ref.bucket, ref.key, version_id=first.version_id)
-        await scene.store.put(ref.bucket, ref.key, tampered(first.data, at), Attributes(), guard=UNGUARDED)
+        await scene.store.delete(ObjectRef(ref.bucket, ref.key, first.version_id))
+        await scene.store.put(ObjectRef(ref.bucket, ref.key), tampered(first.data, at), Attributes(), guard=UNGUARDED)
 
     asyncio.run(overwrite())
     outcomes = scene.restore()
@@ -212,7 +212,7 @@ def test_archives_that_are_gone_denied_or_not_indexed_are_accounted_for() -> Non
     scene = Scene(OBJECTS, ArchiveFormat.TAR)
     first, second, third = scene.refs()
     scene.store.hook(head=failing(second.key, Denied))
-    asyncio.run(scene.store.delete("ledger", f"archives/cold/{third.key}.parquet"))
+    asyncio.run(scene.store.delete(ObjectRef("ledger", f"archives/cold/{third.key}.parquet")))
     del scene.versions("cold")[first.key]
     outcomes = scene.restore()
     by_archive = {row.key: row.archive for row in scene.rows}
@@ -228,9 +228,13 @@ def test_archives_that_are_gone_denied_or_not_indexed_are_accounted_for() -> Non
 
 def test_nothing_is_ever_replaced() -> None:
     scene = Scene(OBJECTS, ArchiveFormat.TAR_ZST)
-    asyncio.run(scene.store.put("back", "k/3", b"newer", Attributes(), guard=UNGUARDED, checksum=crc(b"newer")))
     asyncio.run(
-        scene.store.put("back", "k/4", OBJECTS["k/4"], Attributes(), guard=UNGUARDED, checksum=crc(OBJECTS["k/4"]))
+        scene.store.put(ObjectRef("back", "k/3"), b"newer", Attributes(), guard=UNGUARDED, checksum=crc(b"newer"))
+    )
+    asyncio.run(
+        scene.store.put(
+            ObjectRef("back", "k/4"), OBJECTS["k/4"], Attributes(), guard=UNGUARDED, checksum=crc(OBJECTS["k/4"])
+        )
     )
     outcomes = scene.restore()
     assert (outcomes["k/3"].status, outcomes["k/4"].status) == (Status.BLOCKED, Status.SAME)
@@ -296,10 +300,10 @@ def test_versions_that_the_bucket_still_has_are_copied() -> None:
     store.create_bucket("back")
 
     async def change() -> None:
-        await store.put("docs", "k/1", b"something newer", Attributes(), guard=UNGUARDED)
-        await store.delete("docs", "k/2")
-        await store.delete("docs", "k/3", version_id=next(row.version_id for row in rows if row.key == "k/3"))
-        await store.put("back", "k/4", b"other", Attributes(), guard=ABSENT)
+        await store.put(ObjectRef("docs", "k/1"), b"something newer", Attributes(), guard=UNGUARDED)
+        await store.delete(ObjectRef("docs", "k/2"))
+        await store.delete(ObjectRef("docs", "k/3", next(row.version_id for row in rows if row.key == "k/3")))
+        await store.put(ObjectRef("back", "k/4"), b"other", Attributes(), guard=ABSENT)
 
     asyncio.run(change())
     cold = scene.versions("docs")["k/6"][-1]
@@ -334,9 +338,9 @@ def test_rows_that_no_archive_has_are_accounted_for() -> None:
 @pytest.mark.parametrize("options", [{}, {"at": 300.0}])
 def test_a_version_that_was_uploaded_in_parts_may_not_have_been_there_at_the_time_asked_for(options):
     scene = Scene({"k": b"x"}, ArchiveFormat.TAR)
-    put = scene.store.put("docs", "whole", b"whole", Attributes(), guard=UNGUARDED)
+    put = scene.store.put(ObjectRef("docs", "whole"), b"whole", Attributes(), guard=UNGUARDED)
     whole = asyncio.run(put)
-    upload = asyncio.run(scene.store.create_multipart("docs", "parts", Attributes()))
+    upload = asyncio.run(scene.store.create_multipart(ObjectRef("docs", "parts"), Attributes()))
     checksum = checksums.full_object("CRC64NVME", b"parts")
     part = asyncio.run(scene.store.put_part(upload, 1, b"parts", checksum=checksum))
     parts = asyncio.run(scene.store.complete_multipart(upload, [part], guard=UNGUARDED))

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from msgspec.structs import replace
 
-from jobs.core.model import Attributes, Location
+from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.errors import ManifestError
 from jobs.ledger.journal import Ending, Entry, file_name, to_lines
 from jobs.restore.journal_rows import LATE_DAYS, journal_rows
@@ -32,7 +32,7 @@ def read(files: dict[str, bytes], prefix: str = "", until: float = NOON) -> list
         store = MemoryStore()
         store.create_bucket("ledger")
         for name, data in files.items():
-            await store.put("ledger", f"l/{name}", data, Attributes(), guard=UNGUARDED)
+            await store.put(ObjectRef("ledger", f"l/{name}"), data, Attributes(), guard=UNGUARDED)
         rows = []
         async for batch in journal_rows(store, LEDGER, "hot", prefix, until):
             for row in batch.to_pylist():

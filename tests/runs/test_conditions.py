@@ -80,9 +80,9 @@ def test_what_the_user_agreed_to_is_in_spec_and_report_and_the_worker_looks_firs
     _, destination = worker.open_sides(spec, 4)
 
     async def copy_twice() -> None:
-        await server.put("hot", "s", b"s", Attributes(), guard=ABSENT)
+        await server.put(ObjectRef("hot", "s"), b"s", Attributes(), guard=ABSENT)
         for _ in range(2):
-            await destination.copy(ObjectRef("hot", "s"), None, "hot", "k", CopySettings(), guard=ABSENT)
+            await destination.copy(ObjectRef("hot", "s"), None, ObjectRef("hot", "k"), CopySettings(), guard=ABSENT)
 
     with pytest.raises(PreconditionFailed):
         asyncio.run(copy_twice())

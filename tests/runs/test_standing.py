@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.core.model import Attributes, Location
+from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.errors import LedgerError
 from jobs.ledger.ledger import Ledger
@@ -108,7 +108,9 @@ def test_a_run_that_the_state_does_not_know_is_done_whole(scene: Scene, tmp_path
     assert scene.rows() == ROWS
     scene.say("another", Seen("good", 20, key="a"))
     assert scene.rows() == ROWS
-    asyncio.run(scene.ledger.store.put("ledger", "state/deltas/x.parquet", b"half", Attributes(), guard=UNGUARDED))
+    asyncio.run(
+        scene.ledger.store.put(ObjectRef("ledger", "state/deltas/x.parquet"), b"half", Attributes(), guard=UNGUARDED)
+    )
     scene.say(scene.run_id, *FOUND[:1])
     assert scene.rows() == ROWS, "a state that cannot be read knows nothing"
     packed = Scene(tmp_path, "compact")
@@ -118,6 +120,6 @@ def test_a_run_that_the_state_does_not_know_is_done_whole(scene: Scene, tmp_path
 
 def test_a_damaged_file_of_rows_is_named(scene: Scene) -> None:
     name = f"runs/{scene.run_id}/failures.parquet"
-    asyncio.run(scene.ledger.store.put("ledger", name, b"half", Attributes(), guard=UNGUARDED))
+    asyncio.run(scene.ledger.store.put(ObjectRef("ledger", name), b"half", Attributes(), guard=UNGUARDED))
     with pytest.raises(LedgerError, match=rf"{name} cannot be read"):
         scene.standing()

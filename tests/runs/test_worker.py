@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from jobs.core.histories import keys_of
-from jobs.core.model import Attributes, Location, ObjectVersion
+from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, PartlyDone, Status
 from jobs.core.rate_limits import RateLimits
 from jobs.core.reasons import Reason
@@ -381,8 +381,8 @@ async def test_a_stopped_worker_sends_no_delete_and_what_it_writes_may_end() -> 
         if row.row == 25:
             worker.stop()
             with pytest.raises(Interrupted, match="before a delete"):
-                await own.delete("data", "x")
-            await own.put("data", "x", b"", Attributes(), guard=UNGUARDED)
+                await own.delete(ObjectRef("data", "x"))
+            await own.put(ObjectRef("data", "x"), b"", Attributes(), guard=UNGUARDED)
         return await copied(row)
 
     worker = await worker_of(ledger, stops, owner=owner)
@@ -510,7 +510,7 @@ async def test_rows_that_wait_for_their_turn_go_back_as_soon_as_the_worker_stops
     store = throttle.throttled(cast(Store, memory))
 
     async def copy(row: ObjectVersion) -> Status:
-        await store.put("bucket", row.key, b"x", Attributes(), guard=UNGUARDED)
+        await store.put(ObjectRef("bucket", row.key), b"x", Attributes(), guard=UNGUARDED)
         return Status.DONE
 
     worker = await worker_of(ledger, copy, elapsed=lambda: 0.0, on_stop=throttle.stop)

@@ -39,7 +39,7 @@ async def test_an_answer_that_says_nothing_of_annotations_is_not_taken_for_none(
 async def test_a_bucket_of_s3_that_cannot_have_annotations_has_none() -> None:
     """As a directory bucket, which answers 501."""
     store = make_store()
-    await store.put("source", "k", b"", Attributes(), guard=UNGUARDED)
+    await store.put(ObjectRef("source", "k"), b"", Attributes(), guard=UNGUARDED)
     store.hook(list_annotations=refuse(Rejected("ListObjectAnnotations", "k", "NotImplemented", "no", 501)))
     assert await AnnotationLists(store).read(ObjectRef("source", "k")) == {}
 

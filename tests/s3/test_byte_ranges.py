@@ -89,10 +89,10 @@ async def test_a_cancelled_wait_does_not_keep_others_waiting() -> None:
 async def test_no_range_is_of_an_object_that_replaced_the_one_that_was_described() -> None:
     store, ref = MemoryStore(), ObjectRef("b", "k")
     store.create_bucket("b")
-    await store.put("b", "k", b"old", Attributes(), guard=ABSENT)
+    await store.put(ObjectRef("b", "k"), b"old", Attributes(), guard=ABSENT)
     side = ContentSide(store, ref, await store.head(ref))
     assert await side.read(1, 3) == b"ld"
-    await store.put("b", "k", b"new", Attributes(), guard=UNGUARDED)
+    await store.put(ObjectRef("b", "k"), b"new", Attributes(), guard=UNGUARDED)
     with pytest.raises(PreconditionFailed):
         await side.read(1, 3)
 

@@ -13,7 +13,7 @@ from unittest import mock
 
 import pytest
 
-from jobs.core.model import Attributes, Location
+from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.selection import is_sealift_object
 from jobs.errors import Denied, NotFound, PreconditionFailed, Rejected, StoreError, Unavailable
 from jobs.s3.condition_trial import LEFT_SECONDS, find_ignored
@@ -194,7 +194,7 @@ def test_what_a_killed_trial_left_is_swept_by_the_next_one_an_hour_later(version
     others = ["copies/2026/.sealift/trial-mine", "copies/2026/.sealift/place-" + "a" * 32 + ".json", "copies/2026/k"]
     others.append("copies/2026/.sealift/trial-" + "a" * 32 + ".txt")
     for key in others:
-        asyncio.run(store.put("b", key, b"data", Attributes(), guard=UNGUARDED))
+        asyncio.run(store.put(ObjectRef("b", key), b"data", Attributes(), guard=UNGUARDED))
     requests = 0
     for stops_at in range(1, 40):
         requests = 0

@@ -43,7 +43,9 @@ async def test_parts_that_were_copied_in_any_order_have_the_sources_checksum(
     store = MemoryStore(minimum_part_bytes=1)
     for bucket in ("a", "b"):
         store.create_bucket(bucket)
-    upload = await store.create_multipart("a", "k", Attributes(), checksum=Checksum("SHA256", "", is_composite=True))
+    upload = await store.create_multipart(
+        ObjectRef("a", "k"), Attributes(), checksum=Checksum("SHA256", "", is_composite=True)
+    )
     sums = [full_object("SHA256", piece) for piece in PIECES]
     puts = [store.put_part(upload, at + 1, PIECES[at], checksum=each) for at, each in enumerate(sums)]
     await store.complete_multipart(upload, [await put for put in puts], guard=ABSENT)

@@ -50,7 +50,7 @@ def source(size_bytes: int, sent: Sent | None = None) -> tuple[MemoryStore, byte
     for bucket in ("a", "b"):
         store.create_bucket(bucket)
     content = content[:size_bytes]
-    asyncio.run(MemoryStore.put(store, "a", "k", content, Attributes(), guard=UNGUARDED))
+    asyncio.run(MemoryStore.put(store, ObjectRef("a", "k"), content, Attributes(), guard=UNGUARDED))
     return store, content
 
 

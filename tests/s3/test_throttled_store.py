@@ -39,19 +39,19 @@ def make(limits: RateLimits) -> tuple[Clock, MemoryStore, Store]:
 async def test_each_request_waits_for_its_turn() -> None:
     clock, _, store = make(RateLimits(requests=10))
     for number in range(30):
-        await store.put("bucket", f"k{number}", b"x", Attributes(), guard=ABSENT)
+        await store.put(ObjectRef("bucket", f"k{number}"), b"x", Attributes(), guard=ABSENT)
         await store.head(ObjectRef("bucket", f"k{number}"))
     assert clock.now == pytest.approx(5.0, abs=0.2)  # 60 requests, of which a second's were saved
 
 
 async def test_bytes_count_that_are_written_and_read() -> None:
     clock, _, store = make(RateLimits(size_bytes=1000))
-    await store.put("bucket", "k", bytes(4000), Attributes(), guard=ABSENT)
+    await store.put(ObjectRef("bucket", "k"), bytes(4000), Attributes(), guard=ABSENT)
     assert (await store.get(ObjectRef("bucket", "k"), start=0, end=3000)).data == bytes(3000)
     await store.head(ObjectRef("bucket", "k"))  # has no bytes
     buffer = cast("bytes", bytearray(2000))  # as a stream sends its parts
-    await store.put("bucket", "m", buffer, Attributes(), guard=ABSENT)
-    await store.put("bucket", "l", b"last", Attributes(), guard=ABSENT)
+    await store.put(ObjectRef("bucket", "m"), buffer, Attributes(), guard=ABSENT)
+    await store.put(ObjectRef("bucket", "l"), b"last", Attributes(), guard=ABSENT)
     assert clock.now == pytest.approx(8.0)
 
 
@@ -67,7 +67,7 @@ async def test_ranges_that_are_read_at_once_are_sent_one_after_the_other() -> No
     memory.hook(get=note)
     store = Throttle(RateLimits(size_bytes=1000), clock, clock.sleep).throttled(memory)
 
-    await memory.put("bucket", "k", bytes(1000), Attributes(), guard=ABSENT)
+    await memory.put(ObjectRef("bucket", "k"), bytes(1000), Attributes(), guard=ABSENT)
     reads = (store.get(ObjectRef("bucket", "k"), start=0, end=1000) for _ in range(4))
     await asyncio.gather(*reads)
     assert sent == sorted(sent)
@@ -76,7 +76,7 @@ async def test_ranges_that_are_read_at_once_are_sent_one_after_the_other() -> No
 
 async def test_a_range_beyond_the_end_costs_what_came() -> None:
     clock, _, store = make(RateLimits(size_bytes=1000))
-    await store.put("bucket", "k", b"x", Attributes(), guard=ABSENT)
+    await store.put(ObjectRef("bucket", "k"), b"x", Attributes(), guard=ABSENT)
     for _ in range(100):
         assert (await store.get(ObjectRef("bucket", "k"), start=0, end=900)).data == b"x"
     assert clock.now < 2.0
@@ -95,7 +95,7 @@ async def test_a_permission_to_delete_is_asked_for_after_the_wait_and_no_limit_i
 
     sent = list[float]()
     for number in range(4):
-        await store.delete("bucket", f"k{number}")
+        await store.delete(ObjectRef("bucket", f"k{number}"))
         sent.append(clock.now)
     assert asked == sent == pytest.approx([0, 0, 1, 2])
     assert Throttle(RateLimits()).throttled(memory) is memory
@@ -118,8 +118,8 @@ async def test_what_cleans_up_is_sent_after_a_stop_and_what_has_its_turn_as_well
     throttle = Throttle(RateLimits(requests=2), clock, clock.sleep)
     store = throttle.throttled(memory)
 
-    await memory.put("bucket", "k", b"x", Attributes(), guard=ABSENT)
-    upload = await store.create_multipart("bucket", "large", Attributes())
+    await memory.put(ObjectRef("bucket", "k"), b"x", Attributes(), guard=ABSENT)
+    upload = await store.create_multipart(ObjectRef("bucket", "large"), Attributes())
     throttle.stop()
     await store.head(ObjectRef("bucket", "k"))  # its turn comes at once
     await store.head(ObjectRef("bucket", "k"))

@@ -39,7 +39,7 @@ def careless(*, versioned: bool = False) -> MemoryStore:
 
 
 def put(store: Store, key: str, data: bytes) -> Written:
-    return asyncio.run(store.put("b", key, data, Attributes(), guard=UNGUARDED))
+    return asyncio.run(store.put(ObjectRef("b", key), data, Attributes(), guard=UNGUARDED))
 
 
 def content(store: Store, key: str) -> bytes:
@@ -47,7 +47,7 @@ def content(store: Store, key: str) -> bytes:
 
 
 async def upload(store: Store, guard: Guard) -> Written:
-    upload_id = await store.create_multipart("b", "k", Attributes())
+    upload_id = await store.create_multipart(ObjectRef("b", "k"), Attributes())
     part = await store.put_part(upload_id, 1, b"new")
     return await store.complete_multipart(upload_id, [part], guard=guard)
 
@@ -55,9 +55,9 @@ async def upload(store: Store, guard: Guard) -> Written:
 def write(store: Store, how: str, guard: Guard) -> Written:
     """Write `new` at the key `k` by one of the three operations."""
     if how == "put":
-        return asyncio.run(store.put("b", "k", b"new", Attributes(), guard=guard))
+        return asyncio.run(store.put(ObjectRef("b", "k"), b"new", Attributes(), guard=guard))
     if how == "copy":
-        return asyncio.run(store.copy(ObjectRef("b", "s"), None, "b", "k", CopySettings(), guard=guard))
+        return asyncio.run(store.copy(ObjectRef("b", "s"), None, ObjectRef("b", "k"), CopySettings(), guard=guard))
     return asyncio.run(upload(store, guard))
 
 
@@ -98,9 +98,9 @@ def test_a_delete_marker_hides_the_expected_object_only() -> None:
     old, store = put(bare, "k", b"old"), looking_first(bare, [Operation.COPY])
     put(bare, "k", b"newer")
     with pytest.raises(PreconditionFailed):
-        asyncio.run(store.delete("b", "k", if_match=old.etag))
+        asyncio.run(store.delete(ObjectRef("b", "k"), if_match=old.etag))
     assert content(bare, "k") == b"newer"
-    asyncio.run(store.delete("b", "k", if_match=put(bare, "k", b"newest").etag))
+    asyncio.run(store.delete(ObjectRef("b", "k"), if_match=put(bare, "k", b"newest").etag))
     assert bare.stored("b", "k")[-1].is_delete_marker
 
 
@@ -121,7 +121,7 @@ def test_a_source_that_has_moved_on_is_not_copied() -> None:
     bare = careless()
     store = looking_first(bare, CONDITIONAL)
     with pytest.raises(PreconditionFailed, match="it has the ETag"):
-        asyncio.run(store.copy(ObjectRef("b", "s"), "0" * 32, "b", "k", CopySettings(), guard=ABSENT))
+        asyncio.run(store.copy(ObjectRef("b", "s"), "0" * 32, ObjectRef("b", "k"), CopySettings(), guard=ABSENT))
     assert bare.stored("b", "k") == []
 
 
@@ -130,15 +130,15 @@ def test_a_source_that_is_overwritten_at_that_moment_is_no_copy_of_the_first(ope
     """The object had parts of both, and the outcome said `copied`."""
 
     async def overwrite(request: Request) -> Any:
-        await MemoryStore.put(bare, "b", "s", b"other", Attributes(), guard=UNGUARDED)
+        await MemoryStore.put(bare, ObjectRef("b", "s"), b"other", Attributes(), guard=UNGUARDED)
         request.arguments["source_etag"] = (await MemoryStore.head(bare, ObjectRef("b", "s"))).etag
         return await request()
 
     async def work(source: ObjectRef, etag: str) -> None:
         if operation == "copy":
-            await store.copy(source, etag, "b", "k", CopySettings(), guard=ABSENT)
+            await store.copy(source, etag, ObjectRef("b", "k"), CopySettings(), guard=ABSENT)
         else:
-            upload_id = await store.create_multipart("b", "k", Attributes())
+            upload_id = await store.create_multipart(ObjectRef("b", "k"), Attributes())
             await store.copy_part(source, etag, 0, 3, upload_id, 1)
 
     bare = careless()

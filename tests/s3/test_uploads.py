@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from jobs.core.model import Attributes, Checksum, Location, ObjectRef
+from jobs.core.model import Attributes, Checksum, ObjectRef
 from jobs.errors import Conflict, PreconditionFailed, Unavailable
 from jobs.s3.checksums import composite, full_object
 from jobs.s3.retries import retry
@@ -19,7 +19,7 @@ from jobs.s3.uploads import ObjectUpload, abort_upload, upload_file
 from tests.doubles.memory_store import MemoryStore, Request
 
 PART = 5 << 20
-PLACE = Location("b", "k")
+PLACE = ObjectRef("b", "k")
 
 
 @pytest.mark.parametrize("size_bytes", [0, 1, PART, PART + 1, 3 * PART])
@@ -42,7 +42,7 @@ def test_what_is_there_stays_and_no_part_is_left(tmp_path: Path, size_bytes: int
     path.write_bytes(bytes(size_bytes))
     store = MemoryStore()
     store.create_bucket("b")
-    asyncio.run(store.put("b", "k", b"first", Attributes(), guard=ABSENT))
+    asyncio.run(store.put(ObjectRef("b", "k"), b"first", Attributes(), guard=ABSENT))
     with pytest.raises(PreconditionFailed):
         asyncio.run(upload_file(store, path, PLACE, Attributes(), guard=ABSENT, part_bytes=PART))
     assert asyncio.run(store.get(ObjectRef("b", "k"))).data == b"first"
@@ -58,9 +58,9 @@ async def test_what_came_while_the_parts_were_sent_is_on_top_and_said(what: str,
     upload = ObjectUpload(store, ObjectRef("b", "k"), Attributes(), PART, UNGUARDED if what == "object" else ABSENT)
     await upload.write(bytes(PART + 1))
     await asyncio.gather(*upload._running)
-    await store.put("b", "k", b"other", Attributes(), guard=ABSENT)
+    await store.put(ObjectRef("b", "k"), b"other", Attributes(), guard=ABSENT)
     if what != "object":
-        await store.delete("b", "k")
+        await store.delete(ObjectRef("b", "k"))
     if not is_versioned and what != "object":
         await upload.finish()  # nothing is left of what came, and the new object is there
         assert len((await store.get(ObjectRef("b", "k"))).data) == PART + 1

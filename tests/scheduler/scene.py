@@ -44,14 +44,14 @@ class Scene:
     def put(self, key: str, body: bytes = b"body", **attributes: Any) -> dict[str, Any]:
         """Put an object at the source. Returns its event."""
         written = asyncio.run(
-            MemoryStore.put(self.store, "source", key, body, Attributes(**attributes), guard=UNGUARDED)
+            MemoryStore.put(self.store, ObjectRef("source", key), body, Attributes(**attributes), guard=UNGUARDED)
         )
         version = {"versionId": written.version_id} if written.version_id else {}
         return self.event(key, eTag=written.etag, size=len(body), **version)
 
     def delete(self, key: str, version_id: str | None = None) -> dict[str, Any]:
         """Delete a key, or remove a version for good. Returns the event."""
-        deleted = asyncio.run(MemoryStore.delete(self.store, "source", key, version_id=version_id))
+        deleted = asyncio.run(MemoryStore.delete(self.store, ObjectRef("source", key, version_id)))
         version = version_id or deleted.version_id
         named = {"versionId": version} if version else {}
         return self.event(key, MARKED if version and not version_id else REMOVED, **named)
@@ -95,7 +95,7 @@ class Scene:
     def put_copy(self, body: bytes, key: str = "k", **attributes: Any) -> None:
         """As somebody else does."""
         ref = ObjectRef("hotter", key)
-        asyncio.run(MemoryStore.put(self.store, *ref[:2], body, Attributes(**attributes), guard=UNGUARDED))
+        asyncio.run(MemoryStore.put(self.store, ref, body, Attributes(**attributes), guard=UNGUARDED))
 
 
 def at(key: str) -> Callable[[Request], bool]:

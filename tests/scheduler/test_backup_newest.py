@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs.core.model import Location, Route
+from jobs.core.model import Location, ObjectRef, Route
 from jobs.core.outcome import Status
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.sync.key import Sides, SyncOptions
@@ -75,7 +75,7 @@ def test_a_delete_marker_that_is_removed_from_above_a_large_version_is_handed_ov
     if has_copy:
         key.put_copy(LARGE)
     else:
-        key.run(key.store.delete("hotter", "k"))
+        key.run(key.store.delete(ObjectRef("hotter", "k")))
     assert key.settle(key.delete("k")) == ("deleted" if has_copy else "same")
     before = key.copies()
     assert key.settle(key.remove(-1)) == "handed_over"

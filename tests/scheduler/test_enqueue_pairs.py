@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import asdict
 
-from jobs.core.model import Attributes
+from jobs.core.model import Attributes, ObjectRef
 from jobs.errors import Denied, LedgerError, Unavailable
 from jobs.s3.store import UNGUARDED
 from scheduler import backlog
@@ -40,7 +40,9 @@ class Pairs(Scene):
         self.runtime.run(backlog.add(self.runtime, pair, rows))
 
     def put_object(self, name: str, data: bytes, **attributes: Any) -> None:
-        put = MemoryStore.put(self.store, "ledger", f"l/{name}", data, Attributes(**attributes), guard=UNGUARDED)
+        put = MemoryStore.put(
+            self.store, ObjectRef("ledger", f"l/{name}"), data, Attributes(**attributes), guard=UNGUARDED
+        )
         self.runtime.run(put)
 
     def enqueue(self, remaining_seconds: float = 300.0, **event: Any) -> Enqueued:

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import asdict
 
 from jobs.aws.queues import Queue
-from jobs.core.model import Attributes
+from jobs.core.model import Attributes, ObjectRef
 from jobs.errors import NotFound
 from jobs.ledger.backlog import Manifest
 from jobs.s3.store import UNGUARDED
@@ -99,7 +99,9 @@ def report(scene: Scene, **more: Any) -> None:
 
 
 def write(scene: Scene, name: str, document: dict[str, Any]) -> None:
-    scene.run(scene.store.put("ledger", f"l/{name}", json.dumps(document).encode(), Attributes(), guard=UNGUARDED))
+    scene.run(
+        scene.store.put(ObjectRef("ledger", f"l/{name}"), json.dumps(document).encode(), Attributes(), guard=UNGUARDED)
+    )
 
 
 def read(scene: Scene, name: str) -> dict[str, Any]:

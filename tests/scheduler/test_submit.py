@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jobs.core.model import Attributes
+from jobs.core.model import Attributes, ObjectRef
 from jobs.errors import LedgerError, Rejected, Unavailable, UsageError
 from jobs.ledger.claims import CLAIM_SECONDS
 from jobs.s3.store import UNGUARDED
@@ -47,7 +47,9 @@ def command(jobs: BatchServer, place: int = 0) -> list[str]:
 
 
 def write(scene: Scene, name: str, document: dict[str, Any]) -> None:
-    scene.run(scene.store.put("ledger", f"l/{name}", json.dumps(document).encode(), Attributes(), guard=UNGUARDED))
+    scene.run(
+        scene.store.put(ObjectRef("ledger", f"l/{name}"), json.dumps(document).encode(), Attributes(), guard=UNGUARDED)
+    )
 
 
 def manifest() -> dict[str, Any]:
@@ -93,7 +95,7 @@ def test_a_claim_whose_maker_died_is_taken_over(scene: Scene, jobs: BatchServer)
     submitted = f"l/{folder}/submitted.json"
     for caller in ("request", "another"):
         [version] = scene.store.stored("ledger", submitted)
-        scene.run(scene.store.delete("ledger", submitted, version_id=version.version_id))
+        scene.run(scene.store.delete(ObjectRef("ledger", submitted, version.version_id)))
         if caller == "another":
             with pytest.raises(Unavailable, match="another call"):
                 submit(scene, NIGHT, caller)

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from jobs.core.model import ObjectRef
 from tests.doubles.memory_buckets import Version
 from tests.doubles.memory_store import MemoryStore
 from tests.simulation.adapter import UNGUARDED, Attributes, StoreError, key_rows, sync_key
@@ -157,10 +158,10 @@ class KeyWorld:
         """Somebody writes; `-` deletes."""
         key = self.place(bucket)
         if letter == MARKER:
-            run_at_once(self.memory.delete(bucket, key))
+            run_at_once(self.memory.delete(ObjectRef(bucket, key)))
         else:
             attributes = Attributes(metadata={"of": letter})
-            run_at_once(self.memory.put(bucket, key, letter.encode() * 3, attributes, guard=UNGUARDED))
+            run_at_once(self.memory.put(ObjectRef(bucket, key), letter.encode() * 3, attributes, guard=UNGUARDED))
             if bucket == DESTINATION:
                 self.others.append(self.versions(bucket)[-1])
         self.trace.append(f"others: {bucket} {letter}")
@@ -171,7 +172,7 @@ class KeyWorld:
         verb, bucket = what.split()
         if verb == "remove":
             if there := self.versions(bucket):
-                run_at_once(self.memory.delete(bucket, self.place(bucket), version_id=there[-1].version_id))
+                run_at_once(self.memory.delete(ObjectRef(bucket, self.place(bucket), there[-1].version_id)))
                 self.trace.append(f"others: removed {there[-1].version_id}")
         else:
             self.put(bucket, MARKER if verb == "mark" else "C")

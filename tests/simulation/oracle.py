@@ -324,14 +324,14 @@ class Oracle(Observer):
             self.folded[process, run_id] = self.world.keys(LEDGER, request.key)
         if request.name != "put":
             return
-        if name == "spec.json" and (retried := json.loads(request.arguments[2]).get("retry_of")):
+        if name == "spec.json" and (retried := json.loads(request.arguments[1]).get("retry_of")):
             self.retry_of[run_id] = retried
         elif name == "plan.json":
             command = process.parent or process
             command.run_id = process.run_id = run_id
             self.began.setdefault(run_id, (command.began, command.verb))
         elif name == "report.json":
-            self._reported(run_id, json.loads(request.arguments[2]), self.folded.get((process, run_id), []))
+            self._reported(run_id, json.loads(request.arguments[1]), self.folded.get((process, run_id), []))
 
     def _reported(self, run_id: str, document: dict[str, Any], checkpoints: list[str]) -> None:
         since, verb = self.began[run_id]

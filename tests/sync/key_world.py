@@ -88,7 +88,7 @@ class KeyWorld:
     # What others do
 
     async def put(self, body: bytes, metadata: dict[str, str]) -> None:
-        await MemoryStore.put(self.store, *SOURCE[:2], body, self._attributes(metadata), guard=UNGUARDED)
+        await MemoryStore.put(self.store, SOURCE, body, self._attributes(metadata), guard=UNGUARDED)
         version = self.source[-1]
         self._hide(version)
         self.ever.append(version)
@@ -96,23 +96,23 @@ class KeyWorld:
         self.pending.append(ObjectVersion(0, SOURCE.key, named, size_bytes=len(body), etag=version.etag))
 
     async def mark(self) -> None:
-        await MemoryStore.delete(self.store, *SOURCE[:2])
+        await MemoryStore.delete(self.store, SOURCE)
         self.pending.append(None)
 
     async def remove(self, place: int) -> None:
         if self.source:
             version = self.source[place % len(self.source)]
-            await MemoryStore.delete(self.store, *SOURCE[:2], version_id=version.version_id)
+            await MemoryStore.delete(self.store, SOURCE._replace(version_id=version.version_id))
             self.pending.append(None)
 
     async def put_foreign(self, body: bytes) -> None:
-        await MemoryStore.put(self.store, *COPY[:2], body, self._attributes({}), guard=UNGUARDED)
+        await MemoryStore.put(self.store, COPY, body, self._attributes({}), guard=UNGUARDED)
         self._hide(self.copies[-1])
         self.foreign.append(self.copies[-1])
         self._note_placed()
 
     async def mark_foreign(self) -> None:
-        await MemoryStore.delete(self.store, *COPY[:2])
+        await MemoryStore.delete(self.store, COPY)
         self._note_placed()
 
     def _attributes(self, metadata: dict[str, str]) -> Attributes:

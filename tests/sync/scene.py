@@ -53,7 +53,7 @@ def make_store(
 
 async def put(store: MemoryStore, body: bytes, ref: ObjectRef = SOURCE, **attributes: Any) -> ObjectVersion:
     """Write an object. Returns the row that an inventory would have of it."""
-    await MemoryStore.put(store, *ref[:2], body, Attributes(**attributes), guard=UNGUARDED)
+    await MemoryStore.put(store, ref, body, Attributes(**attributes), guard=UNGUARDED)
     return await row_of(store, ref)
 
 
@@ -61,14 +61,14 @@ async def put_in_parts(
     store: MemoryStore, *pieces: bytes, ref: ObjectRef = SOURCE, algorithm: str = ""
 ) -> ObjectVersion:
     checksum = Checksum(algorithm, "", is_composite=algorithm != "CRC64NVME") if algorithm else None
-    upload = await MemoryStore.create_multipart(store, *ref[:2], Attributes(), checksum=checksum)
+    upload = await MemoryStore.create_multipart(store, ref, Attributes(), checksum=checksum)
     parts = [await MemoryStore.put_part(store, upload, n, piece) for n, piece in enumerate(pieces, 1)]
     await MemoryStore.complete_multipart(store, upload, parts, guard=UNGUARDED)
     return await row_of(store, ref)
 
 
 async def delete(store: MemoryStore, ref: ObjectRef = SOURCE) -> None:
-    await MemoryStore.delete(store, ref.bucket, ref.key, version_id=ref.version_id)
+    await MemoryStore.delete(store, ObjectRef(ref.bucket, ref.key, ref.version_id))
 
 
 async def row_of(store: MemoryStore, ref: ObjectRef = SOURCE) -> ObjectVersion:

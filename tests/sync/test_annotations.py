@@ -185,7 +185,7 @@ def naive() -> MemoryStore:
 
     async def write_object(request: Request) -> Any:
         text = request.arguments["text"]
-        return await MemoryStore.put(store, *request.place[:2], text, Attributes(), guard=UNGUARDED)
+        return await MemoryStore.put(store, request.place, text, Attributes(), guard=UNGUARDED)
 
     no_list = Unavailable("ListObjectAnnotations", "k", "MalformedAnswer", "an object, and no list", 200)
     store = unknown()

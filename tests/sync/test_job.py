@@ -158,7 +158,7 @@ async def test_streamed_bytes_that_are_not_the_sources_are_read_again_and_never_
 
 async def put_slowly(store: MemoryStore, meanwhile: Callable[[], Any]) -> None:
     """An upload in parts, which S3 dates by its beginning. `meanwhile` happens before it is complete."""
-    upload = await store.create_multipart(*SOURCE[:2], Attributes())
+    upload = await store.create_multipart(SOURCE, Attributes())
     parts = [await store.put_part(upload, number, bytes(size)) for number, size in ((1, 5 * KIB), (2, KIB))]
     await meanwhile()
     await store.complete_multipart(upload, parts, guard=UNGUARDED)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs.core.model import Attributes, Location, ObjectVersion, Route
+from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Status
 from jobs.errors import Conflict, StoreError, Throttled, Unavailable
 from jobs.ledger.ledger import Ledger
@@ -126,7 +126,7 @@ async def test_an_upload_with_a_part_of_another_size_is_not_gone_on_with_and_abo
 async def test_uploads_that_this_run_did_not_record_are_left_alone() -> None:
     store = make_store()
     row = await put(store, BODY)
-    foreign = await store.create_multipart(*COPY[:2], Attributes())
+    foreign = await store.create_multipart(COPY, Attributes())
     theirs = await kill_copy(store, row, 2, run_id=RUN.replace("aaaaaa", "bbbbbb"))
     assert (await go_on(store, row))[0] is Status.DONE
     assert await end_run(store) == [foreign, theirs]
@@ -199,7 +199,7 @@ async def test_an_upload_that_ends_in_a_race_is_aborted_sooner_or_later(
 
 async def overtake(store: MemoryStore, body: bytes | None) -> None:
     """What others do at the copy's key."""
-    await (store.delete(*COPY[:2]) if body is MARKER else put(store, body, COPY))
+    await (store.delete(COPY) if body is MARKER else put(store, body, COPY))
 
 
 @pytest.mark.parametrize(("versioned", "other"), [(True, MARKER), (True, b"foreign"), (False, b"foreign")])

@@ -40,7 +40,7 @@ async def written(*versions: bytes | None, ref: ObjectRef = SOURCE, store: Memor
     store = store or make_store(clock=ticking())
     for body in versions:
         if body is MARKER:
-            await store.delete(*ref[:2])
+            await store.delete(ref)
         else:
             await put(store, body, ref)
     return store
@@ -97,7 +97,7 @@ async def test_a_delete_marker_that_the_source_no_longer_has_hides_no_copy(is_hi
     rows = await rows_of(store)
     if is_hidden:
         await replay(store, rows)
-    await store.delete(*SOURCE[:2], version_id=rows[1].version_id)
+    await store.delete(SOURCE._replace(version_id=rows[1].version_id))
     assert statuses(await replay(store, rows)) == [Status.DONE, Status.MISSING]
     assert bodies(store)[-1] == b"one"
 
@@ -105,7 +105,7 @@ async def test_a_delete_marker_that_the_source_no_longer_has_hides_no_copy(is_hi
 async def test_a_delete_marker_is_not_made_once_the_object_is_back_at_the_source() -> None:
     store = await written(b"one", MARKER)
     rows = await rows_of(store)
-    store.hook(copy=once(lambda: store.delete(*SOURCE[:2], version_id=rows[1].version_id)))
+    store.hook(copy=once(lambda: store.delete(SOURCE._replace(version_id=rows[1].version_id))))
     assert statuses(await finish_rows(store, rows)) == [Status.DONE, Status.MISSING]
     assert bodies(store)[-1] == b"one"
 

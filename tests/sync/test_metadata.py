@@ -19,7 +19,7 @@ async def test_a_retry_puts_other_metadata_right_by_a_new_version(attributes: An
     store = make_store(clock=ticking())
     row = await put(store, b"data")
     assert (await replicate(store, row)).status is Status.DONE
-    await store.put(*COPY[:2], b"data", Attributes(**attributes), guard=UNGUARDED)
+    await store.put(COPY, b"data", Attributes(**attributes), guard=UNGUARDED)
     found = await verify(store, row)
     assert (found.status, found.reason) == (Status.DIFFERENT, Reason.METADATA_DIFFERS)
     assert (await replicate(store, row)).status is Status.CHANGED, "it is newer, and nobody agreed to replace it"

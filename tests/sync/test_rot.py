@@ -148,7 +148,7 @@ async def test_a_damaged_source_is_not_copied_where_nothing_is_and_one_that_was_
     row = await copied(store)
     store.rot(*SOURCE[:2], ROTTEN)
     marked = condemned(row, await verify(store, row, deep=True))
-    await store.delete(*COPY[:2])
+    await store.delete(COPY)
     assert (await replicate(store, marked)).status is Status.DAMAGED
     await put(store, GOOD)
     assert (await replicate(store, marked)).status is Status.DONE

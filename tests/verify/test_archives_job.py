@@ -80,7 +80,7 @@ def content(store: MemoryStore) -> bytes:
 
 
 def overwrite(store: MemoryStore, data: bytes) -> None:
-    asyncio.run(store.put(*ARCHIVE, data, Attributes(), guard=UNGUARDED))
+    asyncio.run(store.put(ObjectRef(*ARCHIVE), data, Attributes(), guard=UNGUARDED))
 
 
 def damaged(outcome: Outcome) -> set[str]:
@@ -138,12 +138,12 @@ def test_an_archive_that_may_not_be_read_is_denied() -> None:
 
 def test_an_archive_that_is_gone_is_missing() -> None:
     store = shelf(ArchiveFormat.TAR)
-    asyncio.run(store.delete(*ARCHIVE))
+    asyncio.run(store.delete(ObjectRef(*ARCHIVE)))
     assert verify(store).status is Status.MISSING
 
 
 def test_without_an_index_nothing_is_proven() -> None:
     store = shelf(ArchiveFormat.TAR)
-    asyncio.run(store.delete("ledger", "archives/cold/a.tar.zst.parquet"))
+    asyncio.run(store.delete(ObjectRef("ledger", "archives/cold/a.tar.zst.parquet")))
     outcome = verify(store)
     assert (outcome.status, outcome.reason) == (Status.UNKNOWN, Reason.NOT_INDEXED)

@@ -39,9 +39,11 @@ def store_of(*, here: bool = False, there: bool = False, **options: Any) -> Memo
 def put(store: MemoryStore, bucket: str, data: bytes | None, sse: str | None = None, **more: Any) -> Written:
     """Write the key, or set a delete marker."""
     if data is None:
-        asyncio.run(MemoryStore.delete(store, bucket, "k"))
+        asyncio.run(MemoryStore.delete(store, ObjectRef(bucket, "k")))
         return Written("")
-    return asyncio.run(MemoryStore.put(store, bucket, "k", data, Attributes(sse=sse, **more), guard=UNGUARDED))
+    return asyncio.run(
+        MemoryStore.put(store, ObjectRef(bucket, "k"), data, Attributes(sse=sse, **more), guard=UNGUARDED)
+    )
 
 
 def row_of(written: Written, size_bytes: int | None = None, **more: Any) -> ObjectVersion:
@@ -99,7 +101,7 @@ def test_a_source_that_is_overwritten_and_copied_between_the_two_looks_has_chang
     async def busy(request: Request) -> Any:
         if request.place.bucket == "there":
             for bucket in ("here", "there"):
-                await MemoryStore.put(store, bucket, "k", b"newer", Attributes(), guard=UNGUARDED)
+                await MemoryStore.put(store, ObjectRef(bucket, "k"), b"newer", Attributes(), guard=UNGUARDED)
         return await request()
 
     store = store_of(on={"head": busy})
@@ -134,9 +136,9 @@ def test_what_becomes_of_a_side_while_it_is_read(
         if len(reads) > 1:
             return await request()
         if now is None:
-            await MemoryStore.delete(store, bucket, "k")
+            await MemoryStore.delete(store, ObjectRef(bucket, "k"))
         else:
-            await MemoryStore.put(store, bucket, "k", now, Attributes(), guard=UNGUARDED)
+            await MemoryStore.put(store, ObjectRef(bucket, "k"), now, Attributes(), guard=UNGUARDED)
         raise PreconditionFailed("GetObject", f"s3://{bucket}/k", "Changed")
 
     store = store_of(on={"get": busy})
@@ -193,7 +195,7 @@ def test_a_copy_that_is_not_what_was_proven_differs_though_the_source_cannot_be_
         row = row_of(written, len(data), row=at, known_checksum=known)
         rows.append(row._replace(last_modified=float(at), is_latest=data == GOOD))
         if is_gone:
-            asyncio.run(MemoryStore.delete(store, "here", "k", version_id=written.version_id))
+            asyncio.run(MemoryStore.delete(store, ObjectRef("here", "k", written.version_id)))
     store.rot("there", "k", GOOD[::-1])
     expected = [*[Status.VERIFIED] * all_versions, Status.DIFFERENT]
     assert statuses(verify(store, rows, all_versions=all_versions, deep=True)) == expected
@@ -390,7 +392,7 @@ def test_a_version_on_top_that_cannot_be_compared_is_not_called_another_one(
     row = row_of(put(store, "here", b"two!"), 4)
 
     async def upload() -> None:
-        upload_id = await store.create_multipart("there", "k", Attributes())
+        upload_id = await store.create_multipart(ObjectRef("there", "k"), Attributes())
         part = await store.put_part(upload_id, 1, on_top)
         await store.complete_multipart(upload_id, [part], guard=UNGUARDED)
 

@@ -62,7 +62,7 @@ class Subject:
 
     async def put(self, key: str, data: bytes = b"content", attributes: Attributes = PLAIN) -> ObjectRef:
         """Write an object → its reference, with the version id if it got one."""
-        written = await self.store.put(self.bucket, key, data, attributes, guard=UNGUARDED)
+        written = await self.store.put(self.ref(key), data, attributes, guard=UNGUARDED)
         return self.ref(key, written.version_id)
 
     async def read(self, key: str) -> bytes:
@@ -80,7 +80,7 @@ class Subject:
     ) -> tuple[Upload, list[PartDone]]:
         """Begin a multipart upload and upload the pieces."""
         kind = Checksum(algorithm, "", is_composite=algorithm in ("SHA1", "SHA256")) if algorithm else None
-        upload_id = await self.store.create_multipart(self.bucket, key, attributes, checksum=kind)
+        upload_id = await self.store.create_multipart(self.ref(key), attributes, checksum=kind)
         parts = []
         for number, piece in enumerate(pieces, 1):
             checksum = checksums.full_object(algorithm, piece) if algorithm else None

@@ -52,7 +52,7 @@ async def test_copy_carries_annotations_unless_it_is_asked_not_to(s: Subject) ->
         ("with", CopySettings(), set(TEXTS)),
         ("without", CopySettings(without_annotations=True), set()),
     ):
-        await s.store.copy(ref, None, s.bucket, key, settings, guard=ABSENT)
+        await s.store.copy(ref, None, s.ref(key), settings, guard=ABSENT)
         assert set(await lists.read(s.ref(key))) == expected
 
 

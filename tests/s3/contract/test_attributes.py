@@ -19,7 +19,7 @@ async def test_a_write_carries_headers_metadata_and_tags(s: Subject, how: str) -
     elif how == "copy":
         source = await s.put("k", b"content", RICH)
         await s.put("k", b"newer, and plain")
-        await s.store.copy(source, None, *ref[:2], CopySettings(), guard=ABSENT)
+        await s.store.copy(source, None, ref, CopySettings(), guard=ABSENT)
     else:
         await s.put(ref.key, b"content", RICH)
     info = await s.store.head(ref)
@@ -51,7 +51,7 @@ async def test_metadata_with_blanks_or_beyond_ascii_comes_back(s: Subject, value
 @contract()
 async def test_a_website_redirect_is_put_but_never_copied(s: Subject) -> None:
     source = await s.put("k", b"", Attributes(headers={"x-amz-website-redirect-location": "/elsewhere"}))
-    await s.store.copy(source, None, s.bucket, "copy", CopySettings(), guard=ABSENT)
+    await s.store.copy(source, None, s.ref("copy"), CopySettings(), guard=ABSENT)
     name = "x-amz-website-redirect-location"
     assert (await s.store.head(source)).attributes.headers.get(name) == "/elsewhere"
     assert name not in (await s.store.head(s.ref("copy"))).attributes.headers
@@ -61,8 +61,8 @@ async def test_a_website_redirect_is_put_but_never_copied(s: Subject) -> None:
 async def test_copy_sets_the_storage_class(s: Subject) -> None:
     source = await s.put("k", b"content", Attributes(storage_class="STANDARD_IA"))
     assert (await s.store.head(source)).storage_class == "STANDARD_IA"
-    await s.store.copy(source, None, s.bucket, "plain", CopySettings(), guard=ABSENT)
-    await s.store.copy(source, None, s.bucket, "same", CopySettings(storage_class="STANDARD_IA"), guard=ABSENT)
+    await s.store.copy(source, None, s.ref("plain"), CopySettings(), guard=ABSENT)
+    await s.store.copy(source, None, s.ref("same"), CopySettings(storage_class="STANDARD_IA"), guard=ABSENT)
     classes = {entry.key: entry.storage_class for entry in (await s.store.list_objects(s.bucket, "")).entries}
     assert classes == {"k": "STANDARD_IA", "plain": "STANDARD", "same": "STANDARD_IA"}
 
@@ -74,7 +74,7 @@ async def test_an_archived_object_cannot_be_read(s: Subject) -> None:
     with pytest.raises(ArchivedObject):
         await s.store.get(ref)
     with pytest.raises(ArchivedObject):
-        await s.store.copy(ref, None, s.bucket, "copy", CopySettings(), guard=ABSENT)
+        await s.store.copy(ref, None, s.ref("copy"), CopySettings(), guard=ABSENT)
 
 
 @contract()
@@ -98,7 +98,7 @@ async def test_a_restore_of_what_is_not_archived_is_refused(s: Subject) -> None:
 @contract()
 async def test_encryption_is_asked_for_and_told(s: Subject) -> None:
     source = await s.put("k", b"content", Attributes(sse="AES256"))
-    await s.store.copy(source, None, s.bucket, "copy", CopySettings(sse="AES256"), guard=ABSENT)
+    await s.store.copy(source, None, s.ref("copy"), CopySettings(sse="AES256"), guard=ABSENT)
     assert (await s.store.head(source)).attributes.sse == "AES256"
     assert (await s.store.head(s.ref("copy"))).attributes.sse == "AES256"
 
@@ -107,13 +107,13 @@ async def test_encryption_is_asked_for_and_told(s: Subject) -> None:
 async def test_object_lock_is_set_told_and_kept(s: Subject) -> None:
     lock = ObjectLock("GOVERNANCE", "2099-01-02T03:04:05Z")
     source = await s.put("k")
-    await s.store.copy(source, None, s.bucket, "copy", CopySettings(lock=lock), guard=ABSENT)
+    await s.store.copy(source, None, s.ref("copy"), CopySettings(lock=lock), guard=ABSENT)
     info = await s.store.head(s.ref("copy"))
     assert info.attributes.lock is not None
     assert info.attributes.lock.mode == "GOVERNANCE"
     assert (info.attributes.lock.retain_until or "").startswith("2099-01-02T03:04:05")
     with pytest.raises(Denied):
-        await s.store.delete(s.bucket, "copy", version_id=info.version_id)
+        await s.store.delete(s.ref("copy", info.version_id))
 
 
 @contract(object_lock=True)
@@ -123,13 +123,13 @@ async def test_legal_hold_is_set_told_and_kept(s: Subject) -> None:
     assert lock is not None
     assert lock.legal_hold
     with pytest.raises(Denied):
-        await s.store.delete(s.bucket, "k", version_id=ref.version_id)
+        await s.store.delete(s.ref("k", ref.version_id))
 
 
 @contract()
 async def test_an_empty_object_is_an_object(s: Subject) -> None:
     ref = await s.put("k", b"")
-    await s.store.copy(ref, md5_of(b""), s.bucket, "copy", CopySettings(), guard=ABSENT)
+    await s.store.copy(ref, md5_of(b""), s.ref("copy"), CopySettings(), guard=ABSENT)
     for key in ("k", "copy"):
         body = await s.store.get(s.ref(key))
         assert (body.data, body.info.size_bytes, body.info.etag) == (b"", 0, md5_of(b""))

@@ -14,9 +14,9 @@ from tests.s3.contract.checks import PLAIN, Subject, contract, md5_of
 async def write(s: Subject, how: str, guard: Guard, key: str = "k") -> None:
     """Write `new` at the key by one of the three operations."""
     if how == "put":
-        await s.store.put(s.bucket, key, b"new", PLAIN, guard=guard)
+        await s.store.put(s.ref(key), b"new", PLAIN, guard=guard)
     elif how == "copy":
-        await s.store.copy(await s.put("source", b"new"), None, s.bucket, key, CopySettings(), guard=guard)
+        await s.store.copy(await s.put("source", b"new"), None, s.ref(key), CopySettings(), guard=guard)
     else:
         upload, parts = await s.upload(key, [b"new"])
         await s.store.complete_multipart(upload, parts, guard=guard)
@@ -45,7 +45,7 @@ async def test_a_write_with_an_etag_replaces_that_object_only(s: Subject, how: s
 @contract()
 async def test_put_absent_lets_one_of_many_win(s: Subject) -> None:
     bodies = [f"writer {n}".encode() for n in range(8)]
-    puts = [s.store.put(s.bucket, "k", body, PLAIN, guard=ABSENT) for body in bodies]
+    puts = [s.store.put(s.ref("k"), body, PLAIN, guard=ABSENT) for body in bodies]
     results = await asyncio.gather(*puts, return_exceptions=True)
     winners = [body for body, result in zip(bodies, results, strict=True) if not isinstance(result, BaseException)]
     assert len(winners) == 1
@@ -56,12 +56,12 @@ async def test_put_absent_lets_one_of_many_win(s: Subject) -> None:
 @contract(versioned=True)
 async def test_put_absent_succeeds_over_a_delete_marker(s: Subject) -> None:
     await s.put("k", b"old")
-    await s.store.delete(s.bucket, "k")
-    await s.store.put(s.bucket, "k", b"new", PLAIN, guard=ABSENT)
+    await s.store.delete(s.ref("k"))
+    await s.store.put(s.ref("k"), b"new", PLAIN, guard=ABSENT)
     assert await s.read("k") == b"new"
 
 
 @contract()
 async def test_put_with_an_etag_finds_no_key(s: Subject) -> None:
     with pytest.raises(NotFound):
-        await s.store.put(s.bucket, "k", b"x", PLAIN, guard=Guard(etag=md5_of(b"x")))
+        await s.store.put(s.ref("k"), b"x", PLAIN, guard=Guard(etag=md5_of(b"x")))

@@ -40,14 +40,14 @@ ODD_KEYS = (
 async def test_an_odd_key_makes_the_round_trip(s: Subject, case: str) -> None:
     ref = await s.put(case, b"content", RICH)
     assert (await s.store.get(ref)).data == b"content"
-    await s.store.copy(ref, md5_of(b"content"), s.bucket, "copy", CopySettings(), guard=ABSENT)
+    await s.store.copy(ref, md5_of(b"content"), s.ref("copy"), CopySettings(), guard=ABSENT)
     assert await s.read("copy") == b"content"
-    await s.store.delete(s.bucket, "copy")
-    await s.store.copy(ref, None, s.bucket, case, CopySettings(storage_class="STANDARD_IA"), guard=UNGUARDED)
+    await s.store.delete(s.ref("copy"))
+    await s.store.copy(ref, None, s.ref(case), CopySettings(storage_class="STANDARD_IA"), guard=UNGUARDED)
     assert [entry.key for entry in (await s.store.list_objects(s.bucket, "")).entries] == [case]
     assert [entry.key for entry in (await s.store.list_versions(s.bucket, case)).entries] == [case, case]
     assert await s.store.get_tags(ref) == RICH.tags
-    await s.store.delete(s.bucket, case)
+    await s.store.delete(s.ref(case))
     with pytest.raises(NotFound):
         await s.store.head(s.ref(case))
 
@@ -73,11 +73,11 @@ async def test_an_object_without_a_key_is_refused_and_its_bucket_stays(s: Subjec
     asked: list[Awaitable[object]] = [
         s.store.head(none),
         s.store.get(none),
-        s.store.put(s.bucket, "", b"content", PLAIN, guard=UNGUARDED),
-        s.store.copy(ref, None, s.bucket, "", CopySettings(), guard=UNGUARDED),
-        s.store.create_multipart(s.bucket, "", PLAIN),
-        s.store.delete(s.bucket, ""),
-        s.store.delete(s.bucket, "", version_id="null"),
+        s.store.put(s.ref(""), b"content", PLAIN, guard=UNGUARDED),
+        s.store.copy(ref, None, s.ref(""), CopySettings(), guard=UNGUARDED),
+        s.store.create_multipart(s.ref(""), PLAIN),
+        s.store.delete(s.ref("")),
+        s.store.delete(s.ref("", "null")),
     ]
     for each in asked:
         with pytest.raises(Rejected):

@@ -17,7 +17,7 @@ from tests.s3.contract.checks import PART, Subject, contract, md5_of
 async def test_copy_takes_the_version_it_names(s: Subject) -> None:
     first = await s.put("k", b"first")
     await s.put("k", b"second")
-    written = await s.store.copy(first, md5_of(b"first"), s.bucket, "copy", CopySettings(), guard=ABSENT)
+    written = await s.store.copy(first, md5_of(b"first"), s.ref("copy"), CopySettings(), guard=ABSENT)
     assert await s.read("copy") == b"first"
     assert written.etag == md5_of(b"first")
     assert written.version_id == (await s.store.head(s.ref("copy"))).version_id
@@ -28,14 +28,14 @@ async def test_copy_of_what_is_current_says_which_version_that_is(s: Subject) ->
     await s.put("k", b"first")
     second = await s.put("k", b"second")
     current = second._replace(version_id=None)
-    written = await s.store.copy(current, md5_of(b"second"), s.bucket, "copy", CopySettings(), guard=ABSENT)
+    written = await s.store.copy(current, md5_of(b"second"), s.ref("copy"), CopySettings(), guard=ABSENT)
     assert written.source_version_id == second.version_id
 
 
 @contract()
 async def test_copy_takes_the_null_version(s: Subject) -> None:
     await s.put("k", b"first")
-    await s.store.copy(s.ref("k", "null"), None, s.bucket, "copy", CopySettings(), guard=ABSENT)
+    await s.store.copy(s.ref("k", "null"), None, s.ref("copy"), CopySettings(), guard=ABSENT)
     assert await s.read("copy") == b"first"
 
 
@@ -44,7 +44,7 @@ async def test_a_copy_refuses_a_source_that_has_moved_on(s: Subject, how: str) -
     source = await s.put("k", b"first")
     await s.put("k", b"second")
     if how == "copy":
-        copying: Any = s.store.copy(source, md5_of(b"first"), s.bucket, "copy", CopySettings(), guard=UNGUARDED)
+        copying: Any = s.store.copy(source, md5_of(b"first"), s.ref("copy"), CopySettings(), guard=UNGUARDED)
     else:
         upload, _ = await s.upload("copy", [])
         copying = s.store.copy_part(source, md5_of(b"first"), 0, 5, upload, 1)

@@ -15,7 +15,7 @@ from tests.s3.contract.checks import PART, PLAIN, Subject, contract, md5_of, mul
 @contract("CRC64NVME", "CRC32", "CRC32C", "SHA1", "SHA256")
 async def test_put_keeps_a_checksum(s: Subject, case: str) -> None:
     checksum = checksums.full_object(case, b"content")
-    await s.store.put(s.bucket, "k", b"content", PLAIN, guard=ABSENT, checksum=checksum)
+    await s.store.put(s.ref("k"), b"content", PLAIN, guard=ABSENT, checksum=checksum)
     ref = s.ref("k")
     assert (await s.store.head(ref)).checksums == (checksum,)
     assert (await s.store.get(ref)).info.checksums == (checksum,)
@@ -24,7 +24,7 @@ async def test_put_keeps_a_checksum(s: Subject, case: str) -> None:
 @contract("CRC64NVME", "CRC32", "CRC32C", "SHA1", "SHA256")
 async def test_put_refuses_a_wrong_checksum(s: Subject, case: str) -> None:
     with pytest.raises(Unavailable):
-        await s.store.put(s.bucket, "k", b"x", PLAIN, guard=ABSENT, checksum=checksums.full_object(case, b"y"))
+        await s.store.put(s.ref("k"), b"x", PLAIN, guard=ABSENT, checksum=checksums.full_object(case, b"y"))
     with pytest.raises(NotFound):
         await s.store.head(s.ref("k"))
 
@@ -69,8 +69,8 @@ async def test_multipart_refuses_a_wrong_full_object_checksum(s: Subject) -> Non
 @contract()
 async def test_copy_keeps_the_checksum_algorithm(s: Subject) -> None:
     checksum = checksums.full_object("SHA256", b"content")
-    await s.store.put(s.bucket, "k", b"content", PLAIN, guard=ABSENT, checksum=checksum)
-    await s.store.copy(s.ref("k"), None, s.bucket, "copy", CopySettings(), guard=ABSENT)
+    await s.store.put(s.ref("k"), b"content", PLAIN, guard=ABSENT, checksum=checksum)
+    await s.store.copy(s.ref("k"), None, s.ref("copy"), CopySettings(), guard=ABSENT)
     assert (await s.store.head(s.ref("copy"))).checksums == (checksum,)
 
 
@@ -79,7 +79,7 @@ async def test_copy_of_a_multipart_object_has_one_part(s: Subject) -> None:
     pieces = [os.urandom(PART), b"the end"]
     upload_id, parts = await s.upload("k", pieces, algorithm="SHA256")
     written = await s.store.complete_multipart(upload_id, parts, guard=ABSENT)
-    copied = await s.store.copy(s.ref("k"), written.etag, s.bucket, "copy", CopySettings(), guard=ABSENT)
+    copied = await s.store.copy(s.ref("k"), written.etag, s.ref("copy"), CopySettings(), guard=ABSENT)
     info = await s.store.head(s.ref("copy"))
     assert copied.etag == info.etag == md5_of(b"".join(pieces))
     assert info.checksums == (checksums.full_object("SHA256", b"".join(pieces)),)

@@ -90,9 +90,9 @@ async def test_a_small_part_that_is_not_the_last_is_refused(s: Subject) -> None:
 REQUESTS: dict[str, Callable[[Store, ObjectRef], Awaitable[Any]]] = {
     "head": lambda store, ref: store.head(ref),
     "get": lambda store, ref: store.get(ref),
-    "put": lambda store, ref: store.put(ref.bucket, ref.key, b"", PLAIN, guard=UNGUARDED),
-    "copy": lambda store, ref: store.copy(ref, None, ref.bucket, "copy", CopySettings(), guard=UNGUARDED),
-    "create_multipart": lambda store, ref: store.create_multipart(ref.bucket, ref.key, PLAIN),
+    "put": lambda store, ref: store.put(ObjectRef(ref.bucket, ref.key), b"", PLAIN, guard=UNGUARDED),
+    "copy": lambda store, ref: store.copy(ref, None, ObjectRef(ref.bucket, "copy"), CopySettings(), guard=UNGUARDED),
+    "create_multipart": lambda store, ref: store.create_multipart(ObjectRef(ref.bucket, ref.key), PLAIN),
     "list_objects": lambda store, ref: store.list_objects(ref.bucket, ""),
     "list_versions": lambda store, ref: store.list_versions(ref.bucket, ""),
     "is_versioned": lambda store, ref: store.is_versioned(ref.bucket),
@@ -113,24 +113,24 @@ async def test_a_key_that_is_not_there(s: Subject) -> None:
         s.store.head(ref),
         s.store.get(ref),
         s.store.get_tags(ref),
-        s.store.copy(ref, None, s.bucket, "copy", CopySettings(), guard=UNGUARDED),
-        s.store.copy(ref, md5_of(b""), s.bucket, "copy", CopySettings(), guard=UNGUARDED),
+        s.store.copy(ref, None, s.ref("copy"), CopySettings(), guard=UNGUARDED),
+        s.store.copy(ref, md5_of(b""), s.ref("copy"), CopySettings(), guard=UNGUARDED),
     ):
         with pytest.raises(NotFound):
             await request
-    assert not (await s.store.delete(s.bucket, "never")).is_delete_marker
+    assert not (await s.store.delete(s.ref("never"))).is_delete_marker
 
 
 @contract(versioned=True)
 async def test_a_version_that_is_not_there(s: Subject) -> None:
     gone = await s.put("k", b"gone")
     await s.put("k", b"kept")
-    await s.store.delete(s.bucket, "k", version_id=gone.version_id)
+    await s.store.delete(s.ref("k", gone.version_id))
     for request in (
         s.store.head(gone),
         s.store.get(gone),
         s.store.get_tags(gone),
-        s.store.copy(gone, None, s.bucket, "copy", CopySettings(), guard=UNGUARDED),
+        s.store.copy(gone, None, s.ref("copy"), CopySettings(), guard=UNGUARDED),
     ):
         with pytest.raises(NotFound):
             await request

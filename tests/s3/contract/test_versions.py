@@ -23,7 +23,7 @@ async def test_is_versioned(s: Subject) -> None:
 async def test_versions_are_listed_newest_first(s: Subject) -> None:
     first = await s.put("a", b"1")
     second = await s.put("a", b"22")
-    marker = await s.store.delete(s.bucket, "a")
+    marker = await s.store.delete(s.ref("a"))
     third = await s.put("a", b"333")
     other = await s.put("b", b"4444")
     assert marker.is_delete_marker
@@ -42,12 +42,12 @@ async def test_versions_are_listed_newest_first(s: Subject) -> None:
 @contract(versioned=True)
 async def test_a_delete_marker_hides_the_object(s: Subject) -> None:
     kept = await s.put("k", b"content")
-    marker = await s.store.delete(s.bucket, "k")
+    marker = await s.store.delete(s.ref("k"))
     assert (await s.store.list_objects(s.bucket, "")).entries == []
     with pytest.raises(NotFound):
         await s.store.head(s.ref("k"))
     assert (await s.store.get(kept)).data == b"content"
-    removed = await s.store.delete(s.bucket, "k", version_id=marker.version_id)
+    removed = await s.store.delete(s.ref("k", marker.version_id))
     assert removed.is_delete_marker
     assert await s.read("k") == b"content"
 
@@ -55,7 +55,7 @@ async def test_a_delete_marker_hides_the_object(s: Subject) -> None:
 @contract(versioned=True)
 async def test_head_tells_a_delete_marker_from_nothing(s: Subject) -> None:
     await s.put("k")
-    marker = await s.store.delete(s.bucket, "k")
+    marker = await s.store.delete(s.ref("k"))
     codes = []
     for version_id in (None, marker.version_id):
         with pytest.raises(NotFound) as caught:
@@ -66,7 +66,7 @@ async def test_head_tells_a_delete_marker_from_nothing(s: Subject) -> None:
 
 @contract(versioned=True)
 async def test_a_delete_marker_can_be_made_for_a_key_that_never_was(s: Subject) -> None:
-    marker = await s.store.delete(s.bucket, "never")
+    marker = await s.store.delete(s.ref("never"))
     entries = (await s.store.list_versions(s.bucket, "")).entries
     assert [brief(entry) for entry in entries] == [("never", marker.version_id, True, True, None)]
 
@@ -75,7 +75,7 @@ async def test_a_delete_marker_can_be_made_for_a_key_that_never_was(s: Subject) 
 async def test_delete_of_a_version_removes_it_alone(s: Subject) -> None:
     first = await s.put("k", b"first")
     second = await s.put("k", b"second")
-    assert not (await s.store.delete(s.bucket, "k", version_id=second.version_id)).is_delete_marker
+    assert not (await s.store.delete(s.ref("k", second.version_id))).is_delete_marker
     assert await s.read("k") == b"first"
     entries = (await s.store.list_versions(s.bucket, "")).entries
     assert [(entry.version_id, entry.is_latest) for entry in entries] == [(first.version_id, True)]
@@ -86,9 +86,9 @@ async def test_a_delete_with_an_etag_takes_that_object_only(s: Subject, versione
     s = s.with_bucket(versioned=versioned)
     await s.put("k")
     with pytest.raises(PreconditionFailed):
-        await s.store.delete(s.bucket, "k", if_match=md5_of(b"other"))
+        await s.store.delete(s.ref("k"), if_match=md5_of(b"other"))
     assert await s.read("k") == b"content"
-    assert (await s.store.delete(s.bucket, "k", if_match=md5_of(b"content"))).is_delete_marker is versioned
+    assert (await s.store.delete(s.ref("k"), if_match=md5_of(b"content"))).is_delete_marker is versioned
     with pytest.raises(NotFound):
         await s.read("k")
 
@@ -97,16 +97,16 @@ async def test_a_delete_with_an_etag_takes_that_object_only(s: Subject, versione
 async def test_a_delete_that_relies_on_an_old_look_is_not_sent(s: Subject) -> None:
     now, version_id = elapsed_seconds(), (await s.put("k")).version_id or ""
     with pytest.raises(Conflict) as late:
-        await s.store.delete(s.bucket, "k", if_match=md5_of(b"content"), send_by=now - 0.1)
+        await s.store.delete(s.ref("k"), if_match=md5_of(b"content"), send_by=now - 0.1)
     assert late.value.code == "TooLate"
     assert await s.read("k") == b"content"
-    await s.store.delete(s.bucket, "k", version_id=version_id, send_by=now + 60)
+    await s.store.delete(s.ref("k", version_id), send_by=now + 60)
 
 
 @contract()
 async def test_a_delete_with_an_etag_finds_nothing(s: Subject) -> None:
     with pytest.raises((NotFound, PreconditionFailed)):
-        await s.store.delete(s.bucket, "k", if_match=md5_of(b"content"))
+        await s.store.delete(s.ref("k"), if_match=md5_of(b"content"))
 
 
 @contract("a&<b>", "line\nbreak", "é\U0001f6a2", "control\x01", versioned=True)
@@ -114,7 +114,7 @@ async def test_versions_are_deleted_exactly(s: Subject, odd: str) -> None:
     refs = [await s.put(key) for key in (odd, "plain") for _ in range(2)]
     for ref in (*refs[::2], refs[0]):  # the second time it is gone
         with contextlib.suppress(NotFound):
-            await s.store.delete(s.bucket, ref.key, version_id=ref.version_id)
+            await s.store.delete(s.ref(ref.key, ref.version_id))
     left = (await s.store.list_versions(s.bucket, "")).entries
     assert {entry.version_id for entry in left} == {ref.version_id for ref in refs[1::2]}
 
@@ -123,7 +123,7 @@ async def test_versions_are_deleted_exactly(s: Subject, odd: str) -> None:
 async def test_a_null_version_is_deleted_by_its_id_where_no_versions_are_kept(s: Subject) -> None:
     for key in ("k", "other"):
         await s.put(key)
-    await s.store.delete(s.bucket, "k", version_id=NULL_VERSION)
+    await s.store.delete(s.ref("k", NULL_VERSION))
     assert [entry.key for entry in (await s.store.list_objects(s.bucket, "")).entries] == ["other"]
 
 
@@ -131,18 +131,18 @@ async def test_a_null_version_is_deleted_by_its_id_where_no_versions_are_kept(s:
 async def test_a_version_under_a_lock_is_not_deleted(s: Subject) -> None:
     held = await s.put("held", b"", Attributes(lock=ObjectLock(legal_hold=True)))
     with pytest.raises(Denied):
-        await s.store.delete(s.bucket, "held", version_id=held.version_id)
+        await s.store.delete(s.ref("held", held.version_id))
     assert [entry.key for entry in (await s.store.list_versions(s.bucket, "")).entries] == ["held"]
 
 
 @contract()
 async def test_an_unversioned_bucket_has_null_versions(s: Subject) -> None:
-    written = await s.store.put(s.bucket, "k", b"content", PLAIN, guard=ABSENT)
+    written = await s.store.put(s.ref("k"), b"content", PLAIN, guard=ABSENT)
     await s.put("k", b"newer")
     assert written.version_id is None
     assert (await s.store.head(s.ref("k"))).version_id is None
     entries = (await s.store.list_versions(s.bucket, "")).entries
     assert [brief(entry) for entry in entries] == [("k", "null", True, False, 5)]
     assert [entry.version_id for entry in (await s.store.list_objects(s.bucket, "")).entries] == [None]
-    assert not (await s.store.delete(s.bucket, "k")).is_delete_marker
+    assert not (await s.store.delete(s.ref("k"))).is_delete_marker
     assert (await s.store.list_versions(s.bucket, "")).entries == []

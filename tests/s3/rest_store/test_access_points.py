@@ -95,7 +95,7 @@ def test_requests_name_the_account_that_has_to_own_the_bucket(script: Script) ->
 def test_a_copy_names_the_owners_of_both_buckets(script: Script, source: str, owner: str | None) -> None:
     async def copies(store: Store) -> None:
         ref = ObjectRef(source, "k", "v")
-        await store.copy(ref, "e", "mine", "k", CopySettings(), guard=ABSENT)
+        await store.copy(ref, "e", ObjectRef("mine", "k"), CopySettings(), guard=ABSENT)
         await store.copy_part(ref, "e", 0, 5, Upload("mine", "k", "u"), 1)
 
     script.first = [Reply(body=COPIED), Reply(body=COPIED.replace(b"CopyObjectResult", b"CopyPartResult"))]
@@ -111,5 +111,5 @@ def test_the_requester_pays_for_every_request_when_asked_to(script: Script) -> N
     ask(script, copy, request_payer=True)
     ask(script, lambda store: store.head(REF), request_payer=True)
     script.reply = Reply(headers={"ETag": '"e"'})
-    ask(script, lambda store: store.put("bucket", "k", b"", Attributes(), guard=ABSENT), request_payer=True)
+    ask(script, lambda store: store.put(ObjectRef("bucket", "k"), b"", Attributes(), guard=ABSENT), request_payer=True)
     assert [seen.headers["x-amz-request-payer"] for seen in script.seen] == ["requester"] * 3

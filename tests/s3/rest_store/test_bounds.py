@@ -78,8 +78,8 @@ REQUESTS: dict[str, Request] = {
     "GetObject": lambda store: store.get(REF, start=5, end=1_005),
     "ListObjectsV2": lambda store: store.list_objects("bucket", ""),
     "GetObjectAnnotation": lambda store: store.get_annotation(REF, "a"),
-    "CopyObject": lambda store: store.copy(REF, None, "bucket", "b", CopySettings(), guard=UNGUARDED),
-    "DeleteObject": lambda store: store.delete("bucket", "b"),
+    "CopyObject": lambda store: store.copy(REF, None, ObjectRef("bucket", "b"), CopySettings(), guard=UNGUARDED),
+    "DeleteObject": lambda store: store.delete(ObjectRef("bucket", "b")),
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobs.core.model import Attributes
+from jobs.core.model import Attributes, ObjectRef
 from jobs.errors import Rejected
 from jobs.s3.checksums import full_object
 from jobs.s3.rest_store import RestStore
@@ -25,8 +25,8 @@ REQUESTS: dict[str, tuple[Callable[[RestStore], Awaitable[Any]], bytes]] = {
     "head": (lambda store: store.head(REF), b""),
     "get": (lambda store: store.get(REF), b""),
     "get_annotation": (lambda store: store.get_annotation(REF, "note"), b""),
-    "put": (lambda store: store.put("b", "k", b"data", Attributes(), guard=ABSENT, checksum=SUM), b""),
-    "create_multipart": (lambda store: store.create_multipart("b", "k", Attributes(), checksum=SUM), BEGUN),
+    "put": (lambda store: store.put(ObjectRef("b", "k"), b"data", Attributes(), guard=ABSENT, checksum=SUM), b""),
+    "create_multipart": (lambda store: store.create_multipart(ObjectRef("b", "k"), Attributes(), checksum=SUM), BEGUN),
     "put_part": (lambda store: store.put_part(UPLOAD, 1, b"data", checksum=SUM), b""),
     "complete_multipart": (
         lambda store: store.complete_multipart(UPLOAD, [PartDone(1, "e")], guard=UNGUARDED, checksum=SUM),

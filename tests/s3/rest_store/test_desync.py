@@ -94,7 +94,7 @@ def test_a_body_where_none_may_be_is_no_answer(status: str) -> None:
 
     async def delete_then_read(store: RestStore) -> str:
         with contextlib.suppress(errors.StoreError):
-            await store.delete("bucket", "a")
+            await store.delete(ObjectRef("bucket", "a"))
         return (await store.get(ObjectRef("bucket", "b"))).info.etag
 
     def answer(method: str, path: str) -> list[bytes]:
@@ -185,7 +185,7 @@ def test_an_answer_that_comes_while_the_request_is_still_sent_ends_the_connectio
 
     async def requests(store: RestStore) -> str:
         with pytest.raises(errors.StoreError):
-            await store.put("bucket", "a", large, Attributes(), guard=UNGUARDED)
+            await store.put(ObjectRef("bucket", "a"), large, Attributes(), guard=UNGUARDED)
         return (await store.get(ObjectRef("bucket", "b"))).info.etag
 
     def answer(method: str, path: str) -> list[bytes]:
@@ -203,7 +203,7 @@ def test_a_copy_of_another_version_than_was_asked_for_is_no_success() -> None:
 
     async def copy(store: RestStore) -> object:
         source = ObjectRef("bucket", "a", "v1")
-        return await store.copy(source, None, "bucket", "b", CopySettings(), guard=UNGUARDED)
+        return await store.copy(source, None, ObjectRef("bucket", "b"), CopySettings(), guard=UNGUARDED)
 
     whole = head(Content_Length=len(body), x_amz_copy_source_version_id="v2") + body
     with raw_server(lambda *_: [whole]) as server, pytest.raises(errors.Unavailable, match=r"v1.*v2"):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobs import errors
-from jobs.core.model import Attributes
+from jobs.core.model import Attributes, ObjectRef
 from jobs.s3.rest_store import RestStore
 from jobs.s3.store import UNGUARDED, Upload
 from tests.doubles.scripted_server import REF, Reply, Script, ask, complete, copy, copy_part, error_body
@@ -22,7 +22,7 @@ DOCUMENTS: dict[str, tuple[Request, bytes]] = {
         b'<CompleteMultipartUploadResult><ETag>"e"</ETag></CompleteMultipartUploadResult>',
     ),
     "CreateMultipartUpload": (
-        lambda store: store.create_multipart("bucket", "k", Attributes()),
+        lambda store: store.create_multipart(ObjectRef("bucket", "k"), Attributes()),
         b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>",
     ),
     "ListObjectsV2": (lambda store: store.list_objects("bucket", ""), b"<ListBucketResult/>"),
@@ -32,9 +32,9 @@ DOCUMENTS: dict[str, tuple[Request, bytes]] = {
     "GetBucketVersioning": (lambda store: store.is_versioned("bucket"), b"<VersioningConfiguration/>"),
 }
 BODILESS: dict[str, Request] = {
-    "PutObject": lambda store: store.put("bucket", "k", b"x", Attributes(), guard=UNGUARDED),
+    "PutObject": lambda store: store.put(ObjectRef("bucket", "k"), b"x", Attributes(), guard=UNGUARDED),
     "UploadPart": lambda store: store.put_part(Upload("bucket", "k", "u"), 1, b"x"),
-    "DeleteObject": lambda store: store.delete("bucket", "k"),
+    "DeleteObject": lambda store: store.delete(ObjectRef("bucket", "k")),
 }
 OTHERS = {
     "page": b"<html><head><title>Log in</title></head><body><ETag>e</ETag><UploadId>u</UploadId></body></html>",

@@ -11,6 +11,7 @@ import pytest
 
 from jobs import errors
 from jobs.core import elapsed
+from jobs.core.model import ObjectRef
 from jobs.s3.checksums import full_object
 from jobs.s3.http import connection_pool
 from jobs.s3.rest_store import RestStore
@@ -215,10 +216,10 @@ def test_a_refusal_says_whether_the_request_was_sent_once(
     async def run() -> errors.StoreError:
         store = open_store(script.endpoint, None, None, max_in_flight=1)
         try:
-            await store.delete("bucket", "k")
+            await store.delete(ObjectRef("bucket", "k"))
             script.first, script.reply = list(first), Reply(412, body=error_body("PreconditionFailed"))
             with pytest.raises(errors.PreconditionFailed) as caught:
-                await store.delete("bucket", "k", if_match="e")
+                await store.delete(ObjectRef("bucket", "k"), if_match="e")
             return caught.value
         finally:
             await store.close()
@@ -242,7 +243,7 @@ def test_a_delete_is_not_sent_after_its_last_moment_and_an_earlier_try_is_told(
         monkeypatch.setattr(module, "elapsed_seconds", lambda: 60.0 * len(script.seen))
     script.reply = Reply(503, body=error_body("SlowDown"))
     with pytest.raises(kind) as late:
-        ask(script, lambda store: store.delete("bucket", "b", send_by=send_by))
+        ask(script, lambda store: store.delete(ObjectRef("bucket", "b"), send_by=send_by))
     assert (late.value.code, len(script.seen)) == (code, sent)
     assert late.value.__cause__ is not late.value  # who walks the causes of an error comes to an end
 
@@ -258,10 +259,10 @@ def test_a_delete_whose_first_answer_was_lost_is_not_told_as_unsent(
     async def run() -> errors.StoreError:
         store = open_store(script.endpoint, None, None, max_in_flight=1)
         try:
-            await store.delete("bucket", "k")
+            await store.delete(ObjectRef("bucket", "k"))
             script.first, script.reply = [Reply(0)], Reply(400, body=error_body("ExpiredToken"))
             with pytest.raises(errors.StoreError) as caught:
-                await store.delete("bucket", "k", send_by=150.0)
+                await store.delete(ObjectRef("bucket", "k"), send_by=150.0)
             return caught.value
         finally:
             await store.close()

@@ -26,7 +26,7 @@ EVIL = ["a\r\nx-evil: 1", "a\nx-evil: 1", "a\rx-evil: 1", "a\0", "a\r\n\r\nGET /
 
 
 def put(**attributes: Any) -> Callable[[RestStore], Awaitable[Any]]:
-    return lambda store: store.put("bucket", "k", b"x", Attributes(**attributes), guard=UNGUARDED)
+    return lambda store: store.put(ObjectRef("bucket", "k"), b"x", Attributes(**attributes), guard=UNGUARDED)
 
 
 def requests_with(evil: str) -> dict[str, Callable[[RestStore], Awaitable[Any]]]:
@@ -40,12 +40,14 @@ def requests_with(evil: str) -> dict[str, Callable[[RestStore], Awaitable[Any]]]
         "a KMS key": put(sse="aws:kms", kms_key_id=evil),
         "a bucket": lambda store: store.head(ObjectRef(f"b{evil}", "k")),
         "a source's bucket": lambda store: store.copy(
-            ObjectRef(f"b{evil}", "k"), None, "bucket", "k", CopySettings(), guard=UNGUARDED
+            ObjectRef(f"b{evil}", "k"), None, ObjectRef("bucket", "k"), CopySettings(), guard=UNGUARDED
         ),
         "an ETag": lambda store: store.get(REF, if_match=evil),
-        "an ETag of a source": lambda store: store.copy(REF, evil, "bucket", "b", CopySettings(), guard=UNGUARDED),
+        "an ETag of a source": lambda store: store.copy(
+            REF, evil, ObjectRef("bucket", "b"), CopySettings(), guard=UNGUARDED
+        ),
         "a checksum algorithm": lambda store: store.create_multipart(
-            "bucket", "k", Attributes(), checksum=Checksum(evil, "")
+            ObjectRef("bucket", "k"), Attributes(), checksum=Checksum(evil, "")
         ),
     }
 
@@ -71,10 +73,12 @@ def test_keys_version_ids_upload_ids_prefixes_and_tokens_are_encoded(script: Scr
 
     async def requests(store: RestStore) -> None:
         for request in (
-            store.delete("bucket", text, version_id=text),
+            store.delete(ObjectRef("bucket", text, text)),
             store.abort_multipart(Upload("bucket", text, text)),
             store.list_objects("bucket", text),
-            store.copy(ObjectRef("bucket", text, text), None, "bucket", text, CopySettings(), guard=UNGUARDED),
+            store.copy(
+                ObjectRef("bucket", text, text), None, ObjectRef("bucket", text), CopySettings(), guard=UNGUARDED
+            ),
             store.complete_multipart(Upload("bucket", text, text), [PartDone(1, "e")], guard=UNGUARDED),
         ):
             with contextlib.suppress(errors.NotFound):

@@ -96,7 +96,11 @@ OF_COPY, OF_TAGS, OF_ANNOTATIONS = "x-amz-copy-source-version-id", "x-amz-versio
 @pytest.mark.parametrize(
     ("request_", "header", "body"),
     [
-        (lambda s: s.copy(PINNED, "e1", "b", "k", CopySettings(), guard=ABSENT), OF_COPY, b"<CopyObjectResult>%b"),
+        (
+            lambda s: s.copy(PINNED, "e1", ObjectRef("b", "k"), CopySettings(), guard=ABSENT),
+            OF_COPY,
+            b"<CopyObjectResult>%b",
+        ),
         (lambda s: s.copy_part(PINNED, "e1", 0, 5, Upload("b", "k", "u"), 1), OF_COPY, b"<CopyPartResult>%b"),
         (lambda s: s.get_tags(PINNED), OF_TAGS, b""),
         (lambda s: s.list_annotations(PINNED), OF_ANNOTATIONS, b"<ListObjectAnnotationsOutput>%b"),

@@ -110,14 +110,14 @@ class BotocoreClient:
         answered_at = parsedate_to_datetime(date).timestamp() if date else None
         return Body(data[start:end] if is_whole else data, _info(answer), answered_at)
 
-    def put(self, bucket, key, data, attributes, *, guard, checksum):
+    def put(self, ref, data, attributes, *, guard, checksum):
         parameters, headers = _attributes(attributes)
         parameters |= _guard(guard) | _body(data, checksum)
-        return _written(self._ask(Operation.PUT, headers, Bucket=bucket, Key=key, **parameters))
+        return _written(self._ask(Operation.PUT, headers, **_place(ref), **parameters))
 
-    def copy(self, source, source_etag, bucket, key, settings, *, guard):
+    def copy(self, source, source_etag, ref, settings, *, guard):
         parameters = _settings(settings) | _guard(guard) | _source(source, source_etag)
-        answer = self._ask(Operation.COPY, Bucket=bucket, Key=key, **parameters)
+        answer = self._ask(Operation.COPY, **_place(ref), **parameters)
         return _written(answer, answer.get("CopyObjectResult") or {})
 
     def get_tags(self, ref: ObjectRef) -> Mapping[str, str]:
@@ -140,8 +140,7 @@ class BotocoreClient:
         named = {"AnnotationName": name, "AnnotationPayload": text, "ContentMD5": _md5(text)}
         self._ask(Operation.PUT_ANNOTATION, **_place(ref), **named, ObjectIfMatch=_quoted(object_etag))
 
-    def delete(self, bucket, key, *, version_id=None, if_match=None, send_by=None):
-        ref = ObjectRef(bucket, key, version_id)
+    def delete(self, ref, *, if_match=None, send_by=None):
         answer = self._ask(Operation.DELETE, **_place(ref), IfMatch=_quoted(if_match))
         return Deleted(answer.get("VersionId"), answer.get("DeleteMarker") is True)
 
@@ -154,13 +153,13 @@ class BotocoreClient:
         answer = self._ask(Operation.RESTORE, **_place(ref), RestoreRequest=request)
         return Restoring.REQUESTED if answer["ResponseMetadata"]["HTTPStatusCode"] == 202 else Restoring.READY
 
-    def create_multipart(self, bucket, key, attributes, *, checksum=None):
+    def create_multipart(self, ref, attributes, *, checksum=None):
         parameters, headers = _attributes(attributes)
         if checksum:
             kind = "COMPOSITE" if checksum.is_composite else "FULL_OBJECT"
             parameters |= {"ChecksumAlgorithm": checksum.algorithm, "ChecksumType": kind}
-        answer = self._ask(Operation.CREATE_MULTIPART, headers, Bucket=bucket, Key=key, **parameters)
-        return Upload(bucket, key, answer["UploadId"])
+        answer = self._ask(Operation.CREATE_MULTIPART, headers, **_place(ref), **parameters)
+        return Upload(*ref[:2], answer["UploadId"])
 
     def copy_part(self, source, source_etag, start, end, upload, number):
         answer = self._ask(

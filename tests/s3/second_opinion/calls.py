@@ -32,6 +32,7 @@ ANNOTATIONS = st.text("abcXYZ019._-éЖ港", min_size=1, max_size=12)
 GUARDS = st.sampled_from([ABSENT, UNGUARDED]) | ETAGS.map(lambda etag: Guard(etag=etag))
 ALGORITHMS = ("CRC64NVME", "CRC32", "CRC32C", "SHA1", "SHA256")
 REFS = st.builds(ObjectRef, st.just(BUCKET), KEYS, st.none() | VERSIONS | st.just("null"))
+TARGETS = st.builds(ObjectRef, st.just(BUCKET), KEYS)
 SOURCES = st.builds(ObjectRef, st.just("source"), KEYS, st.none() | VERSIONS)
 LOCKS = st.sampled_from(
     [None, ObjectLock("GOVERNANCE", "2099-01-01T00:00:00Z"), ObjectLock("COMPLIANCE", "2099-01-01T00:00:00Z", True), ObjectLock(legal_hold=True), ObjectLock(event_hold=True, event_days=9), ObjectLock(event_hold=True, event_years=2)]  # noqa: E501
@@ -109,7 +110,7 @@ def call_of(draw: Any, method: str) -> Call:
 def _puts(draw: Any) -> tuple[Any, Any]:
     data, algorithm = draw(DATA), draw(st.none() | st.sampled_from(ALGORITHMS))
     named = {"guard": draw(GUARDS), "checksum": _checksum(data, algorithm)}
-    return (BUCKET, draw(KEYS), data, draw(ATTRIBUTES)), named
+    return (draw(TARGETS), data, draw(ATTRIBUTES)), named
 
 
 @st.composite
@@ -147,24 +148,22 @@ def _named(*arguments: st.SearchStrategy[Any], **named: st.SearchStrategy[Any]) 
     return st.tuples(st.tuples(*arguments), st.fixed_dictionaries(dict(named)))
 
 
-_BUCKETS = st.just(BUCKET)
 ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
     "abort_multipart": _named(UPLOADS),
     "complete_multipart": _completions(),
-    "copy": _named(SOURCES, st.none() | ETAGS, _BUCKETS, KEYS, SETTINGS, guard=GUARDS),
+    "copy": _named(SOURCES, st.none() | ETAGS, TARGETS, SETTINGS, guard=GUARDS),
     "copy_part": _named(SOURCES, ETAGS, st.just(3), st.integers(4, 99), UPLOADS, st.integers(1, 10_000)),
     "create_multipart": _named(
-        _BUCKETS,
-        KEYS,
+        TARGETS,
         ATTRIBUTES,
         checksum=st.none() | st.builds(Checksum, st.sampled_from(ALGORITHMS), st.just(""), st.booleans()),
     ),
-    "delete": _named(_BUCKETS, KEYS, version_id=st.none() | VERSIONS, if_match=st.none() | ETAGS),
+    "delete": _named(REFS, if_match=st.none() | ETAGS),
     "get": _gets(),
     "get_annotation": _named(REFS, ANNOTATIONS),
     "get_tags": _named(REFS),
     "head": _named(REFS, part_number=st.none() | st.integers(1, 10_000)),
-    "is_versioned": _named(_BUCKETS),
+    "is_versioned": _named(st.just(BUCKET)),
     "list_annotations": _named(REFS, token=st.none() | TOKENS),
     "list_objects": _list(),
     "list_parts": _named(UPLOADS, after=st.integers(0, 10_000)),

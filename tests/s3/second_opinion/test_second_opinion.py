@@ -39,10 +39,10 @@ UPLOAD = Upload(BUCKET, "k", "u")
 CALLS: dict[str, list[Call]] = {
     "abort_multipart": [lambda s: s.abort_multipart(UPLOAD)],
     "complete_multipart": [lambda s: s.complete_multipart(UPLOAD, [PartDone(1, "e")], guard=UNGUARDED)],
-    "copy": [lambda s: s.copy(REF, "e1", BUCKET, "b", CopySettings(), guard=UNGUARDED)],
+    "copy": [lambda s: s.copy(REF, "e1", ObjectRef(BUCKET, "b"), CopySettings(), guard=UNGUARDED)],
     "copy_part": [lambda s: s.copy_part(REF, "e1", 0, 5, UPLOAD, 1)],
-    "create_multipart": [lambda s: s.create_multipart(BUCKET, "k", Attributes())],
-    "delete": [lambda s: s.delete(BUCKET, "k"), lambda s: s.delete(BUCKET, "k", version_id="v1")],
+    "create_multipart": [lambda s: s.create_multipart(ObjectRef(BUCKET, "k"), Attributes())],
+    "delete": [lambda s: s.delete(ObjectRef(BUCKET, "k")), lambda s: s.delete(ObjectRef(BUCKET, "k", "v1"))],
     "get": [
         lambda s: s.get(REF, start=2, end=4, if_match="e1"),
         lambda s: s.get(PLAIN),
@@ -57,7 +57,7 @@ CALLS: dict[str, list[Call]] = {
     "list_parts": [lambda s: s.list_parts(UPLOAD), lambda s: s.list_parts(UPLOAD, after=2)],
     "list_versions": [lambda s: s.list_versions(BUCKET, "")],
     "may_read_locks": [lambda s: s.may_read_locks(REF)],
-    "put": [lambda s: s.put(BUCKET, "k", b"x", Attributes(), guard=UNGUARDED, checksum=None)],
+    "put": [lambda s: s.put(ObjectRef(BUCKET, "k"), b"x", Attributes(), guard=UNGUARDED, checksum=None)],
     "put_annotation": [lambda s: s.put_annotation(REF, "a", b"x", object_etag="e1")],
     "put_part": [lambda s: s.put_part(UPLOAD, 1, b"x")],
     "request_restore": [lambda s: s.request_restore(REF, days=3, tier="Bulk")],

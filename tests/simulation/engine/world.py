@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from jobs.core.model import ObjectRef
 from tests.doubles.memory_buckets import Version
 from tests.doubles.memory_store import MemoryStore
 from tests.simulation.adapter import PART_BYTES, PLACE, PLACES, UNGUARDED, Attributes, Checksum, SealiftError
@@ -142,7 +143,7 @@ class World:
     def fill(self) -> None:
         """Put what is there at the beginning."""
         for bucket, key, data in PLACES:
-            run_at_once(self.memory.put(bucket, key, data, Attributes(), guard=UNGUARDED))
+            run_at_once(self.memory.put(ObjectRef(bucket, key), data, Attributes(), guard=UNGUARDED))
         sides = [(SOURCE, self.schedule.source), (DESTINATION, self.schedule.destination)]
         for bucket, puts in sides if self.schedule.is_destination_newer else reversed(sides):
             for put in puts:
@@ -233,7 +234,7 @@ class World:
             key = put.key if bucket == SOURCE else COPIES + put.key
             data, attributes = content(put.content, put.size_bytes), self._attributes(put)
             before = list(self.versions(bucket, key))
-            run_at_once(self.memory.put(bucket, key, data, attributes, guard=UNGUARDED))
+            run_at_once(self.memory.put(ObjectRef(bucket, key), data, attributes, guard=UNGUARDED))
             self.compare(bucket, key, before, None)
 
     def begin_upload(self, bucket: str, put: Put) -> Callable[[], None]:
@@ -241,7 +242,7 @@ class World:
         key, memory = put.key if bucket == SOURCE else COPIES + put.key, self.memory
         data, attributes = content(put.content, put.size_bytes), self._attributes(put)
         checksum = Checksum(put.algorithm, "", put.algorithm == "SHA256") if put.algorithm else None
-        upload = run_at_once(memory.create_multipart(bucket, key, attributes, checksum=checksum))
+        upload = run_at_once(memory.create_multipart(ObjectRef(bucket, key), attributes, checksum=checksum))
         size = max(len(data) // put.parts, PART_BYTES)
         cuts = [*range(0, len(data) - size + 1, size)][: put.parts]
         pieces = [data[start:end] for start, end in pairwise([*cuts, len(data)])]
@@ -260,7 +261,7 @@ class World:
         place = key if bucket == SOURCE else COPIES + key
         if self.top(bucket, place) is not None:
             before = list(self.versions(bucket, place))
-            run_at_once(self.memory.delete(bucket, place))
+            run_at_once(self.memory.delete(ObjectRef(bucket, place)))
             self.compare(bucket, place, before, None)
 
     def remove(self, bucket: str, place: str, pick: int) -> None:
@@ -268,7 +269,7 @@ class World:
         before = list(self.versions(bucket, place))
         if before:
             doomed = before[pick % len(before)]
-            run_at_once(self.memory.delete(bucket, place, version_id=doomed.version_id))
+            run_at_once(self.memory.delete(ObjectRef(bucket, place, doomed.version_id)))
             self.compare(bucket, place, before, None)
 
     def compare(self, bucket: str, key: str, before: list[Version], maker: Process | None) -> None:
