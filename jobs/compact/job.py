@@ -20,7 +20,7 @@ from jobs.archives.model import ArchiveRecord, Member
 from jobs.compact.member_reader import MemberSource, Read, refused
 from jobs.compact.packing import CompactOptions, archive_location, part_bytes, tar_bytes
 from jobs.core.enums import SKIP_ANNOTATIONS, ArchiveFormat
-from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
+from jobs.core.model import Attributes, Checksum, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.pace import Pace
 from jobs.core.reasons import Reason
@@ -184,7 +184,7 @@ class Compact:
             attributes,
             part_bytes(sum(tar_bytes(row.size_bytes or 0) for row in rows)),
             records=self.records,
-            algorithm=ARCHIVE_ALGORITHM,
+            checksum=Checksum(ARCHIVE_ALGORITHM, "", is_composite=True),
         )
         writer = ArchiveWriter(upload, self.options.rule.format)
         try:
@@ -221,7 +221,6 @@ class Compact:
             written = await writer.finish()
         except PreconditionFailed as error:
             written = await self._find_same(writer, archive, error)
-        checksum = writer.upload.checksum
         info = await self.destination.head(ObjectRef(*archive, written.version_id))
         record = ArchiveRecord(
             location=archive,
@@ -236,7 +235,7 @@ class Compact:
             last_key=writer.last_key,
             source_bucket=self.route.source.bucket,
             created_at=info.last_modified,
-            checksum=f"{checksum.algorithm}:{checksum.value}",
+            checksum=str(writer.upload.checksum),
             run_id=self.run_id,
             encryption=self.options.encryption,
             parts=tuple((size, each.value) for size, each in writer.upload.parts),

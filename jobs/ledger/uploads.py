@@ -28,7 +28,8 @@ import msgspec
 from jobs.errors import StoreError
 from jobs.ledger.ledger import Ledger
 from jobs.s3.retries import gather_bounded, retry
-from jobs.s3.uploads import BegunUpload, UploadRecords
+from jobs.s3.store import Upload
+from jobs.s3.uploads import UploadRecords
 
 _ENDED = "-ended.json"
 _PARTS = "-parts-"
@@ -43,29 +44,29 @@ class ShardUploads(UploadRecords):
     run_id: str
     shard: int
     attempt: str
-    _free: list[BegunUpload] | None = field(default=None, init=False)
+    _free: list[Upload] | None = field(default=None, init=False)
     """The unfinished ones that no copy of this attempt works at. None: not read yet."""
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     are_kept = True
 
-    async def begun(self, upload: BegunUpload) -> None:
+    async def begun(self, upload: Upload) -> None:
         """Record an upload, before its first part. Raises StoreError."""
         document = asdict(replace(upload, attempt=self.attempt))
         await self.ledger.write_document(self.run_id, f"{_folder_of(self.shard)}{_name(upload)}.json", document)
 
-    async def ended(self, upload: BegunUpload) -> None:
+    async def ended(self, upload: Upload) -> None:
         """Record that it is completed or aborted. A record that is lost costs one abort."""
         with contextlib.suppress(StoreError):
             await self.ledger.write_document(self.run_id, f"{_folder_of(self.shard)}{_name(upload)}{_ENDED}", {})
 
-    async def sent(self, upload: BegunUpload, parts: Sequence[tuple[int, str]]) -> None:
+    async def sent(self, upload: Upload, parts: Sequence[tuple[int, str]]) -> None:
         """Record parts, each as (number, ETag). Parts of a lost record are sent again."""
         digest = hashlib.sha256(json.dumps(sorted(parts)).encode()).hexdigest()[:16]
         with contextlib.suppress(StoreError):
             name = f"{_folder_of(self.shard)}{_name(upload)}{_PARTS}{digest}.json"
             await self.ledger.write_document(self.run_id, name, {"parts": sorted(parts)})
 
-    async def sent_parts(self, upload: BegunUpload) -> Set[tuple[int, str]]:
+    async def sent_parts(self, upload: Upload) -> Set[tuple[int, str]]:
         """All parts that `sent` recorded. Raises LedgerError for an altered record."""
         folder = f"{_folder_of(self.shard)}{_name(upload)}{_PARTS}"
 
@@ -75,7 +76,7 @@ class ShardUploads(UploadRecords):
         names = await retry(lambda: self.ledger.names(self.run_id, folder))
         return {part for parts in await gather_bounded(read, names, _READS) for part in parts}
 
-    async def take(self, plan: str) -> BegunUpload | None:
+    async def take(self, plan: str) -> Upload | None:
         """The unfinished upload of an equal plan. No other copy of this attempt gets it."""
         async with self._reading:
             if self._free is None:
@@ -85,13 +86,13 @@ class ShardUploads(UploadRecords):
             self._free.remove(found)
         return found
 
-    def give_back(self, upload: BegunUpload) -> None:
+    def give_back(self, upload: Upload) -> None:
         """Leave an unfinished upload to the next try."""
         if self._free is not None:
             self._free.append(upload)
 
 
-async def unfinished_uploads(ledger: Ledger, run_id: str, shard: int | None = None) -> list[BegunUpload]:
+async def unfinished_uploads(ledger: Ledger, run_id: str, shard: int | None = None) -> list[Upload]:
     """All uploads of a shard (None: of the run) that were begun and have not ended.
 
     Raises LedgerError for a record that Sealift does not write.
@@ -101,8 +102,8 @@ async def unfinished_uploads(ledger: Ledger, run_id: str, shard: int | None = No
     begun = [name for name in sorted(names) if not name.endswith(_ENDED) and _PARTS not in name]
     unended = [folder + name for name in begun if name.removesuffix(".json") + _ENDED not in names]
 
-    async def read(name: str) -> BegunUpload:
-        return await retry(lambda: ledger.read(run_id, name, partial(msgspec.convert, type=BegunUpload)))
+    async def read(name: str) -> Upload:
+        return await retry(lambda: ledger.read(run_id, name, partial(msgspec.convert, type=Upload)))
 
     return await gather_bounded(read, unended, _READS)
 
@@ -115,5 +116,5 @@ def _folder_of(shard: int | None) -> str:
     return "uploads/" if shard is None else f"uploads/{shard:05d}/"
 
 
-def _name(upload: BegunUpload) -> str:
-    return hashlib.sha256("\0".join(upload.upload).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+def _name(upload: Upload) -> str:
+    return hashlib.sha256("\0".join((upload.bucket, upload.key, upload.upload_id)).encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -61,17 +61,17 @@ def full_object(algorithm: str, data: bytes) -> Checksum:
     return hasher.checksum
 
 
-def combine(parts: Iterable[tuple[Checksum, int]]) -> Checksum:
-    """The full-object checksum of contents, (checksum, size in bytes) each, one after the other.
+def combine(parts: Iterable[tuple[int, Checksum]]) -> Checksum:
+    """The full-object checksum of contents, (size in bytes, checksum) each, one after the other.
 
     All of one algorithm, which is combinable.
     """
     from awscrt import checksums
 
-    (first, _), *others = parts
+    (_, first), *others = parts
     function = getattr(checksums, f"combine_{first.algorithm.lower()}")
     whole = int.from_bytes(base64.b64decode(first.value), "big")
-    for checksum, size_bytes in others:
+    for size_bytes, checksum in others:
         whole = int(function(whole, int.from_bytes(base64.b64decode(checksum.value), "big"), size_bytes))
     width_bytes = ALGORITHMS[first.algorithm].digest_bytes
     return Checksum(first.algorithm, base64.b64encode(whole.to_bytes(width_bytes, "big")).decode())

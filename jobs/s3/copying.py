@@ -20,9 +20,9 @@ from jobs.core.reasons import Reason
 from jobs.errors import Conflict, NoSuchBucket, NotFound, PreconditionFailed, Rejected, StoreError
 from jobs.s3.annotations import EXCLUDED, AnnotationPair, Pinned
 from jobs.s3.byte_ranges import ByteBudget, ContentSide
-from jobs.s3.multipart_copy import STREAM_PART_BYTES, Transfer, copy_parts, stream
+from jobs.s3.multipart_copy import STREAM_PART_BYTES, copy_parts, stream
 from jobs.s3.store import CopySettings, Guard, Store, Written
-from jobs.s3.uploads import NO_RECORDS, UploadRecords
+from jobs.s3.uploads import NO_RECORDS, ObjectUpload, UploadRecords
 
 KEEP = "keep"
 UNCOMPARED = "the source has no checksum of its whole content: nothing proves the bytes that were read from it"
@@ -196,13 +196,14 @@ class Copier:
             lock=lock,
         )
         side = ContentSide(self.source, ref, source)
-        transfer = Transfer(side, self.destination, target, attributes, guard, self.records)
+        part_bytes = self.options.part_size_bytes
+        upload = ObjectUpload(self.destination, target, attributes, part_bytes, guard, records=self.records)
         unproven, read_bytes = "", None
         if self.options.streamed:
-            written, read_bytes = await stream(transfer, self.budget)
+            written, read_bytes = await stream(side, upload, self.budget)
             unproven = UNCOMPARED if read_bytes.compared is Evidence.NONE else ""
         else:
-            written = await copy_parts(transfer, self.options.part_size_bytes)
+            written = await copy_parts(side, upload)
         without = EXCLUDED
         if not self._skips_annotations:
             copy = Pinned(target._replace(version_id=written.version_id), written.etag)

@@ -117,12 +117,19 @@ class Marker(NamedTuple):
     token: str | None = None
 
 
-class Upload(NamedTuple):
-    """A multipart upload: where its object is to be, and S3's id."""
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A multipart upload: where its object is to be, and S3's id.
+
+    Who begins it may note a `plan`, a digest of what it is made of, so that two uploads with equal plans have equal
+    parts (None: nobody can go on with it), and whose `attempt` it is. No request carries them.
+    """
 
     bucket: str
     key: str
     upload_id: str
+    plan: str | None = None
+    attempt: str = ""
 
     @property
     def place(self) -> ObjectRef:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Iterable, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from jobs.s3.retries import Tries, gather_bounded, retry
 from jobs.s3.store import ABSENT, Guard, PartDone, Store, Upload, Written
 
 PARTS_IN_FLIGHT = 4
-ALGORITHM = "CRC64NVME"
+WHOLE = Checksum("CRC64NVME", "")
 """S3 makes the whole object's checksum out of the parts' by itself."""
 ABORTS = 5
 ABORTS_AT_ONCE = 8
@@ -33,24 +33,6 @@ ALTERED = "AlteredContent"
 """The code of an error that says that bytes are not those that S3 keeps checksums of."""
 _OTHER_BYTES = ("BadDigest", "XAmzContentChecksumMismatch")
 """S3's and MinIO's codes for bytes that do not have the checksum that was sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class BegunUpload:
-    """A multipart upload that was begun. `plan`: a digest of what it is made of, so that two uploads with equal plans
-    have equal parts. None: nobody can go on with it. `attempt`: which attempt's it is, if a record said so.
-    """
-
-    bucket: str
-    key: str
-    upload_id: str
-    plan: str | None = None
-    attempt: str = ""
-
-    @property
-    def upload(self) -> Upload:
-        """As requests name it."""
-        return Upload(self.bucket, self.key, self.upload_id)
 
 
 class UploadRecords:
@@ -65,26 +47,26 @@ class UploadRecords:
     attempt = ""
     """Whose uploads may be aborted."""
 
-    async def begun(self, upload: BegunUpload) -> None:
+    async def begun(self, upload: Upload) -> None:
         """Record an upload, before its first part. Raises StoreError."""
 
-    async def ended(self, upload: BegunUpload) -> None:
+    async def ended(self, upload: Upload) -> None:
         """Record that it is completed or aborted. Losing this costs one abort, and nothing else."""
 
-    async def sent(self, upload: BegunUpload, parts: Sequence[tuple[int, str]]) -> None:
+    async def sent(self, upload: Upload, parts: Sequence[tuple[int, str]]) -> None:
         """Record parts that S3 has answered, each as (number, ETag). Parts of a lost record are sent
         again.
         """
 
-    async def sent_parts(self, upload: BegunUpload) -> Set[tuple[int, str]]:
+    async def sent_parts(self, upload: Upload) -> Set[tuple[int, str]]:
         """All parts that `sent` recorded."""
         return frozenset()
 
-    async def take(self, plan: str) -> BegunUpload | None:
+    async def take(self, plan: str) -> Upload | None:
         """The unfinished upload of an equal plan. No other copy of this attempt gets it."""
         return None
 
-    def give_back(self, upload: BegunUpload) -> None:
+    def give_back(self, upload: Upload) -> None:
         """Leave an unfinished upload to the next try."""
 
 
@@ -120,49 +102,60 @@ async def abort_upload(store: Store, upload: Upload) -> None:
     await Tries(ABORTS, passing=(Conflict,))(abort)
 
 
-async def abort_unfinished(store: Store, uploads: Iterable[BegunUpload], place: Location) -> None:
+async def abort_unfinished(store: Store, uploads: Iterable[Upload], place: Location) -> None:
     """Abort those of the uploads that are below `place`.
 
     What cannot be aborted now is left to the bucket's lifecycle rule.
     """
 
-    async def abort(upload: BegunUpload) -> None:
+    async def abort(upload: Upload) -> None:
         with contextlib.suppress(StoreError):
-            await abort_upload(store, upload.upload)
+            await abort_upload(store, upload)
 
     ours = [each for each in uploads if each.bucket == place.bucket and each.key.startswith(place.key)]
     await gather_bounded(abort, ours, ABORTS_AT_ONCE)
 
 
 @dataclass(slots=True)
-class PartUpload:
-    """An upload in parts of one object: begun or continued, then completed, left to another attempt, or aborted.
+class ObjectUpload:
+    """Writes one object, in parts of `part_size_bytes`. What fits into one part becomes one PutObject.
 
-    `checksum`: of which algorithm S3 is to keep one, and whether of the parts' or of the whole. The whole's value, if
-    known at the end, is what S3 must find. `begun`: None before it has begun and after its end. `is_recorded`:
-    another attempt can go on with it.
+    It gets pieces of any size by `write`, and is ended by `finish` or `abort`. At most `parts_in_flight + 1` parts are
+    in memory. Or the caller sends the parts itself, between `begin` and `complete`, `leave` or `abort`.
+
+    `checksum`: of which algorithm S3 is to keep one, and whether of the parts' or of the whole. S3 has to find that of
+    each part, and the whole's value, if it is known at the end. `begun`: None before it has begun and after its end.
+    `is_recorded`: another attempt can go on with it.
     """
 
     store: Store
     target: ObjectRef
     attributes: Attributes
-    guard: Guard
-    records: UploadRecords
-    checksum: Checksum | None
-    begun: BegunUpload | None = field(default=None, init=False)
+    part_size_bytes: int
+    guard: Guard = ABSENT
+    parts_in_flight: int = PARTS_IN_FLIGHT
+    records: UploadRecords = NO_RECORDS
+    checksum: Checksum | None = WHOLE
+    begun: Upload | None = field(default=None, init=False)
     is_recorded: bool = field(default=False, init=False)
+    size_bytes: int = field(default=0, init=False)
+    parts: list[tuple[int, Checksum]] = field(default_factory=list, init=False)
+    """The size and checksum of each part that was written."""
+    _pending: bytearray = field(default_factory=bytearray, init=False)
+    _running: deque[asyncio.Task[PartDone]] = field(default_factory=deque, init=False)
+    _done: list[PartDone] = field(default_factory=list, init=False)
 
     @property
     def upload(self) -> Upload:
         """As requests name it."""
         if self.begun is None:
             raise ValueError("the upload has not begun, or has ended")
-        return self.begun.upload
+        return self.begun
 
     async def begin(self, plan: str | None = None) -> None:
         """Begin it. Raises StoreError."""
         create = partial(self.store.create_multipart, self.target, self.attributes, checksum=self.checksum)
-        self.begun, self.is_recorded = BegunUpload(*await retry(create), plan), False
+        self.begun, self.is_recorded = replace(await retry(create), plan=plan), False
         await self.records.begun(self.begun)
         self.is_recorded = self.records.are_kept
 
@@ -202,10 +195,13 @@ class PartUpload:
             self.begun = None
 
     async def abort(self) -> None:
-        """Leave nothing behind, but for another attempt's upload: it may be alive. Harmless after `complete`."""
+        """Leave nothing behind, but for another attempt's upload: it may be alive. Harmless after its end."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
         if self.begun is not None and self.begun.attempt in ("", self.records.attempt):
             with contextlib.suppress(StoreError):  # the run's end and the bucket's lifecycle rule are other nets
-                await abort_upload(self.store, self.begun.upload)
+                await abort_upload(self.store, self.begun)
                 await self._end()
         self.begun = None
 
@@ -213,47 +209,6 @@ class PartUpload:
         if self.begun is not None:
             await self.records.ended(self.begun)
             self.begun = None
-
-
-@dataclass(slots=True)
-class ObjectUpload:
-    """Writes an object in parts of `part_size_bytes`.
-
-    What fits into one part becomes one PutObject.
-
-    The caller ends it with `finish` or `abort`. At most `parts_in_flight + 1` parts are in memory.
-    S3 has to find the checksum of each part. `algorithm`: CRC64NVME, of which S3 then has to find
-    the whole object's as well, or SHA256, of which it keeps the parts' (a composite checksum).
-    """
-
-    store: Store
-    target: ObjectRef
-    attributes: Attributes
-    part_size_bytes: int
-    guard: Guard = ABSENT
-    parts_in_flight: int = PARTS_IN_FLIGHT
-    records: UploadRecords = NO_RECORDS
-    algorithm: str = ALGORITHM
-    size_bytes: int = field(default=0, init=False)
-    parts: list[tuple[int, Checksum]] = field(default_factory=list, init=False)
-    """The size and checksum of each part."""
-    _pending: bytearray = field(default_factory=bytearray, init=False)
-    _upload: PartUpload = field(init=False)
-    _running: deque[asyncio.Task[PartDone]] = field(default_factory=deque, init=False)
-    _done: list[PartDone] = field(default_factory=list, init=False)
-
-    def __post_init__(self) -> None:
-        kind = Checksum(self.algorithm, "", is_composite=self.algorithm != ALGORITHM)
-        self._upload = PartUpload(self.store, self.target, self.attributes, self.guard, self.records, kind)
-
-    @property
-    def checksum(self) -> Checksum:
-        """The object's checksum after `finish`, as S3 keeps it."""
-        if len(self.parts) == 1:
-            return self.parts[0][1]
-        if self.algorithm != ALGORITHM:
-            return composite([checksum for _, checksum in self.parts])
-        return combine((checksum, size) for size, checksum in self.parts)
 
     async def write(self, data: bytes | memoryview) -> None:
         """The next bytes. Raises a StoreError that an earlier part met with."""
@@ -267,43 +222,41 @@ class ObjectUpload:
         self._pending += data[place:]
 
     async def finish(self) -> Written:
-        """Publish the object. Raises PreconditionFailed when what is there is not what the guard
-        says (nothing, unless it was given another one), and Conflict as `PartUpload.complete`: look.
+        """Publish the object, whose `checksum` is known then, as S3 keeps it.
+
+        Raises PreconditionFailed when what is there is not what the guard says (nothing, unless it was given another
+        one), and Conflict as `complete`: look.
         """
-        if self._upload.begun is None:
+        if self.begun is None:
             data = bytes(self._pending)
+            self.checksum = await self._add(data)
             put = partial(self.store.put, self.target, data, self.attributes, guard=self.guard)
-            return await retry(partial(put, checksum=await self._add(data)))
+            return await retry(partial(put, checksum=self.checksum))
         if self._pending:
             await self._flush()
         while self._running:
             self._done.append(await self._running.popleft())
-        self._upload.checksum = self.checksum
-        return await self._upload.complete(self._done, self.size_bytes)
-
-    async def abort(self) -> None:
-        """Leave nothing behind. Harmless after `finish`."""
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
-        await self._upload.abort()
+        is_composite = self.checksum is not None and self.checksum.is_composite
+        whole = composite([each for _, each in self.parts]) if is_composite else combine(self.parts)
+        self.checksum = whole
+        return await self.complete(self._done, self.size_bytes)
 
     async def _flush(self) -> None:
         """Send what is pending as the next part."""
         data, self._pending = bytes(self._pending), bytearray()
-        if self._upload.begun is None:
-            await self._upload.begin()
+        if self.begun is None:
+            await self.begin()
         checksum = await self._add(data)
-        put = partial(self.store.put_part, self._upload.upload, len(self.parts), data, checksum=checksum)
+        put = partial(self.store.put_part, self.upload, len(self.parts), data, checksum=checksum)
         while len(self._running) >= self.parts_in_flight:
             self._done.append(await self._running.popleft())
         self._running.append(asyncio.create_task(retry(put)))
 
     async def _add(self, data: bytes) -> Checksum:
         """Hash the next part."""
-        checksum = await asyncio.to_thread(full_object, self.algorithm, data)
-        self.parts.append((len(data), checksum))
-        return checksum
+        algorithm = (self.checksum or WHOLE).algorithm
+        self.parts.append((len(data), await asyncio.to_thread(full_object, algorithm, data)))
+        return self.parts[-1][1]
 
 
 PART_BYTES = 32 * 1024 * 1024

@@ -83,7 +83,7 @@ class Request:
         """The object or the bucket that it is for; the destination of a copy."""
         given = self.arguments
         if "upload" in given:
-            return ObjectRef(*given["upload"][:2])
+            return ObjectRef(given["upload"].bucket, given["upload"].key)
         return given.get("ref") or ObjectRef(given["bucket"], given.get("key", ""))
 
 
@@ -438,7 +438,7 @@ class MemoryStore:
     def _upload(self, operation: str, upload: Upload) -> _Upload:
         self._buckets.bucket(operation, upload.place)
         there = self._uploads.get(upload.upload_id)
-        if there is None or (there.bucket, there.key) != upload[:2]:
+        if there is None or (there.bucket, there.key) != (upload.bucket, upload.key):
             raise store_error(operation, str(upload.place), "NoSuchUpload", "the upload does not exist", 404)
         return there
 

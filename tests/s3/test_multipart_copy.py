@@ -10,9 +10,9 @@ from jobs.core.model import Attributes, Checksum, ObjectRef
 from jobs.errors import Unavailable
 from jobs.s3.byte_ranges import ContentSide
 from jobs.s3.checksums import full_object
-from jobs.s3.multipart_copy import Transfer, copy_parts
-from jobs.s3.store import ABSENT
-from jobs.s3.uploads import BegunUpload, UploadRecords
+from jobs.s3.multipart_copy import copy_parts
+from jobs.s3.store import ABSENT, Upload
+from jobs.s3.uploads import ObjectUpload, UploadRecords
 from tests.doubles.memory_store import MemoryStore, Request
 
 PART_BYTES = 1024
@@ -23,13 +23,13 @@ class Records(UploadRecords):
     """Keep one upload for the next try."""
 
     are_kept = True
-    left: BegunUpload | None = None
+    left: Upload | None = None
 
-    async def take(self, plan: str) -> BegunUpload | None:
+    async def take(self, plan: str) -> Upload | None:
         left, self.left = self.left, None
         return left if left is not None and left.plan == plan else None
 
-    def give_back(self, upload: BegunUpload) -> None:
+    def give_back(self, upload: Upload) -> None:
         self.left = upload
 
 
@@ -50,7 +50,10 @@ async def test_parts_that_were_copied_in_any_order_have_the_sources_checksum(
     puts = [store.put_part(upload, at + 1, PIECES[at], checksum=each) for at, each in enumerate(sums)]
     await store.complete_multipart(upload, [await put for put in puts], guard=ABSENT)
     source = ContentSide(store, ObjectRef("a", "k"), await store.head(ObjectRef("a", "k")))
-    transfer = Transfer(source, store, ObjectRef("b", "k"), Attributes(), ABSENT, Records())
+    records = Records()
+
+    async def copy() -> None:
+        await copy_parts(source, ObjectUpload(store, ObjectRef("b", "k"), Attributes(), PART_BYTES, records=records))
 
     async def fail(request: Request) -> Any:
         if request.arguments["number"] == failing:
@@ -59,8 +62,8 @@ async def test_parts_that_were_copied_in_any_order_have_the_sources_checksum(
 
     store.hook(copy_part=fail)
     with pytest.raises(Unavailable):
-        await copy_parts(transfer, PART_BYTES)
+        await copy()
     store.hook(copy_part=None)
-    await copy_parts(transfer, PART_BYTES)
+    await copy()
     assert (await store.get(ObjectRef("b", "k"))).data == b"".join(PIECES)
     assert (await store.head(ObjectRef("b", "k"))).checksums == source.info.checksums

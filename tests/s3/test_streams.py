@@ -16,8 +16,9 @@ from jobs.core.outcome import Evidence
 from jobs.errors import NotFound, Unavailable
 from jobs.s3.byte_ranges import ByteBudget, ContentSide
 from jobs.s3.checksums import ContentCheck, full_object
-from jobs.s3.multipart_copy import Transfer, stream
-from jobs.s3.store import ABSENT, UNGUARDED, Body
+from jobs.s3.multipart_copy import stream
+from jobs.s3.store import UNGUARDED, Body
+from jobs.s3.uploads import ObjectUpload
 from tests.doubles.memory_store import MemoryStore, Request
 
 MIB = 1 << 20
@@ -68,8 +69,8 @@ def copy(store: MemoryStore, etag: str | None = None, checksums: Sequence[Checks
         store._buckets.find("HeadObject", ref).etag = etag
         info = asyncio.run(store.head(ref))
     info = ObjectInfo(info.size_bytes, info.etag, info.last_modified, None, "STANDARD", tuple(checksums))
-    transfer = Transfer(ContentSide(store, ref, info), store, ObjectRef("b", "k"), Attributes(), ABSENT)
-    return asyncio.run(stream(transfer, ByteBudget(64 * MIB)))[1]
+    upload = ObjectUpload(store, ObjectRef("b", "k"), Attributes(), PART_BYTES)
+    return asyncio.run(stream(ContentSide(store, ref, info), upload, ByteBudget(64 * MIB)))[1]
 
 
 def is_copied(store: MemoryStore) -> bool:

@@ -98,7 +98,9 @@ async def test_s3_keeps_the_sha256_of_parts(pieces: list[bytes]) -> None:
     """An object of one part has its own SHA-256."""
     store = MemoryStore()
     store.create_bucket("b")
-    upload = ObjectUpload(store, ObjectRef("b", "k"), Attributes(), PART, algorithm="SHA256")
+    upload = ObjectUpload(
+        store, ObjectRef("b", "k"), Attributes(), PART, checksum=Checksum("SHA256", "", is_composite=True)
+    )
     for data in pieces:
         await upload.write(data)
     await upload.finish()

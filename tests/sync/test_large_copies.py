@@ -15,7 +15,7 @@ from jobs.ledger.ledger import Ledger
 from jobs.ledger.uploads import ShardUploads, unfinished_uploads
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import Upload
-from jobs.s3.uploads import BegunUpload, abort_unfinished
+from jobs.s3.uploads import abort_unfinished
 from jobs.sync.key import Sides, SyncOptions
 from jobs.sync.table import Overwrite
 from tests.doubles.hooks import kill, names, refuse, watch
@@ -34,7 +34,7 @@ def records_of(store: MemoryStore, run_id: str = RUN) -> ShardUploads:
     return ShardUploads(Ledger(store, Location("ledger", "x")), run_id, 0, f"attempt{next(NUMBERS)}")
 
 
-async def unfinished(store: MemoryStore) -> list[BegunUpload]:
+async def unfinished(store: MemoryStore) -> list[Upload]:
     return await unfinished_uploads(Ledger(store, Location("ledger", "x")), RUN)
 
 

@@ -235,7 +235,7 @@ def _place(ref: ObjectRef) -> dict[str, Any]:
 
 
 def _upload(upload: Upload) -> dict[str, Any]:
-    return dict(zip(("Bucket", "Key", "UploadId"), upload, strict=True))
+    return {"Bucket": upload.bucket, "Key": upload.key, "UploadId": upload.upload_id}
 
 
 def _part(upload: Upload, number: int) -> dict[str, Any]:
