@@ -25,9 +25,10 @@ from typing import Any
 
 from jobs.core.model import NULL_VERSION, Attributes, Listed, Location, ObjectRef
 from jobs.errors import ConfigError, NotFound, PreconditionFailed, Rejected, StoreError
+from jobs.s3.lookup import find
 from jobs.s3.operations import Operation
 from jobs.s3.retries import gather_bounded, retry
-from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, Store, Upload, Written
+from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, Store, Upload
 
 LEFT_SECONDS = 3600.0
 """What is older was left by a killed trial."""
@@ -35,7 +36,6 @@ _FOLDER = ".sealift/trial-"
 _NO_ETAG = "0123456789abcdef" * 2
 _WRONG = Guard(etag=_NO_ETAG)
 _BODY = b"a trial of conditions"
-Write = Callable[[Guard, str | None], Awaitable[Any]]
 
 _BROKEN: Mapping[Operation, tuple[tuple[Guard, str | None], ...]] = {
     Operation.PUT: ((ABSENT, None), (_WRONG, None)),
@@ -87,98 +87,105 @@ def untried_error(place: Location, error: StoreError) -> ConfigError:
 
 
 class _Trial:
-    """The operations are tried at once, each on an object of its own: what one ignores says nothing of another."""
+    """What one condition does says nothing of another. So all objects and uploads are made at once, all conditions are
+    tried at once, and all is removed at once: over a slow network the requests in a row are what takes time.
+
+    Each operation has two objects: one that it must not replace, and one that it must. Each is what is copied onto the
+    other. Each condition has an upload of its own, where one is needed.
+    """
 
     def __init__(self, store: Store, place: Location):
         self._store, self._bucket, self._folder = store, place.bucket, place.join(_FOLDER).key
         self._keys, self._uploads = set[str](), list[Upload]()
 
     async def is_heeded(self, operation: Operation) -> bool:
-        """True if the server refuses each condition that does not hold, and accepts the ETag that is there.
+        """True if the server refuses each condition that does not hold, and accepts those that do.
 
         A refusal of what was done counts as accepted: a first try wrote it, and its answer was lost.
         """
-        key = await self._make()
-        write = await self._write_of(operation, key)
-        for guard, source_etag in _BROKEN[operation]:
-            refusal = await _refusal(partial(write, guard, source_etag))
-            if not isinstance(refusal, PreconditionFailed):  # a 404 for what is there is no sign of heed
-                return False
-        if operation is Operation.COPY_PART:
-            return True
-        before = await retry(partial(self._store.head, key))
-        refusal = await _refusal(partial(write, Guard(etag=before.etag), None))
-        if refusal is not None and not await self._is_changed(key, before.etag):
+        kept, replaced = self._ref(), self._ref()
+        broken = [(kept, replaced, *each) for each in _BROKEN[operation]]
+        begin = [partial(self._begin, operation, ref) for ref in [*(kept for _ in broken), replaced]]
+        source_etag, etag, *uploads = await _at_once([partial(self._put, kept), partial(self._put, replaced), *begin])
+        tried = [*broken, (replaced, kept, Guard(etag=etag), source_etag)]
+        made = zip(tried, uploads, strict=True)
+        *refusals, last = await _at_once([partial(self._refusal, operation, upload, *each) for each, upload in made])
+        if not all(isinstance(each, PreconditionFailed) for each in refusals):
+            return False  # a 404 for what is there is no sign of heed
+        if last is not None and not await self._is_changed(replaced, etag):
             return False
-        return operation is not Operation.DELETE or await self._removes_version(key, before.version_id)
+        return operation is not Operation.DELETE or await self._removes_versions(replaced)
 
-    async def _make(self) -> ObjectRef:
-        """An object of the trial."""
-        ref = ObjectRef(self._bucket, self._folder + secrets.token_hex(16))
-        self._keys.add(ref.key)
-        await retry(partial(self._store.put, *ref[:2], _BODY, Attributes(), guard=UNGUARDED))
-        return ref
+    def _ref(self) -> ObjectRef:
+        key = self._folder + secrets.token_hex(16)
+        self._keys.add(key)
+        return ObjectRef(self._bucket, key)
 
-    async def _removes_version(self, key: ObjectRef, version_id: str | None) -> bool:
-        """Whether a delete of this version removes it. A gateway that ignores the id hides what is current, and may do
-        so for HEAD as well.
-        """
-        if version_id is None:
-            return True
-        with suppress(NotFound):
-            await retry(partial(self._store.delete, *key[:2], version_id=version_id))
-        left = await retry(partial(self._store.list_versions, *key[:2]))
-        return all(each.version_id != version_id for each in left.entries)
+    async def _put(self, ref: ObjectRef) -> str:
+        return (await retry(partial(self._store.put, ref, _BODY, Attributes(), guard=UNGUARDED))).etag
 
-    async def _is_changed(self, key: ObjectRef, etag: str | None) -> bool:
-        try:
-            return (await retry(partial(self._store.head, key))).etag != etag
-        except NotFound:
-            return True
+    async def _begin(self, operation: Operation, ref: ObjectRef) -> Upload | None:
+        if operation not in (Operation.COPY_PART, Operation.COMPLETE):
+            return None
+        upload = await retry(partial(self._store.create_multipart, ref, Attributes()))
+        self._uploads.append(upload)
+        return upload
 
-    async def _begin(self, key: ObjectRef) -> Upload:
-        self._uploads.append(await retry(partial(self._store.create_multipart, *key[:2], Attributes())))
-        return self._uploads[-1]
-
-    async def _write_of(self, operation: Operation, key: ObjectRef) -> Write:
-        """The write that is tried at this object, by its condition and the ETag of what is copied."""
+    async def _refusal(
+        self, operation: Operation, upload: Any, ref: ObjectRef, source: ObjectRef, guard: Guard, source_etag: Any
+    ) -> StoreError | None:
+        """Why the server refuses the write, None: it does not."""
         store = self._store
-        if operation is Operation.PUT:
-            return lambda guard, _: store.put(*key[:2], _BODY, Attributes(), guard=guard)
-        if operation is Operation.DELETE:
-            return lambda guard, _: store.delete(*key[:2], if_match=guard.etag)
-        if operation is Operation.COMPLETE:
-            upload = await self._begin(key)
 
-            async def complete(guard: Guard, _: str | None) -> Written:
-                return await store.complete_multipart(upload, [await store.put_part(upload, 1, _BODY)], guard=guard)
+        async def write() -> None:
+            if operation is Operation.PUT:
+                await store.put(ref, _BODY, Attributes(), guard=guard)
+            elif operation is Operation.COPY:
+                await store.copy(source, source_etag, ref, CopySettings(), guard=guard)
+            elif operation is Operation.COPY_PART:
+                await store.copy_part(source, source_etag, 0, len(_BODY), upload, 1)
+            elif operation is Operation.COMPLETE:
+                await store.complete_multipart(upload, [await store.put_part(upload, 1, _BODY)], guard=guard)
+            else:
+                await store.delete(ref, if_match=guard.etag)
 
-            return complete
-        source = await self._make()
-        if operation is Operation.COPY:
-            return lambda guard, etag: store.copy(source, etag, *key[:2], CopySettings(), guard=guard)
-        upload = await self._begin(key)
-        return lambda _, etag: store.copy_part(source, str(etag), 0, len(_BODY), upload, 2)
+        try:
+            await retry(write)
+        except (PreconditionFailed, NotFound, Rejected) as error:
+            return error
+        return None
+
+    async def _is_changed(self, ref: ObjectRef, etag: str) -> bool:
+        there = await retry(partial(find, self._store, ref))
+        return there is None or there.etag != etag
+
+    async def _removes_versions(self, ref: ObjectRef) -> bool:
+        """Whether a delete of a version removes it. A gateway that ignores the id hides what is current, and may do so
+        for HEAD as well.
+        """
+        listing = partial(self._store.list_versions, *ref[:2])
+        for entry in (await retry(listing)).entries:
+            if not entry.is_delete_marker:
+                await self._remove(entry)
+        return all(each.is_delete_marker for each in (await retry(listing)).entries)
 
     async def sweep(self) -> None:
         """Remove all of this trial, and of killed ones. Raises StoreError."""
-        page = await retry(partial(self._store.list_versions, self._bucket, self._folder))
-        left = [(each.key, each.version_id or NULL_VERSION) for each in page.entries if self._is_left(each)]
-        for upload in self._uploads:
-            await self._store.abort_multipart(upload)
-        for key, version_id in left:
-            with suppress(NotFound):
-                await retry(partial(self._store.delete, self._bucket, key, version_id=version_id))
+        listing = partial(retry, partial(self._store.list_versions, self._bucket, self._folder))
+        page, *_ = await _at_once([listing, *(partial(self._store.abort_multipart, each) for each in self._uploads)])
+        await _at_once([partial(self._remove, each) for each in page.entries if self._is_left(each)])
 
     def _is_left(self, entry: Listed) -> bool:
         if not re.fullmatch(re.escape(self._folder) + "[0-9a-f]{32}", entry.key):
             return False
         return entry.key in self._keys or entry.last_modified < time.time() - LEFT_SECONDS
 
+    async def _remove(self, entry: Listed) -> None:
+        with suppress(NotFound):
+            await retry(
+                partial(self._store.delete, ObjectRef(self._bucket, entry.key, entry.version_id or NULL_VERSION))
+            )
 
-async def _refusal(request: Callable[[], Awaitable[Any]]) -> StoreError | None:
-    try:
-        await retry(request)
-    except (PreconditionFailed, NotFound, Rejected) as error:
-        return error
-    return None
+
+async def _at_once(work: Sequence[Callable[[], Awaitable[Any]]]) -> list[Any]:
+    return await gather_bounded(lambda each: each(), work, max(1, len(work)))
