@@ -36,22 +36,22 @@ class ContentSide(NamedTuple):
         return data
 
 
-class ByteBudget:
-    """At most `size_bytes` of object data in a worker's memory, first come, first served.
+class Turns:
+    """Room for at most `size` at once, first come, first served."""
 
-    A reader waits only while it holds nothing (`read_ahead`). One that holds bytes can go on, use
-    them and give them back, so no reader waits for ever.
-    """
-
-    def __init__(self, size_bytes: int):
-        self.size_bytes = size_bytes
-        self._free = size_bytes
+    def __init__(self, size: int):
+        self.size = self._free = size
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
-    async def acquire(self, size_bytes: int) -> int:
-        """Wait for the bytes. Returns what to release (never more than the whole budget)."""
-        wanted = min(size_bytes, self.size_bytes)
-        if self.try_acquire(size_bytes) is None:
+    def resize(self, size: int) -> None:
+        """Have room for so much from the next release on. What is in use stays."""
+        self._free += size - self.size
+        self.size = size
+
+    async def acquire(self, count: int) -> int:
+        """Wait for so much. Returns what to release (never more than all)."""
+        wanted = min(count, self.size)
+        if self.try_acquire(count) is None:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append((wanted, turn))
             try:
@@ -62,22 +62,30 @@ class ByteBudget:
                 raise
         return wanted
 
-    def try_acquire(self, size_bytes: int) -> int | None:
-        """The same without waiting: None when the bytes are not free or others were first."""
-        wanted = min(size_bytes, self.size_bytes)
+    def try_acquire(self, count: int) -> int | None:
+        """The same without waiting: None when it is not free or others were first."""
+        wanted = min(count, self.size)
         if self._waiting or wanted > self._free:
             return None
         self._free -= wanted
         return wanted
 
-    def release(self, size_bytes: int) -> None:
-        """Give bytes back and let the next in line go."""
-        self._free += size_bytes
+    def release(self, count: int) -> None:
+        """Give it back and let the next in line go."""
+        self._free += count
         while self._waiting and (self._waiting[0][1].done() or self._waiting[0][0] <= self._free):
             wanted, turn = self._waiting.popleft()
             if not turn.done():
                 self._free -= wanted
                 turn.set_result(None)
+
+
+class ByteBudget(Turns):
+    """Room for so many bytes of object data in a worker's memory.
+
+    A reader waits only while it holds nothing (`read_ahead`). One that holds bytes can go on, use
+    them and give them back, so no reader waits for ever.
+    """
 
 
 async def read_ahead(

@@ -113,7 +113,7 @@ def _check_received(source: ContentSide, check: ContentCheck, size_bytes: int) -
 async def _stream_parts(source: ContentSide, upload: ObjectUpload, budget: ByteBudget, check: ContentCheck) -> Written:
     size_bytes = source.info.size_bytes
     part_size_bytes = choose_part_size(size_bytes, STREAM_PART_BYTES)
-    if part_size_bytes > max(budget.size_bytes, STREAM_PART_BYTES):
+    if part_size_bytes > max(budget.size, STREAM_PART_BYTES):
         advice = f"set SEALIFT_TUNING=buffer_mib={-(-part_size_bytes // 1024**2)} for the workers"
         what = f"the parts of {size_bytes} bytes do not fit into a worker's buffer: {advice}"
         raise Rejected("UploadPart", str(source.ref), "BufferTooSmall", what, 400)
