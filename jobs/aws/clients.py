@@ -31,34 +31,31 @@ SUBJECT_CHARACTERS = 100
 characters."""
 
 
-def prompt_config(tries: int = PROMPT_TRIES) -> Any:
-    """Return botocore's settings for a client that gives up on a silent server soon."""
-    from botocore.config import Config
-
-    return Config(
-        retries={"mode": "standard", "total_max_attempts": tries},
-        connect_timeout=PROMPT_SECONDS,
-        read_timeout=PROMPT_SECONDS,
-    )
-
-
-def open_client(service: str, region: str | None = None, tries: int = TRIES) -> Any:
+def open_client(
+    service: str,
+    region: str | None = None,
+    tries: int = TRIES,
+    *,
+    endpoint: str | None = None,
+    profile: str | None = None,
+) -> Any:
     """A client of an AWS service, which tries each request so often.
 
     With `PROMPT_TRIES` or fewer it gives up on a silent server soon. Raises ConfigError.
     """
     from botocore.config import Config
-    from botocore.exceptions import BotoCoreError
+    from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        session = open_session(None)
-        resolve(session, None)
+        session = open_session(profile)
+        resolve(session, profile)
         session.register_component("data_loader", _models(session.get_config_variable("data_path")))
         region = region or session.get_config_variable("region") or os.environ.get("AWS_REGION")
-        config = Config(retries={"mode": "standard", "total_max_attempts": tries})
-        config = prompt_config(tries) if tries <= PROMPT_TRIES else config
-        client = session.create_client(service, region_name=region, config=config)
-    except (BotoCoreError, ValueError) as error:
+        retries = {"mode": "standard", "total_max_attempts": tries}
+        waits = dict.fromkeys(("connect_timeout", "read_timeout"), PROMPT_SECONDS) if tries <= PROMPT_TRIES else {}
+        config = Config(retries=retries, **waits)
+        client = session.create_client(service, region_name=region, endpoint_url=endpoint, config=config)
+    except (BotoCoreError, ClientError, ValueError) as error:  # ClientError: STS refused a role
         raise ConfigError(f"AWS {service}: {error}", advice="set AWS_REGION or name a profile") from error
     log_botocore(client.meta.events)
     return client

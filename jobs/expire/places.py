@@ -30,7 +30,7 @@ from typing import Any, Literal
 import msgspec
 
 from jobs.aws.bucket_settings import lifecycle_rules, replication_rules
-from jobs.aws.clients import prompt_config
+from jobs.aws.clients import PROMPT_TRIES, open_client
 from jobs.core.enums import Deletes
 from jobs.core.model import Attributes, Location, ObjectRef, format_time, overlap
 from jobs.core.run import Side
@@ -51,7 +51,7 @@ from jobs.policy.resolved import FILE_NAME, decode_policy
 from jobs.s3.listing import list_all
 from jobs.s3.lookup import find
 from jobs.s3.retries import gather_bounded, retry
-from jobs.s3.sessions import are_apart, boto_client, open_side, service_of
+from jobs.s3.sessions import are_apart, open_side, service_of
 from jobs.s3.store import ABSENT, Store, server_time
 
 SETTLED_SECONDS = 10.0
@@ -370,7 +370,7 @@ async def refuse_replicated_deletes(source: Side, copies: Location, *, is_replic
 
 async def _ask(side: Side, bucket: str, what: str, question: Callable[[Any], Sequence[Any]]) -> Sequence[Any] | None:
     """What the bucket's settings say. None: the server has no such settings. Raises ConfigError, StoreError."""
-    client = boto_client(side.endpoint, side.region, side.profile, prompt_config())
+    client = open_client("s3", side.region, PROMPT_TRIES, endpoint=side.endpoint, profile=side.profile)
     try:
         return await asyncio.to_thread(question, client)
     except (StoreError, KeyError, TypeError, ValueError) as error:

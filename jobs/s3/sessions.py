@@ -136,24 +136,6 @@ def account_of(side: Side) -> str:
     return side.profile or os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE") or "default"
 
 
-def boto_client(endpoint: str | None, region: str | None, profile: str | None, config: Any = None) -> Any:
-    """A boto3 S3 client on the same terms, for libraries that want one. Raises ConfigError.
-
-    `config`: botocore's.
-    """
-    import boto3
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        of_profile = open_session(profile)
-        resolve(of_profile, profile)
-        session = boto3.session.Session(botocore_session=of_profile)
-        region = region or session.region_name or os.environ.get("AWS_REGION") or DEFAULT_REGION
-        return session.client("s3", endpoint_url=endpoint, region_name=region, config=config)
-    except (BotoCoreError, ClientError, ValueError) as error:
-        raise ConfigError(f"AWS configuration{f' of profile {profile!r}' if profile else ''}: {error}") from error
-
-
 class _Configuration(NamedTuple):
     """What boto3's rules come to."""
 

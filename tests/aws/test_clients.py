@@ -31,6 +31,11 @@ def test_without_a_region_it_says_what_to_set():
         open_client("batch")
 
 
+def test_an_unknown_profile_is_a_config_error():
+    with pytest.raises(ConfigError, match="nobody"):
+        open_client("s3", profile="nobody")
+
+
 @pytest.mark.parametrize("code", ["RequestThrottled", "KmsThrottled", "ThrottlingException"])
 def test_a_queue_that_asks_for_fewer_requests_may_be_asked_again(code):
     """SQS says it with 400, so it was taken for a request that would never be right."""

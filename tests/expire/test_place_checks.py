@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from jobs.aws.clients import PROMPT_TRIES
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.run import Side
 from jobs.errors import ConfigError, PolicyError, UsageError
@@ -98,12 +99,11 @@ def check_lifecycle(monkeypatch: pytest.MonkeyPatch, answer: Any, *copies: Locat
             raise ClientError(told, "GetBucketLifecycleConfiguration")
         return answer
 
-    def opened(*options: Any) -> Any:
-        config = options[-1]  # a silent server ends the command within half a minute
-        assert config.read_timeout * config.retries["total_max_attempts"] < 30
+    def opened(service: str, region: str | None, tries: int, **_: Any) -> Any:
+        assert tries <= PROMPT_TRIES  # a silent server ends the command within half a minute
         return SimpleNamespace(get_bucket_lifecycle_configuration=answered, meta=SimpleNamespace(endpoint_url=""))
 
-    monkeypatch.setattr(places, "boto_client", opened)
+    monkeypatch.setattr(places, "open_client", opened)
     said: list[str] = []
     side = Side(copies[0], owner="123456789012")
     asyncio.run(places.refuse_lifecycle(copies, side, said.append))
@@ -165,7 +165,7 @@ def check_replication(
     monkeypatch: pytest.MonkeyPatch, endpoint: str | None = None, *, is_replica: bool = True, **answer: Any
 ) -> None:
     client = SimpleNamespace(get_bucket_replication=lambda **_: answer, meta=SimpleNamespace(endpoint_url=""))
-    monkeypatch.setattr(places, "boto_client", lambda *_: client)
+    monkeypatch.setattr(places, "open_client", lambda *_, **__: client)
     source, copies = Side(Location("docs", "in/"), endpoint), Location("copies", "in/")
     asyncio.run(refuse_replicated_deletes(source, copies, is_replica=is_replica))
 

@@ -20,6 +20,7 @@ from unittest.mock import patch
 import click
 import duckdb
 
+from jobs.aws.clients import open_client
 from jobs.aws.queues import Message
 from jobs.cli import cli
 from jobs.cli.console import emit
@@ -38,7 +39,7 @@ from jobs.ledger.owner import claim_run
 from jobs.runs import local_executor
 from jobs.runs.request import open_ledger, open_prompt_ledger
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.sessions import boto_client, open_store
+from jobs.s3.sessions import open_store
 from jobs.s3.store import UNGUARDED
 from jobs.sync.key import NEWER, Sides, SyncOptions
 from scheduler import backlog, backup, log
@@ -111,7 +112,7 @@ class Program:
         swaps: list[Any] = [
             *swaps_of(self._world), *CACHED, *([] if self._world.schedule.is_full else QUICK), *self.extra,
             (run_in_a_loop, _begin), (stopped_by_signals, _stopped_by), (open_prompt_ledger, open_ledger),
-            (open_store, lambda *_, **__: self._connection), (boto_client, lambda *_: NO_RULES),
+            (open_store, lambda *_, **__: self._connection), (open_client, lambda *_, **__: NO_RULES),
             (local_executor.execute, self._execute), (emit, _say_nothing),
             (click.echo, _say_nothing), (log._write, _say_nothing), (duckdb.connect, one_duckdb.connect_to_shared),
             (part_sizes.COPY_LIMIT_BYTES, 16), (part_sizes.PREFERRED_PART_BYTES, 8),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,7 +21,7 @@ from jobs.s3.http.endpoints import Endpoint
 from jobs.s3.http.signing import Credentials
 from jobs.s3.refreshed_credentials import RefreshedCredentials
 from jobs.s3.rest_store import RestStore
-from jobs.s3.sessions import boto_client, open_store
+from jobs.s3.sessions import open_store
 from tests.doubles.scripted_server import REF, Reply, Script, ask, error_body
 
 
@@ -70,10 +70,9 @@ def test_fips_and_dualstack_endpoints_are_taken_as_boto3_takes_them(tmp_path: Pa
             open_store("http://127.0.0.1:1", None, None)
 
 
-@pytest.mark.parametrize("open_", [open_store, boto_client])
-def test_an_unknown_profile_is_a_config_error(open_: Callable[..., object]) -> None:
+def test_an_unknown_profile_is_a_config_error() -> None:
     with pytest.raises(errors.ConfigError, match="nobody"):
-        open_(None, None, "nobody")
+        open_store(None, None, "nobody")
 
 
 def test_no_credentials_are_a_config_error_with_advice() -> None:
