@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from urllib.parse import unquote_plus
 
-from jobs.core.model import LATEST_SECONDS, Checksum, Listed, parse_time
+from jobs.core.model import Listed
 from jobs.s3.operations import Operation
 from jobs.s3.store import Marker, Page, PartDone, PartPage
-from jobs.s3.wire import Malformed, parse_document, unquote_etag
+from jobs.s3.wire import Malformed, element_checksums, epoch_seconds, parse_document, texts, unquote_etag
 
 _FIELDS = ("Key", "VersionId", "IsLatest", "Size", "ETag", "LastModified", "StorageClass", "ChecksumAlgorithm")
 _ENTRIES = ("Contents", "Version", "DeleteMarker")
@@ -25,13 +24,9 @@ _ECHO = re.compile(
 """What a page repeats of its request: some servers do so as it is, with characters that no XML can hold."""
 
 
-@lru_cache(4096)  # one second's objects share their time
-def _epoch_seconds(text: str) -> float:
-    try:
-        at_seconds = parse_time(text)
-    except (ValueError, OverflowError) as error:
-        raise Malformed(f"LastModified is {text[:40]!r}") from error
-    if not 0 <= at_seconds <= LATEST_SECONDS:
+def _modified(text: str) -> float:
+    at_seconds = epoch_seconds(text)
+    if at_seconds is None:
         raise Malformed(f"LastModified is {text[:40]!r}")
     return at_seconds
 
@@ -113,7 +108,7 @@ def _entry(
         is_marker,
         None if is_marker or size is None else _number(size, "Size"),
         None if is_marker or etag is None else etag.strip('"') or None,
-        _epoch_seconds(modified or "1970-01-01T00:00:00Z"),
+        _modified(modified or "1970-01-01T00:00:00Z"),
         None if is_marker else storage_class or "STANDARD",
         algorithm,
     )
@@ -124,19 +119,11 @@ def parse_parts(body: bytes, after: int = 0) -> PartPage:
     where the one before it ended.
     """
     root = parse_document(body, Operation.LIST_PARTS.body)
-    is_composite = root.findtext("{*}ChecksumType") == "COMPOSITE"
-    parts = []
-    for element in root.iterfind("{*}Part"):
-        fields = {field.tag.rpartition("}")[2]: field.text or "" for field in element}
-        sums = [(name.removeprefix("Checksum"), value) for name, value in fields.items() if name.startswith("Checksum")]
-        parts.append(
-            PartDone(
-                _number(fields.get("PartNumber", ""), "PartNumber"),
-                unquote_etag(fields.get("ETag", "")),
-                tuple(Checksum(name, value, is_composite) for name, value in sums if value),
-                _number(fields.get("Size", ""), "Size"),
-            )
-        )
+    kind, parts = root.findtext("{*}ChecksumType"), []
+    for fields in map(texts, root.iterfind("{*}Part")):
+        number, size_bytes = (_number(fields.get(name, ""), name) for name in ("PartNumber", "Size"))
+        etag = unquote_etag(fields.get("ETag", ""))
+        parts.append(PartDone(number, etag, element_checksums(fields, kind), size_bytes))
     if root.findtext("{*}IsTruncated") != "true":
         return PartPage(parts, None)
     next_after = _number(root.findtext("{*}NextPartNumberMarker") or "", "the marker")

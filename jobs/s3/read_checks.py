@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
 
 from jobs.core.model import ObjectInfo, ObjectRef
 from jobs.errors import PreconditionFailed
@@ -39,19 +38,6 @@ _NO_LENGTH = (
 )
 
 
-class Asked(NamedTuple):
-    """The bytes (`end` exclusive, None: to the end) and the state that a GET asked for."""
-
-    start: int = 0
-    end: int | None = None
-    if_match: str | None = None
-
-    @property
-    def is_ranged(self) -> bool:
-        """Whether less than the whole object was asked for."""
-        return self.start > 0 or self.end is not None
-
-
 def check_answer(operation: Operation, asked: ObjectRef, answer: Response) -> None:
     """Raises Malformed for a document where S3 sends none, and for another version than the one that was asked for, of
     a copy as its source. A server without versions cannot be asked for one.
@@ -78,37 +64,37 @@ def described(answer: Response) -> ObjectInfo:
     return info
 
 
-def received(ref: ObjectRef, asked: Asked, answer: Response) -> Body:
+def received(ref: ObjectRef, start: int, end: int | None, if_match: str | None, answer: Response) -> Body:
     """What a GET brought: the bytes that were asked for. Raises PreconditionFailed for another ETag."""
-    etag = wire.unquote_etag(answer.headers.get("etag", ""))
-    if asked.if_match is not None and etag != asked.if_match:
-        message = f"the server ignores If-Match: asked for ETag {asked.if_match}, it sent {etag or 'none'}"
+    etag, is_ranged = wire.unquote_etag(answer.headers.get("etag", "")), start > 0 or end is not None
+    if if_match is not None and etag != if_match:
+        message = f"the server ignores If-Match: asked for ETag {if_match}, it sent {etag or 'none'}"
         raise PreconditionFailed(Operation.GET, str(ref), "PreconditionFailed", message, answer.status)
     size_bytes, data = len(answer.body), answer.body
-    if answer.status == 206 and asked.is_ranged:
-        size_bytes = _size_by_range(asked, answer)
+    if answer.status == 206 and is_ranged:
+        size_bytes = _size_by_range(start, end, answer)
     elif answer.status == 200:
         _check_bytes(answer)
-        if asked.is_ranged:  # a server without ranges
-            data = data[asked.start : asked.end]
+        if is_ranged:  # a server without ranges
+            data = data[start:end]
             if not data:
-                raise Malformed(f"no byte {asked.start} in the {size_bytes} that came")
+                raise Malformed(f"no byte {start} in the {size_bytes} that came")
     else:
         raise Malformed(f"status {answer.status}")
     answered_at = parse_http_date(answer.headers.get("date", "")) or None
     return Body(data, replace(wire.object_info(answer.headers), size_bytes=size_bytes), answered_at)
 
 
-def _size_by_range(asked: Asked, answer: Response) -> int:
+def _size_by_range(start: int, end: int | None, answer: Response) -> int:
     """The object's size by Content-Range, which has to be the range that was asked for, and that of the body."""
     text = answer.headers.get("content-range", "")
     match = _RANGE.fullmatch(text.strip())
     if not match:
         raise Malformed(f"a part of the object, but its Content-Range is {text!r}")
     first, last, size_bytes = map(int, match.groups())
-    end = size_bytes if asked.end is None else min(asked.end, size_bytes)
-    if (first, last + 1) != (asked.start, end) or last - first + 1 != len(answer.body):
-        wanted = f"bytes={asked.start}-{'' if asked.end is None else asked.end - 1}"
+    reach = size_bytes if end is None else min(end, size_bytes)
+    if (first, last + 1) != (start, reach) or last - first + 1 != len(answer.body):
+        wanted = f"bytes={start}-{'' if end is None else end - 1}"
         raise Malformed(f"asked for {wanted}, got {len(answer.body)} bytes as {text!r}")
     return size_bytes
 

@@ -26,7 +26,6 @@ from jobs.s3.http.answers import MAX_BODY_BYTES, Response
 from jobs.s3.list_pages import parse_page, parse_parts
 from jobs.s3.operations import Operation
 from jobs.s3.read_checks import (
-    Asked,
     check_answer,
     deleted,
     described,
@@ -104,15 +103,15 @@ class RestStore:
 
     async def get(self, ref: ObjectRef, *, start: int = 0, end: int | None = None, if_match: str | None = None) -> Body:
         """GetObject, the whole body in memory."""
-        headers, asked, content_bytes = [*self._asked], Asked(start, end, if_match), MAX_BODY_BYTES
+        headers, content_bytes = [*self._asked], MAX_BODY_BYTES
         if if_match is not None:
             headers.append(("If-Match", f'"{if_match}"'))
-        if asked.is_ranged:
+        if start > 0 or end is not None:
             if end is not None and end <= start:  # S3 would ignore such a range and send everything
                 raise Rejected(Operation.GET, str(ref), "InvalidRange", f"bytes {start} to {end} are none", 416)
             headers.append(("Range", f"bytes={start}-{'' if end is None else end - 1}"))
             content_bytes = MAX_BODY_BYTES if end is None else end - start
-        parse = partial(received, ref, asked)
+        parse = partial(received, ref, start, end, if_match)
         return await self._ask(Operation.GET, ref, parse, headers=headers, content_bytes=content_bytes)
 
     async def put(

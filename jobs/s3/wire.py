@@ -11,7 +11,7 @@ import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from html import escape, unescape
+from html import escape
 from typing import NamedTuple
 from urllib.parse import quote as quote_strictly
 from urllib.parse import unquote
@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 
 from jobs.core.bucket_names import access_point
 from jobs.core.enums import ARCHIVE_CLASSES
-from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectLock, ObjectRef, parse_time
+from jobs.core.model import LATEST_SECONDS, Attributes, Checksum, ObjectInfo, ObjectLock, ObjectRef, parse_time
 from jobs.s3 import encoded_words
 from jobs.s3.dates import parse_http_date
 from jobs.s3.operations import Operation
@@ -50,11 +50,7 @@ _LOCK_MODE, _LOCK_UNTIL = "x-amz-object-lock-mode", "x-amz-object-lock-retain-un
 _LEGAL_HOLD, _EVENT_HOLD = "x-amz-object-lock-legal-hold", "x-amz-object-lock-event-hold"
 _EVENT_LASTS = f"{_EVENT_HOLD}-duration-days", f"{_EVENT_HOLD}-duration-years"
 _NOT_ALGORITHMS = frozenset({"type", "mode", "algorithm"})
-_ETAG = re.compile(rb"<ETag>([^<\x80-\xff]*)</ETag>")
-_LAST_MODIFIED = re.compile(rb"<LastModified>([^<\x80-\xff]*)</LastModified>")
 _ERROR = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?<(?:[\w.-]+:)?Error[\s/>]")
-_OPENINGS = {each: b"<" + each.body.encode() for each in Operation}
-_CHECKSUM_ELEMENT = re.compile(rb"<Checksum([A-Z0-9]+)>([^<\x80-\xff]*)</")
 
 
 class Malformed(Exception):
@@ -262,50 +258,43 @@ def parse_written(operation: Operation, headers: Headers, body: bytes) -> Writte
     """
     expiration, version_id = headers.get("x-amz-expiration"), headers.get("x-amz-version-id")
     note = expiry_note(expiration) if expiration else ""
-    if not operation.body:
-        if "etag" not in headers:
-            raise Malformed("no ETag in the answer")
-        return Written(unquote_etag(headers["etag"]), version_id, header_checksums(headers), note)
-    match = _ETAG.search(body) if _OPENINGS[operation] in body else None
-    if match:
-        etag: str | None = plain(match.group(1).decode())
-    else:  # a server that spells its XML otherwise than S3, or no such server
-        etag = parse_document(body, operation.body).findtext("{*}ETag")
-    if not etag:
+    fields = texts(parse_document(body, operation.body)) if operation.body else {"ETag": headers.get("etag", "")}
+    sums = element_checksums(fields, fields.get("ChecksumType")) if operation.body else header_checksums(headers)
+    if not (etag := fields.get("ETag")):
         raise Malformed("no ETag in the answer")
-    checksums: tuple[Checksum, ...] = ()
-    if b"<Checksum" in body:
-        found = _CHECKSUM_ELEMENT.findall(body)
-        composite = b"<ChecksumType>COMPOSITE<" in body
-        checksums = tuple(
-            Checksum(name.decode(), plain(value.decode()), composite or b"-" in value) for name, value in found
-        )
     if operation is not Operation.COPY:
-        return Written(unquote_etag(etag), version_id, checksums, note)
-    match, source_version_id = _LAST_MODIFIED.search(body), headers.get("x-amz-copy-source-version-id")
-    modified = _epoch_seconds(match.group(1)) if match else None
-    return Written(unquote_etag(etag), version_id, checksums, note, source_version_id, modified)
+        return Written(unquote_etag(etag), version_id, sums, note)
+    made_of, modified = headers.get("x-amz-copy-source-version-id"), epoch_seconds(fields.get("LastModified", ""))
+    return Written(unquote_etag(etag), version_id, sums, note, made_of, modified)
 
 
-@lru_cache(64)  # one second's copies share their time
-def _epoch_seconds(text: bytes) -> float | None:
+def texts(element: ElementTree.Element) -> dict[str, str]:
+    """What the elements in this one say, by their names in no namespace."""
+    return {child.tag.rpartition("}")[2]: child.text or "" for child in element}
+
+
+def element_checksums(fields: Mapping[str, str], kind: str | None) -> tuple[Checksum, ...]:
+    """The checksums among the `texts` of an element. `kind`: S3's word for what they are of."""
+    return tuple(
+        Checksum(name.removeprefix("Checksum"), value, kind == "COMPOSITE" or "-" in value)
+        for name, value in fields.items()
+        if name.startswith("Checksum") and value and name not in ("ChecksumType", "ChecksumAlgorithm")
+    )
+
+
+@lru_cache(4096)  # one second's objects share their time
+def epoch_seconds(text: str) -> float | None:
+    """S3's time. None for what is none, or before 1970."""
     try:
-        return parse_time(text.decode())
-    except ValueError:
+        at_seconds = parse_time(text)
+    except (ValueError, OverflowError):
         return None
+    return at_seconds if 0 <= at_seconds <= LATEST_SECONDS else None
 
 
 def _escaped(text: str) -> str:
     """The text as XML has it. A parser takes a line end that is not escaped for another one."""
     return escape(text, quote=False).replace("\r", "&#13;").replace("\n", "&#10;")
-
-
-def plain(text: str) -> str:
-    """The text without entities. Those around an ETag are by far the most frequent."""
-    if "&" not in text:
-        return text
-    text = text.replace("&quot;", '"').replace("&#34;", '"')
-    return unescape(text) if "&" in text else text
 
 
 def parse_xml(body: bytes) -> ElementTree.Element:
