@@ -51,7 +51,7 @@ from jobs.policy.resolved import FILE_NAME, decode_policy
 from jobs.s3.listing import list_all
 from jobs.s3.lookup import find
 from jobs.s3.retries import gather_bounded, retry
-from jobs.s3.sessions import are_apart, open_side, service_of
+from jobs.s3.sessions import are_apart, endpoint_of, open_side
 from jobs.s3.store import ABSENT, Store, server_time
 
 SETTLED_SECONDS = 10.0
@@ -353,7 +353,7 @@ async def refuse_replicated_deletes(source: Side, copies: Location, *, is_replic
     that S3's API does not have.
     """
     bucket, prefix = source.location
-    is_aws = service_of(source).is_aws
+    is_aws = endpoint_of(source).partition is not None
     if is_replica and not is_aws:
         raise ConfigError(f"--destination {copies}: its server, which is not AWS, may replicate deletes of originals")
     rules = await _ask(source, bucket, "replication", partial(replication_rules, bucket=bucket))

@@ -69,7 +69,7 @@ from jobs.core.outcome import Evidence, Status
 from jobs.core.reasons import FAILURES, Reason
 from jobs.core.run import RunSpec
 from jobs.errors import ConfigError
-from jobs.s3.sessions import service_of
+from jobs.s3.sessions import endpoint_of
 from jobs.tables.duck import identifier, quoted
 
 _TEXT, _TIME = "VARCHAR", "TIMESTAMP WITH TIME ZONE"
@@ -125,10 +125,10 @@ def has_verdicts(spec: RunSpec) -> bool:
 def service_name(side: Any) -> str:
     """The service of a side, as verdicts name it: empty for AWS."""
     try:
-        service = service_of(side)
+        endpoint = endpoint_of(side)
     except ConfigError:  # a profile that is not known here
         return str(side.endpoint or "")
-    return "" if service.is_aws else service.name
+    return endpoint.service if endpoint.partition is None else ""
 
 
 def verdict_places(spec: RunSpec) -> dict[str, str]:

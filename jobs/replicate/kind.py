@@ -19,7 +19,7 @@ from jobs.runs.kind import (
     writes_of_copies,
 )
 from jobs.runs.launch import plan_run
-from jobs.s3.sessions import service_of
+from jobs.s3.sessions import endpoint_of
 from jobs.sync.key import Sides, SyncOptions
 
 
@@ -46,7 +46,7 @@ def _lists_copies(spec: RunSpec) -> bool:
     options = spec.options
     may_lack = options.get("streamed") and options.get("annotations", AnnotationRule.COPY) == AnnotationRule.COPY
     is_looked_at = earlier_run(spec) or options.get(FROM_EVENTS)
-    return not is_looked_at and not (may_lack and service_of(spec.destination).is_aws)
+    return not is_looked_at and not (may_lack and endpoint_of(spec.destination).partition is not None)
 
 
 def _hints(report: Mapping[str, Any]) -> list[str]:

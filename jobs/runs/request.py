@@ -31,7 +31,7 @@ from jobs.ledger.ledger import Ledger
 from jobs.ledger.one_bucket import check_two_places
 from jobs.runs.scratch import make_scratch, remove_scratch
 from jobs.s3.retries import gather_bounded, promptly
-from jobs.s3.sessions import account_of, address_of, are_apart, open_side, open_store, service_of
+from jobs.s3.sessions import account_of, are_apart, endpoint_of, open_side, open_store
 from jobs.s3.store import Store
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def open_prompt_ledger(location: Location) -> Ledger:
 async def check_ledger(ledger: Ledger) -> None:
     """Check that the ledger answers, before a person waits for more. Raises Unavailable, ConfigError."""
     look = partial(ledger.run_ids, "~")  # no id comes after it
-    await promptly(look, f"the ledger {ledger.location}", partial(address_of, Side(ledger.location)))
+    await promptly(look, f"the ledger {ledger.location}", partial(endpoint_of, Side(ledger.location)))
 
 
 def new_run_id(job: str, now: float) -> str:
@@ -191,7 +191,7 @@ def is_streamed(source: Side, destination: Side) -> bool:
     """
     if are_apart(source, destination):
         return True
-    if account_of(source) != account_of(destination) and not service_of(source).is_aws:
+    if account_of(source) != account_of(destination) and endpoint_of(source).partition is None:
         return True
     is_point = is_second_name(source.location.bucket) or is_second_name(destination.location.bucket)
     return is_point and source.region != destination.region
@@ -314,7 +314,7 @@ async def check_sides(
 
     async def locate(each: tuple[str, Side, bool]) -> Side:
         name, side, _ = each
-        return await promptly(partial(_locate, *each), f"the {name} {side.location}", partial(address_of, side))
+        return await promptly(partial(_locate, *each), f"the {name} {side.location}", partial(endpoint_of, side))
 
     sides = [("source", source, False), (destination_name, destination, all_versions)]
     located = await gather_bounded(locate, sides, len(sides))

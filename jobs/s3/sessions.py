@@ -96,26 +96,8 @@ def open_side(
     )
 
 
-class Service(NamedTuple):
-    """What S3's copies do not leave: a partition of AWS, or one server (`Endpoint.service`)."""
-
-    name: str
-    is_aws: bool
-
-
-def service_of(side: Side) -> Service:
-    """The service that `open_side` would reach. Raises ConfigError."""
-    address = _resolved(side)
-    return Service(address.service, address.partition is not None)
-
-
-def address_of(side: Side) -> str:
-    """Where the requests to a side go, for messages. Raises ConfigError."""
-    address = _resolved(side)
-    return str(address) if address.partition is None else "S3"
-
-
-def _resolved(side: Side) -> Endpoint:
+def endpoint_of(side: Side) -> Endpoint:
+    """The endpoint that `open_side` would reach. Raises ConfigError."""
     configured = _configuration(side.profile, needs_credentials=False)
     region = side.region or configured.region or DEFAULT_REGION
     return _endpoint(side.endpoint or configured.endpoint, region, configured)
@@ -128,7 +110,7 @@ def are_apart(source: Side, destination: Side) -> bool:
     endpoint.
     """
     is_typed_alike = replace(source, location=destination.location, owner=destination.owner) == destination
-    return not is_typed_alike and service_of(source) != service_of(destination)
+    return not is_typed_alike and endpoint_of(source).service != endpoint_of(destination).service
 
 
 def account_of(side: Side) -> str:
