@@ -119,18 +119,18 @@ class RestStore:
     ) -> Written:
         """PutObject."""
         headers = wire.attribute_headers(attributes) + wire.guard_headers(guard) + self._proofs(data, checksum)
-        return await self._write(Operation.PUT, ref, headers=headers, body=data)
+        return await self._ask(Operation.PUT, ref, _written(Operation.PUT), headers=headers, body=data)
 
     async def copy(
         self, source: ObjectRef, source_etag: str | None, ref: ObjectRef, settings: CopySettings, *, guard: Guard
     ) -> Written:
         """CopyObject."""
         headers = wire.source_headers(source, source_etag) + wire.guard_headers(guard) + wire.settings_headers(settings)
-        return await self._write(Operation.COPY, ref, headers=headers, source=source)
+        return await self._ask(Operation.COPY, ref, _written(Operation.COPY), headers=headers, source=source)
 
     async def get_tags(self, ref: ObjectRef) -> Mapping[str, str]:
         """GetObjectTagging."""
-        return await self._read(Operation.GET_TAGS, ref, wire.parse_tags)
+        return await self._ask(Operation.GET_TAGS, ref, _document(wire.parse_tags))
 
     async def may_read_locks(self, ref: ObjectRef) -> bool:
         """GetObjectRetention. Servers refuse it where an object or a bucket has no lock."""
@@ -143,7 +143,8 @@ class RestStore:
 
     async def list_annotations(self, ref: ObjectRef, *, token: str | None = None) -> AnnotationPage:
         """ListObjectAnnotations."""
-        return await self._read(Operation.LIST_ANNOTATIONS, ref, wire.parse_annotations, {"continuation-token": token})
+        parse = _document(wire.parse_annotations)
+        return await self._ask(Operation.LIST_ANNOTATIONS, ref, parse, {"continuation-token": token})
 
     async def get_annotation(self, ref: ObjectRef, name: str) -> bytes:
         """GetObjectAnnotation."""
@@ -153,9 +154,9 @@ class RestStore:
 
     async def put_annotation(self, ref: ObjectRef, name: str, text: bytes, *, object_etag: str) -> None:
         """PutObjectAnnotation."""
-        named, parse = {"annotationName": name}, wire.check_annotated
+        named, parse = {"annotationName": name}, _document(wire.check_annotated)
         headers = [("x-amz-object-if-match", f'"{object_etag}"'), *wire.body_headers(text, None)]
-        await self._read(Operation.PUT_ANNOTATION, ref, parse, named, headers=headers, body=text)
+        await self._ask(Operation.PUT_ANNOTATION, ref, parse, named, headers=headers, body=text)
 
     async def delete(self, ref: ObjectRef, *, if_match: str | None = None, send_by: float | None = None) -> Deleted:
         """DeleteObject."""
@@ -181,7 +182,8 @@ class RestStore:
         headers = wire.attribute_headers(attributes)
         if checksum and self._sends_checksums:
             headers += [("x-amz-checksum-algorithm", checksum.algorithm), wire.checksum_type(checksum)]
-        upload_id = await self._read(Operation.CREATE_MULTIPART, ref, wire.parse_upload_id, headers=headers)
+        parse = _document(wire.parse_upload_id)
+        upload_id = await self._ask(Operation.CREATE_MULTIPART, ref, parse, headers=headers)
         return Upload(ref.bucket, ref.key, upload_id)
 
     async def copy_part(
@@ -190,13 +192,15 @@ class RestStore:
         """UploadPartCopy."""
         headers = [*wire.source_headers(source, source_etag), ("x-amz-copy-source-range", f"bytes={start}-{end - 1}")]
         part = _part(upload, number)
-        result = await self._write(Operation.COPY_PART, upload.place, part, headers=headers, source=source)
+        parse = _written(Operation.COPY_PART)
+        result = await self._ask(Operation.COPY_PART, upload.place, parse, part, headers=headers, source=source)
         return PartDone(number, result.etag, result.checksums)
 
     async def put_part(self, upload: Upload, number: int, data: bytes, *, checksum: Checksum | None = None) -> PartDone:
         """UploadPart."""
         part, headers = _part(upload, number), self._proofs(data, checksum)
-        result = await self._write(Operation.PUT_PART, upload.place, part, headers=headers, body=data)
+        parse = _written(Operation.PUT_PART)
+        result = await self._ask(Operation.PUT_PART, upload.place, parse, part, headers=headers, body=data)
         own = (checksum,) if checksum and self._sends_checksums else ()
         return PartDone(number, result.etag, result.checksums or own)
 
@@ -215,12 +219,14 @@ class RestStore:
             headers.append(("x-amz-mp-object-size", str(size_bytes)))
         if checksum and self._sends_checksums:
             headers += [wire.checksum_header(checksum), wire.checksum_type(checksum)]
-        return await self._write(Operation.COMPLETE, upload.place, _part(upload), headers=headers, body=body)
+        parse = _written(Operation.COMPLETE)
+        return await self._ask(Operation.COMPLETE, upload.place, parse, _part(upload), headers=headers, body=body)
 
     async def list_parts(self, upload: Upload, *, after: int = 0) -> PartPage:
         """ListParts."""
         parameters = {**_part(upload), "part-number-marker": after or None}
-        return await self._read(Operation.LIST_PARTS, upload.place, partial(parse_parts, after=after), parameters)
+        parse = _document(partial(parse_parts, after=after))
+        return await self._ask(Operation.LIST_PARTS, upload.place, parse, parameters)
 
     async def abort_multipart(self, upload: Upload) -> None:
         """AbortMultipartUpload."""
@@ -249,7 +255,7 @@ class RestStore:
 
     async def is_versioned(self, bucket: str) -> bool:
         """GetBucketVersioning."""
-        return await self._read(Operation.GET_VERSIONING, ObjectRef(bucket, ""), wire.parse_versioning)
+        return await self._ask(Operation.GET_VERSIONING, ObjectRef(bucket, ""), _document(wire.parse_versioning))
 
     async def close(self) -> None:
         """Release the connections."""
@@ -258,30 +264,9 @@ class RestStore:
     def _proofs(self, data: bytes, checksum: Checksum | None) -> wire.Pairs:
         return wire.body_headers(data, checksum if self._sends_checksums else None)
 
-    # These are no coroutines of their own: each would cost every request some time.
-
     def _page(self, operation: Operation, bucket: str, parameters: Parameters, after: Marker | None) -> Awaitable[Page]:
-        parse = partial(parse_page, operation=operation, after=after)
-        return self._read(operation, ObjectRef(bucket, ""), parse, parameters)
-
-    def _write(
-        self, operation: Operation, place: ObjectRef, part: Parameters = NONE, **request: Any
-    ) -> Awaitable[Written]:
-        """What the answer to a write says, with its ETag."""
-        return self._ask(
-            operation, place, lambda answer: wire.parse_written(operation, answer.headers, answer.body), part, **request
-        )
-
-    def _read(
-        self,
-        operation: Operation,
-        place: ObjectRef,
-        parse: Callable[[bytes], T],
-        more: Parameters = NONE,
-        **request: Any,
-    ) -> Awaitable[T]:
-        """What `parse` makes of the answer's document."""
-        return self._ask(operation, place, lambda answer: parse(answer.body), more, **request)
+        parse = _document(partial(parse_page, operation=operation, after=after))
+        return self._ask(operation, ObjectRef(bucket, ""), parse, parameters)
 
     async def _ask(
         self, operation: Operation, place: ObjectRef, parse: Parse[T], parameters: Parameters = NONE, **request: Any
@@ -296,6 +281,14 @@ class RestStore:
             return parse(answer)
         except wire.Malformed as error:
             raise Unavailable(operation, str(place), "MalformedAnswer", str(error), answer.status) from error
+
+
+def _written(operation: Operation) -> Parse[Written]:
+    return lambda answer: wire.parse_written(operation, answer.headers, answer.body)
+
+
+def _document(parse: Callable[[bytes], T]) -> Parse[T]:
+    return lambda answer: parse(answer.body)
 
 
 def _part(upload: Upload, number: int | None = None) -> Parameters:
