@@ -38,9 +38,9 @@ from jobs.s3.annotations import AnnotationLists
 from jobs.s3.byte_ranges import ByteBudget, ContentSide, read_ahead, read_ranges
 from jobs.s3.checksums import ContentCheck
 from jobs.s3.compare_bytes import update
+from jobs.s3.lookup import TagReader
 from jobs.s3.retries import retry
 from jobs.s3.store import Store
-from jobs.s3.tag_reader import TagReader
 from jobs.s3.uploads import ALTERED
 
 SMALL_BYTES = CHUNK_BYTES

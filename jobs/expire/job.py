@@ -61,10 +61,9 @@ from jobs.s3.byte_ranges import ByteBudget, ContentSide
 from jobs.s3.checksums import ContentCheck
 from jobs.s3.compare_bytes import check_bytes, update
 from jobs.s3.gated_store import NoAnswer, patient
-from jobs.s3.lookup import KeyLooks, find
+from jobs.s3.lookup import KeyLooks, TagReader, find
 from jobs.s3.retries import Tries, gather_bounded, retry
 from jobs.s3.store import Store
-from jobs.s3.tag_reader import TagReader
 
 if TYPE_CHECKING:
     from jobs.ledger.tombstones import Tombstone, Tombstones

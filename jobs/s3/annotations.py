@@ -27,6 +27,7 @@ from jobs.errors import (
     Unavailable,
 )
 from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.lookup import NOT_IMPLEMENTED
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import ANNOTATION_BYTES, Annotation, Store
 
@@ -37,8 +38,6 @@ NO_SUCH_NAME = "sealift.no-such-annotation"
 MAX_PAGES = 1_000
 """The largest number of annotations of a version:
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/annotations-overview.html"""
-NOT_IMPLEMENTED = 501
-"""S3's status for a bucket that cannot have annotations, such as a directory bucket."""
 EXCLUDED = "without annotations, as --annotations skip says"
 NOT_KEPT_THERE = "without the source's annotations: the destination's server keeps none"
 LOST = "without some of the source's annotations: {why}"

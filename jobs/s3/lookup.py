@@ -1,4 +1,4 @@
-"""Lookup of one key: its current object, all its versions, and whether a write ended on top and
+"""Lookup of one key: its current object, all its versions, its tags, and whether a write ended on top and
 shows what it was asked to carry.
 """
 
@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -18,6 +19,8 @@ from jobs.s3.store import Marker, Store, Written
 
 T = TypeVar("T")
 
+NOT_IMPLEMENTED = 501
+"""The status of what a server does not know, or cannot do for this bucket."""
 NOT_KEPT = "asked for, but not shown at the copy: {names}"
 UNSEEN = "the copy could not be looked at, so whether it is current and has its tags, lock and encryption is not known"
 
@@ -157,3 +160,38 @@ def _once(looks: dict[str, asyncio.Future[T]], key: str, look: Callable[[], Awai
     if key not in looks:
         looks[key] = asyncio.ensure_future(retry(look))
     return looks[key]
+
+
+@dataclass(slots=True)
+class TagReader:
+    """Reads the tags of objects of one bucket, few of which have some.
+
+    S3 says how many an object has only to those who may read them:
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
+    So objects that seem to have none are asked until one such request succeeds.
+    """
+
+    store: Store
+    _counts_are_told: bool | None = field(default=None, init=False)
+    """False: one that seemed to have none has some."""
+
+    async def read(self, ref: ObjectRef, count: int) -> Mapping[str, str]:
+        """The tags of a version that seems to have `count`. Raises StoreError."""
+        if self._counts_are_told and not count:
+            return {}
+        tags = await self.store.get_tags(ref)
+        if not count and self._counts_are_told is not False:
+            self._counts_are_told = not tags
+        return tags
+
+    async def read_surely(self, ref: ObjectRef, count: int) -> Mapping[str, str]:
+        """As `read`, but only AWS is believed to count tags: any other server is asked each time.
+
+        A server that does not know tags has none.
+        """
+        try:
+            return await (self.read(ref, count) if self.store.heeds_conditions else self.store.get_tags(ref))
+        except Rejected as error:
+            if error.status != NOT_IMPLEMENTED or count:
+                raise
+            return {}

@@ -37,10 +37,9 @@ from jobs.errors import (
 from jobs.s3.annotations import AnnotationPair
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.compare_bytes import check_content
-from jobs.s3.lookup import key_history
+from jobs.s3.lookup import TagReader, key_history
 from jobs.s3.retries import gather_bounded
 from jobs.s3.store import Store
-from jobs.s3.tag_reader import TagReader
 from jobs.sync.edges import Look, is_likely
 from jobs.sync.facts import Side, compare_versions
 from jobs.sync.look import places_of
