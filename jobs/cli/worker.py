@@ -32,11 +32,10 @@ from jobs.runs.kind import Opened
 from jobs.runs.request import open_ledger
 from jobs.runs.worker import Stops, Worker, WorkerLimits, new_attempt
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.gated_store import Throttle, checked
+from jobs.s3.gated_store import Throttle, checked, looking_first
 from jobs.s3.retries import promptly
 from jobs.s3.sessions import open_side
 from jobs.s3.store import Store
-from jobs.s3.unguarded_writes import looking_first
 
 
 @command_options

@@ -8,8 +8,7 @@ requests at a pace. `sessions` opens one, with credentials that are renewed (`re
 `listing` lists in parallel, where `listing_forks` says that keys branch. `lookup` looks at one key,
 `copying` and `multipart_copy` copy, `uploads`, `downloads` and `byte_ranges` move
 bytes, `compare_bytes` and `checksums` compare them. `annotations` copies and
-compares annotations. `condition_trial` tries the conditions of writes. `unguarded_writes` and
-`gated_store` wrap a store. `retries` repeats a request, and bounds how long a person waits.
+compares annotations. `condition_trial` tries the conditions of writes. `gated_store` wraps a store. `retries` repeats a request, and bounds how long a person waits.
 
 No module here knows a feature or the ledger.
 """

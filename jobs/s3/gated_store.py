@@ -1,25 +1,32 @@
-"""Stores that wait before a request (for the permission to delete, or for their turn), or not long for
-its answer.
+"""Stores that look or wait before a request (at what it would replace, for the permission to delete, for their turn),
+or do not wait long for its answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Set
+from collections.abc import Awaitable, Callable, Collection, Set
 from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
+from jobs.core.model import ObjectInfo, ObjectRef
 from jobs.core.rate_limits import RateLimits, TokenBucket
-from jobs.errors import Conflict, Interrupted, StoreError, Unavailable
+from jobs.errors import Conflict, Interrupted, PreconditionFailed, Rejected, StoreError, Unavailable
+from jobs.s3.lookup import find
 from jobs.s3.operations import BY_CALL, Effect, Operation
 from jobs.s3.retries import once, retry
-from jobs.s3.store import Body, Store
+from jobs.s3.store import UNGUARDED, Body, Store
 
 Send = Callable[..., Awaitable[Any]]
 _DELETES = frozenset(each for each in Operation if each.effect is Effect.DELETES)
 _ALL = frozenset(BY_CALL.values())
+_CONDITIONAL = frozenset({Operation.PUT, Operation.COPY, Operation.COPY_PART, Operation.COMPLETE, Operation.DELETE})
+_UNVERSIONED = (
+    "the server ignores conditions, and the bucket keeps no versions: a newer object could be lost. "
+    "Enable versioning at the destination, or remove the object there first"
+)
 
 
 def checked(store: Store, check: Callable[[], Awaitable[float]]) -> Store:
@@ -30,6 +37,44 @@ def checked(store: Store, check: Callable[[], Awaitable[float]]) -> Store:
         return await send(*arguments, **named, send_by=checked_by if send_by is None else min(send_by, checked_by))
 
     return cast(Store, _Gated(store, _DELETES, delete))
+
+
+def looking_first(store: Store, ignored: Collection[str]) -> Store:
+    """The store, with a look before each write by an operation whose conditions the server ignores, where the user
+    agreed to that (`--unguarded`). What others write between look and write can be lost, or copied in part.
+
+    A source that has its ETag before and after a copy is what was copied. Runs that copy make delete markers, and
+    their plans do not try the condition of that, so what a delete expects is always looked at.
+    """
+
+    async def write(operation: Operation, send: Send, *arguments: Any, **named: Any) -> Any:
+        look, is_ignored = partial(_demand, store, operation), operation in ignored
+        is_copy, is_part = operation is Operation.COPY, operation is Operation.COPY_PART
+        source, source_etag = arguments[:2] if is_ignored and (is_copy or is_part) else (None, None)
+        ref = arguments[2] if is_copy else getattr(arguments[0], "place", arguments[0])
+        if operation is Operation.DELETE and named.get("if_match") is not None:
+            await look(ref, named["if_match"])
+        if is_copy and source_etag is not None:
+            await look(source, source_etag)
+        if is_ignored and (guard := named.get("guard", UNGUARDED)) != UNGUARDED:
+            if await look(ref, guard.etag) and not await store.is_versioned(ref.bucket):
+                raise Rejected(operation, str(ref), "ConditionsIgnored", _UNVERSIONED, 400)
+            named["guard"] = UNGUARDED
+        answer = await send(*arguments, **named)
+        if source_etag is not None and (is_part or source[:2] != ref[:2]):
+            await look(source, source_etag)
+        return answer
+
+    return cast(Store, _Gated(store, _CONDITIONAL, write))
+
+
+async def _demand(store: Store, operation: Operation, ref: ObjectRef, etag: str | None) -> ObjectInfo | None:
+    """What is there. Raises what the server would answer to a condition that does not hold."""
+    there = await find(store, ref)
+    if (there.etag if there else None) != etag:
+        what = f"it has the ETag {there.etag}" if there else "nothing is there"
+        raise PreconditionFailed(operation, str(ref), "PreconditionFailed", what, 412)
+    return there
 
 
 class NoAnswer(StoreError):

@@ -25,8 +25,8 @@ NOT_THE_LEDGER = {
     "jobs/inventory/write.py": "an inventory report, where the user asked for it",
     "jobs/restore/member_writer.py": "restored members",
     "jobs/s3/condition_trial.py": "the objects of a trial",
+    "jobs/s3/gated_store.py": "what other modules write at a destination",
     "jobs/s3/multipart_copy.py": "copies in parts",
-    "jobs/s3/unguarded_writes.py": "what other modules write at a destination",
 }
 """Modules that write somewhere else than to the ledger."""
 

@@ -60,7 +60,7 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "rate": ("jobs.core.rate_limits:TokenBucket.take",),
     "memory": ("jobs.s3.byte_ranges:ByteBudget.acquire",),
     # Servers, and what comes from outside.
-    "look before a write": ("jobs.s3.unguarded_writes:_LookingFirst._demand",),
+    "look before a write": ("jobs.s3.gated_store:_demand",),
     "trial of a plan": ("jobs.runs.launch:try_conditions",),
     "trial": ("jobs.s3.condition_trial:find_ignored",),
     "heeded deletes": ("jobs.expire.job:Expire._check_versioning",),

@@ -11,9 +11,9 @@ import pytest
 
 from jobs.core.model import Attributes, ObjectRef
 from jobs.errors import PreconditionFailed, Rejected
+from jobs.s3.gated_store import looking_first
 from jobs.s3.operations import Operation
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, Store, Written
-from jobs.s3.unguarded_writes import looking_first
 from tests.doubles.memory_store import MemoryStore, Request
 
 CONDITIONAL = (Operation.PUT, Operation.COPY, Operation.COPY_PART, Operation.COMPLETE, Operation.DELETE)
