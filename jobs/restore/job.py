@@ -56,8 +56,7 @@ from jobs.s3.byte_ranges import ByteBudget, ContentSide
 from jobs.s3.compare_bytes import compare_bytes
 from jobs.s3.copying import Copier, CopyOptions
 from jobs.s3.lookup import find
-from jobs.s3.paced_gate import PacedGate
-from jobs.s3.retries import retry
+from jobs.s3.retries import PacedGate, retry
 from jobs.s3.store import ABSENT, Restoring, Store
 from jobs.s3.uploads import NO_RECORDS, UploadRecords
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from jobs.config import Settings
-from jobs.core.pace import backoff_seconds
-from jobs.errors import Conflict, StoreError, Unavailable
+from jobs.core.pace import Pace, backoff_seconds
+from jobs.errors import Conflict, StoreError, Throttled, Unavailable
+from jobs.s3.byte_ranges import Turns
 
 PATIENCE_SECONDS = 30.0
 """So long a person waits for a server that does not answer."""
@@ -65,6 +67,37 @@ retry = Tries()
 """For callers whose own retry would repeat much more."""
 persist = Tries(seconds=300.0)
 """For callers that would lose the work of hours."""
+
+
+@dataclass(slots=True)
+class PacedGate:
+    """Lets so much work run at once as `pace` says, fewer after SlowDown, first come, first served, and retries it.
+
+    Work inside must not ask for more.
+    """
+
+    pace: Pace
+    clock: Callable[[], float] = time.monotonic
+    _turns: Turns = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._turns = Turns(self.pace.in_flight)
+
+    async def run(self, work: Callable[[], Awaitable[T]]) -> T:
+        """What the work gives. Raises what it raises, the passing failures after several tries."""
+        await self._turns.acquire(1)
+        began = self.clock()
+        try:
+            result = await retry(work, self._heed)
+            self.pace.succeed(self.clock() - began)
+            return result
+        finally:
+            self._turns.resize(self.pace.in_flight)
+            self._turns.release(1)
+
+    def _heed(self, error: StoreError) -> None:
+        if isinstance(error, Throttled):
+            self.pace.throttle(self.clock())
 
 
 async def gather_bounded(

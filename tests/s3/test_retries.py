@@ -11,8 +11,7 @@ import pytest
 
 from jobs.core.pace import Pace
 from jobs.errors import Denied, Throttled, Unavailable
-from jobs.s3.paced_gate import PacedGate
-from jobs.s3.retries import persist, retry
+from jobs.s3.retries import PacedGate, persist, retry
 
 
 @pytest.fixture(autouse=True)
