@@ -30,7 +30,6 @@ from jobs.errors import (
     Unavailable,
 )
 from jobs.s3 import wire
-from jobs.s3.dates import parse_http_date
 from jobs.s3.failures import EXPIRED, SIGNATURE, failure_of, is_failure, with_advice
 from jobs.s3.http.answers import NoAnswer, Response
 from jobs.s3.http.connect import Dialer
@@ -240,7 +239,7 @@ class Transport:
         head = request_head(method, target, signed, None if body is None else len(body), extra)
         response = await self._pool.exchange(host, head, body, bounds)
         if (date := response.headers.get("date", "")) != self._date:
-            self._date, epoch_seconds = date, parse_http_date(date)
+            self._date, epoch_seconds = date, wire.parse_http_date(date)
             self.server_clock = epoch_seconds - elapsed_seconds() if epoch_seconds else self.server_clock
         if proxy and response.status == 407:
             raise NoAnswer("ProxyDenied", proxy.wants_password)

@@ -6,6 +6,7 @@ Header names are in lower case here. Metadata values are text on this side, and 
 
 from __future__ import annotations
 
+import calendar
 import hashlib
 import re
 from base64 import b64encode
@@ -21,7 +22,6 @@ from jobs.core.bucket_names import access_point
 from jobs.core.enums import ARCHIVE_CLASSES
 from jobs.core.model import LATEST_SECONDS, Attributes, Checksum, ObjectInfo, ObjectLock, ObjectRef, parse_time
 from jobs.s3 import encoded_words
-from jobs.s3.dates import parse_http_date
 from jobs.s3.operations import Operation
 from jobs.s3.store import Annotation, AnnotationPage, CopySettings, Guard, PartDone, Written
 
@@ -38,6 +38,7 @@ CONTENT_HEADERS = (
     "x-amz-website-redirect-location",
 )
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+_MONTHS = {name: number for number, name in enumerate(calendar.month_abbr) if name}
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.~/-]*")
 _DIGITS_MAX = 20
@@ -63,6 +64,23 @@ class ErrorBody(NamedTuple):
     code: str
     message: str
     region: str
+
+
+def parse_http_date(text: str) -> float:
+    """`Wed, 25 Nov 2026 00:33:40 GMT` → epoch seconds. 0.0 when it is no date:
+    https://www.rfc-editor.org/rfc/rfc9110#name-date-time-formats
+    """
+    try:
+        clock = (int(text[17:19]), int(text[20:22]), int(text[23:25]))
+        return float(calendar.timegm((int(text[12:16]), _MONTHS[text[8:11]], int(text[5:7]), *clock)))
+    except (ValueError, KeyError):
+        pass
+    from email.utils import parsedate_to_datetime  # seldom needed
+
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError, TypeError, IndexError):  # a zone of 10¹² hours, a year that no clock has
+        return 0.0
 
 
 def quote(text: str, safe: str = "") -> str:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from jobs.core.model import Checksum, Listed
 from jobs.s3 import wire
-from jobs.s3.dates import parse_http_date
 from jobs.s3.list_pages import parse_page
 from jobs.s3.operations import Operation
 from jobs.s3.store import Marker, Written
@@ -128,7 +127,7 @@ def test_errors_are_read_and_anything_else_is_none() -> None:
     ],
 )
 def test_http_dates(text: str, seconds: float) -> None:
-    assert parse_http_date(text) == seconds
+    assert wire.parse_http_date(text) == seconds
 
 
 def test_a_page_of_versions_keeps_the_order_of_the_document() -> None:
