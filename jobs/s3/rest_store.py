@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,22 +19,16 @@ from jobs.errors import (
     Denied,
     NoSuchBucket,
     NotFound,
+    PreconditionFailed,
     Rejected,
     StoreError,
     Unavailable,
 )
 from jobs.s3 import wire
+from jobs.s3.checksums import full_object_checksums, is_checksum_of
 from jobs.s3.http.answers import MAX_BODY_BYTES, Response
 from jobs.s3.list_pages import parse_page, parse_parts
 from jobs.s3.operations import Operation
-from jobs.s3.read_checks import (
-    check_answer,
-    deleted,
-    described,
-    received,
-    received_annotation,
-    restoring,
-)
 from jobs.s3.store import (
     ANNOTATION_BYTES,
     AnnotationPage,
@@ -49,12 +45,28 @@ from jobs.s3.store import (
     Written,
 )
 from jobs.s3.transport import NONE, Parameters, Transport
+from jobs.s3.wire import Malformed
 
 T = TypeVar("T")
 Parse = Callable[[Response], T]
 
 _WITH_CHECKSUMS = ("x-amz-checksum-mode", "ENABLED")
 _IS_XML = ("Content-Type", "application/xml")
+_RANGE = re.compile("bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
+_NAMED_BY: Mapping[Operation, str] = {
+    **dict.fromkeys((Operation.HEAD, Operation.GET, Operation.GET_TAGS), "x-amz-version-id"),
+    **dict.fromkeys(
+        (Operation.LIST_ANNOTATIONS, Operation.GET_ANNOTATION, Operation.PUT_ANNOTATION), "x-amz-object-version-id"
+    ),
+    **dict.fromkeys((Operation.COPY, Operation.COPY_PART), "x-amz-copy-source-version-id"),
+}
+"""The header in which an answer says which version it is about, of a copy which one it was made of."""
+_ALWAYS_NAMED = frozenset({Operation.HEAD, Operation.GET})
+"""S3 names the version of each object. Tags, annotations and copies have none at some servers."""
+_NO_LENGTH = (
+    "the answer has no Content-Length, so that the object's size is unknown: "
+    "have the server, or the proxy before it, send it with the answers to HEAD"
+)
 
 
 class RestStore:
@@ -82,7 +94,7 @@ class RestStore:
         """HeadObject."""
         part = NONE if part_number is None else {"partNumber": part_number}
         try:
-            info = await self._ask(Operation.HEAD, ref, described, part, headers=self._asked)
+            info = await self._ask(Operation.HEAD, ref, _described, part, headers=self._asked)
         except NotFound:
             await self._find(ref.bucket)
             raise
@@ -111,7 +123,7 @@ class RestStore:
                 raise Rejected(Operation.GET, str(ref), "InvalidRange", f"bytes {start} to {end} are none", 416)
             headers.append(("Range", f"bytes={start}-{'' if end is None else end - 1}"))
             content_bytes = MAX_BODY_BYTES if end is None else end - start
-        parse = partial(received, ref, start, end, if_match)
+        parse = partial(_received, ref, start, end, if_match)
         return await self._ask(Operation.GET, ref, parse, headers=headers, content_bytes=content_bytes)
 
     async def put(
@@ -149,7 +161,7 @@ class RestStore:
     async def get_annotation(self, ref: ObjectRef, name: str) -> bytes:
         """GetObjectAnnotation."""
         named, asked = {"annotationName": name}, self._asked
-        parse, size_bytes = received_annotation, ANNOTATION_BYTES
+        parse, size_bytes = _received_annotation, ANNOTATION_BYTES
         return await self._ask(Operation.GET_ANNOTATION, ref, parse, named, headers=asked, content_bytes=size_bytes)
 
     async def put_annotation(self, ref: ObjectRef, name: str, text: bytes, *, object_etag: str) -> None:
@@ -161,13 +173,13 @@ class RestStore:
     async def delete(self, ref: ObjectRef, *, if_match: str | None = None, send_by: float | None = None) -> Deleted:
         """DeleteObject."""
         headers = wire.guard_headers(Guard(etag=if_match))
-        return await self._ask(Operation.DELETE, ref, deleted, headers=headers, send_by=send_by)
+        return await self._ask(Operation.DELETE, ref, _deleted, headers=headers, send_by=send_by)
 
     async def request_restore(self, ref: ObjectRef, *, days: int | None, tier: str) -> Restoring:
         """RestoreObject."""
         body = wire.restore_body(days, tier)
         try:
-            return await self._ask(Operation.RESTORE, ref, restoring, headers=[_IS_XML], body=body)
+            return await self._ask(Operation.RESTORE, ref, _restoring, headers=[_IS_XML], body=body)
         except Conflict as error:
             if error.code != "RestoreAlreadyInProgress":
                 raise
@@ -277,10 +289,99 @@ class RestStore:
         """
         answer = await self.transport.send(operation, place, parameters, **request)
         try:
-            check_answer(operation, request.get("source") or place, answer)
+            _check_answer(operation, request.get("source") or place, answer)
             return parse(answer)
-        except wire.Malformed as error:
+        except Malformed as error:
             raise Unavailable(operation, str(place), "MalformedAnswer", str(error), answer.status) from error
+
+
+# Answers before they are believed. A server that is broken, or a cache between, may answer with another range, another
+# version or another state of the object than was asked for. S3 names all three in its headers, so that each is held
+# against the question. All raise `Malformed`, but where they say otherwise.
+
+
+def _check_answer(operation: Operation, asked: ObjectRef, answer: Response) -> None:
+    """Raises Malformed for a document where S3 sends none, and for another version than the one that was asked for, of
+    a copy as its source. A server without versions cannot be asked for one.
+    """
+    if not operation.body:
+        wire.demand_no_document(answer.body)
+    if asked.version_id is None or operation not in _NAMED_BY:
+        return
+    named = answer.headers.get(_NAMED_BY[operation])
+    if named is None and operation not in _ALWAYS_NAMED:
+        return
+    if asked.version_id not in (named, named or "null"):
+        sent = f"version {named}" if named else "no version id"
+        raise Malformed(f"asked for version {asked.version_id} of {asked.key}, the server named {sent}")
+
+
+def _described(answer: Response) -> ObjectInfo:
+    """What a HEAD says, which has to name size and ETag."""
+    info = wire.object_info(answer.headers)
+    if "content-length" not in answer.headers:
+        raise Malformed(_NO_LENGTH)
+    if not info.etag:
+        raise Malformed("no ETag in the answer")
+    return info
+
+
+def _received(ref: ObjectRef, start: int, end: int | None, if_match: str | None, answer: Response) -> Body:
+    """What a GET brought: the bytes that were asked for. Raises PreconditionFailed for another ETag."""
+    etag, is_ranged = wire.unquote_etag(answer.headers.get("etag", "")), start > 0 or end is not None
+    if if_match is not None and etag != if_match:
+        message = f"the server ignores If-Match: asked for ETag {if_match}, it sent {etag or 'none'}"
+        raise PreconditionFailed(Operation.GET, str(ref), "PreconditionFailed", message, answer.status)
+    size_bytes, data = len(answer.body), answer.body
+    if answer.status == 206 and is_ranged:
+        size_bytes = _size_by_range(start, end, answer)
+    elif answer.status == 200:
+        _check_bytes(answer)
+        if is_ranged:  # a server without ranges
+            data = data[start:end]
+            if not data:
+                raise Malformed(f"no byte {start} in the {size_bytes} that came")
+    else:
+        raise Malformed(f"status {answer.status}")
+    answered_at = wire.parse_http_date(answer.headers.get("date", "")) or None
+    return Body(data, replace(wire.object_info(answer.headers), size_bytes=size_bytes), answered_at)
+
+
+def _size_by_range(start: int, end: int | None, answer: Response) -> int:
+    """The object's size by Content-Range, which has to be the range that was asked for, and that of the body."""
+    text = answer.headers.get("content-range", "")
+    match = _RANGE.fullmatch(text.strip())
+    if not match:
+        raise Malformed(f"a part of the object, but its Content-Range is {text!r}")
+    first, last, size_bytes = map(int, match.groups())
+    reach = size_bytes if end is None else min(end, size_bytes)
+    if (first, last + 1) != (start, reach) or last - first + 1 != len(answer.body):
+        wanted = f"bytes={start}-{'' if end is None else end - 1}"
+        raise Malformed(f"asked for {wanted}, got {len(answer.body)} bytes as {text!r}")
+    return size_bytes
+
+
+def _received_annotation(answer: Response) -> bytes:
+    """The text in the answer to a GET of an annotation, with the checksum that S3 sends with it."""
+    _check_bytes(answer)
+    return answer.body
+
+
+def _check_bytes(answer: Response) -> None:
+    """Raises Malformed if the whole content does not have the checksums that S3 sends with it."""
+    for checksum in full_object_checksums(wire.header_checksums(answer.headers)):
+        if not is_checksum_of(checksum, answer.body):
+            raise Malformed(f"the bytes do not have the {checksum.algorithm} of the answer")
+
+
+def _deleted(answer: Response) -> Deleted:
+    """What a DELETE has made or removed."""
+    return Deleted(answer.headers.get("x-amz-version-id"), answer.headers.get("x-amz-delete-marker") == "true")
+
+
+def _restoring(answer: Response) -> Restoring:
+    """Whether a restore has begun, or its copy was there."""
+    return Restoring.REQUESTED if answer.status == 202 else Restoring.READY
 
 
 def _written(operation: Operation) -> Parse[Written]:
