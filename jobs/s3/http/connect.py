@@ -48,27 +48,12 @@ class Dialer:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 return await self._open(name, port, proxy, make)
-        except TimeoutError as error:
-            self._addresses.pop(proxy.host if proxy else name, None)  # a dead address is not asked again
-            raise NoAnswer("ConnectTimeout", f"no connection within {CONNECT_SECONDS:.0f} s{_by(proxy)}") from error
-        except ssl.SSLCertVerificationError as error:
-            message = (
-                f"the certificate of {name} is refused, {error.verify_message.rstrip('.')}: name the file of its "
-                "authority in AWS_CA_BUNDLE, or renew it on the server"
-            )
-            raise NoAnswer("TlsFailed", message + _by(proxy)) from error
-        except ssl.SSLError as error:
-            why = f"TLS: {error.reason or error}"
-            is_plain = error.reason in _NO_TLS
-            if is_plain:
-                why = f"the server does not speak TLS ({error.reason})"
-            raise NoAnswer("TlsFailed", f"{why}{_by(proxy)}", is_of_scheme=is_plain) from error
-        except socket.gaierror as error:
-            unknown = f"the proxy {proxy}" if proxy else name
-            raise NoAnswer("UnknownHost", f"{unknown} cannot be resolved: {error.strerror}") from error
-        except OSError as error:
-            self._addresses.pop(proxy.host if proxy else name, None)
-            raise NoAnswer("ConnectFailed", f"{error.strerror or error}{_by(proxy)}") from error
+        except OSError as error:  # of the socket, TLS, the resolver, or a time-out
+            asked = proxy.host if proxy else name
+            self._addresses.pop(asked, None)  # a dead address is not asked again
+            code, why = _why(error, name, asked)
+            is_plain = isinstance(error, ssl.SSLError) and error.reason in _NO_TLS
+            raise NoAnswer(code, f"{why} (by the proxy {proxy})" if proxy else why, is_of_scheme=is_plain) from error
 
     async def _open(self, name: str, port: int, proxy: Proxy | None, make: Callable[[], P]) -> P:
         loop = asyncio.get_running_loop()
@@ -163,8 +148,19 @@ async def _tunnel(endpoint: socket.socket, proxy: Proxy, target: str) -> None:
         raise NoAnswer("ProxyDenied", f"the proxy {proxy} does not connect to {target}: {status}")
 
 
-def _by(proxy: Proxy | None) -> str:
-    return f" (by the proxy {proxy})" if proxy else ""
+def _why(error: OSError, name: str, asked: str) -> tuple[str, str]:
+    """The code of a connection that failed, and why it did. `asked`: the host, or its proxy."""
+    if isinstance(error, TimeoutError):
+        return "ConnectTimeout", f"no connection within {CONNECT_SECONDS:.0f} s"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        advice = "name the file of its authority in AWS_CA_BUNDLE, or renew it on the server"
+        return "TlsFailed", f"the certificate of {name} is refused, {error.verify_message.rstrip('.')}: {advice}"
+    if isinstance(error, ssl.SSLError):
+        what = "the server does not speak TLS" if error.reason in _NO_TLS else "TLS"
+        return "TlsFailed", f"{what}: {error.reason or error}"
+    if isinstance(error, socket.gaierror):
+        return "UnknownHost", f"{asked} cannot be resolved: {error.strerror}"
+    return "ConnectFailed", error.strerror or str(error)
 
 
 def _split(host: str, default_port: int) -> tuple[str, int]:
