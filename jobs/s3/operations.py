@@ -12,9 +12,20 @@ from types import MappingProxyType
 
 Effect = Enum("Effect", "READS WRITES DELETES CLEANS")
 """What a request does. CLEANS: it removes what no listing of objects shows."""
-Patience = Enum("Patience", "QUICK SLOW LATE")
-"""How long S3 may think. SLOW: a page may lie behind a million delete markers, a thousand deletes or a large body take
-their time. LATE: S3 may take minutes for 5 GB, and sends spaces meanwhile."""
+
+
+class Patience(Enum):
+    """How many seconds an answer may take, and how many of them S3 may think without a word, if more than usual.
+
+    SLOW: a page may lie behind a million delete markers, a thousand deletes or a large body take their time. LATE: S3
+    may take minutes for 5 GB, and sends spaces meanwhile.
+    """
+
+    QUICK = 300.0, 0.0
+    SLOW = 300.0, 60.0
+    LATE = 1800.0, 300.0
+
+
 CONTENT = "content"
 """The body of an answer that is what a user stored, whatever it looks like."""
 

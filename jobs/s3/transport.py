@@ -52,19 +52,12 @@ XML_BYTES = 16 << 20
 some 7 MiB."""
 ERROR_BYTES = 64 << 10
 """An error, where an object's bytes were asked for."""
-LATE_SECONDS = 1800.0
-LATE_SILENCE_SECONDS = 300.0
-SLOW_SILENCE_SECONDS = 60.0
 Parameters = Mapping[str, str | int | None]
 """Of a query, by name. None is left out, an empty text stays, as `name=`."""
 NONE: Parameters = {}
 NO_KEY = "an object needs a key, so name a destination with a prefix, or a longer prefix of the source"
 _FIRST_BYTE = ("range", "bytes=0-0")
-BOUNDS = {
-    Patience.QUICK: Bounds(XML_BYTES),
-    Patience.SLOW: Bounds(XML_BYTES, silence_seconds=SLOW_SILENCE_SECONDS),
-    Patience.LATE: Bounds(XML_BYTES, LATE_SECONDS, silence_seconds=LATE_SILENCE_SECONDS),
-}
+BOUNDS = {each: Bounds(XML_BYTES, each.value[0], silence_seconds=each.value[1]) for each in Patience}
 HEADERS_ONLY = Bounds(0, is_bodiless=True)
 
 
