@@ -51,9 +51,9 @@ def open_client(
         resolve(session, profile)
         session.register_component("data_loader", _models(session.get_config_variable("data_path")))
         region = region or session.get_config_variable("region") or os.environ.get("AWS_REGION")
-        retries = {"mode": "standard", "total_max_attempts": tries}
-        waits = dict.fromkeys(("connect_timeout", "read_timeout"), PROMPT_SECONDS) if tries <= PROMPT_TRIES else {}
-        config = Config(retries=retries, **waits)
+        config = Config(retries={"mode": "standard", "total_max_attempts": tries})
+        if tries <= PROMPT_TRIES:
+            config = config.merge(Config(connect_timeout=PROMPT_SECONDS, read_timeout=PROMPT_SECONDS))
         client = session.create_client(service, region_name=region, endpoint_url=endpoint, config=config)
     except (BotoCoreError, ClientError, ValueError) as error:  # ClientError: STS refused a role
         raise ConfigError(f"AWS {service}: {error}", advice="set AWS_REGION or name a profile") from error

@@ -211,10 +211,11 @@ def test_a_probe_is_timed_to_its_copy_and_leaves_nothing(system: System, monkeyp
     put, copies = system.store.put, {"example-scans": "example-hot-fra", "example-customs-us": "example-customs-copies"}
     prefixes = {"example-scans": "delivery/"}
 
-    async def copying(bucket: str, key: str, data: bytes, attributes: Attributes, **more: Any) -> Written:
-        written = await put(bucket, key, data, attributes, **more)
-        if bucket in copies:
-            await put(copies[bucket], prefixes.get(bucket, "") + key, data, attributes, guard=UNGUARDED)
+    async def copying(ref: ObjectRef, data: bytes, attributes: Attributes, **more: Any) -> Written:
+        written = await put(ref, data, attributes, **more)
+        if ref.bucket in copies:
+            copy = ObjectRef(copies[ref.bucket], prefixes.get(ref.bucket, "") + ref.key)
+            await put(copy, data, attributes, guard=UNGUARDED)
         return written
 
     monkeypatch.setattr(system.store, "put", copying)
@@ -343,10 +344,8 @@ def test_people_get_a_table_with_the_worst_lines_last(system: System):
 def test_conditions_that_the_server_ignores_are_seen(system: System, monkeypatch: pytest.MonkeyPatch):
     put = system.store.put
 
-    async def careless(
-        bucket: str, key: str, data: bytes, attributes: Attributes, *, guard: Guard, **more: Any
-    ) -> Written:
-        return await put(bucket, key, data, attributes, guard=UNGUARDED, **more)
+    async def careless(ref: ObjectRef, data: bytes, attributes: Attributes, *, guard: Guard, **more: Any) -> Written:
+        return await put(ref, data, attributes, guard=UNGUARDED, **more)
 
     monkeypatch.setattr(system.store, "put", careless)
     monkeypatch.setattr(system.store, "heeds_conditions", False)

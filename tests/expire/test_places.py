@@ -357,7 +357,7 @@ def test_document_that_is_gone_or_replaced_ends_the_run(change: str) -> None:
     world = World()
     see, place = look(world)
     if change == "removed":
-        asyncio.run(world.delete("copies", place.key))
+        asyncio.run(world.delete(ObjectRef("copies", place.key)))
     elif change.startswith("shown"):
         own, other = (COPIES_ID, "docs") if change.endswith("originals") else (ID, "copies")
         world.put_now(other, f"out/.sealift/place-{own}.json", b"{}")

@@ -159,7 +159,7 @@ class BotocoreClient:
             kind = "COMPOSITE" if checksum.is_composite else "FULL_OBJECT"
             parameters |= {"ChecksumAlgorithm": checksum.algorithm, "ChecksumType": kind}
         answer = self._ask(Operation.CREATE_MULTIPART, headers, **_place(ref), **parameters)
-        return Upload(*ref[:2], answer["UploadId"])
+        return Upload(ref.bucket, ref.key, answer["UploadId"])
 
     def copy_part(self, source, source_etag, start, end, upload, number):
         answer = self._ask(
