@@ -59,7 +59,7 @@ async def test_bytes_that_are_not_the_object_s_are_not_packed(monkeypatch: pytes
     large, small = [
         ObjectVersion(0, key, size_bytes=size_bytes, etag=written.etag)
         for key, size_bytes in (("large", 9_000), ("small", 3))
-        for written in [await store.put("source", key, bytes(size_bytes), Attributes(), guard=UNGUARDED)]
+        for written in [await store.put(ObjectRef("source", key), bytes(size_bytes), Attributes(), guard=UNGUARDED)]
     ]
     source = MemberSource(store, "source", ByteBudget(10_000), Pace(8), {})
     assert (await source.fetch(small)).outcome == Outcome.of(small, Status.BLOCKED, Reason.GIVEN_UP, ANY)

@@ -106,7 +106,7 @@ async def test_a_part_of_a_range_is_no_range() -> None:
 
     store, ref = MemoryStore(on={"get": cut}), ObjectRef("b", "k")
     store.create_bucket("b")
-    await store.put("b", "k", b"abcdef", Attributes(), guard=ABSENT)
+    await store.put(ObjectRef("b", "k"), b"abcdef", Attributes(), guard=ABSENT)
     side = ContentSide(store, ref, await store.head(ref))
     assert await side.read(3, 5) == b"de"
     with pytest.raises(Unavailable, match="2 of 4 came"):
