@@ -32,7 +32,7 @@ ANNOTATIONS = st.text("abcXYZ019._-éЖ港", min_size=1, max_size=12)
 GUARDS = st.sampled_from([ABSENT, UNGUARDED]) | ETAGS.map(lambda etag: Guard(etag=etag))
 ALGORITHMS = ("CRC64NVME", "CRC32", "CRC32C", "SHA1", "SHA256")
 REFS = st.builds(ObjectRef, st.just(BUCKET), KEYS, st.none() | VERSIONS | st.just("null"))
-TARGETS = st.builds(ObjectRef, st.just(BUCKET), KEYS)
+TARGETS = st.builds(ObjectRef, st.just(BUCKET), KEYS, st.none())
 SOURCES = st.builds(ObjectRef, st.just("source"), KEYS, st.none() | VERSIONS)
 LOCKS = st.sampled_from(
     [None, ObjectLock("GOVERNANCE", "2099-01-01T00:00:00Z"), ObjectLock("COMPLIANCE", "2099-01-01T00:00:00Z", True), ObjectLock(legal_hold=True), ObjectLock(event_hold=True, event_days=9), ObjectLock(event_hold=True, event_years=2)]  # noqa: E501
