@@ -20,7 +20,7 @@ from jobs.archives.index import completed
 from jobs.archives.model import ArchiveRecord, Locator
 from jobs.backup.events import parse_message
 from jobs.core.enums import ArchiveFormat
-from jobs.core.model import Attributes, Location
+from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.errors import SealiftError
 from jobs.ledger.ledger import Ledger
@@ -141,7 +141,7 @@ def test_a_manifest_is_read_or_refused(data: bytes, manifest: Path) -> None:
 def test_a_document_of_the_ledger_is_read_or_refused(data: bytes) -> None:
     store = MemoryStore()
     store.create_bucket("ledger")
-    asyncio.run(store.put("ledger", f"runs/{RUN}/spec.json", data, Attributes(), guard=ABSENT))
+    asyncio.run(store.put(ObjectRef("ledger", f"runs/{RUN}/spec.json"), data, Attributes(), guard=ABSENT))
     for parse in (RunSpec.from_dict, Plan.from_dict):
         with contextlib.suppress(SealiftError):
             asyncio.run(Ledger(store, Location("ledger")).read(RUN, "spec.json", parse))

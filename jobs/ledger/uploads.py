@@ -117,4 +117,5 @@ def _folder_of(shard: int | None) -> str:
 
 
 def _name(upload: Upload) -> str:
-    return hashlib.sha256("\0".join((upload.bucket, upload.key, upload.upload_id)).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    named = "\0".join((upload.bucket, upload.key, upload.upload_id))
+    return hashlib.sha256(named.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
+from jobs.core.model import Attributes, Location, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Status
 from jobs.errors import Conflict, StoreError, Throttled, Unavailable
 from jobs.ledger.ledger import Ledger
