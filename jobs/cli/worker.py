@@ -5,6 +5,7 @@ A run of few rows has its worker in the process of the command that runs it.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import os
@@ -30,7 +31,7 @@ from jobs.registry import kind_of
 from jobs.runs import parent_pipe
 from jobs.runs.kind import Opened
 from jobs.runs.request import open_ledger
-from jobs.runs.worker import Stops, Worker, WorkerLimits, new_attempt
+from jobs.runs.worker import LOST_GRACE_SECONDS, Stops, Worker, WorkerLimits, new_attempt
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.gated_store import Throttle, checked, looking_first
 from jobs.s3.retries import promptly
@@ -166,7 +167,9 @@ async def _attempt(
     try:
         await attempt.run()
     finally:
-        await _add_late(ledger, spec, plan, shard, attempt_id)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOST_GRACE_SECONDS if attempt.is_silent else None):
+                await _add_late(ledger, spec, plan, shard, attempt_id)
 
 
 async def _add_late(ledger: Ledger, spec: RunSpec, plan: Plan, shard: int, attempt_id: str) -> None:

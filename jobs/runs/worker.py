@@ -115,6 +115,8 @@ class Worker:
     chance: Callable[[], float] = random.random
     on_stop: Callable[[], None] = lambda: None
     attempt: str = field(default_factory=new_attempt)
+    is_silent: bool = field(default=False, init=False)
+    """The ledger gave no answer for so long that the attempt ends. It is not waited for again."""
     _pace: Pace = field(init=False)
     _pending: list[Outcome] = field(default_factory=list, init=False)
     _checkpoints: int = field(default=0, init=False)
@@ -169,12 +171,13 @@ class Worker:
     async def _look(self) -> None:
         """Stop if the run has another owner, or if the ledger does not say."""
         try:
-            async with asyncio.timeout(LOOK_SECONDS):
+            async with asyncio.timeout(max(LOOK_SECONDS, SILENT_SECONDS + 1 - self.owner.age_seconds)):
                 await self.owner.look()
         except TakenOver as error:
             self.stop(LOST_GRACE_SECONDS, str(error))
         except (TimeoutError, Unavailable, Conflict):
             if self.owner.age_seconds >= SILENT_SECONDS:
+                self.is_silent = True
                 silence = f"the ledger has not said for {SILENT_SECONDS:.0f} s who owns the run"
                 self.stop(why=f"run {self.owner.run_id}: {silence}")
         except Exception as error:  # noqa: BLE001  the run ends with it; see `_run`
@@ -340,8 +343,7 @@ class Worker:
         size_bytes = sum(outcome.size_bytes for outcome in outcomes)
         checkpoint = Checkpoint(self.shard, self.attempt, self._checkpoints, len(outcomes), bad_rows, size_bytes)
         self._checkpoints += 1
-        is_silent = self._stopping and self.owner.age_seconds >= SILENT_SECONDS  # it was waited for already
-        seconds = LOST_GRACE_SECONDS if is_silent else SILENT_SECONDS
+        seconds = LOST_GRACE_SECONDS if self.is_silent else SILENT_SECONDS
         try:
             async with asyncio.timeout(seconds):
                 await self.owner.ledger.write_checkpoint(self.owner.run_id, checkpoint, write_outcomes(outcomes))
