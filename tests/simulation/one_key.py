@@ -10,12 +10,15 @@ is sent, one of these happens, once in a play:
 - a writer puts a new object at the source or at the destination, deletes one, or removes the source's current version.
 
 Then a worker does the key twice more, alone. Every play is checked against the promises.
+
+Two requests commute where neither writes, or where they are about different sides. So a play in which something
+happens before a read is left out where it could as well have happened after that read: another one is that play.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -93,7 +96,8 @@ class Actor:
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         async def ask(*arguments: Any, **named: Any) -> Any:
-            await self.world.turn(self)
+            place = (*arguments, *named.values())[0]
+            await self.world.turn(self, (name, getattr(place, "bucket", place)))
             return self.world.apply(self.name, name, arguments, named)
 
         return ask
@@ -127,7 +131,8 @@ class KeyWorld:
         self.memory = MemoryStore(clock=lambda: self._now, new_id=self._new_id)
         self.server = self.broken(self.memory)
         self.violations: list[tuple[str, str]] = []
-        self.sent: Counter[str] = Counter()
+        self.sent: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        """The requests of each worker: operation and bucket."""
         self.writes = 0
         self.loop = Loop(None)
         self._turns: dict[str, Any] = {}
@@ -178,13 +183,13 @@ class KeyWorld:
             self.put(bucket, MARKER if verb == "mark" else "C")
         self._now += 10
 
-    async def turn(self, actor: Actor) -> None:
+    async def turn(self, actor: Actor, request: tuple[str, str]) -> None:
         """Wait until it is this worker's turn to send a request, and let happen what happens before it."""
-        self.sent[actor.name] += 1
+        self.sent[actor.name].append(request)
         twist = self.twist
         if twist is None:
             return
-        if actor.name == "first" and self.sent["first"] == twist.at:
+        if actor.name == "first" and len(self.sent["first"]) == twist.at:
             if twist.what == "crash":
                 self._turns["first"] = "dead"
                 await self.loop.create_future()
@@ -192,7 +197,7 @@ class KeyWorld:
                 await self._second(twist.until)
             else:
                 self.act(twist.what)
-        elif actor.name == "second" and twist.until and self.sent["second"] == twist.until:
+        elif actor.name == "second" and twist.until and len(self.sent["second"]) == twist.until:
             self._turns["paused"].set_result(None)
             await self._turns["go on"]
 
@@ -317,7 +322,6 @@ class KeyWorld:
         if "go on" in self._turns and self.twist and self.twist.until:
             self._turns["go on"].set_result(None)
             await self._turns["second"]
-        self.first_requests = self.sent["first"]
         self._planned = key_rows(self.memory, all_versions=self.scene.all_versions)
         if not self._planned:
             return
@@ -363,15 +367,29 @@ async def _pause(loop: Loop) -> None:
 
 
 def plays(scene: Scene, broken: Callable[[Any], Any] = lambda store: store) -> Iterator[KeyWorld]:
-    """Every play of a scene."""
+    """Every play of a scene, but for those that are another one."""
     beginning = KeyWorld(scene, broken)
     plain = beginning.with_twist(None).play()
     yield plain
     if not plain._planned:
         return
-    for at in range(1, plain.sent["first"] + 1):
-        yield beginning.with_twist(Twist("crash", at)).play()
+    requests = plain.sent["first"]
+    others: list[tuple[str, str]] = []
+    for at, (operation, bucket) in reversed(list(enumerate(requests, start=1))):
+        reads = operation not in WRITES
+        if at == 1 or requests[at - 2][0] in WRITES:
+            yield beginning.with_twist(Twist("crash", at)).play()
         for what in WRITERS:
-            yield beginning.with_twist(Twist(what, at)).play()
-        for until in range(plain.sent["first"] + 1):
-            yield beginning.with_twist(Twist("second", at, until)).play()
+            if not reads or at == len(requests) or what.endswith(bucket):
+                yield beginning.with_twist(Twist(what, at)).play()
+        if not reads or at == len(requests) or _writes(others):
+            whole = beginning.with_twist(Twist("second", at)).play()
+            others = whole.sent["second"]
+            yield whole
+        for until in range(2, len(others) + 1):
+            if not reads or _writes(others[: until - 1]):
+                yield beginning.with_twist(Twist("second", at, until)).play()
+
+
+def _writes(requests: Sequence[tuple[str, str]]) -> bool:
+    return any(operation in WRITES for operation, _ in requests)
