@@ -61,7 +61,7 @@ def list_events(options: ListEventsCommand) -> int:
     sealift events list
     sealift events list --limit 1000 --json
     """
-    from jobs.backup.dead_events import dead_events
+    from jobs.backup.letters import dead_events
 
     policy = read_policy(options.policy).called(Settings.from_environment().system)
     letters = _dead_letters(policy)
@@ -72,16 +72,16 @@ def list_events(options: ListEventsCommand) -> int:
         "dead_letter_queue": letters.name,
         "waiting": waiting,
         "looked_at": len(messages),
-        "events": [each._asdict() | {"sent_at": iso_time(each.sent_at)} for each in dead],
+        "events": [each | {"sent_at": iso_time(each["sent_at"])} for each in dead],
         "undelivered": look_at_undelivered(policy, options.limit),
     }
     now = time.time()
     rows = [
         [
-            each.problem or f"s3://{each.bucket}/{each.key}",
-            each.event,
-            human_seconds(max(0.0, now - each.sent_at)),
-            str(each.received_count),
+            each["problem"] or f"s3://{each['bucket']}/{each['key']}",
+            each["event"],
+            human_seconds(max(0.0, now - each["sent_at"])),
+            str(each["received_count"]),
         ]
         for each in dead
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from jobs.backup.undelivered import describe
+from jobs.backup.letters import describe_undelivered
 from jobs.errors import ConfigError, StoreError
 from jobs.policy.model import Policy, Side
 from jobs.reports.document import iso_time
@@ -66,10 +66,10 @@ def look_at_undelivered(policy: Policy, limit: int = 0) -> list[dict[str, Any]]:
                 continue
             arns.add(arn)
             waiting = queue.depth().waiting
-            events = [describe(message) for message in (look(queue, limit) if limit and waiting else ())]
+            events = [describe_undelivered(message) for message in (look(queue, limit) if limit and waiting else ())]
         except (StoreError, ConfigError) as error:
             looks.append(answer | {"waiting": None, "error": str(error), "events": []})
             continue
-        shown = [each._asdict() | {"sent_at": iso_time(each.sent_at)} for each in events]
+        shown = [each | {"sent_at": iso_time(each["sent_at"])} for each in events]
         looks.append(answer | {"waiting": max(waiting, len(events)), "error": None, "events": shown})
     return looks

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobs.aws.queues import Message
-from jobs.backup.undelivered import NO_REASON, TEXT_MAX, describe
+from jobs.backup.letters import NO_REASON, TEXT_MAX, describe_undelivered
 
 
 def message(body: Any, **attributes: str) -> Message:
@@ -42,18 +42,24 @@ def event(source: str, kind: str, **detail: Any) -> dict[str, Any]:
     ids=lambda value: str(value)[:40],
 )
 def test_a_message_says_what_it_announces(body: Any, what: str) -> None:
-    found = describe(message(body))
-    assert (found.what, found.reason) == (what, NO_REASON)
-    assert (found.message_id, found.sent_at, found.received_count) == ("m1", 1.5e9, 2)
+    found = describe_undelivered(message(body))
+    assert (found["what"], found["reason"]) == (what, NO_REASON)
+    assert (found["message_id"], found["sent_at"], found["received_count"]) == ("m1", 1.5e9, 2)
 
 
-def test_reasons_are_those_of_each_service() -> None:
-    assert describe(message("{}", ERROR_CODE="NO_PERMISSIONS", ERROR_MESSAGE="why")).reason == "NO_PERMISSIONS: why"
-    assert describe(message("{}", ErrorCode="200", ErrorMessage="it failed")).reason == "200: it failed"
-    assert describe(message("{}", ERROR_CODE="THROTTLING")).reason == "THROTTLING"
+@pytest.mark.parametrize(
+    ("attributes", "reason"),
+    [
+        ({"ERROR_CODE": "NO_PERMISSIONS", "ERROR_MESSAGE": "why"}, "NO_PERMISSIONS: why"),
+        ({"ErrorCode": "200", "ErrorMessage": "it failed"}, "200: it failed"),
+        ({"ERROR_CODE": "THROTTLING"}, "THROTTLING"),
+    ],
+)
+def test_reasons_are_those_of_each_service(attributes: dict[str, str], reason: str) -> None:
+    assert describe_undelivered(message("{}", **attributes))["reason"] == reason
 
 
 def test_long_texts_are_cut() -> None:
     body = event("aws.s3", "Object Created", bucket={"name": "b"}, object={"key": "k" * 5000})
-    found = describe(message(body, ERROR_MESSAGE="x" * 5000))
-    assert (len(found.what), len(found.reason)) == (TEXT_MAX, TEXT_MAX)
+    found = describe_undelivered(message(body, ERROR_MESSAGE="x" * 5000))
+    assert (len(found["what"]), len(found["reason"])) == (TEXT_MAX, TEXT_MAX)
