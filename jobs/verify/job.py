@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from jobs.core.algorithms import Protection, protects
 from jobs.core.evidence import Verdict, compare, is_md5, is_named, with_checksums
 from jobs.core.histories import SKEW_SECONDS, is_in_order, keys_of
-from jobs.core.model import NULL_VERSION, Checksum, Listed, ObjectInfo, ObjectVersion, Route
+from jobs.core.model import NULL_VERSION, Checksum, Listed, ObjectInfo, ObjectVersion, Route, is_exact
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.errors import (
@@ -56,7 +56,7 @@ RULES = Rules(all_versions=True, is_replay=True)
 """What is asked for is the copy of each version that a row names, and what is on top."""
 CHANGED = (Conflict, NotFound, PreconditionFailed)
 REFUSED = (ArchivedObject, Denied, Redirected, Rejected, Unavailable)
-_EDGES = {Status.VERIFIED: Edge.SAME, Status.DIFFERENT: Edge.NO}
+_EDGES = {Status.VERIFIED: Edge.SAME, Status.DIFFERENT: Edge.NO, Status.CHANGED: Edge.NO}
 """What an outcome says of two versions. All others leave it unknown."""
 
 
@@ -159,9 +159,11 @@ class _Key:
         try:
             source = await self.ours.describe(version)
         except Conflict:
-            if known is None:
+            if known is not None:
+                return _judged(row, row.etag, there, known, None)  # nothing excuses the copy
+            if not is_exact(version.version_id):
                 raise
-            return _judged(row, row.etag, there, known, None)  # nothing excuses the copy
+            return Outcome.of(row, Status.CHANGED, Reason.SOURCE_GONE)
         ours = _true_of(source, row.source_attested, options.source_checksums)
         theirs = _true_of(there, row.destination_attested, options.destination_checksums)
         version.info, copy.info = with_checksums(source, ours), with_checksums(there, theirs)

@@ -400,6 +400,20 @@ def test_a_version_on_top_that_cannot_be_compared_is_not_called_another_one(
     assert statuses(verify(store, [row], all_versions=True, deep=deep)) == [status]
 
 
+@pytest.mark.parametrize("sse", [None, KMS])
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_version_that_is_gone_keeps_no_other_of_its_key_from_being_verified(sse: str | None, deep: bool) -> None:
+    store = store_of(here=True, there=True)
+    rows = []
+    for at in range(3):
+        rows.append(row_of(put(store, "here", b"b", sse), 1, row=at, last_modified=float(at), is_latest=at == 2))
+    put(store, "there", b"b", sse)
+    for row in rows[:2]:
+        asyncio.run(MemoryStore.delete(store, "here", "k", version_id=row.version_id))
+    ends = verify(store, rows, all_versions=True, deep=deep)
+    assert statuses(ends) == [Status.CHANGED, Status.CHANGED, Status.VERIFIED]
+
+
 def test_one_copy_verifies_one_version_where_the_other_copy_cannot_be_read() -> None:
     dates = itertools.count(1_000)
     store = store_of(here=True, there=True, default_checksum=None, clock=lambda: float(next(dates)))
