@@ -409,7 +409,7 @@ def test_a_version_that_is_gone_keeps_no_other_of_its_key_from_being_verified(ss
         rows.append(row_of(put(store, "here", b"b", sse), 1, row=at, last_modified=float(at), is_latest=at == 2))
     put(store, "there", b"b", sse)
     for row in rows[:2]:
-        asyncio.run(MemoryStore.delete(store, "here", "k", version_id=row.version_id))
+        asyncio.run(MemoryStore.delete(store, ObjectRef("here", "k", row.version_id)))
     ends = verify(store, rows, all_versions=True, deep=deep)
     assert statuses(ends) == [Status.CHANGED, Status.CHANGED, Status.VERIFIED]
 
