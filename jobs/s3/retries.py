@@ -136,10 +136,5 @@ async def promptly(work: Callable[[], Awaitable[T]], what: str, address: Callabl
         async with asyncio.timeout(PATIENCE_SECONDS):
             return await work()
     except TimeoutError:
-        raise Unavailable(
-            "read",
-            what,
-            "NoAnswer",
-            f"nothing came from {address()} within {PATIENCE_SECONDS:.0f} s",
-            advice="check the endpoint and the network, then try again",
-        ) from None
+        silence = f"nothing came from {address()} within {PATIENCE_SECONDS:.0f} s"
+        raise Unavailable("read", what, "NoAnswer", silence) from None

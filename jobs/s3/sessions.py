@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack
 
 from jobs.credentials import open_session, resolve
 from jobs.errors import ConfigError, SealiftWarning
@@ -53,47 +53,40 @@ def open_store(
     configured = _configuration(profile)
     region = region or configured.region or DEFAULT_REGION
     address = _endpoint(endpoint or configured.endpoint, region, configured)
+    is_aws = address.partition is not None  # it takes all checksums, whatever a setting for another server says
     if not is_paced:  # a paced caller is a worker, and its planner was warned
         _warn_if_readable(address, configured)
-    tries = TRIES_PACED if is_paced else TRIES_PATIENT
-    transport = Transport(
-        address,
-        region,
-        configured.credentials,
-        max_in_flight=max_in_flight,
-        request_payer=request_payer,
-        ca_bundle=configured.ca_bundle,
-        tries=tries,
-        owners=owners,
-    )
-    is_aws = address.partition is not None  # it takes all checksums, whatever a setting for another server says
     return RestStore(
-        transport,
+        Transport(
+            address,
+            region,
+            configured.credentials,
+            max_in_flight=max_in_flight,
+            request_payer=request_payer,
+            ca_bundle=configured.ca_bundle,
+            tries=TRIES_PACED if is_paced else TRIES_PATIENT,
+            owners=owners,
+        ),
         asks_checksums=configured.asks_checksums or is_aws,
         sends_checksums=configured.sends_checksums or is_aws,
     )
 
 
-def open_side(
-    side: Side,
-    *beside: Side,
-    max_in_flight: int = 256,
-    request_payer: bool = False,
-    is_paced: bool = False,
-) -> Store:
+class StoreOptions(TypedDict, total=False):
+    """How a store is used, as `open_store` says."""
+
+    max_in_flight: int
+    request_payer: bool
+    is_paced: bool
+
+
+def open_side(side: Side, *beside: Side, **options: Unpack[StoreOptions]) -> Store:
     """The store of a side, as `open_store` opens it.
 
     `beside`: sides whose buckets its copies read. Their owners are checked as well.
     """
-    return open_store(
-        side.endpoint,
-        side.region,
-        side.profile,
-        max_in_flight=max_in_flight,
-        request_payer=request_payer,
-        is_paced=is_paced,
-        owners={each.location.bucket: each.owner for each in (side, *beside) if each.owner},
-    )
+    owners = {each.location.bucket: each.owner for each in (side, *beside) if each.owner}
+    return open_store(side.endpoint, side.region, side.profile, owners=owners, **options)
 
 
 def endpoint_of(side: Side) -> Endpoint:
