@@ -98,24 +98,28 @@ def test_a_delete_marker_by_its_version_is_not_found(script: Script) -> None:
         ask(script, lambda store: store.get(REF))
 
 
+BUSY, SILENT, CUT = Reply(503, body=error_body("SlowDown")), Reply(0), Reply(200, {}, b"sho", length=5)
+
+
 @pytest.mark.parametrize(
-    ("status", "code"),
+    ("reply", "tries"),
     [
-        (500, "InternalError"),
-        (503, "SlowDown"),
-        (429, "TooManyRequests"),
-        (400, "IncompleteBody"),
-        (400, "RequestTimeout"),
+        (Reply(500, body=error_body("InternalError")), TRIES_PATIENT),
+        (BUSY, TRIES_PATIENT),
+        (Reply(429, body=error_body("TooManyRequests")), TRIES_PATIENT),
+        (Reply(400, body=error_body("IncompleteBody")), TRIES_PATIENT),
+        (Reply(400, body=error_body("RequestTimeout")), TRIES_PATIENT),
+        (SILENT, TRIES_UNANSWERED),
     ],
 )
-def test_who_has_no_pace_to_lower_is_patient(
-    script: Script, status: int, code: str, monkeypatch: pytest.MonkeyPatch
+def test_who_has_no_pace_to_lower_is_patient_but_not_with_silence(
+    script: Script, reply: Reply, tries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(random, "random", lambda: 0.0)
-    script.reply = Reply(status, body=error_body(code))
-    with pytest.raises(errors.Unavailable):
+    script.reply = reply
+    with pytest.raises(errors.Unavailable, match="ConnectionLost" if reply is SILENT else None):
         ask(script, copy)
-    assert len(script.seen) == TRIES_PATIENT
+    assert len(script.seen) == tries
 
 
 @pytest.mark.parametrize(("asked", "waited"), [("3", 3.0), ("3600", PAUSE_SECONDS_MAX), ("soon", 0.0)])
@@ -135,9 +139,6 @@ def test_a_busy_server_has_the_time_that_it_asks_for(
     assert waits == [0.0, waited], "the worker hears of it first"
 
 
-BUSY, SILENT, CUT = Reply(503, body=error_body("SlowDown")), Reply(0), Reply(200, {}, b"sho", length=5)
-
-
 @pytest.mark.parametrize("first", [[BUSY, SILENT, BUSY, SILENT, CUT], [CUT] * 5, [SILENT, SILENT, BUSY, SILENT]])
 def test_who_is_patient_outlives_answers_that_break_off_and_silence_between_answers(
     script: Script, first: list[Reply], monkeypatch: pytest.MonkeyPatch
@@ -146,14 +147,6 @@ def test_who_is_patient_outlives_answers_that_break_off_and_silence_between_answ
     script.first, script.reply = list(first), Reply(200, {}, b"whole")
     assert ask(script, lambda store: store.get(REF)).data == b"whole"
     assert not script.first
-
-
-def test_nobody_is_patient_with_silence(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(random, "random", lambda: 0.0)
-    script.reply = SILENT
-    with pytest.raises(errors.Unavailable, match="ConnectionLost"):
-        ask(script, lambda store: store.get(REF))
-    assert len(script.seen) == TRIES_UNANSWERED
 
 
 @pytest.mark.parametrize(
@@ -200,6 +193,20 @@ def test_an_object_under_its_writers_own_key_is_an_error_of_its_own(
     assert issubclass(errors.CustomerKeyNeeded, errors.Denied)  # the row's end, and not the run's
 
 
+def second_delete(script: Script, first: list[Reply], reply: Reply, **named: Any) -> errors.StoreError:
+    """Why the second delete on a connection is refused, where the server answers it by `first`, then by `reply`."""
+
+    async def run(store: RestStore) -> errors.StoreError:
+        await store.delete(REF)
+        script.first, script.reply = list(first), reply
+        with pytest.raises(errors.StoreError) as caught:
+            await store.delete(REF, **named)
+        return caught.value
+
+    script.reply = Reply(204)
+    return ask(script, run)
+
+
 @pytest.mark.parametrize(
     ("first", "was_sent_once"),
     [
@@ -212,20 +219,8 @@ def test_a_refusal_says_whether_the_request_was_sent_once(
     script: Script, first: list[Reply], was_sent_once: bool
 ) -> None:
     """Else the first one, whose answer was lost, may have done what the second one was refused for."""
-
-    async def run() -> errors.StoreError:
-        store = open_store(script.endpoint, None, None, max_in_flight=1)
-        try:
-            await store.delete(ObjectRef("bucket", "k"))
-            script.first, script.reply = list(first), Reply(412, body=error_body("PreconditionFailed"))
-            with pytest.raises(errors.PreconditionFailed) as caught:
-                await store.delete(ObjectRef("bucket", "k"), if_match="e")
-            return caught.value
-        finally:
-            await store.close()
-
-    script.reply = Reply(204)
-    assert asyncio.run(run()).was_sent_once is was_sent_once
+    refusal = second_delete(script, first, Reply(412, body=error_body("PreconditionFailed")), if_match="e")
+    assert (type(refusal), refusal.was_sent_once) == (errors.PreconditionFailed, was_sent_once)
 
 
 @pytest.mark.parametrize(
@@ -256,22 +251,10 @@ def test_a_delete_whose_first_answer_was_lost_is_not_told_as_unsent(
     async def renewed(*_: Any) -> bool:
         return True
 
-    async def run() -> errors.StoreError:
-        store = open_store(script.endpoint, None, None, max_in_flight=1)
-        try:
-            await store.delete(ObjectRef("bucket", "k"))
-            script.first, script.reply = [Reply(0)], Reply(400, body=error_body("ExpiredToken"))
-            with pytest.raises(errors.StoreError) as caught:
-                await store.delete(ObjectRef("bucket", "k"), send_by=150.0)
-            return caught.value
-        finally:
-            await store.close()
-
     monkeypatch.setattr(Transport, "_has_newer", renewed)
     for module in (elapsed, connection_pool):  # a minute goes by with each request
         monkeypatch.setattr(module, "elapsed_seconds", lambda: 60.0 * len(script.seen))
-    script.reply = Reply(204)
-    late = asyncio.run(run())
+    late = second_delete(script, [SILENT], Reply(400, body=error_body("ExpiredToken")), send_by=150.0)
     assert (type(late), late.code, len(script.seen)) == (errors.Unavailable, "ExpiredToken", 3)
 
 
