@@ -21,7 +21,7 @@ LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 HEAVY = {"awscrt", "boto3", "botocore", "duckdb", "joblib", "pyarrow", "rich", "smart_open"}
 BARE_STORES = {
     "jobs.cli.archives": "the ledger's",
-    "jobs.cli.policy_and_ledger": "reads",
+    "jobs.cli.command": "reads",
     "jobs.doctor.system": "tries what the server heeds, and writes a new key",
     "jobs.nights.night": "reads",
     "jobs.runs.request": "the ledger's",

@@ -1,9 +1,9 @@
 """The command line: the only code that prints or exits. A command loads when it is used.
 
-Each command has a module of its name, which turns options into a typed request, and the answer into
-text. Its options are one frozen dataclass (`options`). Shared: `copies` (what `replicate` and
-`verify` share), `policy_and_ledger`, `texts` (plans and reports as text), `console` (progress,
-tables, JSON, standard streams), `run_command`.
+Each command has a module of its name, with a class: its fields are the options (`options`), its
+`run` makes the answer. Reading order: `options`, `command` (the frame: what is opened, the one way to
+answer), `run_command` (the frame of what plans, asks, runs and reports), `texts` (plans and reports as
+text), `console` (progress, tables, JSON, standard streams).
 
 Nothing here decides what happens to an object.
 """
@@ -20,7 +20,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn
 
 import click
 
@@ -65,15 +65,12 @@ Exit codes:
 _show_others = warnings.showwarning
 
 
-def _show_warning(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int,
-    file: TextIO | None = None, line: str | None = None,
-) -> None:  # fmt: skip
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
     """Python's hook for warnings: ours become a line for people, all others stay as they are."""
     if issubclass(category, SealiftWarning):
         say(f"sealift: warning: {message}")
     else:
-        _show_others(message, category, filename, lineno, file, line)
+        _show_others(message, category, *place, **more)
 
 
 class _LazyGroup(click.Group):
@@ -177,19 +174,15 @@ def run(arguments: list[str] | None = None) -> int:
     as_json = _is_json(sys.argv[1:] if arguments is None else arguments)
     ANSWER.is_given = False
     try:
-        result = cli.main(args=arguments, standalone_mode=False, prog_name="sealift")
+        code: int = cli.main(args=arguments, standalone_mode=False, prog_name="sealift")
         sys.stdout.flush()
-        return int(result) if isinstance(result, int) else int(ExitCode.DONE)
+        return code
     except (click.exceptions.Abort, KeyboardInterrupt):
         interrupts.ignore()
         return fail(Interrupted("interrupted"), as_json=as_json)
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
     except click.exceptions.NoArgsIsHelpError as help_text:
-        if not as_json:
-            say(help_text.format_message())
-            return int(ExitCode.USAGE)
-        return fail(UsageError("no command is given"), as_json=True)
+        say(help_text.format_message())
+        return int(ExitCode.USAGE)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         advice = f"see `{context.command_path if context else 'sealift'} --help`"

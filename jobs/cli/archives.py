@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from jobs import interrupts
 from jobs.archives.model import Member
-from jobs.cli.console import emit, table
-from jobs.cli.options import AccessOptions, Group, Place, argument, command_options, group, shared, takes
-from jobs.cli.policy_and_ledger import ledger_location
-from jobs.config import Settings
+from jobs.cli.command import Answer, LedgerCommand, SourceAccess, Work, ledger_location
+from jobs.cli.console import table
+from jobs.cli.options import Command, Place, argument, shared
 from jobs.core.display import shown, shown_key
 from jobs.core.model import Location
 from jobs.errors import (
@@ -38,43 +36,8 @@ if TYPE_CHECKING:
     from jobs.archives.model import ArchiveRecord
     from jobs.core.run import Side
 
-_SOURCE = "Only archives below this. Default: all in the buckets that the index knows."
 REINDEXED_AT_ONCE = 8
 LOOKS_AT_ONCE = 64
-
-
-@command_options
-class ListArchivesCommand:
-    """`sealift archives list`, as it was typed."""
-
-    archive: Location | None = argument(type=Place, required=False)
-    source: Location | None = shared("source", _SOURCE)
-    prefix: str | None = shared("prefix", "Of an archive: only members whose keys begin with this.")
-    limit: int = shared("limit", "Of an archive: only the first N members.")
-    access: AccessOptions = group(AccessOptions, "source")
-    as_json: bool = shared("json")
-    ledger: str | None = shared("ledger")
-
-
-@command_options
-class FindMemberCommand:
-    """`sealift archives find`, as it was typed."""
-
-    key: str = argument()
-    source: Location | None = shared("source", _SOURCE)
-    access: AccessOptions = group(AccessOptions, "source")
-    as_json: bool = shared("json")
-    ledger: str | None = shared("ledger")
-
-
-@command_options
-class ReindexCommand:
-    """`sealift archives reindex`, as it was typed."""
-
-    source: Location = shared("source", "Where the archives are.", required=True)
-    access: AccessOptions = group(AccessOptions, "source")
-    as_json: bool = shared("json")
-    ledger: str | None = shared("ledger")
 
 
 class _Problem(NamedTuple):
@@ -83,41 +46,112 @@ class _Problem(NamedTuple):
     """
 
     code: str
-    place: Location
-    detail: str
-
-    def document(self) -> dict[str, str]:
-        """JSON-ready."""
-        return {"code": self.code, "archive": str(self.place), "problem": self.detail}
+    archive: str
+    problem: str
 
 
-@click.group(cls=Group)
-def archives() -> None:
-    """List archives or members of one, find a key among all of them, rebuild a lost index."""
+class _IndexCommand(SourceAccess, LedgerCommand):
+    """A command that asks the index of archives."""
+
+    source: Location | None = shared(
+        "source", "Only archives below this. Default: all in the buckets that the index knows."
+    )
+
+    def run(self) -> Work:
+        from jobs.archives.index import ArchiveIndex
+
+        store = open_store(None, None, None, max_in_flight=LOOKS_AT_ONCE)
+        return self.ask(ArchiveIndex(store, ledger_location(self.ledger)))
+
+    async def ask(self, index: ArchiveIndex) -> Answer:
+        raise NotImplementedError
+
+    async def records(self, index: ArchiveIndex) -> tuple[list[ArchiveRecord], list[_Problem]]:
+        """The records of the index below the source, and what it cannot say."""
+        from jobs.archives.unindexed import etags_of_archives, find_unindexed
+
+        damage: Damage = []
+        records = await index.records(self.source, damage)
+        indexed = {*(each.location for each in records), *(each.archive for each in damage)}
+        buckets = sorted({each.bucket for each in indexed})
+        problems = [_Problem("damaged", str(each.archive), each.reason) for each in damage]
+        for side in map(self.source_side, [self.source] if self.source else map(Location, buckets)):
+            etags = await etags_of_archives(side)
+            if etags is None:
+                problems.append(_Problem("unlisted", str(side.location), "check the name, or allow s3:ListBucket"))
+                continue
+            missing = await find_unindexed(side, index, etags.keys() - indexed)
+            problems += [_Problem("missing", str(each.archive), each.reason) for each in missing]
+            here = [each for each in records if each.location.bucket == side.location.bucket]
+            lost = await _find_lost(side, [each for each in here if etags.get(each.location) != each.etag])
+            problems += [_Problem("lost", str(each), "it is gone, or another object is in its place") for each in lost]
+        return records, problems
 
 
-@archives.command("list")
-@takes(ListArchivesCommand)
-def list_archives(options: ListArchivesCommand) -> int:
+class ListArchives(_IndexCommand):
     """The archives that the index knows, or the members of ARCHIVE.
 
     ARCHIVE is the URI of an archive. Without it all archives are listed. Exit code 3 if the index
     of an archive is damaged or missing, or its archive is gone or was replaced. So that such an
     archive is noticed, the places of the archives are listed.
     """
-    if options.archive is None and options.prefix:
-        raise UsageError("--prefix chooses members of one archive", advice="name the archive, or give --source")
-    if options.archive is not None and options.source is not None:
-        raise UsageError("name one archive, or give --source")
-    index = _index(options.ledger)
-    return interrupts.run(
-        _list(index, options) if options.archive is None else _members(index, options, options.archive)
-    )
+
+    archive: Location | None = argument(type=Place, required=False)
+    prefix: str | None = shared("prefix", "Of an archive: only members whose keys begin with this.")
+    limit: int = shared("limit", "Of an archive: only the first N members.")
+
+    def run(self) -> Work:
+        """Check that the options go together."""
+        if self.archive is None and self.prefix:
+            raise UsageError("--prefix chooses members of one archive", advice="name the archive, or give --source")
+        if self.archive is not None and self.source is not None:
+            raise UsageError("name one archive, or give --source")
+        return super().run()
+
+    async def ask(self, index: ArchiveIndex) -> Answer:
+        """The archives, or the members of one."""
+        if self.archive is not None:
+            return await self._members(index, self.archive)
+        records, problems = await self.records(index)
+        rows = [
+            [
+                str(each.location),
+                f"{each.members:,}",
+                human_bytes(each.member_bytes),
+                human_bytes(each.size_bytes),
+                each.storage_class,
+                iso_time(each.created_at),
+            ]
+            for each in records
+        ]
+        headings = ["archive", "members", "content", "size", "class", "written"]
+        below = f" below {self.source}" if self.source else ""
+        text = table(headings, rows) if rows else f"no archives{below} in the index of {index.location}"
+        return _answer({"archives": [each.to_dict() for each in records]}, text, problems)
+
+    async def _members(self, index: ArchiveIndex, archive: Location) -> Answer:
+        record = await index.record(archive)
+        if record is None:
+            raise LedgerError(
+                f"the index of {index.location} does not know {archive}",
+                advice="see `sealift archives list`, or run `sealift archives reindex`",
+            )
+        members: list[Member] = []
+        async with aclosing(index.members(archive, self.prefix or "")) as parts:
+            async for part in parts:
+                members += part[: self.limit - len(members)]
+                if len(members) >= self.limit:
+                    break
+        head = (
+            f"{record.location}: {record.members:,} members of {record.source_bucket}, "
+            f"{human_bytes(record.member_bytes)} in {human_bytes(record.size_bytes)}, {record.storage_class}, "
+            f"written {iso_time(record.created_at)}"
+        )
+        rows = table(["key", "version", "size", "modified"], [_row(each) for each in members])
+        return Answer(record.to_dict() | {"shown": [_document(each) for each in members]}, f"{head}\n{rows}")
 
 
-@archives.command()
-@takes(FindMemberCommand)
-def find(options: FindMemberCommand) -> int:
+class FindMember(_IndexCommand):
     """Every archived version of a key, the newest first.
 
     KEY is a whole key, without its bucket. `archives list ARCHIVE` lists keys.
@@ -127,71 +161,68 @@ def find(options: FindMemberCommand) -> int:
     key, and 10 if none is known to have it. So that such an archive is noticed,
     the places of the archives are listed.
     """
-    return interrupts.run(_find(_index(options.ledger), options))
+
+    key: str = argument()
+
+    async def ask(self, index: ArchiveIndex) -> Answer:
+        """The archives that have the key."""
+        records, problems = await self.records(index)
+        if not records and not problems and self.source is None:
+            raise LedgerError(f"the index of {index.location} has no archives", advice="name their place with --source")
+        damage: Damage = []
+        members = await index.find(self.key, records, damage)
+        problems += [_Problem("damaged", str(each.archive), each.reason) for each in damage]
+        holders = {str(each.record.location) for each in members}
+        problems = [each for each in problems if each.code != "lost" or each.archive in holders]
+        is_found = bool(holders - {each.archive for each in problems})
+        is_known = all(each.code == "lost" for each in problems)
+        rows = [[str(each.record.location), *_row(each.member)[1:], str(each.member.sha256)] for each in members]
+        headings = ["archive", "version", "size", "modified", "sha256"]
+        nowhere = "no archive has the key" if is_known else "it is not known whether an archive has the key"
+        text = table(headings, rows) if rows else f"{nowhere} '{shown_key(self.key)}'"
+        found = [_document(each.member) | {"archive": str(each.record.location)} for each in members]
+        answer = _answer({"key": self.key, "found": found}, text, problems)
+        if is_found:
+            return answer._replace(code=ExitCode.DONE if is_known else ExitCode.FINDINGS)
+        return answer._replace(code=ExitCode.FINDINGS if is_known else ExitCode.CONFIG)
 
 
-@archives.command()
-@takes(ReindexCommand)
-def reindex(options: ReindexCommand) -> int:
+class Reindex(_IndexCommand):
     """Rebuild what is missing in the index, from the archives.
 
     Lists the archives. If the index of one is missing or unreadable, reads the index inside the
     archive (three requests). Exit code 3 if that is damaged or cut off, or the archive must be
     thawed first. What is whole of a damaged archive, docs/read_archive.py reads without an index.
     """
-    return interrupts.run(_reindex(_index(options.ledger), options.access.open(options.source), options))
 
+    source: Location = shared("source", "Where the archives are.", required=True)
 
-def _index(ledger: str | None) -> ArchiveIndex:
-    from jobs.archives.index import ArchiveIndex
+    async def ask(self, index: ArchiveIndex) -> Answer:
+        """What was indexed, and what cannot be."""
+        from jobs.archives.files import list_archives
 
-    location = ledger_location(ledger, Settings.from_environment())
-    return ArchiveIndex(open_store(None, None, None, max_in_flight=64), location)
+        store = open_side(self.source_side(self.source))
+        locations = [location async for location, _ in list_archives(store, self.source)]
+        if not locations:
+            raise ConfigError(f"no archive is below {self.source}", advice="check bucket and prefix (--source)")
+        indexed: list[str] = []
+        problems: list[dict[str, str]] = []
 
+        async def renew(location: Location) -> None:
+            try:
+                if await _renew(index, store, location):
+                    indexed.append(str(location))
+            except (DamagedArchive, *REFUSALS) as error:
+                if isinstance(error, StoreError) and not error.target.startswith(str(location)):
+                    raise  # the ledger's refusal is about all archives
+                problems.append({"archive": str(location), "problem": f"{error}"})
 
-async def _list(index: ArchiveIndex, options: ListArchivesCommand) -> int:
-    records, problems = await _records(index, options.source, options.access)
-    rows = [
-        [
-            str(each.location),
-            f"{each.members:,}",
-            human_bytes(each.member_bytes),
-            human_bytes(each.size_bytes),
-            each.storage_class,
-            iso_time(each.created_at),
-        ]
-        for each in records
-    ]
-    headings = ["archive", "members", "content", "size", "class", "written"]
-    below = f" below {options.source}" if options.source else ""
-    text = table(headings, rows) if rows else f"no archives{below} in the index of {index.location}"
-    document = {"archives": [each.to_dict() for each in records], "problems": [each.document() for each in problems]}
-    emit(document, as_json=options.as_json, text="\n".join([text, *_lines(problems)]))
-    return int(ExitCode.FINDINGS) if problems else 0
-
-
-async def _records(
-    index: ArchiveIndex, archives: Location | None, access: AccessOptions
-) -> tuple[list[ArchiveRecord], list[_Problem]]:
-    """The records of the index, and what it cannot say. `archives`: only below this."""
-    from jobs.archives.unindexed import etags_of_archives, find_unindexed
-
-    damage: Damage = []
-    records = await index.records(archives, damage)
-    indexed = {*(each.location for each in records), *(each.archive for each in damage)}
-    places = [archives] if archives else [Location(bucket) for bucket in sorted({each.bucket for each in indexed})]
-    problems = [_Problem("damaged", each.archive, each.reason) for each in damage]
-    for side in map(access.side, places):
-        etags = await etags_of_archives(side)
-        if etags is None:
-            problems.append(_Problem("unlisted", side.location, "check the name, or allow s3:ListBucket"))
-            continue
-        missing = await find_unindexed(side, index, etags.keys() - indexed)
-        problems += [_Problem("missing", each.archive, each.reason) for each in missing]
-        here = [each for each in records if each.location.bucket == side.location.bucket]
-        lost = await _find_lost(side, [each for each in here if etags.get(each.location) != each.etag])
-        problems += [_Problem("lost", each, "it is gone, or another object is in its place") for each in lost]
-    return records, problems
+        await gather_bounded(renew, locations, REINDEXED_AT_ONCE)
+        known = len(locations) - len(indexed) - len(problems)
+        lines = [f"{known:,} archives were indexed already, {len(indexed):,} are now, {len(problems):,} cannot be."]
+        lines += [f"  {each['problem']}" for each in problems]
+        document = {"known": known, "indexed": indexed, "problems": problems}
+        return Answer(document, "\n".join(lines), ExitCode.FINDINGS if problems else ExitCode.DONE)
 
 
 async def _find_lost(side: Side, records: Sequence[ArchiveRecord]) -> list[Location]:
@@ -213,83 +244,13 @@ async def _find_lost(side: Side, records: Sequence[ArchiveRecord]) -> list[Locat
     return [each.location for each, there in zip(records, found, strict=True) if not there]
 
 
-def _lines(problems: Sequence[_Problem]) -> list[str]:
-    """The problems for people, with what to do."""
-    lines = [f"{each.code}: {shown(str(each.place))}: {each.detail}" for each in problems]
-    buckets = sorted({each.place.bucket for each in problems if each.code in ("damaged", "missing")})
-    return [*lines, *(f"rebuild these with: sealift archives reindex --source s3://{each}" for each in buckets)]
-
-
-async def _members(index: ArchiveIndex, options: ListArchivesCommand, archive: Location) -> int:
-    record = await index.record(archive)
-    if record is None:
-        raise LedgerError(
-            f"the index of {index.location} does not know {archive}",
-            advice="see `sealift archives list`, or run `sealift archives reindex`",
-        )
-    members: list[Member] = []
-    async with aclosing(index.members(archive, options.prefix or "")) as parts:
-        async for part in parts:
-            members += part[: options.limit - len(members)]
-            if len(members) >= options.limit:
-                break
-    lines = [
-        f"{record.location}: {record.members:,} members of {record.source_bucket}, {human_bytes(record.member_bytes)} "
-        f"in {human_bytes(record.size_bytes)}, {record.storage_class}, written {iso_time(record.created_at)}",
-        table(["key", "version", "size", "modified"], [_row(each) for each in members]),
-    ]
-    document = record.to_dict() | {"shown": [_document(each) for each in members]}
-    emit(document, as_json=options.as_json, text="\n".join(lines))
-    return 0
-
-
-async def _find(index: ArchiveIndex, options: FindMemberCommand) -> int:
-    records, problems = await _records(index, options.source, options.access)
-    if not records and not problems and options.source is None:
-        raise LedgerError(f"the index of {index.location} has no archives", advice="name their place with --source")
-    damage: Damage = []
-    members = await index.find(options.key, records, damage)
-    problems += [_Problem("damaged", each.archive, each.reason) for each in damage]
-    holders = {each.record.location for each in members}
-    problems = [each for each in problems if each.code != "lost" or each.place in holders]
-    is_found = bool(holders - {each.place for each in problems})
-    is_known = all(each.code == "lost" for each in problems)
-    rows = [[str(each.record.location), *_row(each.member)[1:], str(each.member.sha256)] for each in members]
-    headings = ["archive", "version", "size", "modified", "sha256"]
-    nowhere = "no archive has the key" if is_known else "it is not known whether an archive has the key"
-    text = table(headings, rows) if rows else f"{nowhere} '{shown_key(options.key)}'"
-    document = [_document(each.member) | {"archive": str(each.record.location)} for each in members]
-    told = {"key": options.key, "found": document, "problems": [each.document() for each in problems]}
-    emit(told, as_json=options.as_json, text="\n".join([text, *_lines(problems)]))
-    if not is_found:
-        return int(ExitCode.FINDINGS if is_known else ExitCode.CONFIG)
-    return 0 if is_known else int(ExitCode.FINDINGS)
-
-
-async def _reindex(index: ArchiveIndex, store: Store, options: ReindexCommand) -> int:
-    from jobs.archives.files import list_archives
-
-    locations = [location async for location, _ in list_archives(store, options.source)]
-    if not locations:
-        raise ConfigError(f"no archive is below {options.source}", advice="check bucket and prefix (--source)")
-    indexed: list[str] = []
-    problems: list[dict[str, str]] = []
-
-    async def renew(location: Location) -> None:
-        try:
-            if await _renew(index, store, location):
-                indexed.append(str(location))
-        except (DamagedArchive, *REFUSALS) as error:
-            if isinstance(error, StoreError) and not error.target.startswith(str(location)):
-                raise  # the ledger's refusal is about all archives
-            problems.append({"archive": str(location), "problem": f"{error}"})
-
-    await gather_bounded(renew, locations, REINDEXED_AT_ONCE)
-    known = len(locations) - len(indexed) - len(problems)
-    lines = [f"{known:,} archives were indexed already, {len(indexed):,} are now, {len(problems):,} cannot be."]
-    lines += [f"  {each['problem']}" for each in problems]
-    emit({"known": known, "indexed": indexed, "problems": problems}, as_json=options.as_json, text="\n".join(lines))
-    return int(ExitCode.FINDINGS) if problems else 0
+def _answer(document: dict[str, Any], text: str, problems: Sequence[_Problem]) -> Answer:
+    """The answer with the problems, and what to do."""
+    lines = [text, *(f"{each.code}: {shown(each.archive)}: {each.problem}" for each in problems)]
+    buckets = sorted({Location.parse(each.archive).bucket for each in problems if each.code in ("damaged", "missing")})
+    lines += [f"rebuild these with: sealift archives reindex --source s3://{each}" for each in buckets]
+    document |= {"problems": [each._asdict() for each in problems]}
+    return Answer(document, "\n".join(lines), ExitCode.FINDINGS if problems else ExitCode.DONE)
 
 
 async def _renew(index: ArchiveIndex, store: Store, location: Location) -> bool:
@@ -326,3 +287,10 @@ def _row(member: Member) -> list[str]:
 def _document(member: Member) -> dict[str, Any]:
     checksums = {each.algorithm: each.value for each in member.checksums}
     return member._asdict() | {"checksums": checksums, "last_modified": iso_time(member.last_modified)}
+
+
+archives = click.Group(
+    "archives",
+    help="List archives or members of one, find a key among all of them, rebuild a lost index.",
+    commands=[Command(ListArchives, "list"), Command(FindMember, "find"), Command(Reindex, "reindex")],
+)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ import click
 
 from jobs import interrupts
 from jobs.core.display import Meter, shown, without_passwords
-from jobs.errors import Interrupted, UsageError
+from jobs.errors import Interrupted
 from jobs.reports.figures import human_bytes, human_seconds
 
 PLAIN_INTERVAL_SECONDS = 10.0
@@ -47,12 +46,6 @@ def log_requests() -> None:
     REQUESTS.sink = write
 
 
-def ask_to_start(*, is_agreed: bool, as_json: bool) -> None:
-    """Ask before a run starts, as `confirm` does. Raises UsageError for a no, and Interrupted."""
-    if not confirm("Start?", is_agreed=is_agreed, as_json=as_json):
-        raise UsageError("nothing was started, as you said")
-
-
 def confirm(question: str, *, is_agreed: bool, as_json: bool) -> bool:
     """Ask a yes-or-no question, if a person at a terminal can answer it and has not agreed already.
 
@@ -61,14 +54,11 @@ def confirm(question: str, *, is_agreed: bool, as_json: bool) -> bool:
     """
     if is_agreed or as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return True
-    before = {number: signal.signal(number, signal.default_int_handler) for number in interrupts.SIGNALS}
     try:
-        return click.confirm(question, err=True)
+        with interrupts.raised():
+            return click.confirm(question, err=True)
     except click.Abort:
         raise Interrupted("interrupted: nothing was started") from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class _Answer:

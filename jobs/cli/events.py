@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.cli.console import emit, table
-from jobs.cli.options import Group, command_options, shared, takes
-from jobs.cli.policy_and_ledger import read_policy
-from jobs.config import Settings
+from jobs.cli.command import Answer, JsonCommand, PolicyOptions
+from jobs.cli.console import table
+from jobs.cli.options import Command, shared
 from jobs.doctor.undelivered import look_at_undelivered
 from jobs.reports.document import iso_time
 from jobs.reports.figures import human_seconds, plural
@@ -20,37 +19,10 @@ if TYPE_CHECKING:
     from jobs.aws.dead_letters import DeadLetters
     from jobs.policy.model import Policy
 
-
 _WHY = "sealift query \"FROM journal WHERE status IN ('changed', 'denied', 'failed') ORDER BY recorded_at DESC\""
 
 
-@command_options
-class RedriveCommand:
-    """`sealift events redrive`, as it was typed."""
-
-    limit: int | None = shared("limit", "Return N at most. Default: all.", default=None, show_default=False)
-    dry_run: bool = shared("dry-run")
-    policy: str | None = shared("policy")
-    as_json: bool = shared("json")
-
-
-@command_options
-class ListEventsCommand:
-    """`sealift events list`, as it was typed."""
-
-    limit: int = shared("limit", "Look at N dead letters at most.", default=100)
-    policy: str | None = shared("policy")
-    as_json: bool = shared("json")
-
-
-@click.group(cls=Group)
-def events() -> None:
-    """List events that no attempt could handle, and return them to their queue."""
-
-
-@events.command("list")
-@takes(ListEventsCommand)
-def list_events(options: ListEventsCommand) -> int:
+class ListEvents(PolicyOptions, JsonCommand):
     """List dead letters: which object each is about. They stay where they are.
 
     Why each attempt failed is in the journal, a table of `sealift query`. SQS shows a few letters at a
@@ -61,38 +33,70 @@ def list_events(options: ListEventsCommand) -> int:
     sealift events list
     sealift events list --limit 1000 --json
     """
-    from jobs.backup.letters import dead_events
 
-    policy = read_policy(options.policy).called(Settings.from_environment().system)
-    letters = _dead_letters(policy)
-    waiting, messages = letters.count(), letters.look(options.limit)
-    dead = dead_events(messages)
-    waiting = max(waiting, len(messages))  # SQS counts about
-    document: dict[str, Any] = {
-        "dead_letter_queue": letters.name,
-        "waiting": waiting,
-        "looked_at": len(messages),
-        "events": [each | {"sent_at": iso_time(each["sent_at"])} for each in dead],
-        "undelivered": look_at_undelivered(policy, options.limit),
-    }
-    now = time.time()
-    rows = [
-        [
-            each["problem"] or f"s3://{each['bucket']}/{each['key']}",
-            each["event"],
-            human_seconds(max(0.0, now - each["sent_at"])),
-            str(each["received_count"]),
+    limit: int = shared("limit", "Look at N dead letters at most.", default=100)
+
+    def run(self) -> Answer:
+        """The first dead letters, and what was not delivered."""
+        from jobs.backup.letters import dead_events
+
+        policy, now = self.read_system(), time.time()
+        letters = _dead_letters(policy)
+        waiting, messages = letters.count(), letters.look(self.limit)
+        dead = dead_events(messages)
+        waiting = max(waiting, len(messages))  # SQS counts about
+        document: dict[str, Any] = {
+            "dead_letter_queue": letters.name,
+            "waiting": waiting,
+            "looked_at": len(messages),
+            "events": [each | {"sent_at": iso_time(each["sent_at"])} for each in dead],
+            "undelivered": look_at_undelivered(policy, self.limit),
+        }
+        rows = [
+            [
+                each["problem"] or f"s3://{each['bucket']}/{each['key']}",
+                each["event"],
+                human_seconds(max(0.0, now - each["sent_at"])),
+                str(each["received_count"]),
+            ]
+            for each in dead
         ]
-        for each in dead
-    ]
-    text = f"{plural(waiting, 'dead letter')} in {letters.name}"
-    if rows:
-        text += f", {len(messages):,} looked at\n{table(['object', 'event', 'age', 'received'], rows)}"
-        text += f"\n  see why  {_WHY}"
-        text += "\n  correct the cause, then  sealift events redrive"
-    text += "".join(f"\n{_undelivered_text(each)}" for each in document["undelivered"])
-    emit(document, as_json=options.as_json, text=text)
-    return 0
+        text = f"{plural(waiting, 'dead letter')} in {letters.name}"
+        if rows:
+            text += f", {len(messages):,} looked at\n{table(['object', 'event', 'age', 'received'], rows)}"
+            text += f"\n  see why  {_WHY}"
+            text += "\n  correct the cause, then  sealift events redrive"
+        return Answer(document, "\n".join([text, *map(_undelivered_text, document["undelivered"])]))
+
+
+class Redrive(PolicyOptions, JsonCommand):
+    """Return dead letters to their queue, once the cause of their failure is mended.
+
+    Each letter is sent before it is deleted. If the command stops in between, a letter is there
+    twice, which does no harm. An event that fails again becomes a dead letter again.
+
+    \b
+    sealift events redrive --dry-run
+    sealift events redrive --limit 100
+    """
+
+    limit: int | None = shared("limit", "Return N at most. Default: all.", default=None, show_default=False)
+    dry_run: bool = shared("dry-run")
+
+    def run(self) -> Answer:
+        """Return them."""
+        letters = _dead_letters(self.read_system())
+        waiting = letters.count()
+        moved = 0 if self.dry_run else letters.move(self.limit)
+        document = {
+            "queue": letters.queue.url,
+            "dead_letter_queue": letters.name,
+            "dry_run": self.dry_run,
+            "waiting": waiting,
+            "moved": moved,
+        }
+        text = f"{plural(waiting, 'dead letter')} in {letters.name}"
+        return Answer(document, text if self.dry_run else f"{text}: {moved:,} returned to their queue")
 
 
 def _dead_letters(policy: Policy) -> DeadLetters:
@@ -114,31 +118,8 @@ def _undelivered_text(look: Mapping[str, Any]) -> str:
     return text
 
 
-@events.command("redrive")
-@takes(RedriveCommand)
-def redrive(options: RedriveCommand) -> int:
-    """Return dead letters to their queue, once the cause of their failure is mended.
-
-    Each letter is sent before it is deleted. If the command stops in between, a letter is there
-    twice, which does no harm. An event that fails again becomes a dead letter again.
-
-    \b
-    sealift events redrive --dry-run
-    sealift events redrive --limit 100
-    """
-    policy = read_policy(options.policy).called(Settings.from_environment().system)
-    letters = _dead_letters(policy)
-    waiting = letters.count()
-    moved = 0 if options.dry_run else letters.move(options.limit)
-    document: dict[str, Any] = {
-        "queue": letters.queue.url,
-        "dead_letter_queue": letters.name,
-        "dry_run": options.dry_run,
-        "waiting": waiting,
-        "moved": moved,
-    }
-    text = f"{plural(waiting, 'dead letter')} in {letters.name}"
-    if not options.dry_run:
-        text += f": {moved:,} returned to their queue"
-    emit(document, as_json=options.as_json, text=text)
-    return 0
+events = click.Group(
+    "events",
+    help="List events that no attempt could handle, and return them to their queue.",
+    commands=[Command(ListEvents, "list"), Command(Redrive, "redrive")],
+)

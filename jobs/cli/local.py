@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.cli.console import say
-from jobs.cli.options import Command, command_options, option, shared, takes
+from jobs.cli.options import Command, Options, option, shared
 from jobs.config import Settings
-from jobs.errors import ConfigError, UsageError
-from jobs.policy.model import Pair
+from jobs.errors import ConfigError, ExitCode, UsageError
+from jobs.policy.run_options import named_places
 
 if TYPE_CHECKING:
     from jobs.local.system import System
@@ -39,20 +39,24 @@ pairs:
     thresholds: {lambda_max_size: 8 MiB, backlog_rows: 1000, backlog_age: 2s}
     verify: {rota: 1/1, deep: 1/7}
 """
+_WELCOME = """\
+Running. What is put into a source is copied within a second:
+{pairs}
+
+In another shell:
+
+  unset AWS_PROFILE AWS_SESSION_TOKEN
+{exports}
+
+  echo hello | aws s3 cp - {hello}
+  sealift nightly --pair {pair} --margin 0s
+  sealift status
+
+Other users of this machine can change the data: not all of its ports on 127.0.0.1 ask for credentials.
+Logs are in {folder}. Ctrl-C ends it."""
 
 
-@command_options
-class LocalCommand:
-    """`sealift local`, as it was typed."""
-
-    data: Path | None = option("A folder that keeps the buckets.", type=click.Path(file_okay=False, path_type=Path))
-    policy: str | None = shared("policy", "A path. Default: SEALIFT_POLICY, or a pair of two sample buckets.")
-    as_json: bool = shared("json", "Print one line of JSON a second.")
-
-
-@click.command(cls=Command)
-@takes(LocalCommand)
-def local(options: LocalCommand) -> int:
+class Local(Options):
     """Run the event-driven system on this machine, without an AWS account.
 
     SeaweedFS is its S3, and calls the functions when something is written. Prints the variables
@@ -68,60 +72,48 @@ def local(options: LocalCommand) -> int:
     sealift local
     sealift local --policy policy.yaml --data ./playground
     """
-    out = sys.stdout
-    named = options.policy or Settings.from_environment().policy
-    if named is not None and named.startswith("s3://"):
-        raise UsageError(f"--policy {named}", advice="name a file of this machine, because nothing here asks AWS")
-    with _stopped_by_signals() as stops, _folder(options.data) as folder:
-        from jobs.local.system import running
 
-        policy = Path(named) if named is not None else _sample(folder)
-        if not options.as_json:
-            say("Starting …")
-        with running(policy, folder, keeps_data=options.data is not None) as system:
-            ready = {"event": "ready", "environment": dict(system.environment), "folder": str(folder.resolve())}
-            click.echo(json.dumps(ready) if options.as_json else _welcome(system, folder), file=out)
-            last = ""
-            while not stops:
-                status = system.status()
-                text = json.dumps(status) if options.as_json else status_text(status)
-                if options.as_json or text != last:
-                    click.echo(text, file=out)
-                last = text
-                _wait(stops)
-    if not options.as_json:
-        say("Stopped." if options.data is None else f"Stopped. Buckets are kept in {options.data} for its next start.")
-    return 0
+    data: Path | None = option("A folder that keeps the buckets.", type=click.Path(file_okay=False, path_type=Path))
+    policy: str | None = shared("policy", "A path. Default: SEALIFT_POLICY, or a pair of two sample buckets.")
+    as_json: bool = shared("json", "Print one line of JSON a second.")
+
+    def main(self) -> int:
+        """Run until a signal comes."""
+        out, named = sys.stdout, self.policy or Settings.from_environment().policy
+        if named is not None and named.startswith("s3://"):
+            raise UsageError(f"--policy {named}", advice="name a file of this machine, because nothing here asks AWS")
+        with _stopped_by_signals() as stops, _folder(self.data) as folder:
+            from jobs.local.system import running
+
+            policy = Path(named) if named is not None else _sample(folder)
+            if not self.as_json:
+                say("Starting …")
+            with running(policy, folder, keeps_data=self.data is not None) as system:
+                ready = {"event": "ready", "environment": dict(system.environment), "folder": str(folder.resolve())}
+                click.echo(json.dumps(ready) if self.as_json else _welcome(system, folder), file=out)
+                last = ""
+                while not stops:
+                    status = system.status()
+                    text = json.dumps(status) if self.as_json else status_text(status)
+                    if self.as_json or text != last:
+                        click.echo(text, file=out)
+                    last = text
+                    time.sleep(STATUS_SECONDS)
+        if not self.as_json:
+            say("Stopped." if self.data is None else f"Stopped. Buckets are kept in {self.data} for its next start.")
+        return int(ExitCode.DONE)
 
 
 def _welcome(system: System, folder: Path) -> str:
-    source = system.policy.pairs[0].source
-    exports = [f"  export {name}={shlex.quote(value)}" for name, value in system.environment.items()]
-    return "\n".join(
-        [
-            "Running. What is put into a source is copied within a second:",
-            *map(_pair_line, system.policy.pairs),
-            "",
-            "In another shell:",
-            "",
-            "  unset AWS_PROFILE AWS_SESSION_TOKEN",
-            *exports,
-            "",
-            f"  echo hello | aws s3 cp - {shlex.quote(f's3://{source.bucket}/{source.prefixes[0]}hello.txt')}",
-            f"  sealift nightly --pair {system.policy.pairs[0].name} --margin 0s",
-            "  sealift status",
-            "",
-            "Other users of this machine can change the data: not all of its ports on 127.0.0.1 ask for credentials.",
-            f"Logs are in {folder}. Ctrl-C ends it.",
-        ]
+    pairs, source = system.policy.pairs, system.policy.pairs[0].source
+    places = [(pair.name, named_places(system.policy, pair)) for pair in pairs]
+    return _WELCOME.format(
+        pairs="\n".join(f"  {name}: {place['source']} → {place['destination']}" for name, place in places),
+        exports="\n".join(f"  export {name}={shlex.quote(value)}" for name, value in system.environment.items()),
+        hello=shlex.quote(f"s3://{source.bucket}/{source.prefixes[0]}hello.txt"),
+        pair=pairs[0].name,
+        folder=folder,
     )
-
-
-def _pair_line(pair: Pair) -> str:
-    """Which keys of a pair go where."""
-    sources = ", ".join(f"s3://{pair.source.bucket}/{prefix}" for prefix in pair.source.prefixes)
-    without = f" (without {', '.join(pair.source.exclude)})" if pair.source.exclude else ""
-    return f"  {pair.name}: {sources}{without} → s3://{pair.destination.bucket}/{pair.destination.prefix}"
 
 
 def status_text(status: Mapping[str, Any]) -> str:
@@ -139,17 +131,14 @@ def _folder(data: Path | None) -> Iterator[Path]:
         try:
             data.mkdir(parents=True, exist_ok=True)
             lock = (data / "lock").open("w")
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            another = f"--data {data}: another `sealift local` works with it"
+            raise ConfigError(another, advice="name another one") from error
         except OSError as error:
-            raise ConfigError(
-                f"--data {data}: {error.strerror}", advice="name a folder that can be written to"
-            ) from error
+            why = f"--data {data}: {error.strerror}"
+            raise ConfigError(why, advice="name a folder that can be written to") from error
         with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise ConfigError(
-                    f"--data {data}: another `sealift local` works with it", advice="name another one"
-                ) from error
             yield data.resolve()
         return
     with tempfile.TemporaryDirectory(prefix="sealift-local-", ignore_cleanup_errors=True) as name:
@@ -161,13 +150,6 @@ def _sample(folder: Path) -> Path:
     if not policy.exists():
         policy.write_text(SAMPLE)
     return policy
-
-
-def _wait(stops: Sequence[int]) -> None:
-    """Wait for `STATUS_SECONDS`, or a signal."""
-    for _ in range(10):
-        if not stops:
-            time.sleep(STATUS_SECONDS / 10)
 
 
 @contextlib.contextmanager
@@ -183,3 +165,6 @@ def _stopped_by_signals() -> Iterator[Sequence[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+local = Command(Local, "local")

@@ -11,11 +11,10 @@ import click
 from msgspec import to_builtins
 
 from jobs import interrupts
-from jobs.cli.console import TERMINAL, emit
-from jobs.cli.options import Age, Command, command_options, flag, group, option, shared, takes
-from jobs.cli.policy_and_ledger import PairOptions
+from jobs.cli.command import Answer, LedgerCommand, PolicyOptions, choose_pair
+from jobs.cli.console import TERMINAL
+from jobs.cli.options import Age, Command, flag, option, shared
 from jobs.config import Settings
-from jobs.core.selection import parse_age
 from jobs.errors import Interrupted, UsageError
 from jobs.ledger.claims import claim
 from jobs.nights.calendar import NIGHTS_REMEMBERED, find_night
@@ -25,32 +24,7 @@ from jobs.policy.words import minutes_of
 from jobs.runs.request import check_apart, open_ledger
 
 
-@command_options
-class NightlyCommand:
-    """`sealift nightly`, as it was typed."""
-
-    pair: PairOptions = group(PairOptions)
-    night: datetime | None = option(
-        "Which night. Default: the last one to begin in the pair's zone.",
-        type=click.DateTime(["%Y-%m-%d"]),
-        metavar="YYYY-MM-DD",
-    )
-    again: bool = flag("Check again now, in a night that has already run.")
-    margin: str | None = option(
-        "A difference is in flight, and no finding, if it is younger than a report less this: 15m, 2h. "
-        "Equal objects are the same at any age. Default: 15m, and for a replica without "
-        "replication time control a day.",
-        type=Age,
-        metavar="AGE",
-    )
-    executor: str | None = shared("executor", type=click.Choice(["local", "batch"]))
-    as_json: bool = shared("json")
-    ledger: str | None = shared("ledger")
-
-
-@click.command(cls=Command)
-@takes(NightlyCommand)
-def nightly(options: NightlyCommand) -> int:
+class Nightly(PolicyOptions, LedgerCommand):
     """A pair's night: compare both sides, copy what is missing or stale, compare the replica with
     the hot bucket, verify a slice by checksums, and read another one.
 
@@ -65,38 +39,55 @@ def nightly(options: NightlyCommand) -> int:
     sealift nightly --pair scans
     sealift nightly --pair scans --night 2026-11-24 --executor batch --json
     """
-    settings = Settings.from_environment()
-    chosen, now = options.pair.choose(options.ledger, settings), time.time()
-    hours = chosen.pair.nightly
-    zone = zoneinfo.ZoneInfo(hours.time_zone)
-    latest = find_night(now, minutes_of(hours.hour), zone)
-    night = options.night.date() if options.night else latest
-    if night > latest:
-        raise UsageError(f"--night {night}: that night has not begun, the latest one is {latest}")
-    check_apart(*sides(chosen.policy, chosen.pair), chosen.ledger)
-    ledger, name = open_ledger(chosen.ledger), chosen.pair.name
 
-    async def run() -> tuple[Summary, bool]:
-        from jobs.nights.night import NightWork, write_page  # DuckDB and pyarrow load here
+    name: str = shared("pair", required=True)
+    night: datetime | None = option(
+        "Which night. Default: the last one to begin in the pair's zone.",
+        type=click.DateTime(["%Y-%m-%d"]),
+        metavar="YYYY-MM-DD",
+    )
+    again: bool = flag("Check again now, in a night that has already run.")
+    margin: float | None = option(
+        "A difference is in flight, and no finding, if it is younger than a report less this: 15m, 2h. "
+        "Equal objects are the same at any age. Default: 15m, and for a replica without "
+        "replication time control a day.",
+        type=Age,
+        metavar="AGE",
+    )
+    executor: str | None = shared("executor", type=click.Choice(["local", "batch"]))
 
-        nights = await ended_nights(ledger, name, before=f"{night}~")
-        times = [each for each in nights if each.label[:10] == str(night)]
-        if times and not options.again and (ended := await times[0].read()) is not None:
-            await write_page(times[0], ended)  # a killed start may owe it
-            return ended, True
-        ours = Night(ledger, name, f"{night}-{len(times) + 1:02}" if times else str(night))
-        who = {"batch_job_id": settings.batch_job_id} if settings.batch_job_id else {"host": os.uname().nodename}
-        if not await claim(ledger.store, ledger.location, f"{ours.name}/claims", who):
-            raise Interrupted(f"another machine works at the night of {night}", advice="wait until it has ended")
-        earlier = [summary for each in nights[:NIGHTS_REMEMBERED] if (summary := await each.read())]
-        margin = None if options.margin is None else parse_age(options.margin)
-        work = chosen.policy, chosen.pair, chosen.scope, settings, options.executor, TERMINAL
-        return await NightWork(ours, *work, margin, earlier).run(), False
+    def run(self) -> Answer:
+        """The night's summary."""
+        settings = Settings.from_environment()
+        chosen, now = choose_pair(self.name, self.policy, self.ledger), time.time()
+        hours = chosen.pair.nightly
+        zone = zoneinfo.ZoneInfo(hours.time_zone)
+        latest = find_night(now, minutes_of(hours.hour), zone)
+        night = self.night.date() if self.night else latest
+        if night > latest:
+            raise UsageError(f"--night {night}: that night has not begun, the latest one is {latest}")
+        check_apart(*sides(chosen.policy, chosen.pair), chosen.ledger)
+        ledger, name = open_ledger(chosen.ledger), chosen.pair.name
 
-    summary, ran_before = interrupts.run(run())
-    text = summary_text(summary, zone, ran_before=ran_before)
-    emit(to_builtins(summary) | {"ran_before": ran_before}, as_json=options.as_json, text=text)
-    return summary.exit_code
+        async def play() -> tuple[Summary, bool]:
+            from jobs.nights.night import NightWork, write_page  # DuckDB and pyarrow load here
+
+            nights = await ended_nights(ledger, name, before=f"{night}~")
+            times = [each for each in nights if each.label[:10] == str(night)]
+            if times and not self.again and (ended := await times[0].read()) is not None:
+                await write_page(times[0], ended)  # a killed start may owe it
+                return ended, True
+            ours = Night(ledger, name, f"{night}-{len(times) + 1:02}" if times else str(night))
+            who = {"batch_job_id": settings.batch_job_id} if settings.batch_job_id else {"host": os.uname().nodename}
+            if not await claim(ledger.store, ledger.location, f"{ours.name}/claims", who):
+                raise Interrupted(f"another machine works at the night of {night}", advice="wait until it has ended")
+            earlier = [summary for each in nights[:NIGHTS_REMEMBERED] if (summary := await each.read())]
+            work = chosen.policy, chosen.pair, chosen.scope, settings, self.executor, TERMINAL
+            return await NightWork(ours, *work, self.margin, earlier).run(), False
+
+        summary, ran_before = interrupts.run(play())
+        text = summary_text(summary, zone, ran_before=ran_before)
+        return Answer(to_builtins(summary) | {"ran_before": ran_before}, text, summary.exit_code)
 
 
 def summary_text(summary: Summary, zone: tzinfo, *, ran_before: bool) -> str:
@@ -110,3 +101,6 @@ def summary_text(summary: Summary, zone: tzinfo, *, ran_before: bool) -> str:
     if ran_before:
         text.append(f"  To check now: sealift nightly --pair {summary.pair} --night {summary.night} --again")
     return "\n".join(text)
+
+
+nightly = Command(Nightly, "nightly")

@@ -1,16 +1,14 @@
 """Options of a command: a frozen dataclass whose fields say what click takes.
 
-    @command_options
-    class ShowCommand:
-        run_id: str = argument(type=RunType(), metavar="RUN")
-        as_json: bool = shared("json")
+    class Show(PromptCommand):
+        run_id: str = argument(type=Run, metavar="RUN")
+        follow: bool = flag("Wait until the run has ended.")
 
-    @runs.command()
-    @takes(ShowCommand)
-    def show(options: ShowCommand) -> int: ...
+    Command(Show, "show")
 
-`SHARED` has the options that several commands take. A `group` is a field with a dataclass of its
-own. `--help` shows the options that most need, `--help-all` all of them, below their headings.
+The class's docstring is the help, and its `main` the work. `SHARED` has the options that several
+commands take. `--help` shows the options that most need, `--help-all` all of them, below their
+headings, the shared ones first.
 """
 
 from __future__ import annotations
@@ -18,11 +16,10 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
-from functools import partial, wraps
-from inspect import cleandoc
-from typing import TYPE_CHECKING, Any, Self, TypeVar, dataclass_transform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from inspect import getdoc
+from typing import Any, dataclass_transform
 
 import click
 from click.core import ParameterSource
@@ -31,16 +28,9 @@ from jobs.cli.console import log_requests
 from jobs.core.enums import AnnotationRule, Encryption, StorageClass
 from jobs.core.model import Location
 from jobs.core.rate_limits import RateLimits
-from jobs.core.run import WITHOUT_CONDITIONS, Side
-from jobs.core.selection import Selection, parse_age, parse_size, parse_when
+from jobs.core.selection import parse_age, parse_size, parse_when
 from jobs.errors import UsageError
 from jobs.s3.http.endpoints import given_endpoint
-
-if TYPE_CHECKING:
-    from jobs.s3.store import Store
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 MIN_BYTES_A_SECOND = 1024
 
@@ -65,22 +55,10 @@ class ParsedType(click.ParamType[Any]):
             self.fail(str(error), param, ctx)
 
 
-def _parse_size(text: str, *, may_be_zero: bool = False) -> int:
-    size_bytes = parse_size(text)
-    if not size_bytes and not may_be_zero:
-        raise UsageError(f"{text!r} is nothing", advice="write a size of at least one byte, or leave it out")
-    return size_bytes
-
-
 def _parse_text(text: str) -> str:
     """Any text but the empty one, which a script's unset variable leaves."""
     if not text:
         raise UsageError("the value is empty", advice="name what you mean, or leave it out")
-    return text
-
-
-def _parse_age(text: str) -> str:
-    parse_age(text)
     return text
 
 
@@ -139,15 +117,13 @@ def _parse_sse(text: str) -> tuple[str, str | None]:
 
 def _parse_endpoint(text: str) -> str:
     """Refuse an invalid endpoint, or one with a password, before a run records it. Raises ConfigError."""
-    if text:
-        given_endpoint(text)
+    given_endpoint(_parse_text(text))
     return text
 
 
 Place = ParsedType("s3://bucket/prefix", Location.parse)
-SizeType = partial(ParsedType, "size")
-Size, SizeOrZero = SizeType(_parse_size), SizeType(partial(_parse_size, may_be_zero=True))
-Text, Age, Run = ParsedType("text", _parse_text), ParsedType("age", _parse_age), ParsedType("RUN", _parse_run_id)
+Text, Run = ParsedType("text", _parse_text), ParsedType("RUN", _parse_run_id)
+Size, Age = ParsedType("size", parse_size), ParsedType("age", parse_age)
 When = ParsedType("when", lambda text: parse_when(text, time.time()))
 Manifest = ParsedType("URI", _parse_manifest)
 Positive = click.IntRange(min=1)
@@ -167,6 +143,17 @@ def _shared(
 
 def _choice(*values: str) -> click.Choice[str]:
     return click.Choice([str(each) for each in values])
+
+
+def _of_side(side: str) -> dict[str, dict[str, Any]]:
+    """How a side is reached, and what is known of its objects."""
+    checksums = f"Evidence at rest of the {side}: manifest.json of a Compute checksum job."
+    return {
+        f"{side}-checksums": _shared(checksums, heading=OTHER, metavar="URI"),
+        f"{side}-endpoint": _shared(f"Endpoint of the {side}. Default: the one that boto3 finds.", _URL, ACCESS),
+        f"{side}-profile": _shared(f"Credentials profile for the {side}.", heading=ACCESS, metavar="NAME"),
+        f"{side}-owner": _shared(f"Account that has to own the bucket of the {side}.", _ACCOUNT, ACCESS),
+    }
 
 
 _URL, _ACCOUNT, _RATE = (
@@ -215,12 +202,8 @@ SHARED: Mapping[str, Mapping[str, Any]] = {
         default=AnnotationRule.COPY.value,
     ),
     "limit": _shared("Show N at most.", Positive, metavar="N", default=50, show_default=True),
-    "checksums": _shared(
-        "Evidence at rest of the {side}: manifest.json of a Compute checksum job.", heading=OTHER, metavar="URI"
-    ),
-    "endpoint": _shared("Endpoint of the {side}. Default: the one that boto3 finds.", _URL, ACCESS),
-    "profile": _shared("Credentials profile for the {side}.", heading=ACCESS, metavar="NAME"),
-    "owner": _shared("Account that has to own the bucket of the {side}.", _ACCOUNT, ACCESS),
+    **_of_side("source"),
+    **_of_side("destination"),
     "dry-run": _shared("Print what would be done, and what it costs. Nothing is started.", _FLAG),
     "yes": _shared("Start without asking (on a terminal it asks).", _FLAG),
     "json": _shared("Print exactly one JSON document on stdout.", _FLAG),
@@ -232,31 +215,30 @@ SHARED: Mapping[str, Mapping[str, Any]] = {
 """Options that several commands take, as for `click.option`, by name."""
 COMMON = ("dry-run", "yes", "json", "executor", "ledger", "policy")
 """The shared options that mean the same wherever they are taken. `sealift --help` lists them once."""
+_PLACES = {f"--{name}": place for place, name in enumerate(SHARED)}
 
 
 def option(help: str | None = None, *, name: str = "", heading: str = "", **attributes: Any) -> Any:
     """A field that is an option, described as for `click.option`.
 
-    `name`: by default the field's, as `--max-cost` for `max_cost`. In the `help` of a group
-    `{side}` is the group's side. A text must not be empty: a script's unset variable is no value.
+    `name`: by default the field's, as `--max-cost` for `max_cost`. A text must not be empty: a
+    script's unset variable is no value.
     """
     if not attributes.keys() & {"type", "is_flag"}:
         attributes["type"] = Text
     if not attributes.keys() & {"default", "required", "multiple"}:
         attributes["default"] = False if "is_flag" in attributes else None
 
-    def make(parameter: str, side: str) -> click.Parameter:
-        described = help.format(side=side) if side and help else help
+    def make(parameter: str) -> click.Parameter:
         declared = [parameter, name or f"--{parameter.replace('_', '-')}"]
-        return _Option(declared, help=described, heading=heading, **attributes)
+        return _Option(declared, help=help, heading=heading, **attributes)
 
     return _field(make, attributes)
 
 
 def shared(name: str, help: str | None = None, **attributes: Any) -> Any:
     """A field that is an option of `SHARED`. What is given replaces what is there."""
-    described = {**SHARED[name], **({"help": help} if help else {}), **attributes}
-    return option(described.pop("help"), name="" if "{side}" in SHARED[name]["help"] else f"--{name}", **described)
+    return option(name=f"--{name}", **{**SHARED[name], **({"help": help} if help else {}), **attributes})
 
 
 def flag(help: str, *, name: str = "", heading: str = "") -> Any:
@@ -266,66 +248,24 @@ def flag(help: str, *, name: str = "", heading: str = "") -> Any:
 
 def argument(**attributes: Any) -> Any:
     """A field that is an argument, described as for `click.argument`."""
-    return _field(lambda parameter, side: click.Argument([parameter], **attributes), attributes)
+    return _field(lambda parameter: click.Argument([parameter], **attributes), attributes)
 
 
-def _field(make: Callable[[str, str], click.Parameter], attributes: Mapping[str, Any]) -> Any:
+def _field(make: Callable[[str], click.Parameter], attributes: Mapping[str, Any]) -> Any:
     default = {"default": attributes["default"]} if "default" in attributes else {}
     return field(metadata={"make": make}, **default)
 
 
-def group(kind: type[T], side: str = "") -> T:
-    """A field that holds shared options. `side`: which side of a run they are about."""
-    held: T = field(metadata={"group": (kind, side)})
-    return held
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(option, shared, flag, argument))
+class Options:
+    """The base of all options: a class below it is a frozen dataclass."""
 
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True, kw_only=True)(cls)
 
-@dataclass_transform(
-    frozen_default=True, kw_only_default=True, field_specifiers=(option, shared, flag, argument, group)
-)
-def command_options(kind: type[T]) -> type[T]:
-    """Make a class a frozen dataclass of options."""
-    return dataclass(frozen=True, slots=True, kw_only=True)(kind)
-
-
-def takes(kind: type[T]) -> Callable[[Callable[[T], R]], Callable[..., R]]:
-    """Let a command take the options of a dataclass: its function gets one instance."""
-
-    def decorate(function: Callable[[T], R]) -> Callable[..., R]:
-        @wraps(function)
-        def command(**values: Any) -> R:
-            return function(read_options(kind, values))
-
-        parameters = [*_parameters(kind)]
-        own = [each for each in parameters if each.opts[-1].removeprefix("--") not in COMMON]
-        command.__click_params__ = own[::-1]  # type: ignore[attr-defined]  # as click's decorators do
-        command.common = [each for each in parameters if each not in own]  # type: ignore[attr-defined]
-        return command
-
-    return decorate
-
-
-def read_options(kind: type[T], values: Mapping[str, Any], side: str = "") -> T:
-    """An instance of a dataclass of options, from the values of click's parameters."""
-    read: dict[str, Any] = {}
-    for each in fields(kind):  # type: ignore[arg-type]  # T is a dataclass, which no bound can say
-        held = each.metadata.get("group")
-        read[each.name] = read_options(held[0], values, held[1]) if held else values[_name(each.name, side)]
-    return kind(**read)
-
-
-def _parameters(kind: type[Any], side: str = "") -> Iterator[click.Parameter]:
-    """The parameters of a dataclass of options, in the order of the help text."""
-    for each in fields(kind):
-        if "group" in each.metadata:
-            yield from _parameters(*each.metadata["group"])
-        else:
-            yield each.metadata["make"](_name(each.name, side), side)
-
-
-def _name(field_name: str, side: str) -> str:
-    """The name of click's parameter for a field."""
-    return f"{side}_{field_name}" if side else field_name
+    def main(self) -> int:
+        """What a command with these options does, outside of any event loop. Returns the exit code."""
+        raise NotImplementedError
 
 
 class _Option(click.Option):
@@ -365,14 +305,25 @@ DEBUG = _Option(
 class Command(click.Command):
     """A command with the common options, whose `--help` fits a screen."""
 
+    def __init__(self, kind: type[Options], name: str, *, hidden: bool = False):
+        made = [each.metadata["make"](each.name) for each in fields(kind)]  # type: ignore[arg-type]  # a dataclass
+        made.sort(key=lambda each: (isinstance(each, click.Option), _PLACES.get(each.opts[-1], len(_PLACES))))
+        self.kind, self._common = kind, [each for each in made if each.opts[-1].removeprefix("--") in COMMON]
+        own = [each for each in made if each not in self._common]
+
+        def main(**values: Any) -> int:
+            return kind(**values).main()
+
+        super().__init__(name, params=own, help=getdoc(kind), callback=main, hidden=hidden)
+
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Its own options, the common ones that it takes, and those of all commands."""
         *own, help = super().get_params(ctx)
-        return [*own, *getattr(self.callback, "common", ()), DEBUG, help, _HELP_ALL]
+        return [*own, *self._common, DEBUG, help, _HELP_ALL]
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write what it does: the first paragraph and the examples, or all."""
-        first, *others = cleandoc(self.help or "").split("\n\n")
+        first, *others = (self.help or "").split("\n\n")
         if not ctx.meta.get(ALL):
             others = [each for each in others if each.startswith("\b")]
         for each in (first, *others):
@@ -394,100 +345,14 @@ class Command(click.Command):
                     formatter.write_dl(records)
 
 
-class Group(click.Group):
-    """A group of such commands."""
-
-    command_class = Command
-
-
-def refuse_others(allowed: Collection[str], why: str) -> None:
-    """Check that the command line has none of the command's own options but these. Raises UsageError."""
+def refuse(is_refused: Callable[[str], bool], why: str) -> None:
+    """Check that the command line has none of these options of the command's own. Raises UsageError."""
     context = click.get_current_context()
-    others = [each for each in context.command.params if isinstance(each, click.Option) and each.name not in allowed]
-    given = [each for each in others if context.get_parameter_source(str(each.name)) is ParameterSource.COMMANDLINE]
+    given = [
+        each.opts[-1]
+        for each in context.command.params
+        if isinstance(each, click.Option) and is_refused(str(each.name))
+        if context.get_parameter_source(str(each.name)) is ParameterSource.COMMANDLINE
+    ]
     if given:
-        raise UsageError(why, advice=f"leave out {', '.join(each.opts[-1] for each in given)}")
-
-
-def unguarded(*, is_agreed: bool) -> dict[str, bool]:
-    """The option of a request, if the command line has it."""
-    return {WITHOUT_CONDITIONS: True} if is_agreed else {}
-
-
-def encryption(sse: tuple[str, str | None] | None) -> dict[str, str | None]:
-    """`--sse` as options of a request."""
-    return dict(zip(("sse", "kms_key_id"), sse or (None, None), strict=True))
-
-
-@command_options
-class AccessOptions:
-    """How one side is reached."""
-
-    endpoint: str | None = shared("endpoint")
-    profile: str | None = shared("profile")
-    owner: str | None = shared("owner")
-
-    def side(self, location: Location) -> Side:
-        """The side at this location."""
-        return Side(location, self.endpoint, None, self.profile, self.owner)
-
-    def completed(self, account: str | None) -> Self:
-        """What was typed, and what the policy says of the bucket where nothing was."""
-        return replace(self, owner=self.owner or account)
-
-    def open(self, location: Location) -> Store:
-        """The store of the side at this location."""
-        from jobs.s3.sessions import open_side
-
-        return open_side(self.side(location))
-
-
-@command_options
-class ChecksumsOptions:
-    """Evidence at rest of both sides."""
-
-    source_checksums: str | None = shared("checksums", SHARED["checksums"]["help"].format(side="source"))
-    destination_checksums: str | None = shared("checksums", SHARED["checksums"]["help"].format(side="destination"))
-
-
-@command_options
-class StartOptions:
-    """How a run is planned, limited, placed and reported."""
-
-    max_cost: float | None = shared("max-cost", default=None)
-    max_rate: tuple[RateLimits, ...] = shared("max-rate", default=())
-    executor: str | None = shared("executor", default=None)
-    dry_run: bool = shared("dry-run", default=False)
-    yes: bool = shared("yes", default=False)
-    as_json: bool = shared("json", default=False)
-    ledger: str | None = shared("ledger", default=None)
-
-    def rates(self) -> RateLimits:
-        """What the run may take a second. Raises UsageError for two limits of a kind."""
-        requests = [each.requests for each in self.max_rate if each.requests is not None]
-        size_bytes = [each.size_bytes for each in self.max_rate if each.size_bytes is not None]
-        if len(requests) > 1 or len(size_bytes) > 1:
-            raise UsageError("--max-rate: two limits of a kind", advice="give requests and bytes once each")
-        return RateLimits(next(iter(requests), None), next(iter(size_bytes), None))
-
-
-@command_options
-class FilterOptions:
-    """Which rows of the manifest are taken."""
-
-    include: tuple[str, ...] = shared("include")
-    exclude: tuple[str, ...] = shared("exclude")
-    newer_than: float | None = shared("newer-than", heading=FILTERS)
-    older_than: float | None = shared("older-than", heading=FILTERS)
-
-    def selection(self, source: Side | None, versions: str, sample: tuple[int, int] | None = None) -> Selection:
-        """The selected rows of a source. `sample`: (number, of), the slice of the keys that is taken."""
-        return Selection(
-            prefix=source.location.key if source else "",
-            include=self.include,
-            exclude=self.exclude,
-            newer_than=self.newer_than,
-            older_than=self.older_than,
-            versions=versions,
-            sample=sample,
-        )
+        raise UsageError(why, advice=f"leave out {', '.join(given)}")

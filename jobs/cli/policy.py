@@ -8,9 +8,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from jobs.cli.console import emit
-from jobs.cli.options import Group, Place, argument, command_options, option, shared, takes
-from jobs.cli.policy_and_ledger import is_local, read_policy
+from jobs.cli.command import Answer, JsonCommand, PolicyOptions, read_policy
+from jobs.cli.options import Command, Place, argument, option
 from jobs.config import Settings
 from jobs.core.display import shown
 from jobs.core.model import Location
@@ -20,39 +19,12 @@ from jobs.policy.model import ArchiveRule, Destination, Pair, Policy, Replica
 from jobs.policy.reader import path_of, resolve_policy
 from jobs.policy.resolved import encode_policy
 from jobs.policy.rules import Finding, find_refusals, find_warnings
+from jobs.policy.run_options import named_places
 from jobs.policy.words import age_text, size_text
+from jobs.reports.figures import plural
 
 
-@command_options
-class CheckCommand:
-    """`sealift policy check`, as it was typed."""
-
-    file: str | None = argument(required=False)
-    write: str | None = option("Write the checked policy to FILE, beside the YAML, for Terraform.", metavar="FILE")
-    as_json: bool = shared("json")
-
-
-@command_options
-class ExplainCommand:
-    """`sealift policy explain`, as it was typed."""
-
-    uri: Location = argument(metavar="s3://BUCKET/KEY", type=Place)
-    policy: str | None = shared("policy")
-    as_json: bool = shared("json")
-
-
-@click.group(cls=Group)
-def policy() -> None:
-    """Check the policy file, and explain what it means for an object.
-
-    The file names each protected bucket, where its copy goes, and how the copy is proven.
-    policy.example.yaml explains every field.
-    """
-
-
-@policy.command()
-@takes(CheckCommand)
-def check(options: CheckCommand) -> int:
+class Check(JsonCommand):
     """Check the policy.
 
     FILE is a path or s3:// (default: SEALIFT_POLICY). Reports every mistake at once. Warns of alarms that reach nobody,
@@ -62,23 +34,47 @@ def check(options: CheckCommand) -> int:
     \b
     sealift policy check policy.yaml --write policy.json
     """
-    name = options.file or Settings.from_environment().policy or ""
-    try:
-        found = _write(name, options.write) if options.write else read_policy(options.file)
-    except PolicyError as error:
-        mistakes = [mistake._asdict() for mistake in error.mistakes]
-        count = f"{len(mistakes)} mistake{'s' * (len(mistakes) != 1)}"
-        lines = [f"{error.file}: {count}", *(f"  {shown(str(mistake))}" for mistake in error.mistakes)]
-        document = {"file": error.file, "valid": False, "mistakes": mistakes, "policy": None}
-        emit(document, as_json=options.as_json, text="\n".join(lines))
-        return int(ExitCode.CONFIG)
-    findings = [*find_warnings(found, datetime.now(UTC).date()), *find_refusals(found)]
-    warnings = [_finding_text(found, finding) for finding in findings]
-    lines = [f"{name}: right", *(f"  warning: {text}" for text in warnings), *map(_pair_text, found.pairs)]
-    lines += [f"{options.write}: written"] if options.write else []
-    document = {"file": name, "valid": True, "mistakes": [], "warnings": warnings, "policy": msgspec.to_builtins(found)}
-    emit(document, as_json=options.as_json, text="\n".join(lines))
-    return int(ExitCode.DONE)
+
+    file: str | None = argument(required=False)
+    write: str | None = option("Write the checked policy to FILE, beside the YAML, for Terraform.", metavar="FILE")
+
+    def run(self) -> Answer:
+        """What is wrong, or what the policy means."""
+        name = self.file or Settings.from_environment().policy or ""
+        try:
+            found = _write(name, self.write) if self.write else read_policy(self.file)
+        except PolicyError as error:
+            mistakes = [mistake._asdict() for mistake in error.mistakes]
+            lines = [f"{error.file}: {plural(len(mistakes), 'mistake')}"]
+            lines += [f"  {shown(str(mistake))}" for mistake in error.mistakes]
+            document = {"file": error.file, "valid": False, "mistakes": mistakes, "policy": None}
+            return Answer(document, "\n".join(lines), ExitCode.CONFIG)
+        findings = [*find_warnings(found, datetime.now(UTC).date()), *find_refusals(found)]
+        warnings = [_finding_text(found, finding) for finding in findings]
+        lines = [
+            f"{name}: right",
+            *(f"  warning: {text}" for text in warnings),
+            *(_pair_text(found, pair) for pair in found.pairs),
+        ]
+        lines += [f"{self.write}: written"] if self.write else []
+        document = {"file": name, "valid": True, "mistakes": [], "warnings": warnings}
+        return Answer(document | {"policy": msgspec.to_builtins(found)}, "\n".join(lines))
+
+
+class Explain(PolicyOptions, JsonCommand):
+    """Explain which pair protects an object and why, where its copies go, and which archive rules
+    may take it.
+
+    It asks S3 nothing.
+    """
+
+    uri: Location = argument(metavar="s3://BUCKET/KEY", type=Place)
+
+    def run(self) -> Answer:
+        """The explanation."""
+        answer = explain(read_policy(self.policy), self.uri.bucket, self.uri.key)
+        code = ExitCode.DONE if answer.pair and not answer.copy_problem else ExitCode.FINDINGS
+        return Answer(to_dict(answer), _explanation_text(answer), code)
 
 
 def _write(name: str, target: str) -> Policy:
@@ -102,19 +98,6 @@ def _write(name: str, target: str) -> Policy:
     return resolved.policy
 
 
-@policy.command("explain")
-@takes(ExplainCommand)
-def explain_object(options: ExplainCommand) -> int:
-    """Explain which pair protects an object and why, where its copies go, and which archive rules
-    may take it.
-
-    It asks S3 nothing.
-    """
-    answer = explain(read_policy(options.policy), options.uri.bucket, options.uri.key)
-    emit(to_dict(answer), as_json=options.as_json, text=_explanation_text(answer))
-    return int(ExitCode.DONE if answer.pair and not answer.copy_problem else ExitCode.FINDINGS)
-
-
 def _finding_text(policy: Policy, finding: Finding) -> str:
     steps, of_pair = finding.steps, ""
     if steps[0] == "pairs":
@@ -122,9 +105,8 @@ def _finding_text(policy: Policy, finding: Finding) -> str:
     return f"{of_pair}{'.'.join(map(str, steps))} {finding.value}: expected {finding.expected}"
 
 
-def _pair_text(pair: Pair) -> str:
-    source = ", ".join(f"s3://{pair.source.bucket}/{prefix}" for prefix in pair.source.prefixes)
-    copy = f"s3://{pair.destination.bucket}/{pair.destination.prefix}"
+def _pair_text(policy: Policy, pair: Pair) -> str:
+    source, copy = named_places(policy, pair).values()
     night = f"{pair.nightly.hour} {pair.nightly.time_zone}" if pair.nightly.enabled else "no night of its own"
     where = "across regions" if pair.source.region != pair.destination.region else "same region"
     if pair.destination.account != pair.source.account:
@@ -139,7 +121,6 @@ def _explanation_text(answer: Explanation) -> str:
     hot, limit = pair.destination, pair.thresholds.lambda_max_size
     storage_class = hot.storage_class or "the source's class"
     key = {None: "", "create": " with a key of its own"}.get(hot.kms_key, f" with {hot.kms_key}")
-    at_once, by_run = ("at once", "by a run") if is_local() else ("by a Lambda", "by a run on Batch")
     lock = f"{hot.object_lock.mode} for {hot.object_lock.days} days" if hot.object_lock else "none"
     deletes = "a delete marker on the copy" if pair.deletes == "mirror" else "the copy stays"
     deep = f", byte by byte {_each(pair.verify.deep)}" if pair.verify.deep else ""
@@ -147,7 +128,7 @@ def _explanation_text(answer: Explanation) -> str:
         f"{answer.source}",
         f"  pair        {pair.name}: {answer.reason}",
         f"  copy        {answer.copy} in {hot.region}{_owner_text(hot)}, {storage_class}, {hot.encryption}{key}",
-        f"  copied      {at_once} up to {size_text(limit)}, {by_run} above",
+        f"  copied      at once up to {size_text(limit)}, by a run above",
         f"  replica     {_replica_text(answer)}",
         f"  lock        {lock}",
         f"  deleted     {deletes}",
@@ -185,3 +166,14 @@ def _rule_text(rule: ArchiveRule) -> str:
     tags = "".join(f", tagged {name}={value}" for name, value in rule.tags.items())
     age, size = age_text(rule.older_than), size_text(rule.smaller_than)
     return f"{rule.name} ({rule.storage_class}, older than {age}, smaller than {size}{tags})"
+
+
+policy = click.Group(
+    "policy",
+    help="""Check the policy file, and explain what it means for an object.
+
+    The file names each protected bucket, where its copy goes, and how the copy is proven.
+    policy.example.yaml explains every field.
+    """,
+    commands=[Command(Check, "check"), Command(Explain, "explain")],
+)

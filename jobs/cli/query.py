@@ -12,11 +12,10 @@ import click
 import msgspec
 
 from jobs import interrupts
+from jobs.cli.command import LedgerOptions, ledger_location
 from jobs.cli.console import ANSWER, say, table, visible_json
-from jobs.cli.options import Command, Run, argument, command_options, option, shared, takes
-from jobs.cli.policy_and_ledger import ledger_location
-from jobs.config import Settings
-from jobs.errors import ConfigError, UsageError
+from jobs.cli.options import Command, Run, argument, option
+from jobs.errors import ConfigError, ExitCode, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.runs.request import open_prompt_ledger
 from jobs.runs.summaries import find_run_id
@@ -29,24 +28,7 @@ TABLE_ROWS = 1_000
 _JSON = msgspec.json.Encoder(enc_hook=str, decimal_format="number")
 
 
-@command_options
-class QueryCommand:
-    """`sealift query`, as it was typed."""
-
-    sql: str | None = argument(required=False)
-    run_id: str | None = option(
-        "Only this run's rows. Default: the whole ledger's.", name="--run", type=Run, metavar="RUN"
-    )
-    file_format: str = option(
-        name="--format", type=click.Choice(["table", "csv", "json", "parquet"]), default="table", show_default=True
-    )
-    output: Path | None = option("Write to this file, not to stdout.", type=click.Path(path_type=Path, dir_okay=False))
-    ledger: str | None = shared("ledger")
-
-
-@click.command(cls=Command)
-@takes(QueryCommand)
-def query(options: QueryCommand) -> int:
+class Query(LedgerOptions):
     """Ask the ledger in SQL (DuckDB's): one SELECT over runs, manifest, outcomes, differences,
     state, findings, tombstones, journal.
 
@@ -63,21 +45,32 @@ def query(options: QueryCommand) -> int:
     sealift query "SELECT status, count(*) FROM outcomes GROUP BY 1" --run 20261125T003345Z-verify-1f3a
     sealift query "SELECT key, reason, detail FROM outcomes WHERE status = 'missing'" --format csv --output missing.csv
     """
-    if not options.sql:
-        from jobs.ledger.views import TABLES
 
-        for name, columns in TABLES.items():
-            lines = [f"  {column:<26}{kind}" for column, kind in columns.items()]
-            click.echo("\n".join([name, *lines]))
-        return 0
-    if options.file_format == "parquet" and options.output is None and sys.stdout.isatty():
-        raise UsageError("a terminal cannot show Parquet", advice="add --output FILE, or pipe it")
-    ledger = open_prompt_ledger(ledger_location(options.ledger, Settings.from_environment()))
-    interrupts.run(_query(options.sql, options, ledger))
-    return 0
+    sql: str | None = argument(required=False)
+    run_id: str | None = option(
+        "Only this run's rows. Default: the whole ledger's.", name="--run", type=Run, metavar="RUN"
+    )
+    file_format: str = option(
+        name="--format", type=click.Choice(["table", "csv", "json", "parquet"]), default="table", show_default=True
+    )
+    output: Path | None = option("Write to this file, not to stdout.", type=click.Path(path_type=Path, dir_okay=False))
+
+    def main(self) -> int:
+        """Print or write the answer."""
+        if not self.sql:
+            from jobs.ledger.views import TABLES
+
+            for name, columns in TABLES.items():
+                lines = [f"  {column:<26}{kind}" for column, kind in columns.items()]
+                click.echo("\n".join([name, *lines]))
+            return int(ExitCode.DONE)
+        if self.file_format == "parquet" and self.output is None and sys.stdout.isatty():
+            raise UsageError("a terminal cannot show Parquet", advice="add --output FILE, or pipe it")
+        interrupts.run(_query(self.sql, self, open_prompt_ledger(ledger_location(self.ledger))))
+        return int(ExitCode.DONE)
 
 
-async def _query(sql: str, options: QueryCommand, ledger: Ledger) -> None:
+async def _query(sql: str, options: Query, ledger: Ledger) -> None:
     from jobs.ledger.views import TABLES, open_views
     from jobs.tables.duck import check_select, in_thread, named_tables
 
@@ -128,3 +121,6 @@ def _cell(value: object) -> str:
     if value is None or isinstance(value, str):
         return value or ""
     return _JSON.encode(value).decode().strip('"')
+
+
+query = Command(Query, "query")

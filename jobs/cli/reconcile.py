@@ -12,29 +12,15 @@ from typing import Any
 
 import click
 
-from jobs import interrupts
-from jobs.cli.console import TERMINAL, confirm, emit, say
-from jobs.cli.options import (
-    FILTERS,
-    AccessOptions,
-    Age,
-    ChecksumsOptions,
-    Command,
-    command_options,
-    flag,
-    group,
-    option,
-    shared,
-    takes,
-    unguarded,
-)
-from jobs.cli.policy_and_ledger import ledger_location
+from jobs.cli.command import Answer, ChecksumsOptions, LedgerCommand, SidesAccess, Work, ledger_location
+from jobs.cli.console import TERMINAL, confirm, say
+from jobs.cli.options import FILTERS, Age, Command, flag, option, shared
 from jobs.cli.texts import repair_text, report_text
 from jobs.config import Settings
 from jobs.core.category import REPAIRABLE
 from jobs.core.model import Location
 from jobs.core.prefix_map import PrefixMap
-from jobs.core.selection import parse_age
+from jobs.core.run import WITHOUT_CONDITIONS
 from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.registry import kind_named
@@ -45,9 +31,19 @@ from jobs.runs.request import check_apart, new_run_id, open_ledger
 _FLAGS = ("--repair", "--repair-different")
 
 
-@command_options
-class ReconcileCommand:
-    """`sealift reconcile`, as it was typed."""
+class Reconcile(SidesAccess, ChecksumsOptions, LedgerCommand):
+    """Report what is missing, extra, different or stale at the destination, from two inventories.
+
+    The reports of S3 Inventory, or of `sealift inventory`, are joined, without a request per
+    object. Differences that are too young for the older report are in flight: if all rows are, the
+    exit code is 3.
+    Objects that cannot be compared are unverifiable, and never count as the same. The answer is in
+    the ledger: report.html for people, report.json, the differences as Parquet and CSV.
+
+    \b
+    sealift reconcile --source-inventory s3://inv/docs/daily/ --destination-inventory s3://inv/copies/daily/
+    sealift reconcile --source s3://docs --destination s3://copies --repair
+    """
 
     source: Location | None = shared("source", "Which bucket and prefix. Without inventories it is listed now.")
     destination: Location | None = shared("destination", "The same for the destination.")
@@ -62,8 +58,7 @@ class ReconcileCommand:
         metavar="FROM=TO",
         heading=FILTERS,
     )
-    checksums: ChecksumsOptions = group(ChecksumsOptions)
-    margin: str = option(
+    margin: float = option(
         "A difference is in flight, and no finding, if it is younger than a report less this: 15m, 2h. "
         "Equal objects are the same at any age.",
         default="15m",
@@ -77,32 +72,13 @@ class ReconcileCommand:
     max_objects: int | None = shared("max-objects", "Refuse a repair with more objects.")
     executor: str | None = shared("executor", "Of the repair.", type=click.Choice(["local", "batch"]))
     yes: bool = shared("yes", "Repair without asking (on a terminal it asks).")
-    as_json: bool = shared("json")
-    ledger: str | None = shared("ledger")
-    source_access: AccessOptions = group(AccessOptions, "source")
-    destination_access: AccessOptions = group(AccessOptions, "destination")
+
+    def run(self) -> Work:
+        """Compare, and repair."""
+        return _reconcile(self, ledger_location(self.ledger), Settings.from_environment())
 
 
-@click.command(cls=Command)
-@takes(ReconcileCommand)
-def reconcile(options: ReconcileCommand) -> int:
-    """Report what is missing, extra, different or stale at the destination, from two inventories.
-
-    The reports of S3 Inventory, or of `sealift inventory`, are joined, without a request per
-    object. Differences that are too young for the older report are in flight: if all rows are, the
-    exit code is 3.
-    Objects that cannot be compared are unverifiable, and never count as the same. The answer is in
-    the ledger: report.html for people, report.json, the differences as Parquet and CSV.
-
-    \b
-    sealift reconcile --source-inventory s3://inv/docs/daily/ --destination-inventory s3://inv/copies/daily/
-    sealift reconcile --source s3://docs --destination s3://copies --repair
-    """
-    settings = Settings.from_environment()
-    return interrupts.run(_reconcile(options, ledger_location(options.ledger, settings), settings))
-
-
-async def _reconcile(options: ReconcileCommand, place: Location, settings: Settings) -> int:
+async def _reconcile(options: Reconcile, place: Location, settings: Settings) -> Answer:
     from jobs.reconcile.advice import next_steps  # DuckDB and pyarrow load here
     from jobs.reconcile.repair import await_later_second, repair
     from jobs.reconcile.since_then import find_repaired
@@ -119,10 +95,10 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
             say(text)
         question = f"Copy {plural(sum(report['categories'][name]['rows'] for name in REPAIRABLE), 'object')}?"
         if not confirm(question, is_agreed=options.yes, as_json=options.as_json):
-            say("nothing was copied, as you said")
-            return code
+            return Answer(report, "nothing was copied, as you said", code)
         await await_later_second(ledger, report)
-        spec, agreed = await ledger.spec(report["run_id"]), unguarded(is_agreed=options.unguarded)
+        spec = await ledger.spec(report["run_id"])
+        agreed = {WITHOUT_CONDITIONS: True} if options.unguarded else {}
         limits = options.max_cost, options.max_objects
         runs, code = await repair(spec, maps, ledger, settings, limits, options.executor, TERMINAL, agreed)
         with tempfile.TemporaryDirectory(prefix="sealift-reconcile-") as folder:
@@ -133,8 +109,7 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
         report |= {"repaired": repaired, "next_steps": next_steps(left, *_commands())}
         text = "\n".join([*(report_text(each, kind_named(each["job"])) for each in runs), repair_text(report)])
         code = code or int(exit_code(report))
-    emit(report, as_json=options.as_json, text=text)
-    return code
+    return Answer(report, text, code)
 
 
 def _commands() -> list[str]:
@@ -143,7 +118,7 @@ def _commands() -> list[str]:
     return [shlex.join([*words, *flags]) for flags in (_FLAGS[:1], _FLAGS)]
 
 
-def _check(options: ReconcileCommand) -> None:
+def _check(options: Reconcile) -> None:
     """Check, before anything is listed, that the options go together. Raises UsageError."""
     uris, source, destination = _inventories(options), options.source, options.destination
     if not all(uris) and (any(uris) or source is None or destination is None):
@@ -159,11 +134,11 @@ def _check(options: ReconcileCommand) -> None:
         )
 
 
-def _inventories(options: ReconcileCommand) -> list[str | None]:
+def _inventories(options: Reconcile) -> list[str | None]:
     return [options.source_inventory, options.destination_inventory]
 
 
-def _check_maps(options: ReconcileCommand, maps: PrefixMap) -> None:
+def _check_maps(options: Reconcile, maps: PrefixMap) -> None:
     """Check that what is mapped is below the places that are listed. Raises UsageError."""
     for number, (name, place) in enumerate((("source", options.source), ("destination", options.destination))):
         for prefix in [pair[number] for pair in maps.pairs]:
@@ -175,7 +150,7 @@ def _check_maps(options: ReconcileCommand, maps: PrefixMap) -> None:
                 )
 
 
-async def _compare(options: ReconcileCommand, maps: PrefixMap, ledger: Ledger) -> dict[str, Any]:
+async def _compare(options: Reconcile, maps: PrefixMap, ledger: Ledger) -> dict[str, Any]:
     """Compare the two sides, by inventories or by listings of now. Returns the report."""
     from jobs.checksum_reports.evidence import write_evidence
     from jobs.inventory.find import find_inventory
@@ -185,15 +160,15 @@ async def _compare(options: ReconcileCommand, maps: PrefixMap, ledger: Ledger) -
     run_id = new_run_id("reconcile", began)
     await ledger.run_ids(run_id)  # its bucket is there
     inventories = [await find_inventory(ledger.store, uri) if uri else None for uri in _inventories(options)]
-    named = (options.source, options.source_access), (options.destination, options.destination_access)
+    named = (options.source, options.source_side), (options.destination, options.destination_side)
     sides = [
-        access.side(place or Location(inventory.source_bucket if inventory else ""))
-        for (place, access), inventory in zip(named, inventories, strict=True)
+        side_at(place or Location(inventory.source_bucket if inventory else ""))
+        for (place, side_at), inventory in zip(named, inventories, strict=True)
     ]
     for pair in maps.pairs:  # the ledger, to which each run writes, is in nothing that is compared
         below = [replace(side, location=side.location._replace(key=key)) for side, key in zip(sides, pair, strict=True)]
         check_apart(below[0], below[1], ledger.location)
-    checksums = options.checksums.source_checksums, options.checksums.destination_checksums
+    checksums = options.source_checksums, options.destination_checksums
     with tempfile.TemporaryDirectory(prefix="sealift-evidence-") as folder:
         for number, (side, inventory, uri) in enumerate(zip(sides, inventories, checksums, strict=True)):
             report = Report(side, inventory, ledger.store) if inventory else None
@@ -211,9 +186,12 @@ async def _compare(options: ReconcileCommand, maps: PrefixMap, ledger: Ledger) -
             began,
             reports,
             maps=maps,
-            margin_seconds=parse_age(options.margin),
+            margin_seconds=options.margin,
             options={"versions": options.versions},
             commands=_commands(),
             repairs_different=options.repair_different,
             is_complete=not all_versions and not options.source_inventory,  # S3's may be of a part
         )
+
+
+reconcile = Command(Reconcile, "reconcile")

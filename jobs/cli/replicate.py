@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 import click
 
-from jobs import interrupts
-from jobs.cli.copies import CopiesOptions
-from jobs.cli.options import (
-    COPIES,
-    OTHER,
-    Command,
-    Text,
-    command_options,
-    encryption,
-    flag,
-    group,
-    option,
-    refuse_others,
-    shared,
-    takes,
-    unguarded,
-)
-from jobs.cli.policy_and_ledger import ChosenPair, choose_pair, ledger_location
-from jobs.cli.run_command import launch_and_report
-from jobs.config import Settings
+from jobs.cli.command import PolicyOptions, Work, choose_pair
+from jobs.cli.options import COPIES, OTHER, Command, Text, flag, option, refuse, shared
+from jobs.cli.run_command import CopiesOptions, WriteOptions
 from jobs.core.enums import Deletes, StorageClass
 from jobs.core.run import FROM_EVENTS
 from jobs.core.selection import Selection
-from jobs.errors import LimitExceeded, UsageError
-from jobs.policy.model import Pair
+from jobs.errors import UsageError
 from jobs.runs.request import Request, open_ledger
 from jobs.s3.copying import KEEP
 from jobs.sync.table import Overwrite
@@ -42,32 +21,7 @@ _WITH_PAIR = (
 """The options that go with --pair. All others say what the policy says."""
 
 
-@command_options
-class ReplicateCommand:
-    """`sealift replicate`, as it was typed."""
-
-    pair: str | None = shared("pair", "Copy what is in this pair's source, or in the part that --source names.")
-    copies: CopiesOptions = group(CopiesOptions)
-    overwrite: str = option(
-        "Which differing objects at the destination may be replaced.",
-        type=click.Choice([each.value for each in Overwrite]),
-        default=Overwrite.OLDER.value,
-        show_default=True,
-    )
-    storage_class: str = shared(
-        "storage-class", "Class of the copies. Default: the source's class.", type=Text, default=KEEP
-    )
-    sse: tuple[str, str | None] | None = shared("sse")
-    object_lock: bool = flag("Copy retention and legal hold, too (one more request each).", heading=COPIES)
-    annotations: str = shared("annotations")
-    stream: bool = flag("Read and write the bytes here, even where S3 could copy them itself.", heading=OTHER)
-    unguarded: bool = shared("unguarded")
-    policy: str | None = shared("policy")
-
-
-@click.command(cls=Command)
-@takes(ReplicateCommand)
-def replicate(options: ReplicateCommand) -> int:
+class Replicate(CopiesOptions, WriteOptions, PolicyOptions):
     """Copy the objects of a manifest or a listing, guarded on both sides, and prove each copy.
 
     An object that is already there, and proven the same, is skipped. Nothing newer is overwritten.
@@ -80,97 +34,70 @@ def replicate(options: ReplicateCommand) -> int:
     sealift replicate --manifest run:20261125T003345Z-verify-1f3a --destination s3://copies
     sealift replicate --pair scans --source s3://scans/2026/ --newer-than 2026-11-01
     """
-    settings, copies = Settings.from_environment(), options.copies
-    if options.pair is not None:
-        refuse_others(_WITH_PAIR, "--pair takes places and copies as the policy says")
-        chosen = choose_pair(options.pair, options.policy, copies.start.ledger, settings)
-        return interrupts.run(_replicate_pair(options, chosen, settings))
-    if options.policy is not None:
-        raise UsageError("--policy is for --pair", advice="name a pair, or leave it out")
-    _check(options)
-    run_options: dict[str, Any] = {
-        "storage_class": options.storage_class,
-        **encryption(options.sse),
-        "object_lock": options.object_lock,
-        "annotations": options.annotations,
-        "overwrite": options.overwrite,
-        "stream": options.stream,
-        **unguarded(is_agreed=options.unguarded),
-    }
-    ledger = open_ledger(ledger_location(copies.start.ledger, settings))
-    return interrupts.run(launch_and_report(copies.request("replicate", run_options), ledger, settings, copies.start))
 
-
-async def _replicate_pair(options: ReplicateCommand, chosen: ChosenPair, settings: Settings) -> int:
-    """Copy what a pair's source holds: all of it, below a prefix, between two dates, or a manifest's rows.
-
-    The policy's limits hold, and options can only be tighter.
-    """
-    from jobs.policy.run_options import Ceiling, copy_options, globs, prefixes_below, sides
-
-    pair, scope, copies, start = chosen.pair, chosen.scope, options.copies, options.copies.start
-    source, destination = sides(chosen.policy, pair)
-    from_events = _from_events(chosen, copies.manifest)
-    include, exclude = globs(scope)
-    asked, prefix = unguarded(is_agreed=options.unguarded), _prefix_of(options, pair)
-    request = Request(
-        job="replicate",
-        source=source,
-        destination=destination,
-        manifest=copies.manifest,
-        selection=Selection(
-            prefix=prefix,
-            include=include,
-            exclude=exclude,
-            newer_than=copies.filters.newer_than,
-            older_than=copies.filters.older_than,
-        ),
-        options=copy_options(pair) | {"pair": pair.name} | from_events | asked,
-        prefixes=prefixes_below(scope, prefix),
+    pair: str | None = shared("pair", "Copy what is in this pair's source, or in the part that --source names.")
+    overwrite: str = option(
+        "Which differing objects at the destination may be replaced.",
+        type=click.Choice([each.value for each in Overwrite]),
+        default=Overwrite.OLDER.value,
+        show_default=True,
     )
-    ceiling = Ceiling.of(pair, start.max_cost)
-    if not from_events:  # enqueue bounds these by an estimate: a plan above it would leave them taken and not copied
-        start = replace(start, max_cost=ceiling.max_cost)
-    may_be_empty = bool(from_events) or not (prefix or copies.manifest)
-    try:
-        ledger = open_ledger(chosen.ledger)
-        return await launch_and_report(
-            request, ledger, settings, start, max_objects=ceiling.max_objects, may_be_empty=may_be_empty
+    storage_class: str = shared(
+        "storage-class", "Class of the copies. Default: the source's class.", type=Text, default=KEEP
+    )
+    object_lock: bool = flag("Copy retention and legal hold, too (one more request each).", heading=COPIES)
+    annotations: str = shared("annotations")
+    stream: bool = flag("Read and write the bytes here, even where S3 could copy them itself.", heading=OTHER)
+
+    def run(self) -> Work:
+        """Copy rows that the options choose, or those of a pair."""
+        if self.pair is not None:
+            refuse(lambda name: name not in _WITH_PAIR, "--pair takes places and copies as the policy says")
+            return self._run_pair(self.pair)
+        if self.policy is not None:
+            raise UsageError("--policy is for --pair", advice="name a pair, or leave it out")
+        known = [KEEP, *StorageClass]
+        if self.storage_class not in known and not self.destination_endpoint:
+            raise UsageError(
+                f"--storage-class {self.storage_class!r} is no class of S3",
+                advice=f"choose {', '.join(known)}, or name the service that has others with --destination-endpoint",
+            )
+        names = "storage_class", "object_lock", "annotations", "overwrite", "stream"
+        options = {name: getattr(self, name) for name in names} | self.written()
+        return self.launch(self.copies("replicate", options), self.open_ledger())
+
+    def _run_pair(self, name: str) -> Work:
+        """Copy what a pair's source holds: all of it, below a prefix, between two dates, or a manifest's rows.
+
+        The policy's limits hold, and options can only be tighter. Rows that the functions left behind are
+        events: an older version is stored below a newer one (`jobs.backup`). Their dollars are bounded
+        when their manifest is made, and here no more: else they would be taken and not copied.
+        """
+        from jobs.policy.run_options import Ceiling, copy_options, globs, prefixes_below, sides
+
+        chosen = choose_pair(name, self.policy, self.ledger)
+        pair, manifest, prefix = chosen.pair, self.manifest, self.source.key if self.source else ""
+        if self.source and self.source.bucket != pair.source.bucket:
+            raise UsageError(f"--source {self.source}: the pair {pair.name} copies s3://{pair.source.bucket}")
+        source, destination = sides(chosen.policy, pair)
+        include, exclude = globs(chosen.scope)
+        options, ceiling = self.written() | copy_options(pair) | {"pair": pair.name}, Ceiling.of(pair)
+        is_of_events = manifest is not None and manifest.startswith(str(chosen.ledger.join("manifests/")))
+        if is_of_events:
+            options |= {FROM_EVENTS: True, "mirrors_deletes": pair.deletes is Deletes.MIRROR}
+            ceiling = ceiling._replace(max_cost=float("inf"))
+        selection = Selection(prefix, include, exclude, newer_than=self.newer_than, older_than=self.older_than)
+        request = Request(
+            "replicate",
+            source,
+            destination,
+            manifest,
+            selection,
+            options,
+            prefixes=prefixes_below(chosen.scope, prefix),
         )
-    except LimitExceeded as error:
-        limits = Ceiling.of(pair)
-        raise LimitExceeded(
-            f"{error.what} (options cannot exceed the limits of the pair {pair.name} in the policy, "
-            f"${limits.max_cost:,.2f} and {limits.max_objects:,} objects)",
-            advice=error.own_advice,
-        ) from error
+        may_be_empty = is_of_events or not (prefix or manifest)
+        return self.launch(request, open_ledger(chosen.ledger), ceiling=ceiling, may_be_empty=may_be_empty)
 
 
-def _prefix_of(options: ReplicateCommand, pair: Pair) -> str:
-    """The prefix that --source names in the pair's source. Raises UsageError for another bucket."""
-    place = options.copies.source
-    if place is None:
-        return ""
-    if place.bucket != pair.source.bucket:
-        raise UsageError(f"--source {place}: the pair {pair.name} copies s3://{pair.source.bucket}")
-    return place.key
-
-
-def _from_events(chosen: ChosenPair, manifest: str | None) -> dict[str, Any]:
-    """Options for rows that the Lambdas left behind, which are events.
-
-    Of those an older version is stored below a newer one (`jobs.backup`).
-    """
-    if manifest is None or not manifest.startswith(f"{chosen.ledger.join('manifests/')}"):
-        return {}
-    return {FROM_EVENTS: True, "mirrors_deletes": chosen.pair.deletes is Deletes.MIRROR}
-
-
-def _check(options: ReplicateCommand) -> None:
-    """Refuse what S3 would refuse for each object. Raises UsageError."""
-    known = [KEEP, *StorageClass]
-    if options.storage_class not in known and not options.copies.destination_access.endpoint:
-        raise UsageError(
-            f"--storage-class {options.storage_class!r} is no class of S3",
-            advice=f"choose {', '.join(known)}, or name the service that has others with --destination-endpoint",
-        )
+replicate = Command(Replicate, "replicate")

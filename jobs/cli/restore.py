@@ -7,40 +7,34 @@ from functools import partial
 
 import click
 
-from jobs import interrupts
-from jobs.cli.options import (
-    FILTERS,
-    OTHER,
-    AccessOptions,
-    Command,
-    Place,
-    StartOptions,
-    Text,
-    When,
-    command_options,
-    encryption,
-    flag,
-    group,
-    option,
-    shared,
-    takes,
-    unguarded,
-)
-from jobs.cli.policy_and_ledger import ledger_location
-from jobs.cli.run_command import launch_and_report
-from jobs.config import Settings
+from jobs.cli.command import SidesAccess, Work
+from jobs.cli.options import FILTERS, OTHER, Command, Place, Text, When, flag, option, shared
+from jobs.cli.run_command import StartOptions, WriteOptions
 from jobs.core.enums import StorageClass
 from jobs.core.model import Location
 from jobs.core.selection import Selection
 from jobs.errors import UsageError
 from jobs.restore.thawing import Tier
-from jobs.runs.request import Request, open_ledger
+from jobs.runs.request import Request
 from jobs.s3.copying import KEEP
 
 
-@command_options
-class RestoreCommand:
-    """`sealift restore`, as it was typed."""
+class Restore(SidesAccess, StartOptions, WriteOptions):
+    """Bring back objects from archives, or a versioned bucket as it was at a time.
+
+    Each byte is proven before it is written, and no object is ever overwritten. Keys keep their
+    names below the destination. With --source the destination replaces its prefix. Cold archives
+    are thawed by --tier. Their rows are blocked, and `sealift runs retry` continues once S3 has
+    thawed them. Rows end as restored, same, missing or blocked, with the reason.
+
+    The copies of a backup come back as their source was: the ledger's journal says when each event
+    happened there. Copies without an event count by their own dates, and the plan says how many.
+
+    \b
+    sealift restore --archives s3://cold/docs --key 2024/a.json --destination s3://back
+    sealift restore --archives s3://cold/docs --prefix 2024/ --destination s3://back/docs/ --tier Standard --dry-run
+    sealift restore --source s3://docs/2026/ --as-of 2026-11-01 --archives s3://cold/docs --destination s3://back
+    """
 
     archives: Location | None = option("Where the archives are.", type=Place)
     source: Location | None = shared("source", "With --as-of: the versioned bucket, or a prefix in it.")
@@ -72,96 +66,56 @@ class RestoreCommand:
         default="STANDARD",
         show_default=True,
     )
-    sse: tuple[str, str | None] | None = shared("sse")
-    unguarded: bool = shared("unguarded")
-    start: StartOptions = group(StartOptions)
-    source_access: AccessOptions = group(AccessOptions, "source")
-    destination_access: AccessOptions = group(AccessOptions, "destination")
 
-
-@click.command(cls=Command)
-@takes(RestoreCommand)
-def restore(options: RestoreCommand) -> int:
-    """Bring back objects from archives, or a versioned bucket as it was at a time.
-
-    Each byte is proven before it is written, and no object is ever overwritten. Keys keep their
-    names below the destination. With --source the destination replaces its prefix. Cold archives
-    are thawed by --tier. Their rows are blocked, and `sealift runs retry` continues once S3 has
-    thawed them. Rows end as restored, same, missing or blocked, with the reason.
-
-    The copies of a backup come back as their source was: the ledger's journal says when each event
-    happened there. Copies without an event count by their own dates, and the plan says how many.
-
-    \b
-    sealift restore --archives s3://cold/docs --key 2024/a.json --destination s3://back
-    sealift restore --archives s3://cold/docs --prefix 2024/ --destination s3://back/docs/ --tier Standard --dry-run
-    sealift restore --source s3://docs/2026/ --as-of 2026-11-01 --archives s3://cold/docs --destination s3://back
-    """
-    settings = Settings.from_environment()
-    _check(options)
-    return interrupts.run(_start(options, ledger_location(options.start.ledger, settings), settings))
-
-
-def _check(options: RestoreCommand) -> None:
-    """Raises UsageError for options that contradict each other."""
-    if options.source is None and options.archives is None:
-        raise UsageError(
-            "nothing to restore from", advice="give --archives s3://bucket/prefix, or --source and --as-of TIME"
+    def run(self) -> Work:
+        """Restore what the options choose."""
+        self._check()
+        archives = self.source_side(self.archives) if self.archives else None
+        source = self.source_side(self.source) if self.source else archives
+        prefix = self.source.key if self.source else ""
+        # A folder, with or without its `/`, but where it replaces a prefix that ends within a name: `20` by `19`.
+        place = self.destination.join("") if not prefix or prefix.endswith("/") else self.destination
+        names = "at", "bucket", "in_place", "tier", "storage_class"
+        request = Request(
+            job="restore",
+            source=source,
+            destination=self.destination_side(place),
+            manifest=self.manifest,
+            selection=Selection(prefix + (self.prefix or ""), self.include, self.exclude, versions="all"),
+            options={
+                **{name: getattr(self, name) for name in names},
+                "archives": archives.to_dict() if archives else None,
+                "is_history": self.source is not None,
+                "source_prefix": prefix,
+                **self.written(),
+                **({"skip_damaged": True} if self.skip_damaged else {}),
+            },
         )
-    if options.source is not None and options.at is None:
-        as_it_is = "to copy it as it is: sealift replicate"
-        raise UsageError("--source needs --as-of TIME: as it was when?", advice=as_it_is)
-    asked = options.keys or options.prefix or options.include or options.manifest
-    if options.source is None and options.at is None and not asked:
-        raise UsageError(
-            "restore what?", advice="give --key, --prefix, --include or --manifest (everything: --include '*')"
-        )
-    if options.at is not None and options.at > time.time() + 86_400:  # a clock may be wrong
-        raise UsageError("--as-of is in the future", advice="name a time that has passed")
-    if options.at is not None and (options.keys or options.manifest):
-        raise UsageError("--as-of goes with --prefix, --include and --exclude: --key and --manifest name versions")
-    if options.keys and (options.manifest or options.prefix or options.include):
-        raise UsageError("--key names all that is restored", advice="leave out --manifest, --prefix and --include")
+        ledger = self.open_ledger()
+        from jobs.restore.plan import plan_run  # DuckDB and pyarrow load here
+
+        return self.launch(request, ledger, partial(plan_run, keys=self.keys))
+
+    def _check(self) -> None:
+        """Raises UsageError for options that contradict each other."""
+        if self.source is None and self.archives is None:
+            raise UsageError(
+                "nothing to restore from", advice="give --archives s3://bucket/prefix, or --source and --as-of TIME"
+            )
+        if self.source is not None and self.at is None:
+            as_it_is = "to copy it as it is: sealift replicate"
+            raise UsageError("--source needs --as-of TIME: as it was when?", advice=as_it_is)
+        asked = self.keys or self.prefix or self.include or self.manifest
+        if self.source is None and self.at is None and not asked:
+            raise UsageError(
+                "restore what?", advice="give --key, --prefix, --include or --manifest (everything: --include '*')"
+            )
+        if self.at is not None and self.at > time.time() + 86_400:  # a clock may be wrong
+            raise UsageError("--as-of is in the future", advice="name a time that has passed")
+        if self.at is not None and (self.keys or self.manifest):
+            raise UsageError("--as-of goes with --prefix, --include and --exclude: --key and --manifest name versions")
+        if self.keys and (self.manifest or self.prefix or self.include):
+            raise UsageError("--key names all that is restored", advice="leave out --manifest, --prefix and --include")
 
 
-def _destination(place: Location, replaced: str) -> Location:
-    """The destination as a folder, with or without its `/`.
-
-    As it is where it replaces a prefix that ends within a name: `20` by `19`.
-    """
-    return place.join("") if not replaced or replaced.endswith("/") else place
-
-
-async def _start(options: RestoreCommand, place: Location, settings: Settings) -> int:
-    ledger = open_ledger(place)
-    archives = options.source_access.side(options.archives) if options.archives else None
-    source = options.source_access.side(options.source) if options.source else archives
-    prefix = options.source.key if options.source else ""
-    request = Request(
-        job="restore",
-        source=source,
-        destination=options.destination_access.side(_destination(options.destination, prefix)),
-        manifest=options.manifest,
-        selection=Selection(
-            prefix=prefix + (options.prefix or ""),
-            include=options.include,
-            exclude=options.exclude,
-            versions="all",
-        ),
-        options={
-            "archives": archives.to_dict() if archives else None,
-            "is_history": options.source is not None,
-            "at": options.at,
-            "bucket": options.bucket,
-            "in_place": options.in_place,
-            "source_prefix": prefix,
-            "tier": options.tier,
-            "storage_class": options.storage_class,
-            **encryption(options.sse),
-            **unguarded(is_agreed=options.unguarded),
-            **({"skip_damaged": True} if options.skip_damaged else {}),
-        },
-    )
-    from jobs.restore.plan import plan_run
-
-    return await launch_and_report(request, ledger, settings, options.start, partial(plan_run, keys=options.keys))
+restore = Command(Restore, "restore")

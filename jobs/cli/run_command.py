@@ -1,18 +1,23 @@
-"""Run command: plan, ask, run, report. Every command that makes a run uses it."""
+"""Commands that make a run: plan, ask, run, report. Each derives from `StartOptions`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jobs.cli.console import TERMINAL, ask_to_start, emit, say
-from jobs.cli.options import StartOptions
+from jobs.cli.command import Answer, LedgerCommand, SidesAccess
+from jobs.cli.console import TERMINAL, confirm, say
+from jobs.cli.options import FILTERS, Options, shared
 from jobs.cli.texts import plan_text, report_ended, retried_text
 from jobs.config import Settings
-from jobs.core.run import Plan, RunSpec
-from jobs.errors import ConfigError, UsageError
+from jobs.core.model import Location
+from jobs.core.rate_limits import RateLimits
+from jobs.core.run import WITHOUT_CONDITIONS, Plan, RunSpec
+from jobs.core.sampling import Sample
+from jobs.core.selection import Selection
+from jobs.errors import ConfigError, LimitExceeded, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.registry import kind_of
 from jobs.reports.document import SAMPLE
@@ -23,51 +28,140 @@ from jobs.runs.request import Planned, Planner, Request, check_ledger
 from jobs.runs.summaries import find_run_id
 from jobs.runs.work import work
 
+if TYPE_CHECKING:  # most runs have no policy
+    from jobs.policy.run_options import Ceiling
+
 BY_TIME = ("newer_than", "older_than")
 """Filters that may leave out all that there is: nothing is new today."""
 
 
-async def launch_and_report(
-    request: Request,
-    ledger: Ledger,
-    settings: Settings,
-    options: StartOptions,
-    plan_run: Planner | None = None,
-    *,
-    max_objects: int | None = None,
-    may_be_empty: bool = False,
-    retried: Mapping[str, Any] | None = None,
-) -> int:
-    """Plan, ask, run and report one request. Returns the exit code.
+class StartOptions(LedgerCommand):
+    """How a run is planned, limited, placed and reported."""
 
-    `plan_run`: None for the planner of the request's kind of work. `may_be_empty`: a plan without
-    rows is a success. `retried`: what a dry run says of the rows of a retry.
-    """
-    request = replace(request, options=dict(request.options) | options.rates().options())
-    await check_ledger(ledger)
-    kind = kind_of(request)
-    request = await _with_whole_run_id(request, ledger)
-    plan_run = plan_run or kind.plan
-    if plan_run is None:
-        raise UsageError(f"no {kind.name} run can be planned here")
-    settings = await planning_settings(options.executor, settings, request)
-    planned = await plan_run(request, ledger, settings, TERMINAL)
-    try:
-        planned = await with_time(planned, ledger, is_carried=kind.carries_bytes)
-        if not may_be_empty:
-            _check_not_empty(request, planned)
-        launch.check_limits([planned], options.max_cost, max_objects)
-        if options.dry_run:
-            return _report_dry_run(planned, retried, as_json=options.as_json)
-        planned = await launch.try_conditions(planned, kind.writes(planned.spec))
-        if not options.as_json:
-            say(plan_text(planned.spec, planned.plan))
-        ask_to_start(is_agreed=options.yes, as_json=options.as_json)
-        await launch.publish(planned, ledger)
-    finally:
-        planned.discard()
-    spec, plan = planned.spec, planned.plan
-    return await work_and_report(spec, plan, ledger, settings, options.executor, as_json=options.as_json)
+    max_cost: float | None = shared("max-cost", default=None)
+    max_rate: tuple[RateLimits, ...] = shared("max-rate", default=())
+    executor: str | None = shared("executor", default=None)
+    dry_run: bool = shared("dry-run", default=False)
+    yes: bool = shared("yes", default=False)
+
+    def rates(self) -> RateLimits:
+        """What the run may take a second. Raises UsageError for two limits of a kind."""
+        requests = [each.requests for each in self.max_rate if each.requests is not None]
+        size_bytes = [each.size_bytes for each in self.max_rate if each.size_bytes is not None]
+        if len(requests) > 1 or len(size_bytes) > 1:
+            raise UsageError("--max-rate: two limits of a kind", advice="give requests and bytes once each")
+        return RateLimits(next(iter(requests), None), next(iter(size_bytes), None))
+
+    async def launch(
+        self,
+        request: Request,
+        ledger: Ledger,
+        plan_run: Planner | None = None,
+        *,
+        max_objects: int | None = None,
+        ceiling: Ceiling | None = None,
+        may_be_empty: bool = False,
+        retried: Mapping[str, Any] | None = None,
+    ) -> Answer:
+        """Plan, ask, run and report one request.
+
+        `plan_run`: None for the planner of the request's kind of work. `ceiling`: the limits of a
+        pair. `may_be_empty`: a plan without rows is a success. `retried`: what a dry run says of
+        the rows of a retry.
+        """
+        request = replace(request, options=dict(request.options) | self.rates().options())
+        await check_ledger(ledger)
+        kind = kind_of(request)
+        request = await _with_whole_run_id(request, ledger)
+        plan_run = plan_run or kind.plan
+        if plan_run is None:
+            raise UsageError(f"no {kind.name} run can be planned here")
+        settings = await planning_settings(self.executor, Settings.from_environment(), request)
+        planned = await plan_run(request, ledger, settings, TERMINAL)
+        try:
+            planned = await with_time(planned, ledger, is_carried=kind.carries_bytes)
+            if not may_be_empty:
+                _check_not_empty(request, planned)
+            launch.check_limits([planned], self.max_cost, max_objects)
+            if ceiling is not None and (refusal := ceiling.refusal(planned.plan)):
+                raise LimitExceeded(refusal, advice="take fewer rows, or raise the pair's limits in the policy")
+            if self.dry_run:
+                return _planned(planned, retried)
+            planned = await launch.try_conditions(planned, kind.writes(planned.spec))
+            if not self.as_json:
+                say(plan_text(planned.spec, planned.plan))
+            if not confirm("Start?", is_agreed=self.yes, as_json=self.as_json):
+                raise UsageError("nothing was started, as you said")
+            await launch.publish(planned, ledger)
+        finally:
+            planned.discard()
+        return await self.work_through(planned.spec, planned.plan, ledger, settings)
+
+    async def work_through(self, spec: RunSpec, plan: Plan, ledger: Ledger, settings: Settings) -> Answer:
+        """Work through a published plan, from where it is, and report."""
+        from jobs.cli.worker import work_here
+
+        here, kind = partial(work_here, spec, plan, settings, ledger.location), kind_of(spec)
+        return report_ended(kind, await work(spec, plan, ledger, settings, self.executor, TERMINAL, kind, here))
+
+
+class WriteOptions(Options):
+    """How objects are written."""
+
+    sse: tuple[str, str | None] | None = shared("sse")
+    unguarded: bool = shared("unguarded")
+
+    def written(self) -> dict[str, Any]:
+        """Options of a request."""
+        kind, key = self.sse or (None, None)
+        return {"sse": kind, "kms_key_id": key} | ({WITHOUT_CONDITIONS: True} if self.unguarded else {})
+
+
+class RowsOptions(SidesAccess, StartOptions):
+    """Which rows, and where what is made of them goes."""
+
+    source: Location | None = shared("source")
+    destination: Location | None = shared("destination")
+    manifest: str | None = shared("manifest")
+
+    include: tuple[str, ...] = shared("include")
+    exclude: tuple[str, ...] = shared("exclude")
+    older_than: float | None = shared("older-than")
+    versions: str = shared("versions")
+
+    def request(self, job: str, options: Mapping[str, Any], **filters: Any) -> Request:
+        """The request. `filters`: more of its `Selection`. Raises UsageError for a missing side."""
+        if self.source is None and self.manifest is None:
+            raise UsageError("nothing to work on", advice="give --source s3://bucket/prefix or --manifest URI")
+        if self.destination is None:
+            raise UsageError("no destination", advice="give --destination s3://bucket/prefix")
+        source = self.source_side(self.source) if self.source else None
+        selection = Selection(
+            prefix=self.source.key if self.source else "",
+            include=self.include,
+            exclude=self.exclude,
+            older_than=self.older_than,
+            versions=self.versions,
+            **filters,
+        )
+        return Request(job, source, self.destination_side(self.destination), self.manifest, selection, options)
+
+
+class CopiesOptions(RowsOptions):
+    """Which rows, and where their copies are. What `replicate` and `verify` share."""
+
+    newer_than: float | None = shared("newer-than", heading=FILTERS)
+    older_than: float | None = shared("older-than", heading=FILTERS)
+    requester_pays: bool = shared("requester-pays")
+
+    def copies(self, job: str, options: Mapping[str, Any], sample: Sample | None = None) -> Request:
+        """The request."""
+        of_rows = {
+            "all_versions": self.versions == "all",
+            "requester_pays": self.requester_pays,
+            "sample": list(sample) if sample else None,
+        }
+        return self.request(job, {**options, **of_rows}, newer_than=self.newer_than, sample=sample)
 
 
 async def _with_whole_run_id(request: Request, ledger: Ledger) -> Request:
@@ -81,19 +175,18 @@ async def _with_whole_run_id(request: Request, ledger: Ledger) -> Request:
     return replace(request, manifest=f"{scheme}:{await find_run_id(ledger, named)}")
 
 
-def _report_dry_run(planned: Planned, retried: Mapping[str, Any] | None, *, as_json: bool) -> int:
-    """Print the plan of a dry run."""
+def _planned(planned: Planned, retried: Mapping[str, Any] | None) -> Answer:
+    """The answer of a dry run."""
     spec, plan = planned.spec, planned.plan
     document = {"run_id": spec.run_id, "job": spec.job, "state": "planned", "dry_run": True, **plan.to_dict()}
     document["shard_count"] = len(document.pop("shards"))  # of which there may be 10,000
-    texts = [plan_text(spec, plan)]
-    if retried is not None:
-        document |= {"retry_of": spec.retry_of, "retried": retried}
-        texts.insert(0, retried_text(str(spec.retry_of), retried))
-    else:
-        texts.append("  dry run   nothing was started")
-    emit(document, as_json=as_json, text="\n".join(texts))
-    return 0
+    text = plan_text(spec, plan)
+    if retried is None:
+        return Answer(document, f"{text}\n  dry run   nothing was started")
+    return Answer(
+        document | {"retry_of": spec.retry_of, "retried": retried},
+        f"{retried_text(str(spec.retry_of), retried)}\n{text}",
+    )
 
 
 def _check_not_empty(request: Request, planned: Planned) -> None:
@@ -113,14 +206,3 @@ def _check_not_empty(request: Request, planned: Planned) -> None:
         f"nothing to {request.job}: {planned.spec.manifest} has no rows{why}",
         advice="check prefix, manifest and filters",
     )
-
-
-async def work_and_report(
-    spec: RunSpec, plan: Plan, ledger: Ledger, settings: Settings, executor: str | None, *, as_json: bool
-) -> int:
-    """Work through a published plan, from where it is, and print its report. Returns the exit code."""
-    from jobs.cli.worker import work_here
-
-    here, kind = partial(work_here, spec, plan, settings, ledger.location), kind_of(spec)
-    ended = await work(spec, plan, ledger, settings, executor, TERMINAL, kind, here)
-    return report_ended(kind, ended, as_json=as_json)

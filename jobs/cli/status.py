@@ -10,13 +10,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
 
-import click
-
-from jobs import interrupts
-from jobs.cli.console import emit, table
+from jobs.cli.command import Answer, LedgerCommand, PolicyOptions, Work, is_local, ledger_location
+from jobs.cli.console import table
 from jobs.cli.openmetrics import open_metrics
-from jobs.cli.options import Command, command_options, flag, option, shared, takes
-from jobs.cli.policy_and_ledger import is_local, ledger_location, read_policy
+from jobs.cli.options import Command, flag, option
 from jobs.config import Settings
 from jobs.core.display import shown, shown_key
 from jobs.core.model import Location
@@ -72,24 +69,7 @@ Answers = AsyncIterator[dict[str, Any] | Problem | NotKnown]
 """Rows of a section of the status, and what is wrong or not known about it."""
 
 
-@command_options
-class StatusCommand:
-    """`sealift status`, as it was typed."""
-
-    accept: str | None = option(
-        "Accept the findings that this condition names (SQL over the table `findings`), until their objects change.",
-        metavar="SQL",
-    )
-    reason: str | None = option("Why nobody has to act on what is accepted.", metavar="TEXT")
-    openmetrics: bool = flag("Print the numbers as OpenMetrics text, for a node exporter or a cron job.")
-    as_json: bool = shared("json")
-    ledger: str | None = shared("ledger")
-    policy: str | None = shared("policy")
-
-
-@click.command(cls=Command)
-@takes(StatusCommand)
-def status(options: StatusCommand) -> int:
+class ShowStatus(PolicyOptions, LedgerCommand):
     """Show what is wrong and since when, the pairs and their last nights, how much is checked and
     read, what runs and what waits.
 
@@ -103,30 +83,35 @@ def status(options: StatusCommand) -> int:
     sealift status --policy policy.yaml --json
     sealift status --accept "finding = 'metadata_differs' AND key LIKE 'tmp/%'" --reason "ticket 12"
     """
-    settings = Settings.from_environment()
-    name = options.policy or settings.policy
-    policy = read_policy(name).called(settings.system) if name else None
-    place = ledger_location(options.ledger or settings.ledger or (policy.ledger.uri if policy else None), settings)
-    ledger = open_prompt_ledger(place)
-    if options.accept or options.reason:
-        return interrupts.run(_accept(ledger, options))
-    document = interrupts.run(_look(ledger, policy))
-    if options.openmetrics:
-        click.echo(interrupts.run(open_metrics(ledger, policy, document, time.time())))
-        return 0
-    emit(document, as_json=options.as_json, text=status_text(document))
-    return int(ExitCode.DONE if document["state"] == "well" else ExitCode.FINDINGS)
 
+    accept: str | None = option(
+        "Accept the findings that this condition names (SQL over the table `findings`), until their objects change.",
+        metavar="SQL",
+    )
+    reason: str | None = option("Why nobody has to act on what is accepted.", metavar="TEXT")
+    openmetrics: bool = flag("Print the numbers as OpenMetrics text, for a node exporter or a cron job.")
 
-async def _accept(ledger: Ledger, options: StatusCommand) -> int:
-    from jobs.ledger.state_files import accept
+    def run(self) -> Answer | Work:
+        """What is wrong. What a person accepts."""
+        policy = self.read_system() if self.policy or Settings.from_environment().policy else None
+        ledger = open_prompt_ledger(ledger_location(self.ledger, policy))
+        return self._accept(ledger) if self.accept or self.reason else self._show(ledger, policy)
 
-    if not (options.accept and options.reason):
-        raise UsageError("--accept and --reason belong together", advice="give both")
-    who = f"{os.environ.get('USER') or os.getuid()}@{os.uname().nodename}"
-    objects = await accept(ledger, options.accept, options.reason, who)
-    emit({"accepted": objects}, as_json=options.as_json, text=f"{plural(objects, 'finding')} accepted")
-    return 0
+    async def _accept(self, ledger: Ledger) -> Answer:
+        from jobs.ledger.state_files import accept
+
+        if not (self.accept and self.reason):
+            raise UsageError("--accept and --reason belong together", advice="give both")
+        who = f"{os.environ.get('USER') or os.getuid()}@{os.uname().nodename}"
+        objects = await accept(ledger, self.accept, self.reason, who)
+        return Answer({"accepted": objects}, f"{plural(objects, 'finding')} accepted")
+
+    async def _show(self, ledger: Ledger, policy: Policy | None) -> Answer:
+        document = await _look(ledger, policy)
+        if self.openmetrics:
+            return Answer(document, await open_metrics(ledger, policy, document, time.time()))
+        code = ExitCode.DONE if document["state"] == "well" else ExitCode.FINDINGS
+        return Answer(document, status_text(document), code)
 
 
 async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
@@ -322,3 +307,6 @@ def status_text(document: Mapping[str, Any]) -> str:
 
 def _cell(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else UNKNOWN if value is None else shown(str(value))
+
+
+status = Command(ShowStatus, "status")

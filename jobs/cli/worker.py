@@ -17,8 +17,9 @@ import click
 
 from jobs import __version__, interrupts
 from jobs.cli import fail
-from jobs.cli.options import Command, Positive, Run, argument, command_options, flag, option, shared, takes
-from jobs.cli.policy_and_ledger import ledger_location
+from jobs.cli.command import LedgerOptions
+from jobs.cli.console import emit
+from jobs.cli.options import Command, Positive, Run, argument, flag, option
 from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.rate_limits import RateLimits
@@ -39,9 +40,8 @@ from jobs.s3.sessions import open_side
 from jobs.s3.store import Store
 
 
-@command_options
-class WorkerCommand:
-    """`sealift worker`, as it was typed."""
+class WorkerCommand(LedgerOptions):
+    """Work through one shard of a run, or the shards of one child of a submission to AWS Batch."""
 
     run_id: str = argument(type=Run)
     shard: int | None = option("Which shard.", type=click.IntRange(min=0), envvar="AWS_BATCH_JOB_ARRAY_INDEX")
@@ -54,22 +54,16 @@ class WorkerCommand:
     workers: int | None = option(
         "How many workers share the run's rate limits. Default: one for each shard.", type=Positive
     )
-    ledger: str | None = shared("ledger")
 
-
-@click.command(cls=Command, hidden=True)
-@takes(WorkerCommand)
-def worker(options: WorkerCommand) -> int | None:
-    """Work through one shard of a run, or the shards of one child of a submission to AWS Batch."""
-    settings = Settings.from_environment()
-    location = ledger_location(options.ledger, settings)
-    if options.report:
-        return interrupts.run(_report(open_ledger(location), options.run_id))
-    _yield_to_others()
-    if parent_pipe.lends():
-        parent_pipe.borrow_credentials(lambda question: click.echo(json.dumps(question)))
-    interrupts.run(_work(settings, open_ledger(location), options))
-    return None
+    def main(self) -> int:
+        """Work, or make the report."""
+        settings, ledger = Settings.from_environment(), self.open_ledger()
+        if self.report:
+            return interrupts.run(_report(ledger, self.run_id))
+        _yield_to_others()
+        if parent_pipe.lends():
+            parent_pipe.borrow_credentials(lambda question: click.echo(json.dumps(question)))
+        return interrupts.run(_work(settings, ledger, self))
 
 
 async def _report(ledger: Ledger, run_id: str) -> int:
@@ -77,8 +71,9 @@ async def _report(ledger: Ledger, run_id: str) -> int:
     from jobs.runs.work import end
 
     spec = await ledger.spec(run_id)
-    ended = await end(spec, await ledger.plan(run_id), ledger, kind_of(spec))
-    return report_ended(kind_of(spec), ended, as_json=False)
+    answer = report_ended(kind_of(spec), await end(spec, await ledger.plan(run_id), ledger, kind_of(spec)))
+    emit(answer.document, as_json=False, text=answer.text)
+    return int(answer.code)
 
 
 def _yield_to_others() -> None:
@@ -92,7 +87,7 @@ def _yield_to_others() -> None:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-async def _work(settings: Settings, ledger: Ledger, options: WorkerCommand) -> None:
+async def _work(settings: Settings, ledger: Ledger, options: WorkerCommand) -> int:
     run_id, run_sha256 = options.run_id, options.run_sha256
     spec = await promptly(lambda: ledger.spec(run_id), "the run", lambda: ledger.location)
     if spec.sealift_version != __version__:
@@ -112,6 +107,7 @@ async def _work(settings: Settings, ledger: Ledger, options: WorkerCommand) -> N
             if shard >= len(plan.shards):
                 raise UsageError(f"run {run_id} has {len(plan.shards)} shards, there is no number {shard}")
             await _attempt(settings, spec, plan, shard, Owner(ledger, run_id, number), stops, workers)
+    return int(ExitCode.DONE)
 
 
 async def _shards(ledger: Ledger, options: WorkerCommand) -> Sequence[int]:
@@ -150,13 +146,8 @@ async def _attempt(
     source, destination = (throttle.throttled(checked(each, owner.check)) for each in sides)
     records, budget = ShardUploads(ledger, run_id, shard, attempt_id), ByteBudget(settings.buffer_bytes)
     opened = Opened(spec, source, destination, budget, ledger, settings.in_flight, records, throttle, plan, owner.look)
-    limits = WorkerLimits(
-        kind.at_once or settings.in_flight,
-        settings.checkpoint_rows,
-        settings.checkpoint_seconds,
-        settings.patience_seconds,
-        max_failed_percent=settings.max_failed_percent,
-    )
+    pace = settings.checkpoint_rows, settings.checkpoint_seconds, settings.patience_seconds
+    limits = WorkerLimits(kind.at_once or settings.in_flight, *pace, max_failed_percent=settings.max_failed_percent)
     stores = tuple(dict.fromkeys(sides))
     attempt = Worker(owner, plan, shard, kind.open_job(opened), limits, stores, kind.beside, attempt=attempt_id)
     if not kind.deletes:  # what is gone must be known, so the requests behind a delete have their turns
@@ -187,15 +178,10 @@ def open_sides(spec: RunSpec, max_in_flight: int) -> tuple[Store, Store]:
 
     Raises ConfigError for a run that writes to a server whose conditions its plan did not try.
     """
+    payer = bool(spec.options.get("requester_pays"))
 
     def reach(side: Side) -> Store:
-        return open_side(
-            side,
-            spec.source,
-            max_in_flight=max_in_flight,
-            request_payer=bool(spec.options.get("requester_pays")),
-            is_paced=True,
-        )
+        return open_side(side, spec.source, max_in_flight=max_in_flight, request_payer=payer, is_paced=True)
 
     source = reach(spec.source)
     alike = replace(spec.source, location=spec.destination.location) == spec.destination
@@ -206,3 +192,6 @@ def open_sides(spec: RunSpec, max_in_flight: int) -> tuple[Store, Store]:
             f"the plan of run {spec.run_id} did not try the conditions of its destination", advice="plan again"
         )
     return source, looking_first(destination, ignored) if ignored else destination
+
+
+worker = Command(WorkerCommand, "worker", hidden=True)

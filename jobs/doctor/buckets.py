@@ -10,7 +10,7 @@ from typing import Any
 from jobs.core.enums import Notifications
 from jobs.core.model import Location
 from jobs.doctor.model import APPLY, Finding, Question, failure, ok, warning
-from jobs.doctor.system import System
+from jobs.doctor.system import System, region_in
 from jobs.errors import ManifestError, NotFound
 from jobs.inventory.find import find_inventory
 from jobs.nights.calendar import INVENTORY_HOURS_MAX
@@ -23,6 +23,13 @@ _TARGETS = {
     "QueueConfigurations": "QueueArn",
     "LambdaFunctionConfigurations": "LambdaFunctionArn",
 }
+_COPIES_UNVERSIONED = failure(
+    "it keeps no versions: a write replaces what is there for good", f"enable versioning: {APPLY}"
+)
+_SOURCE_UNVERSIONED = warning(
+    "it keeps no versions: what is overwritten before it is copied is lost", "enable versioning there"
+)
+_TURN_ON = "its owner turns on Amazon EventBridge in the bucket's properties, which adds to what is there"
 
 
 def questions(system: System) -> Iterator[Question]:
@@ -34,7 +41,8 @@ def questions(system: System) -> Iterator[Question]:
         written |= {side.bucket: side.region for side in (hot, pair.replica, pair.archive) if side}
         places[Location(hot.bucket, hot.prefix)] = (hot.region, OF_COPIES)
     for bucket, region in (written | {ledger.bucket: ledger.region}).items():
-        yield Question("bucket", bucket, partial(_bucket, system, bucket, region), needs_aws=False)
+        ask = partial(_bucket, system, bucket, region, _COPIES_UNVERSIONED)
+        yield Question("bucket", bucket, ask, needs_aws=False)
     for place, (region, operations) in places.items():
         ask = partial(_conditions, system, place, region, operations)
         yield Question("conditional-writes", str(place), ask, needs_aws=False)
@@ -50,7 +58,8 @@ def questions_before(system: System) -> Iterator[Question]:
 
 def _of_sources(system: System, notifications: Callable[[System, Source], Finding]) -> Iterator[Question]:
     for source in {pair.source.bucket: pair.source for pair in system.pairs}.values():
-        yield Question("source", source.bucket, partial(_source, system, source), needs_aws=False)
+        ask = partial(_bucket, system, source.bucket, source.region, _SOURCE_UNVERSIONED)
+        yield Question("source", source.bucket, ask, needs_aws=False)
         yield Question("notifications", source.bucket, partial(notifications, system, source))
 
 
@@ -64,38 +73,18 @@ def _inventoried(system: System) -> Iterable[tuple[str, str]]:
     return sides.items()
 
 
-def _region(system: System, bucket: str, wanted: str) -> Finding | None:
-    """What is wrong with the place of a bucket. A server that is not S3 names no region."""
+def _bucket(system: System, bucket: str, region: str, unversioned: Finding) -> Finding:
+    """Whether it is where the policy says, and keeps versions. A server that is not S3 names no region."""
     try:
-        answer = system.call("s3", "HeadBucket", bucket, wanted, Bucket=bucket)
+        answer = system.call("s3", "HeadBucket", bucket, region, Bucket=bucket)
     except NotFound:
-        return failure("there is no such bucket", f"create it in {wanted}, or correct the policy file")
-    found = answer.get("BucketRegion") or answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
-    if found not in (None, wanted):
-        return failure(f"it is in {found}, the policy says {wanted}", "correct the region in the policy file")
-    return None
-
-
-def _bucket(system: System, bucket: str, region: str) -> Finding:
-    if (wrong := _region(system, bucket, region)) is not None:
-        return wrong
-    if not _keeps_versions(system, bucket, region):
-        return failure("it keeps no versions: a write replaces what is there for good", f"enable versioning: {APPLY}")
+        return failure("there is no such bucket", f"create it in {region}, or correct the policy file")
+    found = region_in(answer)
+    if found not in (None, region):
+        return failure(f"it is in {found}, the policy says {region}", "correct the region in the policy file")
+    if system.call("s3", "GetBucketVersioning", bucket, region, Bucket=bucket).get("Status") != "Enabled":
+        return unversioned
     return ok(f"it is in {region} and keeps versions")
-
-
-def _source(system: System, source: Source) -> Finding:
-    if (wrong := _region(system, source.bucket, source.region)) is not None:
-        return wrong
-    if not _keeps_versions(system, source.bucket, source.region):
-        says = "it keeps no versions: what is overwritten before it is copied is lost"
-        return warning(says, "enable versioning there")
-    return ok(f"it is in {source.region} and keeps versions")
-
-
-def _keeps_versions(system: System, bucket: str, region: str) -> bool:
-    answer = system.call("s3", "GetBucketVersioning", bucket, region, Bucket=bucket)
-    return bool(answer.get("Status") == "Enabled")
 
 
 def _conditions(system: System, place: Location, region: str, operations: Sequence[Operation]) -> Finding:
@@ -121,8 +110,7 @@ def _notifications(system: System, source: Source) -> Finding:
         return ok("it sends events to EventBridge")
     if source.notifications is Notifications.REPLACE:
         return failure("it does not send events to EventBridge: somebody replaced its notifications", APPLY)
-    advice = "its owner turns on Amazon EventBridge in the bucket's properties, which adds to what is there"
-    return failure("it does not send events to EventBridge: nothing is backed up at once", advice)
+    return failure("it does not send events to EventBridge: nothing is backed up at once", _TURN_ON)
 
 
 def _lost(system: System, source: Source) -> Finding:
@@ -143,16 +131,14 @@ def _lost(system: System, source: Source) -> Finding:
     if source.notifications is Notifications.REPLACE:
         return ok("it notifies nobody now: nothing is lost")
     if "EventBridgeConfiguration" not in now:
-        advice = "its owner turns on Amazon EventBridge in the bucket's properties, which adds to what is there"
-        return warning("it does not send events to EventBridge yet", advice)
+        return warning("it does not send events to EventBridge yet", _TURN_ON)
     return ok("it sends events to EventBridge, and stays as it is")
 
 
 def _configured(system: System, source: Source) -> Mapping[str, Any]:
     owner = {"ExpectedBucketOwner": source.account} if source.account else {}
-    answer: Mapping[str, Any] = system.call(
-        "s3", "GetBucketNotificationConfiguration", source.bucket, source.region, Bucket=source.bucket, **owner
-    )
+    operation, bucket = "GetBucketNotificationConfiguration", source.bucket
+    answer: Mapping[str, Any] = system.call("s3", operation, bucket, source.region, Bucket=bucket, **owner)
     return answer
 
 

@@ -13,8 +13,7 @@ from jobs.doctor.model import APPLY, Finding, Question, failure, ok, warning
 from jobs.doctor.system import System
 from jobs.doctor.undelivered import UndeliveredQueue, undelivered_queues
 from jobs.errors import NotFound
-from jobs.ledger.backlog import Waiting, read_backlog
-from jobs.ledger.ledger import Ledger
+from jobs.ledger.backlog import read_backlog
 from jobs.policy.model import Pair
 from jobs.reports.figures import human_seconds, plural
 
@@ -70,18 +69,16 @@ def _depth(queue: UndeliveredQueue) -> int | None:
 
 
 def _backlog(system: System, pair: Pair) -> Finding:
-    async def read(ledger: Ledger) -> list[Waiting]:
-        return await read_backlog(ledger.store, ledger.location, pair.name)
-
-    found = system.in_ledger(read)
+    found = system.in_ledger(lambda ledger: read_backlog(ledger.store, ledger.location, pair.name))
     if not found:
         return ok("nothing waits for a run")
     age, rows = time.time() - found[0].since, sum(each.rows for each in found)
-    if age > pair.thresholds.backlog_age + BACKLOG_SECONDS_MORE:
-        says = f"{plural(rows, 'object')} wait for a run, the oldest for {human_seconds(age)}"
-        why = "the log of the function enqueue says why, or that limits.max_cost is reached: sealift runs list"
-        return failure(says, why)
-    return ok(f"{plural(rows, 'object')} wait for a run, the oldest for {human_seconds(age)}")
+    says = f"{plural(rows, 'object')} wait for a run, the oldest for {human_seconds(age)}"
+    if age <= pair.thresholds.backlog_age + BACKLOG_SECONDS_MORE:
+        return ok(says)
+    return failure(
+        says, "the log of the function enqueue says why, or that limits.max_cost is reached: sealift runs list"
+    )
 
 
 def _alarms(system: System) -> Finding:

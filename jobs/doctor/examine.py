@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import chain
 
 from jobs.doctor import batch, buckets, events, nights, probe, roles
-from jobs.doctor.model import Line, Question, Status, ask_all, is_offered
-from jobs.doctor.system import System
+from jobs.doctor.model import Line, Status, ask_all, is_offered
+from jobs.doctor.system import System, region_in
 from jobs.errors import AuthenticationFailed, Denied, StoreError
 from jobs.policy.model import Pair, Policy
 
@@ -26,35 +25,27 @@ def examine(
     examined = System(policy.called(system), (pair,) if pair else policy.pairs)
     try:
         identity, is_aws = _identity(examined)
-        questions = _before(examined) if before else _questions(examined, probes)
+        parts = (buckets, events, batch, roles, nights, *[probe] * probes)
+        questions = chain.from_iterable(part.questions(examined) for part in parts)
+        if before:
+            questions = chain(buckets.questions_before(examined), batch.quotas(examined))
         return [identity, *ask_all(each for each in questions if is_aws or not each.needs_aws)]
     except AuthenticationFailed as error:
         advice = "renew the credentials, and look at this machine's clock"
         return [Line("credentials", Status.FAILURE, "the account", f"AWS does not accept them: {error}", advice)]
 
 
-def _before(system: System) -> Iterator[Question]:
-    return chain(buckets.questions_before(system), batch.quotas(system))
-
-
-def _questions(system: System, probes: bool) -> Iterator[Question]:
-    parts = (buckets, events, batch, roles, nights, *[probe] * probes)
-    return chain.from_iterable(part.questions(system) for part in parts)
-
-
 def _identity(system: System) -> tuple[Line, bool]:
     """Who asks, and whether AWS answers at all: another server, as that of `sealift local`, names no region."""
     try:
-        return Line("credentials", Status.OK, "the account", system.identity.arn), True
+        return Line("credentials", Status.OK, "the account", system.identity["Arn"]), True
     except AuthenticationFailed:
         raise
     except Denied as error:  # this question needs no permission
         raise AuthenticationFailed(error.operation, error.target, error.code, str(error), error.status) from error
     except StoreError as error:
         bucket = system.policy.ledger.bucket
-        answer = system.call("s3", "HeadBucket", bucket, Bucket=bucket)
-        named = answer.get("BucketRegion") or answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
-        if named or is_offered(error):
+        if region_in(system.call("s3", "HeadBucket", bucket, Bucket=bucket)) or is_offered(error):
             raise
         says = "this is not AWS, which alone has functions, queues, Batch, roles and inventories"
         return Line("services", Status.UNCHECKED, "this server", f"not checked: {says}"), False

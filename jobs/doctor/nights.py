@@ -8,8 +8,7 @@ from functools import partial
 
 from jobs.doctor.model import Finding, Question, failure, ok, warning
 from jobs.doctor.system import System
-from jobs.ledger.ledger import Ledger
-from jobs.nights.documents import Summary, last_summaries
+from jobs.nights.documents import last_summaries
 from jobs.policy.model import Pair
 
 
@@ -21,10 +20,7 @@ def questions(system: System) -> Iterator[Question]:
 
 
 def _night(system: System, pair: Pair) -> Finding:
-    async def read(ledger: Ledger) -> list[Summary]:
-        return await last_summaries(ledger, pair.name, 1)
-
-    nights = system.in_ledger(read)
+    nights = system.in_ledger(lambda ledger: last_summaries(ledger, pair.name, 1))
     if not nights:
         return warning("no night has ended yet", f"sealift nightly --pair {pair.name} plays one by hand")
     last, wanted = nights[0], system.policy.alarms.night_hours

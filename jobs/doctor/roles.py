@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from jobs.core.enums import AnnotationRule, ArchiveSide, Deletes
-from jobs.core.model import overlap
+from jobs.core.enums import AnnotationRule, Deletes
+from jobs.core.model import Location, overlap
 from jobs.doctor.model import APPLY, Finding, Question, failure, ok, warning
 from jobs.doctor.system import FUNCTIONS, System
 from jobs.policy.model import Pair
 from jobs.policy.resolved import FILE_NAME
+from jobs.policy.run_options import packed_side
 from jobs.s3.operations import Operation
 
 SAMPLE = "sealift-doctor"
@@ -48,16 +49,6 @@ class Need(NamedTuple):
     resources: tuple[str, ...]
     context: Mapping[str, str]
     must_not: bool = False
-
-
-class _Prefix(NamedTuple):
-    bucket: str
-    prefix: str
-
-    @property
-    def arn(self) -> str:
-        """The bucket's."""
-        return f"arn:aws:s3:::{self.bucket}"
 
 
 def questions(system: System) -> Iterator[Question]:
@@ -115,7 +106,7 @@ def _simulate(system: System, role: str, need: Need) -> Iterator[tuple[str, str,
 def needs(system: System, user: str) -> Iterator[Need]:
     """What the role of a function or a job has to be allowed, and what it must not be."""
     policy, work = system.policy, _WORK.get(user, {})
-    ledger = _Prefix(policy.ledger.bucket, policy.ledger.prefix)
+    ledger = Location(policy.ledger.bucket, policy.ledger.prefix)
     yield from _on(ledger, (Operation.GET, Operation.PUT, Operation.LIST_OBJECTS))
     for pair in policy.pairs:
         for kind, place in _places(pair):
@@ -123,8 +114,8 @@ def needs(system: System, user: str) -> Iterator[Need]:
                 yield from _on(place, work[kind], _more(pair, kind, work[kind]))
     copy = next(place for kind, place in _places(policy.pairs[0]) if kind == "copy")
     if user != "expire":
-        yield Need(_MUST_NOT, (f"{copy.arn}/{copy.prefix}{SAMPLE}",), {}, must_not=True)
-    yield Need(("s3:PutObject",), (f"{ledger.arn}/{ledger.prefix}{FILE_NAME}",), {}, must_not=True)
+        yield Need(_MUST_NOT, (_sample(copy),), {}, must_not=True)
+    yield Need(("s3:PutObject",), (f"arn:aws:s3:::{ledger.bucket}/{ledger.key}{FILE_NAME}",), {}, must_not=True)
 
 
 def _more(pair: Pair, kind: str, operations: Sequence[Operation]) -> tuple[str, ...]:
@@ -139,28 +130,30 @@ def _more(pair: Pair, kind: str, operations: Sequence[Operation]) -> tuple[str, 
     return tuple(actions)
 
 
-def _on(place: _Prefix, operations: Sequence[Operation], more: Sequence[str] = ()) -> Iterator[Need]:
+def _on(place: Location, operations: Sequence[Operation], more: Sequence[str] = ()) -> Iterator[Need]:
     lists = [action for each in operations if each in _LISTS for action in each.actions]
     objects = [action for each in operations if each not in _LISTS for action in each.actions]
-    yield Need(tuple(dict.fromkeys(lists)), (place.arn,), {"s3:prefix": place.prefix})
+    yield Need(tuple(dict.fromkeys(lists)), (f"arn:aws:s3:::{place.bucket}",), {"s3:prefix": place.key})
     if objects:
-        yield Need(tuple(dict.fromkeys((*objects, *more))), (f"{place.arn}/{place.prefix}{SAMPLE}",), {})
+        yield Need(tuple(dict.fromkeys((*objects, *more))), (_sample(place),), {})
 
 
-def _places(pair: Pair) -> Iterator[tuple[str, _Prefix]]:
+def _sample(place: Location) -> str:
+    """The ARN of an object below a place."""
+    return f"arn:aws:s3:::{place.bucket}/{place.key}{SAMPLE}"
+
+
+def _places(pair: Pair) -> Iterator[tuple[str, Location]]:
     """The places of a pair by what they are to it. `packed`: what archive rules take, the narrower of two prefixes."""
     source, hot, replica, archive = pair.source, pair.destination, pair.replica, pair.archive
     for prefix in source.prefixes:
-        yield "source", _Prefix(source.bucket, prefix)
-        yield "copy", _Prefix(hot.bucket, pair.copy_key(prefix))
+        yield "source", Location(source.bucket, prefix)
+        yield "copy", Location(hot.bucket, pair.copy_key(prefix))
         if replica:
-            yield "replica", _Prefix(replica.bucket, pair.copy_key(prefix))
+            yield "replica", Location(replica.bucket, pair.copy_key(prefix))
         for rule in archive.rules if archive else ():
             if archive and overlap(rule.prefix, prefix):
-                narrow = max(rule.prefix, prefix, key=len)
-                if archive.side is ArchiveSide.SOURCE:
-                    yield "packed", _Prefix(source.bucket, narrow)
-                else:
-                    yield "packed", _Prefix(hot.bucket, pair.copy_key(narrow))
+                side, added = packed_side(pair, archive)
+                yield "packed", Location(side.bucket, added + max(rule.prefix, prefix, key=len))
     if archive:
-        yield "archive", _Prefix(archive.bucket, archive.prefix)
+        yield "archive", Location(archive.bucket, archive.prefix)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property
 from threading import Lock
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from jobs.aws.clients import Clients, call, none_if_absent
 from jobs.core.model import Location
@@ -20,11 +20,11 @@ T = TypeVar("T")
 FUNCTIONS = ("backup", "enqueue", "submit", "follow")
 
 
-class Identity(NamedTuple):
-    """Who asks: the account, and the ARN of the user or of the role's session."""
-
-    account: str
-    arn: str
+def region_in(answer: Mapping[str, Any]) -> str | None:
+    """The region that an answer to HeadBucket names."""
+    headers = answer["ResponseMetadata"]["HTTPHeaders"]
+    region: str | None = answer.get("BucketRegion") or headers.get("x-amz-bucket-region")
+    return region
 
 
 class System:
@@ -60,14 +60,14 @@ class System:
             return self.stored(self.home, lambda store: work(Ledger(store, place)))
 
     @cached_property
-    def identity(self) -> Identity:
-        """Who the credentials belong to."""
-        answer = self.call("sts", "GetCallerIdentity", "the caller")
-        return Identity(answer["Account"], answer["Arn"])
+    def identity(self) -> Mapping[str, str]:
+        """Whom the credentials belong to: `Account` and `Arn`."""
+        answer: Mapping[str, str] = self.call("sts", "GetCallerIdentity", "the caller")
+        return answer
 
     def arn(self, service: str, name: str) -> str:
         """The ARN of a thing in the ledger's region."""
-        return f"arn:aws:{service}:{self.home}:{self.identity.account}:{name}"
+        return f"arn:aws:{service}:{self.home}:{self.identity['Account']}:{name}"
 
     @property
     def topic(self) -> str:

@@ -11,7 +11,7 @@ from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import Plan, Side
 from jobs.errors import UsageError
 from jobs.policy.coverage import Scope
-from jobs.policy.model import Pair, Policy
+from jobs.policy.model import Archive, Destination, Pair, Policy, Source
 
 
 class Ceiling(NamedTuple):
@@ -47,6 +47,11 @@ def sides(policy: Policy, pair: Pair) -> tuple[Side, Side]:
         Side(Location(source.bucket), region=source.region, owner=source.account),
         Side(Location(hot.bucket, hot.prefix), region=hot.region, owner=hot.account),
     )
+
+
+def packed_side(pair: Pair, archive: Archive) -> tuple[Source | Destination, str]:
+    """The side whose objects a pair's archives hold, and what its keys have before those of the source."""
+    return (pair.source, "") if archive.side is ArchiveSide.SOURCE else (pair.destination, pair.destination.prefix)
 
 
 def named_places(policy: Policy, pair: Pair) -> dict[str, Any]:

@@ -52,19 +52,13 @@ def summarize(
     among them beside the counts.
     """
     return {
-        "report_version": REPORT_VERSION,
+        **_head(spec.run_id, spec.job, state, spec.created_at, finished_at),
         "spec_version": SPEC_VERSION,
-        "run_id": spec.run_id,
-        "job": spec.job,
-        "state": state.value,
         "rows": plan.rows,
         "accounted": sum(outcomes.values()),
         "outcomes": outcomes,
         "failures": sum(count for status, count in outcomes.items() if status not in _GOOD),
         "bytes": size_bytes,
-        "seconds": round(max(0.0, finished_at - spec.created_at), 3),
-        "created_at": iso_time(spec.created_at),
-        "finished_at": iso_time(finished_at),
         "source": str(spec.source.location),
         "destination": str(spec.destination.location),
         "manifest": spec.manifest,
@@ -109,17 +103,24 @@ def summarize_reconcile(
     documents themselves.
     """
     return {
-        "report_version": REPORT_VERSION,
-        "run_id": run_id,
-        "job": "reconcile",
-        "state": RunState.COMPLETE.value,
+        **_head(run_id, "reconcile", RunState.COMPLETE, created_at, finished_at),
         **{total: sum(each[total] for each in found["categories"].values()) for total in ("rows", "bytes")},
         "finding_categories": sorted(FINDINGS, key=_CATEGORIES.index),
+        **found,
+        **details,
+    }
+
+
+def _head(run_id: str, job: str, state: RunState, created_at: float, finished_at: float) -> dict[str, Any]:
+    """What every report says of its run. Times are epoch seconds."""
+    return {
+        "report_version": REPORT_VERSION,
+        "run_id": run_id,
+        "job": job,
+        "state": state.value,
         "seconds": round(max(0.0, finished_at - created_at), 3),
         "created_at": iso_time(created_at),
         "finished_at": iso_time(finished_at),
-        **found,
-        **details,
     }
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from jobs.archives import unindexed
 from jobs.archives.index import ArchiveIndex
 from jobs.cli import archives
-from jobs.cli.options import AccessOptions
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.errors import Denied
 from jobs.s3.store import UNGUARDED
@@ -20,15 +20,15 @@ from tests.compact.samples import failing
 def test_an_archive_below_a_newer_object_is_lost_when_its_own_version_is(monkeypatch: pytest.MonkeyPatch) -> None:
     made = packed([(member("a"), b"")], TAR)
     store, place = made.store, made.record.location
-    index, access = (
-        ArchiveIndex(store, Location("docs", "ledger")),
-        AccessOptions(endpoint=None, profile=None, owner=None),
-    )
+    index = ArchiveIndex(store, Location("docs", "ledger"))
+    sides = ("source_endpoint", "source_profile", "source_owner")
+    nothing: dict[str, Any] = dict.fromkeys(("archive", "source", "prefix", *sides))
+    command = archives.ListArchives(**nothing, limit=1)
     for module in (archives, unindexed):
         monkeypatch.setattr(module, "open_side", lambda *_, **__: store)
 
     async def problems() -> list[str]:
-        return [each.code for each in (await archives._records(index, None, access))[1]]
+        return [each.code for each in (await command.records(index))[1]]
 
     async def scene() -> None:
         record = await index.adopt(store, place)

@@ -12,7 +12,6 @@ import pytest
 
 from jobs.cli import BUG, run
 from jobs.errors import (
-    ExitCode,
     Mistake,
     PolicyError,
     SealiftError,
@@ -49,7 +48,7 @@ def document(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("jobs.cli.runs.open_prompt_ledger", fail)
+    monkeypatch.setattr("jobs.runs.request.open_prompt_ledger", fail)
     code = run(["runs", "list", "--ledger", "s3://ledger", "--json"])
     answer = capsys.readouterr()
     return json.loads(answer.out)["error"], answer.err, code
@@ -70,20 +69,21 @@ def test_an_error_has_its_code_and_an_advice(
         assert found["message"].endswith(f"; {found['advice']}")
 
 
-@pytest.mark.parametrize("error", [ValueError("odd"), RecursionError()])
-def test_a_defect_has_one_code_whatever_python_calls_it(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ValueError("odd"), (BUG, "please report the lines above", 1)),
+        (RecursionError(), (BUG, "please report the lines above", 1)),
+        (KeyboardInterrupt(), ("Interrupted", "start the same command again", 75)),
+    ],
+)
+def test_a_defect_has_one_code_and_ctrl_c_an_advice(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: BaseException, expected: object
 ) -> None:
-    found, _, code = document(capsys, monkeypatch, error)
-    assert (found["code"], found["exit_code"], code) == (BUG, 1, ExitCode.BUG)
-    assert found["advice"] == "please report the lines above"
-
-
-def test_ctrl_c_has_an_advice(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.interrupts.ignore", lambda: None)  # this process has other tests to do
-    found, _, code = document(capsys, monkeypatch, KeyboardInterrupt())
-    assert (found["code"], found["message"], code) == ("Interrupted", "interrupted", 75)
-    assert found["advice"] == "start the same command again"
+    found, _, code = document(capsys, monkeypatch, error)
+    assert (found["code"], found["advice"], code) == expected
+    assert found["exit_code"] == code
 
 
 @pytest.mark.parametrize(

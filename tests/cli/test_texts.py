@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from jobs.cli.texts import plan_text
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, Side
+
+
+def text(job: str, plan: Plan, source: str = "s3://documents/", destination: str = "s3://copies/") -> str:
+    sides = Side(Location.parse(source)), Side(Location.parse(destination))
+    return plan_text(RunSpec(f"20261128T000000Z-{job}-000000", job, 0.0, *sides, manifest="rows.csv"), plan)
 
 
 @pytest.mark.parametrize(
@@ -23,28 +30,26 @@ from jobs.core.run import Plan, RunSpec, Side
 def test_a_plan_warns_of_names_that_continue_the_destinations_prefix(
     job: str, source: str, destination: str, is_warned: bool
 ) -> None:
-    sides = Side(Location.parse(source)), Side(Location.parse(destination))
-    spec = RunSpec("20261128T000000Z-run-000000", job, 0.0, *sides, manifest="rows.csv")
-    plan = Plan(1, 1, (), {}, {}, {}, "", 0.0)
+    said = text(job, Plan(1, 1, ()), source, destination)
     first = f"{Location.parse(source)}a is s3://copies/xa, not s3://copies/x/a: end the destination with /"
-    assert (first in plan_text(spec, plan), "warning" in plan_text(spec, plan)) == (is_warned, is_warned)
+    assert (first in said, "warning" in said) == (is_warned, is_warned)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "most", "earlier", "shown"),
+    ("plan", "said"),
     [
-        (0.0, 0.0, "", "under 0.1 s"),
-        (20.0, 0.0, "", "about 20 s"),
-        (0.01, 3.1, "", "up to 3.1 s"),
-        (19.0, 193.0, "", "19 s to 3 min"),
-        (19.0, 126.0, "RUN", "19 s to 2 min, by RUN and the table"),
+        ({"seconds": 0.0}, "duration  under 0.1 s"),
+        ({"seconds": 20.0}, "duration  about 20 s"),
+        ({"seconds": 0.01, "seconds_most": 3.1}, "duration  up to 3.1 s"),
+        ({"seconds": 19.0, "seconds_most": 193.0}, "duration  19 s to 3 min"),
+        (
+            {"seconds": 19.0, "seconds_most": 126.0, "timed_by": "RUN"},
+            "duration  19 s to 2 min, by RUN and the table",
+        ),
     ],
 )
-def test_a_plan_says_how_long_it_takes_as_a_range(seconds: float, most: float, earlier: str, shown: str) -> None:
-    place = Side(Location.parse("s3://documents/")), Side(Location.parse("s3://copies/"))
-    spec = RunSpec("20261128T000000Z-verify-000000", "verify", 0.0, *place, manifest="rows.csv")
-    plan = Plan(1, 1, (), seconds=seconds, seconds_most=most, timed_by=earlier)
-    assert f"\n  duration  {shown}\n" in plan_text(spec, plan) + "\n"
+def test_a_plan_says_how_long_it_takes_as_a_range(plan: dict[str, Any], said: str) -> None:
+    assert f"\n  {said}\n" in text("verify", Plan(1, 1, (), **plan)) + "\n"
 
 
 @pytest.mark.parametrize(
@@ -54,7 +59,5 @@ def test_a_plan_says_how_long_it_takes_as_a_range(seconds: float, most: float, e
 def test_a_plan_warns_of_a_destination_that_is_full_of_other_names(
     rows: int, listed: int, same: int, is_warned: bool
 ) -> None:
-    place = Side(Location.parse("s3://documents/")), Side(Location.parse("s3://copies/"))
-    spec = RunSpec("20261128T000000Z-replicate-000000", "replicate", 0.0, *place, manifest="rows.csv")
     plan = Plan(rows, 1, (), there={"listed": listed, "same": same, "alike": 0, "other": 0})
-    assert ("have other names" in plan_text(spec, plan)) == is_warned
+    assert ("have other names" in text("replicate", plan)) == is_warned

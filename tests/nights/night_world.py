@@ -247,7 +247,7 @@ class World:
         with (
             patch("jobs.s3.rest_store.RestStore", lambda transport, **_: self.store),
             patch.object(work, "execute", self._execute),
-            patch("jobs.cli.nightly.emit", lambda document, **how: answers.append(document)),
+            patch("jobs.cli.command.emit", lambda document, **how: answers.append(document)),
             patch.dict(os.environ, ENVIRONMENT),
             patch("duckdb.connect", one_duckdb.connect_unlocked),
             patch("time.time", self.own_clock),

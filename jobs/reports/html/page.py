@@ -16,19 +16,7 @@ from markupsafe import Markup
 from jobs.core.outcome import GOOD
 from jobs.core.run import RunState
 from jobs.core.words import DELETED, DONE, called, why
-from jobs.reports import figures
-from jobs.reports.document import (
-    IGNORED_CONDITIONS,
-    LEFT_OUT,
-    WOULD_BE_DELETED,
-    had_no_rows,
-    is_compared,
-    left_count,
-    outcomes_of,
-    races,
-    reasons_of,
-    verdict,
-)
+from jobs.reports import document, figures
 from jobs.reports.figures import human_bytes, human_seconds, human_time
 from jobs.reports.html.visible import visible, visible_text
 
@@ -72,7 +60,7 @@ EVIDENCE = {
 }
 
 _GOOD = {*GOOD, DELETED, *DONE.values()}
-_UNCERTAIN = frozenset({"unverifiable", "unknown", "blocked", "changed", "stale", "extra", WOULD_BE_DELETED})
+_UNCERTAIN = frozenset({"unverifiable", "unknown", "blocked", "changed", "stale", "extra", document.WOULD_BE_DELETED})
 _WAITING = frozenset({"in flight", "excluded", "left"})
 
 
@@ -127,7 +115,7 @@ def render(report: Mapping[str, Any], *, findings: Sequence[Mapping[str, Any]]) 
     page = Page(
         title=f"{job}{modes} · {places[0]} → {places[1]} · {report['run_id']}",
         kind=f"{job} report{told}",
-        verdict=verdict(report),
+        verdict=document.verdict(report),
         tone=_tone(report),
         places=dict(zip(("Source", "Destination"), places, strict=True)),
         facts={
@@ -145,7 +133,7 @@ def render(report: Mapping[str, Any], *, findings: Sequence[Mapping[str, Any]]) 
 
 def _findings(report: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The rows that a page lists, by what they are."""
-    found, shown = max(left_count(report), len(findings)), findings[:FINDINGS_SHOWN]
+    found, shown = max(document.left_count(report), len(findings)), findings[:FINDINGS_SHOWN]
     groups = {name: [row for row in shown if name_of(row) == name] for name in sorted(set(map(name_of, shown)))}
     notes = [f"All {found:,} of them." if found else "None."]
     if len(shown) < found:
@@ -207,13 +195,13 @@ def tone_of(name: str) -> str:
 def _tone(report: Mapping[str, Any]) -> str:
     if report["state"] != RunState.COMPLETE:
         return "warn"
-    if left_count(report):
+    if document.left_count(report):
         return "warn" if report.get("since_then", {}).get("is_repaired") else "bad"
-    if had_no_rows(report) and not report.get(LEFT_OUT):
+    if document.had_no_rows(report) and not report.get(document.LEFT_OUT):
         return "calm"
     if report.get("dry_run"):
         return "calm"
-    unsure = report.get(LEFT_OUT) or not is_compared(report)
+    unsure = report.get(document.LEFT_OUT) or not document.is_compared(report)
     return "warn" if unsure or any(each["rows"] for each in report.get("unjudged", ())) else "good"
 
 
@@ -257,9 +245,9 @@ def _tables(report: Mapping[str, Any]) -> Iterator[Table]:
     yield Table("What the repair came to", ("Finding", "Repaired", "Left"), lines)
     title = "What the same command with --yes-delete would do" if is_dry_run else "Outcomes"
     title = "What was found before the repair" if repaired else title
-    ignored = report.get(IGNORED_CONDITIONS)
-    notes = [f"Warning: {races(report['destination'], ignored)}."] if ignored else []
-    notes += [f"Left out: {each['archive']}: {each['reason']}." for each in report.get(LEFT_OUT, ())]
+    ignored = report.get(document.IGNORED_CONDITIONS)
+    notes = [f"Warning: {document.races(report['destination'], ignored)}."] if ignored else []
+    notes += [f"Left out: {each['archive']}: {each['reason']}." for each in report.get(document.LEFT_OUT, ())]
     notes += [f"Left out before the run began: {rows:,} by {n}." for n, rows in report.get("excluded", {}).items()]
     yield Table(title, ("", "Rows", "Bytes"), _tallies(report), notes)
     proofs = [_line(name, rows, meaning=EVIDENCE.get(name, "")) for name, rows in report.get("evidence", {}).items()]
@@ -270,7 +258,7 @@ def _tables(report: Mapping[str, Any]) -> Iterator[Table]:
         yield _planned(report)
     reasons = [
         _line(why(each), each["rows"], badge=called(each["status"], report["job"], each["reason"]))
-        for each in reasons_of(report)
+        for each in document.reasons_of(report)
     ]
     yield Table("Reasons", ("Reason", "Rows"), reasons)
     unjudged = [_line(why(each), each["rows"]) for each in report.get("unjudged", ())]
@@ -293,8 +281,8 @@ def _tallies(report: Mapping[str, Any]) -> list[Line]:
     else:
         sizes = report.get("outcome_bytes", {})
         if report.get("dry_run"):  # what else is left was not read
-            sizes = {WOULD_BE_DELETED: report["deletions"]["bytes"]}
-        counted = {called(n, report["job"]): (rows, sizes.get(n)) for n, rows in outcomes_of(report).items()}
+            sizes = {document.WOULD_BE_DELETED: report["deletions"]["bytes"]}
+        counted = {called(n, report["job"]): (rows, sizes.get(n)) for n, rows in document.outcomes_of(report).items()}
     return [
         _line("", rows, human_bytes(size), badge=name, meaning=MEANINGS.get(name, ""))
         for name, (rows, size) in counted.items()

@@ -1,0 +1,211 @@
+"""The frame of a command: what many take and open, and the one way to answer and to end.
+
+A command is a class of options (`options`) that derives from what it needs: `JsonCommand` answers,
+`LedgerOptions` and `PolicyOptions` open, `SourceAccess` and `SidesAccess` reach a side.
+Commands that make a run derive from those of `run_command`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jobs import interrupts
+from jobs.cli.console import emit
+from jobs.cli.options import Options, shared
+from jobs.config import Settings
+from jobs.core.model import Location
+from jobs.core.run import Side
+from jobs.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:  # a command does not load what it does not use
+    from jobs.ledger.ledger import Ledger
+    from jobs.policy.coverage import Scope
+    from jobs.policy.model import Pair, Policy
+
+
+class Answer(NamedTuple):
+    """What a command answers: one document, the same as text, and the exit code."""
+
+    document: Any
+    text: str
+    code: int = ExitCode.DONE
+
+
+Work = Coroutine[Any, Any, Answer]
+
+
+class JsonCommand(Options):
+    """A command whose answer is text or one JSON document."""
+
+    as_json: bool = shared("json", default=False)
+
+    def run(self) -> Answer | Work:
+        """Answer, or what answers in an event loop. Must not be called in one."""
+        raise NotImplementedError
+
+    def main(self) -> int:
+        """Print the answer. Returns the exit code."""
+        answer = self.run()
+        return self._end(answer) if isinstance(answer, Answer) else interrupts.run(self._work(answer))
+
+    async def _work(self, work: Work) -> int:
+        return self._end(await work)
+
+    def _end(self, answer: Answer) -> int:
+        emit(answer.document, as_json=self.as_json, text=answer.text)
+        return int(answer.code)
+
+
+class LedgerOptions(Options):
+    """Which ledger: --ledger, SEALIFT_LEDGER or the policy's, in this order."""
+
+    ledger: str | None = shared("ledger", default=None)
+
+    def open_ledger(self) -> Ledger:
+        """The ledger, with patience. Must not be called in an event loop. Raises UsageError."""
+        from jobs.runs.request import open_ledger
+
+        return open_ledger(ledger_location(self.ledger))
+
+
+class LedgerCommand(LedgerOptions, JsonCommand):
+    """A command that answers, from a ledger."""
+
+
+class PromptCommand(LedgerCommand):
+    """A command that asks a ledger, and for which a person waits."""
+
+    def run(self) -> Work:
+        """Answer from a ledger that answers itself."""
+        from jobs.runs.request import open_prompt_ledger
+
+        return self.ask(open_prompt_ledger(ledger_location(self.ledger)))
+
+    async def ask(self, ledger: Ledger) -> Answer:
+        """The answer."""
+        raise NotImplementedError
+
+
+class PolicyOptions(Options):
+    """Which policy: --policy or SEALIFT_POLICY."""
+
+    policy: str | None = shared("policy")
+
+    def read_system(self) -> Policy:
+        """The policy, by the name of the system that it is about (SEALIFT_SYSTEM). See `read_policy`."""
+        return read_policy(self.policy).called(Settings.from_environment().system)
+
+
+class SourceAccess(Options):
+    """How the source is reached."""
+
+    source_endpoint: str | None = shared("source-endpoint")
+    source_profile: str | None = shared("source-profile")
+    source_owner: str | None = shared("source-owner")
+
+    def source_side(self, location: Location) -> Side:
+        """The source at this location."""
+        return Side(location, self.source_endpoint, None, self.source_profile, self.source_owner)
+
+
+class SidesAccess(SourceAccess):
+    """How both sides are reached."""
+
+    destination_endpoint: str | None = shared("destination-endpoint")
+    destination_profile: str | None = shared("destination-profile")
+    destination_owner: str | None = shared("destination-owner")
+
+    def destination_side(self, location: Location) -> Side:
+        """The destination at this location."""
+        return Side(location, self.destination_endpoint, None, self.destination_profile, self.destination_owner)
+
+
+class ChecksumsOptions(Options):
+    """Evidence at rest of both sides."""
+
+    source_checksums: str | None = shared("source-checksums")
+    destination_checksums: str | None = shared("destination-checksums")
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenPair:
+    """A pair, its keys, its policy, and the ledger of its runs."""
+
+    policy: Policy
+    pair: Pair
+    scope: Scope
+    ledger: Location
+
+
+def choose_pair(name: str, policy_file: str | None, ledger: str | None) -> ChosenPair:
+    """The pair of this name. Must not be called in an event loop.
+
+    The ledger is the one of --ledger, SEALIFT_LEDGER or the policy, in this order. Raises
+    UsageError, PolicyError, StoreError.
+    """
+    from jobs.policy.coverage import scope
+
+    policy = read_policy(policy_file)
+    pair = find_pair(policy, name)
+    return ChosenPair(policy, pair, scope(policy, pair), ledger_location(ledger, policy))
+
+
+def find_pair(policy: Policy, name: str) -> Pair:
+    """The pair of this name. Raises UsageError, with the names that there are."""
+    pair = policy.pair(name)
+    if pair is not None:
+        return pair
+    names = ", ".join(str(each.name) for each in policy.pairs)
+    raise UsageError(f"--pair {name!r}: the policy has no such pair", advice=f"name one of {names}")
+
+
+def read_policy(file: str | None) -> Policy:
+    """The policy at a path or an s3:// URI. Must not be called in an event loop.
+
+    None: the one at SEALIFT_POLICY. Raises UsageError, PolicyError and StoreError.
+    """
+    from jobs.policy import reader
+
+    name = file or Settings.from_environment().policy
+    if name is None:
+        raise UsageError("no policy file", advice="name one, or set SEALIFT_POLICY")
+    if not name.startswith("s3://"):
+        return reader.read_policy(name)
+    from jobs.s3.sessions import open_store
+
+    async def load(uri: str) -> Policy:
+        return await reader.load_policy(uri, open_store(None, None, None, max_in_flight=2))
+
+    return interrupts.run(load(name))
+
+
+def ledger_location(ledger: str | None, policy: Policy | None = None) -> Location:
+    """The ledger of --ledger, SEALIFT_LEDGER or the policy, in this order. `policy`: None for SEALIFT_POLICY's.
+
+    Must not be called in an event loop. Raises UsageError if nobody names one.
+    """
+    settings = Settings.from_environment()
+    uri = ledger or settings.ledger
+    if not uri and (policy or settings.policy):
+        uri = (policy or read_policy(settings.policy)).ledger.uri
+    if not uri:
+        raise UsageError(
+            "no ledger",
+            advice="give --ledger s3://bucket/prefix, or set SEALIFT_LEDGER, or SEALIFT_POLICY to a policy file",
+        )
+    try:
+        return Location.parse(uri)
+    except UsageError as error:
+        where = f"the ledger (--ledger, SEALIFT_LEDGER or the policy): {error.what}"
+        raise UsageError(where, advice=error.own_advice) from None
+
+
+def is_local() -> bool:
+    """True in the environment of `sealift local`, which sends every request to this machine."""
+    from jobs.s3.http.endpoints import given_endpoint, is_loopback
+
+    endpoint = os.environ.get("AWS_ENDPOINT_URL")
+    return is_loopback(given_endpoint(endpoint)) if endpoint else False
