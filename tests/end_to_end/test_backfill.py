@@ -40,8 +40,8 @@ def lowered(objects: int, cost: float) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("limits", "options", "allowed"),
     [
-        (lowered(3, 100), [], "--max-objects allows 3"),
-        (lowered(1000, 0.000001), ["--max-cost", "50"], "--max-cost allows under $0.0001"),
+        (lowered(3, 100), [], "limits.max_objects allows 3"),
+        (lowered(1000, 0.000001), ["--max-cost", "50"], "limits.max_cost allows $0.0000"),
     ],
 )
 def test_the_policys_limits_hold_unless_options_are_tighter(
@@ -51,7 +51,7 @@ def test_the_policys_limits_hold_unless_options_are_tighter(
     result = filled.sealift("replicate", "--pair", "docs", "--policy", policy, *options)
     assert (result.code, result.stdout) == (2, "")
     assert allowed in result.stderr
-    assert "limits of the pair docs in the policy" in result.stderr
+    assert "raise the pair's limits in the policy" in result.stderr
     assert (runs(filled), keys(filled, filled.destination)) == ([], [])
 
 
