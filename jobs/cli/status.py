@@ -133,8 +133,8 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
             ),
             *(("backlogs", f"the backlog of {shown(name)}", _backlog(ledger, policy, name, now)) for name in names),
         ]
-    rows: dict[str, list[Any]] = {"problems": [], "not_known": []}
-    rows |= {name: [] for name in ("pairs", "backlogs", "places", "running", "findings", "queues")}
+    sections = ("problems", "not_known", "pairs", "backlogs", "places", "running", "findings", "queues")
+    rows: dict[str, list[Any]] = {name: [] for name in sections}
     for section, what, answers in questions:
         try:
             async for answer in answers:
@@ -147,10 +147,11 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
     if not policy and not run_ids:
         why = f"no run is in {ledger.location} yet, and no policy is named (--policy)"
         rows["not_known"].append(NotKnown("everything", why)._asdict())
-    return rows | {
+    return {
         "state": "wrong" if rows["problems"] else "not_known" if rows["not_known"] else "well",
         "ledger": str(ledger.location),
         "looked_at": {"runs": len(runs), "all_runs": len(run_ids), "has_policy": policy is not None},
+        **rows,
     }
 
 
@@ -206,10 +207,10 @@ async def _places(ledger: Ledger) -> Answers:
     from jobs.ledger.state_files import summary
 
     for each in (await summary(ledger)).places:
-        row: dict[str, Any] = {"place": f"s3://{each.copy_bucket}/{each.prefix}", "objects": each.objects}
-        row |= {"unchecked": each.unchecked, "unread": each.unread}
+        counts = {name: getattr(each, name) for name in ("objects", "unchecked", "unread")}
         times = {"oldest_checked": each.oldest_checked, "oldest_read": each.oldest_read}
-        yield row | {name: at and iso_time(at) for name, at in times.items()}
+        when = {name: at and iso_time(at) for name, at in times.items()}
+        yield {"place": f"s3://{each.copy_bucket}/{each.prefix}", **counts, **when}
 
 
 async def _pair(ledger: Ledger, pair: str, runs: Sequence[Mapping[str, Any]], now: float) -> Answers:

@@ -39,7 +39,6 @@ from jobs.core.sampling import Sample
 from jobs.core.selection import Selection
 from jobs.errors import Denied, ExitCode, LedgerError, ManifestError, NotFound
 from jobs.inventory.find import find_inventory
-from jobs.ledger.ledger import Ledger
 from jobs.ledger.run_ids import run_job
 from jobs.ledger.state import BAD, OVER, service_name
 from jobs.ledger.state_files import compact, open_state
@@ -96,11 +95,6 @@ class NightWork:
     display: Display
     margin_seconds: float | None
     earlier: Sequence[Summary]
-
-    @property
-    def how(self) -> tuple[Ledger, Settings, str | None, Display]:
-        """How its runs are planned and worked at."""
-        return self.night.ledger, self.settings, self.executor, self.display
 
     async def run(self) -> Summary:
         """Start or continue a night that has not ended, and return its summary.
@@ -169,20 +163,21 @@ class NightWork:
         requests, turn = self._requests(stage, compared)
         if not requests:
             return StageResult(stage=stage, slice=turn)
+        ledger, how = self.night.ledger, (self.settings, self.executor, self.display)
         if (spec := await self._find(requests[0])) is None:
             if stage == "repair":
-                await await_later_second(self.night.ledger, compared)
+                await await_later_second(ledger, compared)
             with ExitStack() as stack:
                 for request in requests:
-                    planned = await plan(request, *self.how, stack)
+                    planned = await plan(request, ledger, *how, stack)
                     if planned.plan.rows >= READ_OBJECTS_MIN or planned.plan.size_bytes >= READ_BYTES_MIN:
                         break
                 if (refused := run_options.Ceiling.of(self.pair).refusal(planned.plan)) is not None:
                     advice = TOO_LARGE.format(self.pair.name)
                     return StageResult(stage=stage, refused=refused, advice=advice, slice=turn)
-                await launch.publish(planned, self.night.ledger)
+                await launch.publish(planned, ledger)
                 spec = planned.spec
-        report, code, _ = await work(spec, await self.night.ledger.plan(spec.run_id), *self.how, KINDS[spec.job])
+        report, code, _ = await work(spec, await ledger.plan(spec.run_id), ledger, *how, KINDS[spec.job])
         return self._result(stage, report, exit_code=code, slice=turn)
 
     def _requests(self, stage: str, compared: Mapping[str, Any]) -> tuple[list[Request], Slice | None]:

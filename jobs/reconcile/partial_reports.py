@@ -10,13 +10,13 @@ report has to be in it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from functools import partial
 
 import duckdb
 
 from jobs.core.model import Listed
 from jobs.reconcile.stage import StagedReport, UnusableReport
+from jobs.reports.document import iso_time
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Marker, Store
 from jobs.tables.duck import in_thread
@@ -50,14 +50,13 @@ async def check_coverage(
     async def look(place: tuple[str, str | None]) -> list[Listed]:
         prefix, behind = place
         after = None if behind is None else Marker(behind)
-        due: list[Listed] = []
         for _ in range(PAGES):
             page = await retry(partial(store.list_objects, name, prefix, after=after))
-            due = [each for each in page.entries if inside(each.key) is not None and _came(each) <= horizon]
-            after = page.next_marker
-            if due or after is None:
+            if due := [each for each in page.entries if inside(each.key) is not None and _came(each) <= horizon]:
+                return due
+            if (after := page.next_marker) is None:
                 break
-        return due
+        return []
 
     places = await in_thread(connection, _places, connection, staged, prefixes)
     due = [each for page in await gather_bounded(look, places, AT_ONCE) for each in page]
@@ -67,11 +66,10 @@ async def check_coverage(
     found = await in_thread(connection, lambda: connection.execute(reported, [list(listed)]).fetchall())
     if absent := listed.keys() - {row[0] for row in found}:  # a noncurrent version is enough
         example = listed[min(absent)]
-        time = datetime.fromtimestamp(example.last_modified, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         raise UnusableReport(
             f"{staged.inventory.manifest} lacks {len(absent):,} of {len(listed):,} keys of {name} that were listed now "
-            f"and which are older than it, such as {example.key!r} of {time}: check the prefix of the inventory's "
-            "configuration"
+            f"and which are older than it, such as {example.key!r} of {iso_time(example.last_modified)}: check the "
+            "prefix of the inventory's configuration"
         )
 
 
