@@ -15,6 +15,8 @@ SMOOTHING_ROWS = 16
 WATCH_SECONDS_MIN, WATCH_SECONDS_MAX = 0.1, 10.0
 COOL_DOWN_SECONDS = 1.0
 """One storm of SlowDown answers is one signal: requests already in flight will fail with it."""
+UNHEARD_SECONDS = 60.0
+"""Who has asked a server for so long without a word in answer does not ask again."""
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from jobs.config import Settings
-from jobs.core.pace import Pace, backoff_seconds
+from jobs.core.pace import UNHEARD_SECONDS, Pace, backoff_seconds
 from jobs.errors import Conflict, StoreError, Throttled, Unavailable
 from jobs.s3.byte_ranges import Turns
 
@@ -33,6 +33,7 @@ def pause_seconds(attempt: int, error: StoreError, jitter: float) -> float:
 class Tries:
     """How often what may pass (5xx, SlowDown, no answer, 409) is asked for again: `count` times or, with `seconds`,
     until the first failure after them. A server whose answers are invalid is asked `count` times: it will hardly learn.
+    With `count`, one that has been silent for `UNHEARD_SECONDS` is not asked again.
     """
 
     count: int = 8
@@ -47,14 +48,16 @@ class Tries:
         `on_error` hears of each failure that is tried again.
         """
         loop = asyncio.get_running_loop()
-        ends_at, attempt, invalid = loop.time() + self.seconds, 0, 0
+        began, attempt, invalid = loop.time(), 0, 0
         while True:
             attempt += 1
             try:
                 return await request()
             except self.passing as error:
                 invalid += error.code == "MalformedAnswer"
-                is_over = loop.time() >= ends_at if self.seconds else attempt >= self.count
+                waited = loop.time() - began
+                is_silent = isinstance(error, Unavailable) and not error.status and waited >= UNHEARD_SECONDS
+                is_over = waited >= self.seconds if self.seconds else is_silent or attempt >= self.count
                 if is_over or invalid >= self.count:
                     raise
                 on_error(error)

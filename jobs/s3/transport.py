@@ -12,12 +12,13 @@ import asyncio
 import hashlib
 import random
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from jobs.core.elapsed import TOO_LATE, elapsed_seconds, refuse_late
 from jobs.core.model import ObjectRef
-from jobs.core.pace import backoff_seconds
+from jobs.core.pace import UNHEARD_SECONDS, backoff_seconds
 from jobs.core.request_log import REQUESTS
 from jobs.errors import (
     AuthenticationFailed,
@@ -26,6 +27,7 @@ from jobs.errors import (
     Denied,
     Redirected,
     Rejected,
+    SealiftWarning,
     StoreError,
     Unavailable,
 )
@@ -146,7 +148,7 @@ class Transport:
         if send_by is not None:
             bounds = bounds._replace(send_by=send_by)
         request = _Request(operation, place, query, owned, headers, body, payload, bounds)
-        attempt = unanswered = 0
+        attempt, unanswered, asked_at = 0, 0, time.perf_counter()
         earlier: StoreError | None = None
         corrections: set[str] = set()
         is_repeated = False
@@ -168,12 +170,15 @@ class Transport:
                 REQUESTS.add(operation, place, 0, error.code, began, "")
                 has_begun = error.code == "IncompleteBody"
                 unanswered = 0 if has_begun else unanswered + 1
+                is_unheard = unanswered > 1 and time.perf_counter() - asked_at >= UNHEARD_SECONDS
+                if error.code == "ReadTimeout":  # a person may wait for it
+                    warnings.warn(f"{self.endpoint} has not answered in time", SealiftWarning, stacklevel=1)
                 message = f"{error} (endpoint {self.endpoint})"
                 if error.is_of_scheme and not self._date:  # it has never answered
                     scheme = "http" if self.endpoint.is_tls else "https"
                     raise ConfigError(message, advice=f"write {scheme}:// in the endpoint") from error
                 earlier = Unavailable(operation, str(place), error.code, message, 200 if has_begun else 0)
-                if attempt >= self._tries or unanswered == TRIES_UNANSWERED:
+                if attempt >= self._tries or unanswered == TRIES_UNANSWERED or is_unheard:
                     raise earlier from error
             except (InvalidHead, UnicodeEncodeError) as error:
                 raise Rejected(operation, str(place), "InvalidHeader", f"{error}: nothing was sent", 400) from error

@@ -124,3 +124,19 @@ def test_what_persists_outlives_a_failure_of_minutes(
     with pytest.raises(StopIteration if is_answered else Unavailable):
         asked.send(None)
     assert now[0] >= min(healed_after, 300.0)
+
+
+@pytest.mark.parametrize(("code", "status", "asked"), [("ReadTimeout", 0, 2), ("InternalError", 500, 8)])
+def test_a_server_without_a_word_is_not_asked_for_many_minutes(
+    code: str, status: int, asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+
+    async def request() -> None:
+        now[0] += 40
+        raise Unavailable("PutObject", "ledger", code, "", status)
+
+    monkeypatch.setattr("jobs.s3.retries.asyncio.get_running_loop", lambda: SimpleNamespace(time=lambda: now[0]))
+    with pytest.raises(Unavailable):
+        asyncio.run(retry(request))
+    assert now[0] == 40 * asked

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from itertools import count
 from typing import Any
 
 import pytest
@@ -147,6 +148,16 @@ def test_who_is_patient_outlives_answers_that_break_off_and_silence_between_answ
     script.first, script.reply = list(first), Reply(200, {}, b"whole")
     assert ask(script, lambda store: store.get(REF)).data == b"whole"
     assert not script.first
+
+
+def test_a_minute_of_silence_ends_sooner(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not after one request alone: a kept connection may be dead."""
+    monkeypatch.setattr(random, "random", lambda: 0.0)
+    monkeypatch.setattr("jobs.s3.transport.time.perf_counter", count(step=40).__next__)
+    script.reply = SILENT
+    with pytest.raises(errors.Unavailable, match="ConnectionLost"):
+        ask(script, lambda store: store.head(REF))
+    assert len(script.seen) == 2
 
 
 @pytest.mark.parametrize(
