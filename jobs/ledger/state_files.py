@@ -56,6 +56,8 @@ _DOCUMENT = re.compile(r"[0-9]{6}\.json")
 _DELTA = re.compile(r"[^/]+\.parquet")
 _FILE = r"[0-9]{6}/[0-9a-f]{16}-(state-[0-9]{5}|findings)\.parquet"
 _OF_GENERATIONS = re.compile(rf"{_DOCUMENT.pattern}|{_FILE}", re.ASCII)
+_OF_SQL = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
+"""What DuckDB raises for a query, never for a damaged file."""
 _TYPES = [(identifier(name), kind) for name, kind in VERDICT_TYPES.items()]
 _COLUMNS = ", ".join(f"{name}::{kind} AS {name}" for name, kind in _TYPES)
 _NOTHING = f"(SELECT {', '.join(f'NULL::{kind} AS {name}' for name, kind in _TYPES)} LIMIT 0)"
@@ -428,7 +430,8 @@ def readable(ledger: Ledger, folder: Path) -> Iterator[None]:
         with duck.room("the ledger's tables"):
             yield
     except (duckdb.Error, UsageError) as error:
-        files = sorted(folder.glob("*%2F*"))
+        is_of_sql = isinstance(error, UsageError) and isinstance(error.__cause__, _OF_SQL)
+        files = [] if is_of_sql else sorted(folder.glob("*%2F*"))
         damaged = [*filter(_is_damaged, files), *(path for path in files if path.name in str(error))]
         if not damaged and isinstance(error, UsageError):
             raise
