@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections.abc import Generator
+from typing import Any
 
 import pytest
 
 from jobs.core.model import Location
 from jobs.ledger.claims import CLAIM_SECONDS, claim
 from tests.doubles.lost_answers import LostAnswers
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.memory_store import MemoryStore, Request
 
 
 class Scene:
@@ -49,3 +52,51 @@ async def test_of_many_who_take_over_one_has_it() -> None:
     await scene.claim("a")
     scene.now += CLAIM_SECONDS
     assert sum(await asyncio.gather(*(scene.claim(str(number)) for number in range(8)))) == 1
+
+
+class Turn:
+    """A request that waits for its turn."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
+@pytest.mark.parametrize("is_old", [False, True], ids=["nobody had it", "the dead had it"])
+@pytest.mark.parametrize("sleeps_at", [None, 1, 3, 5])
+async def test_in_whatever_order_two_ask_one_has_it_at_a_time(is_old: bool, sleeps_at: int | None) -> None:
+    """Each order of the requests of two deliveries of one event, each of which ends at any of its requests. Before one
+    request a quarter of an hour passes, in which the first one's job may have ended.
+    """
+
+    async def wait(request: Request) -> Any:
+        await Turn()
+        return await request()
+
+    orders = sorted(set(itertools.permutations("aaaabbbb")))
+    ends = [(requests, 4) for requests in range(5)] + [(4, requests) for requests in range(4)]
+    for order, lives in itertools.product(orders, ends):
+        scene, had = Scene(), list[tuple[str, float]]()
+        if is_old:
+            await scene.claim("the dead")
+            scene.now += CLAIM_SECONDS
+        scene.store.hook(every=wait)
+        steps, left = {who: scene.claim(who) for who in "ab"}, dict(zip("ab", lives, strict=True))
+        for at, who in enumerate(order):
+            scene.now += CLAIM_SECONDS if at == sleeps_at else 1.0
+            if who in steps and left[who]:
+                left[who] -= 1
+                try:
+                    steps[who].send(None)
+                except StopIteration as ended:
+                    del steps[who]
+                    if ended.value:
+                        had.append((who, scene.now))
+        for other in steps.values():
+            other.close()
+        files = scene.store._buckets.named["ledger"].versions.values()
+        claims = sorted(versions[0].last_modified for versions in files)
+        apart = [later - earlier for earlier, later in itertools.pairwise(claims)]
+        assert all(seconds >= CLAIM_SECONDS for seconds in apart), (order, lives, claims)
+        assert len(had) <= len(claims) - is_old, (order, lives, had)
+        if sleeps_at is None and lives == (4, 4):
+            assert len(had) == 1, (order, had)
