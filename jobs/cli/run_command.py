@@ -22,11 +22,12 @@ from jobs.ledger.ledger import Ledger
 from jobs.registry import kind_of
 from jobs.reports.document import SAMPLE
 from jobs.runs import launch
-from jobs.runs.forecast import with_time
-from jobs.runs.placement import planning_settings
+from jobs.runs.batch_executor import planning_settings
+from jobs.runs.forecast import timed
 from jobs.runs.request import Planned, Planner, Request, check_ledger
 from jobs.runs.summaries import find_run_id
 from jobs.runs.work import work
+from jobs.s3.retries import together
 
 if TYPE_CHECKING:  # most runs have no policy
     from jobs.policy.run_options import Ceiling
@@ -79,15 +80,17 @@ class StartOptions(LedgerCommand):
         settings = await planning_settings(self.executor, Settings.from_environment(), request)
         planned = await plan_run(request, ledger, settings, TERMINAL)
         try:
-            planned = await with_time(planned, ledger, is_carried=kind.carries_bytes)
             if not may_be_empty:
                 _check_not_empty(request, planned)
             launch.check_limits([planned], self.max_cost, max_objects)
             if ceiling is not None and (refusal := ceiling.refusal(planned.plan)):
                 raise LimitExceeded(refusal, advice="take fewer rows, or raise the pair's limits in the policy")
+            writes = () if self.dry_run else kind.writes(planned.spec)
+            plan = timed(planned, ledger, is_carried=kind.carries_bytes)
+            planned, plan = await together(launch.try_conditions(planned, writes), plan)
+            planned = replace(planned, plan=plan)
             if self.dry_run:
                 return _planned(planned, retried)
-            planned = await launch.try_conditions(planned, kind.writes(planned.spec))
             if not self.as_json:
                 say(plan_text(planned.spec, planned.plan))
             if not confirm("Start?", is_agreed=self.yes, as_json=self.as_json):

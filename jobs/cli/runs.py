@@ -125,8 +125,8 @@ class Cancel(_Run, PromptCommand):
         run_id = await find_run_id(ledger, self.run_id)
         if (ended := await ledger.report(run_id)) is not None:
             return await _nothing_to_do(ledger, await ledger.spec(run_id), ended, "cancel")
-        submitted = await batch_executor.cancel(ledger, run_id)
-        document = {"run_id": run_id, "state": "cancelled", "jobs": dict(submitted.job_ids)}
+        jobs = await batch_executor.cancel(ledger, run_id)
+        document = {"run_id": run_id, "state": "cancelled", "jobs": jobs}
         text = f"Cancelled {run_id}: its workers write a checkpoint and end.\n  continue with  {continuation(run_id)}"
         return Answer(document, text)
 
@@ -207,8 +207,8 @@ async def _follow(ledger: Ledger, spec: RunSpec, plan: Plan) -> int:
 
     Returns the exit code for a run without a report.
     """
-    if (submitted := await batch_executor.BatchExecutor(ledger, Batch()).latest(spec.run_id)) is not None:
-        return (await follow(submitted, spec, plan, ledger, TERMINAL, kind_of(spec))).code
+    if (submission := await batch_executor.BatchExecutor(ledger, Batch()).latest(spec.run_id)) is not None:
+        return (await follow(submission, spec, plan, ledger, TERMINAL, kind_of(spec))).code
     with meter(spec.job, plan.rows) as shown:
         while not (await has_stopped(ledger, spec.run_id) or await ledger.report(spec.run_id) is not None):
             shown.update(*await find_progress(ledger, spec.run_id, plan))

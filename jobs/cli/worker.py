@@ -32,7 +32,7 @@ from jobs.registry import kind_of
 from jobs.runs import parent_pipe
 from jobs.runs.kind import Opened
 from jobs.runs.request import open_ledger
-from jobs.runs.worker import LOST_GRACE_SECONDS, Stops, Worker, WorkerLimits, new_attempt
+from jobs.runs.worker import LOST_GRACE_SECONDS, Stops, Worker, new_attempt
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.gated_store import Throttle, checked, looking_first
 from jobs.s3.retries import promptly
@@ -145,11 +145,10 @@ async def _attempt(
     sides = open_sides(spec, settings.in_flight)
     source, destination = (throttle.throttled(checked(each, owner.check)) for each in sides)
     records, budget = ShardUploads(ledger, run_id, shard, attempt_id), ByteBudget(settings.buffer_bytes)
+    paced = replace(settings, in_flight=kind.at_once or settings.in_flight)
     opened = Opened(spec, source, destination, budget, ledger, settings.in_flight, records, throttle, plan, owner.look)
-    pace = settings.checkpoint_rows, settings.checkpoint_seconds, settings.patience_seconds
-    limits = WorkerLimits(kind.at_once or settings.in_flight, *pace, max_failed_percent=settings.max_failed_percent)
     stores = tuple(dict.fromkeys(sides))
-    attempt = Worker(owner, plan, shard, kind.open_job(opened), limits, stores, kind.beside, attempt=attempt_id)
+    attempt = Worker(owner, plan, shard, kind.open_job(opened), paced, stores, kind.beside, attempt=attempt_id)
     if not kind.deletes:  # what is gone must be known, so the requests behind a delete have their turns
         attempt.on_stop = throttle.stop
     gc.freeze()  # these objects stay: no need to walk them at each collection

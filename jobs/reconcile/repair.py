@@ -18,8 +18,8 @@ from jobs.ledger.ledger import Ledger
 from jobs.reconcile.advice import REPAIR
 from jobs.replicate.kind import KIND as REPLICATE
 from jobs.runs import launch
+from jobs.runs.batch_executor import planning_settings
 from jobs.runs.kind import Kind
-from jobs.runs.placement import planning_settings
 from jobs.runs.request import Planned, Request
 from jobs.runs.work import work
 from jobs.s3.store import server_time

@@ -15,7 +15,6 @@ from jobs.core.run import continuation
 from jobs.core.words import sentence
 from jobs.errors import StoreError, TooManyFailures
 
-LIMIT_PERCENT = 50.0
 SHARE_ROWS = 1_000
 """The share counts once so many rows have ended."""
 TRIES = 8
@@ -30,7 +29,7 @@ class FailureCount:
     ends badly is a finding about a row. With a limit of 100 % the attempt goes on whatever fails.
     """
 
-    limit_percent: float = LIMIT_PERCENT
+    limit_percent: float
     rows: int = field(default=0, init=False)
     failed: int = field(default=0, init=False)
     _last: Outcome | None = field(default=None, init=False)

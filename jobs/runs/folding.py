@@ -21,7 +21,7 @@ from jobs.core.run import Plan, RunSpec
 from jobs.core.words import explained_sql
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.state import has_verdicts, run_verdicts_sql
-from jobs.ledger.state_files import compact_if_due, copy_verdicts, write_delta
+from jobs.ledger.state_files import copy_verdicts, write_delta
 from jobs.runs.scratch import scratch_folder
 from jobs.s3.retries import gather_bounded
 from jobs.tables.duck import connect, harmless_columns, in_thread, parquet, quoted
@@ -98,7 +98,6 @@ async def _write_verdicts(
         path, sql = folder / "verdicts.parquet", run_verdicts_sql(spec, "folded")
         if await in_thread(connection, copy_verdicts, connection, sql, path):
             await write_delta(ledger, name, path)
-            await compact_if_due(ledger, name)
 
 
 async def proven_rows(ledger: Ledger, run_id: str, plan: Plan) -> AsyncIterator[pa.RecordBatch]:

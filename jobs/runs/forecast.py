@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from jobs.core.rate_limits import RateLimits
-from jobs.core.run import RunSpec, RunState
+from jobs.core.run import Plan, RunSpec, RunState
 from jobs.errors import LedgerError
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.run_ids import run_job
@@ -28,7 +28,7 @@ LOOKS = 5
 """How far back, and at how many runs of the kind, one of the place is looked for."""
 
 
-async def with_time(planned: Planned, ledger: Ledger, *, is_carried: bool) -> Planned:
+async def timed(planned: Planned, ledger: Ledger, *, is_carried: bool) -> Plan:
     """The plan with the time that it takes: at least, and at most.
 
     `is_carried`: bytes pass through workers, whatever the run's options say.
@@ -39,7 +39,7 @@ async def with_time(planned: Planned, ledger: Ledger, *, is_carried: bool) -> Pl
     least = max(plan.seconds, limits.seconds(sum(plan.requests.values()), size_bytes))
     timed_by, times = await _last_run(ledger, spec)
     most = max(least, START_SECONDS + times * plan.seconds)
-    return replace(planned, plan=replace(plan, seconds=least, seconds_most=most, timed_by=timed_by))
+    return replace(plan, seconds=least, seconds_most=most, timed_by=timed_by)
 
 
 async def _last_run(ledger: Ledger, spec: RunSpec) -> tuple[str, float]:

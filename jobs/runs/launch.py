@@ -6,10 +6,12 @@ Before a run is published, the conditions of its writes are tried at the destina
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from jobs.config import Settings
@@ -24,7 +26,7 @@ from jobs.reports.figures import human_dollars
 from jobs.runs.request import Draft, Planned, Request, check_sides, drafting, manifest_rows
 from jobs.s3.condition_trial import find_ignored, ignored_error, untried_error
 from jobs.s3.operations import Operation
-from jobs.s3.retries import gather_bounded
+from jobs.s3.retries import gather_bounded, together
 from jobs.s3.sessions import open_side
 from jobs.s3.store import server_time
 from jobs.tables.rows import PLANNED, done_outcomes
@@ -59,14 +61,15 @@ async def plan_run(
     destination is listed, so that rows whose copies are there are done with the plan. Raises
     ManifestError, ConfigError, UsageError, …
     """
-    from jobs.runs.packed import PackedCopies  # DuckDB loads here
-    from jobs.runs.planning import forecast, plan_rows
-    from jobs.runs.there import Copies
-
     with drafting(request) as draft:
         source, description, batches = await manifest_rows(request, ledger, draft)
-        all_versions = bool(request.options.get("all_versions"))
-        source, draft.destination = await check_sides(source, draft.destination, all_versions=all_versions)
+        sides = check_sides(source, draft.destination, all_versions=bool(request.options.get("all_versions")))
+        # DuckDB takes a while to load, meanwhile both sides answer.
+        (source, draft.destination), _ = await together(sides, asyncio.to_thread(import_module, "jobs.runs.packed"))
+        from jobs.runs.packed import PackedCopies
+        from jobs.runs.planning import forecast, plan_rows
+        from jobs.runs.there import Copies
+
         if warning := await warning_of_one(source, request.destination):
             display.say(warning)
         extra: dict[str, Any] = {}
@@ -141,9 +144,6 @@ async def publish(planned: Planned, ledger: Ledger) -> None:
 
     Raises UsageError if a side shows the ledger under another name.
     """
-    await ledger.create(planned.spec)
-    await check_ledger_apart(planned.spec, ledger)
-
     plan, run_id = planned.plan, planned.spec.run_id
 
     async def upload(number: int) -> None:
@@ -153,5 +153,6 @@ async def publish(planned: Planned, ledger: Ledger) -> None:
             checkpoint = Checkpoint(number, PLANNED, 0, plan.shards[number].rows, 0, plan.shards[number].size_bytes)
             await ledger.write_checkpoint(run_id, checkpoint, done_outcomes(data, plan.there["at"]))
 
-    await gather_bounded(upload, range(len(plan.shards)), UPLOADS)
+    await together(ledger.create(planned.spec), gather_bounded(upload, range(len(plan.shards)), UPLOADS))
+    await check_ledger_apart(planned.spec, ledger)
     await ledger.publish_plan(run_id, plan)

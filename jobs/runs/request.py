@@ -222,9 +222,6 @@ async def manifest_rows(request: Request, ledger: Ledger, draft: Draft) -> Sourc
     rows. Rows of an earlier run keep its source. Raises UsageError for places that overlap, as soon as
     the source is known: nothing is listed or opened before.
     """
-    from jobs.manifests import open_manifest
-    from jobs.runs.folding import proven_rows
-
     source, uri = request.source, request.manifest
     check_apart(source, request.destination, ledger.location)
     if uri is None:
@@ -240,9 +237,13 @@ async def manifest_rows(request: Request, ledger: Ledger, draft: Draft) -> Sourc
         source, is_known = source or spec.source, not spec.options.get(OLD_VERSIONS, True)
         check_apart(source, request.destination, ledger.location)
         if uri.startswith("proven:"):
+            from jobs.runs.folding import proven_rows  # DuckDB loads here
+
             proven = proven_rows(ledger, run_id, await ledger.plan(run_id))
             return source, uri, draft.noting(proven, says_latest=is_known)
         file = str(request.rows) if request.rows else await failures_of(ledger, run_id)
+    from jobs.manifests import open_manifest
+
     manifest = await open_manifest(file, ledger.store)
     bucket = manifest.bucket or (source.location.bucket if source else None)
     if bucket is None:
@@ -319,7 +320,8 @@ async def check_sides(
     sides = [("source", source, False), (destination_name, destination, all_versions)]
     located = await gather_bounded(locate, sides, len(sides))
     if not in_place:
-        _check_not_same(source, destination)
+        if source.location == destination.location and not are_apart(source, destination):
+            raise UsageError(f"source and destination are both {source.location}", advice="name two places")
         await check_two_places(*located)
     return located[0], located[1]
 
@@ -354,8 +356,6 @@ def check_apart(source: Side | None, destination: Side | None, ledger: Location)
 
     None: a side that is not known yet. Raises UsageError.
     """
-    if source and destination:
-        _check_not_same(source, destination)
     places = {"destination": destination, "source": source, "ledger": Side(ledger)}
     for (name, side), (other_name, other) in combinations(places.items(), 2):
         if side and other and side.location.overlaps(other.location) and not are_apart(side, other):
@@ -364,12 +364,6 @@ def check_apart(source: Side | None, destination: Side | None, ledger: Location)
                 "a part of the other, copied again, or written over",
                 advice="name places of their own",
             )
-
-
-def _check_not_same(source: Side, destination: Side) -> None:
-    """Raises UsageError if both sides are one place."""
-    if source.location == destination.location and not are_apart(source, destination):
-        raise UsageError(f"source and destination are both {source.location}", advice="name two places")
 
 
 def check_outside(destination: Side, ledger: Location) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from importlib import import_module
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from jobs.aws.batch import ChildFailure
+from jobs.aws.batch_arrays import Submission
 from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.run import Plan, RunSpec, RunState, continuation
@@ -18,14 +21,15 @@ from jobs.ledger.uploads import unfinished_uploads
 from jobs.reports.document import exit_code, summarize
 from jobs.reports.publish import PAGE, publish
 from jobs.runs import batch_executor
-from jobs.runs.batch_executor import Submitted
+from jobs.runs.batch_executor import DETACHED, is_batch
 from jobs.runs.kind import Kind
 from jobs.runs.local_executor import WorkHere, execute
-from jobs.runs.placement import DETACHED, is_batch
-from jobs.s3.retries import promptly
+from jobs.s3.retries import promptly, together
 from jobs.s3.sessions import open_side
 from jobs.s3.uploads import ABORTS_AT_ONCE, abort_unfinished
 
+PAGE_MODULE = "jobs.reports.html.page"
+"""It takes a while to load, meanwhile rows are done."""
 SUBMITTED = "submitted"
 """The state of a run that nobody waits for."""
 
@@ -55,7 +59,8 @@ async def work(
     codes: Mapping[int, int] = {}
     if plan.open_shards and await ledger.report(spec.run_id) is None:
         if not is_batch(executor, settings):
-            codes = await execute(spec, plan, ledger, settings, display, work_here)
+            working = execute(spec, plan, ledger, settings, display, work_here)
+            codes, _ = await together(working, asyncio.to_thread(import_module, PAGE_MODULE))
         else:
             # a waiting parent must not be its child's dependency (deadlock)
             after = settings.batch_job_id if executor == DETACHED else None
@@ -64,15 +69,15 @@ async def work(
                 jobs = {"run_id": spec.run_id, "job": spec.job, "jobs": dict(submitted.job_ids), "state": SUBMITTED}
                 return Ended(jobs, int(ExitCode.DONE))
             if submitted is not None:
-                return await follow(submitted, spec, plan, ledger, display, kind)
+                return await follow(submitted.submission, spec, plan, ledger, display, kind)
     return await end(spec, plan, ledger, kind, codes)
 
 
 async def follow(
-    submitted: Submitted, spec: RunSpec, plan: Plan, ledger: Ledger, display: Display, kind: Kind
+    submission: Submission, spec: RunSpec, plan: Plan, ledger: Ledger, display: Display, kind: Kind
 ) -> Ended:
     """Follow a run in AWS Batch to its end. Raises Interrupted on SIGTERM or Ctrl-C, and the run itself continues."""
-    codes, failures = await batch_executor.follow(submitted, spec, plan, ledger, display)
+    codes, failures = await batch_executor.follow(submission, spec, plan, ledger, display)
     return await end(spec, plan, ledger, kind, codes, failures=failures)
 
 
@@ -87,6 +92,7 @@ async def conclude(
 
     Publish it when every row is accounted for. The first report to be published wins.
     """
+    from jobs.ledger.state_files import compact_if_due
     from jobs.runs.folding import fold_run, write_late_verdicts  # DuckDB loads here
 
     folded, finished_at = await fold_run(ledger, spec.run_id, plan, spec), time.time()
@@ -120,21 +126,19 @@ async def conclude(
         **(await kind.report_details(ledger, spec, plan) if is_complete else {}),
     )
     if is_complete:
-        if kind.writes(spec):
-            await _abort_uploads(spec, ledger)
         if report["failures"]:
             report["next_steps"] = kind.hints(report)
-        report = await publish(ledger, spec, report, folded.listed)
+        report, _ = await together(publish(ledger, spec, report, folded.listed), _abort_uploads(spec, ledger, kind))
         # A checkpoint that comes from now on sees the report, and its worker adds it.
-        late = [each for each in await ledger.checkpoints(spec.run_id, plan=plan) if each not in folded.checkpoints]
-        await write_late_verdicts(ledger, spec, late)
+        there, _ = await together(ledger.checkpoints(spec.run_id, plan=plan), compact_if_due(ledger, spec.run_id))
+        await write_late_verdicts(ledger, spec, [each for each in there if each not in folded.checkpoints])
     return report
 
 
-async def _abort_uploads(spec: RunSpec, ledger: Ledger) -> None:
+async def _abort_uploads(spec: RunSpec, ledger: Ledger, kind: Kind) -> None:
     """Abort what the run's attempts have left. What cannot be aborted is left to the bucket's lifecycle rule."""
     with suppress(SealiftError):
-        if left := await unfinished_uploads(ledger, spec.run_id):
+        if kind.writes(spec) and (left := await unfinished_uploads(ledger, spec.run_id)):
             store = open_side(spec.destination, max_in_flight=ABORTS_AT_ONCE)
             try:
                 await abort_unfinished(store, left, spec.destination.location)

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
+from jobs.config import Settings
 from jobs.core.elapsed import elapsed_seconds
 from jobs.core.model import ObjectVersion
 from jobs.core.outcome import GOOD, Outcome, PartlyDone
@@ -35,11 +36,13 @@ from jobs.errors import (
 from jobs.ledger.ledger import Checkpoint
 from jobs.ledger.owner import LOOK_SECONDS, SILENT_SECONDS, Owner
 from jobs.runs import parent_pipe
-from jobs.runs.failure_count import LIMIT_PERCENT, TRIES, FailureCount, gave_up
-from jobs.s3.retries import pause_seconds, retry
+from jobs.runs.failure_count import TRIES, FailureCount, gave_up
+from jobs.s3.retries import pause_seconds, retry, together
 from jobs.s3.store import Store
 from jobs.tables.rows import ReadBeside, read_row_numbers, read_shard, write_outcomes
 
+GRACE_SECONDS = 20.0
+"""How long rows in flight may continue after a signal: Batch kills a container 30 seconds after it."""
 LOST_GRACE_SECONDS = 5.0
 """How long requests in flight may continue when the run has another owner."""
 ALONE_GRACE_SECONDS = 1.0
@@ -70,23 +73,6 @@ class Job(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerLimits:
-    """How much at once and how long.
-
-    `patience_seconds`: the worker gives up after so long without an answer from S3.
-    `grace_seconds`: how long rows in flight may continue after a signal (Batch kills a container 30
-    seconds after it). `max_failed_percent`: how many rows may fail (`jobs.runs.failure_count`).
-    """
-
-    in_flight: int = 512
-    checkpoint_rows: int = 5_000
-    checkpoint_seconds: float = 15.0
-    patience_seconds: float = 60.0
-    grace_seconds: float = 20.0
-    max_failed_percent: float = LIMIT_PERCENT
-
-
 def new_attempt() -> str:
     """The id of an attempt. Ids sort by time."""
     return f"{time.time_ns() // 1_000_000:013x}{secrets.token_hex(3)}"
@@ -96,6 +82,7 @@ def new_attempt() -> str:
 class Worker:
     """One attempt at one shard.
 
+    `settings`: how much at once and how long. It gives up after `patience_seconds` without an answer from S3.
     `owner`: the run's, for whom the worker works. When the run has another one, the attempt ends. `plan`:
     the run's. The shard's file must have the rows that it says. `beside`: see `jobs.runs.kind.Kind`.
     `stores`: what the job asks, for the time of the outcomes. `clock`: epoch seconds, for outcomes
@@ -107,7 +94,7 @@ class Worker:
     plan: Plan
     shard: int
     job: Job
-    limits: WorkerLimits = field(default_factory=WorkerLimits)
+    settings: Settings
     stores: Sequence[Store] = ()
     beside: ReadBeside | None = None
     clock: Callable[[], float] = time.time
@@ -134,16 +121,15 @@ class Worker:
     _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     def __post_init__(self) -> None:
-        self._pace, self._failures = Pace(self.limits.in_flight), FailureCount(self.limits.max_failed_percent)
+        self._pace, self._failures = Pace(self.settings.in_flight), FailureCount(self.settings.max_failed_percent)
 
-    def stop(self, grace_seconds: float | None = None, why: str = "") -> None:
+    def stop(self, grace_seconds: float = GRACE_SECONDS, why: str = "") -> None:
         """Begin nothing new, let requests in flight end, and write a checkpoint.
 
         Then `run` raises Interrupted with `why`. No further delete begins.
         """
-        grace = self.limits.grace_seconds if grace_seconds is None else grace_seconds
         self._stopping, self._why = True, self._why or why
-        self._must_end_at = min(self._must_end_at, self.elapsed() + grace)
+        self._must_end_at = min(self._must_end_at, self.elapsed() + grace_seconds)
         self.owner.end_deletes()
         self.on_stop()
         self._wake.set()
@@ -156,10 +142,11 @@ class Worker:
         TooManyFailures when the rows fail. A checkpoint has been written by then, and another
         attempt continues from there.
         """
-        await retry(self.owner.look)
+        settled, shard = self._count_settled(), self.owner.ledger.shard(self.owner.run_id, self.shard, self.plan)
+        _, _, rows = await together(retry(self.owner.look), settled, shard)
         keeper = asyncio.create_task(self._watch())
         try:
-            await self._run()
+            await self._run(rows)
         finally:
             keeper.cancel()
 
@@ -184,10 +171,8 @@ class Worker:
             self._broken = self._broken or error
             self._wake.set()
 
-    async def _run(self) -> None:
+    async def _run(self, shard: bytes) -> None:
         self._last_answer = self._last_checkpoint = self.elapsed()
-        await self._count_settled()
-        shard = await self.owner.ledger.shard(self.owner.run_id, self.shard, self.plan)
         chains, tasks = self._chains(read_shard(shard, self.beside)), self._tasks
         try:
             while (tasks or self._begins()) and self.elapsed() < self._must_end_at:
@@ -314,12 +299,12 @@ class Worker:
             self._pace.throttle(self.elapsed())
         if error.status or not isinstance(error, Unavailable):
             self._last_answer = self.elapsed()
-        elif self.elapsed() - self._last_answer > self.limits.patience_seconds:
+        elif self.elapsed() - self._last_answer > self.settings.patience_seconds:
             raise Unavailable(
                 error.operation,
                 error.target,
                 error.code,
-                f"no answer for {self.limits.patience_seconds:.0f} s",
+                f"no answer for {self.settings.patience_seconds:.0f} s",
                 advice=f"is the endpoint reachable? Continue later with: {continuation(self.owner.run_id)}",
             ) from error
 
@@ -328,8 +313,8 @@ class Worker:
 
     async def _checkpoint_if_due(self) -> None:
         rows = len(self._pending)
-        late = self.elapsed() - self._last_checkpoint >= self.limits.checkpoint_seconds
-        if rows >= self.limits.checkpoint_rows or (rows > 0 and late):
+        late = self.elapsed() - self._last_checkpoint >= self.settings.checkpoint_seconds
+        if rows >= self.settings.checkpoint_rows or (rows > 0 and late):
             await self._checkpoint()
             await self._look()
 
@@ -369,4 +354,4 @@ class Stops:
         """Stop the attempt, at once where the parent is gone."""
         self.is_stopped = True
         if self._attempt is not None:
-            self._attempt.stop(ALONE_GRACE_SECONDS if parent_pipe.is_gone() else None)
+            self._attempt.stop(ALONE_GRACE_SECONDS if parent_pipe.is_gone() else GRACE_SECONDS)

@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from jobs.config import Settings
 from jobs.core.pace import UNHEARD_SECONDS, Pace, backoff_seconds
@@ -121,6 +121,18 @@ async def gather_bounded(
         await asyncio.gather(*tasks, return_exceptions=True)
     try:
         return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def together(*work: Awaitable[Any]) -> list[Any]:
+    """What all of these return, done at once. All are waited for. Then the first error is raised, if any."""
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        await asyncio.wait(tasks)
+        return [task.result() for task in tasks]
     finally:
         for task in tasks:
             task.cancel()

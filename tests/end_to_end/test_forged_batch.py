@@ -33,8 +33,6 @@ def submission(world: World, run_id: str, /, **other: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("forged", "code", "says"),
     [
-        ({"job_definition": "sealift-expire"}, 10, "SEALIFT_BATCH_JOB_DEFINITION"),
-        ({"queue": "calm"}, 10, "SEALIFT_BATCH_QUEUE"),
         ({"ledger": "s3://evil/runs"}, 10, "s3://evil/runs"),
         ({"run_id": "20261125T003345Z-expire-1f3a02"}, 10, "20261125T003345Z-expire-1f3a02"),
         ({"shards": [[0, 10**12]]}, 10, "altered"),
@@ -47,3 +45,12 @@ def test_a_forged_submission_sends_nothing(
     result = yard.sealift("runs", "retry", planned, "--executor", "detached")
     assert (result.code, says in result.stderr) == (code, True), result.stdout + result.stderr
     assert yard.batch.names() == []
+
+
+@pytest.mark.parametrize("forged", [{"job_definition": "sealift-expire"}, {"queue": "calm"}])
+def test_where_a_run_goes_is_not_the_documents_affair(yard: Fleet, planned: str, forged: dict[str, Any]) -> None:
+    Forger(yard.world).write_document(f"runs/{planned}/batch/000.json", submission(yard.world, planned, **forged))
+    result = yard.sealift("runs", "retry", planned, "--executor", "detached")
+    assert result.code == 0, result.stdout + result.stderr
+    sent = [yard.batch.job(name).request for name in yard.batch.names()]
+    assert {(each["jobQueue"], each["jobDefinition"]) for each in sent} == {("spot", "sealift-replicate")}

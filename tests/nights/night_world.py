@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from jobs.registry import kind_of
 from jobs.runs import work
 from jobs.runs.kind import Opened
 from jobs.runs.standing import standing_rows
-from jobs.runs.worker import Worker, WorkerLimits
+from jobs.runs.worker import Worker
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
 from tests.doubles import one_duckdb
@@ -262,7 +262,7 @@ class World:
         codes = {}
         for shard in range(len(plan.shards)):
             opened = Opened(spec, *open_sides(spec, 8), ByteBudget(1 << 20), ledger, 8)
-            limits = WorkerLimits(8, checkpoint_rows=3, patience_seconds=60.0)
+            limits = replace(settings, in_flight=8, checkpoint_rows=3)
             try:
                 job = kind_of(spec).open_job
                 assert job is not None

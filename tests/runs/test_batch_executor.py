@@ -18,9 +18,9 @@ from jobs.aws.batch_arrays import Placement, Submission, make_submission
 from jobs.core.model import Location
 from jobs.core.outcome import Outcome, Status
 from jobs.core.run import Plan, ShardSummary
-from jobs.errors import ConfigError, LedgerError, Rejected, Unavailable
+from jobs.errors import ConfigError, Rejected, Unavailable
 from jobs.ledger.ledger import Checkpoint, Ledger
-from jobs.runs.batch_executor import BatchExecutor, exit_codes, read_submission
+from jobs.runs.batch_executor import BatchExecutor, cancel, exit_codes, read_submission
 from jobs.runs.progress import unfinished_shards
 from jobs.tables.rows import write_outcomes
 from tests.doubles.batch.account import Puppets, await_value, make_client, register
@@ -87,11 +87,8 @@ def test_a_second_submission_finds_the_first_whatever_shards_it_asks_for(site: S
     placement = submission().placement
     third = asyncio.run(site.executor().submit(make_submission(RUN, 0, placement, range(9), "s3://ledger/sealift")))
     assert first == second == third
-    for forged in (Placement("calm", placement.job_definition), Placement(placement.queue, "sealift-expire")):
-        with pytest.raises(LedgerError, match="SEALIFT_BATCH_QUEUE"):
-            asyncio.run(site.executor().submit(make_submission(RUN, 0, forged, range(9), "s3://ledger/sealift")))
     assert site.server.names() == [f"{RUN}-000-work", f"{RUN}-000-report"]
-    assert asyncio.run(site.executor().latest(RUN)) == first
+    assert asyncio.run(site.executor().latest(RUN)) == first.submission
 
 
 def test_submissions_at_once_leave_one_run_at_work(site: Site) -> None:
@@ -109,28 +106,25 @@ def test_submissions_at_once_leave_one_run_at_work(site: Site) -> None:
 @pytest.mark.parametrize("lost", [1, 2, 3])
 def test_a_lost_answer_makes_no_second_job(site: Site, lost: int) -> None:
     site.server.lose["SubmitJob"] = lost
-    submitted = asyncio.run(site.executor().submit(submission()))
-    assert submitted.is_whole
+    asyncio.run(site.executor().submit(submission()))
     assert site.server.names() == [f"{RUN}-000-work", f"{RUN}-000-report"]
 
 
-@pytest.mark.parametrize(("writes", "known"), [(0, []), (1, []), (2, ["work"]), (3, ["work", "report"])])
-def test_a_submitter_that_died_is_gone_on_with(site: Site, writes: int, known: list[str]) -> None:
-    """It could write so many documents: submission, owner, jobs. Batch has one more job by then than the ledger."""
-    original = Ledger.write_document
-    written: list[str] = []
+@pytest.mark.parametrize("known", [[], ["work"]])
+def test_a_submitter_that_died_is_gone_on_with(site: Site, known: list[str]) -> None:
+    """Its document is there, and so many of its jobs."""
+    original, sent = Batch.submit, list[str]()
 
-    async def die(ledger: Ledger, run_id: str, name: str, document: Any) -> None:
-        if len(written) == writes:
+    def die(batch: Batch, request: Any, *, is_new: bool) -> str:
+        if len(sent) == len(known):
             raise RuntimeError("killed")
-        written.append(name)
-        await original(ledger, run_id, name, document)
+        sent.append(request["jobName"])
+        return original(batch, request, is_new=is_new)
 
-    with mock.patch.object(Ledger, "write_document", die), pytest.raises(RuntimeError):
+    with mock.patch.object(Batch, "submit", die), pytest.raises(RuntimeError):
         asyncio.run(site.executor().submit(submission()))
     assert site.server.names() == [f"{RUN}-000-{stage}" for stage in known]
-    submitted = asyncio.run(site.executor().submit(submission()))
-    assert submitted.is_whole
+    asyncio.run(site.executor().submit(submission()))
     assert site.server.names() == [f"{RUN}-000-work", f"{RUN}-000-report"]
 
 
@@ -138,9 +132,7 @@ def test_a_refusal_is_raised_and_leaves_a_submission_without_jobs(site: Site) ->
     site.server.queues["spot"].state = "DISABLED"
     with pytest.raises(Rejected, match="not in ENABLED state"):
         asyncio.run(site.executor().submit(submission()))
-    latest = asyncio.run(site.executor().latest(RUN))
-    assert latest is not None
-    assert (dict(latest.job_ids), latest.is_whole) == ({}, False)
+    assert asyncio.run(site.executor().jobs(submission())) == {}
 
 
 def test_batch_that_cannot_be_reached_is_unavailable_and_no_credentials_are_a_setting(
@@ -159,12 +151,12 @@ def test_batch_that_cannot_be_reached_is_unavailable_and_no_credentials_are_a_se
 
 def test_ten_thousand_shards_are_one_call_a_stage(site: Site) -> None:
     began = time.perf_counter()
-    submitted = asyncio.run(site.executor().submit(submission(10_000)))
+    asyncio.run(site.executor().submit(submission(10_000)))
     print(f"10,000 shards submitted in {time.perf_counter() - began:.2f} s")
     assert site.server.calls["SubmitJob"] == 2
     assert site.server.job(f"{RUN}-000-work").size == 10_000
-    states = asyncio.run(site.executor().states(submitted))
-    assert sum(states["work"].children.values()) == 10_000
+    jobs = asyncio.run(site.executor().jobs(submission(10_000)))
+    assert sum(jobs["work"].children.values()) == 10_000
     assert site.server.calls["DescribeJobs"] == 1
     assert asyncio.run(read_submission(site.ledger, RUN, 0)).shards_of(9_999) == [9_999]
 
@@ -172,28 +164,27 @@ def test_ten_thousand_shards_are_one_call_a_stage(site: Site) -> None:
 def test_failures_of_a_large_array_take_a_few_calls_never_one_a_child(site: Site) -> None:
     site.server.engine.max_running = 1_000
     site.runner.script = lambda child: Exit(137, OUT_OF_MEMORY)
-    submitted = asyncio.run(site.executor().submit(submission(2_500)))
+    asyncio.run(site.executor().submit(submission(2_500)))
     await_value(lambda: site.server.job(f"{RUN}-000-work").has_ended)
-    failures = asyncio.run(site.executor().failures(submitted))
+    jobs = asyncio.run(site.executor().jobs(submission(2_500)))
+    before = dict(site.server.calls)
+    failures = asyncio.run(site.executor().failures(jobs))
     assert len(failures) == 100
     assert (failures[0].index, failures[0].exit_code, failures[0].reason) == (0, 137, OUT_OF_MEMORY)
     assert failures[0].log_stream.startswith("sealift/default/")
-    assert site.server.calls["ListJobs"] == 1
-    assert site.server.calls["DescribeJobs"] == 1
-    everything = asyncio.run(site.executor().failures(submitted, limit=2_500))
+    assert [site.server.calls[name] - before.get(name, 0) for name in ("ListJobs", "DescribeJobs")] == [1, 1]
+    everything = asyncio.run(site.executor().failures(jobs, limit=2_500))
     assert [failure.index for failure in everything] == list(range(2_500))
-    assert site.server.calls["ListJobs"] == 1 + 3
-    assert site.server.calls["DescribeJobs"] == 1 + 25
+    assert [site.server.calls[name] - before.get(name, 0) for name in ("ListJobs", "DescribeJobs")] == [1 + 3, 1 + 25]
 
 
 def test_cancelling_ends_every_stage_by_one_call_each(site: Site) -> None:
-    submitted = asyncio.run(site.executor().submit(submission(50)))
+    asyncio.run(site.executor().submit(submission(50)))
     await_value(lambda: site.runner.started)
-    asyncio.run(site.executor().cancel(submitted, "enough"))
+    asyncio.run(cancel(site.ledger, RUN))
     await_value(lambda: all(site.server.job(name).has_ended for name in site.server.names()))
     assert site.server.calls["TerminateJob"] == 2
-    states = asyncio.run(site.executor().states(submitted))
-    assert states["work"].children == {"FAILED": 50}
+    assert asyncio.run(site.executor().jobs(submission(50)))["work"].children == {"FAILED": 50}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.ledger.ledger import Ledger
-from jobs.runs.forecast import MARGIN_TIMES, RECENT_SECONDS, START_SECONDS, UNKNOWN_TIMES, with_time
+from jobs.runs.forecast import MARGIN_TIMES, RECENT_SECONDS, START_SECONDS, UNKNOWN_TIMES, timed
 from jobs.runs.request import Planned, new_run_id
 from tests.doubles.memory_store import MemoryStore
 
@@ -43,7 +43,7 @@ def end(ledger: Ledger, run: RunSpec, planned: float, worked: float, state: str 
 
 def time_of(ledger: Ledger, run: RunSpec, *, is_carried: bool = False) -> Plan:
     planned = Planned(run, Plan(1000, 10**6, (), requests={"copy": 1000}, seconds=20.0), Path())
-    return asyncio.run(with_time(planned, ledger, is_carried=is_carried)).plan
+    return asyncio.run(timed(planned, ledger, is_carried=is_carried))
 
 
 def test_without_an_earlier_run_the_most_is_many_times_what_the_table_says(ledger: Ledger) -> None:

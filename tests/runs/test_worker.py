@@ -11,6 +11,7 @@ from typing import Any, cast
 import pyarrow as pa
 import pytest
 
+from jobs.config import Settings
 from jobs.core.histories import keys_of
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, PartlyDone, Status
@@ -33,7 +34,7 @@ from jobs.ledger.ledger import Ledger
 from jobs.ledger.owner import Owner, claim_run
 from jobs.runs import worker as worker_module
 from jobs.runs.failure_count import TRIES
-from jobs.runs.worker import Worker, WorkerLimits
+from jobs.runs.worker import Worker
 from jobs.s3.gated_store import Throttle, checked
 from jobs.s3.store import UNGUARDED, Store
 from jobs.tables.rows import read_outcomes, shard_schema, write_parquet
@@ -41,7 +42,8 @@ from tests.doubles.memory_store import MemoryStore, Request
 from tests.doubles.plain_fold import fold
 
 ROWS = 60
-LIMITS = WorkerLimits(in_flight=8, checkpoint_rows=10, checkpoint_seconds=60, patience_seconds=5, grace_seconds=5)
+USUAL = Settings.from_environment({})
+LIMITS = replace(USUAL, in_flight=8, checkpoint_rows=10, checkpoint_seconds=60, patience_seconds=5)
 Script = Callable[[ObjectVersion], Awaitable[Status]]
 
 
@@ -77,12 +79,12 @@ async def ledger_with_a_shard(versions_per_key: int = 1, count: int = ROWS) -> L
     return ledger
 
 
-async def worker_of(ledger: Ledger, job: Script | Scripted, limits: WorkerLimits = LIMITS, **more: Any) -> Worker:
+async def worker_of(ledger: Ledger, job: Script | Scripted, limits: Settings = LIMITS, **more: Any) -> Worker:
     owner, plan = more.pop("owner", Owner(ledger, "run", 0)), await ledger.plan("run")
     return Worker(owner, plan, 0, job if isinstance(job, Scripted) else Scripted(job), limits, **more)
 
 
-async def work(ledger: Ledger, job: Script | Scripted, limits: WorkerLimits = LIMITS, **more: Any) -> None:
+async def work(ledger: Ledger, job: Script | Scripted, limits: Settings = LIMITS, **more: Any) -> None:
     await (await worker_of(ledger, job, limits, **more)).run()
 
 
@@ -414,7 +416,7 @@ async def test_a_good_outcome_is_dated_before_its_look_and_a_bad_one_after_it(mo
         return Status.SAME if row.row % 2 else Status.CHANGED
 
     ledger = await ledger_with_a_shard()
-    await work(ledger, slow, WorkerLimits(in_flight=1), stores=stores)
+    await work(ledger, slow, replace(USUAL, in_flight=1), stores=stores)
     assert [each.at for each in await outcomes_of(ledger)][:2] == [1_103.0, 1_100.0]
 
 
@@ -443,7 +445,7 @@ async def test_a_share_of_failures_ends_the_attempt_once_a_thousand_rows_have_en
     async def some(row: ObjectVersion) -> Status:
         return Status.DONE if row.row % good == 0 else end[0]
 
-    ledger, limits = await ledger_with_a_shard(count=1_500), WorkerLimits(in_flight=8, max_failed_percent=percent)
+    ledger, limits = await ledger_with_a_shard(count=1_500), replace(USUAL, in_flight=8, max_failed_percent=percent)
     if not ends:
         await work(ledger, Scripted(some, end[1]), limits)
         assert len(await outcomes_of(ledger, 1_500)) == 1_500

@@ -11,7 +11,7 @@ from jobs.aws.batch_arrays import SYSTEM_TAG, WORK, make_submission, payload
 from jobs.config import Settings
 from jobs.expire.places import PlaceDocument
 from jobs.ledger.write_rules import LEDGER_FILES, Change
-from jobs.runs import placement
+from jobs.runs import batch_executor
 from tests.terraform.iam import Answer, decide
 
 pytestmark = pytest.mark.slow
@@ -277,7 +277,7 @@ def test_roles_end_only_jobs_of_this_system(example):
 def test_jobs_bear_the_tag_by_which_they_are_ended(example):
     """With the environment that Terraform gives the command line."""
     settings = Settings.from_environment(example.output("environment"))
-    placed = placement.choose_placement(settings, "replicate")
+    placed = batch_executor.choose_placement(settings, "replicate")
     request = payload(make_submission("20261125T000000Z-replicate-1f3a", 0, placed, [0], "s3://l/p"), WORK)
     assert request["tags"][SYSTEM_TAG] == NAME
 
