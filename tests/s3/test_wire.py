@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.model import Checksum, Listed
+from jobs.core.model import Checksum
 from jobs.s3 import wire
-from jobs.s3.list_pages import parse_page
 from jobs.s3.operations import Operation
-from jobs.s3.store import Marker, Written
+from jobs.s3.store import Written
 
 NAMESPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
@@ -128,21 +127,3 @@ def test_errors_are_read_and_anything_else_is_none() -> None:
 )
 def test_http_dates(text: str, seconds: float) -> None:
     assert wire.parse_http_date(text) == seconds
-
-
-def test_a_page_of_versions_keeps_the_order_of_the_document() -> None:
-    when = "<LastModified>2026-11-25T00:33:40Z</LastModified>"
-    body = (
-        f"<ListVersionsResult {NAMESPACE}><EncodingType>url</EncodingType>"
-        f"<DeleteMarker><Key>a+a</Key><VersionId>m</VersionId><IsLatest>true</IsLatest>{when}</DeleteMarker>"
-        f"<Version><Key>a+a</Key><VersionId>v</VersionId><IsLatest>false</IsLatest>{when}<Size>0</Size><ETag>&quot;e&quot;"
-        "</ETag><StorageClass>GLACIER</StorageClass><ChecksumAlgorithm>SHA256</ChecksumAlgorithm>"
-        "<Owner><ID>x</ID></Owner></Version><IsTruncated>true</IsTruncated>"
-        "<NextKeyMarker>a+a</NextKeyMarker><NextVersionIdMarker>v</NextVersionIdMarker></ListVersionsResult>"
-    )
-    page = parse_page(body.encode(), Operation.LIST_VERSIONS)
-    assert page.entries == [
-        Listed("a a", "m", True, True, None, None, 1795566820.0, None),
-        Listed("a a", "v", False, False, 0, "e", 1795566820.0, "GLACIER", "SHA256"),
-    ]
-    assert page.next_marker == Marker("a a", "v")

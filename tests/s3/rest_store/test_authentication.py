@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 
 from jobs import errors
@@ -58,27 +60,30 @@ def test_a_refusal_of_head_is_asked_again_with_a_body(
     ]
 
 
-@pytest.mark.parametrize("readable", [Reply(206, HEADERS, b"x"), Reply(416, body=error_body("InvalidRange"))])
-def test_a_refusal_of_head_that_is_over_is_forgotten(script: Script, readable: Reply) -> None:
-    script.first, script.reply = [Reply(403), readable], Reply(headers=HEADERS)
-    assert ask(script, lambda store: store.head(REF)).etag == "e"
-    assert [seen.method for seen in script.seen] == ["HEAD", "GET", "HEAD"]
+BUSY, EXPIRED, MISSING = (
+    Reply(status, body=error_body(code))
+    for status, code in ((503, "SlowDown"), (400, "ExpiredToken"), (404, "NoSuchKey"))
+)
 
 
-def test_a_refusal_of_head_that_a_get_does_not_meet_is_asked_again(script: Script) -> None:
-    """Others may have renewed the credentials meanwhile, and then the key is missing."""
-    script.first, script.reply = [Reply(403), Reply(404, body=error_body("NoSuchKey"))], Reply(404)
-    with pytest.raises(errors.NotFound):
-        ask(script, lambda store: store.head(REF))
-    assert [seen.method for seen in script.seen] == ["HEAD", "GET", "HEAD", "GET"]  # the last one of the bucket
-
-
-def test_a_refusal_of_head_whose_code_a_busy_server_does_not_say_is_asked_again(script: Script) -> None:
-    script.first = [Reply(400), *[Reply(503, body=error_body("SlowDown"))] * 2]
-    script.reply = Reply(400, body=error_body("ExpiredToken"))
-    with pytest.raises(errors.AuthenticationFailed):
+@pytest.mark.parametrize(
+    ("first", "reply", "error", "methods"),
+    [
+        ([Reply(403), Reply(206, HEADERS, b"x")], Reply(headers=HEADERS), None, "HEAD GET HEAD"),
+        ([Reply(403), Reply(416, body=error_body("InvalidRange"))], Reply(headers=HEADERS), None, "HEAD GET HEAD"),
+        # Others may have renewed the credentials, and then the key is missing. The last request is for the bucket.
+        ([Reply(403), MISSING], Reply(404), errors.NotFound, "HEAD GET HEAD GET"),
+        ([Reply(400), BUSY, BUSY], EXPIRED, errors.AuthenticationFailed, "HEAD GET GET HEAD GET"),
+    ],
+    ids=["readable", "empty", "missing by now", "busy"],
+)
+def test_a_refusal_of_head_that_is_over_or_has_no_code_yet_is_asked_again(
+    script: Script, first: list[Reply], reply: Reply, error: type[errors.StoreError] | None, methods: str
+) -> None:
+    script.first, script.reply = list(first), reply
+    with pytest.raises(error) if error else nullcontext():
         ask(script, lambda store: store.head(REF), is_paced=True)
-    assert [seen.method for seen in script.seen] == ["HEAD", "GET", "GET", "HEAD", "GET"]
+    assert [seen.method for seen in script.seen] == methods.split()
 
 
 def test_a_signature_that_fails_for_one_key_is_that_keys_matter(script: Script) -> None:
