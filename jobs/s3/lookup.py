@@ -109,9 +109,11 @@ class KeyPages:
     async def _corrected(self, entry: Listed) -> Listed:
         """Return a null version with the ETag that requests know.
 
-        SeaweedFS lists a large one with another ETag, which looks like that of an upload in parts.
+        SeaweedFS lists a large one with another ETag, which looks like that of an upload in parts, and an
+        empty one without.
         """
-        if entry.version_id != NULL_VERSION or not is_multipart(entry.etag):
+        is_sure = entry.etag and not is_multipart(entry.etag)
+        if entry.version_id != NULL_VERSION or entry.is_delete_marker or is_sure:
             return entry
         try:
             info = await find(self._store, ObjectRef(self._bucket, self._key, NULL_VERSION))
