@@ -60,7 +60,7 @@ class Look:
 
     `meant`: the version of each row. `is_listed`: False if two HEADs showed what is current, and no
     more. `agreed_etags`: a copy of one of these may be replaced although it is newer, so its ETag proves
-    nothing. `is_cut` is set where an event has no comparison left.
+    nothing.
     """
 
     def __init__(
@@ -75,8 +75,7 @@ class Look:
     ):
         self.source, self.copies, self.meant = source, list[Version](), meant
         self.named = {version for version in meant if version is not None}
-        self.skew_seconds, self.agreed_etags = skew_seconds, agreed_etags
-        self.is_listed, self.is_cut = is_listed, False
+        self.skew_seconds, self.agreed_etags, self.is_listed = skew_seconds, agreed_etags, is_listed
         self._own: list[Version] = []
         self._times = Counter(version.etag for version in source if not version.is_marker)
         self._groups: defaultdict[tuple[int | None, str | None], _Places] = defaultdict(_Places)

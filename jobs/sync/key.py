@@ -421,10 +421,13 @@ class _Sync:
         version.compared[copy] = Compared.of(verdict, checksum) if is_known else Compared(Edge.UNASKED)
 
     async def _compare(self, look: Look, version: Version, copy: Version) -> None:
-        """Compare a version with a copy. An event compares a few, and what is newest with what is on top."""
-        is_top = copy is look.copies[-1] and version is look.newest(follows_markers=False)
-        if self.is_event and self.looks_left <= 0 and not is_top:
-            look.is_cut = True
+        """Compare a version with a copy. An event compares a few: then an older version waits for a run."""
+        if self.is_event and self.looks_left <= 0:
+            # Too many older versions may be what is on top: the newest once more above it is a small price.
+            is_old = version is not look.newest(follows_markers=False) and version not in look.named
+            is_on_top = copy is look.copies[-1] and self.rules.all_versions
+            version.compared[copy] = Compared(Edge.SAME if is_on_top and is_old else Edge.NO)
+            version.is_open = True
             return
         self.looks_left -= 1
         is_agreed = copy.etag in self.agreed

@@ -11,9 +11,6 @@ FLOOR   The oldest version with a SAME, UNKNOWN or equal-ETag edge. Without one,
 WANTED  Current only, or no versions kept: T. Else named and doubted versions, and of the others those
         from the floor upwards that have no UNASKED edge: an open edge of an unnamed version counts as
         a copy. A replay wants no others.
-CUT     An event has no comparison left for what its step rests on: nothing is asked any more. T is decided
-        as for current only, all versions too, and what is missing or open below T waits for a run, which
-        compares without a bound. A top that may be an older version's copy is one, where versions are kept.
 STEP    First line that fits.
 
 |    | versions are kept or not                                            | step                     |
@@ -23,7 +20,7 @@ STEP    First line that fits.
 |  1 | wanted object below T, unmatched, not blocked                       | append it, oldest first  |
 |    | but T is blocked and no SAME copy of it is readable                 | it waits: blocked        |
 |    | but `never`, and an unknown object is on top                        | it waits: changed        |
-|    | but the look is cut, and the version is not doubted                 | it waits: blocked        |
+|    | but an event had no comparison left for what may be its copy        | it waits: blocked        |
 |  2 | marker below T, followed, all versions: an older version's copy is  |                          |
 |    | on top, no newer object is matched, and one that is not blocked     |                          |
 |    | follows                                                             | delete marker            |
@@ -145,7 +142,7 @@ def next_step(look: Look, rules: Rules) -> Step:
         return Step(Act.DONE, top=newest.blocked, match=align(look))  # nobody knows what belongs on top
     decision = _Decision(look, rules)
     step = decision.step()
-    if decision.asks and not look.is_cut:
+    if decision.asks:
         return Step(Act.ASK, ask=tuple(decision.asks))
     return step._replace(match=decision.match)
 
@@ -293,7 +290,7 @@ class _Decision:
 
     def _hindrance(self, version: Version) -> End | None:
         """Why a version below T is not copied now. A doubted one is copied although it may have a copy."""
-        is_left = version.blocked is None and self.look.is_cut and not version.is_doubted
+        is_left = version.blocked is None and version.is_open and not version.is_doubted
         return End(Status.BLOCKED, Reason.TOO_SLOW) if is_left else version.blocked
 
     def _stuck(self) -> End | None:
@@ -345,34 +342,31 @@ class _Decision:
         if owner in unasked:
             unasked.remove(owner)
             unasked.append(owner)
-        if self.look.is_cut and self.is_deep:
-            return bool(unasked)
         self.asks.update(dict.fromkeys((version, on_top) for version in unasked[: -ASKED_AT_ONCE - 1 : -1]))
         return False
 
     def _topmost(self) -> Step:
         """Lines 3 to 16."""
         rules, target, on_top, edge = self.rules, self.target, self.on_top, self.edge
-        is_deep = self.is_deep and not self.look.is_cut
         if self.is_deleted:
             return self._delete(on_top)
         if target is None:
             return self._done(*next(iter(self.waits.values()), End(Status.SAME)))
-        is_due = is_deep and target not in self.match and target.blocked is None
+        copy = self.match.get(target)
+        is_due = self.is_deep and copy is None and target.blocked is None
         if is_due and not (rules.overwrite is Overwrite.NEVER and self._is_unknown_on_top()):
             return Step(Act.APPEND, target)
         if edge is Edge.SAME:
             return self._done(Status.SAME)
-        if edge and on_top and (not is_deep or self.version_of.get(on_top, target) is target):
+        if edge and on_top and (not self.is_deep or self.version_of.get(on_top, target) is target):
             return self._done(*_unproven(target, on_top))
         if not rules.keeps_versions:
             return self._replace(target, on_top)
         if on_top is None and self._is_hidden_again(target):
             return self._done(Status.CHANGED, Reason.HIDDEN_AGAIN)
-        is_left = rules.overwrite is Overwrite.NEVER and not is_deep and on_top and on_top.owner is None
+        is_left = rules.overwrite is Overwrite.NEVER and not self.is_deep and on_top and on_top.owner is None
         if on_top is None or edge or self._may_replace(on_top) or not (is_left or self._is_unknown_on_top()):
             return self._append_target(target)
-        copy = self.match.get(target)
         if copy is not None and not rules.mirrors_deletes and self._look(target, copy) is Edge.SAME:
             if rules.is_replay:
                 return self._done(Status.CHANGED, Reason.COPY_COVERED)
@@ -461,10 +455,8 @@ class _Decision:
         if not self.is_deep:
             return top._replace(reason=Reason.NEWER_COPIED) if top.status is Status.SAME else top
         copy = self.match[version]
-        edge = self.look.edge(version, copy)
-        if edge is Edge.UNASKED:
-            return End(Status.BLOCKED, Reason.TOO_SLOW)
-        return End(Status.SAME) if edge is Edge.SAME else _unproven(version, copy)
+        is_same = self.look.edge(version, copy) is Edge.SAME
+        return End(Status.SAME) if is_same else _unproven(version, copy)
 
     def _marker_end(self, marker: Version, top: End) -> End:
         if not self.rules.follows_markers:

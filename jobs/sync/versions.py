@@ -51,8 +51,8 @@ class Version:
 
     `at`: S3's date, epoch seconds. `place`: in its history. `info`, `tags`: as S3 said them.
     Of a source version: `compared`: copy → what a comparison showed. `blocked`: why it cannot be copied
-    now. `is_doubted`: see `jobs.sync.edges.rivals`. `copied`: the outcome of this call's copy of it.
-    `error`: why a comparison failed.
+    now. `is_doubted`: see `jobs.sync.edges.rivals`. `is_open`: an event had no comparison left for what may
+    be its copy. `copied`: the outcome of this call's copy of it. `error`: why a comparison failed.
     Of a copy: `blocked`: why it cannot be read. `owner`: the version that this call made it of, `NOBODY` if
     that is none.
     """
@@ -69,6 +69,7 @@ class Version:
     compared: dict[Version, Compared] = field(default_factory=dict)
     blocked: End | None = None
     is_doubted: bool = False
+    is_open: bool = False
     copied: Outcome | None = None
     error: StoreError | None = None
     owner: Version | None = None

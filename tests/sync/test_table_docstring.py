@@ -29,17 +29,16 @@ def look(
     *,
     unknown: Pairs = (),
     different: Pairs = (),
-    same: Pairs = (),
     agreed: str = "",
     is_archived: bool = False,
     is_own: bool = False,
-    is_cut: bool = False,
+    is_open: bool = False,
     is_damaged: bool = False,
 ) -> Look:
     """`A2`: an object of this content and date, `M3`: a delete marker. `?`: no ETag says what it is.
 
     `is_archived`: nobody can read the newest version, nor the first copy. `is_own`: this call wrote that one.
-    `is_cut`: an event has no comparison left. `is_damaged`: the newest version is.
+    `is_open`: nobody could compare the oldest version. `is_damaged`: the newest version is.
     """
     ours, theirs = ([item(word) for word in side.split()] for side in (source, copies))
     looked = Look(ours, theirs, ours, agreed_etags={agreed})
@@ -49,14 +48,15 @@ def look(
             one.compared[other] = Compared(Edge.NO)  # they have been compared
         if edge is Edge.SAME:
             one.compared[other] = Compared(Edge.SAME)
-    for pairs, edge in ((unknown, Edge.UNKNOWN), (different, Edge.NO), (same, Edge.SAME)):
+    for pairs, edge in ((unknown, Edge.UNKNOWN), (different, Edge.NO)):
         for here, there in pairs:
             ours[here].compared[theirs[there]] = Compared(edge)
     if is_archived:
         ours[-1].blocked = theirs[0].blocked = End(Status.BLOCKED, Reason.ARCHIVED)
     if is_damaged:
         ours[-1].blocked = End(Status.DAMAGED, Reason.DAMAGED)
-    looked.is_cut = is_cut
+    if is_open:
+        ours[0].is_open = True
     if is_own:
         theirs[0].owner = NOBODY
     return looked
@@ -74,7 +74,7 @@ SCENES: dict[str, list[tuple[Look, Rules]]] = {
     "1a": [(look("A1 B2", "B3"), ALL)],
     "1b": [(look("A1 B2", "B3", is_archived=True), ALL)],
     "1c": [(look("A1 B2", "C1"), NEVER)],
-    "1d": [(look("A1 B2", "C3 B4", is_cut=True), ALL)],
+    "1d": [(look("A1 B2", "C3 B4", is_open=True), ALL)],
     "2a": [(look("A1 M2 B3", "A4"), MIRROR)],
     "3a": [(look("A1 M2", "A3"), MIRROR), (look("", "C3"), MIRROR)],
     "3b": [
@@ -83,17 +83,13 @@ SCENES: dict[str, list[tuple[Look, Rules]]] = {
     ],
     "4a": [(look("A1 M2", "A2 M3"), MIRROR), (look("", "C3"), ALL)],
     "5a": [(look("A1 B2", "A3 C4"), ALL)],
-    "6a": [(look("A1 B2", "A3 B4"), ALL), (look("A1 A2", "A3", same=((1, 0),), is_cut=True), ALL)],
-    "7a": [
-        (look("?1", "?2", unknown=((0, 0),)), ALL),
-        (look("?1 ?2", "?3", unknown=((0, 0), (1, 0)), is_cut=True), ALL),
-    ],
+    "6a": [(look("A1 B2", "A3 B4"), ALL)],
+    "7a": [(look("?1", "?2", unknown=((0, 0),)), ALL)],
     "8a": [(look("A1", "A2 M3 A4 M5"), ALL)],
     "9a": [
         (look("A1", ""), CURRENT),
         (look("A1", "A2 M3"), CURRENT),
         (look("A1 B2", "B3 A4"), ALL),
-        (look("?1 B2", "B3 ?4", different=((1, 1),), is_cut=True), ALL),
         (look("A6", "C8", is_own=True), CURRENT),
         (look("?1 ?2", "?3 ?4", unknown=((0, 1), (1, 0), (1, 1)), different=((0, 0),)), ALL),
     ],
