@@ -16,7 +16,7 @@ from jobs.cli.command import Answer, PromptCommand
 from jobs.cli.console import TERMINAL, meter, say, table
 from jobs.cli.options import Command, Options, Run, argument, flag, option, shared
 from jobs.cli.run_command import StartOptions
-from jobs.cli.texts import plan_text, report_text
+from jobs.cli.texts import plan_text, report_ended, report_text
 from jobs.config import Settings
 from jobs.core.run import UNSIZED_ROWS, Plan, RunSpec, RunState, continuation
 from jobs.core.selection import Selection
@@ -30,7 +30,7 @@ from jobs.runs import batch_executor
 from jobs.runs.progress import find_progress, has_stopped, unfinished_shards
 from jobs.runs.request import Request, open_ledger
 from jobs.runs.summaries import counted, find_run_id, summarize_run, summarize_runs
-from jobs.runs.work import end, follow
+from jobs.runs.work import Ended, end, follow
 
 WATCH_SECONDS = 2.0
 _OF_THE_FIRST_RUN = frozenset((
@@ -91,7 +91,10 @@ class Show(_Run, PromptCommand):
         run_id, code = await find_run_id(ledger, self.run_id), int(ExitCode.DONE)
         spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
         if self.follow:
-            code = await _follow(open_ledger(ledger.location), spec, plan)  # it outlasts a server that is away
+            followed = await _follow(open_ledger(ledger.location), spec, plan)  # it outlasts a server that is away
+            if followed is not None and self.html is None:
+                return report_ended(kind_of(spec), followed)
+            code = int(ExitCode.TRANSIENT)
         ended = await ledger.report(run_id)
         if ended is None and not await unfinished_shards(ledger, run_id, plan):
             ended = (await end(spec, plan, ledger, kind_of(spec))).report
@@ -202,18 +205,18 @@ def _under_way_text(spec: RunSpec, run: Mapping[str, Any]) -> str:
     return f"{text}\n{step}" if run["state"] == "stopped" else text
 
 
-async def _follow(ledger: Ledger, spec: RunSpec, plan: Plan) -> int:
+async def _follow(ledger: Ledger, spec: RunSpec, plan: Plan) -> Ended | None:
     """Show the progress of a run on this or another machine, until it has a report or nobody works at it.
 
-    Returns the exit code for a run without a report.
+    Returns how a run in AWS Batch ended.
     """
     if (submission := await batch_executor.BatchExecutor(ledger, Batch()).latest(spec.run_id)) is not None:
-        return (await follow(submission, spec, plan, ledger, TERMINAL, kind_of(spec))).code
+        return await follow(submission, spec, plan, ledger, TERMINAL, kind_of(spec))
     with meter(spec.job, plan.rows) as shown:
         while not (await has_stopped(ledger, spec.run_id) or await ledger.report(spec.run_id) is not None):
             shown.update(*await find_progress(ledger, spec.run_id, plan))
             await asyncio.sleep(WATCH_SECONDS)
-    return int(ExitCode.TRANSIENT)
+    return None
 
 
 async def _nothing_to_do(ledger: Ledger, spec: RunSpec, ended: dict[str, Any], what: str) -> Answer:
