@@ -229,6 +229,15 @@ async def test_each_version_of_equal_bytes_gets_a_copy(overwrite: str) -> None:
     assert bodies(store) == [A, A, A]
 
 
+async def test_each_event_of_equal_bytes_gets_a_copy() -> None:
+    """More of them than an event compares."""
+    store = make_store()
+    for _ in range(12):
+        row = event_of(await put(store, A))
+        assert (await sync(store, row, is_event=True, **EVENT)).outcomes[0].status is COPIED
+    assert bodies(store) == [A] * 12
+
+
 async def test_late_version_is_appended_and_the_newest_once_more_above_it() -> None:
     store = make_store()
     late, new = await put(store, A), await put(store, B)
