@@ -131,6 +131,8 @@ class KeyWorld:
         self.memory = MemoryStore(clock=lambda: self._now, new_id=self._new_id)
         self.server = self.broken(self.memory)
         self.violations: list[tuple[str, str]] = []
+        self.made: list[Version] = []
+        """What workers wrote. Where no versions are kept, others may have replaced it since."""
         self.sent: dict[str, list[tuple[str, str]]] = defaultdict(list)
         """The requests of each worker: operation and bucket."""
         self.writes = 0
@@ -236,6 +238,7 @@ class KeyWorld:
         if any(self.scene.keeps_versions or each.version_id != "null" for each in gone):
             self.violate("nothing destroyed", f"{name} removed {gone[0].version_id}")
         made = [each for each in after if all(each is not other for other in before)]
+        self.made += made
         for each in made:
             if each.is_delete_marker:
                 if not self.scene.all_versions or MARKER not in self.scene.source + "-" * ("mark" in str(self.twist)):
@@ -304,7 +307,7 @@ class KeyWorld:
                 self.violate("proven", f"{row.version_id} is not {row.status}")
 
     def all_copies(self) -> list[Version]:
-        return self.versions(DESTINATION)
+        return [*self.versions(DESTINATION), *self.made, *self.others]
 
     def play(self) -> KeyWorld:
         """The whole play."""
