@@ -38,9 +38,13 @@ def _number(text: str, name: str) -> int:
     return int(text)
 
 
-def parse_page(body: bytes, operation: Operation, after: Marker | None = None) -> Page:
-    """The answer to ListObjectVersions or ListObjectsV2, to the page behind `after`. Raises `wire.Malformed`."""
+def parse_page(body: bytes, operation: Operation, after: Marker | None = None, prefix: str = "") -> Page:
+    """The answer to ListObjectVersions or ListObjectsV2, to the page behind `after`. Raises `wire.Malformed`, also for
+    keys that do not begin with `prefix`: a cache may answer with the page of another question.
+    """
     page = _page(body, operation)
+    if other := next((each.key for each in page.entries if not each.key.startswith(prefix)), ""):
+        raise Malformed(f"the page has {other[:100]!r}, which does not begin with {prefix[:100]!r}")
     check_advance(page, after)
     return page
 

@@ -277,7 +277,7 @@ class RestStore:
         return wire.body_headers(data, checksum if self._sends_checksums else None)
 
     def _page(self, operation: Operation, bucket: str, parameters: Parameters, after: Marker | None) -> Awaitable[Page]:
-        parse = _document(partial(parse_page, operation=operation, after=after))
+        parse = _document(partial(parse_page, operation=operation, after=after, prefix=str(parameters["prefix"] or "")))
         return self._ask(operation, ObjectRef(bucket, ""), parse, parameters)
 
     async def _ask(

@@ -136,3 +136,11 @@ def test_a_page_that_does_not_advance_is_malformed(
     entries = [Listed(key, None, True, False, 1, "e", 0.0, "STANDARD")] if key else []
     with nullcontext() if advances else pytest.raises(Malformed):
         check_advance(Page(entries, [], marker), after)
+
+
+def test_a_page_of_another_question_is_no_answer() -> None:
+    """A cache may give it: taken as the end of its range, it would hide the keys that were asked for."""
+    page = versions_page(["02/a", "02/b"], "02/b")
+    assert len(parse_page(page, Operation.LIST_VERSIONS, prefix="02/").entries) == 2
+    with pytest.raises(Malformed, match="does not begin with"):
+        parse_page(page, Operation.LIST_VERSIONS, prefix="03/")
