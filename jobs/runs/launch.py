@@ -26,8 +26,8 @@ from jobs.reports.figures import human_dollars
 from jobs.runs.request import Draft, Planned, Request, check_sides, drafting, manifest_rows
 from jobs.s3.condition_trial import find_ignored, ignored_error, untried_error
 from jobs.s3.operations import Operation
-from jobs.s3.retries import gather_bounded, together
-from jobs.s3.sessions import open_side
+from jobs.s3.retries import gather_bounded, promptly, together
+from jobs.s3.sessions import endpoint_of, open_side
 from jobs.s3.store import server_time
 from jobs.tables.rows import PLANNED, done_outcomes
 
@@ -128,7 +128,8 @@ async def try_conditions(planned: Planned, operations: Sequence[Operation]) -> P
     is_agreed, ignored = bool(spec.options.get(WITHOUT_CONDITIONS)), list(operations)
     store = open_side(spec.destination, max_in_flight=4)
     try:
-        ignored = await find_ignored(store, place, operations)
+        trial, address = partial(find_ignored, store, place, operations), partial(endpoint_of, spec.destination)
+        ignored = await promptly(trial, f"the trial of conditions at {place}", address)
     except Denied as error:
         if not is_agreed:
             raise untried_error(place, error) from error

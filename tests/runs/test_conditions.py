@@ -12,10 +12,11 @@ import pytest
 from jobs.cli import worker
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.run import WITHOUT_CONDITIONS, Plan, RunSpec, RunState, ShardSummary, Side
-from jobs.errors import ConfigError, Denied, PreconditionFailed
+from jobs.errors import ConfigError, Denied, PreconditionFailed, Unavailable
 from jobs.reports.document import IGNORED_CONDITIONS, summarize
 from jobs.runs import launch
 from jobs.runs.request import Planned
+from jobs.s3 import retries
 from jobs.s3.condition_trial import OF_COPIES
 from jobs.s3.operations import Operation
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings
@@ -93,6 +94,18 @@ def test_where_nothing_can_be_tried_only_the_users_word_helps(server: MemoryStor
     with pytest.raises(ConfigError, match=r"permit .* s3://hot/copies/\.sealift/trial-\*"):
         tried()
     assert tried(is_agreed=True).options[WITHOUT_CONDITIONS] == list(OF_COPIES)
+
+
+def test_a_server_that_never_answers_a_trial_ends_the_command(
+    server: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(request: Request) -> Any:
+        await asyncio.Event().wait()
+
+    server.hook(copy=hang)
+    monkeypatch.setattr(retries, "PATIENCE_SECONDS", 0.05)
+    with pytest.raises(Unavailable):
+        tried()
 
 
 def test_nothing_is_tried_for_a_run_that_writes_nothing(server: MemoryStore) -> None:
