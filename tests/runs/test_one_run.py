@@ -33,7 +33,7 @@ def test_whatever_happens_at_any_request_the_run_keeps_its_promises() -> None:
         if len(schedules) == wanted:
             break
     print(f"{len(schedules):,} schedules of at most {len(every):,}")
-    assert len(schedules) > min(wanted, len(every)) // 2
+    assert len(schedules) > min(wanted, QUICK) // 2  # many plays are the same requests in the same order
 
 
 @pytest.mark.parametrize(
