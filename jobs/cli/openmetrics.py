@@ -20,6 +20,8 @@ from jobs.policy.model import Pair, Policy
 
 NIGHTS = 30
 """How many nights of a pair are looked at for a good one."""
+FINDINGS = "what is wrong"
+"""What the status does not know where the state could not be read."""
 STATUSES = tuple(each for each in Category if each != Category.EXCLUDED)
 GAUGES = {
     "sealift_problems": "What a person has to act on.",
@@ -40,7 +42,9 @@ Sample = tuple[str, str, float]
 
 async def open_metrics(ledger: Ledger, policy: Policy | None, document: Mapping[str, Any], now: float) -> str:
     """The text. `document`: that of `sealift status`. `now`: epoch seconds."""
-    samples: list[Sample] = [("sealift_problems", "", len(document["problems"]))]
+    samples: list[Sample] = []
+    if _knows_findings(document):
+        samples.append(("sealift_problems", "", len(document["problems"])))
     samples += [("sealift_backlog_rows", f'pair="{each["pair"]}"', each["rows"]) for each in document["backlogs"]]
     waiting = {(each["what"], each["queue"]): each["waiting"] for each in document["queues"]}
     if policy is not None:
@@ -69,12 +73,17 @@ def _events(policy: Policy) -> int | None:
     return depth.waiting + depth.delayed
 
 
+def _knows_findings(document: Mapping[str, Any]) -> bool:
+    return all(each["what"] != FINDINGS for each in document["not_known"])
+
+
 def _known(document: Mapping[str, Any], pair: Pair, nights: list[Summary], now: float) -> Iterator[Sample]:
     label, copies = f'pair="{pair.name}"', f"s3://{pair.destination.bucket}/{pair.destination.prefix}"
     places, findings = (
         [each for each in document[name] if each["place"].startswith(copies)] for name in ("places", "findings")
     )
-    yield "sealift_open_findings", label, sum(each["objects"] for each in findings)
+    if _knows_findings(document):
+        yield "sealift_open_findings", label, sum(each["objects"] for each in findings)
     times = {"good_night": [each.finished_at for each in nights if not each.exit_code][:1]}
     for gauge, name in (("oldest_verified", "oldest_checked"), ("oldest_read", "oldest_read")):
         times[gauge] = [datetime.fromisoformat(each[name]) for each in places if each[name]]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from jobs.cli.command import Answer, LedgerCommand, PolicyOptions, Work, is_local, ledger_location
 from jobs.cli.console import table
-from jobs.cli.openmetrics import open_metrics
+from jobs.cli.openmetrics import FINDINGS, open_metrics
 from jobs.cli.options import Command, flag, option
 from jobs.config import Settings
 from jobs.core.display import shown, shown_key
@@ -120,7 +120,7 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
     runs = await summarize_runs(ledger, run_ids[: -RUNS - 1 : -1])
     questions = [
         ("running", "what runs", _runs(runs, iso_time(now - RUN_DAYS * 86_400))),
-        ("findings", "what is wrong", _findings(ledger, policy)),
+        ("findings", FINDINGS, _findings(ledger, policy)),
         ("places", "what is checked", _places(ledger)),
     ]
     if policy:

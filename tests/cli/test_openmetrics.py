@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 from jobs.cli import openmetrics, status
 from jobs.core.model import Location
+from jobs.errors import LedgerError
 from jobs.ledger.ledger import Ledger
 from jobs.policy.reader import read_policy
 from tests.nights.night_world import ENVIRONMENT, World
@@ -33,8 +34,11 @@ def test_the_numbers_after_a_night_are_openmetrics(tmp_path: Path) -> None:
         document["backlogs"] = [{"pair": "pair", "rows": 3}]
         return await openmetrics.open_metrics(ledger, policy, document, world.now + 3600)
 
+    damaged = patch("jobs.ledger.state_files.open_state", side_effect=LedgerError("a state file is damaged"))
     with patch.dict(os.environ, ENVIRONMENT), patch("jobs.cli.openmetrics._events", lambda _: 0):
         text = asyncio.run(look())
+        with damaged:
+            without = asyncio.run(look())
     families = {each.name: each for each in PARSER.text_string_to_metric_families(text + "\n")}
     assert families.keys() == openmetrics.GAUGES.keys()
     found = {
@@ -46,6 +50,8 @@ def test_the_numbers_after_a_night_are_openmetrics(tmp_path: Path) -> None:
     assert found["sealift_bytes", "same"] == 6
     assert found["sealift_open_findings", None] == found["sealift_waiting_events", None] == 0
     assert found["sealift_backlog_rows", None] == 3
+    unknown = {line.split("{")[0] for line in text.splitlines()} - {line.split("{")[0] for line in without.splitlines()}
+    assert unknown == {"sealift_problems", "sealift_open_findings"}, "no number of what nobody could read"
     ages = {name: value for (name, _), value in found.items() if name.endswith("_age_seconds")}
     assert len(ages) == 3
     assert 3600 <= ages["sealift_good_night_age_seconds"] < 86_400
