@@ -247,10 +247,12 @@ class NightWork:
             packed=packed,
             is_complete=True,
         )
+        reports = [await self._report(side, run_id) for side in both]
         try:
-            return await made([await self._report(side, run_id) for side in both])
+            return await made(reports)
         except UnusableReport as error:  # it lists nothing, or only a part
-            return await made([await self._list(side, run_id, error) for side in both])
+            listed = [each if each.doubted is None else await self._list(each.side, run_id, error) for each in reports]
+            return await made(listed)
 
     async def _report(self, side: Side, run_id: str) -> Report:
         """A side's report: S3's if it is fresh, else one that a listing makes."""

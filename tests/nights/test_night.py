@@ -51,3 +51,20 @@ def test_a_page_that_a_killed_start_owes_is_written_by_the_next_one(world: World
 def test_a_night_that_has_not_begun_is_refused(world: World) -> None:
     with pytest.raises(UsageError, match="has not begun"):
         world.start("--night", "2099-01-01")
+
+
+def test_a_side_that_was_listed_is_not_listed_again_for_a_report_that_is_only_a_part(tmp_path: Path) -> None:
+    """Both listings were of one minute, which a report is named by: the night ended with an error, each time."""
+    world = World(tmp_path, "retain", is_versioned=False, has_inventory=True)
+    world.put("source", "a", b"one")
+    world.deliver("source", set(), "Parquet", versions=False)
+    delivered, world.now = world.now, world.now - 5_000
+    world.put("source", "b", b"two")
+    world.now = delivered
+    for key in ("a", "b"):
+        world.copy(key)
+    started = world.now
+    with patch.object(world, "own_clock", lambda: started + 60):
+        summary = world.start()
+    assert summary["state"] == "complete"
+    assert summary["stages"][0]["rows"] == 2
