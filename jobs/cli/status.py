@@ -47,7 +47,7 @@ _FINDINGS = """
            count(accepted_at) AS accepted,
            strftime(min(coalesce(found_at, blocked_at)) FILTER ({open}), '%Y-%m-%dT%H:%M:%SZ') AS since,
            min(key) FILTER ({open}) AS first_key, arg_max(found_by, found_at) FILTER ({open}) AS found_by
-    FROM findings GROUP BY place, code ORDER BY objects DESC, place, code
+    FROM findings GROUP BY place, code HAVING objects + accepted > 0 ORDER BY objects DESC, place, code
 """
 
 

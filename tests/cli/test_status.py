@@ -98,7 +98,8 @@ async def test_findings_are_a_line_for_each_place_and_code(tmp_path: Path) -> No
     ledger, rows = new_ledger(), [Seen("bad", 10, code="size_differs")._replace(key=f"docs/{n}") for n in range(7)]
     accepted = Seen("bad", 10, code="metadata_differs")._replace(key="docs/x")
     both = [accepted, accepted._replace(verdict="accepted", at=20)]
-    pq.write_table(verdicts(*rows, *both), tmp_path / "delta.parquet")
+    over = Seen("unknown", 10, code="source_gone")._replace(key="docs/y")
+    pq.write_table(verdicts(*rows, *both, over), tmp_path / "delta.parquet")
     await write_delta(ledger, "run1", tmp_path / "delta.parquet")
     [line] = await problems(_findings(ledger, None))
     text = "7 objects in s3://copies/docs/: the sizes differ (docs/0): sealift runs show run"
