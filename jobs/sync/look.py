@@ -11,6 +11,7 @@ copy was made later than the version itself, so the copies are read back to that
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from jobs.core.histories import SKEW_SECONDS
 from jobs.core.model import NULL_VERSION, Listed, ObjectVersion, is_exact
@@ -117,7 +118,7 @@ async def _describe(ours: Side, rows: Sequence[ObjectVersion]) -> list[Version]:
             return None
         if not is_exact(row.version_id) and row.etag not in (None, info.etag):
             return None
-        return ours.seen(info)
+        return ours.seen(replace(info, version_id=row.version_id or NULL_VERSION))  # some servers leave the id out
 
     named = {row.version_id: row for row in rows}
     return [each for each in await gather_bounded(describe, named.values(), AT_ONCE) if each is not None]
