@@ -269,7 +269,7 @@ class Worker:
                 error, done = (ended.error, ended.outcomes) if isinstance(ended, PartlyDone) else (ended, ())
                 if not isinstance(error, Unavailable | Conflict | PreconditionFailed):
                     raise
-                self._heed(error)
+                self._heed(error, done)
                 if attempt == TRIES and not self._stopping:
                     ended_rows = {each.row for each in done}
                     left = (gave_up(row, error) for row in rows if row.row not in ended_rows)
@@ -293,20 +293,17 @@ class Worker:
             first = last = self.clock()
         return [each.ended(first if each.status in GOOD else last, self.attempt) for each in outcomes]
 
-    def _heed(self, error: StoreError) -> None:
-        """Slow down when S3 throttles. Give up when nothing has answered for long."""
+    def _heed(self, error: StoreError, done: Sequence[Outcome]) -> None:
+        """Slow down when S3 throttles. Give up with what is done when nothing has answered for long."""
         if isinstance(error, Throttled):
             self._pace.throttle(self.elapsed())
         if error.status or not isinstance(error, Unavailable):
             self._last_answer = self.elapsed()
         elif self.elapsed() - self._last_answer > self.settings.patience_seconds:
-            raise Unavailable(
-                error.operation,
-                error.target,
-                error.code,
-                f"no answer for {self.settings.patience_seconds:.0f} s",
-                advice=f"is the endpoint reachable? Continue later with: {continuation(self.owner.run_id)}",
-            ) from error
+            advice = f"is the endpoint reachable? Continue later with: {continuation(self.owner.run_id)}"
+            silence = f"no answer for {self.settings.patience_seconds:.0f} s"
+            silent = Unavailable(error.operation, error.target, error.code, silence, advice=advice)
+            raise PartlyDone(silent, done) from error
 
     def _must_end(self) -> bool:
         return self._stopping or self._broken is not None

@@ -323,6 +323,17 @@ async def test_what_was_done_before_an_error_that_may_pass_is_recorded(stops: bo
     assert [(each.row, each.status) for each in await outcomes_of(ledger)] == [(0, Status.DONE)]
 
 
+async def test_what_was_done_before_a_server_fell_silent_is_recorded() -> None:
+    ledger = await ledger_with_a_shard(count=1)
+
+    async def fail(row: ObjectVersion) -> Status:
+        raise PartlyDone(Unavailable("PutObject", "the ledger", "TimedOut"), [Outcome(0, "k000", "v0", Status.DONE)])
+
+    with pytest.raises(Unavailable, match="no answer"):
+        await work(ledger, fail, replace(LIMITS, patience_seconds=-1))
+    assert [(each.row, each.status) for each in await outcomes_of(ledger)] == [(0, Status.DONE)]
+
+
 @pytest.mark.parametrize("takes_checkpoints", [True, False])
 async def test_a_worker_without_an_answer_for_a_minute_writes_a_checkpoint_and_ends(
     takes_checkpoints: bool, monkeypatch: pytest.MonkeyPatch
