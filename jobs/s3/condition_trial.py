@@ -27,7 +27,7 @@ from jobs.core.model import NULL_VERSION, Attributes, Listed, Location, ObjectRe
 from jobs.errors import ConfigError, NotFound, PreconditionFailed, Rejected, StoreError
 from jobs.s3.lookup import find
 from jobs.s3.operations import Operation
-from jobs.s3.retries import gather_bounded, retry
+from jobs.s3.retries import gather_bounded, promptly, retry
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, Store, Upload
 
 LEFT_SECONDS = 3600.0
@@ -64,7 +64,7 @@ async def find_ignored(store: Store, place: Location, operations: Collection[Ope
         return [each for each, is_heeded in zip(tried, heeded, strict=True) if not is_heeded]
     finally:
         with suppress(StoreError):  # the next trial sweeps
-            await trial.sweep()
+            await promptly(trial.sweep, f"the trial of conditions at {place}", lambda: place)
 
 
 def ignored_error(place: Location, operations: Sequence[Operation]) -> ConfigError:

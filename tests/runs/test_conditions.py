@@ -96,13 +96,16 @@ def test_where_nothing_can_be_tried_only_the_users_word_helps(server: MemoryStor
     assert tried(is_agreed=True).options[WITHOUT_CONDITIONS] == list(OF_COPIES)
 
 
+@pytest.mark.parametrize("which", ["copy", "every"])
 def test_a_server_that_never_answers_a_trial_ends_the_command(
-    server: MemoryStore, monkeypatch: pytest.MonkeyPatch
+    server: MemoryStore, monkeypatch: pytest.MonkeyPatch, which: str
 ) -> None:
+    """Nor is it waited for while what the trial has made is removed."""
+
     async def hang(request: Request) -> Any:
         await asyncio.Event().wait()
 
-    server.hook(copy=hang)
+    server.hook(**{which: hang})
     monkeypatch.setattr(retries, "PATIENCE_SECONDS", 0.05)
     with pytest.raises(Unavailable):
         tried()
