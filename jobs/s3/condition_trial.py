@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -27,7 +27,7 @@ from jobs.core.model import NULL_VERSION, Attributes, Listed, Location, ObjectRe
 from jobs.errors import ConfigError, NotFound, PreconditionFailed, Rejected, StoreError
 from jobs.s3.lookup import find
 from jobs.s3.operations import Operation
-from jobs.s3.retries import gather_bounded, promptly, retry
+from jobs.s3.retries import promptly, retry, together
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, Store, Upload
 
 LEFT_SECONDS = 3600.0
@@ -60,7 +60,7 @@ async def find_ignored(store: Store, place: Location, operations: Collection[Ope
     trial = _Trial(store, place)
     try:
         tried = [each for each in _BROKEN if each in operations]
-        heeded = await gather_bounded(trial.is_heeded, tried, len(tried))
+        heeded = await together(*map(trial.is_heeded, tried))
         return [each for each, is_heeded in zip(tried, heeded, strict=True) if not is_heeded]
     finally:
         with suppress(StoreError):  # the next trial sweeps
@@ -105,11 +105,11 @@ class _Trial:
         """
         kept, replaced = self._ref(), self._ref()
         broken = [(kept, replaced, *each) for each in _BROKEN[operation]]
-        begin = [partial(self._begin, operation, ref) for ref in [*(kept for _ in broken), replaced]]
-        source_etag, etag, *uploads = await _at_once([partial(self._put, kept), partial(self._put, replaced), *begin])
+        begin = [self._begin(operation, ref) for ref in [*(kept for _ in broken), replaced]]
+        source_etag, etag, *uploads = await together(self._put(kept), self._put(replaced), *begin)
         tried = [*broken, (replaced, kept, Guard(etag=etag), source_etag)]
         made = zip(tried, uploads, strict=True)
-        *refusals, last = await _at_once([partial(self._refusal, operation, upload, *each) for each, upload in made])
+        *refusals, last = await together(*(self._refusal(operation, upload, *each) for each, upload in made))
         if not all(isinstance(each, PreconditionFailed) for each in refusals):
             return False  # a 404 for what is there is no sign of heed
         if last is not None and not await self._is_changed(replaced, etag):
@@ -171,9 +171,9 @@ class _Trial:
 
     async def sweep(self) -> None:
         """Remove all of this trial, and of killed ones. Raises StoreError."""
-        listing = partial(retry, partial(self._store.list_versions, self._bucket, self._folder))
-        page, *_ = await _at_once([listing, *(partial(self._store.abort_multipart, each) for each in self._uploads)])
-        await _at_once([partial(self._remove, each) for each in page.entries if self._is_left(each)])
+        listing = retry(partial(self._store.list_versions, self._bucket, self._folder))
+        page, *_ = await together(listing, *map(self._store.abort_multipart, self._uploads))
+        await together(*(self._remove(each) for each in page.entries if self._is_left(each)))
 
     def _is_left(self, entry: Listed) -> bool:
         if not re.fullmatch(re.escape(self._folder) + "[0-9a-f]{32}", entry.key):
@@ -182,10 +182,5 @@ class _Trial:
 
     async def _remove(self, entry: Listed) -> None:
         with suppress(NotFound):
-            await retry(
-                partial(self._store.delete, ObjectRef(self._bucket, entry.key, entry.version_id or NULL_VERSION))
-            )
-
-
-async def _at_once(work: Sequence[Callable[[], Awaitable[Any]]]) -> list[Any]:
-    return await gather_bounded(lambda each: each(), work, max(1, len(work)))
+            version = ObjectRef(self._bucket, entry.key, entry.version_id or NULL_VERSION)
+            await retry(partial(self._store.delete, version))

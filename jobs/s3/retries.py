@@ -116,23 +116,16 @@ async def gather_bounded(
         async with gate:
             return await work(item)
 
-    tasks = [asyncio.ensure_future(one(each)) for each in items]
-    if not ends_early:
-        await asyncio.gather(*tasks, return_exceptions=True)
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    return await together(*map(one, items), ends_early=ends_early)
 
 
-async def together(*work: Awaitable[Any]) -> list[Any]:
-    """What all of these return, done at once. All are waited for. Then the first error is raised, if any."""
+async def together(*work: Awaitable[Any], ends_early: bool = False) -> list[Any]:
+    """What all of these return, done at once, as `gather_bounded`."""
     tasks = [asyncio.ensure_future(each) for each in work]
     try:
-        await asyncio.wait(tasks)
-        return [task.result() for task in tasks]
+        if not ends_early:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return list(await asyncio.gather(*tasks))
     finally:
         for task in tasks:
             task.cancel()
