@@ -121,10 +121,6 @@ async def read_manifest(store: Store, place: Location | Path, advice: str) -> by
 async def _fetch(store: Store, place: Location | Path, target: Path) -> tuple[Path, str]:
     """A local copy of the file, and its MD5."""
     if isinstance(place, Path):
-        return place, await asyncio.to_thread(_md5, place)
+        with place.open("rb") as file:
+            return place, (await asyncio.to_thread(hashlib.file_digest, file, "md5")).hexdigest()
     return target, await download(store, ObjectRef(*place), target)
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()

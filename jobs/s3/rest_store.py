@@ -161,7 +161,7 @@ class RestStore:
     async def get_annotation(self, ref: ObjectRef, name: str) -> bytes:
         """GetObjectAnnotation."""
         named, asked = {"annotationName": name}, self._asked
-        parse, size_bytes = _received_annotation, ANNOTATION_BYTES
+        parse, size_bytes = _checked_bytes, ANNOTATION_BYTES
         return await self._ask(Operation.GET_ANNOTATION, ref, parse, named, headers=asked, content_bytes=size_bytes)
 
     async def put_annotation(self, ref: ObjectRef, name: str, text: bytes, *, object_etag: str) -> None:
@@ -336,7 +336,7 @@ def _received(ref: ObjectRef, start: int, end: int | None, if_match: str | None,
     if answer.status == 206 and is_ranged:
         size_bytes = _size_by_range(start, end, answer)
     elif answer.status == 200:
-        _check_bytes(answer)
+        data = _checked_bytes(answer)
         if is_ranged:  # a server without ranges
             data = data[start:end]
             if not data:
@@ -361,17 +361,12 @@ def _size_by_range(start: int, end: int | None, answer: Response) -> int:
     return size_bytes
 
 
-def _received_annotation(answer: Response) -> bytes:
-    """The text in the answer to a GET of an annotation, with the checksum that S3 sends with it."""
-    _check_bytes(answer)
-    return answer.body
-
-
-def _check_bytes(answer: Response) -> None:
-    """Raises Malformed if the whole content does not have the checksums that S3 sends with it."""
+def _checked_bytes(answer: Response) -> bytes:
+    """The whole content of an object or an annotation, with the checksums that S3 sends with it."""
     for checksum in full_object_checksums(wire.header_checksums(answer.headers)):
         if not is_checksum_of(checksum, answer.body):
             raise Malformed(f"the bytes do not have the {checksum.algorithm} of the answer")
+    return answer.body
 
 
 def _deleted(answer: Response) -> Deleted:
