@@ -233,7 +233,7 @@ async def _refuse_shared(
     keys, is_replica = {at.key + _name(location, key)}, False
     if is_apart or at.bucket != location.bucket:  # else one bucket under one name, apart by prefixes
         keys.add(key)
-    for each in keys:
+    for each in sorted(keys):
         try:
             body = await retry(partial(store.get, ObjectRef(at.bucket, each), end=_LARGEST_BYTES))
         except NoSuchBucket:

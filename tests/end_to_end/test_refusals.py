@@ -22,7 +22,7 @@ def test_places_and_settings_that_cannot_be_are_refused_before_anything_is_plann
     source, destination, ledger = f"s3://{world.source}", f"s3://{world.destination}", f"s3://{world.ledger}/runs"
     sides = f"--source {source} --destination {destination}"
     for line, word in (
-        (f"replicate --source {source} --destination {source}", "two places"),
+        (f"replicate --source {source} --destination {source}", "overlap"),
         (f"replicate {sides} --ledger {source}/runs", "overlap"),
         (f"compact --source {source} --destination {source}/packed", "overlap"),
         (f"restore --archives {destination} --key docs/a --destination {ledger}/back", "overlap"),
