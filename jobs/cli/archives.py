@@ -46,7 +46,7 @@ class _Problem(NamedTuple):
     """
 
     code: str
-    archive: str
+    archive: Location
     problem: str
 
 
@@ -74,17 +74,17 @@ class _IndexCommand(SourceAccess, LedgerCommand):
         records = await index.records(self.source, damage)
         indexed = {*(each.location for each in records), *(each.archive for each in damage)}
         buckets = sorted({each.bucket for each in indexed})
-        problems = [_Problem("damaged", str(each.archive), each.reason) for each in damage]
+        problems = [_Problem("damaged", each.archive, each.reason) for each in damage]
         for side in map(self.source_side, [self.source] if self.source else map(Location, buckets)):
             etags = await etags_of_archives(side)
             if etags is None:
-                problems.append(_Problem("unlisted", str(side.location), "check the name, or allow s3:ListBucket"))
+                problems.append(_Problem("unlisted", side.location, "check the name, or allow s3:ListBucket"))
                 continue
             missing = await find_unindexed(side, index, etags.keys() - indexed)
-            problems += [_Problem("missing", str(each.archive), each.reason) for each in missing]
+            problems += [_Problem("missing", each.archive, each.reason) for each in missing]
             here = [each for each in records if each.location.bucket == side.location.bucket]
             lost = await _find_lost(side, [each for each in here if etags.get(each.location) != each.etag])
-            problems += [_Problem("lost", str(each), "it is gone, or another object is in its place") for each in lost]
+            problems += [_Problem("lost", each, "it is gone, or another object is in its place") for each in lost]
         return records, problems
 
 
@@ -171,8 +171,8 @@ class FindMember(_IndexCommand):
             raise LedgerError(f"the index of {index.location} has no archives", advice="name their place with --source")
         damage: Damage = []
         members = await index.find(self.key, records, damage)
-        problems += [_Problem("damaged", str(each.archive), each.reason) for each in damage]
-        holders = {str(each.record.location) for each in members}
+        problems += [_Problem("damaged", each.archive, each.reason) for each in damage]
+        holders = {each.record.location for each in members}
         problems = [each for each in problems if each.code != "lost" or each.archive in holders]
         is_found = bool(holders - {each.archive for each in problems})
         is_known = all(each.code == "lost" for each in problems)
@@ -246,10 +246,10 @@ async def _find_lost(side: Side, records: Sequence[ArchiveRecord]) -> list[Locat
 
 def _answer(document: dict[str, Any], text: str, problems: Sequence[_Problem]) -> Answer:
     """The answer with the problems, and what to do."""
-    lines = [text, *(f"{each.code}: {shown(each.archive)}: {each.problem}" for each in problems)]
-    buckets = sorted({Location.parse(each.archive).bucket for each in problems if each.code in ("damaged", "missing")})
+    lines = [text, *(f"{each.code}: {shown(str(each.archive))}: {each.problem}" for each in problems)]
+    buckets = sorted({each.archive.bucket for each in problems if each.code in ("damaged", "missing")})
     lines += [f"rebuild these with: sealift archives reindex --source s3://{each}" for each in buckets]
-    document |= {"problems": [each._asdict() for each in problems]}
+    document |= {"problems": [each._asdict() | {"archive": str(each.archive)} for each in problems]}
     return Answer(document, "\n".join(lines), ExitCode.FINDINGS if problems else ExitCode.DONE)
 
 
