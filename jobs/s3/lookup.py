@@ -12,10 +12,11 @@ from typing import TypeVar
 
 from jobs.core.evidence import is_multipart
 from jobs.core.histories import in_order
-from jobs.core.model import NULL_VERSION, Attributes, Listed, ObjectInfo, ObjectLock, ObjectRef, parse_time
+from jobs.core.model import NULL_VERSION, Attributes, Listed, ObjectInfo, ObjectLock, ObjectRef
 from jobs.errors import Conflict, Denied, NoSuchBucket, NotFound, Redirected, Rejected
 from jobs.s3.retries import retry
 from jobs.s3.store import Marker, Store, Written
+from jobs.s3.wire import epoch_seconds
 
 T = TypeVar("T")
 
@@ -69,7 +70,8 @@ def not_kept(asked: Attributes, info: ObjectInfo, tags: Mapping[str, str]) -> li
     names = []
     if dict(asked.tags) != dict(tags):
         names.append("tags")
-    if lock.mode and (lock.mode, _epoch(lock.retain_until)) != (own.mode, _epoch(own.retain_until)):
+    until, own_until = (epoch_seconds(each.retain_until or "") for each in (lock, own))
+    if lock.mode and (lock.mode, until) != (own.mode, own_until):
         names.append("retention")
     if lock.legal_hold and not own.legal_hold:
         names.append("legal hold")
@@ -78,10 +80,6 @@ def not_kept(asked: Attributes, info: ObjectInfo, tags: Mapping[str, str]) -> li
     if missing := has.missing_encryption(asked.sse, asked.kms_key_id):
         names.append(missing)
     return names
-
-
-def _epoch(text: str | None) -> float | None:
-    return None if text is None else parse_time(text)
 
 
 class KeyPages:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from jobs.core.model import Attributes, ObjectRef
-from jobs.s3.lookup import key_history
+from jobs.core.model import Attributes, ObjectInfo, ObjectLock, ObjectRef
+from jobs.s3.lookup import key_history, not_kept
 from jobs.s3.store import ABSENT
 from tests.doubles.memory_store import MemoryStore, Request
 
@@ -24,3 +24,9 @@ async def test_a_null_version_has_the_etag_that_requests_know(data: bytes, liste
     store.create_bucket("b", versioned=False)
     written = await store.put(ObjectRef("b", "k"), data, Attributes(), guard=ABSENT)
     assert [each.etag for each in await key_history(store, "b", "k")] == [written.etag]
+
+
+@pytest.mark.parametrize(("shown", "lost"), [("2030-01-01T00:00:00.000Z", []), ("soon", ["retention"])])
+def test_a_retention_is_compared_by_its_date_and_one_that_is_none_is_lost(shown: str, lost: list[str]) -> None:
+    asked, has = (Attributes(lock=ObjectLock("GOVERNANCE", each)) for each in ("2030-01-01T00:00:00Z", shown))
+    assert not_kept(asked, ObjectInfo(1, "e", 0.0, None, "STANDARD", attributes=has), {}) == lost
