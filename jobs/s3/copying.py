@@ -87,8 +87,7 @@ class Copier:
 
     def is_one_write(self, size_bytes: int) -> bool:
         """Whether one request writes the copy. Otherwise its parts come first."""
-        limit = STREAM_PART_BYTES if self.options.streamed else self.options.multipart_threshold_bytes
-        return size_bytes <= limit
+        return size_bytes <= (STREAM_PART_BYTES if self.options.streamed else self.options.multipart_threshold_bytes)
 
     def _storage_class(self, of_source: str | None) -> str | None:
         wanted = of_source if self.options.storage_class == KEEP else self.options.storage_class

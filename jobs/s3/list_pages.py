@@ -24,13 +24,6 @@ _ECHO = re.compile(
 """What a page repeats of its request: some servers do so as it is, with characters that no XML can hold."""
 
 
-def _modified(text: str) -> float:
-    at_seconds = epoch_seconds(text)
-    if at_seconds is None:
-        raise Malformed(f"LastModified is {text[:40]!r}")
-    return at_seconds
-
-
 def _number(text: str, name: str) -> int:
     """`int` would take signs, spaces and underscores."""
     if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX):
@@ -105,6 +98,8 @@ def _entry(
     key, version_id, is_latest, size, etag, modified, storage_class, algorithm = fields
     if key is None:
         raise Malformed("an entry without a key")
+    if (at_seconds := epoch_seconds(modified or "1970-01-01T00:00:00Z")) is None:
+        raise Malformed(f"LastModified is {str(modified)[:40]!r}")
     return Listed(
         decode(key),
         version_id if is_versions else None,
@@ -112,7 +107,7 @@ def _entry(
         is_marker,
         None if is_marker or size is None else _number(size, "Size"),
         None if is_marker or etag is None else etag.strip('"') or None,
-        _modified(modified or "1970-01-01T00:00:00Z"),
+        at_seconds,
         None if is_marker else storage_class or "STANDARD",
         algorithm,
     )

@@ -237,8 +237,7 @@ class ObjectUpload:
         while self._running:
             self._done.append(await self._running.popleft())
         is_composite = self.checksum is not None and self.checksum.is_composite
-        whole = composite([each for _, each in self.parts]) if is_composite else combine(self.parts)
-        self.checksum = whole
+        self.checksum = composite([each for _, each in self.parts]) if is_composite else combine(self.parts)
         return await self.complete(self._done, self.size_bytes)
 
     async def _flush(self) -> None:

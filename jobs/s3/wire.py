@@ -53,7 +53,8 @@ _EVENT_LASTS = f"{_EVENT_HOLD}-duration-days", f"{_EVENT_HOLD}-duration-years"
 _NOT_ALGORITHMS = frozenset({"type", "mode", "algorithm"})
 _ETAG = re.compile(rb"<ETag>([^<\x80-\xff]*)</ETag>")
 _LAST_MODIFIED = re.compile(rb"<LastModified>([^<\x80-\xff]*)</LastModified>")
-_ERROR = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?<(?:[\w.-]+:)?Error[\s/>]")
+ERROR = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?<(?:[\w.-]+:)?Error[\s/>]")
+"""The beginning of an `<Error>` document."""
 _OPENINGS = {each: b"<" + each.body.encode() for each in Operation}
 _CHECKSUM_ELEMENT = re.compile(rb"<Checksum([A-Z0-9]+)>([^<\x80-\xff]*)</")
 
@@ -265,12 +266,6 @@ def expiry_note(expiration: str | None) -> str:
     return f"a lifecycle rule of its bucket removes it later{f' (rule {unquote(rule[1])})' if rule else ''}"
 
 
-def demand_no_document(body: bytes) -> None:
-    """Raise Malformed for a body where S3 sends none: something else answered."""
-    if body and not body.isspace():
-        raise Malformed(f"a body of {len(body)} bytes in an answer that has none")
-
-
 def parse_written(operation: Operation, headers: Headers, body: bytes) -> Written:
     """The answer to a write that makes an object or a part: ETag and checksums in its document, where it has one, else
     in the headers.
@@ -365,11 +360,6 @@ def parse_document(body: bytes, *names: str) -> ElementTree.Element:
     if (sent := root.tag.rpartition("}")[2]) not in names:
         raise Malformed(f"expected a document {names[0]}, the answer is {sent[:40]!r}")
     return root
-
-
-def is_error(body: bytes) -> bool:
-    """Whether the body is an `<Error>` document, by its first tag."""
-    return _ERROR.match(body) is not None
 
 
 def parse_error(body: bytes) -> ErrorBody | None:
