@@ -18,6 +18,7 @@ from jobs.s3.wire import Malformed, element_checksums, epoch_seconds, parse_docu
 _FIELDS = ("Key", "VersionId", "IsLatest", "Size", "ETag", "LastModified", "StorageClass", "ChecksumAlgorithm")
 _ENTRIES = ("Contents", "Version", "DeleteMarker")
 _DIGITS_MAX = 18
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ECHO = re.compile(
     rb"(?<!<CommonPrefixes>)<(Prefix|Delimiter|KeyMarker|VersionIdMarker|StartAfter|ContinuationToken)>[^<]*</\1>"
 )
@@ -33,10 +34,11 @@ def _number(text: str, name: str) -> int:
 
 def parse_page(body: bytes, operation: Operation, after: Marker | None = None, prefix: str = "") -> Page:
     """The answer to ListObjectVersions or ListObjectsV2, to the page behind `after`. Raises `wire.Malformed`, also for
-    keys that do not begin with `prefix`: a cache may answer with the page of another question.
+    keys that do not begin with `prefix`: a cache may answer with the page of another question. Servers
+    write control characters as others, so what follows the first of them is not compared.
     """
-    page = _page(body, operation)
-    if other := next((each.key for each in page.entries if not each.key.startswith(prefix)), ""):
+    page, plain = _page(body, operation), _CONTROL.split(prefix, maxsplit=1)[0]
+    if other := next((each.key for each in page.entries if not each.key.startswith(plain)), ""):
         raise Malformed(f"the page has {other[:100]!r}, which does not begin with {prefix[:100]!r}")
     check_advance(page, after)
     return page

@@ -144,3 +144,5 @@ def test_a_page_of_another_question_is_no_answer() -> None:
     assert len(parse_page(page, Operation.LIST_VERSIONS, prefix="02/").entries) == 2
     with pytest.raises(Malformed, match="does not begin with"):
         parse_page(page, Operation.LIST_VERSIONS, prefix="03/")
+    replaced = versions_page(["a\ufffdb"], "a\ufffdb")
+    assert len(parse_page(replaced, Operation.LIST_VERSIONS, prefix="a\x01b").entries) == 1
