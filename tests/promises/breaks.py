@@ -190,7 +190,7 @@ BREAKS: tuple[Break, ...] = (
     Break("deletes-of-a-former-owner", "one-owner", "check of the owner", _at_any_time),
     Break("checkpoint-is-lost", "resumable", "checkpoint", _nothing),
     Break("done-rows-are-done-again", "resumable", "checkpoints", _answer(lambda _: [])),
-    Break("memory-without-bound", "bounded", "memory", _with(size_bytes=1)),
+    Break("memory-without-bound", "bounded", "memory", _with(count=1)),
     Break("requests-not-planned", "foreseeable", "planned requests", _answer(lambda counts: dict.fromkeys(counts, 0))),
     Break("limit-not-heeded", "foreseeable", "limits of a plan", _nothing),
     Break("put-without-attributes", "faithful", "store.put", _with(attributes=Attributes())),

@@ -33,7 +33,6 @@ WITHOUT_REQUEST = {
     # (role, action); `*` is any role
     ("*", "s3:AbortMultipartUpload"): "an upload that fails is given up; none fails in the day",
     ("*", "s3:ListMultipartUploadParts"): "a killed copy goes on with them; none is killed in the day",
-    ("*", "batch:ListJobs"): "a submission whose answer was lost is looked for by its name",
     ("*", "batch:TerminateJob"): "of two jobs that started at once, one is ended",
     ("*", "s3:GetObjectVersion"): "rows that name a version are read by it; the day's have no versions there",
     ("*", "s3:ListBucketVersions"): "the day plans with --versions all where S3 keeps deletes alone",
