@@ -40,7 +40,7 @@ def dead_events(messages: Iterable[Message]) -> list[dict[str, Any]]:
 
 
 def describe_undelivered(message: Message) -> dict[str, Any]:
-    """`what` a message announces, for people, and the `reason` why nobody got it. Any text may be in it."""
+    """`what` a message announces, for people, and the `reason` why it was not delivered. Any text may be in it."""
     try:
         what = _announcement(json.loads(message.body))
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):

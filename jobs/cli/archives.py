@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -63,8 +64,8 @@ class _IndexCommand(SourceAccess, LedgerCommand):
         store = open_store(None, None, None, max_in_flight=LOOKS_AT_ONCE)
         return self.ask(ArchiveIndex(store, ledger_location(self.ledger)))
 
-    async def ask(self, index: ArchiveIndex) -> Answer:
-        raise NotImplementedError
+    @abstractmethod
+    async def ask(self, index: ArchiveIndex) -> Answer: ...
 
     async def records(self, index: ArchiveIndex) -> tuple[list[ArchiveRecord], list[_Problem]]:
         """The records of the index below the source, and what it cannot say."""

@@ -8,6 +8,7 @@ Commands that make a run derive from those of `run_command`.
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -38,13 +39,13 @@ Work = Coroutine[Any, Any, Answer]
 
 
 class JsonCommand(Options):
-    """A command whose answer is text or one JSON document."""
+    """A command that answers with text or one JSON document."""
 
     as_json: bool = shared("json", default=False)
 
     def run(self) -> Answer | Work:
         """Answer, or what answers in an event loop. Must not be called in one."""
-        raise NotImplementedError
+        raise NotImplementedError  # options that are no command by themselves, as `StartOptions` in `expire`
 
     def main(self) -> int:
         """Print the answer. Returns the exit code."""
@@ -84,9 +85,9 @@ class PromptCommand(LedgerCommand):
 
         return self.ask(open_prompt_ledger(ledger_location(self.ledger)))
 
+    @abstractmethod
     async def ask(self, ledger: Ledger) -> Answer:
         """The answer."""
-        raise NotImplementedError
 
 
 class PolicyOptions(Options):
@@ -185,7 +186,7 @@ def read_policy(file: str | None) -> Policy:
 def ledger_location(ledger: str | None, policy: Policy | None = None) -> Location:
     """The ledger of --ledger, SEALIFT_LEDGER or the policy, in this order. `policy`: None for SEALIFT_POLICY's.
 
-    Must not be called in an event loop. Raises UsageError if nobody names one.
+    Must not be called in an event loop. Raises UsageError where no option or variable names one.
     """
     settings = Settings.from_environment()
     uri = ledger or settings.ledger

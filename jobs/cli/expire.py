@@ -45,7 +45,7 @@ def _parse_share(text: str) -> float:
 
 
 class Expire(SidesAccess, PolicyOptions, LedgerCommand):
-    """Delete originals whose copy is there, and has the same bytes now.
+    """Delete originals that have a copy with the same bytes now.
 
     Without --yes-delete this is a dry run. --source and --destination are places, each with a document
     of its own, which --declare writes. A place of copies has a higher rank than that of its

@@ -32,8 +32,8 @@ class Nightly(PolicyOptions, LedgerCommand):
     listings. Objects that differ are reported, never overwritten. Of a replica all is reported,
     because S3 writes it. Each run keeps to the pair's limits. A run above them is refused, and the
     summary says so. A night happens once: started again, it continues where it stopped, or says
-    when it ran and what it said then. With --again it checks once more, the same slices. A night
-    leaves what the state has open of the pair, whoever found it, and nobody has accepted.
+    when it ran and what it said then. With --again it checks once more, the same slices. What
+    a night leaves are all findings of the pair that are open and not accepted, by any run.
 
     \b
     sealift nightly --pair scans

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from inspect import getdoc
@@ -257,15 +258,15 @@ def _field(make: Callable[[str], click.Parameter], attributes: Mapping[str, Any]
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(option, shared, flag, argument))
-class Options:
+class Options(ABC):
     """The base of all options: a class below it is a frozen dataclass."""
 
     def __init_subclass__(cls) -> None:
         dataclass(frozen=True, kw_only=True)(cls)
 
+    @abstractmethod
     def main(self) -> int:
         """What a command with these options does, outside of any event loop. Returns the exit code."""
-        raise NotImplementedError
 
 
 class _Option(click.Option):

@@ -206,7 +206,7 @@ def _under_way_text(spec: RunSpec, run: Mapping[str, Any]) -> str:
 
 
 async def _follow(ledger: Ledger, spec: RunSpec, plan: Plan) -> Ended | None:
-    """Show the progress of a run on this or another machine, until it has a report or nobody works at it.
+    """Show the progress of a run on this or another machine, until it has a report or no process works at it.
 
     Returns how a run in AWS Batch ended.
     """

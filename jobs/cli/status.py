@@ -88,7 +88,7 @@ class ShowStatus(PolicyOptions, LedgerCommand):
         "Accept the findings that this condition names (SQL over the table `findings`), until their objects change.",
         metavar="SQL",
     )
-    reason: str | None = option("Why nobody has to act on what is accepted.", metavar="TEXT")
+    reason: str | None = option("Why what is accepted needs no action.", metavar="TEXT")
     openmetrics: bool = flag("Print the numbers as OpenMetrics text, for a node exporter or a cron job.")
 
     def run(self) -> Answer | Work:

@@ -436,8 +436,8 @@ async def declare(
 
     `copies`: all are reached in the way of `destination`. `replaces`: a document whose rank does not
     fit is replaced. `action`: `kept`, `written`, `replaced`, or `denied` where the credentials may
-    not write it. Then `command` is for somebody who may. Raises UsageError, ConfigError, StoreError. A server
-    whose clock is behind would date the documents too early.
+    not write it. Then `command` is for somebody who may. Raises UsageError, ConfigError, StoreError. If a
+    server's clock is behind, it would date the documents too early.
     """
     check_locations(source.location, copies, are_apart(source, destination))
     stores = open_side(source), open_side(destination)

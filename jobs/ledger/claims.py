@@ -2,9 +2,9 @@
 
     <ledger>/<name>/000001.json     who has it, written once. The last number counts
 
-A claim is taken over `CLAIM_SECONDS` after it was made. It hinders nobody, as what two do at once is
-done once, and who starts a job asks AWS Batch for one of that name first. Its age is the difference of
-S3's own times: of the claim, and of the answer.
+A claim is taken over `CLAIM_SECONDS` after it was made. That is safe: work that two do
+at once has the same effect, and before a job is started AWS Batch is asked for one of that name. Its
+age is the difference of S3's own times: of the claim, and of the answer.
 """
 
 from __future__ import annotations

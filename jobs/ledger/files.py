@@ -36,7 +36,7 @@ def ledger_guard(name: str, replaced_etag: str | None = None) -> Guard:
 async def write_file(
     store: Store, ledger: Location, name: str, data: bytes, attributes: Attributes = JSON, *, tries: Tries = retry
 ) -> None:
-    """Write a file under the guard of its name. The same bytes are our own earlier try, whose answer was lost.
+    """Write a file under the guard of its name. The same bytes there are those of an earlier try.
 
     Raises PreconditionFailed when other bytes are there, and may not change.
     """

@@ -147,6 +147,6 @@ async def claim_run(
 
 
 async def last_owner(ledger: Ledger, run_id: str) -> tuple[int, Mapping[str, Any]]:
-    """The number and the document of the run's owner. 0, and an empty one, if nobody has claimed it."""
+    """The number and the document of the run's owner. 0, and an empty one, for a run without an owner."""
     number = await last_number(ledger.store, Location.parse(ledger.uri(run_id, FOLDER)))
     return number, await ledger.document(run_id, FOLDER + numbered(number)) if number else {}

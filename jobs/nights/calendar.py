@@ -59,7 +59,7 @@ def due_after(night: date, of: int, stage: str, earlier: Sequence[Summary]) -> S
 
 
 def read_turns(turn: Slice, enough: float) -> list[Slice]:
-    """The slices of which a night reads the first that is large enough: the one in turn, or a wider one.
+    """The slices that a night may read, in order: it takes the first that is large enough.
 
     A slice of another number of slices holds all of it, where that number divides its own. `enough`: how many
     times over all objects would be, about.

@@ -129,7 +129,7 @@ class Night:
                 raise ValueError(f"it is of {summary.night}")
         except NotFound:
             return None
-        except (ValueError, RecursionError) as error:  # msgspec's are ValueErrors, as is that of a day that is none
+        except (ValueError, RecursionError) as error:  # msgspec's errors, and that of an impossible day
             raise LedgerError(
                 f"{place} is not what this Sealift writes ({error})",
                 advice="use the Sealift that wrote it, or restore an earlier version of it",

@@ -68,7 +68,7 @@ NEEDED_FIELDS = ("Size", "LastModifiedDate", "ETag")
 MARGIN_SECONDS = 900.0
 READS = 32
 READ_OBJECTS_MIN, READ_BYTES_MIN = 100, 1 << 30
-"""A night reads so many objects, or so many bytes, however small the slice is whose turn it is."""
+"""A night reads so many objects, or so many bytes, however small its slice is."""
 READ_DAYS = 360
 """How long a read of bytes counts where the policy asks for none."""
 FIRST_KEYS = 10

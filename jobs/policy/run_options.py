@@ -50,7 +50,7 @@ def sides(policy: Policy, pair: Pair) -> tuple[Side, Side]:
 
 
 def packed_side(pair: Pair, archive: Archive) -> tuple[Source | Destination, str]:
-    """The side whose objects a pair's archives hold, and what its keys have before those of the source."""
+    """The side that a pair's archives were packed from, and its prefix before the source's keys."""
     return (pair.source, "") if archive.side is ArchiveSide.SOURCE else (pair.destination, pair.destination.prefix)
 
 

@@ -1,8 +1,8 @@
 """What a comparison finds: the files of its differences, and its verdicts for the ledger's state.
 
 Verdicts say what is wrong, and what the state does not have yet. What is the same and known already
-adds nothing. Of keys that the state doubts, or of which it has other objects than the lists, all that
-the lists say is added, and which of its objects are gone.
+adds nothing. If the state doubts a key, or has other objects of it than the lists have, then all that
+the lists say of the key is added, and which objects are gone.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _GONE = """(
     HAVING NOT bool_or(is_listed))"""
 """SQL: the objects of the state that the source does not list, but for what is about a copy that is still listed.
 
-That is what looks found, and what was accepted. Of an object whose content or time is not known any may be it.
+These are findings of looks, and what was accepted. If the state has no ETag or time of an object, any object may be it.
 """
 
 
