@@ -16,25 +16,25 @@ from __future__ import annotations
 
 import asyncio
 import csv
-import datetime
 import gzip
 import io
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any, NamedTuple
-from urllib.parse import unquote_plus
 
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 
-from jobs.core.model import LATEST_SECONDS, NULL_VERSION, SIZE_LIMIT, Location, ObjectRef, parse_time
+from jobs.core.model import NULL_VERSION, Location, ObjectRef
 from jobs.errors import ConfigError, ManifestError, UsageError
+from jobs.inventory.rows import decode_keys
 from jobs.s3.downloads import download
 from jobs.s3.store import Store
 from jobs.tables.rows import DEFAULTS, fill_batch, manifest_schema
@@ -48,7 +48,7 @@ CSV_FORMS = {
     5: "bucket,key,version id,size in bytes,time of its last change",
 }
 """The columns of a CSV, by their number."""
-CSV_COLUMNS = ("key", "version_id", "size_bytes", "last_modified")
+CSV_COLUMNS = ("bucket", "key", "version_id", "size_bytes", "last_modified")
 ACCEPTED = "an inventory's manifest.json, a .csv, a .csv.gz or a .parquet"
 
 _ALIASES = {
@@ -108,7 +108,7 @@ async def _batches(first: _Piece, rest: AsyncIterator[_Piece]) -> AsyncIterator[
 async def _inventory_pieces(uri: str, store: Store, bucket: str | None) -> AsyncIterator[_Piece]:
     from jobs.inventory.report import open_inventory
 
-    inventory = await open_inventory(store, Location.parse(uri) if _is_on_s3(uri) else _local_path(uri))
+    inventory = await open_inventory(store, Location.parse(uri) if uri.startswith("s3://") else _local_path(uri))
     if bucket not in (None, inventory.source_bucket):
         raise _other_bucket(uri, bucket, inventory.source_bucket)
     async for batch in inventory.batches(store):
@@ -119,7 +119,7 @@ async def _inventory_pieces(uri: str, store: Store, bucket: str | None) -> Async
 async def _pieces(uri: str, store: Store, read: Callable[[Path], Iterator[_Piece]]) -> AsyncIterator[_Piece]:
     """The pieces of a file, of which S3 gives one state, each read by a thread: the loop is never kept waiting."""
     with TemporaryDirectory(prefix="sealift-manifest-") as scratch:
-        if _is_on_s3(uri):
+        if uri.startswith("s3://"):
             path = Path(scratch, "manifest")
             await download(store, ObjectRef(*Location.parse(uri)), path)
         else:
@@ -130,102 +130,77 @@ async def _pieces(uri: str, store: Store, read: Callable[[Path], Iterator[_Piece
 
 
 def _read_csv(uri: str, path: Path, bucket: str | None) -> Iterator[_Piece]:
-    import smart_open  # it loads botocore
-
-    compression = ".gz" if uri.lower().endswith(".gz") else "disable"
-    with _reading(uri), smart_open.open(path.absolute(), "rb", compression=compression) as plain:
-        for own_bucket, batch in read_csv(uri, plain, bucket):
-            yield _Piece(own_bucket, batch)
+    opened: Any = gzip.open if uri.lower().endswith(".gz") else open
+    with _reading(uri), opened(path, "rb") as raw:
+        yield from read_csv(uri, raw, bucket)
 
 
-def read_csv(uri: str, raw: IO[bytes], bucket: str | None = None) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """The bucket and the rows of an open CSV, some at a time.
+def read_csv(uri: str, raw: IO[bytes], bucket: str | None = None) -> Iterator[_Piece]:
+    """The rows of an open CSV, some at a time.
 
     Raises ManifestError for rows that are wrong or name another bucket, csv.Error and
     UnicodeDecodeError for what is no CSV in UTF-8.
     """
+    return _pieces_of(uri, _csv_columns(uri, raw), bucket)
+
+
+def _csv_columns(uri: str, raw: IO[bytes]) -> Iterator[dict[str, Any]]:
     rows = csv.reader(io.TextIOWrapper(raw, encoding="utf-8-sig", newline=""), strict=True)
-    columns, taken = 0, list[Any]()
-    for row in rows:
-        place, columns = f"{uri} line {rows.line_num}", columns or len(row)
-        if len(row) != columns or columns not in CSV_FORMS:
-            forms = " or ".join(CSV_FORMS.values())
-            raise ManifestError(f"{place}: {len(row)} columns", advice=f"write {forms} in each line, without a header")
-        bucket = bucket or row[0]
-        if row[0] != bucket or not bucket:
-            raise _other_bucket(place, bucket, row[0])
-        taken.append(_parse_row(place, row))
-        if len(taken) == BATCH_ROWS:
-            yield bucket, fill_batch(dict(zip(CSV_COLUMNS, zip(*taken, strict=True), strict=True)), len(taken))
-            taken = []
-    if taken and bucket:
-        yield bucket, fill_batch(dict(zip(CSV_COLUMNS, zip(*taken, strict=True), strict=True)), len(taken))
-
-
-def _parse_row(place: str, row: Sequence[str]) -> tuple[str, str | None, int | None, datetime.datetime | None]:
-    """The values of CSV_COLUMNS."""
-    _, encoded, version_id, size, time = (*row, "", "", "")[:5]
-    try:
-        key = unquote_plus(encoded, errors="strict")
-    except UnicodeDecodeError:
-        raise ManifestError(f"{place}: the key {encoded!r} is not URL-encoded UTF-8") from None
-    if not key:
-        raise ManifestError(f"{place}: the key is empty")
-    if size and not (size.isascii() and size.isdigit() and len(size) <= 19 and int(size) < SIZE_LIMIT):
-        raise ManifestError(f"{place}: the size {size!r} is not a number of bytes", advice="write it, or nothing")
-    return key, version_id or None, int(size) if size else None, _parse_moment(place, time)
-
-
-def _parse_moment(place: str, time: str) -> datetime.datetime | None:
-    try:
-        at_seconds = parse_time(time) if time else 0.0
-    except (ValueError, OverflowError):
-        at_seconds = -1.0
-    if not 0.0 <= at_seconds <= LATEST_SECONDS:
-        raise ManifestError(
-            f"{place}: the time {time!r} is not as 2026-11-25T00:33:40.000Z", advice="write it so, or nothing"
-        )
-    return datetime.datetime.fromtimestamp(at_seconds, datetime.UTC) if time else None
+    read, columns = 0, 0
+    while some := list(islice(rows, BATCH_ROWS)):
+        columns = columns or len(some[0])
+        for place, row in enumerate(some):
+            if len(row) != columns or columns not in CSV_FORMS:
+                advice = f"write {' or '.join(CSV_FORMS.values())} in each line, without a header"
+                raise ManifestError(f"{uri} row {read + place + 1}: {len(row)} columns", advice=advice)
+        read += len(some)
+        by_column = zip(CSV_COLUMNS, zip(*some, strict=True), strict=False)
+        arrays: dict[str, Any] = {name: pa.array([each or None for each in texts]) for name, texts in by_column}
+        yield arrays | {"key": decode_keys(arrays["key"].cast(pa.string()))}
 
 
 def _read_parquet(uri: str, path: Path, bucket: str | None) -> Iterator[_Piece]:
     with _reading(uri), path.open("rb") as raw:
         file = pq.ParquetFile(raw)
-        names = {name.lower(): name for name in reversed(file.schema_arrow.names)}
-        found = _find_columns(names)
+        found = _find_columns({name.lower(): name for name in reversed(file.schema_arrow.names)})
         if "key" not in found:
             raise ManifestError(f"{uri} has no column key (it has {', '.join(file.schema_arrow.names)})")
-        wanted = list(found.values()) + ([names["bucket"]] if "bucket" in names else [])
-        row = 1
-        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted):
-            if not batch.num_rows:
-                continue
-            if "bucket" in names:
-                buckets = pc.fill_null(batch[names["bucket"]].cast(pa.string()), "")
-                bucket = bucket or buckets[0].as_py()
-                other = pc.index(pc.not_equal(buckets, pa.scalar(bucket)), True).as_py()
-                if other >= 0 or not bucket:
-                    other = max(other, 0)
-                    raise _other_bucket(f"{uri} row {row + other}", bucket, buckets[other].as_py())
-            arrays = {name: _converted(uri, name, batch[column]) for name, column in found.items()}
-            empty = pc.index(pc.equal(pc.fill_null(arrays["key"], ""), pa.scalar("")), True).as_py()
-            if empty >= 0:
-                raise ManifestError(f"{uri} row {row + empty}: the key is empty")
-            if "version_id" in arrays and "is_latest" in arrays:
-                # An inventory leaves the null version's id empty. By its key alone the row would name the current one.
-                ids, has_newer = arrays["version_id"], pc.invert(arrays["is_latest"])
-                arrays["version_id"] = pc.if_else(has_newer, pc.fill_null(ids, NULL_VERSION), ids)
-            row += batch.num_rows
-            yield _Piece(bucket, fill_batch(arrays, batch.num_rows), "is_latest" in found)
+        batches = file.iter_batches(batch_size=BATCH_ROWS, columns=list(found.values()))
+        columns = ({name: batch[column] for name, column in found.items()} for batch in batches if batch.num_rows)
+        yield from _pieces_of(uri, columns, bucket)
+
+
+def _pieces_of(uri: str, batches: Iterable[dict[str, Any]], bucket: str | None) -> Iterator[_Piece]:
+    """The rows of batches, by our names of columns and `bucket`: one bucket, and all of our types."""
+    row = 1
+    for columns in batches:
+        if "bucket" in columns:
+            buckets = pc.fill_null(columns.pop("bucket").cast(pa.string()), "")
+            bucket = bucket or buckets[0].as_py()
+            other = pc.index(pc.not_equal(buckets, pa.scalar(bucket)), True).as_py()
+            if other >= 0 or not bucket:
+                other = max(other, 0)
+                raise _other_bucket(f"{uri} row {row + other}", bucket, buckets[other].as_py())
+        arrays = {name: _converted(uri, name, column) for name, column in columns.items()}
+        empty = pc.index(pc.equal(pc.fill_null(arrays["key"], ""), pa.scalar("")), True).as_py()
+        if empty >= 0:
+            raise ManifestError(f"{uri} row {row + empty}: the key is empty")
+        if "version_id" in arrays and "is_latest" in arrays:
+            # An inventory leaves the null version's id empty. By its key alone the row would name the current one.
+            ids, has_newer = arrays["version_id"], pc.invert(arrays["is_latest"])
+            arrays["version_id"] = pc.if_else(has_newer, pc.fill_null(ids, NULL_VERSION), ids)
+        rows = len(arrays["key"])
+        row += rows
+        yield _Piece(bucket, fill_batch(arrays, rows), "is_latest" in arrays)
 
 
 def _find_columns(names: dict[str, str]) -> dict[str, str]:
     """Our column names → the file's, given the file's names by their lower case."""
     columns = {}
-    for field in manifest_schema():
-        for alias in _ALIASES.get(field.name, (field.name,)):
-            if alias in names and field.name not in columns:
-                columns[field.name] = names[alias]
+    for column in ("bucket", *manifest_schema().names):
+        for alias in _ALIASES.get(column, (column,)):
+            if alias in names and column not in columns:
+                columns[column] = names[alias]
     return columns
 
 
@@ -254,10 +229,6 @@ def _other_bucket(place: str, expected: str | None, named: str) -> ManifestError
         return ManifestError(f"{place}: the bucket is empty")
     what = f"{place} names the bucket {named}, expected {expected}: a run works on one source bucket"
     return ManifestError(what, advice="make a manifest for each")
-
-
-def _is_on_s3(uri: str) -> bool:
-    return uri.startswith("s3://")
 
 
 def _local_path(uri: str) -> Path:

@@ -14,7 +14,7 @@ def rows_of_csv(data: bytes) -> list[ObjectVersion]:
     import pyarrow as pa
 
     rows: list[ObjectVersion] = []
-    for _, batch in read_csv("the manifest", io.BytesIO(data)):
+    for _, batch, _ in read_csv("the manifest", io.BytesIO(data)):
         numbers = pa.array(range(len(rows), len(rows) + batch.num_rows), pa.int64())
         shard = pa.RecordBatch.from_arrays([numbers, *batch.columns], schema=shard_schema())
         rows += [row for part in read_shard(write_parquet(shard)) for row in part]
