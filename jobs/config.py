@@ -5,11 +5,13 @@ boto3 reads AWS's own variables itself.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
 
 from jobs.errors import ConfigError
 
@@ -18,22 +20,30 @@ ROWS_PER_SHARD = 100_000
 BATCH_PROCESSES = 16
 """The workers at once that a plan for AWS Batch counts on: the least number of its shards."""
 TUNING = "SEALIFT_TUNING"
-_DEFAULTS: Mapping[str, int | float] = {
-    "processes": len(os.sched_getaffinity(0)),
-    "in_flight": 512,
-    "checkpoint_rows": 5_000,
-    "checkpoint_seconds": 15.0,
-    "patience_seconds": 60.0,
-    "buffer_mib": 64.0,
-    "rows_per_shard": ROWS_PER_SHARD,
-    "max_failed_percent": 50.0,
-}
-"""What can be tuned: counts of at least 1, and numbers above zero."""
-TUNING_NAMES = tuple(_DEFAULTS)
+
+_Count = Annotated[int, Meta(ge=1)]
+_Number = Annotated[float, Meta(gt=0, lt=1e9)]
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuning:
+    """What can be tuned: counts of at least 1, and numbers above zero."""
+
+    processes: _Count = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    in_flight: _Count = 512
+    checkpoint_rows: _Count = 5_000
+    checkpoint_seconds: _Number = 15.0
+    patience_seconds: _Number = 60.0
+    buffer_mib: _Number = 64.0
+    rows_per_shard: _Count = ROWS_PER_SHARD
+    max_failed_percent: _Number = 50.0
+
+
+TUNING_NAMES = tuple(Tuning.__dataclass_fields__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(Tuning):
     """What the environment says about how Sealift works.
 
     `SEALIFT_LEDGER` and `SEALIFT_POLICY` mean `--ledger` and `--policy`. `SEALIFT_BATCH_QUEUE` and
@@ -48,41 +58,38 @@ class Settings:
     `rows_per_shard`. `max_failed_percent`: of its rows, for a worker to end early.
     """
 
-    ledger: str | None
+    ledger: str | None = None
+    policy: str | None = None
+    batch_queue: str | None = None
+    batch_job_definition: str | None = None
+    system: str | None = None
     executor: str
-    processes: int
     batch_processes: int
-    in_flight: int
-    checkpoint_rows: int
-    checkpoint_seconds: float
-    patience_seconds: float
-    buffer_bytes: int
-    rows_per_shard: int
-    max_failed_percent: float
-    policy: str | None
     batch_job_id: str | None
-    batch_queue: str | None
-    batch_job_definition: str | None
-    system: str | None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
         """Raises ConfigError for a number that is not positive, or an unknown word."""
         values = os.environ if environment is None else environment
-        given = _read_tuning(values)
-        tuning: dict[str, Any] = {**_DEFAULTS, **given}
-        return cls(
-            ledger=values.get("SEALIFT_LEDGER") or None,
-            executor="batch" if values.get("SEALIFT_BATCH_QUEUE") else "local",
-            batch_processes=int(given.get("processes", BATCH_PROCESSES)),
-            buffer_bytes=int(tuning.pop("buffer_mib") * 1024 * 1024),
-            policy=values.get("SEALIFT_POLICY") or None,
-            batch_job_id=values.get("AWS_BATCH_JOB_ID") or None,
-            batch_queue=values.get("SEALIFT_BATCH_QUEUE") or None,
-            batch_job_definition=values.get("SEALIFT_BATCH_JOB_DEFINITION") or None,
-            system=values.get("SEALIFT_SYSTEM") or None,
-            **tuning,
-        )
+        tuned = dict(each.partition("=")[::2] for each in values.get(TUNING, "").replace(",", " ").split())
+        if unknown := tuned.keys() - {*TUNING_NAMES}:
+            advice = f"write NAME=VALUE, with a name of {', '.join(TUNING_NAMES)}"
+            raise ConfigError(f"{TUNING}: {', '.join(sorted(unknown))}", advice=advice)
+        names = ("ledger", "policy", "batch_queue", "batch_job_definition", "system")
+        said = {name: values.get(f"SEALIFT_{name.upper()}") or None for name in names} | {
+            "executor": "batch" if values.get("SEALIFT_BATCH_QUEUE") else "local",
+            "batch_processes": tuned.get("processes", BATCH_PROCESSES),
+            "batch_job_id": values.get("AWS_BATCH_JOB_ID") or None,
+        }
+        try:
+            return msgspec.convert(tuned | said, cls, strict=False)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{TUNING}: {error}", advice="counts are at least 1, numbers above zero") from error
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Object data in a worker's memory."""
+        return int(self.buffer_mib * 1024 * 1024)
 
     @property
     def in_batch(self) -> bool:
@@ -96,29 +103,11 @@ class Settings:
         Of its tuning only when to end early: all else is about the machine that submits. What is
         returned takes the place of the job definition's own variable.
         """
-        most = _read_tuning(os.environ if environment is None else environment).get("max_failed_percent")
-        return {} if most is None else {TUNING: f"max_failed_percent={most:g}"}
+        own = (os.environ if environment is None else environment).get(TUNING, "").replace(",", " ").split()
+        most = [each for each in own if each.startswith("max_failed_percent=")]
+        return {TUNING: most[-1]} if most else {}
 
     @staticmethod
     def is_endpoints_only(environment: Mapping[str, str] | None = None) -> bool:
         """Whether workers reach S3 by VPC endpoints only: `SEALIFT_ENDPOINTS_ONLY` is set."""
         return bool((os.environ if environment is None else environment).get("SEALIFT_ENDPOINTS_ONLY"))
-
-
-def _read_tuning(environment: Mapping[str, str]) -> dict[str, int | float]:
-    """`processes=2 buffer_mib=256` by name. Raises ConfigError."""
-    tuning: dict[str, int | float] = {}
-    for each in environment.get(TUNING, "").replace(",", " ").split():
-        name, equals, text = each.partition("=")
-        if name not in _DEFAULTS or not equals:
-            advice = f"write NAME=VALUE, with a name of {', '.join(_DEFAULTS)}"
-            raise ConfigError(f"{TUNING}: {each!r}", advice=advice)
-        default = _DEFAULTS[name]
-        try:
-            tuning[name] = type(default)(float(text))
-        except (ValueError, OverflowError):
-            tuning[name] = 0
-        if not 0 < tuning[name] < math.inf:
-            least = "at least 1" if isinstance(default, int) else "a number above zero"
-            raise ConfigError(f"{TUNING}: {name}={text!r}", advice=f"expected {least}, for example {default:g}")
-    return tuning
