@@ -22,7 +22,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.backup.events import EventKind, ObjectEvent, parse_message
-from jobs.core.enums import Deletes
 from jobs.core.model import NULL_VERSION, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
 from jobs.core.reasons import Reason
@@ -184,7 +183,7 @@ class _Batch:
         assert pair is not None
         wanted = [each for each in group if each.event.kind in _WANTS_COPY]
         others = [each for each in group if each.event.kind not in _WANTS_COPY]
-        if pair.deletes is not Deletes.MIRROR:
+        if pair.deletes != "mirror":
             for delivery in others:
                 self._finish(delivery, Ending.RETAINED)
             others = []
@@ -253,7 +252,7 @@ class _Batch:
             sse=hot.encryption.value if key else None,
             kms_key_id=key,
             annotations=hot.annotations,
-            rules=Rules(all_versions=True, mirrors_deletes=pair.deletes is Deletes.MIRROR),
+            rules=Rules(all_versions=True, mirrors_deletes=pair.deletes == "mirror"),
             limit_bytes=int(pair.thresholds.lambda_max_size),
             compares_tags=True,
         )

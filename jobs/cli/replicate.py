@@ -7,7 +7,7 @@ import click
 from jobs.cli.command import PolicyOptions, Work, choose_pair
 from jobs.cli.options import COPIES, OTHER, Command, Text, flag, option, refuse, shared
 from jobs.cli.run_command import CopiesOptions, WriteOptions
-from jobs.core.enums import Deletes, StorageClass
+from jobs.core.enums import StorageClass
 from jobs.core.run import FROM_EVENTS
 from jobs.core.selection import Selection
 from jobs.errors import UsageError
@@ -84,7 +84,7 @@ class Replicate(CopiesOptions, WriteOptions, PolicyOptions):
         options, ceiling = self.written() | copy_options(pair) | {"pair": pair.name}, Ceiling.of(pair)
         is_of_events = manifest is not None and manifest.startswith(str(chosen.ledger.join("manifests/")))
         if is_of_events:
-            options |= {FROM_EVENTS: True, "mirrors_deletes": pair.deletes is Deletes.MIRROR}
+            options |= {FROM_EVENTS: True, "mirrors_deletes": pair.deletes == "mirror"}
             ceiling = ceiling._replace(max_cost=float("inf"))
         selection = Selection(prefix, include, exclude, newer_than=self.newer_than, older_than=self.older_than)
         request = Request(

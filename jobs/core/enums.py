@@ -9,13 +9,13 @@ from enum import StrEnum
 
 
 class StorageClass(StrEnum):
-    """Where S3 may keep an object:
+    """Where S3 may keep an object, in the order in which lifecycle rules may move it:
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-class-intro.html
     """
 
     STANDARD = "STANDARD"
-    INTELLIGENT_TIERING = "INTELLIGENT_TIERING"
     STANDARD_IA = "STANDARD_IA"
+    INTELLIGENT_TIERING = "INTELLIGENT_TIERING"
     ONEZONE_IA = "ONEZONE_IA"
     GLACIER_IR = "GLACIER_IR"
     GLACIER = "GLACIER"
@@ -60,54 +60,11 @@ CHECK_ANNOTATIONS, SKIP_ANNOTATIONS = "check", "skip"
 """What a run that cannot copy annotations does: leave out objects that have some, or not check."""
 
 
-class LockMode(StrEnum):
-    """Object Lock's modes."""
-
-    GOVERNANCE = "GOVERNANCE"
-    COMPLIANCE = "COMPLIANCE"
-
-
-class Deletes(StrEnum):
-    """What a delete at the source does: a delete marker on the copy, or nothing."""
-
-    MIRROR = "mirror"
-    RETAIN = "retain"
-
-
-class Notifications(StrEnum):
-    """How events of a source come: by EventBridge, which its owner turns on, or by all that Terraform sets there."""
-
-    EVENTBRIDGE = "eventbridge"
-    REPLACE = "replace"
-
-
-class ArchiveSide(StrEnum):
-    """Whose objects an archive rule packs: the pair's source, or its hot copies."""
-
-    SOURCE = "source"
-    DESTINATION = "destination"
-
-
 class ArchiveFormat(StrEnum):
     """Plain tar, or tar in independent zstd frames."""
 
     TAR = "tar"
     TAR_ZST = "tar.zst"
-
-
-class InventoryFormat(StrEnum):
-    """S3 Inventory's formats, in its own words."""
-
-    PARQUET = "Parquet"
-    ORC = "ORC"
-    CSV = "CSV"
-
-
-class Compute(StrEnum):
-    """Where AWS Batch runs workers."""
-
-    FARGATE_SPOT = "fargate_spot"
-    FARGATE = "fargate"
 
 
 class Step(StrEnum):

@@ -8,13 +8,13 @@ prefix is plain text.
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from jobs.core.model import LATEST_SECONDS
+from jobs.core.model import LATEST_SECONDS, parse_time
 from jobs.errors import UsageError
 
 OWN_OBJECT = r"(^|/)\.sealift/(place|trial)-[0-9a-f]{32}[^/]*\z"
@@ -22,6 +22,11 @@ OWN_OBJECT = r"(^|/)\.sealift/(place|trial)-[0-9a-f]{32}[^/]*\z"
 of conditional writes. They say something of where they are, so no verb copies, packs, restores or
 deletes one. Other keys below a user's own `.sealift/` are keys like any."""
 _OWN_OBJECT = re.compile(OWN_OBJECT.replace(r"\z", r"\Z"))
+_GLOB_PART = re.compile(r"\*+|\[!?\]?[^]]*\]|.", re.DOTALL)
+"""What a glob is made of. A `]` right after the bracket is a member of the set. A bracket that never
+closes is itself."""
+
+UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +48,6 @@ class Selection:
     versions: str = "current"
     sample: tuple[int, int] | None = None
 
-    def __post_init__(self) -> None:
-        if self.versions not in ("current", "all"):
-            raise UsageError(f"--versions {self.versions!r}", advice="use current or all")
-
     def filters(self) -> dict[str, Any]:
         """The filters that take less than all, JSON-ready. Prefix and versions are not among them."""
         values = ((name, getattr(self, name)) for name in self.__dataclass_fields__)
@@ -63,22 +64,14 @@ def is_sealift_object(key: str) -> bool:
 
 def glob_pattern(glob: str) -> str:
     """The glob as a regular expression for the whole key, for both `re` and RE2."""
-    pattern, place = [], 0
-    while place < len(glob):
-        character = glob[place]
-        place += 1
-        # A `]` right after the bracket is a member of the set; a bracket that never closes is
-        # itself.
-        end = glob.find("]", place + (2 if glob[place : place + 1] == "!" else 1)) if character == "[" else -1
-        if end > 0:
-            pattern.append(_set_pattern(glob[place:end]))
-            place = end + 1
-        elif character == "*":
-            if pattern[-1:] != [".*"]:
-                pattern.append(".*")
-        else:
-            pattern.append("." if character == "?" else _literal(character))
-    return f"(?s:{''.join(pattern)})"
+    return f"(?s:{_GLOB_PART.sub(_part_pattern, glob)})"
+
+
+def _part_pattern(part: re.Match[str]) -> str:
+    """Stars, a set or one character. Python words the set, but RE2 lacks its pattern for one without members."""
+    if part[0].startswith("*"):
+        return ".*"
+    return fnmatch.translate(part[0])[len("(?s:") : -len(r")\Z")].replace("(?!)", r"[^\s\S]")
 
 
 def parse_size(text: str) -> int:
@@ -101,7 +94,7 @@ def parse_age(text: str) -> float:
     match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw])", text.strip(), re.ASCII)
     if match is None:
         raise UsageError(f"{text!r} is not an age", advice="write a number and s, m, h, d or w, for example 15m or 30d")
-    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[match[2]]
+    return float(match[1]) * UNIT_SECONDS[match[2]]
 
 
 def parse_when(text: str, now: float) -> float:
@@ -113,32 +106,10 @@ def parse_when(text: str, now: float) -> float:
     with contextlib.suppress(UsageError):
         return max(0.0, now - parse_age(text))
     try:
-        moment = datetime.fromisoformat(text.strip())
+        at_seconds = parse_time(text.strip())
     except ValueError:
         example = "write 30d, 12h, 2026-11-01 or 2026-11-01T06:00:00Z"
         raise UsageError(f"{text!r} is neither an age nor a date: {example}") from None
-    at_seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     if at_seconds > LATEST_SECONDS:
         raise UsageError(f"{text!r} is after the year 9999 in UTC", advice="write an earlier time")
     return max(0.0, at_seconds)
-
-
-def _set_pattern(inside: str) -> str:
-    """`a-z_` or `!0-9`, the inside of a set's brackets, as a character class."""
-    negated, members = inside.startswith("!"), inside.removeprefix("!")
-    classes, place = [], 0
-    while place < len(members):
-        low, high = members[place], members[place]
-        if members[place + 1 : place + 2] == "-" and place + 2 < len(members):
-            high = members[place + 2]
-            place += 2
-        if low <= high:
-            classes.append(_literal(low) if low == high else f"{_literal(low)}-{_literal(high)}")
-        place += 1
-    if not classes:
-        return "." if negated else r"[^\s\S]"
-    return f"[{'^' if negated else ''}{''.join(classes)}]"
-
-
-def _literal(character: str) -> str:
-    return f"\\{character}" if character in r"\.^$*+?{}[]|()-&~#" else character

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from functools import partial
 
 from jobs.aws.clients import none_if_absent
-from jobs.core.enums import Compute
 from jobs.doctor.model import APPLY, Finding, Question, failure, ok, warning
 from jobs.doctor.system import System
 from jobs.policy.model import Policy
@@ -15,8 +14,8 @@ from jobs.policy.model import Policy
 QUEUES = ("workers", "orchestrators")
 _VALID = ("VALID", "UPDATING")
 _QUOTAS = {
-    Compute.FARGATE_SPOT: ("L-36FBB829", "Fargate Spot vCPU resource count"),
-    Compute.FARGATE: ("L-3032A538", "Fargate On-Demand vCPU resource count"),
+    "fargate_spot": ("L-36FBB829", "Fargate Spot vCPU resource count"),
+    "fargate": ("L-3032A538", "Fargate On-Demand vCPU resource count"),
 }
 CONCURRENCY_MIN = 100
 """Of Lambda: a new account has 10, an account that asks nothing gets 1,000."""
@@ -75,10 +74,10 @@ def _image(system: System) -> Finding | None:
     return ok("the image of jobs can be pulled")
 
 
-def _wanted_vcpus(policy: Policy, compute: Compute) -> int:
+def _wanted_vcpus(policy: Policy, compute: str) -> int:
     """As many as the compute environments of terraform/batch.tf may have. Orchestrators run on demand."""
-    wanted = 2 * len(policy.pairs) + 2 * policy.batch.vcpus if compute is Compute.FARGATE else 0
-    return wanted + (policy.batch.max_vcpus if compute is policy.batch.compute else 0)
+    wanted = 2 * len(policy.pairs) + 2 * policy.batch.vcpus if compute == "fargate" else 0
+    return wanted + (policy.batch.max_vcpus if compute == policy.batch.compute else 0)
 
 
 def _vcpus(system: System, code: str, wanted: int) -> Finding:

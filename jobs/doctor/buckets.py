@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from jobs.core.enums import Notifications
 from jobs.core.model import Location
 from jobs.doctor.model import APPLY, Finding, Question, failure, ok, warning
 from jobs.doctor.system import System, region_in
@@ -101,14 +100,14 @@ def _conditions(system: System, place: Location, region: str, operations: Sequen
 def _notifications(system: System, source: Source) -> Finding:
     """Whether the bucket sends events to where the system listens: a queue of its region, or EventBridge."""
     now = _configured(system, source)
-    if source.notifications is Notifications.REPLACE and source.region == system.home:
+    if source.notifications == "replace" and source.region == system.home:
         queue = system.arn("sqs", f"{system.name}-objects")
         if any(each["QueueArn"] == queue for each in now.get("QueueConfigurations", ())):
             return ok(f"it notifies {system.name}-objects")
         return failure(f"it does not notify {system.name}-objects: somebody replaced its notifications", APPLY)
     if "EventBridgeConfiguration" in now:
         return ok("it sends events to EventBridge")
-    if source.notifications is Notifications.REPLACE:
+    if source.notifications == "replace":
         return failure("it does not send events to EventBridge: somebody replaced its notifications", APPLY)
     return failure("it does not send events to EventBridge: nothing is backed up at once", _TURN_ON)
 
@@ -125,10 +124,10 @@ def _lost(system: System, source: Source) -> Finding:
     ]
     is_direct = source.region == system.home  # Terraform then sets no EventBridge
     there += ["all events → EventBridge"] * ("EventBridgeConfiguration" in now and is_direct)
-    if source.notifications is Notifications.REPLACE and there:
+    if source.notifications == "replace" and there:
         says = f"terraform apply would remove what it notifies now: {'; '.join(there)}"
         return failure(says, "notifications: eventbridge in the policy file keeps them")
-    if source.notifications is Notifications.REPLACE:
+    if source.notifications == "replace":
         return ok("it notifies nobody now: nothing is lost")
     if "EventBridgeConfiguration" not in now:
         return warning("it does not send events to EventBridge yet", _TURN_ON)

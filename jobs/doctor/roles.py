@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from jobs.core.enums import AnnotationRule, Deletes
+from jobs.core.enums import AnnotationRule
 from jobs.core.model import Location, overlap
 from jobs.doctor.model import APPLY, Finding, Question, failure, ok, warning
 from jobs.doctor.system import FUNCTIONS, System
@@ -126,7 +126,7 @@ def _more(pair: Pair, kind: str, operations: Sequence[Operation]) -> tuple[str, 
         actions += [*Operation.LIST_ANNOTATIONS.actions, *Operation.GET_ANNOTATION.actions]
     if kind == "copy" and Operation.PUT in operations:
         actions += ["s3:PutObjectTagging", *Operation.PUT_ANNOTATION.actions * copies_notes]
-        actions += ["s3:DeleteObject"] * (pair.deletes is Deletes.MIRROR)  # a delete marker
+        actions += ["s3:DeleteObject"] * (pair.deletes == "mirror")  # a delete marker
     return tuple(actions)
 
 

@@ -31,7 +31,6 @@ import msgspec
 
 from jobs.aws.bucket_settings import lifecycle_rules, replication_rules
 from jobs.aws.clients import PROMPT_TRIES, open_client
-from jobs.core.enums import Deletes
 from jobs.core.model import Attributes, Location, ObjectRef, format_time, overlap
 from jobs.core.run import Side
 from jobs.core.selection import is_sealift_object
@@ -313,7 +312,7 @@ async def find_policy(ledger: Ledger, *, is_given: bool = False) -> Policy | Non
 def refuse_mirrors(policy: Policy, copies: Sequence[Location]) -> None:
     """Raise UsageError if the deletes of originals reach one of the places."""
     for pair in policy.pairs:
-        mirrors = [("deletes: mirror", pair.destination.bucket)] if pair.deletes is Deletes.MIRROR else []
+        mirrors = [("deletes: mirror", pair.destination.bucket)] if pair.deletes == "mirror" else []
         if pair.replica and pair.replica.delete_markers:
             mirrors.append(("replica.delete_markers", pair.replica.bucket))
         for (setting, bucket), prefix in product(mirrors, pair.source.prefixes):

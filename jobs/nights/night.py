@@ -32,7 +32,7 @@ from msgspec import json, structs
 from jobs.config import Settings
 from jobs.core.category import Category
 from jobs.core.display import Display
-from jobs.core.enums import Deletes, Encryption
+from jobs.core.enums import Encryption
 from jobs.core.model import Attributes, parse_time
 from jobs.core.run import RunSpec, Side
 from jobs.core.sampling import Sample
@@ -221,7 +221,7 @@ class NightWork:
         pair, replica, ledger = self.pair, self.pair.replica, self.night.ledger
         both = run_options.sides(self.policy, pair)
         maps, margin_seconds = run_options.prefix_map(pair, self.scope), MARGIN_SECONDS
-        keeps_extra, packed = pair.deletes is Deletes.RETAIN, None
+        keeps_extra, packed = pair.deletes == "retain", None
         if stage == "replica" and replica is not None:
             twin = both[1].location._replace(bucket=replica.bucket)
             both = both[1], Side(twin, region=replica.region, owner=replica.account)
@@ -359,7 +359,7 @@ def known_sql(pair: Pair, scope: Scope, services: tuple[str, str], differences: 
                    is_bad AND accepted_at IS NULL AS is_open, etag IS NOT NULL AND NOT is_of_replica AS is_original,
                    CASE WHEN is_of_replica THEN substr(key, {len(hot.prefix) + 1}) ELSE key END AS name
             FROM state WHERE (source_service, source_bucket, copy_service, copy_bucket) IN ({at})
-                AND {maps.source_scope_sql("name")} AND copy_key = {maps.destination_sql("name")}
+                AND {maps.scope_sql("name")} AND copy_key = {maps.destination_sql("name")}
         ), differing AS (
             SELECT key AS name, bool_or(source_last_modified IS NOT NULL AND NOT is_delete_marker) AS at_source
             FROM {differences} GROUP BY 1

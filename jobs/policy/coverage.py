@@ -122,9 +122,7 @@ def _nobody(policy: Policy, bucket: str) -> str:
     prefixes = [prefix for pair in policy.pairs if pair.source.bucket == bucket for prefix in pair.source.prefixes]
     if prefixes:
         return f"only keys of this bucket that begin with {', '.join(map(repr, prefixes))} are protected"
-    for pair in policy.pairs:
-        for name in ("destination", "replica", "archive"):
-            side = getattr(pair, name)
-            if side is not None and side.bucket == bucket:
-                return f"the bucket is the {name} of the pair {pair.name}: it holds copies, and is no source"
+    for _, pair, name, side in policy.sections():
+        if side.bucket == bucket:
+            return f"the bucket is the {name} of the pair {pair.name}: it holds copies, and is no source"
     return "no pair has this bucket as its source"

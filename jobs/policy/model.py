@@ -8,24 +8,13 @@ The names here are the names in the file. The second half of an `Annotated` is w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
-from jobs.core.enums import (
-    AnnotationRule,
-    ArchiveFormat,
-    ArchiveSide,
-    Compute,
-    Deletes,
-    Encryption,
-    InventoryFormat,
-    LockMode,
-    Notifications,
-    StorageClass,
-)
+from jobs.core.enums import AnnotationRule, ArchiveFormat, Encryption, StorageClass
 from jobs.policy.words import (
     AccountId,
     Age,
@@ -71,7 +60,7 @@ class Inventory(Struct, frozen=True, kw_only=True):
 
     buckets: Annotated[Mapping[Region, Bucket], about("For each region, the bucket that its reports are delivered to.")]
     prefix: Annotated[Folder, about("Reports lie below this prefix.")] = "inventory/"
-    format: Annotated[InventoryFormat, about("The format of the reports.")] = InventoryFormat.PARQUET
+    format: Annotated[Literal["Parquet", "ORC", "CSV"], about("The format of the reports.")] = "Parquet"
 
 
 class Side(Struct, frozen=True, kw_only=True):
@@ -91,16 +80,18 @@ class Source(Side, frozen=True, kw_only=True):
     ] = ("",)
     exclude: Annotated[tuple[Prefix, ...], about("Keys that begin with one of these are left out.")] = ()
     notifications: Annotated[
-        Notifications,
+        Literal["eventbridge", "replace"],
         about("eventbridge: its owner turns that on. replace: Terraform sets its notifications, and only these."),
-    ] = Notifications.EVENTBRIDGE
+    ] = "eventbridge"
     inventory: Annotated[bool, about("Terraform sets a daily inventory of the bucket.")] = True
 
 
 class ObjectLock(Struct, frozen=True, kw_only=True):
     """The bucket's default retention."""
 
-    mode: Annotated[LockMode, about("GOVERNANCE can be lifted by who may; COMPLIANCE by nobody.")]
+    mode: Annotated[
+        Literal["GOVERNANCE", "COMPLIANCE"], about("GOVERNANCE can be lifted by who may; COMPLIANCE by nobody.")
+    ]
     days: Annotated[Count, about("How long each version is locked.")]
 
 
@@ -214,7 +205,7 @@ class Archive(Side, frozen=True, kw_only=True):
         about("Which objects are packed, in the order they are asked.", "at least one rule", min_length=1),
     ]
     prefix: Annotated[Folder, about("Archives lie below this prefix.")] = ""
-    side: Annotated[ArchiveSide, about("Whose objects are packed (and expired).")] = ArchiveSide.SOURCE
+    side: Annotated[Literal["source", "destination"], about("Whose objects are packed (and expired).")] = "source"
     encryption: Annotated[Encryption, about("How archives are encrypted at rest.")] = Encryption.S3
     kms_key: Annotated[KmsKey | None, about("create, or a key's ARN in the archive's region.")] = None
     object_lock: Annotated[ObjectLock | None, about("Default retention of archives.")] = None
@@ -229,7 +220,7 @@ class Archive(Side, frozen=True, kw_only=True):
 class Terms(Struct, frozen=True, kw_only=True):
     """What pairs may share, in `defaults`. A pair overrides single fields."""
 
-    deletes: Annotated[Deletes, about("What a delete at the source does to the copy.")] = Deletes.RETAIN
+    deletes: Annotated[Literal["mirror", "retain"], about("What a delete at the source does to the copy.")] = "retain"
     thresholds: Thresholds = Thresholds()
     nightly: Nightly = Nightly()
     verify: Verification = Verification()
@@ -265,9 +256,10 @@ class Alarms(Struct, frozen=True, kw_only=True):
 class Batch(Struct, frozen=True, kw_only=True):
     """The workers of runs on AWS Batch."""
 
-    compute: Annotated[Compute, about("Spot is cheaper and may be taken away: a worker then goes on elsewhere.")] = (
-        Compute.FARGATE_SPOT
-    )
+    compute: Annotated[
+        Literal["fargate_spot", "fargate"],
+        about("Spot is cheaper and may be taken away: a worker then goes on elsewhere."),
+    ] = "fargate_spot"
     vcpus: Annotated[Literal[1, 2, 4, 8, 16], about("vCPUs of a worker.")] = 2
     memory_mib: Annotated[Count, about("Memory of a worker.")] = 4096
     disk_gib: Annotated[int, about("Scratch space of a worker.", "21 to 200, as Fargate has it", ge=21, le=200)] = 50
@@ -297,6 +289,13 @@ class Policy(Struct, frozen=True, kw_only=True):
     def is_foreign(self, side: Side) -> bool:
         """Whether another account than the system's owns the bucket."""
         return side.account not in (None, self.account)
+
+    def sections(self) -> Iterator[tuple[tuple[str | int, ...], Pair, str, Source | Destination | Replica | Archive]]:
+        """Each part of a pair that names a bucket: its place in the file, its pair and its name."""
+        for number, pair in enumerate(self.pairs):
+            for section in ("source", "destination", "replica", "archive"):
+                if (side := getattr(pair, section)) is not None:
+                    yield ("pairs", number, section), pair, section, side
 
     def pair(self, name: str) -> Pair | None:
         """The pair of this name."""

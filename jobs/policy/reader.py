@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Meta, Struct, structs
 
-from jobs.errors import Mistake, PolicyError
+from jobs.errors import Mistake, PolicyError, UsageError
 from jobs.policy.model import Policy, PolicyFile
 from jobs.policy.resolved import ResolvedPolicy, decode_policy, load_bytes, read_bytes
 from jobs.policy.rules import Finding, Steps, find_mistakes
@@ -86,7 +86,7 @@ def read_value(value: Any, annotated: Any, steps: Steps, findings: list[Finding]
     try:
         parsed = parse(value)
         msgspec.convert(parsed, typing.Annotated[(kind, *metas)] if metas else kind)
-    except ValueError:  # msgspec's are ValueErrors
+    except (ValueError, UsageError, LookupError, TypeError, OSError):  # of msgspec, of sizes, and of time zones
         findings.append(Finding(steps, value, _expected(kind, metas, value)))
         return value
     return parsed
@@ -124,16 +124,15 @@ def _expected(kind: Any, metas: Iterable[Meta], value: Any = None) -> str:
         return said[-1] if said and value == [] else "a list"
     if said:
         return str(said[-1])
-    if origin is typing.Literal:
-        *others, last = map(str, typing.get_args(kind))
-        return f"one of {', '.join((*others, last))}" if others else f"{last}, which this program reads"
     if origin is Mapping:
         return "a mapping, name: value"
+    if origin is typing.Literal or issubclass(kind, StrEnum):
+        names = [str(each) for each in typing.get_args(kind) or kind]
+        if len(names) == 1:
+            return f"{names[0]}, which this program reads"
+        return f"one of {', '.join(names)}{_suggest(value, names)}"
     if issubclass(kind, Struct):
         return f"a section with {', '.join(kind.__struct_fields__)}"
-    if issubclass(kind, StrEnum):
-        names = [str(each) for each in kind]
-        return f"one of {', '.join(names)}{_suggest(value, names)}"
     return "true or false" if kind is bool else "a text (in quotes where it looks like a number)"
 
 

@@ -14,16 +14,14 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from jobs.core.enums import ArchiveSide, Deletes, Encryption, Notifications, StorageClass
+from jobs.core.enums import Encryption, StorageClass
 from jobs.core.model import overlap
 from jobs.policy.coverage import scope
-from jobs.policy.model import Archive, Batch, Destination, Pair, Policy, Replica
+from jobs.policy.model import Archive, Batch, Destination, Pair, Policy, Replica, Source
 from jobs.policy.words import CREATE, age_text, minutes_of, region_of
 
 Steps = tuple[str | int, ...]
 SECONDS_PER_DAY = 86_400
-SECTIONS = ("source", "destination", "replica", "archive")
-"""The parts of a pair that name a bucket."""
 WARNED_DAYS = 366
 """How far `find_warnings` looks ahead."""
 LAST_OF_IAM = "\xff"
@@ -75,6 +73,7 @@ def find_mistakes(policy: Policy) -> Iterator[Finding]:
     yield from _shared(policy, uses)
     yield from _accounts(policy)
     yield from _inventories(policy)
+    yield from _keys(policy)
     topic, home = policy.alarms.topic, policy.ledger.region
     if topic is not None and region_of(topic) != home:
         expected = f"a topic in {home}, where the alarms are: they reach topics of their own region only"
@@ -94,7 +93,7 @@ def find_refusals(policy: Policy) -> Iterator[Finding]:
         source, steps = pair.source, ("pairs", number, "source", "prefixes")
         of_bucket = prefixes.setdefault(source.bucket, [])
         of_bucket += source.prefixes
-        if source.notifications is Notifications.REPLACE and source.region == policy.ledger.region:
+        if source.notifications == "replace" and source.region == policy.ledger.region:
             if len(of_bucket) > NOTIFICATIONS_MAX:
                 yield _too_many(steps, of_bucket, f"S3 takes {NOTIFICATIONS_MAX} notifications of a bucket")
         elif len(json.dumps([{"prefix": prefix} for prefix in of_bucket])) > PATTERN_CHARACTERS_MAX - _PATTERN_ROOM:
@@ -119,7 +118,7 @@ def find_warnings(policy: Policy, first: date) -> Iterator[Finding]:
         yield Finding(("alarms", "emails"), [], expected)
     for number, pair in enumerate(policy.pairs):
         archive = pair.archive
-        if archive and archive.expire and archive.side is ArchiveSide.DESTINATION and pair.nightly.enabled:
+        if archive and archive.expire and archive.side == "destination" and pair.nightly.enabled:
             expected = (
                 "no archive.expire, side: source, or nightly.enabled: false: without MD5 ETags on both sides the "
                 "slices that a night verifies name each copy that expired as missing"
@@ -163,18 +162,20 @@ def _uses(policy: Policy) -> Iterator[_Use]:
     yield _Use(None, ("ledger",), ledger.bucket, (ledger.prefix,), {"region": ledger.region} | ours | kept)
     if policy.inventory:
         for region, bucket in policy.inventory.buckets.items():
-            steps = ("inventory", "buckets", region)
-            yield _Use(None, steps, bucket, (policy.inventory.prefix,), {"region": region} | ours | kept)
-    for number, pair in enumerate(policy.pairs):
+            yield _Use(
+                None,
+                ("inventory", "buckets", region),
+                bucket,
+                (policy.inventory.prefix,),
+                {"region": region} | ours | kept,
+            )
+    for steps, pair, section, side in policy.sections():
         hot, copies = pair.destination, tuple(map(pair.copy_key, pair.source.prefixes))
-        for section in SECTIONS:
-            if (side := getattr(pair, section)) is None:
-                continue
-            says = {name: getattr(side, name) for name in _WHOLE if hasattr(side, name)}
-            if section != "source":
-                says = kept | {"noncurrent_days": hot.noncurrent_days if section == "replica" else None} | says
-            writes = {"source": (), "archive": (getattr(side, "prefix", ""),)}.get(section, copies)
-            yield _Use(number, ("pairs", number, section), side.bucket, writes, says)
+        says = {name: getattr(side, name) for name in _WHOLE if hasattr(side, name)}
+        if section != "source":
+            says = kept | {"noncurrent_days": hot.noncurrent_days if section == "replica" else None} | says
+        writes = {"source": (), "archive": (getattr(side, "prefix", ""),)}.get(section, copies)
+        yield _Use(int(steps[1]), steps, side.bucket, writes, says)
 
 
 def _places(policy: Policy, uses: Sequence[_Use]) -> Iterator[Finding]:
@@ -257,27 +258,22 @@ def _sources(policy: Policy) -> Iterator[Finding]:
 
 def _accounts(policy: Policy) -> Iterator[Finding]:
     """What only a bucket's owner can set is not for Terraform in our account."""
-    for number, pair in enumerate(policy.pairs):
-        for section in SECTIONS:
-            side, steps = getattr(pair, section), ("pairs", number, section)
-            if side is None:
-                continue
-            if policy.account is None and side.account is not None:
-                expected = f"the system's account, since the pair {pair.name} names the one of its {section}"
-                yield Finding(("account",), None, expected)
-            elif policy.is_foreign(side) or (section == "replica" and policy.is_foreign(pair.destination)):
-                yield from _foreign_source(pair, steps) if section == "source" else _foreign(side, steps)
+    for steps, pair, section, side in policy.sections():
         hot, replica = pair.destination, pair.replica
-        if replica and policy.is_foreign(hot) and policy.is_foreign(replica) and replica.account != hot.account:
+        if policy.account is None and side.account is not None:
+            expected = f"the system's account, since the pair {pair.name} names the one of its {section}"
+            yield Finding(("account",), None, expected)
+        elif policy.is_foreign(side) or (section == "replica" and policy.is_foreign(hot)):
+            yield from _foreign_source(side, steps) if isinstance(side, Source) else _foreign(side, steps)
+        if side is replica and policy.is_foreign(hot) and side.account not in (policy.account, None, hot.account):
             expected = (
                 f"{hot.account}, whose the hot bucket is, or the system's account: only a bucket's owners replicate it"
             )
-            yield Finding(("pairs", number, "replica", "account"), replica.account, expected)
+            yield Finding((*steps, "account"), side.account, expected)
 
 
-def _foreign_source(pair: Pair, steps: Steps) -> Iterator[Finding]:
-    source = pair.source
-    if source.notifications is Notifications.REPLACE:
+def _foreign_source(source: Source, steps: Steps) -> Iterator[Finding]:
+    if source.notifications == "replace":
         expected = f"eventbridge: the bucket's owners, {source.account}, turn it on there"
         yield Finding((*steps, "notifications"), source.notifications, expected)
     if source.inventory:
@@ -295,44 +291,43 @@ def _foreign(side: Destination | Replica | Archive, steps: Steps) -> Iterator[Fi
 
 def _inventories(policy: Policy) -> Iterator[Finding]:
     """S3 delivers an inventory within a region."""
-    for number, pair in enumerate(policy.pairs if policy.inventory else ()):
-        for section in ("destination", "replica", *["source"] * pair.source.inventory):
-            side = getattr(pair, section)
-            if side and policy.inventory and side.region not in policy.inventory.buckets:
-                expected = f"a region with a bucket in inventory.buckets: add {side.region}"
-                yield Finding(("pairs", number, section, "region"), side.region, expected)
+    for steps, pair, section, side in policy.sections() if policy.inventory else ():
+        has_one = {"source": pair.source.inventory, "archive": False}.get(section, True)
+        if has_one and policy.inventory and side.region not in policy.inventory.buckets:
+            expected = f"a region with a bucket in inventory.buckets: add {side.region}"
+            yield Finding((*steps, "region"), side.region, expected)
 
 
 def _pair(pair: Pair) -> Iterator[Finding]:
-    hot, replica, archive = pair.destination, pair.replica, pair.archive
-    for section in ("destination", "archive"):
-        if side := getattr(pair, section):
-            yield from _key(side, section, is_far=pair.source.region != side.region)
-    if replica and hot.encryption is not Encryption.S3 and replica.kms_key is None:
-        expected = f"create, or the ARN of a key in {replica.region}: the hot bucket uses KMS"
-        yield Finding(("replica", "kms_key"), None, expected)
-    for section in SECTIONS[1:]:
-        side = getattr(pair, section)
-        if side and side.kms_key and region_of(side.kms_key) not in (None, side.region):
-            yield Finding((section, "kms_key"), side.kms_key, f"a key in {side.region}, the bucket's region")
-    yield from _lifecycle(hot)
-    if archive:
-        yield from _archive(pair, archive)
+    yield from _lifecycle(pair.destination)
+    if pair.archive:
+        yield from _archive(pair, pair.archive)
 
 
-_COOLING = (
-    *(StorageClass.STANDARD, StorageClass.STANDARD_IA, StorageClass.INTELLIGENT_TIERING, StorageClass.ONEZONE_IA),
-    *(StorageClass.GLACIER_IR, StorageClass.GLACIER, StorageClass.DEEP_ARCHIVE),
-)
-"""S3 moves objects down this list only, and to the infrequent classes not before 30 days:
-https://docs.aws.amazon.com/AmazonS3/latest/userguide/lifecycle-transition-general-considerations.html"""
+def _keys(policy: Policy) -> Iterator[Finding]:
+    """The key that AWS manages for S3 works in its own region only, and replication names the one of each replica."""
+    for steps, pair, section, side in policy.sections():
+        if isinstance(side, Source):
+            continue
+        encryption = pair.destination.encryption if isinstance(side, Replica) else side.encryption
+        key, uses_kms = side.kms_key, encryption is not Encryption.S3
+        if uses_kms and key is None and (section == "replica" or side.region != pair.source.region):
+            expected = f"create, or the ARN of a key in {side.region}: replicas, and copies of another region, need one"
+            yield Finding((*steps, "kms_key"), None, expected)
+        if key and region_of(key) not in (None, side.region):
+            yield Finding((*steps, "kms_key"), key, f"a key in {side.region}, the bucket's region")
+        if key and not uses_kms and section != "replica":
+            yield Finding((*steps, "encryption"), encryption, "aws:kms or aws:kms:dsse where a kms_key is given")
 
 
 def _lifecycle(hot: Destination) -> Iterator[Finding]:
+    """S3 moves objects down the list of classes only, and to the infrequent ones not before 30 days:
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/lifecycle-transition-general-considerations.html
+    """
     before, since = hot.storage_class or StorageClass.STANDARD, 0
     for number, transition in enumerate(hot.transitions):
         steps, target = ("destination", "transitions", number), transition.storage_class
-        colder = _COOLING[_COOLING.index(before) + 1 :]
+        colder = [*StorageClass][[*StorageClass].index(before) + 1 :]
         if target not in colder:
             yield Finding(
                 (*steps, "storage_class"), target, f"a class below {before}: {', '.join(colder) or 'none is'}"
@@ -343,19 +338,9 @@ def _lifecycle(hot: Destination) -> Iterator[Finding]:
         before, since = target, transition.days
 
 
-def _key(side: Destination | Archive, section: str, *, is_far: bool) -> Iterator[Finding]:
-    """The key that AWS manages for S3 works in its own region only."""
-    uses_kms = side.encryption is not Encryption.S3
-    if uses_kms and is_far and side.kms_key is None:
-        expected = f"create, or the ARN of a key in {side.region}: copies cross regions, keys do not"
-        yield Finding((section, "kms_key"), None, expected)
-    if side.kms_key is not None and not uses_kms:
-        yield Finding((section, "encryption"), side.encryption, "aws:kms or aws:kms:dsse where a kms_key is given")
-
-
 def _archive(pair: Pair, archive: Archive) -> Iterator[Finding]:
     kept_days, expire = pair.destination.noncurrent_days, archive.expire
-    is_mirrored = archive.side is ArchiveSide.SOURCE and pair.deletes is Deletes.MIRROR
+    is_mirrored = archive.side == "source" and pair.deletes == "mirror"
     if expire and is_mirrored and kept_days is not None and kept_days * SECONDS_PER_DAY < expire.grace:
         expected = (
             f"at least {age_text(expire.grace)}, the grace of archive.expire: what it deletes is mirrored, and the "

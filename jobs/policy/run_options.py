@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from jobs.core.enums import ArchiveSide, Encryption
+from jobs.core.enums import Encryption
 from jobs.core.model import Location
 from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import Plan, Side
@@ -51,7 +51,7 @@ def sides(policy: Policy, pair: Pair) -> tuple[Side, Side]:
 
 def packed_side(pair: Pair, archive: Archive) -> tuple[Source | Destination, str]:
     """The side that a pair's archives were packed from, and its prefix before the source's keys."""
-    return (pair.source, "") if archive.side is ArchiveSide.SOURCE else (pair.destination, pair.destination.prefix)
+    return (pair.source, "") if archive.side == "source" else (pair.destination, pair.destination.prefix)
 
 
 def named_places(policy: Policy, pair: Pair) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def copy_options(pair: Pair) -> dict[str, Any]:
     """
     hot, archive = pair.destination, pair.archive
     packed = None
-    if archive is not None and archive.expire is not None and archive.side is ArchiveSide.DESTINATION:
+    if archive is not None and archive.expire is not None and archive.side == "destination":
         packed = {"uri": archive.uri, "region": archive.region, "owner": archive.account}
     is_default = hot.encryption is Encryption.S3 or hot.kms_key == "create"
     return {

@@ -14,10 +14,8 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from jobs.core.selection import parse_size
-from jobs.errors import UsageError
+from jobs.core.selection import UNIT_SECONDS, parse_age, parse_size
 
-_SECONDS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _NAME = "lower-case letters, digits and hyphens, beginning with a letter"
 CREATE = "create"
 """A key that Terraform makes in the bucket's region, instead of the ARN of one."""
@@ -38,24 +36,6 @@ def _number(pattern: str, expected: str, parse: Callable[[str], float]) -> Meta:
 
     schema = {"pattern": rf"^({pattern})$(?!\n)", "errorMessage": f"expected {expected}"}
     return Meta(ge=0, extra={"expected": expected, "parse": checked}, extra_json_schema=schema)
-
-
-def _size(text: str) -> int:
-    try:
-        return parse_size(text)
-    except UsageError:  # 5G may mean 1000 or 1024
-        raise ValueError from None
-
-
-def _age(text: str) -> int:
-    return int(text[:-1]) * _SECONDS[text[-1]]
-
-
-def _zone(name: Any) -> str:
-    try:
-        return zoneinfo.ZoneInfo(name).key
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, TypeError, OSError):
-        raise ValueError from None
 
 
 SystemName = Annotated[str, _text(r"[a-z][a-z0-9-]{1,22}[a-z0-9]", f"3 to 24 {_NAME}")]
@@ -85,11 +65,15 @@ _TOPIC = r"arn:aws:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}"
 Topic = Annotated[str, _text(_TOPIC, "the ARN of an SNS topic (arn:aws:sns:REGION:ACCOUNT:NAME)")]
 Email = Annotated[str, _text(r"[^@\s]+@[^@\s]+\.[^@\s]+", "an e-mail address")]
 _ZONE = r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}"
-TimeZone = Annotated[str, _text(_ZONE, "an IANA time zone such as Europe/Berlin or UTC", _zone)]
+TimeZone = Annotated[
+    str, _text(_ZONE, "an IANA time zone such as Europe/Berlin or UTC", lambda name: zoneinfo.ZoneInfo(name).key)
+]
 Hour = Annotated[str, _text(r"([01][0-9]|2[0-3]):[0-5][0-9]", 'a time from 00:00 to 23:59, in quotes ("22:30")')]
 _SIZE = r"(0|[1-9][0-9]{0,15}(\.[0-9]{1,6})?)( ?([KMGTPkmgtp][Ii]?)?[Bb])?"
-Size = Annotated[int, _number(_SIZE, "a size such as 100 MiB, 5GiB or 10 MB", _size)]
-Age = Annotated[int, _number(r"[0-9]{1,6}[smhdw]", "a duration such as 30d, 12h or 15m", _age)]
+Size = Annotated[int, _number(_SIZE, "a size such as 100 MiB, 5GiB or 10 MB", parse_size)]
+Age = Annotated[
+    int, _number(r"[0-9]{1,6}[smhdw]", "a duration such as 30d, 12h or 15m", lambda text: int(parse_age(text)))
+]
 OneIn = Annotated[int, _number(r"1/[1-9][0-9]{0,5}", "1/N such as 1/30", lambda text: int(text[2:]))]
 _SHARE = r"(100|[1-9]?[0-9](\.[0-9]{1,3})?)%"
 Share = Annotated[float, _number(_SHARE, "a percentage such as 50%", lambda text: float(text[:-1]) / 100)]
@@ -109,8 +93,8 @@ def region_of(arn: str) -> str | None:
 
 def age_text(seconds: int) -> str:
     """Seconds as the file has them: `30d`."""
-    unit = next(unit for unit in "dhms" if seconds % _SECONDS[unit] == 0)
-    return f"{seconds // _SECONDS[unit]}{unit}"
+    unit = next(unit for unit in "dhms" if seconds % UNIT_SECONDS[unit] == 0)
+    return f"{seconds // UNIT_SECONDS[unit]}{unit}"
 
 
 def size_text(size_bytes: int) -> str:

@@ -49,18 +49,10 @@ def test_globs_mean_what_they_mean_to_pythons_own_matcher(glob, key):
     assert matches_any((glob,), key) == fnmatch.fnmatchcase(key, glob)
 
 
-def test_stars_in_a_row_are_one_so_that_no_key_takes_long() -> None:
-    assert glob_pattern("a***b*") == "(?s:a.*b.*)"
-
-
 def test_no_glob_matches_nothing_and_one_of_several_is_enough():
+    assert glob_pattern("a***b*") == "(?s:a.*b.*)", "stars in a row are one, so that no key takes long"
     assert not matches_any((), "a")
     assert matches_any(("x", "a*"), "abc")
-
-
-def test_versions_is_one_of_two_words():
-    with pytest.raises(UsageError, match="current or all"):
-        Selection(versions="latest")
 
 
 @pytest.mark.parametrize(

@@ -49,19 +49,18 @@ def mistakes_of(text: str) -> list[str]:
     return [str(mistake) for mistake in raised.value.mistakes]
 
 
-def changed(path: str, value: Any) -> dict[str, Any]:
-    """The example with another value at `pairs.1.destination.bucket`; None for a value removes the name."""
+def changed(changes: dict[str, Any]) -> dict[str, Any]:
+    """The example with other values at places such as `pairs.1.destination.bucket`; None removes the name."""
     document = example()
-    *steps, last = path.split(".")
-    here: Any = document
-    for step in steps:
-        here = here[int(step)] if isinstance(here, list) else here.setdefault(step, {})
-    if value is None:
-        del here[last]
-    elif isinstance(here, list):
-        here[int(last)] = value
-    else:
-        here[last] = value
+    for path, value in changes.items():
+        *steps, last = path.split(".")
+        here: Any = document
+        for step in steps:
+            here = here[int(step)] if isinstance(here, list) else here[step]
+        if value is None:
+            del here[last]
+        else:
+            here[last] = value
     return document
 
 
@@ -89,7 +88,7 @@ def test_pairs_override_the_defaults_field_by_field():
 
 
 def test_buckets_are_the_systems_unless_they_say_another_account():
-    document = changed("pairs.1.destination.account", OTHER) | {"account": OURS}
+    document = changed({"pairs.1.destination.account": OTHER, "account": OURS})
     assert not list(SCHEMA.iter_errors(document))
     policy = parse_policy(yaml.safe_dump(document).encode(), "policy.yaml")
     scans, customs, _ = policy.pairs
@@ -178,7 +177,7 @@ SHAPE = [
 
 @pytest.mark.parametrize(("path", "value", "expected"), SHAPE, ids=lambda value: str(value)[:40])
 def test_a_wrong_value_is_told_with_its_place_and_the_schema_refuses_it(path, value, expected):
-    document = changed(path, value)
+    document = changed({path: value})
     (mistake,) = mistakes_of(yaml.safe_dump(document))
     steps = path.split(".")
     place = "".join(f"[{step}]" if step.isdigit() else f".{step}" for step in steps)[1:]
@@ -213,7 +212,7 @@ CONTRADICTIONS = [
     ({"pairs.0.archive.region": "us-east-1", "pairs.0.archive.kms_key": None},
      "pairs[0].archive.kms_key", "a key in us-east-1"),
     ({"pairs.1.replica": {"bucket": "example-third", "region": "us-east-1"}},
-     "pairs[1].replica.kms_key", "the hot bucket uses KMS"),
+     "pairs[1].replica.kms_key", "the ARN of a key in us-east-1"),
     ({"pairs.1.replica": {"bucket": "example-third", "region": "us-east-1", "kms_key": KEY_WEST}},
      "pairs[1].replica.kms_key", "a key in us-east-1"),
     ({"pairs.1.destination.transitions": [{"days": 365, "storage_class": "STANDARD_IA"}]},
@@ -270,24 +269,14 @@ CONTRADICTIONS = [
 
 @pytest.mark.parametrize(("changes", "place", "expected"), CONTRADICTIONS, ids=lambda value: str(value)[:60])
 def test_values_that_may_not_stand_together_are_told(changes, place, expected):
-    document = example()
-    for path, value in changes.items():
-        *steps, last = path.split(".")
-        here: Any = document
-        for step in steps:
-            here = here[int(step)] if isinstance(here, list) else here[step]
-        if value is None:
-            del here[last]
-        else:
-            here[last] = value
-    found = mistakes_of(yaml.safe_dump(document))
+    found = mistakes_of(yaml.safe_dump(changed(changes)))
     assert any(mistake.startswith(place) and expected in mistake for mistake in found), found
 
 
 def test_a_class_may_move_wherever_lifecycle_moves_it():
     moves = [{"days": 30, "storage_class": "STANDARD_IA"}, {"days": 60, "storage_class": "INTELLIGENT_TIERING"}]
-    document = changed("pairs.1.destination.transitions", [*moves, {"days": 90, "storage_class": "ONEZONE_IA"}])
-    del document["pairs"][1]["destination"]["storage_class"]
+    moves += [{"days": 90, "storage_class": "ONEZONE_IA"}]
+    document = changed({"pairs.1.destination.transitions": moves, "pairs.1.destination.storage_class": None})
     policy = parse_policy(yaml.safe_dump(document).encode(), "policy.yaml")
     assert len(policy.pairs[1].destination.transitions) == 3
 
@@ -357,7 +346,7 @@ def test_a_policy_comes_from_s3_as_well():
     asyncio.run(scenario())
 
 
-def places(value: Any, steps: tuple = ()) -> list[tuple]:
+def places(value: Any, steps: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Every place in a document."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [steps] * bool(steps) + [place for name, each in inner for place in places(each, (*steps, name))]
@@ -372,17 +361,17 @@ VALUES = st.recursive(
 )  # fmt: skip
 
 
-def outcome_of(text: str) -> Policy | PolicyError:
+def outcome_of(text: bytes) -> Policy | PolicyError:
     """What reading gives: nothing but these two."""
     try:
-        return parse_policy(text.encode(errors="replace"), "p")
+        return parse_policy(text, "p")
     except PolicyError as error:
         return error
 
 
 @settings(max_examples=examples(25), deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(PLACES), VALUES, st.booleans()), min_size=1, max_size=3))
-def test_any_mutation_gives_a_policy_or_a_policy_error(mutations):
+def test_any_mutation_gives_a_policy_that_the_schema_takes_or_a_policy_error(mutations):
     document = example()
     for steps, value, removes in mutations:
         here: Any = document
@@ -395,32 +384,20 @@ def test_any_mutation_gives_a_policy_or_a_policy_error(mutations):
                 here[steps[-1]] = copy.deepcopy(value)
         except (LookupError, TypeError):
             continue  # an earlier mutation has removed the place
-    outcome = outcome_of(yaml.safe_dump(document, allow_unicode=True))
-    assert isinstance(outcome, Policy) or all(mistake.expected for mistake in outcome.mistakes)
-    assert isinstance(outcome, Policy) or outcome.mistakes
+    text = yaml.safe_dump(document, allow_unicode=True).encode(errors="replace")
+    outcome = outcome_of(text)
+    if isinstance(outcome, PolicyError):
+        assert outcome.mistakes
+        assert all(mistake.expected for mistake in outcome.mistakes)
+    else:
+        assert SCHEMA.is_valid(yaml.safe_load(text))
 
 
 @settings(max_examples=examples(25), deadline=None)
 @given(st.integers(0, len(TEXT) - 1), st.integers(0, 40), st.text(max_size=5))
 def test_any_slip_of_the_keyboard_gives_a_policy_or_a_policy_error(place, length, typed):
-    outcome = outcome_of(TEXT[:place] + typed + TEXT[place + length :])
+    outcome = outcome_of((TEXT[:place] + typed + TEXT[place + length :]).encode(errors="replace"))
     assert isinstance(outcome, Policy) or outcome.mistakes
-
-
-@settings(max_examples=examples(25), deadline=None)
-@given(st.sampled_from(PLACES), VALUES)
-def test_what_the_reader_takes_the_schema_takes(steps: tuple[str | int, ...], value: object) -> None:
-    document = copy.deepcopy(example())
-    here = document
-    for step in steps[:-1]:
-        here = here[step]  # type: ignore[index]
-    here[steps[-1]] = value  # type: ignore[index]
-    try:
-        text = json.dumps(document, allow_nan=False)
-        parse_policy(text.encode("utf-8", "replace"), str(EXAMPLE))
-    except (PolicyError, ValueError):
-        return
-    assert SCHEMA.is_valid(json.loads(text))
 
 
 def test_the_schema_in_the_documents_is_the_models() -> None:
@@ -439,28 +416,6 @@ def test_the_schema_describes_every_field():
         assert section["description"], name
         for field, described in section.get("properties", {}).items():
             assert "description" in described or "$ref" in described or "anyOf" in described, (name, field)
-
-
-def test_the_schemas_defaults_are_the_programs():
-    bare = {"version": 1, "ledger": example()["ledger"], "pairs": [
-        {"name": "pair", "source": {"bucket": "aaa", "region": "us-east-1"},
-         "destination": {"bucket": "bbb", "region": "us-east-1"}}]}  # fmt: skip
-    filled = copy.deepcopy(bare)
-    sections = SCHEMA_DOCUMENT["$defs"]
-    for target, name in (
-        (filled["pairs"][0]["source"], "Source"),
-        (filled["pairs"][0]["destination"], "Destination"),
-        (filled["pairs"][0].setdefault("thresholds", {}), "Thresholds"),
-        (filled["pairs"][0].setdefault("nightly", {}), "Nightly"),
-        (filled["pairs"][0].setdefault("verify", {}), "Verification"),
-        (filled["pairs"][0].setdefault("limits", {}), "Limits"),
-        (filled.setdefault("alarms", {}), "Alarms"),
-        (filled.setdefault("batch", {}), "Batch"),
-    ):
-        for field, described in sections[name]["properties"].items():
-            if "default" in described:
-                target.setdefault(field, described["default"])
-    assert parse_policy(json.dumps(filled).encode(), "p") == parse_policy(json.dumps(bare).encode(), "p")
 
 
 def test_reading_a_policy_loads_nothing_heavy():

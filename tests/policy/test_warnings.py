@@ -9,7 +9,6 @@ import pytest
 import yaml
 from msgspec.structs import replace
 
-from jobs.core.enums import ArchiveSide
 from jobs.policy.model import Alarms, Expire, Nightly, Policy
 from jobs.policy.reader import parse_policy, read_policy
 from jobs.policy.rules import find_warnings
@@ -62,7 +61,7 @@ def test_nights_that_miss_what_expires_are_told(side: str, expires: bool, has_ni
     policy = policy_at("03:30", "UTC", enabled=has_nights)
     archive = policy.pairs[0].archive
     assert archive is not None
-    archive = replace(archive, side=ArchiveSide(side), expire=Expire() if expires else None)
+    archive = replace(archive, side=side, expire=Expire() if expires else None)
     policy = replace(policy, pairs=(replace(policy.pairs[0], archive=archive),))
     found = list(find_warnings(policy, date(2026, 11, 27)))
     assert [finding.steps for finding in found] == ([("pairs", 0, "archive", "side")] if is_warned else [])
