@@ -11,18 +11,19 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Hashable
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from jobs.errors import ConfigError
 
 
 class Loan(NamedTuple):
-    """Credentials for another process. `expires_at`: ISO 8601, None if they do not expire."""
+    """Credentials for another process, by botocore's names. `expiry_time`: ISO 8601, None if they do not expire."""
 
     access_key: str
     secret_key: str
     token: str | None
-    expires_at: str | None
+    expiry_time: str | None
 
 
 Lender = Callable[[str | None], Loan]
@@ -78,7 +79,7 @@ def resolve(session: Any, profile: str | None) -> Any:
             found = session.get_credentials() if _process.lender is None else _borrow(_process.lender, profile)
             if isinstance(found, RefreshableCredentials):
                 _process.resolved[place] = found
-    session.register_component("credential_provider", _Provider(found))
+    session.register_component("credential_provider", SimpleNamespace(load_credentials=lambda: found))
     return found
 
 
@@ -102,21 +103,6 @@ def lend(profile: str | None) -> Loan:
     return Loan(now.access_key, now.secret_key, now.token, expires_at and expires_at.isoformat())
 
 
-def _described(loan: Loan) -> dict[str, str | None]:
-    return dict(zip(("access_key", "secret_key", "token", "expiry_time"), loan, strict=True))
-
-
-class _Provider:
-    """Gives a session's clients the credentials that are already resolved."""
-
-    def __init__(self, found: Any):
-        self._found = found
-
-    def load_credentials(self) -> Any:
-        """Return the credentials. Botocore calls this method."""
-        return self._found
-
-
 def _borrow(lender: Lender, profile: str | None) -> Any:
     """Botocore's credentials that the lender lends and renews."""
     from botocore.credentials import Credentials, RefreshableCredentials
@@ -129,6 +115,6 @@ def _borrow(lender: Lender, profile: str | None) -> Any:
             raise CredentialRetrievalError(provider="the command that runs this worker", error_msg=error) from error
 
     first = fetch()
-    if first.expires_at is None:
+    if first.expiry_time is None:
         return Credentials(first.access_key, first.secret_key, first.token)
-    return RefreshableCredentials.create_from_metadata(_described(first), lambda: _described(fetch()), "lent")
+    return RefreshableCredentials.create_from_metadata(first._asdict(), lambda: fetch()._asdict(), "lent")

@@ -300,37 +300,27 @@ A missing bucket (`NoSuchBucket`) is a `NotFound` too, so callers whose run it e
 """
 
 _CODES: dict[type[StoreError], str] = {
-    NotFound: "NoSuchKey NoSuchVersion NoSuchUpload NotFound DeleteMarker",
+    NotFound: "NoSuchKey NoSuchVersion NoSuchUpload NotFound DeleteMarker 404",
     NoSuchBucket: "NoSuchBucket",
-    Denied: "AccessDenied AllAccessDisabled",
+    Denied: "AccessDenied AllAccessDisabled 401 403",
     CustomerKeyNeeded: "CustomerKeyNeeded",
     AuthenticationFailed: "InvalidAccessKeyId SignatureDoesNotMatch ExpiredToken InvalidToken TokenRefreshRequired "
     "InvalidSecurity NotSignedUp RequestTimeTooSkewed",
-    Redirected: "PermanentRedirect AuthorizationHeaderMalformed IllegalLocationConstraintException",
-    PreconditionFailed: "PreconditionFailed",
-    Conflict: "ConditionalRequestConflict OperationAborted",
+    Redirected: "PermanentRedirect AuthorizationHeaderMalformed IllegalLocationConstraintException 301 307",
+    PreconditionFailed: "PreconditionFailed 412",
+    Conflict: "ConditionalRequestConflict OperationAborted 409",
     ArchivedObject: "InvalidObjectState ObjectNotInActiveTierError",
-    Rejected: "GlacierExpeditedRetrievalNotAvailable",  # S3 has no room for it: other tiers work
+    # S3 has no room for it: other tiers work. Not implemented: it will not be a moment later.
+    Rejected: "GlacierExpeditedRetrievalNotAvailable 501",
     # RequestThrottled and KmsThrottled are of SQS, with 400.
     Throttled: "SlowDown Throttling ThrottlingException RequestLimitExceeded RequestThrottled KmsThrottled "
-    "ServiceUnavailable",
+    "ServiceUnavailable 429 503",
     # The bytes came as other ones than were sent: sent again, they may arrive. XAmzContentChecksumMismatch is MinIO's.
     Unavailable: "RequestTimeout BadDigest XAmzContentChecksumMismatch XAmzContentSHA256Mismatch IncompleteBody "
     "InternalError",
 }
-_BY_CODE = {code: kind for kind, codes in _CODES.items() for code in codes.split()}
-_BY_STATUS: dict[int, type[StoreError]] = {
-    301: Redirected,
-    307: Redirected,
-    401: Denied,
-    403: Denied,
-    404: NotFound,
-    409: Conflict,
-    412: PreconditionFailed,
-    429: Throttled,
-    501: Rejected,  # not implemented: it will not be a moment later
-    503: Throttled,
-}
+"""Error → the codes of S3 and the HTTP statuses that mean it."""
+_KINDS = {code: kind for kind, codes in _CODES.items() for code in codes.split()}
 
 
 def store_error(operation: str, target: str, code: str, message: str, status: int) -> StoreError:
@@ -339,7 +329,6 @@ def store_error(operation: str, target: str, code: str, message: str, status: in
     Codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html,
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
     """
-    kind = _BY_CODE.get(code) or _BY_STATUS.get(status)
-    if kind is None:
-        kind = Rejected if 400 <= status < 500 else Unavailable
+    others = Rejected if 400 <= status < 500 else Unavailable
+    kind = _KINDS.get(code) or _KINDS.get(str(status), others)
     return kind(operation, target, code, message, status)

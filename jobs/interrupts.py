@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -48,11 +47,9 @@ class _Process:
         """Count a signal. From the second one on, the process has `END_SECONDS`."""
         self.count += 1
         if self.count == 2 and self.end is not None:
-            threading.Thread(target=self._end_late, args=(self.end,), name="end", daemon=True).start()
-
-    def _end_late(self, end: Callable[[], None]) -> None:
-        time.sleep(END_SECONDS)
-        end()
+            late = threading.Timer(END_SECONDS, self.end)
+            late.daemon = True
+            late.start()
 
 
 _process = _Process()

@@ -38,12 +38,9 @@ def say(message: str) -> None:
 
 def log_requests() -> None:
     """Write the requests of this process to stderr, a line each."""
-    from jobs.core.request_log import REQUESTS, Exchange
+    from jobs.core.request_log import REQUESTS
 
-    def write(exchange: Exchange) -> None:
-        say(f"sealift[{os.getpid()}]: {exchange.line(time.time())}")
-
-    REQUESTS.sink = write
+    REQUESTS.sink = lambda line: say(f"sealift[{os.getpid()}]: {line}")
 
 
 def confirm(question: str, *, is_agreed: bool, as_json: bool) -> bool:

@@ -23,13 +23,8 @@ def embed(
     metrics: Mapping[str, float], dimensions: Mapping[str, str], properties: Mapping[str, Any], at_seconds: float
 ) -> dict[str, Any]:
     """One log line's document: metrics, their dimensions, and properties that can be searched but
-    cost no metric. Without metrics it is a plain line.
-
-    `at_seconds` is epoch time. Raises ValueError where a name would mean two things.
+    cost no metric. Without metrics it is a plain line. `at_seconds` is epoch time.
     """
-    names = [*properties, *dimensions, *metrics]
-    if len(set(names)) < len(names):
-        raise ValueError(f"a name is used twice among the properties, dimensions and metrics {names}")
     document = {**properties, **dimensions, **metrics}
     if not metrics:
         return document

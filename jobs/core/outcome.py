@@ -119,10 +119,8 @@ _ORDER = (
     Status.UNKNOWN,
     Status.BLOCKED,
 )
-_WEIGHT = {status: place for place, status in enumerate(_ORDER)}
 # The codes decide between an original that is kept and one in its grace period, and say that what
 # an attempt could not do says less than either.
-_YOUNG, _FAILED = len(_ORDER), len(_ORDER) + 1
 
 
 def precedence_sql() -> str:
@@ -131,9 +129,10 @@ def precedence_sql() -> str:
     It is a total order. Runs fold by it, in DuckDB, since their outcomes are larger than memory.
     """
     failures = ", ".join(f"'{reason.value}'" for reason in sorted(FAILURES))
-    cases = " ".join(f"WHEN status = '{status.value}' THEN {weight}" for status, weight in _WEIGHT.items())
-    return f"""CASE WHEN status = '{Status.LEFT}' AND reason = '{Reason.TOO_NEW}' THEN {_YOUNG}
-        WHEN status = '{Status.BLOCKED}' AND reason IN ({failures}) THEN {_FAILED} {cases} END,
+    order = ", ".join(f"'{status.value}'" for status in _ORDER)
+    return f"""CASE WHEN status = '{Status.LEFT}' AND reason = '{Reason.TOO_NEW}' THEN {len(_ORDER) + 1}
+        WHEN status = '{Status.BLOCKED}' AND reason IN ({failures}) THEN {len(_ORDER) + 2}
+        ELSE list_position([{order}], status) END,
         "at", attempt, filename"""
 
 

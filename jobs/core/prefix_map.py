@@ -86,19 +86,11 @@ class PrefixMap:
         )
         return f"CASE {whens} END"
 
-    def source_sql(self, key: str) -> str:
-        """`source_of` as SQL over the column `key`."""
-        return self.inverse.destination_sql(key)
-
-    def source_scope_sql(self, key: str) -> str:
+    def scope_sql(self, key: str) -> str:
         """Whether a source key is inside."""
         prefixes = [prefix for prefix, _ in self.pairs]
         inside = "true" if "" in prefixes else _any_of(key, prefixes)
         return f"({inside} AND NOT {_any_of(key, self.excluded)})" if self.excluded else inside
-
-    def destination_scope_sql(self, key: str) -> str:
-        """Whether a destination key is inside."""
-        return self.inverse.source_scope_sql(key)
 
 
 def _any_of(key: str, prefixes: Sequence[str]) -> str:

@@ -304,24 +304,14 @@ def _copy_requests(work: PricedWork, group: Group) -> Counter[str]:
     rows, parts, streamed = group.rows, group.parts, work.streamed
     if group.is_delete_marker:
         return Counter() if group.there else Counter(delete=rows, head=2 * rows)
-    requests: Counter[str] = Counter()
     in_parts = group.is_multipart
     is_a_bet = not (in_parts or streamed or work.object_lock or work.all_versions or not group.is_size_known)
     if group.there == ALIKE:
         return Counter(head=2 * rows, copy=rows * is_a_bet)
-    if work.all_versions:
-        requests["head"] = rows
-    elif not is_a_bet:
-        requests["head"] = 2 * rows
-    elif group.there:
-        requests.update(head=2 * rows, copy=rows)
-    if streamed or in_parts:
-        requests["tagging"] = rows
-        requests["list"] = rows if work.annotations == AnnotationRule.COPY else 0
-    if streamed:
-        requests["get"] = parts
-    if in_parts:
-        requests.update(create=rows, part=parts, complete=rows)
-    else:
-        requests["put" if streamed else "copy"] += rows
-    return requests
+    looks = 1 if work.all_versions else 0 if is_a_bet and not group.there else 2
+    is_refused, is_whole, is_looked_into = is_a_bet and bool(group.there), not in_parts, streamed or in_parts
+    requests = Counter(head=looks * rows, copy=rows * is_refused, tagging=rows * is_looked_into)
+    requests["list"] = rows * (is_looked_into and work.annotations == AnnotationRule.COPY)
+    requests["get"] = parts * streamed
+    requests["put" if streamed else "copy"] += rows * is_whole
+    return requests + Counter(create=rows * in_parts, part=parts * in_parts, complete=rows * in_parts)

@@ -10,37 +10,25 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
-
-
-class Exchange(NamedTuple):
-    """One request and its answer. `status` 0: there was no answer. `code`: of the error, or empty."""
-
-    operation: str
-    target: str
-    status: int
-    code: str
-    seconds: float
-    request_id: str
-
-    def line(self, now: float) -> str:
-        """A line for people. `now`: when the answer came, in epoch seconds."""
-        at = datetime.fromtimestamp(now, UTC).strftime("%H:%M:%S.%f")[:-3]
-        result = " ".join(filter(None, (str(self.status) if self.status else "no answer", self.code)))
-        return f"{at}Z {self.operation} {self.target}: {result} in {self.seconds * 1000:.0f} ms, id {self.request_id}"
+from typing import Any
 
 
 @dataclass(slots=True)
 class RequestLog:
-    """Where the requests of this process are logged. `sink` None: nowhere."""
+    """Where the requests of this process are logged, a line for people each. `sink` None: nowhere."""
 
-    sink: Callable[[Exchange], None] | None = None
+    sink: Callable[[str], None] | None = None
 
     def add(self, operation: str, target: object, status: int, code: str, began: float, request_id: str) -> None:
-        """Log a request that began at `began`, in seconds of `time.perf_counter()`."""
+        """Log a request that began at `began`, in seconds of `time.perf_counter()`, and has ended now.
+
+        `status` 0: there was no answer. `code`: of the error, or empty.
+        """
         if self.sink is not None:
-            seconds = time.perf_counter() - began
-            self.sink(Exchange(operation, str(target), status, code, seconds, request_id or "unknown"))
+            at = datetime.now(UTC).strftime("%H:%M:%S.%f")[:-3]
+            result = " ".join(filter(None, (str(status) if status else "no answer", code)))
+            took = (time.perf_counter() - began) * 1000
+            self.sink(f"{at}Z {operation} {target}: {result} in {took:.0f} ms, id {request_id or 'unknown'}")
 
 
 REQUESTS = RequestLog()

@@ -47,15 +47,15 @@ def why(row: Mapping[str, Any]) -> str:
 
 def explained_sql() -> str:
     """`explained` in SQL, over the columns `reason` and `detail`."""
-    more = "CASE detail WHEN '' THEN '' ELSE ' (' || detail || ')' END"
-    whens = []
+    whens = ""
     for reason in Reason:
-        cases = "".join(f" WHEN {_quoted(detail)} THEN {_quoted(text)}" for detail, text in reason.cases.items())
-        said = f"{_quoted(reason.text)} || {more}"
-        if cases:
-            said = f"CASE detail{cases} ELSE {said} END"
-        whens.append(f"WHEN {_quoted(reason)} THEN {said} || {_quoted(f'; {reason.advice}' if reason.advice else '')}")
-    return f"CASE reason {' '.join(whens)} ELSE reason || {more} END"
+        is_it = f"WHEN reason = {_quoted(reason)}"
+        whens += "".join(
+            f"{is_it} AND detail = {_quoted(each)} THEN {_quoted(explained(reason, each))} "
+            for each in ("", *reason.cases)
+        )
+        whens += f"{is_it} THEN replace({_quoted(explained(reason, '{}'))}, '{{}}', detail) "
+    return f"CASE {whens}WHEN detail = '' THEN reason ELSE reason || ' (' || detail || ')' END"
 
 
 def _quoted(text: str) -> str:

@@ -165,7 +165,7 @@ async def load_known(
     """
     maps = sides[0].prefixes
     scope = [f"{name} = {value}" for name, value in verdict_places(spec).items()]
-    scope += [maps.source_scope_sql("key"), f"copy_key = {maps.destination_sql('key')}"]
+    scope += [maps.scope_sql("key"), f"copy_key = {maps.destination_sql('key')}"]
     made = "known", _KNOWN, " AND ".join(scope)
     await load_verdicts(ledger, connection, made, folder, only_open=not is_complete)
     relation, is_new = "known k", "true"

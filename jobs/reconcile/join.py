@@ -71,7 +71,7 @@ def join_reports(connection: duckdb.DuckDBPyConnection, sides: Sequence[JoinSide
     connection.execute(
         f"""
         CREATE VIEW compared AS
-        SELECT {source.prefixes.source_sql("joined")} AS key, joined AS destination_key,
+        SELECT {source.prefixes.inverse.destination_sql("joined")} AS key, joined AS destination_key,
                version_id, destination_version_id,
                category, reason, detail, is_finding, source_size_bytes, destination_size_bytes, source_etag,
                destination_etag, make_timestamptz(source_modified_us) AS source_last_modified,
@@ -169,8 +169,8 @@ class JoinSide:
         return "versionid" in self.report.columns
 
     def _scope(self) -> str:
-        prefixes, key = self.prefixes, self.report.field("key")
-        return prefixes.source_scope_sql(key) if self.is_source else prefixes.destination_scope_sql(key)
+        prefixes = self.prefixes if self.is_source else self.prefixes.inverse
+        return prefixes.scope_sql(self.report.field("key"))
 
     def _current(self) -> str:
         return "true" if self.all_versions else f"coalesce({self.report.field('islatest')}, true)"

@@ -17,6 +17,36 @@ from jobs.core.pace import (
 )
 
 
+def paced(maximum: int, *rows: tuple[int, float]) -> Pace:
+    """After so many rows that took so many seconds each."""
+    pace = Pace(maximum)
+    for count, seconds in rows:
+        for _ in range(count):
+            pace.succeed(seconds)
+    return pace
+
+
+def risen() -> Pace:
+    return paced(256, (256 - START_IN_FLIGHT, 0.05))
+
+
+@pytest.mark.parametrize(
+    ("rows", "least", "most", "why"),
+    [
+        ([], START_IN_FLIGHT, START_IN_FLIGHT, "it starts low"),
+        ([(START_IN_FLIGHT, 0.05)], 64, 64, "until the first throttle each round doubles it"),
+        ([(512 - START_IN_FLIGHT, 0.05)], 512, 512, "up to what is allowed"),
+        ([(512 - START_IN_FLIGHT, 0.05), (512, 10.0)], 510.9, 511.1, "a queue at the server loses one a round"),
+        ([(1, 0.01), (1, 10.0), (200, 0.01)], START_IN_FLIGHT, START_IN_FLIGHT + 8, "after it, one a round is gained"),
+        ([(1_000, 0.04), (200_000, 30.0)], START_IN_FLIGHT, START_IN_FLIGHT, "large objects take long as well"),
+        ([(1, 0.0), (1_000, 0.04)], 512, 512, "a clock too coarse for a row has measured nothing"),
+        ([(1, -3600.0), (1_000, 0.04)], 512, 512, "nor has one that was set back"),
+    ],
+)
+def test_the_limit_after_rows(rows: list[tuple[int, float]], least: float, most: float, why: str) -> None:
+    assert least <= paced(512, *rows).limit <= most, why
+
+
 @given(st.integers(1, 1000), st.lists(st.tuples(st.booleans(), st.floats(0, 5)), max_size=200))
 def test_the_limit_stays_in_its_bounds(maximum: int, events: list[tuple[bool, float]]) -> None:
     pace, now = Pace(maximum), 0.0
@@ -30,26 +60,16 @@ def test_one_storm_halves_once_and_a_lasting_one_goes_on() -> None:
     pace = risen()
     for _ in range(100):
         pace.throttle(10.0)
-    assert pace.in_flight == 128
+    assert (pace.in_flight, pace.throttled) == (128, 100)
     pace.throttle(10.0 + COOL_DOWN_SECONDS)
     assert pace.in_flight == 64
-    assert pace.throttled == 101
-
-
-def risen() -> Pace:
-    pace = Pace(256)
-    for _ in range(256 - START_IN_FLIGHT):
-        pace.succeed(0.05)
-    return pace
-
-
-def test_until_the_first_throttle_each_round_doubles_the_limit() -> None:
-    pace = Pace(256)
-    assert pace.in_flight == START_IN_FLIGHT
-    for _ in range(START_IN_FLIGHT):
-        pace.succeed(0.05)
-    assert pace.in_flight == 2 * START_IN_FLIGHT
-    assert risen().in_flight == 256
+    pace.throttle(10.0 - 3600)
+    assert pace.in_flight == 32, "a clock that was set back does not stop the cuts"
+    pace.throttle(10.0 - 3600)
+    assert pace.in_flight == 32, "one storm of the new time is one signal"
+    for number in range(10):
+        pace.throttle(10.0 * number)
+    assert pace.limit == 1.0
 
 
 def test_recovery_takes_a_round_of_successes_for_each_step() -> None:
@@ -61,59 +81,11 @@ def test_recovery_takes_a_round_of_successes_for_each_step() -> None:
     assert before + 0.9 < pace.limit < before + 1.1
 
 
-@given(st.integers(1, 64), st.floats(0, 1, exclude_max=True))
-def test_backoff_grows_to_a_bound(attempt: int, jitter: float) -> None:
-    assert 0 <= backoff_seconds(attempt, jitter) <= 20
-    assert backoff_seconds(attempt, jitter) <= backoff_seconds(attempt + 1, jitter)
-
-
 def test_a_server_that_does_so_much_a_second_is_not_drowned() -> None:
     pace = Pace(512)
     for _ in range(50_000):
         pace.succeed(max(0.005, pace.limit / 2000))  # 2,000 a second, however many ask
     assert START_IN_FLIGHT <= pace.in_flight < 100
-
-
-@pytest.mark.parametrize("first_seconds", [0.04, 0.0, -3600.0])
-def test_a_server_with_room_gets_all_that_is_allowed(first_seconds: float) -> None:
-    """Also where a clock is too coarse for a row, or was set back: then nothing was measured."""
-    pace = Pace(512)
-    pace.succeed(first_seconds)
-    for _ in range(1_000):
-        pace.succeed(0.04)
-    assert pace.in_flight == 512
-
-
-def test_a_queue_at_the_server_loses_one_a_round() -> None:
-    pace = risen()
-    for _ in range(256):
-        pace.succeed(10.0)
-    assert 254.9 < pace.limit < 255.1
-
-
-def test_after_a_queue_the_limit_rises_by_one_a_round() -> None:
-    pace = Pace(512)
-    pace.succeed(0.01)
-    pace.succeed(10.0)
-    for _ in range(200):  # of which the first still remember the queue
-        pace.succeed(0.01)
-    assert START_IN_FLIGHT < pace.limit < START_IN_FLIGHT + 8
-
-
-def test_a_lasting_storm_leaves_one_in_flight() -> None:
-    pace = Pace(8)
-    for number in range(10):
-        pace.throttle(10.0 * number)
-    assert pace.limit == 1.0
-
-
-def test_large_objects_take_long_and_that_is_no_queue_to_fear() -> None:
-    pace = Pace(512)
-    for _ in range(1_000):
-        pace.succeed(0.04)
-    for _ in range(200_000):
-        pace.succeed(30.0)
-    assert pace.in_flight == START_IN_FLIGHT
 
 
 @given(st.floats(1, 1e4), st.floats(0.01, 0.5))
@@ -126,16 +98,6 @@ def test_the_end_of_work_is_seen_soon_with_few_looks(whole: float, share: float)
     assert now - whole <= max(WATCH_SECONDS_MIN, share * whole)
     climb = math.log(max(1, share * whole / WATCH_SECONDS_MIN)) / math.log1p(share)
     assert looks <= 2 + 1 / share + climb + whole / WATCH_SECONDS_MAX
-
-
-def test_a_clock_that_was_set_back_does_not_stop_the_cuts() -> None:
-    pace = risen()
-    pace.throttle(1e9)
-    before = pace.limit
-    pace.throttle(1e9 - 3600)
-    assert pace.limit == before / 2
-    pace.throttle(1e9 - 3600)
-    assert pace.limit == before / 2, "one storm of the new time is one signal"
 
 
 @pytest.mark.parametrize(("attempt", "seconds"), [(1, 0.2), (2, 0.4), (3, 0.8), (6, 6.4), (8, 20.0), (64, 20.0)])

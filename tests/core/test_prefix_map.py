@@ -31,8 +31,9 @@ def test_sql_and_python_agree(pairs: list[tuple[str, str]], excluded: list[str],
         sql = f"SELECT CASE WHEN {scope} THEN {mapped} END FROM keys ORDER BY rowid"
         return [row[0] for row in connection.execute(sql).fetchall()]
 
-    assert asked(maps.source_scope_sql("key"), maps.destination_sql("key")) == [*map(maps.destination_of, keys)]
-    assert asked(maps.destination_scope_sql("key"), maps.source_sql("key")) == [*map(maps.source_of, keys)]
+    assert asked(maps.scope_sql("key"), maps.destination_sql("key")) == [*map(maps.destination_of, keys)]
+    back = maps.inverse
+    assert asked(back.scope_sql("key"), back.destination_sql("key")) == [*map(maps.source_of, keys)]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_sql_and_python_agree(pairs: list[tuple[str, str]], excluded: list[str],
 def test_a_part_of_a_prefix_can_be_left_out_at_both_sides(excluded: tuple[str, ...], inside: list[str]) -> None:
     maps = PrefixMap((("a/", "b/"),), excluded)
     keys = "(VALUES ('b/k'), ('b/x/k'), ('a/k'), ('c')) AS keys(key)"
-    found = duckdb.execute(f"SELECT key FROM {keys} WHERE {maps.destination_scope_sql('key')} ORDER BY key").fetchall()
+    found = duckdb.execute(f"SELECT key FROM {keys} WHERE {maps.inverse.scope_sql('key')} ORDER BY key").fetchall()
     assert [key for (key,) in found] == inside
     assert [key for key in ("b/k", "b/x/k", "a/k", "c") if maps.source_of(key) is not None] == inside
 
@@ -50,7 +51,7 @@ def test_a_part_of_a_prefix_can_be_left_out_at_both_sides(excluded: tuple[str, .
 def test_a_prefix_is_mapped_beside_one_that_stays() -> None:
     maps = PrefixMap((("x", "x"), ("b/", "c/")))
     keys = "(VALUES ('a'), ('b/k'), ('xk')) AS keys(key)"
-    sql = f"SELECT {maps.destination_sql('key')} FROM {keys} WHERE {maps.source_scope_sql('key')} ORDER BY key"
+    sql = f"SELECT {maps.destination_sql('key')} FROM {keys} WHERE {maps.scope_sql('key')} ORDER BY key"
     assert duckdb.execute(sql).fetchall() == [("c/k",), ("xk",)]
 
 

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import duckdb
-import pytest
 
 from jobs.core.reasons import Reason
 from jobs.core.words import explained, explained_sql, sentence, why
@@ -14,7 +13,6 @@ from jobs.core.words import explained, explained_sql, sentence, why
 SENTENCES = Path(__file__).parent / "sentences.txt"
 """Each reason in words: without a detail, with one, and with those that have words of their own. Delete the file, and
 the test writes it again."""
-MOST = 60
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "reasons.md"
 
@@ -30,20 +28,19 @@ def test_the_sentences_are_these() -> None:
     assert SENTENCES.read_text() == shown
 
 
-def test_there_are_few_reasons() -> None:
-    assert len(Reason) <= MOST
-
-
-def test_every_reason_is_used() -> None:
+def test_reasons_are_few_and_each_is_used() -> None:
     files = [path for folder in ("jobs", "scheduler") for path in (ROOT / folder).rglob("*.py")]
     code = "".join(path.read_text() for path in files if path.name not in ("reasons.py", "words.py"))
+    assert len(Reason) <= 60
     assert not [reason.name for reason in Reason if f"Reason.{reason.name}" not in code]
 
 
-@pytest.mark.parametrize(("reason", "detail"), [*cases(), ("", ""), ("of_another_release", ""), ("later", "it's {}")])
-def test_sql_words_a_reason_as_well(reason: str, detail: str) -> None:
-    sql = f"SELECT {explained_sql()} FROM (SELECT ?::VARCHAR AS reason, ?::VARCHAR AS detail)"
-    assert duckdb.execute(sql, [reason, detail]).fetchone() == (explained(reason, detail),)
+def test_sql_words_a_reason_as_well() -> None:
+    known = [*cases(), ("", ""), ("of_another_release", ""), ("later", "it's {}")]
+    rows = ", ".join(["(?::VARCHAR, ?::VARCHAR)"] * len(known))
+    sql = f"SELECT {explained_sql()} FROM (VALUES {rows}) AS t(reason, detail)"
+    said = duckdb.execute(sql, [each for pair in known for each in pair]).fetchall()
+    assert [text for (text,) in said] == [explained(*pair) for pair in known]
 
 
 def test_a_code_of_a_later_release_is_shown_as_it_is() -> None:

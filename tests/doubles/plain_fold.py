@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from jobs.core.outcome import _FAILED, _WEIGHT, _YOUNG, Outcome, Status
+from jobs.core.outcome import _ORDER, Outcome, Status
 from jobs.core.reasons import FAILURES, Reason
 
 
@@ -18,9 +18,9 @@ def fold(outcomes: Iterable[Outcome]) -> dict[int, Outcome]:
 
 
 def _precedence(outcome: Outcome) -> tuple[object, ...]:
-    weight = _WEIGHT[outcome.status]
+    weight = _ORDER.index(outcome.status)
     if outcome.status is Status.LEFT and outcome.reason == Reason.TOO_NEW:
-        weight = _YOUNG
+        weight = len(_ORDER) + 1
     if outcome.status is Status.BLOCKED and outcome.reason in FAILURES:
-        weight = _FAILED
+        weight = len(_ORDER) + 2
     return (weight, outcome.at, outcome.attempt, repr(outcome))
