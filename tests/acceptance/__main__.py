@@ -26,14 +26,13 @@ from tests.acceptance.local import local_site
 from tests.acceptance.script import Result, Step, play
 from tests.acceptance.site import ROOT
 from tests.acceptance.stack import Stack, StackError, Tools, leftovers, new_stack
-from tests.doubles.aws_recorder import Recorded
 
 STEPS: tuple[Step, ...] = (*copies.STEPS, *archives.STEPS, *in_aws.STEPS, *failures.STEPS)
 FOLDER = ROOT / "build" / "acceptance"
 
 
-def main(arguments: Sequence[str] | None = None, heard: list[Recorded] | None = None) -> int:
-    """Do what the arguments say. Returns the exit code. `heard`: as for `local_site`."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the arguments say. Returns the exit code."""
     options = _parse(arguments)
     unknown = set(options.steps) - {step.name for step in STEPS}
     if unknown:
@@ -42,7 +41,7 @@ def main(arguments: Sequence[str] | None = None, heard: list[Recorded] | None = 
     steps = [step for step in STEPS if not options.steps or step.name in options.steps]
     with Interruption() as interruption:
         if options.local:
-            return _try_locally(steps, options.folder, interruption, heard)
+            return _try_locally(steps, options.folder, interruption)
         try:
             return _try_in_aws(options, steps, interruption)
         except (StackError, ClientError, BotoCoreError) as error:
@@ -66,12 +65,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _try_locally(steps: Sequence[Step], folder: Path, interruption: Interruption, heard: list[Recorded] | None) -> int:
+def _try_locally(steps: Sequence[Step], folder: Path, interruption: Interruption) -> int:
     results: list[Result] = []
     ended, about = "", _about("local", "this machine")
     with tempfile.TemporaryDirectory(prefix="sealift-acceptance-") as logs:
         try:
-            with local_site(Path(logs), heard=heard) as site:
+            with local_site(Path(logs)) as site:
                 for step in steps:
                     results += play(site, [step], _say)
         except Interrupted:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import io
 import os
+import runpy
 import subprocess
 import sys
 import sysconfig
 import zipfile
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -20,18 +21,9 @@ SCRIPT = ROOT / "images" / "package.py"
 HANDLERS = ("backup", "enqueue", "submit", "follow")
 
 
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("package", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
-def package() -> ModuleType:
-    return load()
+def package() -> Any:
+    return SimpleNamespace(**runpy.run_path(str(SCRIPT)))
 
 
 def make_wheel(path: Path, year: int) -> Path:
@@ -42,7 +34,7 @@ def make_wheel(path: Path, year: int) -> Path:
     return path
 
 
-def test_a_package_does_not_depend_on_when_and_where_it_is_built(package: ModuleType, tmp_path: Path) -> None:
+def test_a_package_does_not_depend_on_when_and_where_it_is_built(package: Any, tmp_path: Path) -> None:
     """Other times, another order within the wheels, another process with another seed, zone, umask and folder."""
     here = package.build([make_wheel(tmp_path / "lib-1-py3-none-any.whl", 2021)])
     make_wheel(tmp_path / "lib-1-py3-none-any.whl", 2024)
@@ -58,7 +50,7 @@ def test_a_package_does_not_depend_on_when_and_where_it_is_built(package: Module
     assert done.stdout.strip() == hashlib.sha256(here).hexdigest()
 
 
-def test_every_handler_starts_from_a_read_only_package(package: ModuleType, tmp_path: Path) -> None:
+def test_every_handler_starts_from_a_read_only_package(package: Any, tmp_path: Path) -> None:
     data = package.build([])
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         archive.extractall(tmp_path)
@@ -84,7 +76,7 @@ def test_every_handler_starts_from_a_read_only_package(package: ModuleType, tmp_
     assert [line for line in ours if ".pyc" not in line] == []  # nothing is compiled at a cold start
 
 
-def test_what_only_builds_and_tests_is_left_out_of_wheels(package: ModuleType, tmp_path: Path) -> None:
+def test_what_only_builds_and_tests_is_left_out_of_wheels(package: Any, tmp_path: Path) -> None:
     data = package.build([make_wheel(tmp_path / "lib-1-py3-none-any.whl", 2021)])
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         ours = {name for name in archive.namelist() if name.startswith("lib")}
@@ -93,7 +85,7 @@ def test_what_only_builds_and_tests_is_left_out_of_wheels(package: ModuleType, t
     assert ours == {"lib/__init__.py", "lib/core.so", f"lib/__pycache__/__init__.{sys.implementation.cache_tag}.pyc"}
 
 
-def test_the_libraries_are_locked_by_hash(package: ModuleType, tmp_path: Path) -> None:
+def test_the_libraries_are_locked_by_hash(package: Any, tmp_path: Path) -> None:
     entries = package.locked(ROOT / "requirements" / "image.txt")
     assert len(entries) == len(package.LIBRARIES)
     assert all("==" in entry and "--hash=sha256:" in entry for entry in entries)

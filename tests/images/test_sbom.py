@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+import runpy
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,13 +14,8 @@ LABELS = {"org.opencontainers.image.version": "0.1.0"}
 
 
 @pytest.fixture(scope="module")
-def sbom() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("sbom", ROOT / "images" / "sbom.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def sbom() -> Any:
+    return SimpleNamespace(**runpy.run_path(str(ROOT / "images" / "sbom.py")))
 
 
 def contents(*python: tuple[str, str]) -> dict[str, Any]:
@@ -29,7 +24,7 @@ def contents(*python: tuple[str, str]) -> dict[str, Any]:
     return {"python": [[*each, "0" * 64] for each in python], "debian": debian, "os": release, "interpreter": "3.13.5"}
 
 
-def test_every_entry_of_the_lock_is_read_with_its_hashes(sbom: ModuleType) -> None:
+def test_every_entry_of_the_lock_is_read_with_its_hashes(sbom: Any) -> None:
     text = (ROOT / "requirements" / "image.txt").read_text()
     entries = sbom.locked(text)
     assert len(entries) == text.count("==") > 15
@@ -37,7 +32,7 @@ def test_every_entry_of_the_lock_is_read_with_its_hashes(sbom: ModuleType) -> No
     assert all(hashes for _, hashes in entries.values())
 
 
-def test_names_are_compared_as_the_index_compares_them(sbom: ModuleType) -> None:
+def test_names_are_compared_as_the_index_compares_them(sbom: Any) -> None:
     version, hashes = sbom.locked((ROOT / "requirements" / "image.txt").read_text())["markupsafe"]
     document = sbom.bill(
         contents(("MarkupSafe", version), ("sealift", "0.1.0")), {"markupsafe": (version, hashes)}, LABELS
@@ -48,6 +43,6 @@ def test_names_are_compared_as_the_index_compares_them(sbom: ModuleType) -> None
 
 
 @pytest.mark.parametrize("lock", [{}, {"evil": ("1.1", ["0" * 64])}, {"evil": ("1.0", [])}])
-def test_a_distribution_that_is_not_locked_ends_it(sbom: ModuleType, lock: dict[str, tuple[str, list[str]]]) -> None:
+def test_a_distribution_that_is_not_locked_ends_it(sbom: Any, lock: dict[str, tuple[str, list[str]]]) -> None:
     with pytest.raises(SystemExit, match=r"the image has evil 1\.0, which image\.txt does not lock"):
         sbom.bill(contents(("evil", "1.0")), lock, LABELS)

@@ -33,21 +33,14 @@ class Replay:
     used: set[tuple[str, str]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        for values in self.state.all_values("aws_iam_role_policy"):
-            self.statements.setdefault(values["role"], []).extend(json.loads(values["policy"])["Statement"])
-        self._buckets = {
-            values["bucket"]: json.loads(values["policy"])["Statement"]
-            for values in self.state.all_values("aws_s3_bucket_policy")
-        }
-        self._keys = {
-            values["arn"]: json.loads(values["policy"])["Statement"] for values in self.state.all_values("aws_kms_key")
-        }
+        policies = self.state.policies
+        for values, made in policies("aws_iam_role_policy"):
+            self.statements.setdefault(values["role"], []).extend(made)
+        self._buckets = {values["bucket"]: made for values, made in policies("aws_s3_bucket_policy")}
+        self._keys = {values["arn"]: made for values, made in policies("aws_kms_key")}
         self._endpoints = {
-            (values["service_region"] or self.region, values["service_name"].rpartition(".")[2]): json.loads(
-                values["policy"]
-            )["Statement"]
-            for values in self.state.all_values("aws_vpc_endpoint")
-            if values["policy"]
+            (values["service_region"] or self.region, values["service_name"].rpartition(".")[2]): made
+            for values, made in policies("aws_vpc_endpoint")
         }
         self._inside = {
             json.loads(values["container_properties"])["jobRoleArn"].rpartition("/")[2]

@@ -46,12 +46,11 @@ class Policies:
     def __init__(self, state: State, account: str, region: str, owners: Mapping[str, str] | None = None):
         self.state, self.account, self.region, self.owners = state, account, region, owners or {}
         self.roles: dict[str, list[dict[str, object]]] = {}
-        for values in state.all_values("aws_iam_role_policy"):
-            self.roles.setdefault(values["role"], []).extend(json.loads(values["policy"])["Statement"])
+        for values, made in state.policies("aws_iam_role_policy"):
+            self.roles.setdefault(values["role"], []).extend(made)
         self._of_resource = {}
         for kind in ("aws_sqs_queue_policy", "aws_sns_topic_policy", "aws_kms_key", "aws_s3_bucket_policy"):
-            for values in state.all_values(kind):
-                statements = json.loads(values["policy"])["Statement"]
+            for values, statements in state.policies(kind):
                 for arn in {each["Resource"] for each in statements if isinstance(each["Resource"], str)} - {"*"}:
                     self._of_resource[arn] = statements
                 if kind == "aws_kms_key":

@@ -78,11 +78,10 @@ def test_every_role_has_the_boundary_and_the_path(elsewhere):
 
 def test_no_policy_names_a_role_without_its_path(elsewhere):
     """An ARN that is put together would lack it."""
-    documents = [json.loads(values["policy"]) for values in elsewhere.all_values("aws_iam_role_policy")]
     named = {
         resource
-        for document in documents
-        for statement in document["Statement"]
+        for _, made in elsewhere.policies("aws_iam_role_policy")
+        for statement in made
         for resource in listed(statement.get("Resource", []))
         if ":role/" in resource
     }

@@ -26,27 +26,20 @@ BUCKETS = (
 )
 LAYER = f"{S3}prod-{REGION}-starport-layer-bucket/e501-012345678910/04620aac"
 
-DEFAULT = [{"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"}]
-"""What AWS gives an endpoint that is made without a policy."""
+REPOSITORY = f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/sealift"
+OF_AWS = {"aws:PrincipalAccount": "814000000000", "aws:ResourceAccount": "814000000000"}
+"""ECR signs requests for layers with a key of AWS's own."""
 
 
 def endpoints(state) -> dict[str, list[dict[str, Any]]]:
     """Service → the statements of its endpoints. S3 has one in each region."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for values in state.all_values("aws_vpc_endpoint"):
-        service = values["service_name"].split(".", 3)[3]
-        policy = json.loads(values["policy"])["Statement"] if values["policy"] else DEFAULT
-        assert found.setdefault(service, policy) == policy
+    for values, policy in state.policies("aws_vpc_endpoint"):
+        assert found.setdefault(values["service_name"].split(".", 3)[3], policy) == policy
+    assert all(
+        values["policy"] for values in state.all_values("aws_vpc_endpoint")
+    )  # else AWS gives one that allows all
     return found
-
-
-@pytest.fixture(scope="module")
-def s3(example) -> list[dict[str, Any]]:
-    return endpoints(example)["s3"]
-
-
-def ask(policy, action, resource, context) -> Answer:
-    return decide(policy, action, resource, context, "*")
 
 
 def test_every_endpoint_has_a_policy_of_its_own(example):
@@ -72,48 +65,47 @@ def test_workers_without_a_way_out_stream_between_regions(example):
         assert Settings.is_endpoints_only(environment)
 
 
-def test_no_foreign_bucket_is_reached(s3):
-    for action in ("s3:PutObject", "s3:GetObject", "s3:ListBucket"):
-        for place in (f"{S3}evil", f"{S3}evil/key", f"{S3}example-hot-fra.evil/key"):
-            assert ask(s3, action, place, OURS) is Answer.SILENT
-            assert ask(s3, action, place, THEIR_BUCKET) is Answer.SILENT
+ECR = ("ecr.api", "ecr.dkr")
+REACHED = [
+    *((service, "ecr:GetAuthorizationToken", "*", OURS) for service in ECR),
+    *((service, f"ecr:{action}", REPOSITORY, OURS) for service in ECR for action in (
+        "BatchGetImage", "GetDownloadUrlForLayer", "BatchCheckLayerAvailability")),
+    ("s3", "s3:GetObject", LAYER, OF_AWS),
+]  # fmt: skip
+NOT_REACHED = [
+    # foreign buckets, and ones of our name in another account
+    *(("s3", action, f"{S3}{place}", context) for context in (OURS, THEIR_BUCKET)
+      for action in ("s3:PutObject", "s3:GetObject", "s3:ListBucket")
+      for place in ("evil", "evil/key", "example-hot-fra.evil/key")),
+    *(("s3", "s3:PutObject", f"{S3}{bucket}/key", THEIR_BUCKET) for bucket in BUCKETS),
+    # ours, by a key of another account or without a signature
+    *(("s3", "s3:GetObject", f"{S3}{bucket}/key", context) for bucket in BUCKETS for context in (THEIR_KEY, {})),
+    # the image's layers are not written
+    *(("s3", action, LAYER, OF_AWS | OURS) for action in ("s3:PutObject", "s3:DeleteObject", "s3:PutObjectAcl")),
+    ("s3", "s3:ListBucket", LAYER.partition("/")[0], OF_AWS),
+    *((service, "ecr:BatchGetImage", REPOSITORY.replace(ACCOUNT, STRANGER), OURS) for service in ECR),
+    *((service, "ecr:PutImage", REPOSITORY, OURS) for service in ECR),
+    *((service, "ecr:GetAuthorizationToken", "*", THEIR_KEY) for service in ECR),
+]  # fmt: skip
 
 
-def test_a_bucket_of_our_name_in_another_account_is_not_reached(s3):
-    for bucket in BUCKETS:
-        assert ask(s3, "s3:PutObject", f"{S3}{bucket}/key", THEIR_BUCKET) is Answer.SILENT
-
-
-def test_a_key_of_another_account_is_of_no_use_inside(s3):
-    for bucket in BUCKETS:
-        assert ask(s3, "s3:GetObject", f"{S3}{bucket}/key", THEIR_KEY) is Answer.SILENT
-        assert ask(s3, "s3:GetObject", f"{S3}{bucket}/key", {}) is Answer.SILENT  # nobody's: no signature
-
-
-def test_the_image_can_be_pulled_and_its_bucket_not_written(s3, example):
-    # ECR signs these requests with a key of AWS's own
-    of_aws = {"aws:PrincipalAccount": "814000000000", "aws:ResourceAccount": "814000000000"}
-    assert ask(s3, "s3:GetObject", LAYER, of_aws) is Answer.ALLOWED
-    for action in ("s3:PutObject", "s3:DeleteObject", "s3:PutObjectAcl"):
-        assert ask(s3, action, LAYER, of_aws | OURS) is Answer.SILENT
-    assert ask(s3, "s3:ListBucket", LAYER.partition("/")[0], of_aws) is Answer.SILENT
-    repository = f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/sealift"
-    for service in ("ecr.api", "ecr.dkr"):
-        policy = endpoints(example)[service]
-        assert ask(policy, "ecr:GetAuthorizationToken", "*", OURS) is Answer.ALLOWED
-        for action in ("ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:BatchCheckLayerAvailability"):
-            assert ask(policy, action, repository, OURS) is Answer.ALLOWED
-            assert ask(policy, action, repository.replace(ACCOUNT, STRANGER), OURS) is Answer.SILENT
-        assert ask(policy, "ecr:PutImage", repository, OURS) is Answer.SILENT
-        assert ask(policy, "ecr:GetAuthorizationToken", "*", THEIR_KEY) is Answer.SILENT
+def test_what_is_reached_and_what_is_not(example):
+    policies = endpoints(example)
+    for table, answer in ((REACHED, Answer.ALLOWED), (NOT_REACHED, Answer.SILENT)):
+        for service, action, resource, context in table:
+            assert decide(policies[service], action, resource, context, "*") is answer, (service, action, resource)
 
 
 def test_accounts_that_are_named_are_reached_and_no_others(elsewhere):
     """A source of another account, and a place to restore to."""
     policy = json.loads(elsewhere.output("s3_endpoint_policy"))["Statement"]
+
+    def ask(place: str, context: dict[str, str]) -> Answer:
+        return decide(policy, "s3:PutObject", f"{S3}{place}/key", context, "*")
+
     partners = OURS | {"aws:ResourceAccount": PARTNER}
     for bucket in ("example-scans", "partners-bucket"):
-        assert ask(policy, "s3:PutObject", f"{S3}{bucket}/key", partners) is Answer.ALLOWED
-        assert ask(policy, "s3:PutObject", f"{S3}{bucket}/key", OURS) is Answer.ALLOWED
-        assert ask(policy, "s3:PutObject", f"{S3}{bucket}/key", THEIR_BUCKET) is Answer.SILENT
-    assert ask(policy, "s3:PutObject", f"{S3}partners-other-bucket/key", partners) is Answer.SILENT
+        assert ask(bucket, partners) is Answer.ALLOWED
+        assert ask(bucket, OURS) is Answer.ALLOWED
+        assert ask(bucket, THEIR_BUCKET) is Answer.SILENT
+    assert ask("partners-other-bucket", partners) is Answer.SILENT

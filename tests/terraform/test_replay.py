@@ -11,9 +11,8 @@ import contextlib
 import copy
 import faulthandler
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
@@ -21,7 +20,6 @@ from tests.doubles.aws_recorder import Recorded
 from tests.end_to_end.scenes import settle as next_second
 from tests.terraform.conftest import _terraform
 from tests.terraform.day import ACCOUNT, NAME, REGION, Day, day_policy, open_day, two_accounts
-from tests.terraform.iam import listed
 from tests.terraform.replay import Replay
 from tests.terraform.scenes import SCENES, nights
 from tests.terraform.services import sent_by_services
@@ -67,15 +65,6 @@ class Recording:
         """A replay against other policies."""
         return Replay(state, ACCOUNT, REGION, self.day.aws.bucket_regions, self.day.owners())
 
-    def planted(self, change: Callable[[str, dict[str, Any]], dict[str, Any] | None]) -> list[str]:
-        """The refusals by roles whose statements were changed; None leaves a statement out."""
-        changed = copy.copy(self.replay)
-        changed.statements = {
-            role: [new for each in statements if (new := change(role, copy.deepcopy(each))) is not None]
-            for role, statements in self.replay.statements.items()
-        }
-        return self.judged(self.requests, changed)
-
 
 @contextlib.contextmanager
 def record(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recording]:
@@ -108,23 +97,6 @@ def every_permission_is_used_or_has_a_reason(recording: Recording) -> None:
     }
     assert without == set()
     assert stale == set()
-
-
-def without(statement: dict[str, Any], unwanted: Callable[[str], bool]) -> dict[str, Any] | None:
-    """The statement without resources of that kind."""
-    kept = [each for each in listed(statement["Resource"]) if not unwanted(each)]
-    return statement | {"Resource": kept} if kept else None
-
-
-def it_finds_a_restore_that_may_not_read_sources(recording: Recording) -> None:
-    def change(role: str, statement: dict[str, Any]) -> dict[str, Any] | None:
-        if role != f"{NAME}-job-restore" or statement.get("Sid") != "Read":
-            return statement
-        return without(statement, lambda arn: "example-scans" in arn)
-
-    assert recording.planted(change) == [
-        f"{NAME}-job-restore: s3:GetObjectVersion on example-scans: silent by its role"
-    ]
 
 
 def it_finds_copies_across_regions_through_an_endpoint(recording: Recording) -> None:
@@ -179,7 +151,6 @@ CHECKS = (
     every_permission_is_used_or_has_a_reason,
     requests_name_the_owners_of_buckets,
     it_finds_what_the_other_account_does_not_allow,
-    it_finds_a_restore_that_may_not_read_sources,
     it_finds_copies_across_regions_through_an_endpoint,
 )
 

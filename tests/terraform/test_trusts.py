@@ -99,11 +99,7 @@ def test_nobody_is_let_in_who_is_not_named(example):
 
 def test_every_wildcard_is_known_with_its_reason(example):
     every = [(kind, statement) for kind, _, statement in resource_statements(example)]
-    every += [
-        ("aws_iam_role_policy", statement)
-        for values in example.all_values("aws_iam_role_policy")
-        for statement in json.loads(values["policy"])["Statement"]
-    ]
+    every += [("aws_iam_role_policy", each) for _, made in example.policies("aws_iam_role_policy") for each in made]
     resources, actions = set(), set()
     for kind, statement in every:
         assert "NotAction" not in statement

@@ -120,11 +120,18 @@ class State:
     def output(self, name: str) -> Any:
         return self.outputs[name]["value"]
 
+    def policies(self, kind: str) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        """Each policy of a kind of resource: its values and its statements."""
+        made = (values for values in self.all_values(kind) if values["policy"])
+        return ((values, json.loads(values["policy"])["Statement"]) for values in made)
+
     def statements(self, role: str) -> list[dict[str, Any]]:
         """The statements of a role's policies."""
-        policies = [each for each in self.all_values("aws_iam_role_policy") if each["role"] == role]
-        assert policies, f"no role {role} has a policy"
-        return [statement for policy in policies for statement in json.loads(policy["policy"])["Statement"]]
+        found = [
+            each for values, made in self.policies("aws_iam_role_policy") if values["role"] == role for each in made
+        ]
+        assert found, f"no role {role} has a policy"
+        return found
 
     def all_values(self, kind: str) -> Iterator[dict[str, Any]]:
         return (each["values"] for each in self.resources if each["mode"] == "managed" and each["type"] == kind)
