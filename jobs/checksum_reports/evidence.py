@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobs.checksum_reports.report import RejectedLine, fetch_result, open_report, read_rows
 from jobs.checksum_reports.rows import Row
@@ -41,26 +41,29 @@ class EvidenceSummary:
     examples: tuple[RejectedLine, ...] = ()
 
 
-@cache
-def evidence_schema() -> pa.Schema:
-    """The columns of evidence: each (key, version id) once.
+class EvidenceRow(NamedTuple):
+    """What a report says of one object: each (key, version id) once.
 
     `algorithm`, `value` (base64) and `is_composite` are a `jobs.core.model.Checksum`'s. Where there
-    is none, `value` is null and `reason` says why. `etag` has no quotes.
+    is none, `value` is None and `reason` says why. `etag` has no quotes. `computed_at`: epoch seconds.
     """
-    import pyarrow as pa
 
-    fields: list[pa.Field[Any]] = [
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("version_id", pa.string()),
-        pa.field("etag", pa.string()),
-        pa.field("algorithm", pa.string()),
-        pa.field("value", pa.string()),
-        pa.field("is_composite", pa.bool_()),
-        pa.field("computed_at", pa.timestamp("us", tz="UTC"), nullable=False),
-        pa.field("reason", pa.string()),
-    ]
-    return pa.schema(fields)
+    key: str
+    version_id: str | None
+    etag: str | None
+    algorithm: str | None
+    value: str | None
+    is_composite: bool | None
+    computed_at: float
+    reason: str | None
+
+
+@cache
+def evidence_schema() -> pa.Schema:
+    """The columns of evidence: those of an `EvidenceRow`."""
+    from jobs.tables.rows import schema_of
+
+    return schema_of(EvidenceRow)
 
 
 async def write_evidence(store: Store, report_uri: str, path: Path, *, bucket: str | None = None) -> EvidenceSummary:
@@ -110,21 +113,14 @@ async def write_evidence(store: Store, report_uri: str, path: Path, *, bucket: s
 
 
 def _batch(rows: Sequence[Row], computed_at: float) -> pa.RecordBatch:
-    import pyarrow as pa
+    from jobs.tables.rows import batch_of
 
-    checksums = [row.checksum for row in rows]
-    columns: list[list[Any]] = [
-        [row.key for row in rows],
-        [row.version_id for row in rows],
-        [row.etag for row in rows],
-        [each and each.algorithm for each in checksums],
-        [each and each.value for each in checksums],
-        [each and each.is_composite for each in checksums],
-        [int(computed_at * 1e6)] * len(rows),
-        [row.reason for row in rows],
+    no_checksum = (None, None, None)
+    said = [
+        (each.key, each.version_id, each.etag, *(each.checksum or no_checksum), computed_at, each.reason)
+        for each in rows
     ]
-    arrays = [pa.array(column, each.type) for column, each in zip(columns, evidence_schema(), strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, schema=evidence_schema())
+    return batch_of(said, EvidenceRow._fields, evidence_schema())
 
 
 def _distinct(raw: Path, path: Path, folder: Path) -> tuple[int, int, int]:

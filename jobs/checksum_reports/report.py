@@ -10,11 +10,12 @@ What a row says: `jobs.checksum_reports.rows`.
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
+
+from msgspec import Meta, Struct, field, json
 
 from jobs.checksum_reports.rows import Row, parse_row
 from jobs.core.model import Location, parse_time
@@ -22,7 +23,6 @@ from jobs.errors import ManifestError, UsageError
 from jobs.s3.downloads import PromisedFile, fetch_promised, read_manifest
 from jobs.s3.store import Store
 
-FORMAT = "Report_CSV_20180820"
 LINES = 20_000
 
 
@@ -48,6 +48,21 @@ class ChecksumReport:
     """Where each result file was written, and its MD5 in hex."""
 
 
+class _ResultFile(Struct, rename="pascal"):
+    bucket: str
+    key: str
+    md5: str = field(name="MD5Checksum")
+
+
+class _Manifest(Struct, rename="pascal"):
+    """manifest.json, as S3 writes it."""
+
+    format: Literal["Report_CSV_20180820"]
+    report_schema: Annotated[str, Meta(pattern="^Bucket, *Key, *VersionId, *TaskStatus,.*[, ]ResultMessage$")]
+    report_creation_date: str
+    results: tuple[_ResultFile, ...]
+
+
 async def open_report(store: Store, uri: str) -> ChecksumReport:
     """The report whose manifest.json is at an S3 URI or a local path.
 
@@ -59,23 +74,13 @@ async def open_report(store: Store, uri: str) -> ChecksumReport:
     except OSError as error:
         raise ManifestError(f"{uri} cannot be read", advice=advice) from error
 
-    def reject(problem: str) -> ManifestError:
-        return ManifestError(f"{uri} is not the manifest.json of a completion report of S3 Batch Operations: {problem}")
-
     try:
-        data = json.loads(content)
-        if data["Format"] != FORMAT:
-            raise reject(f"Format is {data['Format']!r}, known is {FORMAT}")
-        columns = [name.strip() for name in data["ReportSchema"].split(",")]
-        if columns[:4] != ["Bucket", "Key", "VersionId", "TaskStatus"] or columns[-1] != "ResultMessage":
-            raise reject(f"ReportSchema is {data['ReportSchema'][:200]!r}")
-        files = tuple(
-            (Location(each["Bucket"].rpartition(":")[2], each["Key"]), each["MD5Checksum"].lower())
-            for each in data["Results"]
-        )
-        return ChecksumReport(uri, parse_time(data["ReportCreationDate"]), files)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise reject(f"{type(error).__name__} {error}") from error
+        data = json.decode(content, type=_Manifest)
+        files = [(Location(each.bucket.rpartition(":")[2], each.key), each.md5.lower()) for each in data.results]
+        return ChecksumReport(uri, parse_time(data.report_creation_date), tuple(files))
+    except (ValueError, RecursionError) as error:  # msgspec's are ValueErrors
+        what = f"{uri} is not the manifest.json of a completion report of S3 Batch Operations"
+        raise ManifestError(f"{what}: {error}") from error
 
 
 def read_rows(path: Path, name: str, bucket: str | None = None) -> Iterator[tuple[list[Row], list[RejectedLine]]]:

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import unquote_plus
+
+from msgspec import Struct, field, json
 
 from jobs.core.algorithms import ALGORITHMS
 from jobs.core.model import NULL_VERSION, Checksum
@@ -32,6 +33,16 @@ class Row(NamedTuple):
     etag: str | None
     checksum: Checksum | None
     reason: str | None = None
+
+
+class _Result(Struct):
+    """The message of a task that succeeded."""
+
+    algorithm: str = field(name="checksumAlgorithm")
+    kind: Literal["FULL_OBJECT", "COMPOSITE"] = field(name="checksumType")
+    value: str = field(name="checksum_base64")
+    in_hex: str | None = field(name="checksum_hex", default=None)
+    etag: str | None = None
 
 
 def parse_row(fields: Sequence[str]) -> Row | str:
@@ -54,25 +65,18 @@ def parse_row(fields: Sequence[str]) -> Row | str:
     if len(fields) != 7:
         return f"{len(fields)} fields instead of 7"
     try:
-        found = json.loads(message)
-    except ValueError:
-        return "the result is not JSON"
-    return _succeeded(bucket, key, version_id, found)
+        result = json.decode(message, type=_Result)
+    except (ValueError, RecursionError) as error:  # msgspec's are ValueErrors
+        return f"the result is not that of a Compute checksum job: {error}"
+    return _succeeded(bucket, key, version_id, result)
 
 
-def _succeeded(bucket: str, key: str, version_id: str | None, found: Any) -> Row | str:
-    match found:
-        case {"checksumAlgorithm": str(name), "checksumType": "FULL_OBJECT" | "COMPOSITE" as kind, **rest}:
-            value, in_hex, etag = rest.get("checksum_base64"), rest.get("checksum_hex"), rest.get("etag")
-        case _:
-            return "the result has no checksum of a known type: this is not a Compute checksum job's"
-    if not isinstance(value, str) or not isinstance(etag, str | None) or not isinstance(in_hex, str | None):
-        return "the result has no checksum_base64, or its etag or checksum_hex is not text"
-    algorithm, is_composite = name.upper(), kind == "COMPOSITE"
-    plain, dash, parts = value.partition("-")
+def _succeeded(bucket: str, key: str, version_id: str | None, result: _Result) -> Row | str:
+    algorithm, is_composite = result.algorithm.upper(), result.kind == "COMPOSITE"
+    plain, dash, parts = result.value.partition("-")
     try:
         digest = base64.b64decode(plain, validate=True)
-        same = in_hex is None or digest == bytes.fromhex(in_hex.partition("-")[0])
+        same = result.in_hex is None or digest == bytes.fromhex(result.in_hex.partition("-")[0])
     except (binascii.Error, ValueError):
         return "the checksum is not base64, or not hex"
     if algorithm not in ALGORITHMS:
@@ -83,5 +87,5 @@ def _succeeded(bucket: str, key: str, version_id: str | None, found: Any) -> Row
         return "checksum_base64 and checksum_hex are not the same value"
     if dash and not (is_composite and parts.isdecimal()):
         return "the checksum is not base64, or not hex"
-    etag = (etag or "").strip('"') or None
-    return Row(bucket, key, version_id, etag, Checksum(algorithm, value, is_composite))
+    etag = (result.etag or "").strip('"') or None
+    return Row(bucket, key, version_id, etag, Checksum(algorithm, result.value, is_composite))

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from jobs.core.model import NULL_VERSION, Listed
+from jobs.tables.rows import fill_batch
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,10 +33,10 @@ class Column(NamedTuple):
 
     name: str
     kind: Literal["text", "flag", "number", "time"]
-    field: str = ""
+    field: str
 
 
-_KEY_COLUMNS = (Column("bucket", "text"), Column("key", "text", "key"))
+_KEY_COLUMNS = (Column("bucket", "text", "bucket"), Column("key", "text", "key"))
 _VERSION_COLUMNS = (
     Column("version_id", "text", "version_id"),
     Column("is_latest", "flag", "is_latest"),
@@ -92,15 +93,14 @@ class ReportFile:
         return self.rows >= FILE_ROWS or self._file.tell() >= FILE_BYTES
 
     def add(self, pages: Iterable[Sequence[Listed]]) -> None:
-        """Encode these entries as one row group."""
-        import pyarrow as pa
-
+        """Encode these entries, one at least, as one row group."""
         entries = [entry for page in pages for entry in page]
-        arrays = [
-            self._array(column, field.type, entries) for column, field in zip(self._columns, self._schema, strict=True)
-        ]
-        table = pa.Table.from_arrays(arrays, schema=self._schema)
-        self._writer.write(table)
+        fields: dict[str, Any] = dict(zip(Listed._fields, zip(*entries, strict=True), strict=True))
+        fields["bucket"] = [self._bucket] * len(entries)
+        fields["version_id"] = ["" if each in (None, NULL_VERSION) else each for each in fields["version_id"]]
+        fields["last_modified"] = [round(each * 1000) for each in fields["last_modified"]]
+        columns = {column.name: fields[column.field] for column in self._columns}
+        self._writer.write(fill_batch(columns, len(entries), self._schema))
         self.rows += len(entries)
 
     def finish(self) -> tuple[int, str]:
@@ -109,19 +109,6 @@ class ReportFile:
         self._file.close()
         with open(self.path, "rb") as file:
             return os.path.getsize(self.path), hashlib.file_digest(file, "md5").hexdigest()
-
-    def _array(self, column: Column, kind: pa.DataType, entries: Sequence[Listed]) -> pa.Array[Any]:
-        import pyarrow as pa
-
-        if not column.field:
-            return pa.repeat(self._bucket, len(entries))
-        at = Listed._fields.index(column.field)
-        values: list[Any] = [entry[at] for entry in entries]
-        if column.name == "version_id":
-            values = ["" if value in (None, NULL_VERSION) else value for value in values]
-        if column.kind == "time":
-            return pa.array([round(value * 1000) for value in values], pa.int64()).cast(kind)
-        return pa.array(values, kind)
 
 
 def _arrow_schema(columns: Sequence[Column]) -> pa.Schema:

@@ -38,8 +38,8 @@ def schema_of(kind: type[tuple[Any, ...]]) -> pa.Schema:
     types: dict[Any, Any] = {int: pa.int64(), bool: pa.bool_(), float: pa.timestamp("us", tz="UTC")}
     fields: list[pa.Field[Any]] = []
     for name, hint in get_type_hints(kind).items():
-        may_be_none = hint in (int | None, float | None, str | None)
-        fields.append(pa.field(name, types.get(get_args(hint)[0] if may_be_none else hint, pa.string()), may_be_none))
+        kinds = get_args(hint) or (hint,)
+        fields.append(pa.field(name, types.get(kinds[0], pa.string()), type(None) in kinds))
     return pa.schema(fields)
 
 

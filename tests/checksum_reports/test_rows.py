@@ -43,11 +43,11 @@ def test_a_checksum_is_taken_as_s3_spells_it() -> None:
         ({"checksum_base64": "bS9TOQ==-2"}, "not base64, or not hex"),
         ({"checksum_base64": "bS9T", "checksum_hex": "6d2f53"}, "3 bytes, which no CRC32 has"),
         ({"checksum_base64": ""}, "0 bytes"),
-        ({"checksum_base64": None}, "no checksum_base64"),
-        ({"checksumType": "PARTIAL"}, "no checksum of a known type"),
+        ({"checksum_base64": None}, "Expected `str`, got `null` - at `$.checksum_base64`"),
+        ({"checksumType": "PARTIAL"}, "Invalid enum value 'PARTIAL'"),
         ({"checksumAlgorithm": "BLAKE9"}, "BLAKE9 is an algorithm that this Sealift does not know"),
-        ({"checksumAlgorithm": 5}, "no checksum of a known type"),
-        ({"etag": 5}, "not text"),
+        ({"checksumAlgorithm": 5}, "at `$.checksumAlgorithm`"),
+        ({"etag": 5}, "at `$.etag`"),
     ],
 )
 def test_what_is_not_right_is_said(changed: dict, problem: str) -> None:
