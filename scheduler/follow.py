@@ -40,7 +40,6 @@ from jobs.core.reasons import Reason
 from jobs.core.run import RunState
 from jobs.core.words import called
 from jobs.errors import ExitCode, LedgerError, NotFound
-from jobs.nights.calendar import summary_name
 from jobs.policy.coverage import match
 from jobs.policy.model import Policy
 from jobs.reports.document import verdict
@@ -141,7 +140,7 @@ class _Follower:
         return subject, "\n".join(lines)
 
     async def _night_ended(self, pair: str, night: str, job: Mapping[str, Any]) -> dict[str, Any]:
-        summary = await self._document(summary_name(pair, date.fromisoformat(night)))
+        summary = await self._document(f"nights/{pair}/{date.fromisoformat(night)}.json")
         if summary is None:
             text = (
                 f"The night {night} of the pair {pair} did not end: {_why(job)}.\n"

@@ -15,7 +15,7 @@ from pathlib import Path
 from jobs.core.model import Location
 from jobs.errors import ManifestError
 from jobs.inventory.report import Inventory, Place, open_inventory
-from jobs.s3.listing import list_folders
+from jobs.s3.listing import list_pages
 from jobs.s3.store import Store
 
 _DATED = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}-\d{2}Z")
@@ -84,4 +84,5 @@ async def _dated(store: Store, place: Place) -> list[Place]:
 async def _folders(store: Store, place: Place) -> list[Place]:
     if isinstance(place, Path):
         return [child for child in place.iterdir() if child.is_dir()] if place.is_dir() else []
-    return [place._replace(key=folder) async for folder in list_folders(store, place.bucket, place.key)]
+    pages = list_pages(store, place, delimiter="/")
+    return [place._replace(key=folder) async for page in pages for folder in page.prefixes]

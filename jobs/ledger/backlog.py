@@ -10,12 +10,11 @@ import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Annotated, Literal, NamedTuple, TypeAlias
 
-import msgspec
 from msgspec import Meta, Struct
 
 from jobs.core.model import LATEST_SECONDS, Listed, Location
 from jobs.errors import LedgerError
-from jobs.ledger.files import list_files, list_folders, list_names, read_file
+from jobs.ledger.files import list_files, list_folders, list_names, read_document
 from jobs.s3.store import Marker, Store
 
 SETTLED_SECONDS = 86_400
@@ -152,16 +151,11 @@ async def read_manifests(store: Store, ledger: Location, pair: str, limit: int) 
 
 async def read_manifest(store: Store, ledger: Location, pair: str, number: int) -> Manifest:
     """Read a published manifest. Raises NotFound, LedgerError for an altered one."""
-    name, folder = f"{number:06d}", ledger.join(f"manifests/pair={pair}/")
-    data = await read_file(store, ledger, f"manifests/pair={pair}/{name}.json")
-    try:
-        manifest = msgspec.json.decode(data, type=Manifest)
-        is_own = re.fullmatch(rf"{name}-[0-9a-f]{{12}}\.csv", manifest.manifest.removeprefix(str(folder)))
-        if (manifest.pair, manifest.number) != (pair, number) or not is_own:
-            raise ValueError(f"it is number {manifest.number} of {manifest.pair} and names {manifest.manifest}")
-    except (ValueError, RecursionError) as error:  # msgspec's are ValueErrors
-        raise LedgerError(
-            f"manifest {number} of {pair} cannot be read ({error}): it was altered",
-            advice=f"remove {folder.join(name)}.json, and copy its keys by `sealift replicate --pair`",
-        ) from error
-    return manifest
+    name = f"manifests/pair={pair}/{number:06d}"
+    rows = re.compile(re.escape(str(ledger.join(name))) + r"-[0-9a-f]{12}\.csv")
+
+    def is_own(manifest: Manifest) -> bool:
+        return (manifest.pair, manifest.number) == (pair, number) and bool(rows.fullmatch(manifest.manifest))
+
+    advice = f"remove {ledger.join(name)}.json, and copy its keys by `sealift replicate --pair`"
+    return await read_document(store, ledger, f"{name}.json", Manifest, advice, is_own)

@@ -8,16 +8,21 @@ last one. The Lambdas use this module, so it imports nothing heavy.
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from typing import TypeVar
+
+import msgspec
 
 from jobs.core.model import Attributes, Listed, Location, ObjectRef
-from jobs.errors import PreconditionFailed
+from jobs.errors import LedgerError, PreconditionFailed
 from jobs.ledger.write_rules import Change, change_of
+from jobs.s3.listing import list_pages
 from jobs.s3.retries import Tries, once, retry
-from jobs.s3.store import ABSENT, UNGUARDED, Guard, Marker, Page, Store
+from jobs.s3.store import ABSENT, UNGUARDED, Guard, Marker, Store
 
 JSON = Attributes(headers={"content-type": "application/json"})
 PARQUET = Attributes(headers={"content-type": "application/vnd.apache.parquet"})
+T = TypeVar("T")
 
 
 def ledger_guard(name: str, replaced_etag: str | None = None) -> Guard:
@@ -54,12 +59,30 @@ async def read_file(store: Store, ledger: Location, name: str, *, tries: Tries =
     return (await tries(lambda: store.get(place))).data
 
 
+async def read_document(
+    store: Store, ledger: Location, name: str, kind: type[T], advice: str, is_own: Callable[[T], bool] = bool
+) -> T:
+    """A JSON document: decoding is the check. `is_own`: whether it is the one that its name says.
+
+    Raises NotFound, and LedgerError with this advice for a document that was altered.
+    """
+    data = await read_file(store, ledger, name)
+    try:
+        document = msgspec.json.decode(data, type=kind)
+        if not is_own(document):
+            raise ValueError("it is another one")
+    except (ValueError, RecursionError) as error:  # msgspec's are ValueErrors
+        why = f"{ledger.join(name)} is not what this Sealift writes ({error}): it was altered"
+        raise LedgerError(why, advice=advice) from error
+    return document
+
+
 async def list_files(store: Store, place: Location, *, after: Marker | None = None) -> AsyncGenerator[Listed, None]:
     """All objects whose keys begin with the key of `place`, in order, a page at a time.
 
     `after`: where to begin.
     """
-    async for page in _pages(store, place, after):
+    async for page in list_pages(store, place, after=after):
         for entry in page.entries:
             yield entry
 
@@ -71,18 +94,8 @@ async def list_names(store: Store, place: Location) -> list[str]:
 
 async def list_folders(store: Store, place: Location, *, after: Marker | None = None) -> list[str]:
     """The parts up to the next `/` of the keys that begin with the key of `place`, without it. One LIST for 1,000."""
-    return [name[len(place.key) : -1] async for page in _pages(store, place, after, "/") for name in page.prefixes]
-
-
-async def _pages(
-    store: Store, place: Location, after: Marker | None, delimiter: str = ""
-) -> AsyncGenerator[Page, None]:
-    while True:
-        page = await store.list_objects(place.bucket, place.key, after=after, delimiter=delimiter)
-        yield page
-        if page.next_marker is None:
-            return
-        after = page.next_marker
+    pages = list_pages(store, place, after=after, delimiter="/")
+    return [name[len(place.key) : -1] async for page in pages for name in page.prefixes]
 
 
 def numbered(number: int) -> str:

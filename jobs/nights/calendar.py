@@ -67,8 +67,3 @@ def read_turns(turn: Slice, enough: float) -> list[Slice]:
     number, of = turn
     wider = [(number % fewer, fewer) for fewer in range(of, 1, -1) if of % fewer == 0 and fewer <= 2 * enough]
     return [*wider, (0, 1)]
-
-
-def summary_name(pair: str, night: date) -> str:
-    """Return the ledger's name for the summary of a night."""
-    return f"nights/{pair}/{night}.json"

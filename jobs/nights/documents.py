@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct, json
+from msgspec import Meta, Struct
 
 from jobs.core.model import Attributes
 from jobs.core.run import RunState
-from jobs.errors import LedgerError, NotFound, PreconditionFailed
-from jobs.ledger.files import JSON, list_names, read_file, write_file
+from jobs.errors import NotFound, PreconditionFailed
+from jobs.ledger.files import JSON, list_names, read_document, write_file
 from jobs.ledger.ledger import WRITE_TRIES, Ledger
 
 Count = Annotated[int, Meta(ge=0)]
@@ -121,20 +121,11 @@ class Night:
 
     async def read(self) -> Summary | None:
         """Its summary. None while it has not ended."""
-        place = self.ledger.location.join(f"{self.name}.json")
-        try:
-            data = await read_file(self.ledger.store, self.ledger.location, f"{self.name}.json")
-            summary = json.decode(data, type=Summary)
-            if summary.night != str(self.day):
-                raise ValueError(f"it is of {summary.night}")
-        except NotFound:
-            return None
-        except (ValueError, RecursionError) as error:  # msgspec's errors, and that of an impossible day
-            raise LedgerError(
-                f"{place} is not what this Sealift writes ({error})",
-                advice="use the Sealift that wrote it, or restore an earlier version of it",
-            ) from error
-        return summary
+        where, advice = (self.ledger.store, self.ledger.location), "restore an earlier version of it"
+        with contextlib.suppress(NotFound):
+            name = f"{self.name}.json"
+            return await read_document(*where, name, Summary, advice, lambda summary: summary.night == str(self.day))
+        return None
 
     async def write(self, suffix: str, data: bytes, attributes: Attributes = JSON) -> None:
         """Write a file, if none of that name is there yet."""
@@ -151,7 +142,7 @@ async def ended_nights(ledger: Ledger, pair: str, before: str = "9999") -> list[
     return [Night(ledger, pair, label) for label in labels]
 
 
-async def last_summaries(ledger: Ledger, pair: str, limit: int, before: str = "9999") -> list[Summary]:
-    """At most so many summaries of these nights."""
-    nights = await ended_nights(ledger, pair, before)
+async def last_summaries(ledger: Ledger, pair: str, limit: int) -> list[Summary]:
+    """At most so many summaries of the pair's nights, the latest first."""
+    nights = await ended_nights(ledger, pair)
     return [summary for night in nights[:limit] if (summary := await night.read())]

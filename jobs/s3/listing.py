@@ -60,15 +60,14 @@ class _Range:
         ]
 
 
-async def list_folders(store: Store, bucket: str, prefix: str) -> AsyncGenerator[str, None]:
-    """Yield the folders directly below a prefix, as prefixes that end in `/`."""
-    after: Marker | None = None
+async def list_pages(
+    store: Store, location: Location, *, after: Marker | None = None, delimiter: str = ""
+) -> AsyncGenerator[Page, None]:
+    """Yield pages of current objects below `location`, from `after` on, one after the other. Raises StoreError."""
     while True:
-        page = await store.list_objects(bucket, prefix, after=after, delimiter="/")
-        for folder in page.prefixes:
-            yield folder
-        after = page.next_marker
-        if after is None:
+        page = await store.list_objects(location.bucket, location.key, after=after, delimiter=delimiter)
+        yield page
+        if (after := page.next_marker) is None:
             return
 
 
