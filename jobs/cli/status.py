@@ -8,7 +8,7 @@ import shlex
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from jobs.cli.command import Answer, LedgerCommand, PolicyOptions, Work, is_local, ledger_location
 from jobs.cli.console import table
@@ -51,22 +51,18 @@ _FINDINGS = """
 """
 
 
-class Problem(NamedTuple):
+Answers = AsyncIterator[tuple[str, dict[str, Any]]]
+"""Rows of the status, each with the section that it is of."""
+
+
+def _problem(text: str, since: str | None = None) -> tuple[str, dict[str, Any]]:
     """What a person has to act on, and since when (ISO 8601, None if unknown)."""
-
-    problem: str
-    since: str | None = None
+    return "problems", {"problem": text, "since": since}
 
 
-class NotKnown(NamedTuple):
+def _not_known(what: str, why: object) -> tuple[str, dict[str, Any]]:
     """What could not be looked at."""
-
-    what: str
-    why: str
-
-
-Answers = AsyncIterator[dict[str, Any] | Problem | NotKnown]
-"""Rows of a section of the status, and what is wrong or not known about it."""
+    return "not_known", {"what": what, "why": str(why)}
 
 
 class ShowStatus(PolicyOptions, LedgerCommand):
@@ -98,7 +94,7 @@ class ShowStatus(PolicyOptions, LedgerCommand):
         return self._accept(ledger) if self.accept or self.reason else self._show(ledger, policy)
 
     async def _accept(self, ledger: Ledger) -> Answer:
-        from jobs.ledger.state_files import accept
+        from jobs.ledger.views import accept
 
         if not (self.accept and self.reason):
             raise UsageError("--accept and --reason belong together", advice="give both")
@@ -119,34 +115,28 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
     run_ids, now = await ledger.run_ids(), time.time()
     runs = await summarize_runs(ledger, run_ids[: -RUNS - 1 : -1])
     questions = [
-        ("running", "what runs", _runs(runs, iso_time(now - RUN_DAYS * 86_400))),
-        ("findings", FINDINGS, _findings(ledger, policy)),
-        ("places", "what is checked", _places(ledger)),
+        ("what runs", _runs(runs, iso_time(now - RUN_DAYS * 86_400))),
+        (FINDINGS, _findings(ledger, policy)),
+        ("what is checked", _places(ledger)),
     ]
     if policy:
         names = await backlog_pairs(ledger.store, ledger.location)
         questions += [
-            ("queues", "what is in the queues", _queues(ledger, policy)),
-            *(
-                ("pairs", f"whether pair {each.name} is well", _pair(ledger, each.name, runs, now))
-                for each in policy.pairs
-            ),
-            *(("backlogs", f"the backlog of {shown(name)}", _backlog(ledger, policy, name, now)) for name in names),
+            ("what is in the queues", _queues(ledger, policy)),
+            *((f"whether pair {each.name} is well", _pair(ledger, each.name, runs, now)) for each in policy.pairs),
+            *((f"the backlog of {shown(name)}", _backlog(ledger, policy, name, now)) for name in names),
         ]
     sections = ("problems", "not_known", "pairs", "backlogs", "places", "running", "findings", "queues")
     rows: dict[str, list[Any]] = {name: [] for name in sections}
-    for section, what, answers in questions:
-        try:
-            async for answer in answers:
-                if isinstance(answer, dict):
-                    rows[section].append(answer)
-                else:
-                    rows["problems" if isinstance(answer, Problem) else "not_known"].append(answer._asdict())
-        except (StoreError, ConfigError) as error:
-            rows["not_known"].append(NotKnown(what, str(error))._asdict())
     if not policy and not run_ids:
         why = f"no run is in {ledger.location} yet, and no policy is named (--policy)"
-        rows["not_known"].append(NotKnown("everything", why)._asdict())
+        rows["not_known"].append(_not_known("everything", why)[1])
+    for what, answers in questions:
+        try:
+            async for section, row in answers:
+                rows[section].append(row)
+        except (StoreError, ConfigError) as error:
+            rows["not_known"].append(_not_known(what, error)[1])
     return {
         "state": "wrong" if rows["problems"] else "not_known" if rows["not_known"] else "well",
         "ledger": str(ledger.location),
@@ -166,7 +156,7 @@ async def _runs(runs: Sequence[Mapping[str, Any]], after: str) -> Answers:
     for run in runs:
         run_id, state, is_kept = run["run_id"], run["state"], run["job"] in IN_STATE
         if state == "incomplete":
-            yield {name: run[name] for name in ("run_id", "rows", "accounted", "created_at")}
+            yield "running", {name: run[name] for name in ("run_id", "rows", "accounted", "created_at")}
         asked = [run[name] for name in ("job", "source", "destination", "selection", "manifest")]
         is_forgotten = not is_kept and not run["pair"] and (run["created_at"] or after) < after
         if asked in answered or run_id in retried or is_forgotten:
@@ -181,25 +171,26 @@ async def _runs(runs: Sequence[Mapping[str, Any]], after: str) -> Answers:
                 texts.append(f"could not read {plural(run['unread'], 'line or archive')}")
         if texts:
             command = f"sealift runs {_NEXT.get(state, 'show')} {run_id}"
-            yield Problem(f"run {run_id} {', '.join(texts)}: {command}", run["created_at"])
+            yield _problem(f"run {run_id} {', '.join(texts)}: {command}", run["created_at"])
 
 
 async def _findings(ledger: Ledger, policy: Policy | None) -> Answers:
     """Open and accepted findings by place and code."""
     from jobs.ledger.state import OPEN
-    from jobs.ledger.state_files import open_state, prefix_sql
+    from jobs.ledger.state_files import prefix_sql
+    from jobs.ledger.views import open_views
     from jobs.tables.duck import in_thread
 
     copies = [Location(pair.destination.bucket, pair.destination.prefix) for pair in (policy.pairs if policy else ())]
-    async with open_state(ledger, only_open=True) as database:
+    async with open_views(ledger, ["findings"]) as database:
         ask, sql = database.connection.sql, _FINDINGS.format(prefix=prefix_sql(copies), open=OPEN)
         found = await in_thread(database.connection, lambda: ask(sql).to_arrow_table().to_pylist())
     for each in found:
-        yield each
+        yield "findings", each
         if each["objects"]:
             text = f"{plural(each['objects'], 'object')} in {shown(each['place'])}: {explained(each['code'], '')}"
             command = f": sealift runs show {each['found_by']}" if each["found_by"] else ""
-            yield Problem(f"{text} ({shown_key(each['first_key'])}){command}", each["since"])
+            yield _problem(f"{text} ({shown_key(each['first_key'])}){command}", each["since"])
 
 
 async def _places(ledger: Ledger) -> Answers:
@@ -210,22 +201,22 @@ async def _places(ledger: Ledger) -> Answers:
         counts = {name: getattr(each, name) for name in ("objects", "unchecked", "unread")}
         times = {"oldest_checked": each.oldest_checked, "oldest_read": each.oldest_read}
         when = {name: at and iso_time(at) for name, at in times.items()}
-        yield {"place": f"s3://{each.copy_bucket}/{each.prefix}", **counts, **when}
+        yield "places", {"place": f"s3://{each.copy_bucket}/{each.prefix}", **counts, **when}
 
 
 async def _pair(ledger: Ledger, pair: str, runs: Sequence[Mapping[str, Any]], now: float) -> Answers:
     """The last ended night, and manifests without a run: a refused plan leaves none."""
     last, again = next(iter(await last_summaries(ledger, pair, 1)), None), f"sealift nightly --pair {pair}"
-    yield {"pair": pair, **{name: getattr(last, name, None) for name in ("night", "verdict", "exit_code")}}
+    yield "pairs", {"pair": pair, **{name: getattr(last, name, None) for name in ("night", "verdict", "exit_code")}}
     if last is None:
-        yield Problem(f"pair {pair}: no night has ended yet. Start one: {again}")
+        yield _problem(f"pair {pair}: no night has ended yet. Start one: {again}")
     else:
         since, today = iso_time(last.finished_at.timestamp()), datetime.fromtimestamp(now, UTC).date()
         if (today - date.fromisoformat(last.night)).days > NIGHT_DAYS:
-            yield Problem(f"pair {pair}: no night has ended since {last.night}: {again}", since)
+            yield _problem(f"pair {pair}: no night has ended since {last.night}: {again}", since)
         elif last.exit_code:
             step = next(iter(last.next_steps), f"Check again: {again} --again")
-            yield Problem(f"pair {pair}, night of {last.night}: {last.verdict} {step}", since)
+            yield _problem(f"pair {pair}, night of {last.night}: {last.verdict} {step}", since)
     taken = {str(run["manifest"]).rpartition("-")[0] for run in runs if run["state"] != "unplanned"}
     began = min((run["created_at"] for run in runs if run["created_at"]), default="") if len(runs) >= RUNS else ""
     where, folder = (ledger.store, ledger.location, pair), ledger.location.join(f"manifests/pair={pair}/")
@@ -238,7 +229,7 @@ async def _pair(ledger: Ledger, pair: str, runs: Sequence[Mapping[str, Any]], no
         if each.created_at < now - OVERDUE_SECONDS:
             command = f"sealift replicate --pair {pair} --manifest {shlex.quote(shown(each.manifest))}"
             rows = f"the {plural(each.rows, 'row')} of manifest {each.number} of the backlog"
-            yield Problem(f"pair {pair}: no run has taken {rows}: {command}", made_at)
+            yield _problem(f"pair {pair}: no run has taken {rows}: {command}", made_at)
 
 
 async def _backlog(ledger: Ledger, policy: Policy, name: str, now: float) -> Answers:
@@ -246,11 +237,11 @@ async def _backlog(ledger: Ledger, policy: Policy, name: str, now: float) -> Ans
     waiting, pair = await read_backlog(ledger.store, ledger.location, name), policy.pair(name)
     oldest, rows = waiting[0].since if waiting else now, sum(each.rows for each in waiting)
     since, text = iso_time(oldest) if waiting else None, f"{plural(rows, 'row')} of the backlog wait"
-    yield {"pair": name, "rows": rows, "since": since}
+    yield "backlogs", {"pair": name, "rows": rows, "since": since}
     if waiting and pair is None:
-        yield Problem(f"{text} for a pair {shown(name)} that the policy does not have", since)
+        yield _problem(f"{text} for a pair {shown(name)} that the policy does not have", since)
     elif pair and now > oldest + pair.thresholds.backlog_age + OVERDUE_SECONDS:
-        yield Problem(f"pair {shown(name)}: {text}, and no run has taken them: sealift doctor", since)
+        yield _problem(f"pair {shown(name)}: {text}, and no run has taken them: sealift doctor", since)
 
 
 async def _queues(ledger: Ledger, policy: Policy) -> Answers:
@@ -276,11 +267,11 @@ async def _queues(ledger: Ledger, policy: Policy) -> Answers:
     looks += await asyncio.to_thread(look_at_undelivered, policy)
     for number, each in enumerate(looks):
         what, queue = "undelivered event" if number else "dead letter", each["queue"]
-        yield {"what": what, **{name: each[name] for name in ("queue", "waiting", "error")}}
+        yield "queues", {"what": what, **{name: each[name] for name in ("queue", "waiting", "error")}}
         if each["error"]:
-            yield NotKnown(f"what is in {queue}", each["error"])
+            yield _not_known(f"what is in {queue}", each["error"])
         elif each["waiting"]:
-            yield Problem(f"{plural(each['waiting'], what)} in {queue}: sealift events list")
+            yield _problem(f"{plural(each['waiting'], what)} in {queue}: sealift events list")
 
 
 def status_text(document: Mapping[str, Any]) -> str:

@@ -114,7 +114,10 @@ DOUBTS = f"verdict <> 'good' AND NOT (verdict = 'unknown' AND code IN ({', '.joi
 _MADE = quoted(Status.DONE)
 _KIND = f"CASE WHEN code IN ({_MADE}, {quoted(Reason.NOTHING_COMPARABLE)}) THEN code END"
 _KEY = ", ".join(_SOURCE)
-_AT_PLACE = f"{_KEY}, {', '.join(_PLACE)}"
+AT_PLACE = f"{_KEY}, {', '.join(_PLACE)}"
+"""SQL: what tells keys at their places apart."""
+NEVER_NULL = (*_SOURCE, *_PLACE, "at", "verdict")
+"""The columns that each verdict has."""
 
 
 def has_verdicts(spec: RunSpec) -> bool:
@@ -265,7 +268,7 @@ def _weighed_sql(verdicts: str) -> str:
     same = [f"agreed_copy.{name} IS NOT DISTINCT FROM copy.{name}" for name in ("id", "etag", "modified_s")]
     return f"""
         WITH objects AS (
-            SELECT {_AT_PLACE}, own_id AS version_id, max(etag) AS etag, max(own_modified) AS modified_s,
+            SELECT {AT_PLACE}, own_id AS version_id, max(etag) AS etag, max(own_modified) AS modified_s,
                    {latest("is_open", **finding, found_at='"at"')} AS found, {latest("is_open")} AS found_copy,
                    {latest(is_stuck, blocked="code", blocked_at='"at"')} AS stuck,
                    {latest(is_agreed, **accepted, accepted_at='"at"')} AS agreed,
@@ -273,7 +276,7 @@ def _weighed_sql(verdicts: str) -> str:
                    coalesce(found_copy, {latest("verdict = 'good' OR is_open")}) AS copy,
                    max("at") FILTER (verdict = 'good' AND code <> {quoted(Reason.NOTHING_COMPARABLE)}) AS checked_at,
                    max("at") FILTER (verdict = 'good' AND depth = 'bytes') AS read_at
-            FROM ({judged_sql(verdicts)}) GROUP BY {_AT_PLACE}, own_id, oid
+            FROM ({judged_sql(verdicts)}) GROUP BY {AT_PLACE}, own_id, oid
         )
         SELECT {_KEY}, version_id, etag, make_timestamptz(modified_s * 1000000) AS modified,
                {", ".join(_PLACE)}, copy.id AS copy_version_id, copy.etag AS copy_etag,
@@ -305,7 +308,7 @@ def pruned_sql(verdicts: str) -> str:
         SELECT {columns} FROM ({judged_sql("doubtful")})
         WHERE verdict IN ('good', 'accepted') OR is_open OR is_last
             OR (verdict = 'bad' AND (second = looked_at OR (second = tried_at AND depth = 'bytes')))
-        {latest(f"{_AT_PLACE}, oid, verdict, depth, copy, {kind}")}"""
+        {latest(f"{AT_PLACE}, oid, verdict, depth, copy, {kind}")}"""
     return f"FROM ({_split_sql(verdicts, quiet, doubtful)}) ORDER BY {_KEY}, version_id"
 
 
@@ -315,7 +318,7 @@ def judged_sql(verdicts: str) -> str:
     With `own_id`, `own_modified` and `oid`, which tell objects apart, `is_ended` where a good verdict
     ends it, `is_open` for a finding, and `is_last` where it is unknown since.
     """
-    identity, looked = f"{_AT_PLACE}, oid", "verdict IN ('good', 'bad')"
+    identity, looked = f"{AT_PLACE}, oid", "verdict IN ('good', 'bad')"
     is_sourceless = "own_id IS NULL AND etag IS NULL"
     of_current = f"{looked} AND version_id IS NULL AND etag IS NOT NULL"
 
@@ -323,7 +326,7 @@ def judged_sql(verdicts: str) -> str:
         return f"max({value}) FILTER ({condition}) OVER (PARTITION BY {over})"
 
     is_dated = "CASE WHEN own_id IS NULL AND etag IS NOT NULL THEN {} ELSE {} END".format
-    content = f"""{_AT_PLACE}, {is_dated("concat('e', etag)", "oid")} ORDER BY {is_dated("own_modified", 0)}
+    content = f"""{AT_PLACE}, {is_dated("concat('e', etag)", "oid")} ORDER BY {is_dated("own_modified", 0)}
         RANGE BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING"""  # the object itself, and it written again
     good = "verdict = 'good' AND (strength >= {} OR {})".format
     goods = ", ".join(last(good(n, "false"), over=content) for n in (1, 2, 3))
@@ -356,10 +359,10 @@ def judged_sql(verdicts: str) -> str:
             SELECT *, [{goods}] AS goods, [{newest}] AS newest_copies,
                    {last(looked)} AS looked_at, {last(f"{looked} AND depth = 'bytes'")} AS tried_at,
                    {last("verdict NOT IN ('accepted', 'gone')")} AS last_at, {last("verdict = 'gone'")} AS gone_at,
-                   {last(f"{of_current} AND own_modified >= 0", "(own_modified, etag)", _AT_PLACE)} AS newest,
-                   {last(of_current, over=_AT_PLACE)} AS current_at,
-                   {last(f"{looked} AND NOT ({is_sourceless})", over=_AT_PLACE)} AS sourced_at,
-                   {last(f"{looked} AND NOT ({is_sourceless})", over=f"{_AT_PLACE}, copy_version_id")} AS owned_at
+                   {last(f"{of_current} AND own_modified >= 0", "(own_modified, etag)", AT_PLACE)} AS newest,
+                   {last(of_current, over=AT_PLACE)} AS current_at,
+                   {last(f"{looked} AND NOT ({is_sourceless})", over=AT_PLACE)} AS sourced_at,
+                   {last(f"{looked} AND NOT ({is_sourceless})", over=f"{AT_PLACE}, copy_version_id")} AS owned_at
             FROM identified
         )
         SELECT *, coalesce(goods[greatest(strength, 1)] > second, false)

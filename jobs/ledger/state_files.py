@@ -19,11 +19,11 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote, unquote
 
 import duckdb
@@ -32,14 +32,14 @@ import msgspec
 from jobs.core.model import Location, ObjectRef
 from jobs.errors import ConfigError, Denied, LedgerError, NotFound, PreconditionFailed, SealiftError, UsageError
 from jobs.ledger.claims import claim
-from jobs.ledger.files import PARQUET, ledger_guard, list_names, read_file, write_file
+from jobs.ledger.files import PARQUET, ledger_guard, list_names, read_document, write_file
 from jobs.ledger.ledger import Ledger
-from jobs.ledger.state import BAD, STATE_TYPES, VERDICT_TYPES, doubted_sql, findings_sql, pruned_sql, state_sql
+from jobs.ledger.state import AT_PLACE, BAD, NEVER_NULL, VERDICT_TYPES, doubted_sql, pruned_sql, state_sql
 from jobs.s3.downloads import download
 from jobs.s3.retries import gather_bounded
 from jobs.s3.uploads import upload_file
 from jobs.tables import duck
-from jobs.tables.duck import Database, check_select, file_list, identifier, in_thread, parquet, quoted, refusals
+from jobs.tables.duck import Database, file_list, identifier, in_thread, parquet, quoted
 from jobs.tables.ranged_parquet import holds_any
 
 DELTAS, GENERATIONS, CLAIMS = "state/deltas/", "state/generations/", "state/claims/"
@@ -60,14 +60,7 @@ _OF_SQL = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogExcepti
 """What DuckDB raises for a query, never for a damaged file."""
 _TYPES = [(identifier(name), kind) for name, kind in VERDICT_TYPES.items()]
 _COLUMNS = ", ".join(f"{name}::{kind} AS {name}" for name, kind in _TYPES)
-_NOTHING = f"(SELECT {', '.join(f'NULL::{kind} AS {name}' for name, kind in _TYPES)} LIMIT 0)"
-_AT_PLACE = "source_service, source_bucket, key, copy_service, copy_bucket, copy_key"
-_ACCEPTED = ", ".join([
-    *[name for name in VERDICT_TYPES if name in STATE_TYPES],
-    'now() AS "at"',
-    "found_depth AS depth",
-    "'accepted' AS verdict, coalesce(finding, blocked) AS code, {why} AS detail, {who} AS run_id",
-])  # fmt: skip
+NO_VERDICTS = f"(SELECT {', '.join(f'NULL::{kind} AS {name}' for name, kind in _TYPES)} LIMIT 0)"
 
 
 class StateFile(msgspec.Struct, frozen=True):
@@ -102,7 +95,7 @@ class Place(msgspec.Struct, frozen=True):
 class Generation(msgspec.Struct, frozen=True, kw_only=True):
     """A generation's document."""
 
-    format: int = 1
+    format: Literal[1] = 1
     number: int = 0
     made_at: float = 0.0
     made_by: str = ""
@@ -122,30 +115,15 @@ async def write_delta(ledger: Ledger, name: str, path: Path) -> None:
         await _upload(ledger, f"{DELTAS}{name}-{digest[:16]}.parquet", path)
 
 
-@contextlib.asynccontextmanager
-async def open_state(ledger: Ledger, *, only_open: bool = False) -> AsyncIterator[Database]:
-    """A database with the views `state`, all objects, and `findings`, those that are not good.
-
-    `only_open`: there is no `state`, and little is downloaded. Raises LedgerError if a file cannot be
-    read, ConfigError without room on disk, and StoreError.
-    """
-    with TemporaryDirectory(prefix="sealift-state-") as scratch:
-        database = Database(Path(scratch))
-        with contextlib.closing(database.connection) as connection:
-            name = "known" if only_open else "state"
-            database.define(name, STATE_TYPES, await state_relation(ledger, database, only_open=only_open))
-            connection.execute(f"CREATE VIEW findings AS {findings_sql(name)}")
-            yield database
-
-
 async def state_relation(ledger: Ledger, database: Database, *, only_open: bool) -> str | None:
     """The state as a relation of the database, whose files it fills. None: nothing is known.
 
-    Raises as `open_state` does.
+    `only_open`: of keys that may have findings, so that little is downloaded. Raises LedgerError if a file cannot
+    be read, ConfigError without room on disk, and StoreError.
     """
     made, connection = database.files / ("open" if only_open else "whole"), database.connection
     made.mkdir()
-    verdicts, paths = await _known_verdicts(ledger, connection, database.files, only_open=only_open)
+    verdicts, paths = await known_verdicts(ledger, connection, database.files, only_open=only_open)
 
     def define() -> None:
         for number, condition in enumerate(_ranges(connection, paths)):
@@ -156,20 +134,21 @@ async def state_relation(ledger: Ledger, database: Database, *, only_open: bool)
     return parquet(made, below="*.parquet") if paths else None
 
 
-async def _known_verdicts(
+async def known_verdicts(
     ledger: Ledger, connection: duckdb.DuckDBPyConnection, folder: Path, *, only_open: bool
 ) -> tuple[str, Sequence[Path]]:
-    """Verdicts of the state as a relation, and its files, which are downloaded to a folder.
+    """Verdicts that the state has as a relation, and its files, which are downloaded to a folder.
 
     `only_open`: those of keys that may have findings. Of the generation these are its findings, and the
     files with keys that a late finding in a newer delta is about.
     """
     held = await _fetch(ledger, folder, only_open=only_open)
     if not (only_open and held.paths):
-        return parquet(held.paths) if held.paths else _NOTHING, held.paths
+        return parquet(held.paths) if held.paths else NO_VERDICTS, held.paths
     deltas, late = held.paths[len(held.generation.findings) :], list[tuple[str]]()
 
     def find_doubts() -> None:
+        _check_identities(connection, held.paths)
         connection.execute(f"CREATE OR REPLACE TABLE doubted AS {doubted_sql(parquet(held.paths))}")
         if deltas:
             until = max((each.until for each in held.generation.files), default=0)
@@ -185,27 +164,6 @@ async def _known_verdicts(
     return f"(FROM {parquet(paths)} SEMI JOIN doubted USING (source_bucket, key))", paths
 
 
-async def load_verdicts(
-    ledger: Ledger, connection: duckdb.DuckDBPyConnection, made: tuple[str, str, str], folder: Path, *, only_open: bool
-) -> None:
-    """Make a table of verdicts that the state has: its name, its columns and a condition are `made`.
-
-    `only_open`: those of keys that may have findings. Downloads into `folder`. The table is empty
-    where the state cannot be read: who reads the state itself says so. Raises StoreError, and
-    ConfigError without room on disk.
-    """
-    name, columns, condition = made
-
-    def make(verdicts: str) -> None:
-        connection.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT {columns} FROM {verdicts} WHERE {condition}")
-
-    make(_NOTHING)
-    with contextlib.suppress(LedgerError):
-        verdicts, _ = await _known_verdicts(ledger, connection, folder, only_open=only_open)
-        with readable(ledger, folder):
-            await in_thread(connection, make, verdicts)
-
-
 async def summary(ledger: Ledger) -> Generation:
     """The newest generation, which counts, without a look at the state's files. Raises LedgerError."""
     return (await _generations(ledger))[0].generation
@@ -217,31 +175,11 @@ async def is_known(ledger: Ledger, run_id: str, ended_at: float) -> bool:
     return any(name.startswith(f"{run_id}-") for name in held.there) or held.generation.made_at > ended_at
 
 
-async def accept(ledger: Ledger, where: str, reason: str, by: str) -> int:
-    """Accept the findings that a condition names, as they are now. Returns how many.
-
-    Raises UsageError for an empty reason and for a condition that is none.
-    """
-    if not (reason := " ".join(reason.split())):
-        raise UsageError("--reason is empty", advice="write why nobody has to act, for those who ask later")
-    chosen = f"SELECT * FROM findings WHERE accepted_at IS NULL AND ({where}\n)"
-    check_select(chosen)
-    async with open_state(ledger, only_open=True) as database:
-        path, connection = database.files / "accepted.parquet", database.connection
-        database.lock()
-        with refusals(["findings"]):
-            sql = f"SELECT {_ACCEPTED.format(why=quoted(reason), who=quoted(by))} FROM ({chosen})"
-            rows = await in_thread(connection, copy_verdicts, connection, sql, path)
-        if rows:
-            await write_delta(ledger, f"accepted-{int(time.time())}-{secrets.token_hex(4)}", path)
-        return rows
-
-
 async def compact(ledger: Ledger, by: str, *, prefixes: Sequence[Location] = ()) -> Generation:
     """Make a generation of the newest one and the deltas since. Returns the newest one then.
 
     `prefixes`: places of copies that are counted apart. The rest is counted by bucket. Where another
-    one is making it, there is nothing to do: readers take the deltas. Raises as `open_state` does.
+    one is making it, there is nothing to do: readers take the deltas. Raises as `state_relation` does.
     """
     with TemporaryDirectory(prefix="sealift-state-") as scratch:
         database = Database(Path(scratch), memory_limit=MEMORY_LIMIT)
@@ -289,7 +227,7 @@ def _compact(
         files.append(write(pruned_sql(f"(FROM {parquet(held.paths)} WHERE {condition})"), f"state-{part:05d}"))
         verdicts = parquet(folder / files[-1].name)
         connection.execute(f"CREATE OR REPLACE TABLE part AS {state_sql(verdicts)}")
-        bad = f"FROM {verdicts} SEMI JOIN (FROM part WHERE {BAD}) USING ({_AT_PLACE})"
+        bad = f"FROM {verdicts} SEMI JOIN (FROM part WHERE {BAD}) USING ({AT_PLACE})"
         for name, sql in (("places", _places_sql(prefixes)), ("bad", bad)):
             connection.execute(f"INSERT INTO {name} {sql}" if part else f"CREATE TABLE {name} AS {sql}")
     rows = connection.execute(
@@ -300,7 +238,7 @@ def _compact(
         number=number,
         deltas=tuple(held.there),
         files=tuple(files),
-        findings=(write(f"FROM bad ORDER BY {_AT_PLACE}", "findings"),),
+        findings=(write(f"FROM bad ORDER BY {AT_PLACE}", "findings"),),
         places=tuple(Place(*row) for row in rows),
     )
 
@@ -370,9 +308,10 @@ async def _generations(ledger: Ledger) -> list[_Held]:
     names = await _names(ledger, GENERATIONS, _OF_GENERATIONS)
     highest, generations = max((int(name[:6]) for name in names), default=0), list[Generation]()
     for name in sorted(filter(_DOCUMENT.fullmatch, names), reverse=True):
-        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, NotFound):
-            data = await read_file(ledger.store, ledger.location, GENERATIONS + name)
-            generations.append(msgspec.json.decode(data, type=Generation))
+        with contextlib.suppress(LedgerError, NotFound):
+            made = await read_document(ledger.store, ledger.location, GENERATIONS + name, Generation, RESTORE)
+            if made.number == int(name[:6]):  # an empty document is one of no number
+                generations.append(made)
     # The second generation removes the deltas that both hold.
     if highest <= 1 and not await list_names(ledger.store, ledger.location.join(f"{CLAIMS}000002/")):
         generations.append(Generation())
@@ -451,9 +390,13 @@ def _is_damaged(path: Path) -> bool:
 
 
 def _ranges(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> Iterator[str]:
-    """Conditions that cut sorted files into ranges of whole keys, as many rows in each as may be."""
+    """Conditions that cut sorted files into ranges of whole keys, as many rows in each as may be.
+
+    Raises as `_check_identities` does.
+    """
     if not paths:
         return
+    _check_identities(connection, paths)
     cuts = connection.execute(
         f"""
         SELECT min(first) FROM (
@@ -466,6 +409,15 @@ def _ranges(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> Ite
     for start, end in pairwise(bounds):
         after = "true" if start is None else f"key >= {quoted(start)}"
         yield after if end is None else f"{after} AND key < {quoted(end)}"
+
+
+def _check_identities(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> None:
+    """Raise a DuckDB error that names a file where a verdict is about no key, by the files' footers."""
+    lacking = f"""
+        SELECT file_name FROM parquet_metadata({file_list(paths)})
+        WHERE path_in_schema IN {NEVER_NULL} AND coalesce(stats_null_count, num_values) > 0"""
+    for (name,) in connection.execute(lacking).fetchall():
+        raise duckdb.InvalidInputException(f"{name} has a verdict about no key")
 
 
 def copy_verdicts(connection: duckdb.DuckDBPyConnection, verdicts: str, path: Path) -> int:

@@ -1,4 +1,4 @@
-"""The ledger's tables for `sealift query`.
+"""The ledger's tables in SQL, for `sealift query` and all who ask the state.
 
 Only the files of the tables that are asked for are downloaded, to a scratch folder. Columns of a
 file that are not listed here come after those that are. A column that a file lacks is null.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import re
+import secrets
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
@@ -18,15 +20,15 @@ from typing import Any
 import pyarrow as pa
 
 from jobs.core.outcome import precedence_sql
-from jobs.errors import LedgerError
+from jobs.errors import LedgerError, UsageError
 from jobs.ledger.files import list_names
 from jobs.ledger.journal import Entry
 from jobs.ledger.ledger import Ledger
-from jobs.ledger.state import STATE_TYPES, findings_sql
-from jobs.ledger.state_files import fetch_files, local_path, readable, state_relation
+from jobs.ledger.state import STATE_TYPES, VERDICT_TYPES, findings_sql
+from jobs.ledger.state_files import copy_verdicts, fetch_files, local_path, readable, state_relation, write_delta
 from jobs.ledger.tombstones import SCHEMA as TOMBSTONES
 from jobs.s3.retries import gather_bounded
-from jobs.tables.duck import Database, file_list, in_thread, parquet, quoted
+from jobs.tables.duck import Database, check_select, file_list, in_thread, parquet, quoted, refusals
 from jobs.tables.rows import outcome_schema, shard_schema
 
 READS = 8
@@ -63,6 +65,12 @@ TABLES: dict[str, dict[str, str]] = {
     | _all(_COUNT, "size_bytes"),
 }
 """Table → column → DuckDB type."""
+_ACCEPTED = ", ".join([
+    *[name for name in VERDICT_TYPES if name in STATE_TYPES],
+    'now() AS "at"',
+    "found_depth AS depth",
+    "'accepted' AS verdict, coalesce(finding, blocked) AS code, {why} AS detail, {who} AS run_id",
+])  # fmt: skip
 _FILES = {
     "manifest": ("runs/{}/shards/", r"\d{5,9}\.parquet", ("run_id", "shard")),
     "outcomes": ("runs/{}/outcomes/", r"\d{5,9}/[\w-]+\.parquet", ("run_id", "shard")),
@@ -82,11 +90,11 @@ _NAMED = {
 async def open_views(ledger: Ledger, names: Sequence[str], run_id: str | None = None) -> AsyncIterator[Database]:
     """A database with the named `TABLES` of the ledger, or of one run.
 
-    State, findings and journal belong to the whole ledger. Raises LedgerError when the run is
-    missing or a file cannot be read, also if a query of the caller finds it. Raises ConfigError when
-    the scratch folder is full, and StoreError.
+    State, findings and journal belong to the whole ledger. Of findings alone little is downloaded. Raises
+    LedgerError when the run is missing or a file cannot be read, also if a query of the caller finds it. Raises
+    ConfigError when the scratch folder is full, and StoreError.
     """
-    run_ids = await ledger.run_ids()
+    run_ids = await ledger.run_ids() if run_id or {*names} - {"state", "findings"} else []
     if run_id is not None:
         if run_id not in run_ids:
             raise LedgerError(f"the ledger {ledger.location} has no run {run_id}", advice="see `sealift runs list`")
@@ -100,6 +108,26 @@ async def open_views(ledger: Ledger, names: Sequence[str], run_id: str | None = 
                     relation = f"(FROM {relation} WHERE run_id = {quoted(run_id)})"
                 await in_thread(database.connection, database.define, name, TABLES[name], relation)
             yield database
+
+
+async def accept(ledger: Ledger, where: str, reason: str, by: str) -> int:
+    """Accept the findings that a condition names, as they are now. Returns how many.
+
+    Raises UsageError for an empty reason and for a condition that is none.
+    """
+    if not (reason := " ".join(reason.split())):
+        raise UsageError("--reason is empty", advice="write why nobody has to act, for those who ask later")
+    chosen = f"SELECT * FROM findings WHERE accepted_at IS NULL AND ({where}\n)"
+    check_select(chosen)
+    async with open_views(ledger, ["findings"]) as database:
+        path, connection = database.files / "accepted.parquet", database.connection
+        database.lock()
+        with refusals(["findings"]):
+            sql = f"SELECT {_ACCEPTED.format(why=quoted(reason), who=quoted(by))} FROM ({chosen})"
+            rows = await in_thread(connection, copy_verdicts, connection, sql, path)
+        if rows:
+            await write_delta(ledger, f"accepted-{int(time.time())}-{secrets.token_hex(4)}", path)
+        return rows
 
 
 async def _relation(ledger: Ledger, table: str, run_ids: Sequence[str], database: Database) -> str | None:

@@ -41,7 +41,8 @@ from jobs.errors import Denied, ExitCode, LedgerError, ManifestError, NotFound
 from jobs.inventory.find import find_inventory
 from jobs.ledger.run_ids import run_job
 from jobs.ledger.state import BAD, OVER, service_name
-from jobs.ledger.state_files import compact, open_state
+from jobs.ledger.state_files import compact
+from jobs.ledger.views import open_views
 from jobs.nights.calendar import INVENTORY_HOURS_MAX, due_after, read_turns
 from jobs.nights.documents import Emptied, Known, Night, Slice, StageResult, Summary
 from jobs.nights.verdicts import judge, page_of, stage_text
@@ -307,7 +308,7 @@ class NightWork:
         copies = [run_options.sides(self.policy, each)[1].location for each in self.policy.pairs]
         await compact(ledger, self.night.name, prefixes=copies)
         ours, theirs = map(service_name, run_options.sides(self.policy, pair))
-        async with open_state(ledger) as database:
+        async with open_views(ledger, ["state"]) as database:
             differences = await fetch_differences(ledger, compared["run_id"], database.files)
             sql = known_sql(pair, self.scope, (ours, theirs), parquet(differences))
             days = int(pair.verify.deep or READ_DAYS)

@@ -7,6 +7,7 @@ the lists say of the key is added, and which objects are gone.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from jobs.core.model import NULL_VERSION
 from jobs.core.reasons import Reason
 from jobs.core.run import RunSpec
 from jobs.core.words import explained_sql
+from jobs.errors import LedgerError
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.state import DOUBTS, comparison_verdicts_sql, gone_sql, verdict_places
-from jobs.ledger.state_files import copy_verdicts, load_verdicts
+from jobs.ledger.state_files import NO_VERDICTS, copy_verdicts, known_verdicts, readable
 from jobs.reconcile.join import JoinSide
 from jobs.reconcile.rules import COMPOSITE
 from jobs.tables.duck import MEMORY_LIMIT, connect, harmless_columns, in_thread, parquet, quoted
@@ -161,13 +163,22 @@ async def load_known(
     """Make the table `known` of what the state has of the objects of a comparison, and the table `odd` of the
     keys of which the lists may say something new.
 
-    `is_complete`: of all of them, else of keys with findings. Raises LedgerError and StoreError.
+    `is_complete`: of all of them, else of keys with findings. `known` is empty where the state cannot be read.
+    Raises StoreError, and ConfigError without room on disk.
     """
     maps = sides[0].prefixes
     scope = [f"{name} = {value}" for name, value in verdict_places(spec).items()]
     scope += [maps.scope_sql("key"), f"copy_key = {maps.destination_sql('key')}"]
-    made = "known", _KNOWN, " AND ".join(scope)
-    await load_verdicts(ledger, connection, made, folder, only_open=not is_complete)
+
+    def make(verdicts: str) -> None:
+        sql = f"SELECT {_KNOWN} FROM {verdicts} WHERE {' AND '.join(scope)}"
+        connection.execute(f"CREATE OR REPLACE TABLE known AS {sql}")
+
+    make(NO_VERDICTS)
+    with contextlib.suppress(LedgerError):  # who reads the state itself says so
+        verdicts, _ = await known_verdicts(ledger, connection, folder, only_open=not is_complete)
+        with readable(ledger, folder):
+            await in_thread(connection, make, verdicts)
     relation, is_new = "known k", "true"
     if is_complete and connection.execute("FROM known LIMIT 1").fetchone():
         relation += f"""

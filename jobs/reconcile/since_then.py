@@ -21,7 +21,8 @@ from jobs.core.run import RunSpec
 from jobs.errors import NotFound
 from jobs.ledger.ledger import UNDONE, Ledger
 from jobs.ledger.state import BAD, OPEN, OVER
-from jobs.ledger.state_files import is_known, open_state
+from jobs.ledger.state_files import is_known
+from jobs.ledger.views import open_views
 from jobs.reconcile.findings import FIRST_ROWS
 from jobs.reconcile.run import fetch_differences
 from jobs.reports.document import findings_count
@@ -76,7 +77,7 @@ async def find_repaired(ledger: Ledger, spec: RunSpec, ended_at: str, folder: Pa
     """
     differences = await fetch_differences(ledger, spec.run_id, folder)
     knows = await is_known(ledger, spec.run_id, datetime.fromisoformat(ended_at).timestamp())
-    async with open_state(ledger, only_open=True) as database:
+    async with open_views(ledger, ["findings"]) as database:
         return await in_thread(database.connection, _repaired, database.connection, spec, differences, knows)
 
 

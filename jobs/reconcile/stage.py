@@ -18,13 +18,13 @@ from typing import Any
 
 import duckdb
 
-from jobs.errors import ConfigError, ManifestError
+from jobs.errors import ManifestError
 from jobs.inventory.data_files import fold_name
 from jobs.inventory.fields import FEW_VALUED, FIELDS
 from jobs.inventory.report import Inventory
 from jobs.s3.retries import gather_bounded
 from jobs.s3.store import Store
-from jobs.tables.duck import file_list, identifier, parquet, quoted
+from jobs.tables.duck import file_list, identifier, parquet, quoted, room
 
 FETCHES = 4
 """Data files that are downloaded and checked at once."""
@@ -167,14 +167,12 @@ def usable(*reports: tuple[Inventory, Mapping[str, str]]) -> Iterator[None]:
     `reports`: each with the places of its fetched files. Raises ConfigError without memory, or room on disk.
     """
     try:
-        yield
+        with room("the comparison", "free space or set TMPDIR"):
+            yield
     except (duckdb.FatalException, duckdb.InternalException):
         raise
     except (duckdb.Error, ValueError) as error:
         message = " ".join(str(error).split())
-        is_full = any(each in message for each in ("No space left", "failed to offload", "could not allocate"))
-        if isinstance(error, duckdb.OutOfMemoryException) or is_full:
-            raise ConfigError(f"the comparison has no room ({message})", advice="free space or set TMPDIR") from error
         for path, place in (each for _, places in reports for each in places.items()):
             message = message.replace(path, place)
         kinds = " or ".join(f"those of {each.manifest} as {each.file_format}" for each, _ in reports)

@@ -16,7 +16,8 @@ from jobs.core.run import RunSpec
 from jobs.errors import LedgerError
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.state import BAD, copy_key_sql, has_verdicts
-from jobs.ledger.state_files import is_known, open_state
+from jobs.ledger.state_files import is_known
+from jobs.ledger.views import open_views
 from jobs.runs.folding import MEMORY_LIMIT
 from jobs.runs.progress import FIRST_KEYS
 from jobs.runs.request import failures_of
@@ -67,7 +68,7 @@ async def _known_rows(ledger: Ledger, spec: RunSpec, ended_at: str, failed: Path
         FROM (SELECT *, {copy_key_sql(spec)} AS copy_key FROM {parquet(failed, "file_row_number = true")}) AS failed
         WHERE status = {quoted(Status.UNKNOWN)} OR {stands_sql(spec, which, "failed.copy_key")}
         ORDER BY file_row_number"""
-    async with open_state(ledger, only_open=True) as database:
+    async with open_views(ledger, ["findings"]) as database:
         connection = database.connection
         await in_thread(connection, connection.execute, f"COPY ({sql}) TO {quoted(file)} (FORMAT parquet)")
     return file

@@ -228,10 +228,10 @@ def literal_path(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def room(what: str = "the query") -> Iterator[None]:
+def room(what: str = "the query", advice: str = "ask for less, with WHERE or --run") -> Iterator[None]:
     """Turn errors of DuckDB that say that memory or disk are full into a ConfigError.
 
-    `what` needs the room. Behind the first rows of an Arrow reader they are an OSError.
+    `what` needs the room. `advice`: where memory is full. Behind the first rows of an Arrow reader they are an OSError.
     """
     try:
         yield
@@ -240,10 +240,7 @@ def room(what: str = "the query") -> Iterator[None]:
         if "No space left" in first or "failed to offload" in first:
             raise ConfigError(f"{what} has no room on disk ({first})", advice="free space or set TMPDIR") from error
         if isinstance(error, duckdb.OutOfMemoryException) or first.startswith("Out of Memory"):
-            raise ConfigError(
-                f"{what} needs more memory than the {MEMORY_LIMIT} that Sealift gives it ({first})",
-                advice="ask for less, with WHERE or --run",
-            ) from error
+            raise ConfigError(f"{what} needs more memory than Sealift gives it ({first})", advice=advice) from error
         raise
 
 

@@ -34,7 +34,7 @@ def test_the_numbers_after_a_night_are_openmetrics(tmp_path: Path) -> None:
         document["backlogs"] = [{"pair": "pair", "rows": 3}]
         return await openmetrics.open_metrics(ledger, policy, document, world.now + 3600)
 
-    damaged = patch("jobs.ledger.state_files.open_state", side_effect=LedgerError("a state file is damaged"))
+    damaged = patch("jobs.ledger.views.open_views", side_effect=LedgerError("a state file is damaged"))
     with patch.dict(os.environ, ENVIRONMENT), patch("jobs.cli.openmetrics._events", lambda _: 0):
         text = asyncio.run(look())
         with damaged:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.cli import status
-from jobs.cli.status import Answers, Problem, _findings, _look, _pair, _runs
+from jobs.cli.status import Answers, _findings, _look, _pair, _runs
 from jobs.core.model import Location
 from jobs.ledger.backlog import Manifest
 from jobs.ledger.files import write_file
@@ -70,11 +70,11 @@ PART = {"filters": {"include": ["b/*"]}}
 )
 async def test_a_run_counts_until_another_one_took_its_rows(runs: list[dict[str, Any]], named: list[str]) -> None:
     runs = [each | {"accounted": 0} for each in runs]
-    assert [each.problem.split()[1].rstrip(":") for each in await problems(_runs(runs, SINCE))] == named
+    assert [each["problem"].split()[1].rstrip(":") for each in await answered(_runs(runs, SINCE))] == named
 
 
-async def problems(answers: Answers) -> list[Problem]:
-    return [each async for each in answers if isinstance(each, Problem)]
+async def answered(answers: Answers, section: str = "problems") -> list[dict[str, Any]]:
+    return [row async for name, row in answers if name == section]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ async def test_a_pair_needs_a_night_that_is_recent_and_well(
         return [last] if night else []
 
     monkeypatch.setattr("jobs.cli.status.last_summaries", last_summaries)
-    assert bool(await problems(_pair(new_ledger(), "docs", [], at.timestamp()))) is is_wrong
+    assert bool(await answered(_pair(new_ledger(), "docs", [], at.timestamp()))) is is_wrong
 
 
 async def test_findings_are_a_line_for_each_place_and_code(tmp_path: Path) -> None:
@@ -101,10 +101,10 @@ async def test_findings_are_a_line_for_each_place_and_code(tmp_path: Path) -> No
     over = Seen("unknown", 10, code="source_gone")._replace(key="docs/y")
     pq.write_table(verdicts(*rows, *both, over), tmp_path / "delta.parquet")
     await write_delta(ledger, "run1", tmp_path / "delta.parquet")
-    [line] = await problems(_findings(ledger, None))
+    [line] = await answered(_findings(ledger, None))
     text = "7 objects in s3://copies/docs/: the sizes differ (docs/0): sealift runs show run"
-    assert (line.problem, str(line.since)[:4]) == (text, str(datetime.fromtimestamp(BEGAN, UTC).year))
-    found = [each async for each in _findings(ledger, None) if isinstance(each, dict)]
+    assert (line["problem"], str(line["since"])[:4]) == (text, str(datetime.fromtimestamp(BEGAN, UTC).year))
+    found = await answered(_findings(ledger, None), "findings")
     assert [(each["code"], each["objects"], each["accepted"]) for each in found] == [
         ("size_differs", 7, 0),
         ("metadata_differs", 0, 1),
@@ -125,8 +125,8 @@ async def test_a_manifest_of_the_backlog_whose_run_was_refused_is_a_problem(monk
     runs = [run(str(number), manifest=made[number - 1]) for number in range(1, 20) if number != 9]
 
     async def untaken(runs: list[dict[str, Any]], now: float) -> list[str]:
-        found = await problems(_pair(ledger, "docs", runs, now))
-        return [each.problem for each in found if "manifest" in each.problem]
+        found = await answered(_pair(ledger, "docs", runs, now))
+        return [each["problem"] for each in found if "manifest" in each["problem"]]
 
     [problem] = await untaken(runs, now)
     assert "the 2 rows of manifest 9" in problem
@@ -137,8 +137,8 @@ async def test_a_manifest_of_the_backlog_whose_run_was_refused_is_a_problem(monk
 
 async def test_a_damaged_manifest_hides_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     async def no_queues(*_: object) -> Answers:
-        for nothing in list[Problem]():
-            yield nothing
+        for row in list[tuple[str, dict[str, Any]]]():
+            yield row
 
     monkeypatch.setattr("jobs.cli.status._queues", no_queues)
     ledger, pairs = new_ledger(), [SimpleNamespace(name=name) for name in ("docs", "photos")]

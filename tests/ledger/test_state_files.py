@@ -20,16 +20,16 @@ from jobs.errors import LedgerError, UsageError
 from jobs.ledger import state_files
 from jobs.ledger.claims import CLAIM_SECONDS
 from jobs.ledger.ledger import Ledger
+from jobs.ledger.state import findings_sql
 from jobs.ledger.state_files import (
     Generation,
-    accept,
     compact,
     compact_if_due,
     fetch_files,
-    open_state,
     summary,
     write_delta,
 )
+from jobs.ledger.views import accept, open_views
 from jobs.s3.store import ABSENT, UNGUARDED
 from tests.doubles.memory_store import MemoryStore
 from tests.ledger.looks import Seen, verdicts
@@ -53,17 +53,18 @@ def add(ledger: Ledger, name: str, *seen: Seen) -> None:
         asyncio.run(write_delta(ledger, name, path))
 
 
-def rows(ledger: Ledger, view: str = "state", *, only_open: bool = False) -> list[dict[str, Any]]:
+def rows(ledger: Ledger, view: str = "state", relation: str = "") -> list[dict[str, Any]]:
     async def read() -> list[dict[str, Any]]:
-        async with open_state(ledger, only_open=only_open) as database:
-            return database.connection.sql(f"FROM {view} ORDER BY key, etag").to_arrow_table().to_pylist()
+        async with open_views(ledger, [view]) as database:
+            sql = f"FROM ({relation or f'FROM {view}'}) ORDER BY key, etag"
+            return database.connection.sql(sql).to_arrow_table().to_pylist()
 
     return asyncio.run(read())
 
 
 def found(ledger: Ledger) -> list[tuple[str, str | None]]:
     """Key and finding of what is not good. The short way and the long one say the same."""
-    short, long = rows(ledger, "findings", only_open=True), rows(ledger, "findings")
+    short, long = rows(ledger, "findings"), rows(ledger, relation=findings_sql("state"))
     assert short == long
     return [(row["key"], row["finding"] or row["blocked"]) for row in long]
 
@@ -144,7 +145,7 @@ def test_only_what_two_generations_hold_is_removed(ledger: Ledger) -> None:
     asyncio.run(ledger.store.head(ObjectRef("ledger", "here/runs/run1/report.json")))
 
 
-@pytest.mark.parametrize("what", ["the document", "a file", "the document is gone"])
+@pytest.mark.parametrize("what", ["the document", "the document is empty", "a file", "the document is gone"])
 def test_a_damaged_generation_is_made_again_from_the_one_before(ledger: Ledger, what: str) -> None:
     for number in (1, 2):
         add(ledger, f"run{number}", Seen("bad", number, code="size_differs", key=f"key{number}"))
@@ -155,8 +156,8 @@ def test_a_damaged_generation_is_made_again_from_the_one_before(ledger: Ledger, 
         for name in names(ledger):
             if name.startswith("generations/000002/"):
                 damage(ledger, name)
-    elif what == "the document":
-        damage(ledger, document, b"{")
+    elif what != "the document is gone":
+        damage(ledger, document, b"{}" if what == "the document is empty" else b"{")
     else:
         asyncio.run(ledger.store.delete(ObjectRef("ledger", f"here/state/{document}")))
     assert rows(ledger) == before
@@ -204,17 +205,20 @@ def test_a_state_that_nobody_can_read_is_no_empty_one(ledger: Ledger, *, is_gone
             call(ledger)
 
 
-def foreign() -> bytes:
+def written(table: pa.Table) -> bytes:
     file = io.BytesIO()
-    pq.write_table(pa.table({"key": ["a"]}), file)
+    pq.write_table(table, file)
     return file.getvalue()
 
 
-@pytest.mark.parametrize("data", [b"", b"garbage", foreign()])
+ABOUT_NOTHING = verdicts(WRONG, WRONG._replace(key=None))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", written(pa.table({"key": ["a"]})), written(ABOUT_NOTHING)])
 def test_a_delta_that_is_none_is_named_to_all_who_read_the_state(ledger: Ledger, data: bytes) -> None:
     add(ledger, "run1", WRONG)
     damage(ledger, "deltas/run2.parquet", data)
-    for call in (rows, lambda it: rows(it, "findings", only_open=True), made):
+    for call in (rows, lambda it: rows(it, "findings"), made):
         with pytest.raises(LedgerError, match=r"s3://ledger/here.*run2.* cannot be read.* or remove it if"):
             call(ledger)
 
@@ -264,7 +268,7 @@ def test_one_compacts_at_a_time_and_another_goes_on_after_a_quarter_of_an_hour(l
 def test_a_person_accepts_what_a_condition_names(ledger: Ledger) -> None:
     add(ledger, "run1", WRONG, DENIED, RIGHT)
     assert asyncio.run(accept(ledger, "finding = 'size_differs'", " ours  is right ", "ann")) == 1
-    [row] = [row for row in rows(ledger, "findings", only_open=True) if row["accepted_by"]]
+    [row] = [row for row in rows(ledger, "findings") if row["accepted_by"]]
     assert (row["key"], row["accepted_by"], row["accepted_why"]) == ("wrong", "ann", "ours is right")
     made(ledger)
     assert asyncio.run(accept(ledger, "true", "nobody may read it", "bob")) == 1

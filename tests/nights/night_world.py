@@ -30,7 +30,7 @@ from jobs.errors import Denied, ExitCode, SealiftError
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.owner import Owner
 from jobs.ledger.state import OPEN
-from jobs.ledger.state_files import accept, open_state
+from jobs.ledger.views import accept, open_views
 from jobs.registry import kind_of
 from jobs.runs import work
 from jobs.runs.kind import Opened
@@ -326,9 +326,9 @@ class World:
 
         async def ask() -> tuple[list[Any], list[Any], dict[str, Any]]:
             found = []
-            for only_open in (True, False):
-                async with open_state(ledger, only_open=only_open) as database:
-                    rows = f"SELECT key, finding IS NULL FROM findings WHERE {OPEN} ORDER BY ALL"
+            for view in ("findings", "state"):
+                async with open_views(ledger, [view]) as database:
+                    rows = f"SELECT key, finding IS NULL FROM {view} WHERE {OPEN} ORDER BY ALL"
                     found.append(database.connection.execute(rows).fetchall())
             return found[0], found[1], await status._look(ledger, None)
 

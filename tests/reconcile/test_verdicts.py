@@ -15,7 +15,8 @@ from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import RunSpec, Side
 from jobs.ledger.ledger import Ledger
-from jobs.ledger.state_files import compact, open_state, write_delta
+from jobs.ledger.state_files import compact, write_delta
+from jobs.ledger.views import open_views
 from jobs.s3.store import UNGUARDED
 from tests.doubles.memory_store import MemoryStore
 from tests.inventory.samples import CURRENT, VERSIONS, deliver
@@ -86,7 +87,7 @@ class World:
         """What is known of each key, and stays known: a finding, or nothing wrong."""
 
         async def read() -> dict[str, str]:
-            async with open_state(self.ledger) as database:
+            async with open_views(self.ledger, ["state"]) as database:
                 rows = database.connection.execute("SELECT key, coalesce(finding, blocked, '') FROM state").fetchall()
             return {key.removeprefix("in/"): code for key, code in sorted(rows)}
 

@@ -18,7 +18,7 @@ from jobs.core.reasons import Reason
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.errors import LedgerError
 from jobs.ledger.ledger import Checkpoint, Ledger
-from jobs.ledger.state_files import open_state
+from jobs.ledger.views import open_views
 from jobs.runs import folding
 from jobs.runs.folding import Folded, fold_run, write_late_verdicts
 from jobs.runs.progress import RunProgress, find_progress
@@ -192,7 +192,7 @@ def test_what_a_complete_run_says_is_in_the_state_and_what_came_late_as_well() -
         return [*seen, await asked(ledger)]
 
     async def asked(ledger: Ledger) -> list[tuple[Any, ...]]:
-        async with open_state(ledger) as database:
+        async with open_views(ledger, ["state"]) as database:
             return database.connection.execute("SELECT key, finding FROM state ORDER BY key").fetchall()
 
     unfinished, ended, later = asyncio.run(play())
