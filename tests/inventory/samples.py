@@ -31,19 +31,12 @@ FIELDS = {
     "IsMultipartUploaded": ("is_multipart_uploaded", FLAG),
     "ReplicationStatus": ("replication_status", TEXT),
     "EncryptionStatus": ("encryption_status", TEXT),
-    "ObjectLockRetainUntilDate": ("object_lock_retain_until_date", TIME),
-    "ObjectLockMode": ("object_lock_mode", TEXT),
-    "ObjectLockLegalHoldStatus": ("object_lock_legal_hold_status", TEXT),
-    "IntelligentTieringAccessTier": ("intelligent_tiering_access_tier", TEXT),
-    "BucketKeyStatus": ("bucket_key_status", TEXT),
-    "ChecksumAlgorithm": ("checksum_algorithm", TEXT),
-    "ObjectAccessControlList": ("object_access_control_list", TEXT),
-    "ObjectOwner": ("object_owner", TEXT),
-    "LifecycleExpirationDate": ("lifecycle_expiration_date", TIME),
 }
-"""Every field of the documentation: its name in CSV, its name in ORC and Parquet, its kind."""
+"""Fields of the documentation: the name in CSV, the name in ORC and Parquet, the kind."""
 
-ALL = tuple(FIELDS)
+ODD_KEYS = ["a b", "a+b", "a%2Bb", "100%", "/x", "a//b", "a/../b", "t/", "é", "e\u0301", "\U00010000", 'q"uote']
+ODD_KEYS += ["c,omma", "new\nline", "cr\r\n", "tab\t", " lead", "null", "\x7f", "&amp;", "a=b&c", "a%2Fb", "a%252Fb"]
+ODD_KEYS += ["b/%2f+", "=1+1", "+x", "-x", "@x", "'", "<script>"]
 CURRENT: tuple[str, ...] = ("Bucket", "Key", "Size", "LastModifiedDate", "ETag", "StorageClass", "IsMultipartUploaded")
 CURRENT += ("ReplicationStatus", "EncryptionStatus")
 VERSIONS = ("Bucket", "Key", "VersionId", "IsLatest", "IsDeleteMarker", *CURRENT[2:])

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.core.model import Attributes, Listed, Location, ObjectRef
 from jobs.errors import LedgerError
-from jobs.ledger.backlog import SETTLED_SECONDS, Taken, read_backlog
+from jobs.ledger.backlog import SETTLED_SECONDS, Manifest, Taken, read_backlog
 from jobs.s3.store import ABSENT
 from tests.doubles.memory_store import MemoryStore, Request
 
@@ -26,6 +26,12 @@ def name_of(at: float, number: int) -> str:
 
 def listed(name: str, at: float) -> Listed:
     return Listed(name, None, True, False, 2, "e", at, "STANDARD")
+
+
+async def publish(store: MemoryStore, taken: Taken) -> None:
+    """Write a manifest that has taken this."""
+    body = msgspec.json.encode(Manifest("p", 1, OWN, 1, 1, 1.0, taken.before, sorted(taken.names)))
+    await store.put(ObjectRef("ledger", "l/manifests/pair=p/000001.json"), body, Attributes(), guard=ABSENT)
 
 
 STEPS = st.lists(
@@ -89,26 +95,15 @@ async def test_a_wait_behind_more_objects_than_are_listed_is_seen() -> None:
         await store.put(ObjectRef("ledger", f"l/backlog/pair=p/{name}"), b"{}", Attributes(), guard=ABSENT)
     present = [listed(name, int(name[:13]) / 1000) for name in [*names, last]]
     taken = Taken().with_these(names, present, NOW + 10 * 86_400)
-    document = {
-        "version": 2, "pair": "p", "number": 1, "manifest": OWN, "rows": 1, "size_bytes": 1, "created_at": 1.0,
-        "taken_before": taken.before, "taken": sorted(taken.names),
-    }  # fmt: skip
-    body = json.dumps(document).encode()
-    await store.put(ObjectRef("ledger", "l/manifests/pair=p/000001.json"), body, Attributes(), guard=ABSENT)
+    await publish(store, taken)
     requests.clear()
     found = await read_backlog(store, PLACE, "p")
     assert ([each.name for each in found], len(requests)) == ([last], 2)
 
 
 async def test_an_altered_number_hides_nothing_that_is_yet_to_come() -> None:
-    document = {
-        "version": 2, "pair": "p", "number": 1, "manifest": OWN, "rows": 1, "size_bytes": 1, "created_at": 1.0,
-        "taken_before": 9_999_999_999_999, "taken": [],
-    }  # fmt: skip
-
     store = MemoryStore()
     store.create_bucket("ledger", versioned=False)
-    body = json.dumps(document).encode()
-    await store.put(ObjectRef("ledger", "l/manifests/pair=p/000001.json"), body, Attributes(), guard=ABSENT)
+    await publish(store, Taken(9_999_999_999_999))
     with pytest.raises(LedgerError, match="yet to come: the ledger was altered"):
         await read_backlog(store, PLACE, "p")

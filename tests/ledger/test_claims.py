@@ -31,9 +31,13 @@ async def test_the_first_one_has_it_also_when_it_asks_again() -> None:
     assert await scene.claim("b", name="nights/other/claims")
 
 
-async def test_of_many_at_once_one_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_old", [False, True])
+async def test_of_many_at_once_one_has_it(monkeypatch: pytest.MonkeyPatch, *, is_old: bool) -> None:
     monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
     scene = Scene()
+    if is_old:
+        await scene.claim("a")
+        scene.now += CLAIM_SECONDS
     scene.store.hook(put=LostAnswers(3))
     assert sum(await asyncio.gather(*(scene.claim(str(number)) for number in range(8)))) == 1
 
@@ -45,13 +49,6 @@ async def test_it_is_taken_over_after_a_while(age_seconds: float, is_ours: bool)
     scene.now += age_seconds
     assert await scene.claim("b") is is_ours
     assert await scene.claim("a") is not is_ours  # the one before comes back
-
-
-async def test_of_many_who_take_over_one_has_it() -> None:
-    scene = Scene()
-    await scene.claim("a")
-    scene.now += CLAIM_SECONDS
-    assert sum(await asyncio.gather(*(scene.claim(str(number)) for number in range(8)))) == 1
 
 
 class Turn:

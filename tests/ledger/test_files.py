@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from jobs.core.model import Location
-from jobs.errors import NotFound, PreconditionFailed, Unavailable
+from jobs.errors import PreconditionFailed, Unavailable
 from jobs.ledger.files import list_files, list_names, read_file, write_file
 from jobs.s3.retries import once
 from tests.doubles.lost_answers import LostAnswers
@@ -48,11 +46,6 @@ async def test_one_try_is_one_request() -> None:
     with pytest.raises(Unavailable):
         await write_file(store, PLACE, NAME, b"1", tries=once)
     assert answers.requests == 1
-
-
-def test_a_file_that_is_not_there_is_not_found() -> None:
-    with pytest.raises(NotFound):
-        asyncio.run(read_file(losing(LostAnswers(0)), PLACE, NAME))
 
 
 async def test_a_listing_goes_over_all_pages() -> None:

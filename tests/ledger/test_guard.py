@@ -14,7 +14,6 @@ from jobs.ledger.files import ledger_guard
 from jobs.ledger.tombstones import Tombstone, Tombstones
 from jobs.ledger.write_rules import LEDGER_FILES, Change, change_of
 from jobs.s3.store import ABSENT, UNGUARDED, Guard
-from tests.doubles.lost_answers import LostAnswers
 from tests.doubles.memory_store import MemoryStore
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,11 +68,3 @@ async def test_a_tombstone_that_somebody_else_has_written_is_not_replaced() -> N
     await store.put(ObjectRef("ledger", forged), b"forged", Attributes(), guard=ABSENT)
     with pytest.raises(PreconditionFailed):
         await stones.confirm(name, [TOMBSTONE])
-
-
-async def test_a_tombstone_whose_answer_was_lost_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
-
-    store = MemoryStore(on={"put": LostAnswers()})
-    store.create_bucket("ledger")
-    await Tombstones(store, Location("ledger"), "source", "run").announce([TOMBSTONE])

@@ -91,14 +91,6 @@ def fields(spec: RunSpec) -> dict[str, Any]:
     return {name: getattr(spec, name) for name in spec.__dataclass_fields__}
 
 
-async def test_a_write_whose_answer_was_lost_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
-
-    ledger = open_ledger(MemoryStore(on={"put": LostAnswers()}))
-    await ledger.create(SPEC)
-    assert await ledger.spec(SPEC.run_id) == SPEC
-
-
 async def test_a_run_whose_outcomes_are_expired_is_as_it_ended() -> None:
     ledger = open_ledger()
     await ledger.create(SPEC)

@@ -190,18 +190,6 @@ def test_a_damaged_file_is_named(kind: str) -> None:
     assert "sealift-views-" not in str(failed.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "table"),
-    [("journal/dt=2026-11-25/batch-1.json", "journal"), ("state/deltas/run.parquet", "state"),
-     ("state/deltas/run.parquet", "findings")],
-)  # fmt: skip
-def test_another_damaged_file_is_named(name: str, table: str) -> None:
-    made = ledger()
-    asyncio.run(put(made, name, b'{"key": "a"'))
-    with pytest.raises(LedgerError, match=name):
-        ask(made, f"SELECT * FROM {table}")
-
-
 @pytest.mark.parametrize("sql", [
     "SELECT key::INTEGER FROM outcomes",
     "SELECT keyy FROM outcomes",

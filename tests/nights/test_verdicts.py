@@ -1,4 +1,4 @@
-"""What a night came to, in one sentence, and what a person does then."""
+"""What a night came to, in one sentence and as a page, and what a person does then."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from jobs.nights.documents import Emptied, Known, StageResult, Summary
-from jobs.nights.verdicts import judge, stage_text
+from jobs.nights.verdicts import judge, page_of, stage_text
 
 NOW = datetime(2026, 11, 26, 3, tzinfo=UTC)
 PROVEN = Known(objects=40, checked=40, read=12, read_days=360)
@@ -102,3 +103,19 @@ def test_each_stage_says_what_it_came_to() -> None:
 )  # fmt: skip
 def test_each_thing_that_is_not_well_has_a_command(summary: Summary, commands: list[str]) -> None:
     assert [step.rpartition(": ")[2] for step in judge(summary)[2]] == commands
+
+
+@pytest.mark.parametrize("left", [0, 2])
+def test_a_page_says_what_is_left_what_is_proven_and_what_to_do_and_runs_nothing(left: int) -> None:
+    keys = ["<script>alert(1)</script>", "docs/a"][:left]
+    compared = stage("reconcile", same=2842, rows=2842)
+    summary = structs.replace(
+        night(compared, known=known(left=left, left_first=keys, objects=2842, checked=2840, read=1204)),
+        next_steps=["See what was found: sealift status"] if left else [],
+    )
+    text = page_of(summary)
+    assert judge(summary)[1] in text.replace("\N{NO-BREAK SPACE}", " ")
+    for words in ("2,840", "1,204", "360", "2,842 same", *(("sealift status", "docs/a") if left else ())):
+        assert words in text, words
+    assert "<script>alert" not in text
+    assert ('aria-label="nothing is wrong"' in text, "First of what is left" in text) == (not left, bool(left))

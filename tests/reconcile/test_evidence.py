@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import json
 from typing import Any
 
 import pytest
@@ -44,32 +41,15 @@ def test_what_is_missing_takes_its_known_checksum_along(tmp_path):
     assert [each["known_checksum"] for each in read(answer, "repair")] == ["SHA256:v="]
 
 
-@pytest.mark.parametrize(
-    ("line", "problem"),
-    [
-        ('"src","bad","one"', "'one'"),
-        ('"src","%FF","1"', "utf-8"),
-        ('"src","","1"', "a row has no key"),
-        ('"src","few"', "Expected 3 columns, got 2"),
-        ('"src","many","1","2"', "Expected 3 columns, got 4"),
-    ],
-)
-def test_a_row_that_cannot_be_understood_makes_the_report_unusable(tmp_path, line, problem):
+@pytest.mark.parametrize(("more", "problem"), [({"Size": "one"}, "'one'"), ({"Key": ""}, "a row has no key")])
+def test_a_row_that_cannot_be_understood_makes_the_report_unusable(tmp_path, more, problem):
     """What it says of an object is unknown. A night lists the bucket instead."""
-    source = deliver(
-        tmp_path, "src", [row("good", "x")], file_format="CSV", created_at=MADE, fields=("Bucket", "Key", "Size")
-    )
-    data = next(source.parent.parent.glob("data/*"))
-    body = gzip.compress(f'"src","good","1"\n{line}\n'.encode())
-    data.write_bytes(body)
-    manifest = json.loads(source.read_text())
-    manifest["files"][0] |= {"size": len(body), "MD5checksum": hashlib.md5(body).hexdigest()}
-    source.write_text(json.dumps(manifest))
-    source.with_suffix(".checksum").write_text(hashlib.md5(source.read_bytes()).hexdigest())
+    rows, fields = [row("good", "x"), row("bad", "x", **more)], ("Bucket", "Key", "Size")
+    source = deliver(tmp_path, "src", rows, file_format="CSV", created_at=MADE, fields=fields)
     destination = deliver(tmp_path, "dst", [row("good", "x")], created_at=MADE)
     with pytest.raises(UnusableReport, match=problem) as refused:
         run(tmp_path, source, destination)
-    assert str(data) in str(refused.value)
+    assert str(next(source.parent.parent.glob("data/*"))) in str(refused.value)
     assert str(source) in str(refused.value)
 
 

@@ -14,10 +14,9 @@ from jobs.reconcile.partial_reports import UPLOAD_SECONDS
 from jobs.reconcile.stage import UnusableReport
 from jobs.s3.store import UNGUARDED, Page
 from tests.doubles.memory_store import MemoryStore, Request
-from tests.inventory.samples import deliver
-from tests.reconcile.scene import MADE, ODD_KEYS, OLD, row, run
+from tests.inventory.samples import FORMATS, ODD_KEYS, deliver
+from tests.reconcile.scene import MADE, OLD, row, run
 
-FORMATS = ("Parquet", "CSV", "ORC")
 PREFIXES = PrefixMap((("in/", "out/"),), excluded=("in/tmp/",))
 
 

@@ -14,10 +14,9 @@ from jobs.core.category import Category
 from jobs.core.prefix_map import PrefixMap
 from jobs.errors import ManifestError
 from jobs.tables.rows import manifest_schema
-from tests.inventory.samples import FORMATS, VERSIONS, deliver
+from tests.inventory.samples import FORMATS, ODD_KEYS, VERSIONS, deliver
 from tests.reconcile.scene import (
     MADE,
-    ODD_KEYS,
     OLD,
     cause,
     compare,
