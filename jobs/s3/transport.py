@@ -170,9 +170,9 @@ class Transport:
                 REQUESTS.add(operation, place, 0, error.code, began, "")
                 has_begun = error.code == "IncompleteBody"
                 unanswered = 0 if has_begun else unanswered + 1
-                is_unheard = unanswered > 1 and time.perf_counter() - asked_at >= UNHEARD_SECONDS
-                if error.code == "ReadTimeout":  # a person may wait for it
+                if is_late := error.code == "ReadTimeout":  # a person may wait for it
                     warnings.warn(f"{self.endpoint} has not answered in time", SealiftWarning, stacklevel=1)
+                is_unheard = (unanswered > 1 or is_late) and time.perf_counter() - asked_at >= UNHEARD_SECONDS
                 message = f"{error} (endpoint {self.endpoint})"
                 if error.is_of_scheme and not self._date:  # it has never answered
                     scheme = "http" if self.endpoint.is_tls else "https"

@@ -129,6 +129,17 @@ def test_a_server_that_drips_is_given_up(name: str) -> None:
 
 
 @pytest.mark.usefixtures("short_waits")
+def test_a_copy_that_was_waited_for_as_long_as_one_may_take_is_not_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that hung in the middle of copies was asked twice, for five minutes each, by each of three workers."""
+    monkeypatch.setattr(transport, "UNHEARD_SECONDS", 0.2)
+    late = transport.BOUNDS[Patience.LATE]._replace(silence_seconds=0.3)
+    monkeypatch.setitem(transport.BOUNDS, Patience.LATE, late)
+    with raw_server(lambda *_: []) as server, pytest.raises(errors.Unavailable) as caught:
+        use(server, REQUESTS["CopyObject"])
+    assert (caught.value.code, len(server.paths)) == ("ReadTimeout", 1)
+
+
+@pytest.mark.usefixtures("short_waits")
 def test_a_copy_that_takes_long_and_sends_spaces_meanwhile_is_waited_for() -> None:
     """S3 sends the head of a 200 early, and spaces before the XML, so that nobody takes it for dead."""
     result = b'<?xml version="1.0"?><CopyObjectResult><ETag>"e"</ETag></CopyObjectResult>'
