@@ -54,13 +54,13 @@ async def _wanted(runtime: Runtime, policy: Policy, event: Mapping[str, Any]) ->
         return nightly(pair, parse_time(event["scheduled_at"]) if "scheduled_at" in event else runtime.clock())
     number = int(event["number"])
     published = await read_manifest(runtime.store(), runtime.settings.ledger, pair.name, number)
-    return for_manifest(pair, number, published.manifest)
+    return for_manifest(pair.name, number, published.manifest)
 
 
-def for_manifest(pair: Pair, number: int, manifest: str) -> Start:
-    """The run of a manifest."""
-    command = ("replicate", "--pair", pair.name, "--yes", "--manifest", manifest)
-    return Start(pair.name, BACKFILL, f"{number:06d}", command)
+def for_manifest(pair: str, number: int, manifest: str) -> Start:
+    """The run of a manifest of a pair."""
+    command = ("replicate", "--pair", pair, "--yes", "--manifest", manifest)
+    return Start(pair, BACKFILL, f"{number:06d}", command)
 
 
 def find_pair(policy: Policy, name: Any) -> Pair:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from jobs.errors import SealiftError
@@ -23,19 +24,13 @@ from scheduler.log import say
 SETTLE_SECONDS = 0.1
 TRIES, RETRY_SECONDS = 5, 1.0
 BATCH_MESSAGES = 100
-FUNCTION_SECONDS = 60.0
+FUNCTION_MILLISECONDS = 60_000
 
 Handler = Callable[[Mapping[str, Any], Any], Mapping[str, Any]]
 
 
-class Context:
-    """The context of an invocation, as far as our handlers read it."""
-
-    aws_request_id = "local"
-
-    def get_remaining_time_in_millis(self) -> int:
-        """Read once, when the invocation begins."""
-        return int(FUNCTION_SECONDS * 1000)
+CONTEXT = SimpleNamespace(aws_request_id="local", get_remaining_time_in_millis=lambda: FUNCTION_MILLISECONDS)
+"""The context of an invocation, as far as our handlers read it."""
 
 
 @dataclass(slots=True)
@@ -51,7 +46,7 @@ class Backups:
     def __init__(self, policy: Policy, handler: Handler, clock: Callable[[], float] = time.time) -> None:
         self.policy, self.handler, self._clock = policy, handler, clock
         self._lock = threading.Lock()
-        self._messages: dict[str, _Message] = {}
+        self.messages: dict[str, _Message] = {}  # what waits, or is tried again
         self.handled = self.given_up = 0
 
     def add(self, document: Mapping[str, Any]) -> None:
@@ -61,20 +56,20 @@ class Backups:
         if change is None or match(self.policy, change.bucket, change.key) is None:
             return
         with self._lock:
-            for each in self._messages.values():
+            for each in self.messages.values():
                 if (each.change.bucket, each.change.key) == (change.bucket, change.key) and not each.tries:
                     each.due = now + SETTLE_SECONDS
             if change.name:
-                self._messages[secrets.token_hex(8)] = _Message(change, now + SETTLE_SECONDS)
+                self.messages[secrets.token_hex(8)] = _Message(change, now + SETTLE_SECONDS)
 
-    def step(self) -> bool:
-        """Hand on a batch of what is due. Returns True if there was something."""
+    def step(self) -> None:
+        """Hand on a batch of what is due."""
         now = self._clock()
         with self._lock:
-            due = {name: each for name, each in self._messages.items() if each.due <= now}
+            due = {name: each for name, each in self.messages.items() if each.due <= now}
         due = dict(list(due.items())[:BATCH_MESSAGES])
         if not due:
-            return False
+            return
         failed = self._invoke(due)
         with self._lock:
             for name, each in due.items():
@@ -82,21 +77,15 @@ class Backups:
                 if name in failed and each.tries < TRIES:
                     each.due = self._clock() + RETRY_SECONDS
                     continue
-                del self._messages[name]
+                del self.messages[name]
                 self.given_up += name in failed
                 self.handled += name not in failed
-        return True
-
-    @property
-    def unhandled(self) -> int:
-        """How many events wait, or are tried again."""
-        return len(self._messages)
 
     def _invoke(self, due: Mapping[str, _Message]) -> set[str]:
         """Call the function. Returns which messages failed: all, whatever it raises."""
         records = [{"messageId": name, "body": self._body(each.change)} for name, each in due.items()]
         try:
-            answer = self.handler({"Records": records}, Context())
+            answer = self.handler({"Records": records}, CONTEXT)
             return {each["itemIdentifier"] for each in answer.get("batchItemFailures", ())}
         except Exception as error:  # noqa: BLE001  the next batch is independent of it
             reason = str(error) if isinstance(error, SealiftError) else f"{type(error).__name__}: {error}"

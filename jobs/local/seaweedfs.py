@@ -5,7 +5,8 @@ to anybody on the machine, so they require tokens, signed with keys of this star
 process has. The master's HTTP and all gRPC ports have no such lock short of certificates:
 `sealift local` says so.
 
-It keeps versions and checks conditions as S3 does, and posts what changes to a URL. It runs in a
+It keeps versions and checks conditions as S3 does, and posts what changes to a server of ours. That stands for all
+services but S3 as well, which are not here: no request leaves this machine. It runs in a
 session of its own, so that Ctrl-C reaches only the process that stops all parts in order. It ends
 with that process, however that ends (Linux: PR_SET_PDEATHSIG, prctl(2)).
 """
@@ -13,21 +14,23 @@ with that process, however that ends (Linux: PR_SET_PDEATHSIG, prctl(2)).
 from __future__ import annotations
 
 import contextlib
+import hmac
+import json
 import os
 import resource
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jobs.errors import ConfigError, Unavailable
 
@@ -67,6 +70,30 @@ def notifications(url: str, token: str, buckets: Iterable[str]) -> dict[str, str
     return {f"WEED_NOTIFICATION_WEBHOOK_{name}": value for name, value in settings.items()}
 
 
+@contextlib.contextmanager
+def receiving(token: str, take: Callable[[dict[str, Any]], object]) -> Iterator[int]:
+    """Hand each notification that bears the token to `take`, from threads. Yields the port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length") or 0))
+            is_ours = hmac.compare_digest(self.headers.get("authorization", "").encode(), f"Bearer {token}".encode())
+            if is_ours:
+                take(json.loads(body))
+            self.send_response(200 if is_ours else 501)  # without a body: clients expect XML or JSON
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Nothing: the functions have a log."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:  # other methods get 501 from it
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield int(server.server_address[1])
+        finally:
+            server.shutdown()
+
+
 class RunningServer(NamedTuple):
     """A process of ours, and the port of its S3."""
 
@@ -88,8 +115,7 @@ def s3_server(folder: Path, variables: Mapping[str, str], *, keeps_data: bool) -
     `keeps_data`: let it end in its own time, so that everything is on disk. Raises ConfigError if it
     is not installed, and Unavailable if it does not start.
     """
-    beside = Path(sys.executable).with_name("weed")
-    weed = str(beside) if beside.exists() else shutil.which("weed")
+    weed = shutil.which("weed", path=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
     if weed is None:
         raise ConfigError(f"there is no `weed` (SeaweedFS) here: {_INSTALL}")
     data, log = folder.resolve() / "s3", folder / "weed.log"
@@ -134,7 +160,7 @@ def allow_open_files() -> None:
 def stop(process: subprocess.Popen[bytes], *, is_patient: bool) -> None:
     """End a process. `is_patient`: ask it first, and wait `STOP_SECONDS`. Then kill it."""
     if is_patient and process.poll() is None:
-        process.send_signal(signal.SIGTERM)
+        process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOP_SECONDS)
     process.kill()
@@ -149,21 +175,18 @@ def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
     """Wait until the port answers a request, with whatever status below 500."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
-            return True
-        except urllib.error.HTTPError as answer:
-            if answer.code < 500:
+        with (
+            contextlib.suppress(OSError),
+            contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=5)) as connection,
+        ):
+            connection.request("GET", "/")
+            if connection.getresponse().status < 500:
                 return True
-        except OSError:
-            pass
         time.sleep(0.05)
     return False
 
 
 def _free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
+        probes = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [int(probe.getsockname()[1]) for probe in probes]

@@ -21,9 +21,8 @@ from typing import Any
 from jobs.aws.clients import call, open_client
 from jobs.errors import Conflict, SealiftError
 from jobs.local.backups import Backups
-from jobs.local.receiver import receiving
 from jobs.local.runs import LocalRuns
-from jobs.local.seaweedfs import RunningServer, allow_open_files, notifications, s3_server
+from jobs.local.seaweedfs import RunningServer, allow_open_files, notifications, receiving, s3_server
 from jobs.policy.model import Policy
 from jobs.policy.reader import resolve_policy
 from jobs.policy.resolved import FILE_NAME, encode_policy
@@ -55,10 +54,10 @@ class System:
             self.working.result()
         return {
             "handled": self.backups.handled,
-            "unhandled": self.backups.unhandled,
+            "unhandled": len(self.backups.messages),
             "given_up": self.backups.given_up,
-            "runs": self.runs.unfinished,
-            "told": list(self.runs.messages),
+            "runs": len(self.runs.unfinished),
+            "told": self.runs.messages[-5:],
         }
 
 
@@ -66,7 +65,7 @@ class System:
 def running(policy_file: Path, folder: Path, *, keeps_data: bool = False) -> Iterator[System]:
     """A system over the policy, with data and logs below `folder`.
 
-    Until the block ends, this process's AWS variables are replaced, and its stdout is
+    From then on this process has no other variables of AWS's or ours, and until the block ends its stdout is
     `functions.log`. Raises PolicyError, ConfigError, StoreError.
     """
     resolved = resolve_policy(str(policy_file))
@@ -86,12 +85,12 @@ def running(policy_file: Path, folder: Path, *, keeps_data: bool = False) -> Ite
         settings = credentials | notifications(f"http://127.0.0.1:{receiver}", token, sources)
         server = undo.enter_context(s3_server(folder, settings, keeps_data=keeps_data))
         environment = credentials | _environment(policy, folder / FILE_NAME, s3_port=server.port, other_port=receiver)
-        undo.enter_context(_only(environment))
+        for name in [name for name in os.environ if name.startswith(("AWS_", "SEALIFT_"))]:
+            del os.environ[name]
+        os.environ.update(environment)
         _make_buckets(policy)
         log = undo.enter_context((folder / "functions.log").open("a", buffering=1, encoding="utf-8"))
         undo.enter_context(contextlib.redirect_stdout(log))
-        current_runtime.cache_clear()
-        undo.callback(current_runtime.cache_clear)
         runs = LocalRuns(current_runtime(), folder / "jobs")
         undo.callback(runs.close)
         pool = undo.enter_context(ThreadPoolExecutor(1, "functions"))
@@ -106,8 +105,7 @@ def _environment(policy: Policy, policy_file: Path, *, s3_port: int, other_port:
         "AWS_REGION": region,
         "AWS_DEFAULT_REGION": region,
         "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        **dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull),
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{other_port}",  # of all services but S3, which are not here
         "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{s3_port}",
         "SEALIFT_POLICY": str(policy_file.resolve()),
@@ -120,10 +118,9 @@ def _work(backups: Backups, runs: LocalRuns, stop: threading.Event) -> None:
     """The functions' thread. Failures are logged and tried again. Only a bug ends the thread."""
     while not stop.is_set():
         try:
-            is_busy = backups.step()
+            backups.step()
             runs.step()
-            if not is_busy:
-                stop.wait(IDLE_SECONDS)
+            stop.wait(IDLE_SECONDS)
         except SealiftError as error:
             say("error", "failed", error=str(error))
             stop.wait(PAUSE_SECONDS)
@@ -138,20 +135,4 @@ def _make_buckets(policy: Policy) -> None:
     for bucket in sorted(buckets):
         with contextlib.suppress(Conflict):  # it exists: the folder is from an earlier time
             call(s3, "CreateBucket", bucket, Bucket=bucket)
-        enabled = {"Status": "Enabled"}
-        call(s3, "PutBucketVersioning", bucket, Bucket=bucket, VersioningConfiguration=enabled)
-
-
-@contextlib.contextmanager
-def _only(environment: Mapping[str, str]) -> Iterator[None]:
-    """Set these variables, and unset all others of AWS's or ours that the shell may have set."""
-    before = dict(os.environ)
-    for name in before:
-        if name.startswith(("AWS_", "SEALIFT_")):
-            del os.environ[name]
-    os.environ.update(environment)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+        call(s3, "PutBucketVersioning", bucket, Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})

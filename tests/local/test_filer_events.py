@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from jobs.backup.events import EventKind, parse_message
 from jobs.local.filer_events import Change, read_change, to_record
 
@@ -23,67 +25,51 @@ def entry(name: str, extended: Mapping[str, str] = {}, *, is_directory: bool = F
     return {"name": name, "is_directory": is_directory, "attributes": {"file_size": 3}, "extended": said}
 
 
-def document(kind: str, path: str, new: dict[str, Any] | None, old: dict[str, Any] | None = None) -> dict[str, Any]:
-    message: dict[str, Any] = {"old_entry": old} if old else {}
-    message |= {"new_entry": new, "new_parent_path": path.rpartition("/")[0]} if new else {}
-    return {"event_type": kind, "key": path, "message": message}
-
-
-def change(kind: str, path: str, new: dict[str, Any] | None, old: dict[str, Any] | None = None) -> Change | None:
-    return read_change(document(kind, path, new, old), NOW)
-
-
 VERSION = entry(f"v_{ID}", {"Seaweed-X-Amz-ETag": '"f97c5d29941bfb1b2fdab0874906ab82"'})
+MARKER = entry(f"v_{ID}", {"Seaweed-X-Amz-Delete-Marker": "true"})
+VERSIONS, PLAIN = (
+    entry(f"{KEY.rpartition('/')[2]}.versions", is_directory=True),
+    entry("plain", {"Seaweed-X-Amz-ETag": "e"}),
+)
+PUT, DELETED, MARKED = "ObjectCreated:Put", "ObjectRemoved:Delete", "ObjectRemoved:DeleteMarkerCreated"
+Entry = dict[str, Any] | None
 
 
-def test_a_new_version_is_a_creation_at_its_own_time() -> None:
-    found = change("create", f"{FOLDER}/v_{ID}", VERSION)
-    assert found == Change("src", KEY, "ObjectCreated:Put", ID, 3, "f97c5d29941bfb1b2fdab0874906ab82", AT)
-    (event,) = parse_message(json.dumps({"Records": [to_record(found, "us-east-1")]}))
+@pytest.mark.parametrize(
+    ("path", "old", "new", "change"),
+    [
+        (f"{FOLDER}/v_{ID}", None, VERSION, Change("src", KEY, PUT, ID, 3, "f97c5d29941bfb1b2fdab0874906ab82", AT)),
+        (f"{FOLDER}/v_{ID}", None, MARKER, Change("src", KEY, MARKED, ID, at_ns=AT)),
+        (f"{FOLDER}/v_{ID}", VERSION, None, Change("src", KEY, DELETED, ID, at_ns=NOW)),
+        # Another version is the current one.
+        (FOLDER, VERSIONS, VERSIONS, Change("src", KEY)),
+        (f"{FOLDER}/v_{ID}", VERSION, VERSION, Change("src", KEY, version_id=ID, at_ns=AT)),
+        # A bucket without versions.
+        ("/buckets/src/plain", None, PLAIN, Change("src", "plain", PUT, None, 3, "e", NOW)),
+        ("/buckets/src/plain", PLAIN, PLAIN, Change("src", "plain", PUT, None, 3, "e", NOW)),
+        ("/buckets/src/plain", PLAIN, None, Change("src", "plain", DELETED, size_bytes=3, etag="e", at_ns=NOW)),
+        # No objects.
+        ("/buckets/src/a", None, entry("a", is_directory=True), None),
+        ("/buckets/src/.uploads/91f6/0001.part", None, entry("0001.part"), None),
+        ("/buckets/src", None, entry("src", is_directory=True), None),
+        ("/etc/iam/identity.json", None, entry("identity.json"), None),
+    ],
+)
+def test_what_is_posted_is_the_change_of_a_key(path: str, old: Entry, new: Entry, change: Change | None) -> None:
+    message = ({"old_entry": old} if old else {}) | (
+        {"new_entry": new, "new_parent_path": path.rpartition("/")[0]} if new else {}
+    )
+    assert read_change({"event_type": "any", "key": path, "message": message}, NOW) == change
+
+
+def test_the_event_of_a_change_is_one_of_s3s_and_newer_versions_have_later_sequencers() -> None:
+    change = Change("src", KEY, PUT, ID, 3, "e", AT)
+    (event,) = parse_message(json.dumps({"Records": [to_record(change, "us-east-1")]}))
     assert (event.kind, event.key, event.version_id, event.size_bytes) == (EventKind.CREATED, KEY, ID, 3)
     assert event.event_time is not None
     assert abs(event.event_time - AT / 1e9) < 0.001
-
-
-def test_newer_versions_have_later_sequencers() -> None:
     later = "67131b243967ee4b4c54d87cf7d64d12"  # SeaweedFS counts down
-    both = [change("create", f"{FOLDER}/v_{each}", entry(f"v_{each}")) for each in (ID, later)]
-    first, second = (to_record(each, "r")["s3"]["object"]["sequencer"] for each in both if each)
-    assert first < second
-
-
-def test_a_delete_marker_and_a_removed_version() -> None:
-    marker = change("create", f"{FOLDER}/v_{ID}", entry(f"v_{ID}", {"Seaweed-X-Amz-Delete-Marker": "true"}))
-    assert marker is not None
-    assert (marker.name, marker.version_id, marker.at_ns) == ("ObjectRemoved:DeleteMarkerCreated", ID, AT)
-    gone = change("delete", f"{FOLDER}/v_{ID}", None, VERSION)
-    assert gone == Change("src", KEY, "ObjectRemoved:Delete", ID, at_ns=NOW)
-
-
-def test_another_current_version_only_touches_the_key() -> None:
-    folder = entry(f"{KEY.rpartition('/')[2]}.versions", is_directory=True)
-    assert change("update", FOLDER, folder, folder) == Change("src", KEY)
-    noncurrent = change("update", f"{FOLDER}/v_{ID}", VERSION, VERSION)
-    assert noncurrent is not None
-    assert (noncurrent.key, noncurrent.name) == (KEY, "")
-
-
-def test_a_bucket_without_versions() -> None:
-    put = change("create", "/buckets/src/plain", entry("plain", {"Seaweed-X-Amz-ETag": "e"}))
-    assert put == Change("src", "plain", "ObjectCreated:Put", None, 3, "e", NOW)
-    again = change("update", "/buckets/src/plain", entry("plain"), entry("plain"))
-    assert again is not None
-    assert again.name == "ObjectCreated:Put"
-    gone = change("delete", "/buckets/src/plain", None, entry("plain"))
-    assert gone is not None
-    assert (gone.name, gone.version_id) == ("ObjectRemoved:Delete", None)
-
-
-def test_what_is_no_object_says_nothing() -> None:
-    for path, made in (
-        ("/buckets/src/a", entry("a", is_directory=True)),
-        ("/buckets/src/.uploads/91f6/0001.part", entry("0001.part")),
-        ("/buckets/src", entry("src", is_directory=True)),
-        ("/etc/iam/identity.json", entry("identity.json")),
-    ):
-        assert change("create", path, made) is None, path
+    message = {"new_entry": entry(f"v_{later}"), "new_parent_path": FOLDER}
+    newer = read_change({"key": "", "message": message}, NOW)
+    assert newer is not None
+    assert to_record(newer, "r")["s3"]["object"]["sequencer"] > to_record(change, "r")["s3"]["object"]["sequencer"]

@@ -54,15 +54,15 @@ def step_until(runs: LocalRuns, holds: Callable[[], bool]) -> None:
 def test_runs_follow_each_other_and_their_ends_are_told(runs: LocalRuns, tmp_path: Path) -> None:
     for name, code in (("first", ExitCode.DONE), ("second", ExitCode.FINDINGS), ("first", ExitCode.DONE)):
         submit(runs, name, str(int(code)))
-    assert runs.unfinished == 2
-    step_until(runs, lambda: runs.unfinished == 0)
+    assert len(runs.unfinished) == 2
+    step_until(runs, lambda: not runs.unfinished)
     assert list(runs.messages) == ["first: done", "second: exit code 3"]
     assert (tmp_path / "first.log").read_text() == "began\n"
 
 
 def test_a_transient_end_is_tried_again_so_often(runs: LocalRuns, tmp_path: Path) -> None:
     submit(runs, "again", str(int(ExitCode.TRANSIENT)))
-    step_until(runs, lambda: runs.unfinished == 0)
+    step_until(runs, lambda: not runs.unfinished)
     assert list(runs.messages) == ["again: exit code 75"]
     assert (tmp_path / "again.log").read_text() == "began\n" * ATTEMPTS
 

@@ -17,7 +17,6 @@ import pytest
 from jobs.errors import ConfigError
 from jobs.local import seaweedfs
 from jobs.local.filer_events import Change, read_change
-from jobs.local.receiver import receiving
 
 
 def test_without_seaweedfs_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -40,7 +39,7 @@ TOKEN, POSTED = "token", queue.SimpleQueue[dict[str, Any]]()
 
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[int]:
-    with receiving(TOKEN, POSTED.put) as port:
+    with seaweedfs.receiving(TOKEN, POSTED.put) as port:
         yield port
 
 
