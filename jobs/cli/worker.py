@@ -61,7 +61,7 @@ class WorkerCommand(LedgerOptions):
         if self.report:
             return interrupts.run(_report(ledger, self.run_id))
         _yield_to_others()
-        if parent_pipe.lends():
+        if parent_pipe.IS_LENDING.is_set():
             parent_pipe.borrow_credentials(lambda question: click.echo(json.dumps(question)))
         return interrupts.run(_work(settings, ledger, self))
 

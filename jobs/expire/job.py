@@ -54,8 +54,8 @@ from jobs.errors import (
     Unavailable,
 )
 from jobs.expire.rules import Candidate, CopyAt, Terms, decide, refuse_copy
-from jobs.runs.failure_count import gave_up
 from jobs.runs.kind import no_look
+from jobs.runs.worker import gave_up
 from jobs.s3.annotations import AnnotationPair
 from jobs.s3.byte_ranges import ByteBudget, ContentSide
 from jobs.s3.checksums import ContentCheck

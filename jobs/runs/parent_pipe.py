@@ -15,6 +15,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
 
@@ -25,19 +26,12 @@ from jobs.errors import ConfigError, ExitCode
 PATIENCE_SECONDS = 12.0
 """A process that hangs is killed so long after its parent's end."""
 
-_gone, _lends = threading.Event(), threading.Event()
+IS_GONE = threading.Event()
+"""Set when the parent has ended. Never, if there is no parent to watch."""
+IS_LENDING = threading.Event()
+"""Set if the parent lends this process its credentials."""
 _lines = SimpleQueue[bytes]()
 """Lines that the parent has sent and this process has not used yet."""
-
-
-def is_gone() -> bool:
-    """True if the parent has ended. False if there is no parent to watch."""
-    return _gone.is_set()
-
-
-def lends() -> bool:
-    """True if the parent lends this process its credentials."""
-    return _lends.is_set()
 
 
 def watch_parent(patience_seconds: float = PATIENCE_SECONDS) -> None:
@@ -46,7 +40,7 @@ def watch_parent(patience_seconds: float = PATIENCE_SECONDS) -> None:
     If it is still there `patience_seconds` later, kill it.
     """
     if os.environ.pop(PARENT, None) == LENDS:  # what this process starts has another parent
-        _lends.set()
+        IS_LENDING.set()
     threading.Thread(target=_watch, args=(patience_seconds,), name="parent", daemon=True).start()
 
 
@@ -74,14 +68,12 @@ def borrow_credentials(send: Callable[[Any], None]) -> None:
 
 def _watch(patience_seconds: float) -> None:
     unfinished = b""
-    try:
+    with suppress(OSError):  # as good as closed
         while data := os.read(0, 4096):
             *lines, unfinished = (unfinished + data).split(b"\n")
             for line in lines:
                 _lines.put(line)
-    except OSError:
-        pass  # as good as closed
-    _gone.set()
+    IS_GONE.set()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(patience_seconds)
     os._exit(ExitCode.TRANSIENT)

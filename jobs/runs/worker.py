@@ -1,7 +1,9 @@
 """The worker: works through one shard of a run, whatever the job.
 
 It does what no job knows of: it reads the shard, limits the rows in flight, retries, writes
-checkpoints, and stops on a signal. The checkpoints are all that it says of its progress.
+checkpoints, and stops on a signal. The checkpoints are all that it says of its progress. It ends
+early where rows fail, as S3 Batch Operations does: where more than half of the tasks failed, once a
+thousand have been tried (https://docs.aws.amazon.com/AmazonS3/latest/userguide/batch-ops-job-status.html).
 """
 
 from __future__ import annotations
@@ -11,24 +13,25 @@ import itertools
 import random
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from jobs.config import Settings
 from jobs.core.elapsed import elapsed_seconds
 from jobs.core.model import ObjectVersion
-from jobs.core.outcome import GOOD, Outcome, PartlyDone
+from jobs.core.outcome import GOOD, Outcome, PartlyDone, Status
 from jobs.core.pace import Pace
+from jobs.core.reasons import FAILURES, Reason
 from jobs.core.run import Plan, continuation
+from jobs.core.words import sentence
 from jobs.errors import (
     AuthenticationFailed,
     Conflict,
     Interrupted,
     PreconditionFailed,
     StoreError,
-    TakenOver,
     Throttled,
     TooManyFailures,
     Unavailable,
@@ -36,7 +39,6 @@ from jobs.errors import (
 from jobs.ledger.ledger import Checkpoint
 from jobs.ledger.owner import LOOK_SECONDS, SILENT_SECONDS, Owner
 from jobs.runs import parent_pipe
-from jobs.runs.failure_count import TRIES, FailureCount, gave_up
 from jobs.s3.retries import pause_seconds, retry, together
 from jobs.s3.store import Store
 from jobs.tables.rows import ReadBeside, read_row_numbers, read_shard, write_outcomes
@@ -48,7 +50,10 @@ LOST_GRACE_SECONDS = 5.0
 ALONE_GRACE_SECONDS = 1.0
 """How long requests in flight may continue when the parent is gone."""
 WAIT_SECONDS = 0.5
-_Process: TypeAlias = Callable[[Sequence[ObjectVersion]], Awaitable[list[Outcome]]]
+TRIES = 8
+"""How often the worker tries one row before it fails."""
+SHARE_ROWS = 1_000
+"""The share of failed rows counts once so many have ended."""
 
 
 class Job(Protocol):
@@ -71,6 +76,11 @@ class Job(Protocol):
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
         """One outcome for each row, in order."""
         ...
+
+
+def gave_up(row: ObjectVersion, error: StoreError) -> Outcome:
+    """The outcome of a row whose every try failed."""
+    return Outcome.of(row, Status.BLOCKED, Reason.GIVEN_UP, error.fact)
 
 
 def new_attempt() -> str:
@@ -109,26 +119,30 @@ class Worker:
     _checkpoints: int = field(default=0, init=False)
     _last_checkpoint: float = field(default=0.0, init=False)
     _last_answer: float = field(default=0.0, init=False)
-    _stopping: bool = field(default=False, init=False)
+    _ending: BaseException | None = field(default=None, init=False)
+    """Why nothing new begins any more: what `run` raises."""
     _must_end_at: float = field(default=float("inf"), init=False)
-    _why: str = field(default="", init=False)
     _settled: set[int] = field(default_factory=set, init=False)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
     _is_drained: bool = field(default=False, init=False)
     """All chains have begun."""
-    _broken: BaseException | None = field(default=None, init=False)
-    _failures: FailureCount = field(init=False)
+    _rows: int = field(default=0, init=False)
+    _failures: int = field(default=0, init=False)
+    """How many rows of this attempt have ended, and how many of them S3 refused or did not answer. What else ends
+    badly is a finding about a row."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     def __post_init__(self) -> None:
-        self._pace, self._failures = Pace(self.settings.in_flight), FailureCount(self.settings.max_failed_percent)
+        self._pace = Pace(self.settings.in_flight)
 
-    def stop(self, grace_seconds: float = GRACE_SECONDS, why: str = "") -> None:
+    def stop(self, grace_seconds: float = GRACE_SECONDS, error: BaseException | None = None) -> None:
         """Begin nothing new, let requests in flight end, and write a checkpoint.
 
-        Then `run` raises Interrupted with `why`. No further delete begins.
+        Then `run` raises the `error`, or Interrupted: that of the first call. No further delete begins.
         """
-        self._stopping, self._why = True, self._why or why
+        what = f"run {self.owner.run_id}, shard {self.shard}"
+        stopped = Interrupted(f"{what}: stopped after a checkpoint: its finished rows are recorded")
+        self._ending = self._ending or error or stopped
         self._must_end_at = min(self._must_end_at, self.elapsed() + grace_seconds)
         self.owner.end_deletes()
         self.on_stop()
@@ -151,7 +165,7 @@ class Worker:
             keeper.cancel()
 
     async def _watch(self) -> None:
-        while not self._must_end():
+        while self._ending is None:
             await asyncio.sleep(LOOK_SECONDS)
             await self._look()
 
@@ -160,27 +174,25 @@ class Worker:
         try:
             async with asyncio.timeout(max(LOOK_SECONDS, SILENT_SECONDS + 1 - self.owner.age_seconds)):
                 await self.owner.look()
-        except TakenOver as error:
-            self.stop(LOST_GRACE_SECONDS, str(error))
         except (TimeoutError, Unavailable, Conflict):
             if self.owner.age_seconds >= SILENT_SECONDS:
                 self.is_silent = True
                 silence = f"the ledger has not said for {SILENT_SECONDS:.0f} s who owns the run"
-                self.stop(why=f"run {self.owner.run_id}: {silence}")
-        except Exception as error:  # noqa: BLE001  the run ends with it; see `_run`
-            self._broken = self._broken or error
-            self._wake.set()
+                self.stop(error=Interrupted(f"run {self.owner.run_id}: {silence}"))
+        except Exception as error:  # noqa: BLE001  another owner, or what nobody foresaw
+            self.stop(LOST_GRACE_SECONDS, error)
 
     async def _run(self, shard: bytes) -> None:
         self._last_answer = self._last_checkpoint = self.elapsed()
-        chains, tasks = self._chains(read_shard(shard, self.beside)), self._tasks
+        rows, tasks = itertools.chain.from_iterable(read_shard(shard, self.beside)), self._tasks
+        chains = (each for each in self.job.chains(rows) if any(row.row not in self._settled for row in each))
         try:
             while (tasks or self._begins()) and self.elapsed() < self._must_end_at:
                 while self._begins() and len(tasks) < self._pace.in_flight:
-                    if (rows := next(chains, None)) is None:
+                    if (open_chain := next(chains, None)) is None:
                         self._is_drained = True
                         break
-                    task = asyncio.create_task(self._work_on(rows))
+                    task = asyncio.create_task(self._work_on(open_chain))
                     tasks.add(task)
                     task.add_done_callback(self._end)
                 if not tasks:
@@ -189,8 +201,6 @@ class Worker:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(WAIT_SECONDS):
                         await self._wake.wait()
-                if self._broken is not None and not self._stopping:  # what is sent, as deletes, ends and is recorded
-                    self.stop(LOST_GRACE_SECONDS)
                 await self._checkpoint_if_due()
         finally:
             for task in tasks:
@@ -198,13 +208,9 @@ class Worker:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._checkpoint()
         # Rows that fail too often do not matter where all have an outcome.
-        is_complete = len(self._settled) + self._failures.rows == self.plan.shards[self.shard].rows
-        if self._broken is not None and not (isinstance(self._broken, TooManyFailures) and is_complete):
-            raise self._broken
-        if self._stopping and self._broken is None:
-            what = f"run {self.owner.run_id}, shard {self.shard}"
-            why = self._why or f"{what}: stopped after a checkpoint: its finished rows are recorded"
-            raise self.owner.lost or Interrupted(why)
+        is_complete = len(self._settled) + self._rows == self.plan.shards[self.shard].rows
+        if self._ending is not None and not (isinstance(self._ending, TooManyFailures) and is_complete):
+            raise self.owner.lost or self._ending
 
     async def _count_settled(self) -> None:
         """Find the rows that earlier attempts at this shard have accounted for."""
@@ -212,15 +218,9 @@ class Worker:
             data = await self.owner.ledger.checkpoint_data(self.owner.run_id, checkpoint)
             self._settled.update(read_row_numbers(data))
 
-    def _chains(self, batches: Iterable[list[ObjectVersion]]) -> Iterator[list[ObjectVersion]]:
-        """The chains of the shard that have an open row, each of them whole."""
-        for rows in self.job.chains(itertools.chain.from_iterable(batches)):
-            if any(row.row not in self._settled for row in rows):
-                yield rows
-
     def _begins(self) -> bool:
         """Whether another chain may begin."""
-        return not self._is_drained and not self._must_end()
+        return not self._is_drained and self._ending is None
 
     def _end(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -237,46 +237,60 @@ class Worker:
         except PartlyDone as done:  # the other rows have no outcome
             self._add(self._dated(done.outcomes, began))
             self._end_by(done.error)
-        except BaseException as error:  # noqa: BLE001  the run ends with it; see `_run`
+        except BaseException as error:  # noqa: BLE001  `run` raises it
             self._end_by(error)
 
     def _end_by(self, error: BaseException) -> None:
+        """Stop. What is sent, as deletes, ends and is recorded."""
         if isinstance(error, AuthenticationFailed):  # no row's outcome: every other row would fail alike
             advice = f"{error.detail}; then continue with: {continuation(self.owner.run_id)}"
             error = error.recast(AuthenticationFailed, detail=advice)
-        if not isinstance(error, Interrupted):
-            self._broken = self._broken or error
-        elif not self._stopping:
-            self.stop(LOST_GRACE_SECONDS, str(error))
+        if self._ending is None:
+            self.stop(LOST_GRACE_SECONDS, error)
 
     def _add(self, outcomes: Iterable[Outcome]) -> None:
         """Add outcomes to the next checkpoint, but none of a row that an earlier attempt settled."""
         for outcome in outcomes:
             if outcome.row not in self._settled:
                 self._pending.append(outcome)
-                self._failures.count(outcome)
-        self._broken = self._broken or self._failures.check(self.owner.run_id, self.shard)
+                self._rows += 1
+                if outcome.status is Status.BLOCKED and outcome.reason in FAILURES:
+                    self._failures += 1
+                    self._check_failures(outcome)
+
+    def _check_failures(self, last: Outcome) -> None:
+        """End where more rows fail than are allowed. 100 %: go on whatever fails."""
+        limit_percent, run_id = self.settings.max_failed_percent, self.owner.run_id
+        if self._rows < SHARE_ROWS or 100 * self._failures <= limit_percent * self._rows:
+            return
+        error = TooManyFailures(
+            f"run {run_id}, shard {self.shard} ended early: {self._failures:,} of {self._rows:,} rows failed, more "
+            f"than {limit_percent:g}%; the last one: {sentence(last.reason, last.detail)}. What was done is recorded",
+            advice="mend the cause (SEALIFT_TUNING=max_failed_percent=100 goes on whatever fails), then continue with: "
+            f"{continuation(run_id)}",
+            may_pass=last.reason == Reason.GIVEN_UP,
+        )
+        self._end_by(error)
 
     async def _process(self, rows: list[ObjectVersion]) -> list[Outcome]:
         for attempt in range(1, TRIES + 1):
             began, looked_at = self.elapsed(), elapsed_seconds()
             try:
-                process: _Process = self.job.process
-                if attempt == TRIES and len(rows) > 1:
-                    process = getattr(self.job, "process_last", process)
+                is_last = attempt == TRIES and len(rows) > 1
+                process = getattr(self.job, "process_last", self.job.process) if is_last else self.job.process
                 outcomes = await process(rows)
             except (Unavailable, Conflict, PreconditionFailed, PartlyDone) as ended:
                 error, done = (ended.error, ended.outcomes) if isinstance(ended, PartlyDone) else (ended, ())
                 if not isinstance(error, Unavailable | Conflict | PreconditionFailed):
                     raise
                 self._heed(error, done)
-                if attempt == TRIES and not self._stopping:
+                if attempt == TRIES and self._ending is None:
                     ended_rows = {each.row for each in done}
                     left = (gave_up(row, error) for row in rows if row.row not in ended_rows)
                     return self._dated([*done, *left], looked_at)
-                if not self._stopping:
+                if self._ending is None:
                     await asyncio.sleep(pause_seconds(attempt, error, self.chance()))
-                if self._must_end():  # another attempt does the rows without an outcome
+                if self._ending is not None:  # another attempt does the rows without an outcome
                     raise PartlyDone(Interrupted("stopped between two tries"), done) from error
             else:
                 self._last_answer = self.elapsed()
@@ -304,9 +318,6 @@ class Worker:
             silence = f"no answer for {self.settings.patience_seconds:.0f} s"
             silent = Unavailable(error.operation, error.target, error.code, silence, advice=advice)
             raise PartlyDone(silent, done) from error
-
-    def _must_end(self) -> bool:
-        return self._stopping or self._broken is not None
 
     async def _checkpoint_if_due(self) -> None:
         rows = len(self._pending)
@@ -351,4 +362,4 @@ class Stops:
         """Stop the attempt, at once where the parent is gone."""
         self.is_stopped = True
         if self._attempt is not None:
-            self._attempt.stop(ALONE_GRACE_SECONDS if parent_pipe.is_gone() else GRACE_SECONDS)
+            self._attempt.stop(ALONE_GRACE_SECONDS if parent_pipe.IS_GONE.is_set() else GRACE_SECONDS)

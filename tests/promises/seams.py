@@ -56,7 +56,7 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     # Limits and clocks.
     "planned requests": ("jobs.core.pricing:requests_for",),
     "limits of a plan": ("jobs.runs.launch:check_limits",),
-    "failures": ("jobs.runs.failure_count:FailureCount.check",),
+    "failures": ("jobs.runs.worker:Worker._check_failures",),
     "rate": ("jobs.core.rate_limits:TokenBucket.take",),
     "memory": ("jobs.s3.byte_ranges:ByteBudget.acquire",),
     # Servers, and what comes from outside.

@@ -24,6 +24,7 @@ from jobs.errors import (
     Conflict,
     ExitCode,
     Interrupted,
+    SealiftError,
     StoreError,
     TakenOver,
     Throttled,
@@ -33,8 +34,7 @@ from jobs.errors import (
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.owner import Owner, claim_run
 from jobs.runs import worker as worker_module
-from jobs.runs.failure_count import TRIES
-from jobs.runs.worker import Worker
+from jobs.runs.worker import TRIES, Worker
 from jobs.s3.gated_store import Throttle, checked
 from jobs.s3.store import UNGUARDED, Store
 from jobs.tables.rows import read_outcomes, shard_schema, write_parquet
@@ -234,25 +234,6 @@ async def test_what_ends_the_attempt_settles_no_row_and_what_was_done_is_kept(er
     assert job.calls <= 25 + LIMITS.in_flight
 
 
-async def test_a_keys_versions_come_together_and_in_order() -> None:
-    seen: list[list[int]] = []
-
-    class Recorder(Scripted):
-        async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
-            seen.append([row.row for row in rows])
-            return await super().process(rows)
-
-    await work(await ledger_with_a_shard(versions_per_key=3), Recorder(copied))
-    assert sorted(seen) == [[row, row + 1, row + 2] for row in range(0, ROWS, 3)]
-
-
-async def test_two_attempts_at_once_both_finish_and_the_fold_takes_one_outcome_a_row() -> None:
-    ledger = await ledger_with_a_shard()
-    await asyncio.gather(work(ledger, copied), work(ledger, copied))
-    outcomes = await outcomes_of(ledger)
-    assert (len(outcomes), len(fold(outcomes))) == (2 * ROWS, ROWS)
-
-
 @pytest.mark.parametrize("looks", ["checkpoints", "time"])
 async def test_a_worker_ends_after_a_checkpoint_when_the_run_has_another_owner(
     looks: str, monkeypatch: pytest.MonkeyPatch
@@ -294,43 +275,30 @@ async def test_an_error_ends_the_attempt_when_what_was_sent_has_ended() -> None:
     assert [each.row for each in await outcomes_of(ledger)] == list(range(1, LIMITS.in_flight))
 
 
-async def test_what_was_done_before_an_error_is_recorded() -> None:
-    ledger = await ledger_with_a_shard()
-    done = Outcome(3, "k003", "v3", Status.DONE)
-
-    async def fail(row: ObjectVersion) -> Status:
-        raise PartlyDone(ConfigError("the bucket is another one"), [done])
-
-    with pytest.raises(ConfigError):
-        await work(ledger, fail, replace(LIMITS, in_flight=1))
-    assert [each.row for each in await outcomes_of(ledger)] == [3]
-
-
-@pytest.mark.parametrize("stops", [True, False])
-async def test_what_was_done_before_an_error_that_may_pass_is_recorded(stops: bool) -> None:
+@pytest.mark.parametrize(
+    ("error", "stops", "patience_seconds", "raised"),
+    [
+        (ConfigError("the bucket is another one"), False, 5, ConfigError),
+        (Unavailable("PutObject", "the ledger", "SlowDown", status=503), True, 5, Interrupted),
+        (Unavailable("PutObject", "the ledger", "SlowDown", status=503), False, 5, None),
+        (Unavailable("PutObject", "the ledger", "TimedOut"), False, -1, Unavailable),
+    ],
+    ids=["error", "stop", "never passes", "silence"],
+)
+async def test_what_was_done_before_a_group_ended_is_recorded(
+    error: SealiftError, stops: bool, patience_seconds: float, raised: type[Exception] | None
+) -> None:
     """At a stop the outcomes of a group that was to be tried again were lost."""
     ledger = await ledger_with_a_shard(count=1)
-    done = Outcome(0, "k000", "v0", Status.DONE)
 
     async def fail(row: ObjectVersion) -> Status:
         if stops:
             worker.stop()
-        raise PartlyDone(Unavailable("PutObject", "the ledger", "SlowDown", status=503), [done])
+        raise PartlyDone(error, [Outcome(0, "k000", "v0", Status.DONE)])
 
-    worker = await worker_of(ledger, fail)
-    with pytest.raises(Interrupted) if stops else contextlib.nullcontext():
+    worker = await worker_of(ledger, fail, replace(LIMITS, patience_seconds=patience_seconds))
+    with pytest.raises(raised) if raised else contextlib.nullcontext():
         await worker.run()
-    assert [(each.row, each.status) for each in await outcomes_of(ledger)] == [(0, Status.DONE)]
-
-
-async def test_what_was_done_before_a_server_fell_silent_is_recorded() -> None:
-    ledger = await ledger_with_a_shard(count=1)
-
-    async def fail(row: ObjectVersion) -> Status:
-        raise PartlyDone(Unavailable("PutObject", "the ledger", "TimedOut"), [Outcome(0, "k000", "v0", Status.DONE)])
-
-    with pytest.raises(Unavailable, match="no answer"):
-        await work(ledger, fail, replace(LIMITS, patience_seconds=-1))
     assert [(each.row, each.status) for each in await outcomes_of(ledger)] == [(0, Status.DONE)]
 
 

@@ -11,7 +11,7 @@ from jobs.core.model import ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.errors import ArchivedObject, Denied, StoreError, Throttled, Unavailable
-from jobs.runs.failure_count import TRIES
+from jobs.runs.worker import TRIES
 from jobs.sync.key import Sides
 from jobs.verify.job import Verify
 from tests.doubles.memory_store import MemoryStore, Request
