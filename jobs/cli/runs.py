@@ -11,7 +11,6 @@ from typing import Any
 
 import click
 
-from jobs.aws.batch import Batch
 from jobs.cli.command import Answer, PromptCommand
 from jobs.cli.console import TERMINAL, meter, say, table
 from jobs.cli.options import Command, Options, Run, argument, flag, option, shared
@@ -210,7 +209,7 @@ async def _follow(ledger: Ledger, spec: RunSpec, plan: Plan) -> Ended | None:
 
     Returns how a run in AWS Batch ended.
     """
-    if (submission := await batch_executor.BatchExecutor(ledger, Batch()).latest(spec.run_id)) is not None:
+    if (submission := await batch_executor.last_submission(ledger, spec.run_id)) is not None:
         return await follow(submission, spec, plan, ledger, TERMINAL, kind_of(spec))
     with meter(spec.job, plan.rows) as shown:
         while not (await has_stopped(ledger, spec.run_id) or await ledger.report(spec.run_id) is not None):

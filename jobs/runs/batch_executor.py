@@ -15,7 +15,7 @@ import contextlib
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 from jobs.aws.batch import Batch, ChildFailure, JobState
@@ -33,7 +33,7 @@ from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.pace import watch_seconds
 from jobs.core.run import Plan, RunSpec, continuation, worker_pins
-from jobs.errors import ConfigError, ExitCode, Interrupted, LedgerError, PreconditionFailed, StoreError, UsageError
+from jobs.errors import ConfigError, ExitCode, Interrupted, PreconditionFailed, StoreError, UsageError
 from jobs.interrupts import stopped_by_signals
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.owner import BATCH, claim_run, last_owner
@@ -41,7 +41,7 @@ from jobs.runs.progress import find_progress, unfinished_shards
 from jobs.runs.request import Request
 
 WATCH_SHARE = 0.1
-"""The pause between two looks at a run, as a share of the time since something ended."""
+"""The pause between two looks at a run, as a share of the time so far."""
 FORGOTTEN_SECONDS = 60.0
 """After so long, Batch has forgotten a job that it does not list. Before, it may not list it yet."""
 DESCRIBED_FAILURES, SHOWN_FAILURES = 100, 10
@@ -57,71 +57,63 @@ class Submitted(NamedTuple):
     job_ids: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class BatchExecutor:
-    """Sends runs of one ledger to AWS Batch and follows them there."""
+async def send(ledger: Ledger, batch: Batch, submission: Submission, pins: Sequence[str] = ()) -> Submitted:
+    """Submit the work and the report. What any caller has submitted before is found.
 
-    ledger: Ledger
-    batch: Batch
-
-    async def submit(self, submission: Submission, pins: Sequence[str] = ()) -> Submitted:
-        """Submit the work and the report. What any caller has submitted before is found.
-
-        `pins` go onto each worker's command line, because the ledger must not hold them. The first
-        to write the submission's document decides which shards, and a later caller continues with
-        that document. Where they go is the caller's affair. Raises LedgerError, and StoreError when
-        Batch refuses.
-        """
-        run_id, number = submission.run_id, submission.number
-        try:
-            await self.ledger.write_document(run_id, _document(number), submission.to_dict())
-        except PreconditionFailed:
-            first = await read_submission(self.ledger, run_id, number)
-            submission = replace(first, placement=submission.placement)
-        what = f"submission {number} to Batch"  # a cancelled submission stays cancelled
-        owner = await claim_run(self.ledger, run_id, what, owner_id=_owner_id(submission))
-        pins = [*pins, "--owner", str(owner.number)]
-        ids: dict[str, str] = {}
-        for stage in STAGES:
-            request = payload(submission, stage, ids.get(WORK), pins, Settings.inherited())
-            job_id = await asyncio.to_thread(self.batch.submit, request, is_new=False)
-            earliest = await asyncio.to_thread(self.batch.find, request["jobQueue"], request["jobName"])
-            ids[stage] = earliest or job_id
-            if ids[stage] != job_id:
-                await asyncio.to_thread(self.batch.terminate, job_id, f"another submission was first: {earliest}")
-        return Submitted(submission, ids)
-
-    async def is_superseded(self, submission: Submission) -> bool:
-        """True if its workers stop, because the run was cancelled or has another owner."""
-        number, document = await last_owner(self.ledger, submission.run_id)
-        return number > 0 and document.get("id") != _owner_id(submission)
-
-    async def latest(self, run_id: str) -> Submission | None:
-        """The run's last submission. None for a run that was never sent to Batch."""
-        names = [name for name in await self.ledger.names(run_id, "batch/") if re.fullmatch(r"\d{3}\.json", name)]
-        return await read_submission(self.ledger, run_id, int(max(names)[:3])) if names else None
-
-    async def jobs(self, submission: Submission) -> dict[str, JobState]:
-        """Its jobs by stage, as far as Batch lists them: a new one a moment late, and none after a week."""
-
-        def find() -> dict[str, JobState]:
-            found = {stage: self.batch.find(submission.placement.queue, submission.name(stage)) for stage in STAGES}
-            states = self.batch.describe([job_id for job_id in found.values() if job_id])
-            return {stage: states[job_id] for stage, job_id in found.items() if job_id in states}
-
-        return await asyncio.to_thread(find)
-
-    async def failures(self, jobs: Mapping[str, JobState], limit: int = DESCRIBED_FAILURES) -> list[ChildFailure]:
-        """Why the first `limit` failed children failed."""
-        work = jobs.get(WORK)
-        if work is None or not (work.status == "FAILED" or work.children.get("FAILED")):
-            return []
-        return await asyncio.to_thread(self.batch.failures, work.job_id, limit)
+    `pins` go onto each worker's command line, because the ledger must not hold them. The first
+    to write the submission's document decides which shards, and a later caller continues with
+    that document. Where they go is the caller's affair. Raises LedgerError, and StoreError when
+    Batch refuses.
+    """
+    run_id, number = submission.run_id, submission.number
+    try:
+        await ledger.write_document(run_id, _document(number), submission.to_dict())
+    except PreconditionFailed:
+        first = await read_submission(ledger, run_id, number)
+        submission = replace(first, placement=submission.placement)
+    what = f"submission {number} to Batch"  # a cancelled submission stays cancelled
+    owner = await claim_run(ledger, run_id, what, owner_id=f"{BATCH}{number:03d}")
+    pins = [*pins, "--owner", str(owner.number)]
+    ids: dict[str, str] = {}
+    for stage in STAGES:
+        request = payload(submission, stage, ids.get(WORK), pins, Settings.inherited())
+        job_id = await asyncio.to_thread(batch.submit, request, is_new=False)
+        earliest = await asyncio.to_thread(batch.find, request["jobQueue"], request["jobName"])
+        ids[stage] = earliest or job_id
+        if ids[stage] != job_id:
+            await asyncio.to_thread(batch.terminate, job_id, f"another submission was first: {earliest}")
+    return Submitted(submission, ids)
 
 
-def _owner_id(submission: Submission) -> str:
-    """Its id as the run's owner."""
-    return f"{BATCH}{submission.number:03d}"
+async def is_superseded(ledger: Ledger, submission: Submission) -> bool:
+    """True if its workers stop, because the run was cancelled or has another owner."""
+    number, document = await last_owner(ledger, submission.run_id)
+    return number > 0 and document.get("id") != f"{BATCH}{submission.number:03d}"
+
+
+async def last_submission(ledger: Ledger, run_id: str) -> Submission | None:
+    """The run's last submission. None for a run that was never sent to Batch."""
+    names = [name for name in await ledger.names(run_id, "batch/") if re.fullmatch(r"\d{3}\.json", name)]
+    return await read_submission(ledger, run_id, int(max(names)[:3])) if names else None
+
+
+async def find_jobs(batch: Batch, submission: Submission) -> dict[str, JobState]:
+    """Its jobs by stage, as far as Batch lists them: a new one a moment late, and none after a week."""
+
+    def find() -> dict[str, JobState]:
+        found = {stage: batch.find(submission.placement.queue, submission.name(stage)) for stage in STAGES}
+        states = batch.describe([job_id for job_id in found.values() if job_id])
+        return {stage: states[job_id] for stage, job_id in found.items() if job_id in states}
+
+    return await asyncio.to_thread(find)
+
+
+async def find_failures(batch: Batch, jobs: Mapping[str, JobState]) -> list[ChildFailure]:
+    """Why the first `DESCRIBED_FAILURES` failed children failed."""
+    work = jobs.get(WORK)
+    if work is None or not (work.status == "FAILED" or work.children.get("FAILED")):
+        return []
+    return await asyncio.to_thread(batch.failures, work.job_id, DESCRIBED_FAILURES)
 
 
 async def read_submission(ledger: Ledger, run_id: str, number: int) -> Submission:
@@ -129,21 +121,15 @@ async def read_submission(ledger: Ledger, run_id: str, number: int) -> Submissio
 
     Raises LedgerError for the document of another run, or one that sends workers to another ledger.
     """
-    name = _document(number)
-    document = await ledger.document(run_id, name)
-    try:
+
+    def parse(document: Mapping[str, Any]) -> Submission:
         submission = Submission.from_dict(document)
-        is_own = (submission.run_id, submission.number, submission.ledger) == (run_id, number, str(ledger.location))
-        is_sound = submission.per_child > 0 and 0 < submission.children <= CHILDREN_MAX
-    except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
-        raise LedgerError(f"{ledger.uri(run_id, name)} is not a submission ({error!r}): it was altered") from error
-    if not (is_own and is_sound):
-        raise LedgerError(
-            f"{ledger.uri(run_id, name)} is about run {submission.run_id!r}, submission {submission.number!r}, in "
-            f"{submission.ledger!r}: it was altered",
-            advice="find out who wrote it, remove it, then continue with `sealift runs retry`",
-        )
-    return submission
+        own = submission.run_id, submission.number, submission.ledger
+        if own != (run_id, number, str(ledger.location)) or not 0 < submission.children <= CHILDREN_MAX:
+            raise ValueError(f"{submission.children} children for run {own[0]}, submission {own[1]}, in {own[2]}")
+        return submission
+
+    return await ledger.read(run_id, _document(number), parse)
 
 
 def exit_codes(states: Mapping[str, JobState], failures: Sequence[ChildFailure]) -> dict[int, int]:
@@ -224,13 +210,12 @@ async def submit(
     Jobs that are at work are found, unless they were cancelled. Otherwise the remaining shards are
     submitted. `after`: the job that has to succeed first.
     """
-    executor, pins = BatchExecutor(ledger, Batch()), worker_pins(spec, plan)
-    last = await executor.latest(spec.run_id)
-    if last is not None and not await executor.is_superseded(last):
-        jobs = await executor.jobs(last)
+    batch, pins, last = Batch(), worker_pins(spec, plan), await last_submission(ledger, spec.run_id)
+    if last is not None and not await is_superseded(ledger, last):
+        jobs = await find_jobs(batch, last)
         if any(not state.has_ended for state in jobs.values()):
             if len(jobs) < len(STAGES):  # who sent them died, or the list is late
-                return await executor.submit(replace(last, placement=choose_placement(settings, spec.job)), pins)
+                return await send(ledger, batch, replace(last, placement=choose_placement(settings, spec.job)), pins)
             display.say(f"run {spec.run_id} is at work in Batch already: following it")
             return Submitted(last, {stage: state.job_id for stage, state in jobs.items()})
     shards = await unfinished_shards(ledger, spec.run_id, plan)
@@ -238,7 +223,7 @@ async def submit(
         return None
     placement, number = await check_placement(settings, spec), last.number + 1 if last else 0
     submission = make_submission(spec.run_id, number, placement, shards, str(ledger.location), after)
-    return await executor.submit(submission, pins)
+    return await send(ledger, batch, submission, pins)
 
 
 async def follow(
@@ -250,29 +235,24 @@ async def follow(
     report for those who do not wait, and for large runs. Raises Interrupted on SIGTERM or Ctrl-C, and
     the run itself continues.
     """
-    executor, signalled = BatchExecutor(ledger, Batch()), asyncio.Event()
-    began = changed_at = time.monotonic()
-    last_stage = (0, False)
+    batch, signalled, began = Batch(), asyncio.Event(), time.monotonic()
     with display.meter(spec.job, plan.rows) as shown, stopped_by_signals(signalled.set):
         while True:
             progress = await find_progress(ledger, spec.run_id, plan)
             shown.update(*progress)
-            jobs, now, is_accounted = await executor.jobs(submission), time.monotonic(), progress.rows == plan.rows
+            jobs, now, is_accounted = await find_jobs(batch, submission), time.monotonic(), progress.rows == plan.rows
             ended = sum(state.has_ended for state in jobs.values())
             is_known = len(jobs) == len(STAGES) or now - began >= FORGOTTEN_SECONDS
             is_done = WORK in jobs and jobs[WORK].status == "SUCCEEDED"
             is_reportable = is_accounted and (is_done or await ledger.report(spec.run_id) is not None)
             if is_reportable or (is_known and ended == len(jobs)):
                 break
-            if (stage := (ended, is_accounted)) != last_stage:
-                changed_at, last_stage = now, stage  # the report's job may still take a moment
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(signalled.wait(), watch_seconds(now - changed_at, WATCH_SHARE))
+                await asyncio.wait_for(signalled.wait(), watch_seconds(now - began, WATCH_SHARE))
                 to_follow, to_end = f"sealift runs show {spec.run_id} --follow", f"sealift runs cancel {spec.run_id}"
                 advice = f"follow it with {to_follow}, end it with {to_end}"
                 raise Interrupted(f"run {spec.run_id} continues in Batch", advice=advice)
-    has_failed = WORK in jobs and jobs[WORK].status == "FAILED"
-    failures = await executor.failures(jobs) if has_failed else []
+    failures = await find_failures(batch, jobs)
     return exit_codes(jobs, failures), failures
 
 
@@ -283,18 +263,17 @@ async def cancel(ledger: Ledger, run_id: str) -> dict[str, str]:
     whose termination is lost, or that has yet to start, reads it there. Raises UsageError for a run
     that is not in Batch.
     """
-    executor = BatchExecutor(ledger, Batch())
-    submission = await executor.latest(run_id)
+    batch, submission = Batch(), await last_submission(ledger, run_id)
     if submission is None:
         raise UsageError(
             f"run {run_id} was not sent to Batch",
             advice=f"stop the command that runs it with Ctrl-C or SIGTERM, then continue with: {continuation(run_id)}",
         )
     await claim_run(ledger, run_id, "sealift runs cancel")
-    jobs = await executor.jobs(submission)
+    jobs = await find_jobs(batch, submission)
     for stage in reversed(jobs):
         reason = f"cancelled by sealift runs cancel {run_id}"
-        await asyncio.to_thread(executor.batch.terminate, jobs[stage].job_id, reason)
+        await asyncio.to_thread(batch.terminate, jobs[stage].job_id, reason)
     return {stage: state.job_id for stage, state in jobs.items()}
 
 
@@ -303,37 +282,27 @@ async def describe(ledger: Ledger, run_id: str) -> tuple[dict[str, Any], str] | 
 
     None for a run that was never sent there.
     """
-    executor = BatchExecutor(ledger, Batch())
-    submission = await executor.latest(run_id)
+    batch, submission = Batch(), await last_submission(ledger, run_id)
     if submission is None:
         return None
     jobs, failures, refused = dict[str, JobState](), list[ChildFailure](), None
     try:
-        jobs = await executor.jobs(submission)
-        failures = await executor.failures(jobs)
+        jobs = await find_jobs(batch, submission)
+        failures = await find_failures(batch, jobs)
     except (ConfigError, StoreError) as error:
         refused = str(error)
-    about = {
-        "submission": submission.number,
-        "queue": submission.placement.queue,
-        "job_definition": submission.placement.job_definition,
-        "shards": len(submission.shards),
-        "children": submission.children,
-    }
-    lines = [
-        "  batch  submission {submission}: {shards:,} shards in {children:,} children, queue {queue}".format(**about)
-    ]
+    number, (queue, definition, _) = submission.number, submission.placement
+    shards, in_all = len(submission.shards), submission.children
+    about = {"submission": number, "queue": queue, "job_definition": definition, "shards": shards, "children": in_all}
+    lines = [f"  batch  submission {number}: {shards:,} shards in {in_all:,} children, queue {queue}"]
     for stage, state in jobs.items():
         counted = ", ".join(f"{count:,} {status.lower()}" for status, count in state.children.items())
         why = f": {state.status_reason}" if state.status_reason else ""
         lines.append(f"  {stage}  {state.job_id} {state.status.lower()}{counted and f' ({counted})'}{why}")
     lines += [f"  Batch says nothing  {refused}"] if refused else []
     children = {stage: {name.lower(): count for name, count in each.children.items()} for stage, each in jobs.items()}
-    document = about | {
-        "jobs": {stage: asdict(state) | {"children": children[stage]} for stage, state in jobs.items()},
-        "refused": refused,
-        "failed_children": [asdict(failure) for failure in failures],
-    }
+    states = {stage: asdict(state) | {"children": children[stage]} for stage, state in jobs.items()}
+    document = about | {"jobs": states, "refused": refused, "failed_children": [asdict(each) for each in failures]}
     return document, "\n".join([*lines, *failure_texts(failures)])
 
 
