@@ -23,7 +23,6 @@ from jobs.registry import kind_of
 from jobs.reports.document import SAMPLE
 from jobs.runs import launch
 from jobs.runs.batch_executor import planning_settings
-from jobs.runs.forecast import timed
 from jobs.runs.request import Planned, Planner, Request, check_ledger
 from jobs.runs.summaries import find_run_id
 from jobs.runs.work import work
@@ -86,7 +85,7 @@ class StartOptions(LedgerCommand):
             if ceiling is not None and (refusal := ceiling.refusal(planned.plan)):
                 raise LimitExceeded(refusal, advice="take fewer rows, or raise the pair's limits in the policy")
             writes = () if self.dry_run else kind.writes(planned.spec)
-            plan = timed(planned, ledger, is_carried=kind.carries_bytes)
+            plan = launch.timed(planned, ledger, is_carried=kind.carries_bytes)
             planned, plan = await together(launch.try_conditions(planned, writes), plan)
             planned = replace(planned, plan=plan)
             if self.dry_run:

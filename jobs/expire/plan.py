@@ -471,7 +471,7 @@ async def plan_run(
             "places": msgspec.to_builtins(places, enc_hook=str),  # a bucket of a policy is a kind of str
         }
         extra = {"apart": are_apart(source, destination), "keeps_versions": keeps_versions}
-        spec = draft.spec(request.manifest or f"listing of {source.location}", extra)
+        spec = draft.spec(request.manifest or f"listing of {source.location}", extra, source)
         return draft.planned(spec, replace(plan, expiry={**plan.expiry, **expiry}))
 
 

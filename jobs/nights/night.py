@@ -56,9 +56,9 @@ from jobs.reconcile.run import Report, compare, fetch_differences, list_side
 from jobs.reconcile.stage import UnusableReport
 from jobs.reports.document import iso_time
 from jobs.runs import launch
-from jobs.runs.packed import PackedCopies
 from jobs.runs.request import Request, new_run_id
 from jobs.runs.summaries import counted
+from jobs.runs.there import PackedCopies
 from jobs.runs.work import work
 from jobs.s3.retries import gather_bounded
 from jobs.s3.sessions import open_side, open_store

@@ -68,7 +68,7 @@ def copy_options(pair: Pair) -> dict[str, Any]:
     them.
 
     A copy that they replace has to stay, as an older version: the original may be what is wrong.
-    `packed`: where archives hold copies that expire (`jobs.runs.packed`).
+    `packed`: where archives hold copies that expire (`jobs.runs.there`).
 
     Where the policy names the hot bucket's own default (S3's keys, or the key that Terraform makes
     for the bucket), the copies ask for nothing, so that the default applies.

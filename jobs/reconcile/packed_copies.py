@@ -1,4 +1,4 @@
-"""Copies that are in archives (`jobs.runs.packed`): a key is not missing where one holds its copy.
+"""Copies that are in archives (`jobs.runs.there`): a key is not missing where one holds its copy.
 
 The next repair would copy each of them again.
 """
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from jobs.core.category import Category
 from jobs.reconcile.rules import IN_ARCHIVE, UNPROVEN_IN_ARCHIVE
-from jobs.runs.packed import PackedCopies
+from jobs.runs.there import PackedCopies
 from jobs.tables.duck import in_thread, quoted
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ from jobs.reconcile.partial_reports import check_coverage
 from jobs.reconcile.stage import fetch_report, stage_report, usable
 from jobs.reports.document import iso_time, summarize_reconcile
 from jobs.reports.publish import PAGE, write_page
-from jobs.runs.packed import PackedCopies
+from jobs.runs.there import PackedCopies
 from jobs.s3.downloads import download
 from jobs.s3.sessions import open_side
 from jobs.s3.store import Store

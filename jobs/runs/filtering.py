@@ -21,8 +21,7 @@ def select_rows(batch: pa.RecordBatch, selection: Selection, excluded: Counter[s
     for name, drop in _drops(batch, selection):
         drop = pc.fill_null(drop, False)
         dropped = drop if taken is None else pc.and_(taken, drop)
-        count = dropped.true_count
-        if count:
+        if count := dropped.true_count:
             excluded[name] += count
             taken = pc.invert(drop) if taken is None else pc.and_not(taken, drop)
     return batch if taken is None else batch.filter(taken)

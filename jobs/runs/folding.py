@@ -6,7 +6,7 @@ It works out of core, in DuckDB.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -41,26 +41,24 @@ DOWNLOADS = 32
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """The sums of a run's outcomes. `reasons`: the most frequent first. `began_at`: when the first attempt
-    began. `finished_at`: when S3 got the last outcome.
+    """The outcomes of a run. `sums`: what its report says of them (`jobs.reports.document.summarize`).
+    `began_at`: when the first attempt began. `finished_at`: when S3 got the last outcome.
 
     `listed`: the first failures, for the report's page. `checkpoints`: those that were folded.
     """
 
     rows: int = 0
-    size_bytes: int = 0
-    outcomes: dict[str, int] = field(default_factory=dict)
-    evidence: dict[str, int] = field(default_factory=dict)
-    reasons: list[dict[str, Any]] = field(default_factory=list)
-    attempts: int = 0
+    sums: Mapping[str, Any] = field(
+        default_factory=lambda: (
+            {"outcomes": {}, "outcome_bytes": {}, "evidence": {}, "reasons": []} | {"attempts": 0, "size_bytes": 0}
+        )
+    )
     finished_at: float = 0.0
-    failures: int = 0
     failures_parquet: bytes = b""
     failures_csv: bytes = b""
     began_at: float = 0.0
     checkpoints: frozenset[Checkpoint] = frozenset()
-    outcome_bytes: dict[str, int] = field(default_factory=dict)
-    listed: list[dict[str, Any]] = field(default_factory=list)
+    listed: Sequence[Mapping[str, Any]] = ()
 
 
 async def fold_run(ledger: Ledger, run_id: str, plan: Plan, spec: RunSpec | None = None) -> Folded:
@@ -77,7 +75,7 @@ async def fold_run(ledger: Ledger, run_id: str, plan: Plan, spec: RunSpec | None
         connection = await _fold(ledger, run_id, checkpoints, folder)
         shards = [row[0] for row in connection.execute("SELECT DISTINCT shard FROM folded WHERE bad").fetchall()]
         await _download_shards(ledger, run_id, plan, folder, shards)
-        folded = _sum_up(connection, checkpoints, folder, has_failures=bool(shards))
+        folded = _sum_up(connection, checkpoints, folder)
         if spec is not None and folded.rows == plan.rows:
             await _write_verdicts(ledger, spec, connection, folder, run_id)
         return folded
@@ -148,17 +146,6 @@ async def _fold(
         (folder / f"outcomes-{checkpoint.shard:05d}-{checkpoint.name}").write_bytes(data)
 
     await gather_bounded(download, checkpoints, DOWNLOADS)
-    return _fold_files(folder)
-
-
-async def _download_shards(ledger: Ledger, run_id: str, plan: Plan, folder: Path, shards: Iterable[int]) -> None:
-    async def download(shard: int) -> None:
-        (folder / f"shard-{shard:05d}.parquet").write_bytes(await ledger.shard(run_id, shard, plan))
-
-    await gather_bounded(download, shards, DOWNLOADS)
-
-
-def _fold_files(folder: Path) -> duckdb.DuckDBPyConnection:
     connection = connect(folder, memory_limit=MEMORY_LIMIT, database=str(folder / "fold.duckdb"), threads=2)
     good = ", ".join(quoted(status.value) for status in sorted(GOOD))
     files = parquet(folder, "filename = true", below="outcomes-*.parquet")
@@ -182,6 +169,13 @@ def _fold_files(folder: Path) -> duckdb.DuckDBPyConnection:
         """
     )
     return connection
+
+
+async def _download_shards(ledger: Ledger, run_id: str, plan: Plan, folder: Path, shards: Iterable[int]) -> None:
+    async def download(shard: int) -> None:
+        (folder / f"shard-{shard:05d}.parquet").write_bytes(await ledger.shard(run_id, shard, plan))
+
+    await gather_bounded(download, shards, DOWNLOADS)
 
 
 def _reason_counts(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
@@ -212,9 +206,7 @@ def _reason_counts(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]
     ]
 
 
-def _sum_up(
-    connection: duckdb.DuckDBPyConnection, checkpoints: Sequence[Checkpoint], folder: Path, *, has_failures: bool
-) -> Folded:
+def _sum_up(connection: duckdb.DuckDBPyConnection, checkpoints: Sequence[Checkpoint], folder: Path) -> Folded:
     def query(sql: str) -> list[tuple[Any, ...]]:
         return connection.execute(sql).fetchall()
 
@@ -222,23 +214,24 @@ def _sum_up(
         "SELECT count(*), coalesce(sum(size_bytes), 0), count(*) FILTER (bad), count(DISTINCT attempt) FROM folded"
     )[0]
     statuses = query("SELECT status, count(*), sum(size_bytes)::BIGINT FROM folded GROUP BY 1 ORDER BY 1")
-    rows_file, csv = _failure_files(connection, folder) if has_failures else (b"", b"")
+    rows_file, csv = _failure_files(connection, folder) if failures else (b"", b"")
     finished_at = max(each.written_at for each in checkpoints)
     return Folded(
         rows=rows,
-        size_bytes=int(size_bytes),
-        outcomes={status: count for status, count, _ in statuses},
-        evidence=dict(query("SELECT evidence, count(*) FROM folded WHERE NOT bad GROUP BY 1 ORDER BY 1")),
-        reasons=_reason_counts(connection),
-        attempts=attempts,
+        sums={
+            "outcomes": {status: count for status, count, _ in statuses},
+            "outcome_bytes": {status: size_bytes for status, _, size_bytes in statuses},
+            "size_bytes": int(size_bytes),
+            "evidence": dict(query("SELECT evidence, count(*) FROM folded WHERE NOT bad GROUP BY 1 ORDER BY 1")),
+            "reasons": _reason_counts(connection),
+            "attempts": attempts,
+        },
         began_at=min((each.began_at for each in checkpoints if each.began_at), default=finished_at),
         finished_at=finished_at,
         checkpoints=frozenset(checkpoints),
-        failures=failures,
         failures_parquet=rows_file,
         failures_csv=csv,
-        outcome_bytes={status: size_bytes for status, _, size_bytes in statuses},
-        listed=first_failures(folder / FAILURES) if has_failures else [],
+        listed=first_failures(folder / FAILURES) if failures else (),
     )
 
 

@@ -27,14 +27,6 @@ from jobs.s3.store import Store
 from jobs.s3.uploads import NO_RECORDS, UploadRecords
 from jobs.tables.rows import ReadBeside
 
-ReportDetails = Callable[[Ledger, RunSpec, Plan], Awaitable[dict[str, Any]]]
-"""What the report of a complete run says besides its counts."""
-
-
-async def no_details(ledger: Ledger, spec: RunSpec, plan: Plan) -> dict[str, Any]:
-    """Nothing."""
-    return {}
-
 
 async def no_look() -> None:
     """Of a job that works for no owner."""
@@ -91,11 +83,6 @@ def no_hints(report: Mapping[str, Any]) -> list[str]:
     return []
 
 
-def no_writes(spec: RunSpec) -> Sequence[Operation]:
-    """The writes of a run that writes no objects."""
-    return ()
-
-
 def writes_of_copies(spec: RunSpec) -> Sequence[Operation]:
     """The writes of a run that copies: by the server, or streamed through the worker."""
     return OF_STREAMS if spec.options.get("streamed") else OF_COPIES
@@ -121,6 +108,7 @@ class Kind:
     rest of the source's key. Others take the destination for a folder.
     `hints`: the next steps for a complete run with bad rows, by its report, each as `Why: command`.
     Terminal, page and report.json have the same ones.
+    `report_details`: what the report of a complete run says besides its counts.
     `beside` reads the columns that only shards of this kind have (`ObjectVersion.beside`).
     """
 
@@ -134,8 +122,8 @@ class Kind:
     deletes: bool = False
     may_be_empty: bool = False
     carries_bytes: bool = False
-    writes: Callable[[RunSpec], Sequence[Operation]] = no_writes
+    writes: Callable[[RunSpec], Sequence[Operation]] = lambda spec: ()
     joins_as_text: bool = False
     hints: Callable[[Mapping[str, Any]], list[str]] = hint_at_retry
-    report_details: ReportDetails = no_details
+    report_details: Callable[[Ledger, RunSpec, Plan], Awaitable[dict[str, Any]]] | None = None
     beside: ReadBeside | None = None

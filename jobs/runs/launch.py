@@ -7,8 +7,10 @@ Before a run is published, the conditions of its writes are tried at the destina
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -18,10 +20,12 @@ from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.model import Route
 from jobs.core.pricing import PricedWork, part_rule
-from jobs.core.run import UNSIZED_ROWS, WITHOUT_CONDITIONS, RunSpec
-from jobs.errors import Denied, LimitExceeded
+from jobs.core.rate_limits import RateLimits
+from jobs.core.run import UNSIZED_ROWS, WITHOUT_CONDITIONS, Plan, RunSpec, RunState
+from jobs.errors import Denied, LedgerError, LimitExceeded
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.one_bucket import check_ledger_apart, warning_of_one
+from jobs.ledger.run_ids import run_job
 from jobs.reports.figures import human_dollars
 from jobs.runs.request import Draft, Planned, Request, check_sides, drafting, manifest_rows
 from jobs.s3.condition_trial import find_ignored, ignored_error, untried_error
@@ -35,6 +39,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 UPLOADS = 8
+UNKNOWN_TIMES = 10.0
+"""How many times the least a run may take where no earlier one says it: 6 s became 62 s on a slow server."""
+MARGIN_TIMES = 1.5
+"""How many times as slow as the earlier run it may be."""
+START_SECONDS = 3.0
+"""What processes take to start, and a report to be made, however few the rows."""
+RECENT_SECONDS = 35 * 86_400.0
+LOOKS = 5
+"""How far back, and at how many runs of the kind, one of the place is looked for."""
 RowsPreparer = Callable[
     ["AsyncIterator[pa.RecordBatch]", Request, Route, Ledger, Draft, Display],
     Coroutine[Any, Any, "tuple[AsyncIterator[pa.RecordBatch], dict[str, Any]]"],
@@ -65,10 +78,9 @@ async def plan_run(
         source, description, batches = await manifest_rows(request, ledger, draft)
         sides = check_sides(source, draft.destination, all_versions=bool(request.options.get("all_versions")))
         # DuckDB takes a while to load, meanwhile both sides answer.
-        (source, draft.destination), _ = await together(sides, asyncio.to_thread(import_module, "jobs.runs.packed"))
-        from jobs.runs.packed import PackedCopies
-        from jobs.runs.planning import forecast, plan_rows
-        from jobs.runs.there import Copies
+        (source, draft.destination), _ = await together(sides, asyncio.to_thread(import_module, "jobs.runs.planning"))
+        from jobs.runs.planning import plan_rows, priced
+        from jobs.runs.there import Copies, PackedCopies
 
         if warning := await warning_of_one(source, request.destination):
             display.say(warning)
@@ -79,20 +91,19 @@ async def plan_run(
         spec = draft.spec(description, extra | draft.ways(source), source)
         work = PricedWork.of(spec, is_copying=copies)
         lists, packed = lists_copies(spec), PackedCopies.of(request.options, ledger)
-        now = partial(server_time, ledger.store)
-        planned = await plan_rows(
+        plan, histogram = await plan_rows(
             batches,
             request.selection,
             write_shard=draft.write_shard,
             scratch_directory=draft.scratch,
             rows_per_shard=settings.rows_per_shard,
             processes=settings.processes,
-            copies=Copies(spec, packed, lists, now) if lists or packed else None,
+            copies=Copies(spec, packed, lists, partial(server_time, ledger.store)) if lists or packed else None,
             **part_rule(work),
         )
-        if unsized := planned.histogram.unsized_rows:
+        if unsized := histogram.unsized_rows:
             spec = replace(spec, options={**spec.options, UNSIZED_ROWS: unsized})
-        return draft.planned(spec, forecast(planned, work, settings.processes))
+        return draft.planned(spec, priced(plan, histogram, work, settings.processes))
 
 
 def check_limits(runs: Sequence[Planned], max_cost: float | None, max_objects: int | None) -> None:
@@ -106,15 +117,46 @@ def check_limits(runs: Sequence[Planned], max_cost: float | None, max_objects: i
     for run in runs:
         rows[run.spec.job] += run.plan.rows
     objects, dollars = max(rows.values(), default=0), sum(run.plan.total_dollars for run in runs)
+    refusal = ""
     if max_objects is not None and objects > max_objects:
-        raise LimitExceeded(
-            f"the plan has {objects:,} objects, --max-objects allows {max_objects:,}", advice="filter or raise it"
-        )
-    if max_cost is not None and dollars > max_cost:
-        raise LimitExceeded(
-            f"the plan costs about {human_dollars(dollars)}, --max-cost allows {human_dollars(max_cost)}",
-            advice="filter or raise it",
-        )
+        refusal = f"the plan has {objects:,} objects, --max-objects allows {max_objects:,}"
+    elif max_cost is not None and dollars > max_cost:
+        refusal = f"the plan costs about {human_dollars(dollars)}, --max-cost allows {human_dollars(max_cost)}"
+    if refusal:
+        raise LimitExceeded(refusal, advice="filter or raise it")
+
+
+async def timed(planned: Planned, ledger: Ledger, *, is_carried: bool) -> Plan:
+    """The plan with the time that it takes: a range, since a table knows no server, no network and no other work.
+
+    The least is what the tables say, and the limits of the user. The most is what the last run of the same kind and
+    place says of as much work, else many times the least.
+    `is_carried`: bytes pass through workers, whatever the run's options say.
+    """
+    spec, plan, limits = planned.spec, planned.plan, RateLimits.of(planned.spec)
+    is_carried = bool(is_carried or spec.options.get("streamed") or spec.options.get("deep"))
+    size_bytes = 2 * plan.size_bytes if is_carried else 0  # read and written, or read at both sides
+    least = max(plan.seconds, limits.seconds(sum(plan.requests.values()), size_bytes))
+    timed_by, times = await _last_run(ledger, spec)
+    most = max(least, START_SECONDS + times * plan.seconds)
+    return replace(plan, seconds=least, seconds_most=most, timed_by=timed_by)
+
+
+async def _last_run(ledger: Ledger, spec: RunSpec) -> tuple[str, float]:
+    """The last complete run of the same kind, between the same places, and how many times its forecast
+    as much work takes by it.
+    """
+    since = time.strftime("%Y%m%d", time.gmtime(spec.created_at - RECENT_SECONDS))
+    run_ids = [run_id for run_id in await ledger.run_ids(since) if run_job(run_id) == spec.job]
+    for run_id in reversed(run_ids[-LOOKS:]):
+        with suppress(LedgerError, KeyError, TypeError, ValueError):  # an altered run forecasts nothing
+            other = await ledger.spec(run_id)
+            if (other.source.location, other.destination.location) == (spec.source.location, spec.destination.location):
+                report = await ledger.report(run_id)
+                if report is not None and report["state"] == RunState.COMPLETE and report["planned"]["seconds"]:
+                    took = float(report["worked_seconds"]) - START_SECONDS
+                    return run_id, max(1.0, took / float(report["planned"]["seconds"])) * MARGIN_TIMES
+    return "", UNKNOWN_TIMES
 
 
 async def try_conditions(planned: Planned, operations: Sequence[Operation]) -> Planned:

@@ -17,7 +17,6 @@ import signal
 import sys
 import threading
 import time
-from asyncio import run_coroutine_threadsafe
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
@@ -69,9 +68,9 @@ async def execute(
         stops, loop = (here := Stops()), asyncio.get_running_loop()
 
         def attempt(_: int) -> int:
-            return run_coroutine_threadsafe(work_here(owner, here), loop).result()
+            return asyncio.run_coroutine_threadsafe(work_here(owner, here), loop).result()
 
-        run = partial(run_shards, attempt, here, 1, is_silent=is_silent)
+        run = partial(run_shards, attempt, here, 1, is_silent)
     else:
         at_once = min(settings.processes, len(plan.open_shards))
         # -P: not the `jobs` of the folder that the command was called in
@@ -79,7 +78,7 @@ async def execute(
         started = ["--owner", str(owner), "--workers", str(at_once), "--ledger", str(ledger.location)]
         words = [*program, *started, *worker_pins(spec, plan)]
         stops = workers = WorkerProcesses(lambda shard: [*words, "--shard", str(shard)])
-        run = partial(run_shards, workers.attempt, workers, at_once, is_silent=is_silent)
+        run = partial(run_shards, workers.attempt, workers, at_once, is_silent)
 
     def stop() -> None:
         if not stops.is_stopped:
@@ -124,8 +123,8 @@ def run_shards(
     attempt: Callable[[int], int],
     stops: Stops | WorkerProcesses,
     at_once: int,
+    is_silent: Callable[[], bool],
     shards: Sequence[int],
-    is_silent: Callable[[], bool] = lambda: False,
 ) -> dict[int, int]:
     """Work through the shards by `attempt`, which returns an exit code (killed: minus the signal), so many at once.
 

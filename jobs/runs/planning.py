@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
@@ -31,33 +31,12 @@ from jobs.errors import ManifestError
 from jobs.runs import sharding
 from jobs.runs.filtering import select_rows
 from jobs.runs.sorting import Sorting
-from jobs.runs.there import Copies, WriteShard, find_there
+from jobs.runs.there import Copies, WriteShard, find_there, leave_out_packed
 from jobs.tables.duck import in_thread, scratch_folder
-from jobs.tables.rows import (
-    REPETITIVE,
-    manifest_schema,
-    shard_schema,
-    write_parquet,
-)
+from jobs.tables.rows import REPETITIVE, manifest_schema, shard_schema, write_parquet
 
 MEMORY_LIMIT = "176MB"
 SPOOL_BYTES = 8 * 1024**2
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedShards:
-    """A manifest cut into shards.
-
-    `excluded` counts the rows left out, by filter (or `duplicate`). `there`: see `Plan`. The
-    histogram has the rows that are not done.
-    """
-
-    rows: int
-    size_bytes: int
-    shards: tuple[ShardSummary, ...]
-    excluded: Mapping[str, int]
-    histogram: Histogram
-    there: Mapping[str, int] = field(default_factory=dict)
 
 
 async def plan_rows(
@@ -71,13 +50,14 @@ async def plan_rows(
     multipart_threshold_bytes: int = COPY_LIMIT_BYTES,
     part_size_bytes: int = PREFERRED_PART_BYTES,
     copies: Copies | None = None,
-) -> PlannedShards:
+) -> tuple[Plan, Histogram]:
     """Take the selected rows of `batches` (in `manifest_schema()`) and write them as shards.
 
     `write_shard(number, parquet)` is awaited once for each shard, in order from 0, none of them
     empty. Each object version is in one row of one shard. The versions of a key are in one shard,
     oldest first. `copies`: the destination is listed, and rows whose copies are there are in the
-    last shards. Raises ConfigError when the scratch directory cannot hold the rows.
+    last shards. Returns the plan, so far without its price, and the rows that are not done, by what decides
+    the price. Raises ConfigError when the scratch directory cannot hold the rows.
     """
     with scratch_folder(scratch_directory, "planning-", "sort the manifest") as folder:
         excluded = await spool(batches, selection, folder / "rows.parquet")
@@ -87,15 +67,13 @@ async def plan_rows(
             at = int(copies.now()) if copies else 0
             there = await find_there(copies.run, sorting) if copies and rows else None
             if copies and copies.packed and there:
-                from jobs.runs.packed import leave_out_packed
-
                 excluded["in_archive"] = await leave_out_packed(copies.packed, copies.run, sorting)
                 rows, size_bytes = await in_thread(sorting.connection, sorting.total)
             if copies and not copies.is_done:
                 there = None
                 sorting.connection.execute("DELETE FROM seen")
             done_rows = await in_thread(sorting.connection, sorting.count_done)
-            done_bytes, done_keys = (there.same_bytes, there.same_keys) if there else (0, 0)
+            done_bytes, done_keys = (there["same_bytes"], there["same_keys"]) if there else (0, 0)
             wanted = sharding.count_shards(
                 rows - done_rows, size_bytes - done_bytes, rows_per_shard=rows_per_shard, processes=processes
             )
@@ -109,23 +87,19 @@ async def plan_rows(
         excluded["duplicate"] = duplicates
     first_rows = accumulate((each.rows for each in summaries), initial=0)
     done = sum(first >= rows - done_rows for first, _ in zip(first_rows, summaries, strict=False))
-    known = there._asdict() | {"shards": done, "at": at} if there else {}
-    return PlannedShards(rows, size_bytes, summaries, dict(+excluded), Histogram(groups, keys - done_keys), known)
+    known = there | {"shards": done, "at": at} if there else {}
+    return Plan(rows, size_bytes, summaries, dict(+excluded), there=known), Histogram(groups, keys - done_keys)
 
 
-def forecast(planned: PlannedShards, work: PricedWork, processes: int) -> Plan:
-    """The plan of a run: what its rows take in requests, dollars and time."""
-    prices, requests = pricing.own_prices(), pricing.requests_for(work, planned.histogram)
-    return Plan(
-        rows=planned.rows,
-        size_bytes=planned.size_bytes,
-        shards=planned.shards,
-        excluded=planned.excluded,
-        there=planned.there,
+def priced(plan: Plan, histogram: Histogram, work: PricedWork, processes: int) -> Plan:
+    """The plan with what its rows take in requests, dollars and time."""
+    prices, requests = pricing.own_prices(), pricing.requests_for(work, histogram)
+    return replace(
+        plan,
         requests=requests,
-        dollars=pricing.estimate(work, planned.histogram, prices),
+        dollars=pricing.estimate(work, histogram, prices),
         price_table=prices.name,
-        seconds=pricing.estimate_seconds(requests, pricing.bytes_moved(work, planned.histogram), processes),
+        seconds=pricing.estimate_seconds(requests, pricing.bytes_moved(work, histogram), processes),
     )
 
 

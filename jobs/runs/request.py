@@ -30,7 +30,7 @@ from jobs.errors import ConfigError, Denied, LedgerError, NotFound, StoreError, 
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.one_bucket import check_two_places
 from jobs.runs.scratch import make_scratch, remove_scratch
-from jobs.s3.retries import gather_bounded, promptly
+from jobs.s3.retries import promptly, together
 from jobs.s3.sessions import account_of, are_apart, endpoint_of, open_side, open_store
 from jobs.s3.store import Store
 
@@ -107,15 +107,12 @@ class Draft:
             yield batch
         self._rows_sha256 = digest.hexdigest()
 
-    def spec(self, manifest: str, extra: Mapping[str, Any], source: Side | None = None) -> RunSpec:
+    def spec(self, manifest: str, extra: Mapping[str, Any], source: Side) -> RunSpec:
         """The run's spec.
 
         `manifest` says where the rows come from. `extra` is what planning adds to the request's
-        options. `source`: None for the request's source.
+        options.
         """
-        source = source or self.request.source
-        if source is None:
-            raise UsageError("nothing to work on", advice="give --source s3://bucket/prefix or --manifest URI")
         selection = self.request.selection
         within = {"prefix": selection.prefix} if selection.prefix not in ("", source.location.key) else {}
         return RunSpec(
@@ -225,8 +222,7 @@ async def manifest_rows(request: Request, ledger: Ledger, draft: Draft) -> Sourc
     source, uri = request.source, request.manifest
     check_apart(source, request.destination, ledger.location)
     if uri is None:
-        if source is None:
-            raise UsageError("nothing to work on", advice="give --source s3://bucket/prefix or --manifest URI")
+        assert source is not None  # a command has refused a request without any rows
         places = [source.location._replace(key=prefix) for prefix in request.prefixes] or [source.location]
         rows = _list(open_side(source), places, versions=request.selection.versions == "all")
         return source, f"listing of {', '.join(map(str, places))}", rows
@@ -313,12 +309,11 @@ async def check_sides(
     where AWS has the buckets. Raises ConfigError, UsageError and StoreError.
     """
 
-    async def locate(each: tuple[str, Side, bool]) -> Side:
-        name, side, _ = each
-        return await promptly(partial(_locate, *each), f"the {name} {side.location}", partial(endpoint_of, side))
+    async def locate(name: str, side: Side, keeps_versions: bool) -> Side:
+        look = partial(_locate, name, side, keeps_versions)
+        return await promptly(look, f"the {name} {side.location}", partial(endpoint_of, side))
 
-    sides = [("source", source, False), (destination_name, destination, all_versions)]
-    located = await gather_bounded(locate, sides, len(sides))
+    located = await together(locate("source", source, False), locate(destination_name, destination, all_versions))
     if not in_place:
         if source.location == destination.location and not are_apart(source, destination):
             raise UsageError(f"source and destination are both {source.location}", advice="name two places")

@@ -19,13 +19,7 @@ SPLIT_BYTES = 1024**3
 """Fewer rows or bytes than these are not worth a second process."""
 
 
-def count_shards(
-    rows: int,
-    size_bytes: int,
-    *,
-    rows_per_shard: int = ROWS_PER_SHARD,
-    processes: int = 1,
-) -> int:
+def count_shards(rows: int, size_bytes: int, *, rows_per_shard: int = ROWS_PER_SHARD, processes: int = 1) -> int:
     """The number of shards for so many rows and bytes: 0 for no rows, at most `MAX_SHARDS` and
     `rows`.
 

@@ -24,7 +24,6 @@ SELECTING = (
 """Options of a spec that say which rows a run takes, and what it does with them."""
 _NUMBERS = dict.fromkeys(("rows", "accounted", "failures", "unread", "seconds"), 0)
 _UNKNOWN = dict.fromkeys(("created_at", "source", "destination", "pair", "retry_of", "manifest", "planned_dollars"))
-LATEST = "latest"
 _WHOLE_ID = re.compile(r"\d{8}T\d{6}Z-.+-[0-9a-f]{6}")
 
 
@@ -37,7 +36,7 @@ async def find_run_id(ledger: Ledger, text: str) -> str:
         return text
     run_ids = await ledger.run_ids()
     meant = [each for each in run_ids if each == text or each.startswith(text) or each.endswith(f"-{text}")]
-    if text == LATEST:
+    if text == "latest":
         meant = run_ids[-1:]
     if text in meant:
         return text

@@ -1,35 +1,42 @@
-"""What a list of the destination shows of a plan's rows.
+"""What a list of the destination, and of archives, shows of a plan's rows.
 
 A row whose copy is listed is done: no request looks at it again. Its copy has the size and the MD5
 ETag that the row names, and is not older than its source, whose metadata it else may lack. (An ETag
 that has the form of an MD5 and is none, as with KMS, equals no other.) Not done are rows that a
 verify run found wrong or damaged, and keys that have several rows where one copy of each is wanted.
 Of all versions a key's are done together: both sides have the same ones in the same order.
+
+`expire` deletes hot copies that `compact` has packed. No list of the hot bucket shows them, so a run over the pair
+would copy each again, or find it missing: a key is not missing where an archive of its pair has its copy.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from posixpath import commonprefix
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.core.model import Listed
+from jobs.archives.files import list_archives
+from jobs.archives.index import ArchiveIndex, DamagedIndex, collecting
+from jobs.archives.unindexed import UNREADABLE
+from jobs.core.model import Listed, Location
 from jobs.core.pricing import ALIKE, OTHER
-from jobs.core.run import RunSpec
+from jobs.core.run import RunSpec, Side
 from jobs.errors import Denied, Rejected
+from jobs.ledger.ledger import Ledger
 from jobs.ledger.state import copy_key_sql
 from jobs.runs.sorting import SAME, Sorting
 from jobs.s3.listing import list_all
 from jobs.s3.sessions import open_side
+from jobs.s3.store import Store
 from jobs.tables.duck import in_thread, parquet, quoted
-from jobs.tables.rows import manifest_batch
-
-if TYPE_CHECKING:
-    from jobs.runs.packed import PackedCopies
+from jobs.tables.rows import manifest_batch, manifest_schema
 
 _COLUMNS = ["key", "is_latest", "is_delete_marker", "size_bytes", "etag", "last_modified"]
 _MD5 = quoted("[0-9a-f]{32}")
@@ -40,9 +47,42 @@ _MAY_BE_EQUAL = f"""a.is_delete_marker = b.is_delete_marker
     AND (a.size_bytes IS NULL OR a.size_bytes = b.size_bytes)
     AND (a.etag = b.etag
          OR NOT coalesce(regexp_full_match(a.etag, {_MD5}) AND regexp_full_match(b.etag, {_MD5}), false))"""
-
-
+_MEMBERS = pa.schema([manifest_schema().field(name) for name in ("key", "size_bytes", "etag")])
 WriteShard = Callable[[int, bytes], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class PackedCopies:
+    """Where archives are that hold copies. `is_sealed`: copies are encrypted with KMS."""
+
+    index: ArchiveIndex
+    store: Store
+    archives: Location
+    is_sealed: bool = False
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any], ledger: Ledger) -> PackedCopies | None:
+        """The archives of a pair's run (`jobs.policy.run_options.copy_options`). None: its copies do not expire."""
+        if not (at := options.get("packed")):
+            return None
+        side = Side(Location.parse(at["uri"]), region=at["region"], owner=at["owner"])
+        return cls(ArchiveIndex(ledger.store, ledger.location), open_side(side), side.location)
+
+    async def members(self, bucket: str, first: str, last: str) -> AsyncGenerator[pa.Table, None]:
+        """Members, with keys from `first` to `last` among them, of what was in a bucket.
+
+        Only archives count that are there as their indexes say.
+        """
+        there, damage = dict[Location, str](), list[DamagedIndex]()
+        with suppress(*UNREADABLE):
+            there = {archive: etag async for archive, etag in list_archives(self.store, self.archives)}
+        for record in await self.index.records(self.archives, damage):
+            is_there = record.source_bucket == bucket and there.get(record.location) == record.etag
+            if is_there and record.first_key <= last and first <= record.last_key:
+                with collecting(damage, record.location):
+                    async with aclosing(self.index.tables(record.location)) as tables:
+                        async for table in tables:
+                            yield table
 
 
 class Copies(NamedTuple):
@@ -58,21 +98,6 @@ class Copies(NamedTuple):
     now: Callable[[], float] = time.time
 
 
-class There(NamedTuple):
-    """How many objects (or versions) of the destination were listed, and how many rows are what.
-
-    `same`: done, with their bytes and keys. `alike`: only a look can tell. `other`: a different
-    object is there.
-    """
-
-    listed: int
-    same: int
-    same_bytes: int
-    same_keys: int
-    alike: int
-    other: int
-
-
 async def list_destination(spec: RunSpec, prefix: str) -> AsyncGenerator[list[Listed], None]:
     """The pages of the destination's objects below a prefix, or of its versions where all are wanted."""
     store = open_side(spec.destination)
@@ -85,14 +110,17 @@ async def list_destination(spec: RunSpec, prefix: str) -> AsyncGenerator[list[Li
         await store.close()
 
 
-async def find_there(spec: RunSpec, sorting: Sorting) -> There | None:
+async def find_there(spec: RunSpec, sorting: Sorting) -> dict[str, int] | None:
     """Fill the table `seen` of a run's sorted rows.
+
+    Returns how many objects (or versions) of the destination were `listed`, and how many rows are what. `same`:
+    done, with their bytes and keys. `alike`: only a look can tell. `other`: a different object is there.
 
     None: the destination may not be listed, or it has more pages than there are rows, so that a
     look at each row takes fewer requests.
     """
     connection, relation = sorting.connection, sorting.relation
-    rows, first, last = await in_thread(connection, _extent, sorting, copy_key_sql(spec))
+    rows, first, last = await in_thread(connection, _extent, connection, copy_key_sql(spec), f"FROM {relation}")
     if not rows:
         return None
     path, listed, pages = sorting.folder / "there.parquet", 0, 0
@@ -110,14 +138,12 @@ async def find_there(spec: RunSpec, sorting: Sorting) -> There | None:
     there = f"""(SELECT * REPLACE (epoch_us(last_modified) AS last_modified), file_row_number AS place
         FROM {parquet(path, "file_row_number = true")})"""
     sql = join(relation, there, copy_key_sql(spec))
-    return There(listed, *await in_thread(connection, _fill, sorting, sql))
+    return {"listed": listed, **await in_thread(connection, _fill, sorting, sql)}
 
 
-def _extent(sorting: Sorting, copy_key: str) -> tuple[int, str, str]:
-    """The number of rows, and the first and the last key of their copies."""
-    [(rows, first, last)] = sorting.connection.execute(
-        f"SELECT count(*), min({copy_key}), max({copy_key}) FROM {sorting.relation}"
-    ).fetchall()
+def _extent(connection: Any, copy_key: str, of: str) -> tuple[int, str, str]:
+    """The number of rows of a relation, and the first and the last key of their copies."""
+    [(rows, first, last)] = connection.execute(f"SELECT count(*), min({copy_key}), max({copy_key}) {of}").fetchall()
     return rows, first, last
 
 
@@ -156,8 +182,8 @@ def _join_histories(relation: str, listed: str, copy_key: str) -> str:
         WINDOW key AS (PARTITION BY digest) QUALIFY there IS NOT NULL"""
 
 
-def _fill(sorting: Sorting, sql: str) -> tuple[int, int, int, int, int]:
-    """Insert the joined rows into `seen` → same rows, their bytes and keys, alike rows, others."""
+def _fill(sorting: Sorting, sql: str) -> dict[str, int]:
+    """Insert the joined rows into `seen` → how many are what."""
     sorting.connection.execute(f"INSERT INTO seen BY NAME ({sql})")
     [counts] = sorting.connection.execute(
         f"""
@@ -167,4 +193,27 @@ def _fill(sorting: Sorting, sql: str) -> tuple[int, int, int, int, int]:
         FROM seen
         """
     ).fetchall()
-    return counts
+    return dict(zip(("same", "same_bytes", "same_keys", "alike", "other"), counts, strict=True))
+
+
+async def leave_out_packed(packed: PackedCopies, spec: RunSpec, sorting: Sorting) -> int:
+    """Leave out the rows whose copies are not listed (`Sorting.seen`) and in an archive → how many.
+
+    The member has the row's size and its ETag, an MD5. Rows of all versions stay: `seen` lacks some.
+    """
+    rows, connection = f"(SELECT *, {copy_key_sql(spec)} AS copy_key FROM {sorting.relation})", sorting.connection
+    lacking = f"FROM {rows} ANTI JOIN seen USING (place)"
+    open_rows, first, last = await in_thread(connection, _extent, connection, "copy_key", lacking)
+    if not open_rows or spec.options.get("all_versions"):
+        return 0
+    path = sorting.folder / "members.parquet"
+    with pq.ParquetWriter(path, _MEMBERS, compression="lz4") as writer:
+        async with aclosing(packed.members(spec.destination.location.bucket, first, last)) as tables:
+            async for table in tables:
+                writer.write_table(table.select(_MEMBERS.names).cast(_MEMBERS))
+
+    def places(_: str) -> str:
+        return f"""SELECT place FROM (SELECT * {lacking} WHERE regexp_full_match(etag, '[0-9a-f]{{32}}')) AS r
+            SEMI JOIN {parquet(path)} AS m ON m.key = r.copy_key AND m.etag = r.etag AND m.size_bytes = r.size_bytes"""
+
+    return await in_thread(connection, sorting.leave_out, places)

@@ -28,8 +28,6 @@ from jobs.s3.retries import promptly, together
 from jobs.s3.sessions import open_side
 from jobs.s3.uploads import ABORTS_AT_ONCE, abort_unfinished
 
-PAGE_MODULE = "jobs.reports.html.page"
-"""It takes a while to load, meanwhile rows are done."""
 SUBMITTED = "submitted"
 """The state of a run that nobody waits for."""
 
@@ -60,7 +58,8 @@ async def work(
     if plan.open_shards and await ledger.report(spec.run_id) is None:
         if not is_batch(executor, settings):
             working = execute(spec, plan, ledger, settings, display, work_here)
-            codes, _ = await together(working, asyncio.to_thread(import_module, PAGE_MODULE))
+            page = asyncio.to_thread(import_module, "jobs.reports.html.page")  # it takes a while to load
+            codes, _ = await together(working, page)
         else:
             # a waiting parent must not be its child's dependency (deadlock)
             after = settings.batch_job_id if executor == DETACHED else None
@@ -81,13 +80,7 @@ async def follow(
     return await end(spec, plan, ledger, kind, codes, failures=failures)
 
 
-async def conclude(
-    spec: RunSpec,
-    plan: Plan,
-    ledger: Ledger,
-    codes: Mapping[int, int],
-    kind: Kind,
-) -> dict[str, Any]:
+async def conclude(spec: RunSpec, plan: Plan, ledger: Ledger, codes: Mapping[int, int], kind: Kind) -> dict[str, Any]:
     """Fold the outcomes into the run's report.
 
     Publish it when every row is accounted for. The first report to be published wins.
@@ -99,31 +92,24 @@ async def conclude(
     if plan.open_rows and folded.finished_at:  # S3's dates have seconds, and the fold may come later
         finished_at = min(finished_at, folded.finished_at + 1.0)
     broken = [code for code in codes.values() if code not in (ExitCode.DONE, ExitCode.TRANSIENT, ExitCode.TAKEN_OVER)]
-    state = RunState.FAILED if broken else RunState.INCOMPLETE
-    if folded.rows == plan.rows:
-        state = RunState.COMPLETE
-    is_complete = state is RunState.COMPLETE
+    is_complete = folded.rows == plan.rows
+    state = RunState.COMPLETE if is_complete else RunState.FAILED if broken else RunState.INCOMPLETE
     failures = None
-    if is_complete and folded.failures:
+    if is_complete and folded.failures_parquet:
         failures = await ledger.write_failures(spec.run_id, folded.failures_parquet, folded.failures_csv)
     report = summarize(
         spec,
         plan,
         state,
-        folded.outcomes,
-        folded.size_bytes,
-        finished_at,
-        outcome_bytes=folded.outcome_bytes,
-        evidence=folded.evidence,
+        finished_at=finished_at,
+        **folded.sums,
         worked_seconds=round(max(0.0, finished_at - folded.began_at), 3) if folded.began_at else 0.0,
-        reasons=folded.reasons,
-        attempts=folded.attempts,
         exit_codes=sorted(set(codes.values())),
         failures_manifest=failures,
         report=ledger.uri(spec.run_id, "report.json") if is_complete else None,
         report_html=ledger.uri(spec.run_id, PAGE) if is_complete else None,
         ledger=str(ledger.location),
-        **(await kind.report_details(ledger, spec, plan) if is_complete else {}),
+        **(await kind.report_details(ledger, spec, plan) if is_complete and kind.report_details else {}),
     )
     if is_complete:
         if report["failures"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from jobs.archives.model import ArchiveRecord
@@ -21,8 +22,6 @@ from jobs.verify.archives_job import ARCHIVES_AT_ONCE, VerifyArchives
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from jobs.runs.planning import PlannedShards
 
 _KNOWN = ("version_id", "size_bytes", "etag", "storage_class")
 
@@ -67,7 +66,7 @@ async def _plan(request: Request, ledger: Ledger, settings: Settings, display: D
             )
         columns = {name: [getattr(each, name, None) for each in known.values()] for name in _KNOWN}
         rows = fill_batch({"key": [place.key for place in known], **columns}, len(known))
-        planned = await plan_rows(
+        plan, histogram = await plan_rows(
             _once(rows),
             request.selection,
             write_shard=draft.write_shard,
@@ -76,13 +75,13 @@ async def _plan(request: Request, ledger: Ledger, settings: Settings, display: D
             processes=settings.processes,
             **pricing.part_rule(pricing.PricedWork(is_copying=False, deep=True)),
         )
-        return draft.planned(draft.spec(f"archives in {side.location}", {}, side), _priced(planned, settings))
+        return draft.planned(draft.spec(f"archives in {side.location}", {}, side), _priced(plan, histogram, settings))
 
 
-def _priced(planned: PlannedShards, settings: Settings) -> Plan:
+def _priced(plan: Plan, histogram: pricing.Histogram, settings: Settings) -> Plan:
     """Each archive is read once, by large ranges, then its own index by three requests."""
     prices, requests, dollars = pricing.own_prices(), Counter[str](), defaultdict[str, float](float)
-    for group in planned.histogram.groups:
+    for group in histogram.groups:
         of_class, more = (
             prices.of_class(group.storage_class),
             {"head": 2 * group.rows, "get": group.parts + 2 * group.rows},
@@ -90,15 +89,12 @@ def _priced(planned: PlannedShards, settings: Settings) -> Plan:
         requests.update(more)
         dollars["gets"] += sum(more.values()) * of_class.get_per_1000 / 1000
         dollars["retrieval"] += group.size_bytes / pricing.GIB * of_class.retrieval_per_gib
-    return Plan(
-        planned.rows,
-        planned.size_bytes,
-        planned.shards,
-        planned.excluded,
-        requests,
-        {item: amount for item, amount in dollars.items() if amount},
-        prices.name,
-        pricing.estimate_seconds(requests, planned.size_bytes, settings.processes),
+    return replace(
+        plan,
+        requests=requests,
+        dollars={item: amount for item, amount in dollars.items() if amount},
+        price_table=prices.name,
+        seconds=pricing.estimate_seconds(requests, plan.size_bytes, settings.processes),
     )
 
 

@@ -15,7 +15,7 @@ from jobs.core.evidence import is_md5
 from jobs.core.model import Listed, ObjectVersion, Route
 from jobs.core.outcome import GOOD, Outcome
 from jobs.core.pricing import Histogram
-from jobs.core.run import RunSpec
+from jobs.core.run import Plan, RunSpec
 from jobs.expire.deletions_table import write_deletions
 from jobs.policy.model import Policy
 from jobs.policy.resolved import decode_policy
@@ -110,7 +110,7 @@ def _may_be_equal(row: ObjectVersion, there: Listed) -> bool:
 
 async def _plan_rows(
     batches: Any, selection: Any, *, write_shard: Any, rows_per_shard: int, copies: Any = None, **unused: Any
-) -> planning.PlannedShards:
+) -> tuple[Plan, Histogram]:
     """`plan_rows` without DuckDB."""
     excluded: Counter[str] = Counter()
     taken = [select_rows(batch, selection, excluded) async for batch in batches]
@@ -137,7 +137,7 @@ async def _plan_rows(
     there = {word: list(found.values()).count(word) for word in ("same", "alike", "other")}
     there |= {"shards": int(bool(done)), "at": at}
     size_bytes = sum(each.size_bytes for each in summaries)
-    return planning.PlannedShards(len(order), size_bytes, tuple(summaries), dict(excluded), Histogram((), 0), there)
+    return Plan(len(order), size_bytes, tuple(summaries), dict(excluded), there=there), Histogram((), 0)
 
 
 async def _find_there(table: pa.Table, places: list[int], copies: Any) -> dict[int, str]:
@@ -163,20 +163,21 @@ async def _fold_run(ledger: Any, run_id: str, plan: Any, *_: Any) -> folding.Fol
         sizes[str(each.status)] += each.size_bytes
     return folding.Folded(
         rows=len(chosen),
-        size_bytes=sum(sizes.values()),
-        outcomes=dict(Counter(str(each.status) for each in chosen.values())),
-        evidence=dict(Counter(str(each.evidence) for each in chosen.values() if each.status in GOOD)),
-        reasons=[
-            {"status": status, "reason": reason, "rows": count} | ({"detail": detail} if detail else {})
-            for (status, reason, detail), count in reasons.most_common()
-        ],
-        attempts=len({each.attempt for each in chosen.values()}),
+        sums={
+            "size_bytes": sum(sizes.values()),
+            "outcomes": dict(Counter(str(each.status) for each in chosen.values())),
+            "outcome_bytes": dict(sizes),
+            "evidence": dict(Counter(str(each.evidence) for each in chosen.values() if each.status in GOOD)),
+            "reasons": [
+                {"status": status, "reason": reason, "rows": count} | ({"detail": detail} if detail else {})
+                for (status, reason, detail), count in reasons.most_common()
+            ],
+            "attempts": len({each.attempt for each in chosen.values()}),
+        },
         finished_at=max((each.written_at for each in checkpoints), default=0.0),
-        failures=len(bad),
         failures_parquet=_failures(rows, bad) if bad else b"",
         failures_csv=b"",
         checkpoints=frozenset(checkpoints),
-        outcome_bytes=dict(sizes),
     )
 
 

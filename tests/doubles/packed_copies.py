@@ -12,7 +12,7 @@ from jobs.archives.index_tables import TableWriter
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef
-from jobs.runs.packed import PackedCopies
+from jobs.runs.there import PackedCopies
 from jobs.s3.store import UNGUARDED
 from tests.doubles.memory_store import MemoryStore
 

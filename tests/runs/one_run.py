@@ -408,9 +408,8 @@ async def _fold_run(ledger: Ledger, run_id: str, plan: Plan, spec: RunSpec | Non
         playing.world.told |= {each.name for each in checkpoints}
     return folding.Folded(
         rows=len(chosen),
-        outcomes=dict(Counter(str(each.status) for each in chosen.values())),
-        failures=sum(each.status not in GOOD for each in chosen.values()),
-        failures_parquet=b"failures",
+        sums={"outcomes": dict(Counter(str(each.status) for each in chosen.values())), "size_bytes": 0},
+        failures_parquet=b"failures" * any(each.status not in GOOD for each in chosen.values()),
         finished_at=max((each.written_at for each in checkpoints), default=0.0),
         checkpoints=frozenset(checkpoints),
     )

@@ -86,9 +86,9 @@ def test_both_folds_agree(checkpoints: list[list[Outcome]]) -> None:
     for outcome in expected.values():
         counted[outcome.status] = counted.get(outcome.status, 0) + 1
     assert result.rows == len(expected)
-    assert result.outcomes == counted
+    assert result.sums["outcomes"] == counted
     bad = {row: outcome for row, outcome in expected.items() if outcome.status not in GOOD}
-    assert result.failures == len(bad)
+    assert bool(result.failures_parquet) == bool(bad)
     if bad:
         failures = pq.read_table(io.BytesIO(result.failures_parquet))
         assert set(manifest_schema().names) <= set(failures.schema.names)
@@ -147,7 +147,7 @@ def _fold_failed(*causes: tuple[Reason, str]) -> Folded:
 
 def test_rows_are_counted_by_reason_and_detail() -> None:
     denied, other = (Reason.DENIED, "CopyObject: AccessDenied"), (Reason.DENIED, "HeadObject: AccessDenied")
-    assert _fold_failed(denied, other, denied).reasons == [
+    assert _fold_failed(denied, other, denied).sums["reasons"] == [
         {"status": "blocked", "reason": denied[0], "rows": 2, "detail": denied[1], "keys": ["a", "c"]},
         {"status": "blocked", "reason": other[0], "rows": 1, "detail": other[1], "keys": ["b"]},
     ]
@@ -156,10 +156,10 @@ def test_rows_are_counted_by_reason_and_detail() -> None:
 def test_many_details_of_a_reason_are_counted_as_one_and_stay_with_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folding, "DETAILS", 1)
     result = _fold_failed((Reason.CONTENT_DIFFERS, "7"), (Reason.CONTENT_DIFFERS, "8"))
-    assert result.reasons == [{"status": "blocked", "reason": "content_differs", "rows": 2, "keys": ["a", "b"]}]
+    assert result.sums["reasons"] == [{"status": "blocked", "reason": "content_differs", "rows": 2, "keys": ["a", "b"]}]
     assert [(row["key"], row["detail"]) for row in result.listed] == [("a", "7"), ("b", "8")]
     assert b"the bytes differ (7)" in result.failures_csv
-    assert _fold_failed((Reason.CONTENT_DIFFERS, "7")).reasons[0]["detail"] == "7"
+    assert _fold_failed((Reason.CONTENT_DIFFERS, "7")).sums["reasons"][0]["detail"] == "7"
 
 
 def test_a_reason_names_the_keys_of_its_first_five_rows_once() -> None:
@@ -169,7 +169,7 @@ def test_a_reason_names_the_keys_of_its_first_five_rows_once() -> None:
         Outcome(row, key, f"version-{row}", Status.BLOCKED, Reason.REFUSED, at=1.0, attempt="a")
         for row, key in enumerate(keys)
     ]
-    (counted,) = asyncio.run(fold_of([rows], keys)).reasons
+    (counted,) = asyncio.run(fold_of([rows], keys)).sums["reasons"]
     assert (counted["rows"], counted["keys"]) == (6, ["a", "b", "c", "d"])
 
 

@@ -12,7 +12,7 @@ import pytest
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.ledger.ledger import Ledger
-from jobs.runs.forecast import MARGIN_TIMES, RECENT_SECONDS, START_SECONDS, UNKNOWN_TIMES, timed
+from jobs.runs.launch import MARGIN_TIMES, RECENT_SECONDS, START_SECONDS, UNKNOWN_TIMES, timed
 from jobs.runs.request import Planned, new_run_id
 from tests.doubles.memory_store import MemoryStore
 

@@ -81,7 +81,7 @@ def sts(tmp_path: Path) -> Iterator[FakeSts]:
 def run_workers(endpoint: str, last_key: str, lender: Lender = lend) -> dict[int, int]:
     words = [sys.executable, "-c", WORKER, endpoint, PROFILE, last_key]
     workers = WorkerProcesses(lambda shard: [*words, str(shard)], lender)
-    return run_shards(workers.attempt, workers, 3, range(3))
+    return run_shards(workers.attempt, workers, 3, lambda: False, range(3))
 
 
 def test_a_role_with_a_code_is_asked_for_once_for_all_workers(sts: FakeSts, script: Script) -> None:
@@ -136,7 +136,7 @@ def test_a_worker_that_waits_for_a_persons_code_ends_when_it_is_stopped(sts: Fak
     workers = WorkerProcesses(lambda _: words, never_answer)
 
     async def scenario() -> dict[int, int]:
-        running = asyncio.create_task(asyncio.to_thread(run_shards, workers.attempt, workers, 1, [0]))
+        running = asyncio.create_task(asyncio.to_thread(run_shards, workers.attempt, workers, 1, lambda: False, [0]))
         assert await asyncio.to_thread(is_asked.wait, 30)
         workers.stop()
         return await asyncio.wait_for(running, 15)

@@ -22,15 +22,18 @@ from jobs.runs.worker import Stops
 from tests.doubles.memory_store import MemoryStore
 
 
+def never() -> bool:
+    return False
+
+
 def run(shards: range, at_once: int, *words: str) -> dict[int, int]:
     """Run shards, each by a program that gets its number."""
     workers = WorkerProcesses(lambda shard: [*words, str(shard)])
-    return run_shards(workers.attempt, workers, at_once, shards)
+    return run_shards(workers.attempt, workers, at_once, never, shards)
 
 
 @pytest.mark.parametrize(
-    ("code", "codes"),
-    [(0, [0, 0, 0]), (1, [1, 1, 1]), (75, [75, 75, 75]), (76, [76, 75, 75]), (10, [10, 75, 75])],
+    ("code", "codes"), [(0, [0, 0, 0]), (1, [1, 1, 1]), (75, [75, 75, 75]), (76, [76, 75, 75]), (10, [10, 75, 75])]
 )
 def test_another_owner_and_a_wrong_configuration_end_all_workers(code: int, codes: list[int]) -> None:
     assert list(run(range(3), 1, "sh", "-c", f"exit {code}").values()) == codes
@@ -44,7 +47,7 @@ def test_no_attempt_begins_while_the_ledger_is_silent() -> None:
         attempts.append(shard)
         return 75
 
-    assert run_shards(attempt, Stops(), 1, [0, 1], lambda: bool(attempts)) == {0: 75, 1: 75}
+    assert run_shards(attempt, Stops(), 1, lambda: bool(attempts), [0, 1]) == {0: 75, 1: 75}
     assert attempts == [0]
 
 
@@ -93,7 +96,7 @@ def test_workers_are_asked_to_stop_once_though_several_of_them_break() -> None:
         return 10
 
     stops = Counted()
-    assert run_shards(attempt, stops, 2, [0, 1]) == {0: 10, 1: 10}
+    assert run_shards(attempt, stops, 2, never, [0, 1]) == {0: 10, 1: 10}
     assert stops.calls == 1
 
 
@@ -107,7 +110,7 @@ def test_a_worker_that_is_stopped_while_it_starts_ends_as_interrupted(millisecon
         return ["sleep", "60"]
 
     workers = WorkerProcesses(command)
-    assert run_shards(workers.attempt, workers, 1, [0, 1]) == {0: 75, 1: 75}
+    assert run_shards(workers.attempt, workers, 1, never, [0, 1]) == {0: 75, 1: 75}
 
 
 class Quiet:

@@ -20,7 +20,7 @@ from jobs.core.selection import Selection
 from jobs.errors import ConfigError, ManifestError
 from jobs.runs import sorting
 from jobs.runs.filtering import select_rows
-from jobs.runs.planning import forecast, plan_rows
+from jobs.runs.planning import plan_rows, priced
 from jobs.tables.rows import manifest_schema, read_shard, shard_schema
 from tests.doubles.examples import examples
 from tests.doubles.selecting import plain_filter_of
@@ -50,8 +50,14 @@ def batch_of(rows):
     return pa.RecordBatch.from_arrays(columns, schema=manifest_schema())
 
 
-def plan(rows, selection=ALL, *, batch_rows=7, **rules):
-    """Planned, and the rows of each shard as a worker reads them."""
+def plan(rows, selection=ALL, **rules):
+    """The plan, and the rows of each shard as a worker reads them."""
+    planned, _, shards = weighed(rows, selection, **rules)
+    return planned, shards
+
+
+def weighed(rows, selection=ALL, *, batch_rows=7, **rules):
+    """The plan, its histogram, and the rows of each shard as a worker reads them."""
 
     async def batches():
         for start in range(0, len(rows), batch_rows):
@@ -64,14 +70,14 @@ def plan(rows, selection=ALL, *, batch_rows=7, **rules):
         files[number] = data
 
     with tempfile.TemporaryDirectory() as scratch:
-        planned = asyncio.run(
+        planned, histogram = asyncio.run(
             plan_rows(batches(), selection, write_shard=write_shard, scratch_directory=Path(scratch), **rules)
         )
         assert list(Path(scratch).iterdir()) == []
     for data in files.values():
         assert pq.ParquetFile(pa.BufferReader(data)).schema_arrow.equals(shard_schema())
     shards = [[each for some in read_shard(data) for each in some] for data in files.values()]
-    return planned, shards
+    return planned, histogram, shards
 
 
 def test_a_row_arrives_in_its_shard_as_the_manifest_has_it():
@@ -139,11 +145,11 @@ def test_a_size_that_no_object_has_is_named(size_bytes):
 
 
 def test_nothing_selected_is_a_plan_without_shards():
-    planned, shards = plan([row("a"), row("b")], Selection(prefix="z"))
+    planned, histogram, shards = weighed([row("a"), row("b")], Selection(prefix="z"))
     assert (planned.rows, planned.size_bytes, planned.shards, shards) == (0, 0, (), [])
     assert planned.excluded == {"prefix": 2}
-    assert planned.histogram == Histogram((), 0)
-    assert forecast(planned, PricedWork(), 2).total_dollars == 0
+    assert histogram == Histogram((), 0)
+    assert priced(planned, histogram, PricedWork(), 2).total_dollars == 0
     assert plan([])[0].rows == 0
 
 
@@ -172,9 +178,9 @@ def test_the_histogram_counts_what_makes_the_price():
         row("c", "m", is_delete_marker=True, size_bytes=None),
         row("d", size_bytes=None),
     ]
-    planned, _ = plan(rows, multipart_threshold_bytes=10 * MIB, part_size_bytes=50 * MIB)
-    assert planned.histogram.keys == 4
-    assert [group[:-1] for group in planned.histogram.groups] == [
+    _, histogram, _ = weighed(rows, multipart_threshold_bytes=10 * MIB, part_size_bytes=50 * MIB)
+    assert histogram.keys == 4
+    assert [group[:-1] for group in histogram.groups] == [
         ("STANDARD", False, False, False, 1, 0, 1),
         ("STANDARD", False, False, True, 1, 0, 1),
         ("STANDARD", False, True, False, 1, 10 * MIB, 1),
@@ -186,9 +192,9 @@ def test_the_histogram_counts_what_makes_the_price():
 @settings(max_examples=examples(15), deadline=None)
 def test_parts_are_counted_as_the_copy_will_cut_them(sizes, part_size_bytes):
     rows = [row(str(n), size_bytes=size) for n, size in enumerate(sizes)]
-    planned, _ = plan(rows, part_size_bytes=part_size_bytes)
+    _, histogram, _ = weighed(rows, part_size_bytes=part_size_bytes)
     expected = sum(count_parts(size, choose_part_size(size, part_size_bytes)) for size in sizes)
-    assert sum(group.parts for group in planned.histogram.groups) == expected
+    assert sum(group.parts for group in histogram.groups) == expected
 
 
 keys = st.sampled_from(["a", "b", "a/b", "é", "B", "c.pdf", "d.PDF", "a\nb", " ", *OWN])
@@ -224,15 +230,6 @@ def reason(selection, each):
     return plain_filter_of(selection, each["key"], **{name: each[name] for name in names})
 
 
-def test_objects_of_sealift_are_left_out_and_counted_whatever_is_selected():
-    rows = [row(key, version, is_delete_marker=not version) for key in OWN for version in ("v1", None)]
-    for selection in (ALL, Selection(include=("*",))):
-        excluded: Counter[str] = Counter()
-        taken = select_rows(batch_of(rows), selection, excluded)
-        assert set(taken["key"].to_pylist()) == {key for key in OWN if key.endswith("/b")}
-        assert excluded["sealift_object"] == 12
-
-
 @given(manifest_rows, selections)
 @settings(deadline=None)
 def test_filtering_a_table_is_filtering_its_rows(rows, selection):
@@ -255,7 +252,7 @@ def test_globs_mean_the_same_in_both_engines(glob, some_keys):
 @settings(max_examples=examples(15), deadline=None)
 def test_every_selected_row_is_in_exactly_one_shard(rows, selection, rows_per_shard, threshold_bytes, batch_rows):
     with mock.patch.object(sorting, "BATCH_ROWS", batch_rows):
-        planned, shards = plan(
+        planned, histogram, shards = weighed(
             rows, selection, rows_per_shard=rows_per_shard, multipart_threshold_bytes=threshold_bytes
         )
     taken = [each for each in rows if reason(selection, each) is None]
@@ -272,12 +269,12 @@ def test_every_selected_row_is_in_exactly_one_shard(rows, selection, rows_per_sh
         (summary.rows, summary.size_bytes) for summary in planned.shards
     ]
     assert planned.size_bytes == sum(each.size_bytes or 0 for each in planned_rows)
-    assert sum(group.rows for group in planned.histogram.groups) == planned.rows
+    assert sum(group.rows for group in histogram.groups) == planned.rows
 
     # A key is in one shard, in one run of rows, oldest first.
     runs = [(number, each.key) for number, shard in enumerate(shards) for each in shard]
     changes = [run for index, run in enumerate(runs) if index == 0 or runs[index - 1] != run]
-    assert len(changes) == len({key for _, key in changes}) == planned.histogram.keys
+    assert len(changes) == len({key for _, key in changes}) == histogram.keys
     history = defaultdict(list)
     for each in planned_rows:
         history[each.key].append((each.is_latest, each.last_modified or 0.0))
@@ -285,8 +282,8 @@ def test_every_selected_row_is_in_exactly_one_shard(rows, selection, rows_per_sh
 
 
 def test_the_forecast_is_a_plan_that_survives_json():
-    planned, _ = plan([row("a", size_bytes=6_000_000_000), row("b"), row("c", size_bytes=None)])
-    found = forecast(planned, PricedWork(), 2)
+    planned, histogram, _ = weighed([row("a", size_bytes=6_000_000_000), row("b"), row("c", size_bytes=None)])
+    found = priced(planned, histogram, PricedWork(), 2)
     assert found.requests == {"copy": 2, "create": 1, "part": 90, "complete": 1, "head": 4, "tagging": 1, "list": 1}
     assert found.total_dollars == pytest.approx((95 * 0.005 + 5 * 0.0004) / 1000)
     assert found.price_table.startswith("us-east-1")

@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-from collections import Counter
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.runs.sharding import MAX_SHARDS, count_shards
-from tests.runs.key_shards import shards_of
 
 TIB = 1024**4
 
@@ -38,10 +35,3 @@ def test_the_number_of_shards_stays_in_its_limits(rows, size_bytes, processes, r
     assert 0 <= count <= min(MAX_SHARDS, rows)
     assert (count == 0) == (rows == 0)
     assert count * rows_per_shard >= rows or count == MAX_SHARDS
-
-
-def test_hashing_spreads_keys_of_one_prefix():
-    keys = [f"2026/11/25/{number:08d}.pdf" for number in range(8_000)]
-    counts = Counter(shards_of(keys, 8))
-    assert set(counts) == set(range(8))
-    assert max(counts.values()) < 1_100

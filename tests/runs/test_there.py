@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from jobs.core.model import Listed, Location, ObjectVersion
 from jobs.core.outcome import Evidence, Outcome, Status
-from jobs.core.run import RunSpec, Side
+from jobs.core.pricing import Histogram
+from jobs.core.run import Plan, RunSpec, Side
 from jobs.core.selection import Selection
 from jobs.runs import there
-from jobs.runs.packed import PackedCopies
-from jobs.runs.planning import PlannedShards, plan_rows
-from jobs.runs.there import Copies
+from jobs.runs.planning import plan_rows
+from jobs.runs.there import Copies, PackedCopies
 from jobs.tables.rows import PLANNED, done_outcomes, read_outcomes, read_shard, version_batch
 from tests.doubles.examples import examples
 from tests.doubles.few_rows import there_of
@@ -68,7 +68,7 @@ class Planning:
         async def batches() -> AsyncIterator[pa.RecordBatch]:
             yield version_batch(rows)
 
-        async def plan() -> PlannedShards:
+        async def plan() -> tuple[Plan, Histogram]:
             with tempfile.TemporaryDirectory() as folder, mock.patch.object(there, "list_destination", self.pages_of):
                 return await plan_rows(
                     batches(),
@@ -79,7 +79,7 @@ class Planning:
                     **rules,
                 )
 
-        self.plan = asyncio.run(plan())
+        self.plan, self.histogram = asyncio.run(plan())
         known, shards = self.plan.there, len(self.shards)
         done = range(shards - known.get("shards", 0), shards)  # `publish` writes their outcomes
         self.outcomes = {number: done_outcomes(self.shards[number], known["at"]) for number in done}
@@ -191,7 +191,7 @@ def test_the_outcomes_of_done_rows_are_the_last_shards() -> None:
     counts = {name: planned.plan.there[name] for name in ("listed", "same", "same_keys", "same_bytes")}
     assert counts == {"listed": 20, "same": 20, "same_keys": 20, "same_bytes": sum(range(0, 40, 2))}
     assert sorted(planned.outcomes) == list(range(done_from, len(planned.shards)))
-    assert sum(each.rows for each in planned.plan.histogram.groups) == planned.plan.histogram.keys == open_rows == 20
+    assert sum(each.rows for each in planned.histogram.groups) == planned.histogram.keys == open_rows == 20
     numbered = [each for shard in planned.shards for each in planned.rows(shard)]
     assert [each.row for each in numbered] == list(range(40))
     for shard, data in planned.outcomes.items():
