@@ -29,15 +29,7 @@ from msgspec import Meta, Struct
 from jobs.backup.events import ObjectEvent
 from jobs.core.model import LATEST_SECONDS, NULL_VERSION, SIZE_LIMIT, format_time
 from jobs.errors import StoreError
-from jobs.ledger.backlog import (
-    NAMED_BYTES_MAX,
-    Manifest,
-    Taken,
-    Waiting,
-    latest_manifest,
-    list_backlog,
-    read_backlog,
-)
+from jobs.ledger.backlog import NAMED_BYTES_MAX, Manifest, Taken, Waiting, latest_manifest, list_backlog, read_backlog
 from jobs.policy.coverage import match
 from jobs.policy.model import Policy
 from jobs.sync.versions import Version

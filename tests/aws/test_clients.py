@@ -19,21 +19,16 @@ def bare(monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
 
 
-@pytest.mark.parametrize("name", ["AWS_REGION", "AWS_DEFAULT_REGION"])
-def test_either_variable_says_the_region(monkeypatch, name):
-    monkeypatch.setenv(name, "eu-central-1")
-    assert open_client("batch").meta.region_name == "eu-central-1"
-    assert open_client("batch", "us-east-1").meta.region_name == "us-east-1"
-
-
-def test_without_a_region_it_says_what_to_set():
+def test_either_variable_says_the_region_and_without_one_the_error_says_what_to_set(monkeypatch):
     with pytest.raises(ConfigError, match=r"AWS batch: .*; set AWS_REGION or name a profile"):
         open_client("batch")
-
-
-def test_an_unknown_profile_is_a_config_error():
     with pytest.raises(ConfigError, match="nobody"):
         open_client("s3", profile="nobody")
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "eu-central-1")
+        assert open_client("batch").meta.region_name == "eu-central-1"
+        assert open_client("batch", "us-east-1").meta.region_name == "us-east-1"
+        monkeypatch.delenv(name)
 
 
 @pytest.mark.parametrize("code", ["RequestThrottled", "KmsThrottled", "ThrottlingException"])

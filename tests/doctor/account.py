@@ -44,11 +44,7 @@ def make_buckets() -> dict[str, Any]:
     }  # fmt: skip
     buckets: dict[str, Any] = {}
     for name, region in regions.items():
-        buckets[name] = {
-            "region": region,
-            "Versioning": {"Status": "Enabled"},
-            "Notification": {},
-        }
+        buckets[name] = {"region": region, "Versioning": {"Status": "Enabled"}, "Notification": {}}
     queue = {"QueueArn": OBJECTS, "Events": ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]}
     buckets["example-scans"]["Notification"] = {"QueueConfigurations": [queue]}
     for name in ("example-customs-us", "example-tracking"):

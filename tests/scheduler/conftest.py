@@ -129,6 +129,11 @@ def api(place: Place) -> Iterator[LambdaApi]:
         yield running
 
 
+def command_of(jobs: BatchServer, name: str) -> list[str]:
+    command: list[str] = jobs.job(name).request["containerOverrides"]["command"]
+    return command
+
+
 @pytest.fixture
 def jobs(monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchServer]:
     """Batch as this process finds it."""

@@ -41,6 +41,11 @@ class Scene:
     def run(self, work: Any) -> Any:
         return self.runtime.run(work)
 
+    def write(self, name: str, document: Any, **attributes: Any) -> None:
+        """Write a document of the ledger, as somebody else does."""
+        ref, data = ObjectRef("ledger", f"l/{name}"), json.dumps(document).encode()
+        self.run(MemoryStore.put(self.store, ref, data, Attributes(**attributes), guard=UNGUARDED))
+
     def put(self, key: str, body: bytes = b"body", **attributes: Any) -> dict[str, Any]:
         """Put an object at the source. Returns its event."""
         written = asyncio.run(

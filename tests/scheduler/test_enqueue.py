@@ -43,18 +43,8 @@ def test_what_the_backup_function_handed_over_is_copied_by_a_run(place: Place, a
     assert (published["number"], published["rows"]) == (1, 6)
     assert api.calls == [("sealift-submit", {"action": "manifest", "pair": "pair", "number": 1})]
     assert line["manifest"] == published["manifest"]
-    command = [
-        sys.executable,
-        "-m",
-        "jobs",
-        "replicate",
-        "--pair",
-        "pair",
-        "--manifest",
-        published["manifest"],
-        "--json",
-    ]
-    done = subprocess.run(command, env=place.environment(), capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "jobs", "replicate", "--pair", "pair", "--manifest", published["manifest"]]
+    done = subprocess.run([*command, "--json"], env=place.environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["outcomes"] == {"done": 6}
     assert [place.copy_of(key) for key in ODD_KEYS] == [b"more than ten bytes"] * 6

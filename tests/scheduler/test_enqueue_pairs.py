@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import asdict
 
-from jobs.core.model import Attributes, ObjectRef
 from jobs.errors import Denied, LedgerError, Unavailable
-from jobs.s3.store import UNGUARDED
 from scheduler import backlog
 from scheduler.backlog import BacklogRow
 from scheduler.enqueue import Enqueued, handle
 from tests.doubles.hooks import refuse
-from tests.doubles.memory_store import MemoryStore
 from tests.scheduler.scene import Scene, slow
 
 NOW = {"action": "backlog", "now": True}
@@ -39,12 +35,6 @@ class Pairs(Scene):
         rows = [BacklogRow("source", f"{pair}/{name}", None, 1, None, "large") for name in names]
         self.runtime.run(backlog.add(self.runtime, pair, rows))
 
-    def put_object(self, name: str, data: bytes, **attributes: Any) -> None:
-        put = MemoryStore.put(
-            self.store, ObjectRef("ledger", f"l/{name}"), data, Attributes(**attributes), guard=UNGUARDED
-        )
-        self.runtime.run(put)
-
     def enqueue(self, remaining_seconds: float = 300.0, **event: Any) -> Enqueued:
         return self.runtime.run(handle(self.runtime, NOW | event, remaining_seconds))
 
@@ -60,11 +50,11 @@ def pairs(tmp_path: Path) -> Pairs:
 @pytest.mark.parametrize("kind", ["archived object", "altered manifest"])
 def test_a_stray_object_of_one_pair_stops_neither_it_nor_the_others(pairs: Pairs, kind: str) -> None:
     """Nothing was enqueued any more, of any pair."""
-    row = json.dumps(asdict(BacklogRow("source", "first/old", None, 1, None, "large")))
     if kind == "archived object":
-        pairs.put_object("backlog/pair=first/0000000000001-1-1-a.json", row.encode(), storage_class="GLACIER")
+        row = asdict(BacklogRow("source", "first/old", None, 1, None, "large"))
+        pairs.write("backlog/pair=first/0000000000001-1-1-a.json", row, storage_class="GLACIER")
     else:
-        pairs.put_object("manifests/pair=first/000009.json", b"{}")
+        pairs.write("manifests/pair=first/000009.json", {})
     pairs.add("first", "a")
     pairs.add("second", "b")
     enqueued = pairs.enqueue()
@@ -129,9 +119,9 @@ def test_a_manifest_that_was_not_started_is_announced_however_many_later_ones_we
         enqueued = pairs.enqueue(pair="second")
     assert [each.number for each in enqueued.manifests] == list(range(1, 9))
     for number in range(2, 9):
-        pairs.put_object(f"starts/second/backfill/{number:06d}/submitted.json", b'{"job_id": "1"}')
+        pairs.write(f"starts/second/backfill/{number:06d}/submitted.json", {"job_id": "1"})
     assert [each.number for each in pairs.enqueue(pair="second").manifests] == [1]
-    pairs.put_object("starts/second/backfill/000001/submitted.json", b'{"job_id": "1"}')
+    pairs.write("starts/second/backfill/000001/submitted.json", {"job_id": "1"})
     assert pairs.enqueue(pair="second").manifests == []
 
 
@@ -150,10 +140,7 @@ def test_rows_that_another_pair_has_by_now_wait_for_that_pair(tmp_path: Path) ->
     for each in enqueued.manifests:
         name = each.manifest.removeprefix("s3://ledger/l/")
         written[each.pair] |= set(pairs.runtime.run(pairs.runtime.read(name)).decode().splitlines())
-    assert written == {
-        "first": {"source,first/2,v2,1,"},
-        "second": {"source,second/1,v1,1,", "source,second/4,,1,"},
-    }
+    assert written == {"first": {"source,first/2,v2,1,"}, "second": {"source,second/1,v1,1,", "source,second/4,,1,"}}
 
 
 def test_rows_stay_where_they_are_while_they_cannot_be_moved(pairs: Pairs) -> None:
