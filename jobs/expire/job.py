@@ -451,8 +451,9 @@ class Expire:
             return _kept(row, Reason.REFUSED, error.fact), stone
         except SealiftError as error:
             return error, stone
-        marker_id = made.version_id if each.step is Step.HIDE else None
-        return _deleted(row, stone), stone._replace(marker_version_id=marker_id)
+        step, marker_id = each.ended(made.version_id)
+        stone = stone._replace(step=step, marker_version_id=marker_id)
+        return _deleted(row, stone), stone
 
     def _tombstone(self, each: Candidate) -> Tombstone:
         from jobs.ledger.tombstones import Tombstone

@@ -116,6 +116,25 @@ class Candidate(NamedTuple):
             return None
         return self.ref.version_id or NULL_VERSION
 
+    def ended(self, answered_id: str | None) -> tuple[Step, str | None]:
+        """What its delete has done, and the marker that hides it. `answered_id`: the version id in the answer.
+
+        The bucket may have begun to keep versions since the last look, or have ended that:
+
+        | the delete named | answered    | the original was | so it is                                 |
+        |------------------|-------------|------------------|------------------------------------------|
+        | its version      | any         | any              | removed                                  |
+        | no version       | no id       | any              | removed                                  |
+        | no version       | null marker | null             | removed: the marker has taken its place  |
+        | no version       | any marker  | any other        | hidden                                   |
+
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/DeletingObjectVersions.html
+        """
+        is_in_its_place = not is_exact(answered_id) and not is_exact(self.ref.version_id)
+        if self.deleted_id is not None or answered_id is None or is_in_its_place:
+            return Step.REMOVE, None
+        return Step.HIDE, answered_id
+
 
 class Terms(NamedTuple):
     """The terms of a run: `now` (epoch seconds, by S3), the grace period, and whether the bucket

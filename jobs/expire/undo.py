@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Container, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import NamedTuple, cast
@@ -79,7 +79,15 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
     removed = 0
     problems: list[Problem] = []
     lost: set[tuple[str, str | None]] = set()
-    others: set[str | tuple[str, str | None]] | None = None
+    others: list[asyncio.Task[set[str | tuple[str, str | None]]]] = []
+
+    async def is_own(stone: Tombstone, marker_id: str) -> bool:
+        """False if another run has set the marker, or hidden the version. An id that this run recorded says enough."""
+        if is_exact(stone.marker_version_id):
+            return True
+        if not others:
+            others.append(asyncio.ensure_future(tombstones.of_others()))
+        return not {marker_id, (stone.key, stone.version_id)} & await others[0]
 
     async def bring_back(stone: Tombstone) -> str:
         """Return what is wrong, if anything."""
@@ -90,7 +98,13 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
         history = await retry(partial(key_history, store, tombstones.bucket, stone.key))
         if not any(_is_named(stone, each) for each in history):
             lost.add((stone.key, stone.version_id))
-        marker_id, problem = _marker(history, stone, others or ()) if stone.step is Step.HIDE else (None, "")
+        marker_id, problem = _marker(history, stone) if stone.may_hide else (None, "")
+        if marker_id is not None and not await is_own(stone, marker_id):
+            return _unsure(stone, marker_id)
+        if marker_id == NULL_VERSION and not await retry(partial(store.is_versioned, tombstones.bucket)):
+            return (
+                "its delete marker is the null version, which the next write replaces: turn versioning on, and repeat"
+            )
         if marker_id is not None:
             try:
                 await retry(partial(store.delete, ObjectRef(tombstones.bucket, stone.key, marker_id)))
@@ -104,41 +118,38 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
 
     async with aclosing(cast("AsyncGenerator[list[Tombstone], None]", tombstones.taken())) as groups:
         async for stones in groups:
-            if others is None and any(each.step is Step.HIDE and each.marker_version_id is None for each in stones):
-                others = await tombstones.of_others()
             told = await gather_bounded(bring_back, stones, LISTED_AT_ONCE)
             problems += [Problem(stone.key, each) for stone, each in zip(stones, told, strict=True) if each]
     problems += [Problem(name, f"{why}: ignored") for name, why in sorted(tombstones.unreadable.items())]
     return UndoResult(removed, [*dict.fromkeys(problems)], len(lost))  # two attempts may name one version
 
 
-def _marker(
-    history: Sequence[Listed], stone: Tombstone, others: Container[str | tuple[str, str | None]]
-) -> tuple[str | None, str]:
-    """Return the id of the marker that hides a tombstone's version, and a problem if there is one.
+def _marker(history: Sequence[Listed], stone: Tombstone) -> tuple[str | None, str]:
+    """Return the id of the marker that hides a tombstone's version, and a problem if there is one. Pure.
 
-    No id: nothing hides it any more, or a person has to look. Of a killed attempt, which recorded
-    no marker, it is the first one above the version, if it was set within `ATTEMPT_SECONDS`, and
-    is none of what other runs have hidden (`others`, see `Tombstones.of_others`). A
-    marker whose version is gone meanwhile counts if it hides nothing else.
+    No id: nothing hides it any more, or a person has to look. The marker that was recorded counts, also where its
+    version is gone meanwhile and it hides nothing else. A killed attempt has recorded none, and the id `null` may be
+    another one's by now: then it is the first marker above the version, if it was set within `ATTEMPT_SECONDS`.
     """
     place = next((at for at, each in enumerate(history) if _is_named(stone, each)), None)
     above = history if place is None else history[place + 1 :]
     seconds = 0.0
-    if stone.marker_version_id is not None:
+    if is_exact(stone.marker_version_id):
         marker = next((each for each in history if each.version_id == stone.marker_version_id), None)
     else:
-        marker = next((each for each in above if each.is_delete_marker), None) if place is not None else None
+        markers = (each for each in above if each.is_delete_marker and place is not None)
+        marker = next((each for each in markers if stone.marker_version_id in (None, each.version_id)), None)
         seconds = marker.last_modified - stone.recorded_at if marker else 0.0
     if marker is None or seconds < -CLOCKS_SECONDS:
         return None, ""
-    is_own = marker.is_delete_marker and is_exact(marker.version_id) and seconds <= ATTEMPT_SECONDS
-    if stone.marker_version_id is None and (marker.version_id in others or (stone.key, stone.version_id) in others):
-        is_own = False
-    if is_own and above[:1] == [marker]:
-        return marker.version_id, ""
-    return None, (
-        f"{marker.version_id} is not surely the delete marker by which the run has hidden the version "
+    if marker.is_delete_marker and seconds <= ATTEMPT_SECONDS and above[:1] == [marker]:
+        return marker.version_id or NULL_VERSION, ""
+    return None, _unsure(stone, marker.version_id)
+
+
+def _unsure(stone: Tombstone, marker_id: str | None) -> str:
+    return (
+        f"{marker_id} is not surely the delete marker by which the run has hidden the version "
         f"{stone.version_id}, directly above it: look at the key's versions, and remove it yourself if it should go"
     )
 

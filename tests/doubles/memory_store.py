@@ -172,7 +172,8 @@ class MemoryStore:
 
     def enable_versioning(self, bucket: str) -> None:
         """From now on; what is there becomes the `null` version."""
-        self._buckets.bucket("PutBucketVersioning", ObjectRef(bucket, "")).is_versioned = True
+        home = self._buckets.bucket("PutBucketVersioning", ObjectRef(bucket, ""))
+        home.is_versioned, home.is_suspended = True, False
 
     def suspend_versioning(self, bucket: str) -> None:
         """From now on each write replaces the `null` version, on top of the versions that are there."""

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from jobs.core.enums import Step
-from jobs.core.model import ObjectVersion
-from jobs.core.outcome import Status
-from jobs.errors import NotFound
+from jobs.core.model import ObjectRef, ObjectVersion
+from jobs.core.outcome import PartlyDone, Status
+from jobs.errors import NotFound, Unavailable
 from jobs.expire.undo import UndoResult, unhide
 from jobs.ledger.tombstones import Tombstone
 from tests.doubles.memory_store import Request
-from tests.expire.scene import DAY, NOW, Shop, job, job_of_another_run, shop, undo, work
+from tests.expire.scene import DAY, NOW, Killed, Shop, job, job_of_another_run, one, shop, store_over, undo, work
 
 HOUR = 3600.0
 
@@ -125,3 +125,74 @@ def announce(store: Shop, *stones: Tombstone, marker_id: str | None = None) -> N
     name = asyncio.run(tombstones.announce(stones))
     if marker_id:
         asyncio.run(tombstones.confirm(name, [stones[0]._replace(marker_version_id=marker_id)]))
+
+
+# The bucket begins to keep versions, or ends that, between the last look and the delete: the answer says what it did.
+
+
+@pytest.mark.parametrize("answer", ["received", "lost", "killed"])
+def test_what_went_where_versions_are_kept_since_the_look_is_hidden_and_comes_back(answer: str) -> None:
+    """It was reported as removed, and an undo did not look for its marker."""
+    store = shop(versioned=False)
+    row = store.original()
+
+    async def enable(request: Request) -> Any:
+        store.enable_versioning("docs")
+        deleted = await request()
+        if answer == "killed":
+            raise Killed
+        if answer == "lost":
+            raise Unavailable("DeleteObject", "k", "NoAnswer")
+        return deleted
+
+    store.hook(delete=enable)
+    if answer == "received":
+        outcome = one(store, row)
+        assert (outcome.status, outcome.detail) == (Status.DONE, "hidden")
+    else:
+        with pytest.raises((Killed, PartlyDone)):  # the places are not as they were
+            work(job(store), [row])
+    store.hook(delete=None)
+    assert (store.current(), list(store.contents().values())) == ({}, [b"content"])
+    undone = undo(store)
+    assert (undone.markers, undone.lost, undone.problems) == (1, 0, [])
+    assert store.current() == {"k": b"content"}
+
+
+def suspended(*, was_null: bool) -> Shop:
+    """Versioning was suspended before the delete of a version, or of the null version."""
+    store = shop(versioned=not was_null)
+    row = store.original()
+    store.enable_versioning("docs")
+    store.around_deletes(before=lambda: store.suspend_versioning("docs"))
+    outcome = one(store, row)
+    assert (outcome.status, outcome.detail) == (Status.DONE, "removed" if was_null else "hidden")
+    store.around_deletes()
+    assert len(store.contents()) == (not was_null)
+    return store
+
+
+@pytest.mark.parametrize("is_enabled", [False, True])
+@pytest.mark.parametrize("others", ["nothing", "a write", "a write and a delete"])
+def test_a_null_marker_goes_only_while_no_write_can_replace_it(is_enabled: bool, others: str) -> None:
+    """Undo took it for no marker of the run. What others have written in its place stays."""
+    store = suspended(was_null=False)
+    store.now += 2 * HOUR
+    if others != "nothing":
+        store_over(store, b"newer")
+    if others == "a write and a delete":
+        asyncio.run(store.delete(ObjectRef("docs", "k")))
+    if is_enabled:
+        store.enable_versioning("docs")
+    undone = undo(store)
+    assert (undone.markers, undone.lost) == (is_enabled and others == "nothing", 0)
+    assert len(undone.problems) == (others != "a write" and not undone.markers)
+    back = {"nothing": {"k": b"content"} if is_enabled else {}, "a write": {"k": b"newer"}}
+    assert store.current() == back.get(others, {})
+
+
+def test_a_null_version_that_a_null_marker_has_replaced_is_gone() -> None:
+    """It was reported as hidden."""
+    store = suspended(was_null=True)
+    undone = undo(store)
+    assert (undone.markers, undone.lost, undone.problems) == (0, 1, [])
