@@ -21,10 +21,9 @@ comparison took longer, or the machine slept, both are looked at again. Locks ar
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -43,7 +42,6 @@ from jobs.errors import (
     Conflict,
     DamagedArchive,
     Denied,
-    Interrupted,
     NoSuchBucket,
     NotFound,
     PreconditionFailed,
@@ -62,7 +60,7 @@ from jobs.s3.checksums import ContentCheck
 from jobs.s3.compare_bytes import check_bytes, update
 from jobs.s3.gated_store import NoAnswer, patient
 from jobs.s3.lookup import KeyLooks, TagReader, find
-from jobs.s3.retries import Tries, gather_bounded, retry
+from jobs.s3.retries import gather_bounded, retry, together
 from jobs.s3.store import Store
 
 if TYPE_CHECKING:
@@ -161,36 +159,14 @@ class Expire:
             outcomes |= {each.row.row: _deleted(each.row, self._tombstone(each), Status.LEFT) for each in going}
         return [outcomes[row.row] for row in rows]
 
-    async def process_last(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
-        """As `process`, row by row, so that one that S3 cannot serve ends as failed alone.
-
-        A row is tried twice, and then looked at: the last answer may be lost as well.
-        """
-        await self._look_at_places()  # what fails for all rows is not tried for each
-        outcomes: list[Outcome] = []
-        for row in rows:
-            try:
-                outcomes += await Tries(2)(partial(self.process, [row]))
-            except (Unavailable, Conflict) as error:
-                outcomes.append(await self._find_gone(row) or gave_up(row, error))
-            except Interrupted as stop:
-                outcomes += getattr(stop, "outcomes", ())
-                cause: SealiftError = getattr(stop, "error", stop)
-                if not isinstance(cause, Unavailable | Conflict):  # else its tombstone alone is missing
-                    raise PartlyDone(cause, outcomes) from stop
-            except SealiftError as error:
-                raise PartlyDone(error, outcomes) from error
-        return outcomes
-
     # Looks.
 
     async def _look_at_places(self, *others: Callable[[], Awaitable[None]]) -> float:
         """S3's time, the earliest of all answers. Raises ConfigError where a delete would do something
         else than it would have when the run was planned. `others`: looks at the same time.
         """
-        looks = (self._check_versioning, *others)
-        now, _ = await asyncio.gather(self.look(), gather_bounded(lambda look: look(), looks, len(looks)))
-        return now
+        now, *_ = await together(self.look(), self._check_versioning(), *(look() for look in others))
+        return float(now)
 
     async def _check_versioning(self) -> None:
         if await retry(lambda: self.source.is_versioned(self.tombstones.bucket)) is not self.terms.is_versioned:
@@ -229,23 +205,14 @@ class Expire:
                 there.append(each)
         return there, outcomes
 
-    async def _find_gone(self, row: ObjectVersion) -> Outcome | None:
-        """The outcome of a row that is not there any more, or None."""
-        with suppress(Unavailable, Conflict):
-            _, outcomes = await self._look_at_all([row])
-            return outcomes.get(row.row)
-        return None
-
     async def _look(self, looks: KeyLooks, row: ObjectVersion) -> Candidate | Outcome | None:
         """Return the original as it is now, None when it is gone, an outcome when S3 does not show it."""
         if row.beside is None:
             return _kept(row, Reason.COPY_MISSING)
         try:
             return await find_original(looks, row, cast(CopyAt, row.beside), is_versioned=self.terms.is_versioned)
-        except NoAnswer as error:
-            if error.code == "NoAnswer":  # in time: the others of its group do not wait for it
-                return gave_up(row, error)
-            raise error.recast(Unavailable) from error
+        except NoAnswer as error:  # in time: the others of its group do not wait for it
+            return gave_up(row, error)
         except (Denied, Redirected, Rejected) as error:
             return Outcome.refused(row, error)
 
@@ -283,6 +250,8 @@ class Expire:
             if copy != each.copy:
                 return Cause(Reason.SOURCE_CHANGED, "copy")
             now = await self._look(originals, each.row)
+            if isinstance(now, Outcome) and now.reason:
+                return Cause(now.reason, now.detail)
             is_same = isinstance(now, Candidate) and (now.ref, now.info, now.above) == (each.ref, each.info, each.above)
             return None if is_same else Cause(Reason.SOURCE_CHANGED)
 
@@ -403,7 +372,7 @@ class Expire:
     # Deletes.
 
     async def _remove(self, going: Sequence[Candidate], seen_at: float) -> dict[int, Outcome]:
-        """Announce, look again, delete, confirm → what became of each row.
+        """Announce, look again, delete, confirm, look at those whose answers were lost → what became of each row.
 
         Raises an error that a retry may cure, and PartlyDone where some have an outcome, or the worker has to end.
         """
@@ -416,24 +385,28 @@ class Expire:
         fresh = [each for each in going if each.row.row not in outcomes]
         delete = partial(self._delete, send_by=seen_at + FRESH_SECONDS)
         ended = await gather_bounded(delete, fresh, REQUESTS_AT_ONCE)
-        # Also what may be gone: a delete may have been done before its error. What stops or is late is not sent.
-        gone = [
-            stone
-            for end, stone in ended
-            if (isinstance(end, StoreError) and end.code != TOO_LATE and not _is_refused(end))
-            or (isinstance(end, Outcome) and end.status is Status.DONE)
-        ]
         outcomes |= {end.row: end for end, _ in ended if isinstance(end, Outcome)}
-        errors: list[SealiftError] = [end for end, _ in ended if not isinstance(end, Outcome)]
+        errors = {stone.row: end for end, stone in ended if not isinstance(end, Outcome)}
+        lost = [each.row for each in fresh if _may_be_done(errors.get(each.row.row))]
+        unsure = {row.row for row in lost}
+        gone = [
+            stone for end, stone in ended
+            if stone.row in unsure or (isinstance(end, Outcome) and end.status is Status.DONE)
+        ]  # fmt: skip
         try:
             await self.tombstones.confirm(name, gone)
+            if lost:
+                await self._look_at_places()
+                _, found = await self._look_at_all(lost)
+                outcomes |= {row: end for row, end in found.items() if end.status is Status.DONE}
         except SealiftError as error:  # what was done is done without it
-            errors.append(error)
-        errors.sort(key=lambda each: isinstance(each, Unavailable | Conflict))  # what ends the run comes first
-        if errors and (outcomes or not isinstance(errors[0], Unavailable | Conflict)):
-            raise PartlyDone(errors[0], list(outcomes.values())) from errors[0]
-        if errors:
-            raise errors[0]
+            errors[-1] = error
+        left = [error for row, error in errors.items() if row not in outcomes]
+        left.sort(key=lambda each: isinstance(each, Unavailable | Conflict))  # what ends the run comes first
+        if left and (outcomes or not isinstance(left[0], Unavailable | Conflict)):
+            raise PartlyDone(left[0], list(outcomes.values())) from left[0]
+        if left:
+            raise left[0]
         return outcomes
 
     async def _delete(self, each: Candidate, send_by: float) -> tuple[Outcome | SealiftError, Tombstone]:
@@ -524,9 +497,11 @@ def _cause(error: StoreError | DamagedArchive) -> Cause:
     return Cause(Reason.REFUSED, error.fact)
 
 
-def _is_refused(error: StoreError) -> bool:
-    """Whether S3 has surely not done what it was asked."""
-    return error.was_sent_once and not isinstance(error, Unavailable | Conflict)
+def _may_be_done(error: SealiftError | None) -> bool:
+    """Whether a delete may have been done before its error. What stops the worker, or is late, was not sent."""
+    if not isinstance(error, StoreError) or error.code == TOO_LATE:
+        return False
+    return not error.was_sent_once or isinstance(error, Unavailable | Conflict)
 
 
 def _kept(row: ObjectVersion, reason: Why, detail: str = "") -> Outcome:

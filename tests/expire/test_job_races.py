@@ -193,11 +193,14 @@ def test_what_was_deleted_before_an_error_that_ends_the_run_is_told(fails: str) 
 
 
 @pytest.mark.parametrize("versioned", [True, False])
-def test_a_delete_whose_answer_was_lost_is_told_from_another_clients_write(versioned: bool) -> None:
-    """Repeated, such a delete finds nothing, or its own marker."""
+@pytest.mark.parametrize("is_repeated", [True, False])
+def test_a_delete_whose_answer_was_lost_is_told_from_another_clients_write(versioned: bool, is_repeated: bool) -> None:
+    """Repeated, such a delete finds nothing, or its own marker. The look for it was the next try's alone."""
 
-    async def twice(request: Request) -> Any:
+    async def lose(request: Request) -> Any:
         await request()
+        if not is_repeated:
+            raise Unavailable("DeleteObject", str(request.place), "IncompleteBody")
         try:
             return await request()
         except StoreError as error:
@@ -206,8 +209,8 @@ def test_a_delete_whose_answer_was_lost_is_told_from_another_clients_write(versi
 
     store = shop(versioned=versioned)
     row = store.original()
-    store.hook(delete=twice)
-    assert asyncio.run(job(store).process_last([row]))[0].status is Status.DONE
+    store.hook(delete=lose)
+    assert one(store, row).status is Status.DONE
     store.hook(delete=None)
     if versioned:
         assert undo(store).markers == 1
@@ -228,20 +231,21 @@ def fail(store: Shop, at: str, status: int = 500) -> None:
 
 @pytest.mark.parametrize("at", ["delete docs", "head docs", "head copies", "get copies"])
 @pytest.mark.parametrize(("versioned", "hidden"), [(True, False), (True, True), (False, False)])
-def test_at_the_last_try_each_row_is_told_what_became_of_its_object(at: str, versioned: bool, hidden: bool) -> None:
+def test_an_object_that_the_server_cannot_serve_holds_no_other(at: str, versioned: bool, hidden: bool) -> None:
     store = shop(versioned=versioned)
     rows = store.originals(4)
     store.hide(*rows * hidden)
     fail(store, at)
-    if at.endswith("docs"):
-        with pytest.raises((Unavailable, PartlyDone)) as ended:  # what may pass is tried again as a whole
+    if at == "delete docs":
+        with pytest.raises(PartlyDone) as partly:  # what may pass is tried again
             work(job(store), rows)
-        told_before = {each.key for each in getattr(ended.value, "outcomes", ())}
-        assert told_before == {"k0", "k2", "k3"} if at == "delete docs" else not told_before
-    told = {each.key: each.status for each in asyncio.run(job(store).process_last(rows))}
+        assert isinstance(partly.value.error, Unavailable)
+        told = {each.key: each.status for each in partly.value.outcomes}
+    else:
+        told = {each.key: each.status for each in work(job(store), rows)}
+        assert told.pop("k1") is Status.BLOCKED
     there = {key for key, _ in store.contents()} if hidden else set(store.current())
-    assert there == {"k1"}
-    assert told == {row.key: Status.BLOCKED if row.key == "k1" else Status.DONE for row in rows}
+    assert (there, told) == ({"k1"}, dict.fromkeys(("k0", "k2", "k3"), Status.DONE))
     store.hook(head=None, delete=None)
     if at == "delete docs" and versioned and not hidden:
         assert undo(store).markers == 3
@@ -260,51 +264,6 @@ def test_an_original_that_never_answers_holds_no_other() -> None:
     told = work(replace(job(store), patience_seconds=0.05), rows)
     assert [each.status for each in told] == [Status.DONE, Status.BLOCKED, Status.DONE]
     assert told[1].reason == Reason.GIVEN_UP
-
-
-def test_a_last_answer_that_is_lost_at_the_last_try_is_looked_for() -> None:
-    """The second try's delete was told as given up, so as one that stays."""
-    store, sent = shop(), list[str]()
-    rows = store.originals(2)
-
-    async def lose(request: Request) -> Any:
-        sent.append(request.place.key)
-        if sent.count("k0") == 2 and request.place.key == "k0":
-            await request()
-        if request.place.key == "k0":
-            raise Unavailable("DeleteObject", str(request.place), "IncompleteBody")
-        return await request()
-
-    store.hook(delete=lose)
-    told = asyncio.run(job(store).process_last(rows))
-    assert sent == ["k0", "k0", "k1"]
-    store.hook(delete=None)
-    assert [each.status for each in told] == [Status.DONE] * 2
-    assert undo(store).markers == 2
-
-
-def test_a_bucket_that_cannot_be_asked_is_not_asked_for_each_row_at_the_last_try() -> None:
-    store, asked = shop(), list[str]()
-    rows = store.originals(20)
-
-    async def fail(bucket: str) -> bool:
-        asked.append(bucket)
-        raise Unavailable("GetBucketVersioning", f"s3://{bucket}", "InternalError", "", 500)
-
-    made = job(store)
-    store.is_versioned = fail  # type: ignore[method-assign]
-    with pytest.raises(Unavailable):
-        asyncio.run(made.process_last(rows))
-    assert len(asked) <= 8
-
-
-def test_a_stop_at_the_last_try_keeps_the_outcomes_before_it() -> None:
-    store = shop()
-    rows = store.originals(4)
-    stop_before(store, 3)
-    with pytest.raises(PartlyDone) as stopped:
-        asyncio.run(job(store).process_last(rows))
-    assert [(each.key, each.status) for each in stopped.value.outcomes] == [("k0", Status.DONE), ("k1", Status.DONE)]
 
 
 def test_a_delete_that_came_too_late_to_be_sent_is_not_the_runs() -> None:
@@ -350,7 +309,7 @@ def test_credentials_that_are_no_longer_accepted_end_the_run(hidden: bool) -> No
     store.hide(*rows * hidden)
     store.hook(delete=refuse)
     with pytest.raises(PartlyDone) as ended:
-        asyncio.run(job(store).process_last(rows))
+        work(job(store), rows)
     assert isinstance(ended.value.error, AuthenticationFailed)
 
 
