@@ -140,7 +140,6 @@ class Reason(StrEnum):
             "folder": "this server keeps no versions of a key that ends with a slash: it would be gone for good",
             "suspended": "the versioning of its bucket is suspended, so a delete marker would replace it: enable it",
             "null": "it is a null version below others, and versioning is suspended: S3 cannot delete it by its ETag",
-            "name": "no object has the name that is listed: this server lists control characters as U+FFFD",
         },
     )
     # packing

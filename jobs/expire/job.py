@@ -76,9 +76,6 @@ REQUESTS_AT_ONCE = 64
 FRESH_SECONDS = 5.0
 """How long after the beginning of a look at the original, its copy and their places a delete may be sent."""
 
-_REPLACEMENT = "\ufffd"
-"""What other servers than AWS's list in place of a control character: SeaweedFS, in listings of versions."""
-
 Content = Verdict | Checksum | ContentCheck
 """What is known of a copy's bytes: why nothing is, their SHA-256 by the index, or what was read."""
 
@@ -197,8 +194,6 @@ class Expire:
             elif stone and each and each.is_hidden and stone.step is Step.HIDE:
                 is_own = each.is_hidden_by(stone.marker_version_id, stone.recorded_at)
                 outcomes[row.row] = _deleted(row, stone) if is_own else _kept(row, Reason.DELETED, "source")
-            elif (each is None or each.is_replaced) and _REPLACEMENT in row.key and not self.source.heeds_conditions:
-                outcomes[row.row] = _kept(row, Reason.KEPT, "name")
             elif each is None:
                 outcomes[row.row] = Outcome.of(row, Status.MISSING, Reason.SOURCE_GONE)
             else:

@@ -147,6 +147,9 @@ class Candidates:
             return "outside_source"
         if self.is_own is not None and not self.is_own(key):
             return "other_pair"
+        # SeaweedFS has that for a control character where it lists versions: it encodes no keys there, as AWS does.
+        if "\ufffd" in key and self.keeps_versions and not self.source.heeds_conditions:
+            return "name_unclear"
         return "delete_marker" if is_delete_marker else ""
 
     async def _read_wanted(self, wanted: AsyncIterator[pa.RecordBatch]) -> list[str] | None:

@@ -79,7 +79,7 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
     removed = 0
     problems: list[Problem] = []
     lost: set[tuple[str, str | None]] = set()
-    others: list[asyncio.Task[set[str | tuple[str, str | None]]]] = []
+    others: list[asyncio.Task[set[tuple[str, str | None]]]] = []
 
     async def is_own(stone: Tombstone, marker_id: str) -> bool:
         """False if another run has set the marker, or hidden the version. An id that this run recorded says enough."""
@@ -87,7 +87,7 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
             return True
         if not others:
             others.append(asyncio.ensure_future(tombstones.of_others()))
-        return not {marker_id, (stone.key, stone.version_id)} & await others[0]
+        return not {(stone.key, marker_id), (stone.key, stone.version_id)} & await others[0]
 
     async def bring_back(stone: Tombstone) -> str:
         """Return what is wrong, if anything."""
@@ -98,7 +98,9 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
         history = await retry(partial(key_history, store, tombstones.bucket, stone.key))
         if not any(_is_named(stone, each) for each in history):
             lost.add((stone.key, stone.version_id))
-        marker_id, problem = _marker(history, stone) if stone.may_hide else (None, "")
+        # A delete that names no version makes a marker where the bucket keeps versions, if only since a moment before.
+        may_hide = stone.step is Step.HIDE or stone.version_id is None
+        marker_id, problem = _marker(history, stone) if may_hide else (None, "")
         if marker_id is not None and not await is_own(stone, marker_id):
             return _unsure(stone, marker_id)
         if marker_id == NULL_VERSION and not await retry(partial(store.is_versioned, tombstones.bucket)):

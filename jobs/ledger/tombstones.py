@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.core.enums import Step
-from jobs.core.model import Location, ObjectVersion, is_exact
+from jobs.core.model import Location, ObjectVersion
 from jobs.errors import LedgerError
 from jobs.ledger.files import PARQUET, read_file, write_file
 from jobs.s3.listing import list_all
@@ -58,13 +58,6 @@ class Tombstone(NamedTuple):
     evidence: str
     marker_version_id: str | None = None
     recorded_at: float = 0.0
-
-    @property
-    def may_hide(self) -> bool:
-        """False if its delete named a version, or was to. Any other one makes a marker where the bucket keeps
-        versions, also if that has begun a moment before.
-        """
-        return self.step is Step.HIDE or self.version_id is None
 
 
 _OWN = schema_of(Tombstone)
@@ -120,17 +113,15 @@ class Tombstones:
             done |= intended & {each.row for each in stones}
             yield [each._replace(recorded_at=min(each.recorded_at, at)) for each in stones]
 
-    async def of_others(self) -> set[str | tuple[str, str | None]]:
-        """The markers that other runs have set and, where they have not recorded them, the versions (key, id)
+    async def of_others(self) -> set[tuple[str, str | None]]:
+        """The markers (key, id) that other runs have set and, where they have not recorded them, the versions
         that they may have hidden. A file that cannot be read counts for nothing.
         """
-        found = set[str | tuple[str, str | None]]()
+        found = set[tuple[str, str | None]]()
         for stones, name in await _files_of_all(self.store, self.ledger, self.bucket):
             if stones.run_id != self.run_id:
-                for each in await stones.readable(name):
-                    if each.may_hide:
-                        marker_id = each.marker_version_id
-                        found.add(marker_id if marker_id and is_exact(marker_id) else (each.key, each.version_id))
+                hides = [each for each in await stones.readable(name) if each.step is Step.HIDE or not each.version_id]
+                found.update((each.key, each.marker_version_id or each.version_id) for each in hides)
         return found
 
     async def latest(self) -> dict[str, float]:

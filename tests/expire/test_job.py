@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import ObjectLock, ObjectRef, ObjectVersion
 from jobs.core.outcome import Evidence, Status
-from jobs.core.reasons import Reason
 from jobs.errors import ConfigError
 from jobs.expire.rules import CopyAt
 from jobs.ledger.tombstones import Tombstones
@@ -170,23 +169,6 @@ def test_what_is_due_only_since_the_plan_was_made_stays() -> None:
     planned = replace(made, terms=made.terms._replace(now=store.now + 5))
     store.now += 2 * DAY
     assert work(planned, [row])[0].status is Status.LEFT
-
-
-@pytest.mark.parametrize("is_aws", [False, True])
-@pytest.mark.parametrize("there", [None, b"another object, which has this name"])
-def test_an_original_with_a_control_character_is_kept_where_its_listing_has_another_name(
-    is_aws: bool, there: bytes | None
-) -> None:
-    """SeaweedFS lists U+FFFD. The row ended as missing, because the source no longer has it, which was false."""
-    store = shop(versioned=False)
-    store.heeds_conditions = is_aws
-    row = store.original("a\x01b")._replace(key="a\ufffdb")
-    if there is not None:
-        store.put_now("docs", row.key, there)
-    outcome = one(store, row)
-    told = (Status.MISSING, Reason.SOURCE_GONE) if there is None else (Status.BLOCKED, Reason.SOURCE_REPLACED)
-    assert (outcome.status, outcome.reason) == (told if is_aws else (Status.BLOCKED, Reason.KEPT))
-    assert ("a\x01b", "null") in store.contents()
 
 
 def test_versioning_that_is_suspended_meanwhile_loses_nothing() -> None:
