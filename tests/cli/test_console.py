@@ -12,26 +12,20 @@ from jobs.cli import console
 from jobs.core.display import shown_key
 
 
-def test_progress_has_the_latest_error(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_has_the_latest_error_and_of_an_unknown_number_no_time_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(console, "PLAIN_INTERVAL_SECONDS", 0.0)
     with console.meter("replicate", 10) as shown:
         shown.update(5, 1, 100, "[red]k\x1b: AccessDenied")
         shown.update(5, 0, 100)
-    first, second = capsys.readouterr().err.splitlines()
+    with console.meter("inventory", 0) as shown:  # it said "218,500 of 0 objects, -10.1 s left"
+        shown.update(218_500, 0, 100)
+    first, second, third = capsys.readouterr().err.splitlines()
     assert first.endswith("the latest error: [red]k\\x1b: AccessDenied")
     assert "error:" not in second
-
-
-def test_progress_of_an_unknown_number_says_no_number_and_no_time_left(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A listing said "218,500 of 0 objects, -10.1 s left"."""
-    monkeypatch.setattr(console, "PLAIN_INTERVAL_SECONDS", 0.0)
-    with console.meter("inventory", 0) as shown:
-        shown.update(218_500, 0, 100)
-    line = capsys.readouterr().err
-    assert line.startswith("inventory: 218,500 objects, 0 errors, 100 B")
-    assert "left" not in line
+    assert third.startswith("inventory: 218,500 objects, 0 errors, 100 B")
+    assert "left" not in third
 
 
 def test_a_live_bar_keeps_to_the_terminal_and_the_latest_error_to_a_line_of_its_own() -> None:

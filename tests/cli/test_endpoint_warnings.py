@@ -12,15 +12,9 @@ from jobs.s3.sessions import open_store
 
 
 @pytest.fixture(autouse=True)
-def temporary_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
-    for name, value in (
-        ("AWS_ACCESS_KEY_ID", "id"),
-        ("AWS_SECRET_ACCESS_KEY", "secret"),
-        ("AWS_SESSION_TOKEN", "token"),
-        ("AWS_CONFIG_FILE", f"{tmp_path}/config"),
-        ("AWS_SHARED_CREDENTIALS_FILE", f"{tmp_path}/credentials"),
-    ):
-        monkeypatch.setenv(name, value)
+def temporary_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "CONFIG_FILE", "SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(f"AWS_{name}", "/nowhere")
 
 
 def test_temporary_credentials_without_tls_warn_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
