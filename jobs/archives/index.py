@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import io
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import IO, Any, NamedTuple
@@ -174,8 +174,8 @@ class ArchiveIndex:
         async def look(record: ArchiveRecord) -> list[IndexedMember]:
             found: list[IndexedMember] = []
             with collecting(damage, record.location):
-                members = self._lookup(record.location, key)
-                found += [IndexedMember(record, member) async for member in members]
+                async with aclosing(self.members(record.location, keys=[key])) as parts:
+                    found += [IndexedMember(record, member) async for part in parts for member in part]
             return found
 
         hits = [hit for part in await gather_bounded(look, candidates, READS_IN_FLIGHT) for hit in part]
@@ -185,7 +185,7 @@ class ArchiveIndex:
         self, archive: Location, prefix: str = "", keys: Sequence[str] | None = None
     ) -> AsyncGenerator[list[Member], None]:
         """An archive's members whose keys begin with the prefix, in its order, one row group at a
-        time. `keys` (in order): only the row groups that may hold one.
+        time. `keys` (in order): only these.
 
         Raises NotFound for an archive that is not indexed.
         """
@@ -197,23 +197,28 @@ class ArchiveIndex:
         self, archive: Location, prefix: str = "", keys: Sequence[str] | None = None
     ) -> AsyncGenerator[pa.Table, None]:
         """`members` as tables in `index_tables.INDEX_SCHEMA`."""
-        table = await self._open(archive)
-        begins = overlaps(prefix)
+        table, begins = await self._open(archive), overlaps(prefix)
         async with aclosing(
             table.scan(lambda each: begins(each) and holds_any(keys, each.first_key, each.last_key))
         ) as groups:
             async for group in groups:
                 taken = group.filter(pc.starts_with(_keys(group), prefix)) if prefix else group
+                if keys is not None:
+                    named = [holds_any(keys, key, key) for key in _keys(taken).to_pylist()]
+                    taken = taken.filter(pa.array(named, pa.bool_()))
                 if taken.num_rows:
                     yield taken
 
-    async def _lookup(self, archive: Location, key: str) -> AsyncIterator[Member]:
-        table = await self._open(archive)
-        async with aclosing(table.scan(lambda each: holds_any([key], each.first_key, each.last_key))) as groups:
-            async for group in groups:
-                taken = group.filter(pc.equal(_keys(group), pa.scalar(key)))
-                for member in from_batch(taken):
-                    yield member
+    async def tables_of(
+        self, records: Iterable[ArchiveRecord], damage: Damage, prefix: str = "", keys: Sequence[str] | None = None
+    ) -> AsyncGenerator[tuple[ArchiveRecord, pa.Table], None]:
+        """`tables` of archives, one after the other, for `aclosing`. Damaged ones are added to `damage`."""
+        for record in records:
+            if holds_any(keys, record.first_key, record.last_key):
+                with collecting(damage, record.location):
+                    async with aclosing(self.tables(record.location, prefix, keys)) as tables:
+                        async for table in tables:
+                            yield record, table
 
     async def _records(
         self, bucket: str, entries: list[tuple[str, str]], damage: Damage | None, *, is_whole: bool

@@ -29,13 +29,12 @@ from jobs.errors import (
 from jobs.reports.document import iso_time
 from jobs.reports.figures import human_bytes
 from jobs.s3.retries import gather_bounded
-from jobs.s3.sessions import open_side, open_store
+from jobs.s3.sessions import open_side, open_store, side_store
 from jobs.s3.store import Store
 
 if TYPE_CHECKING:
     from jobs.archives.index import ArchiveIndex, Damage
     from jobs.archives.model import ArchiveRecord
-    from jobs.core.run import Side
 
 REINDEXED_AT_ONCE = 8
 LOOKS_AT_ONCE = 64
@@ -77,15 +76,16 @@ class _IndexCommand(SourceAccess, LedgerCommand):
         buckets = sorted({each.bucket for each in indexed})
         problems = [_Problem("damaged", each.archive, each.reason) for each in damage]
         for side in map(self.source_side, [self.source] if self.source else map(Location, buckets)):
-            etags = await etags_of_archives(side)
-            if etags is None:
-                problems.append(_Problem("unlisted", side.location, "check the name, or allow s3:ListBucket"))
-                continue
-            missing = await find_unindexed(side, index, etags.keys() - indexed)
-            problems += [_Problem("missing", each.archive, each.reason) for each in missing]
-            here = [each for each in records if each.location.bucket == side.location.bucket]
-            lost = await _find_lost(side, [each for each in here if etags.get(each.location) != each.etag])
-            problems += [_Problem("lost", each, "it is gone, or another object is in its place") for each in lost]
+            async with side_store(side) as store:
+                etags = await etags_of_archives(store, side.location)
+                if etags is None:
+                    problems.append(_Problem("unlisted", side.location, "check the name, or allow s3:ListBucket"))
+                    continue
+                missing = await find_unindexed(store, index, etags.keys() - indexed)
+                problems += [_Problem("missing", each.archive, each.reason) for each in missing]
+                here = [each for each in records if each.location.bucket == side.location.bucket]
+                lost = await _find_lost(store, [each for each in here if etags.get(each.location) != each.etag])
+                problems += [_Problem("lost", each, "it is gone, or another object is in its place") for each in lost]
         return records, problems
 
 
@@ -226,11 +226,9 @@ class Reindex(_IndexCommand):
         return Answer(document, "\n".join(lines), ExitCode.FINDINGS if problems else ExitCode.DONE)
 
 
-async def _find_lost(side: Side, records: Sequence[ArchiveRecord]) -> list[Location]:
+async def _find_lost(store: Store, records: Sequence[ArchiveRecord]) -> list[Location]:
     """Archives that are gone in their own version, which a restore reads below a newer object as well."""
     from jobs.archives.files import find_archive
-
-    store = open_side(side)
 
     async def is_there(record: ArchiveRecord) -> bool:
         try:
@@ -238,10 +236,7 @@ async def _find_lost(side: Side, records: Sequence[ArchiveRecord]) -> list[Locat
         except REFUSALS:  # it may not be looked at
             return True
 
-    try:
-        found = await gather_bounded(is_there, records, LOOKS_AT_ONCE)
-    finally:
-        await store.close()
+    found = await gather_bounded(is_there, records, LOOKS_AT_ONCE)
     return [each.location for each, there in zip(records, found, strict=True) if not there]
 
 

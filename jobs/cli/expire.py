@@ -30,7 +30,7 @@ from jobs.policy.coverage import match
 from jobs.policy.run_options import packed_side
 from jobs.registry import kind_of
 from jobs.runs.request import Request
-from jobs.s3.sessions import open_side
+from jobs.s3.sessions import side_store
 
 REPLACED = ("source", "destination", "grace", "max_share")
 """Options that --pair replaces by the policy's values."""
@@ -207,12 +207,9 @@ class Expire(SidesAccess, PolicyOptions, LedgerCommand):
                 f"--source is {self.source}, and {run_id} is the {spec.job} run of {spec.source.location}",
                 advice="name an expire run, see `sealift runs list`, and its bucket",
             )
-        store = open_side(self.source_side(self.source))
-        try:
-            stones = Tombstones(ledger.store, ledger.location, self.source.bucket, run_id)
+        stones = Tombstones(ledger.store, ledger.location, self.source.bucket, run_id)
+        async with side_store(self.source_side(self.source)) as store:
             undone = await undo_run(ledger, store, stones, self.source.key, say)
-        finally:
-            await store.close()
         lines = [f"{undone.markers:,} delete markers of {run_id} are gone from {self.source}."]
         if undone.lost:
             lines.append(f"{undone.lost:,} versions are gone for good: restore them from their copies.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 
 import click
 
@@ -90,11 +89,9 @@ class Restore(SidesAccess, StartOptions, WriteOptions):
                 **self.written(),
                 **({"skip_damaged": True} if self.skip_damaged else {}),
             },
+            keys=tuple(dict.fromkeys(self.keys)),
         )
-        ledger = self.open_ledger()
-        from jobs.restore.plan import plan_run  # DuckDB and pyarrow load here
-
-        return self.launch(request, ledger, partial(plan_run, keys=self.keys))
+        return self.launch(request, self.open_ledger())
 
     def _check(self) -> None:
         """Raises UsageError for options that contradict each other."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from jobs.archives.files import find_archive, list_archives
-from jobs.archives.index import ArchiveIndex, Damage, DamagedIndex, collecting
+from jobs.archives.index import ArchiveIndex, Damage, DamagedIndex
 from jobs.archives.model import ArchiveRecord
 from jobs.compact.packing import CompactOptions
 from jobs.core.model import Location
@@ -67,21 +67,17 @@ async def archived_versions(
     Neither do archives that are gone, of which `store` knows. Damaged indexes are added to
     `damage`, and their members count as not archived.
     """
-    begins = overlaps(source.key)
+    begins, stored = overlaps(source.key), list[ArchiveRecord]()
     for record in await index.records(archives, damage):
         is_of_source = record.source_bucket == source.bucket and record.storage_class == options.storage_class
-        if not (is_of_source and begins(KeyRange(0, 0, 0, record.first_key, record.last_key))):
-            continue
-        try:
-            if not await _is_stored_as(store, record, options):
-                continue
-        except Rejected as error:  # this one archive, for instance since its key is disabled
-            damage.append(DamagedIndex(record.location, str(error)))
-            continue
-        with collecting(damage, record.location):
-            async with aclosing(index.tables(record.location, source.key)) as tables:
-                async for table in tables:
-                    yield table.select(SCHEMA.names).cast(SCHEMA)
+        if is_of_source and begins(KeyRange(0, 0, 0, record.first_key, record.last_key)):
+            try:
+                stored += [record] * await _is_stored_as(store, record, options)
+            except Rejected as error:  # this one archive, for instance since its key is disabled
+                damage.append(DamagedIndex(record.location, str(error)))
+    async with aclosing(index.tables_of(stored, damage, source.key)) as tables:
+        async for _, table in tables:
+            yield table.select(SCHEMA.names).cast(SCHEMA)
 
 
 async def _is_stored_as(store: Store, record: ArchiveRecord, options: CompactOptions) -> bool:

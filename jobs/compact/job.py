@@ -11,16 +11,17 @@ import base64
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
 
 from jobs.archives.files import RUN_METADATA, SOURCE_METADATA, find_archive
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.compact.member_reader import MemberSource, Read, refused
 from jobs.compact.packing import CompactOptions, archive_location, part_bytes, tar_bytes
-from jobs.core.enums import SKIP_ANNOTATIONS, ArchiveFormat
-from jobs.core.model import Attributes, Checksum, Location, ObjectRef, ObjectVersion, Route
+from jobs.core.enums import ArchiveFormat
+from jobs.core.model import Attributes, Checksum, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.pace import Pace
 from jobs.core.reasons import Reason
@@ -34,10 +35,8 @@ from jobs.errors import (
     StoreError,
     Unavailable,
 )
-from jobs.s3.annotations import AnnotationLists
-from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.store import Store, Written
-from jobs.s3.uploads import NO_RECORDS, UploadRecords
+from jobs.runs.kind import Opened
+from jobs.s3.store import Written
 
 if TYPE_CHECKING:
     from jobs.archives.index import ArchiveIndex
@@ -63,32 +62,14 @@ class _Stored(NamedTuple):
     missing: str
 
 
-@dataclass(frozen=True, slots=True)
 class Compact:
     """One worker's compact job. `process` takes a group, which `chains` cuts from a shard."""
 
-    source: Store
-    destination: Store
-    route: Route
-    options: CompactOptions
-    budget: ByteBudget
-    index: ArchiveIndex
-    run_id: str
-    in_flight: int = 512
-    records: UploadRecords = NO_RECORDS
-    _reader: MemberSource = field(init=False)
-
-    def __post_init__(self) -> None:
-        reader = MemberSource(
-            self.source,
-            self.route.source.bucket,
-            self.budget,
-            Pace(self.in_flight),
-            self.options.rule.tags,
-            annotations=None if self.options.annotations == SKIP_ANNOTATIONS else AnnotationLists(self.source),
-            earlier_rules=self.options.earlier_rules,
-        )
-        object.__setattr__(self, "_reader", reader)
+    def __init__(self, opened: Opened, index: ArchiveIndex):
+        self._opened, self._index, self._destination = opened, index, opened.destination
+        self._route, self._options = opened.route, msgspec.convert(dict(opened.spec.options), CompactOptions)
+        bucket, pace = self._route.source.bucket, Pace(opened.in_flight)
+        self._reader = MemberSource(opened.source, bucket, opened.budget, pace, self._options)
 
     def chains(self, rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:
         """The rows of a shard, group by group."""
@@ -100,7 +81,7 @@ class Compact:
 
         Raises Unavailable, Conflict or PreconditionFailed where a retry may help.
         """
-        archive = archive_location(self.route.destination, self.route.source.bucket, rows, self.options)
+        archive = archive_location(self._route.destination, self._route.source.bucket, rows, self._options)
         try:
             found, stale_etag = await self._find(archive)
             if found is not None:
@@ -117,19 +98,19 @@ class Compact:
         """(an archive that is finished, the ETag of an index that is damaged or whose archive is
         gone).
         """
-        etag = await self.index.etag(archive)
+        etag = await self._index.etag(archive)
         if etag is None:
             return None, None
         try:
-            record = await self.index.record(archive)
+            record = await self._index.record(archive)
         except LaterArchive:
             raise
         except DamagedArchive:
             return None, etag
-        info = None if record is None else await find_archive(self.destination, record)
+        info = None if record is None else await find_archive(self._destination, record)
         if record is None or info is None:
             return None, etag
-        return _Stored(record, self.options.missing(info.attributes)), None
+        return _Stored(record, self._options.missing(info.attributes)), None
 
     async def _account(self, rows: Sequence[ObjectVersion], found: _Stored) -> list[Outcome]:
         """The outcomes of rows whose archive is finished.
@@ -139,7 +120,7 @@ class Compact:
         """
         asked = {(row.key, row.version_id): row for row in rows}
         outcomes: dict[int, Outcome] = {}
-        async for part in self.index.members(found.record.location):
+        async for part in self._index.members(found.record.location):
             for member in part:
                 row = asked.get((member.key, member.version_id)) or asked.get((member.key, None))
                 if row is not None:
@@ -170,23 +151,23 @@ class Compact:
         from jobs.archives.writer import ArchiveWriter
         from jobs.s3.uploads import ObjectUpload
 
-        is_tar = self.options.rule.format is ArchiveFormat.TAR
+        is_tar = self._options.rule.format is ArchiveFormat.TAR
         attributes = Attributes(
             headers={"content-type": "application/x-tar" if is_tar else "application/zstd"},
-            metadata={SOURCE_METADATA: self.route.source.bucket, RUN_METADATA: self.run_id},
-            storage_class=self.options.storage_class,
-            sse=self.options.sse,
-            kms_key_id=self.options.kms_key_id,
+            metadata={SOURCE_METADATA: self._route.source.bucket, RUN_METADATA: self._opened.spec.run_id},
+            storage_class=self._options.storage_class,
+            sse=self._options.sse,
+            kms_key_id=self._options.kms_key_id,
         )
         upload = ObjectUpload(
-            self.destination,
+            self._destination,
             ObjectRef(*archive),
             attributes,
             part_bytes(sum(tar_bytes(row.size_bytes or 0) for row in rows)),
-            records=self.records,
+            records=self._opened.records,
             checksum=Checksum(ARCHIVE_ALGORITHM, "", is_composite=True),
         )
-        writer = ArchiveWriter(upload, self.options.rule.format)
+        writer = ArchiveWriter(upload, self._options.rule.format)
         try:
             async with aclosing(self._reader.read(rows)) as reads:
                 outcomes = [await self._add(writer, read) async for read in reads]
@@ -221,32 +202,32 @@ class Compact:
             written = await writer.finish()
         except PreconditionFailed as error:
             written = await self._find_same(writer, archive, error)
-        info = await self.destination.head(ObjectRef(*archive, written.version_id))
+        info = await self._destination.head(ObjectRef(*archive, written.version_id))
         record = ArchiveRecord(
             location=archive,
-            format=self.options.rule.format,
+            format=self._options.rule.format,
             size_bytes=writer.upload.size_bytes,
             etag=written.etag,
             version_id=written.version_id,
-            storage_class=self.options.storage_class,
+            storage_class=self._options.storage_class,
             members=writer.members,
             member_bytes=writer.member_bytes,
             first_key=writer.first_key,
             last_key=writer.last_key,
-            source_bucket=self.route.source.bucket,
+            source_bucket=self._route.source.bucket,
             created_at=info.last_modified,
             checksum=str(writer.upload.checksum),
-            run_id=self.run_id,
-            encryption=self.options.encryption,
+            run_id=self._opened.spec.run_id,
+            encryption=self._options.encryption,
             parts=tuple((size, each.value) for size, each in writer.upload.parts),
         )
         writer.index_file.seek(0)
-        published = await self.index.publish(record, writer.index_file, stale_etag=stale_etag)
-        return _Stored(published, self.options.missing(info.attributes))
+        published = await self._index.publish(record, writer.index_file, stale_etag=stale_etag)
+        return _Stored(published, self._options.missing(info.attributes))
 
     async def _find_same(self, writer: ArchiveWriter, archive: Location, error: PreconditionFailed) -> Written:
         """Another attempt's archive of this name. Raises DamagedArchive if its bytes differ."""
-        info = await self.destination.head(ObjectRef(*archive))
+        info = await self._destination.head(ObjectRef(*archive))
         if info.size_bytes == writer.upload.size_bytes and writer.upload.checksum in info.checksums:
             return Written(info.etag, info.version_id, info.checksums)
         raise DamagedArchive(f"{archive}: {OTHER_OBJECT}") from error

@@ -7,9 +7,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from typing import NamedTuple
@@ -17,7 +16,8 @@ from typing import NamedTuple
 from jobs.archives.member_attributes import member_defect
 from jobs.archives.model import CHUNK_BYTES, Member, describe
 from jobs.archives.reader import UNPROVEN, judge
-from jobs.compact.packing import EarlierRule
+from jobs.compact.packing import CompactOptions
+from jobs.core.enums import SKIP_ANNOTATIONS
 from jobs.core.evidence import is_md5_etag
 from jobs.core.model import ObjectInfo, ObjectRef, ObjectVersion, is_exact
 from jobs.core.outcome import Evidence, Outcome, Status
@@ -77,26 +77,12 @@ def refused(row: ObjectVersion, error: StoreError, changed: Reason = Reason.SOUR
     return Outcome.refused(row, error)
 
 
-@dataclass(frozen=True, slots=True)
 class MemberSource:
-    """Reads rows of one bucket. `tags`: only objects that have all of them are taken.
+    """Reads rows of one bucket, and leaves out what the options leave out."""
 
-    `annotations`: an object that has annotations by these lists is left out. None: no annotations
-    are listed. `earlier_rules`: what one of these packs is left to it.
-    """
-
-    store: Store
-    bucket: str
-    budget: ByteBudget
-    pace: Pace
-    tags: Mapping[str, str]
-    clock: Callable[[], float] = time.monotonic
-    annotations: AnnotationLists | None = None
-    earlier_rules: Sequence[EarlierRule] = ()
-    tag_reader: TagReader = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "tag_reader", TagReader(self.store))
+    def __init__(self, store: Store, bucket: str, budget: ByteBudget, pace: Pace, options: CompactOptions):
+        self.store, self.bucket, self.budget, self.pace, self.options = store, bucket, budget, pace, options
+        self.tag_reader, self.annotations = TagReader(store), AnnotationLists(store)
 
     def ref(self, row: ObjectVersion) -> ObjectRef:
         """The version that the row names."""
@@ -122,7 +108,7 @@ class MemberSource:
 
     async def fetch(self, row: ObjectVersion) -> Read:
         """One row: its content when it is small, its description in any case, or why it is not packed."""
-        began = self.clock()
+        began = time.monotonic()
         try:
             read = await retry(lambda: self._fetch(row), self._heed)
         except NoSuchBucket:
@@ -131,7 +117,7 @@ class MemberSource:
             if isinstance(error, Unavailable) and error.status == 0:
                 raise
             return Read(row, outcome=refused(row, error))
-        self.pace.succeed(self.clock() - began)
+        self.pace.succeed(time.monotonic() - began)
         return read
 
     async def pieces(self, read: Read) -> AsyncGenerator[bytes, None]:
@@ -186,12 +172,15 @@ class MemberSource:
     async def _why_left_out(
         self, ref: ObjectRef, member: Member, info: ObjectInfo
     ) -> tuple[Status, Reason, str] | None:
-        lacking = next((f"{name}={value}" for name, value in self.tags.items() if member.tags.get(name) != value), None)
+        lacking = next(
+            (f"{name}={value}" for name, value in self.options.rule.tags.items() if member.tags.get(name) != value),
+            None,
+        )
         if lacking is not None:
             return Status.LEFT, Reason.TAG_MISSING, lacking
-        if any(rule.takes(member.key, info, member.tags) for rule in self.earlier_rules):
+        if any(rule.takes(member.key, info, member.tags) for rule in self.options.earlier_rules):
             return Status.LEFT, Reason.EARLIER_RULE, ""
-        if self.annotations is not None and await self.annotations.read(ref):
+        if self.options.annotations != SKIP_ANNOTATIONS and await self.annotations.read(ref):
             return Status.LEFT, Reason.HAS_ANNOTATIONS, ""
         defect = member_defect(member)  # no reader would take any member of the archive
         if info.unsent_metadata:
@@ -200,7 +189,7 @@ class MemberSource:
 
     def _heed(self, error: StoreError) -> None:
         if isinstance(error, Throttled):
-            self.pace.throttle(self.clock())
+            self.pace.throttle(time.monotonic())
 
 
 def _is_large(row: ObjectVersion) -> bool:

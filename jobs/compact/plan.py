@@ -41,7 +41,7 @@ from jobs.runs.planning import MEMORY_LIMIT, spool, write_shards
 from jobs.runs.request import Planned, Request, check_sides, drafting, manifest_rows
 from jobs.runs.sorting import Sorting
 from jobs.runs.there import WriteShard
-from jobs.s3.sessions import open_side
+from jobs.s3.sessions import side_store
 from jobs.tables.duck import in_thread, quoted, scratch_folder
 
 pc: Any = pyarrow.compute  # its stubs know too few overloads
@@ -62,25 +62,12 @@ async def plan_run(request: Request, ledger: Ledger, settings: Settings, display
         packing = msgspec.convert(request.options, CompactOptions)
         damage: Damage = []
         index = ArchiveIndex(ledger.store, ledger.location)
-        place = request.destination
-        store = open_side(place, max_in_flight=16)
-        of = source.location._replace(key=request.selection.prefix)
-        archived = archived_versions(index, place.location, of, packing, store, damage)
-        try:
+        place, of = request.destination, source.location._replace(key=request.selection.prefix)
+        async with side_store(place, max_in_flight=16) as store:
+            archived = archived_versions(index, place.location, of, packing, store, damage)
             damage += await renew_indexes(index, place.location, store)
-            grouped = await plan_groups(
-                batches,
-                request.selection,
-                packing,
-                prices,
-                archived=archived,
-                write_shard=draft.write_shard,
-                scratch_directory=draft.scratch,
-                rows_per_shard=settings.rows_per_shard,
-                processes=settings.processes,
-            )
-        finally:
-            await store.close()
+            to_shards = draft.sharding(settings)
+            grouped = await plan_groups(batches, request.selection, packing, prices, archived=archived, **to_shards)
         if draft.has_old_versions:
             raise UNDESCRIBED
         for each in damage:

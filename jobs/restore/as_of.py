@@ -14,22 +14,31 @@ from collections.abc import Iterable, Sequence
 
 from jobs.core.histories import in_order
 from jobs.core.model import NULL_VERSION, Listed, ObjectVersion, is_exact, is_version
-from jobs.core.reasons import Cause, Reason
+from jobs.core.outcome import Status
+from jobs.core.reasons import Reason
 from jobs.restore.as_of_journal import is_event, version_at_by_journal
 
-OVERWRITTEN = "overwritten"
-"""The `archive` of a version that perhaps was not on top: a null version replaced another one since.
-https://docs.aws.amazon.com/AmazonS3/latest/userguide/AddingObjectstoVersionSuspendedBuckets.html"""
-ONE_SECOND = "one second"
-"""The `archive` of a version that perhaps is not the newest: another archive holds one of its second."""
-NEVER_COPIED = "never copied"
-"""The `archive` of a version that the journal alone has."""
-UNKNOWN = {
-    ONE_SECOND: Cause(Reason.CURRENT_UNKNOWN, ONE_SECOND),
-    OVERWRITTEN: Cause(Reason.CURRENT_UNKNOWN, OVERWRITTEN),
-    NEVER_COPIED: Cause(Reason.NOT_ARCHIVED, "event"),
+OVERWRITTEN, ONE_SECOND, NEVER_COPIED = "overwritten", "one second", "never copied"
+NO_ARCHIVE, MARKER = "no archive", "delete marker"
+NOT_RESTORED = {
+    OVERWRITTEN: (Status.BLOCKED, Reason.CURRENT_UNKNOWN, OVERWRITTEN),
+    ONE_SECOND: (Status.BLOCKED, Reason.CURRENT_UNKNOWN, ONE_SECOND),
+    NEVER_COPIED: (Status.MISSING, Reason.NOT_ARCHIVED, "event"),
+    NO_ARCHIVE: (Status.MISSING, Reason.NOT_ARCHIVED, ""),
+    MARKER: (Status.LEFT, Reason.IS_MARKER, ""),
 }
-"""Why a version with such an `archive` is not restored."""
+"""How a row with such an `archive` ends, which names none.
+
+| `archive`    | the version                                                               |
+|--------------|---------------------------------------------------------------------------|
+| OVERWRITTEN  | perhaps was not on top: a null version replaced another one since         |
+| ONE_SECOND   | perhaps is not the newest: another archive holds one of its second        |
+| NEVER_COPIED | is in the journal alone                                                   |
+| NO_ARCHIVE   | was asked for, and no archive has it                                      |
+| MARKER       | was asked for, and is a delete marker                                     |
+
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/AddingObjectstoVersionSuspendedBuckets.html
+"""
 
 
 def current_at(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion], at: float) -> ObjectVersion | None:
@@ -79,20 +88,22 @@ def merge(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion]) ->
         later = (
             place
             for place, each in enumerate(history)
-            if _second(each) > second or (not version.is_latest and _is_of(each, second, known))
+            if _second(each) > second or (not version.is_latest and _second(each) == second and identity(each) in known)
         )
         history.insert(next(later, len(history)), version)
     return history
 
 
-def pick(asked: ObjectVersion, archived: Iterable[ObjectVersion]) -> ObjectVersion | None:
+def pick(asked: ObjectVersion, archived: Iterable[ObjectVersion]) -> ObjectVersion:
     """A row's archived version: by version id and ETag if it has them, else the newest."""
+    if asked.is_delete_marker:
+        return asked._replace(archive=MARKER)
     named = [
         each
         for each in merge((), archived)
         if is_version(asked.version_id, each.version_id) and (asked.etag is None or each.etag in (None, asked.etag))
     ]
-    return _newest_of(named) if named else None
+    return _newest_of(named) if named else asked._replace(archive=NO_ARCHIVE)
 
 
 def _newest_of(history: Sequence[ObjectVersion]) -> ObjectVersion:
@@ -113,12 +124,12 @@ def _newest_of(history: Sequence[ObjectVersion]) -> ObjectVersion:
 
 
 def pick_asked(asked: Sequence[ObjectVersion], archived: Sequence[ObjectVersion]) -> list[ObjectVersion]:
-    """The archived versions of rows that name one key. A row that no archive has stays as it is.
+    """The archived versions of rows that name one key.
 
     Only one of them can be at the destination, so the newest comes last.
     """
-    found = [(not row.is_delete_marker and pick(row, archived)) or row._replace(archive=None) for row in asked]
-    return sorted(found, key=lambda each: (each.archive is not None, each.last_modified or 0.0, each.is_latest))
+    found = [pick(row, archived) for row in asked]
+    return sorted(found, key=lambda each: (each.archive not in (NO_ARCHIVE, MARKER), _time(each), each.is_latest))
 
 
 def identity(version: ObjectVersion) -> tuple[str | int | None, ...]:
@@ -138,8 +149,3 @@ def _time(version: ObjectVersion | Listed) -> float:
 
 def _second(version: ObjectVersion) -> int:
     return int(version.last_modified or 0.0)
-
-
-def _is_of(version: ObjectVersion, second: int, known: set[tuple[str | int | None, ...]]) -> bool:
-    """True for one of the bucket's own versions, written in that second."""
-    return _second(version) == second and identity(version) in known

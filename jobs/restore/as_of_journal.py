@@ -50,7 +50,8 @@ def row_from_entry(entry: Entry) -> ObjectVersion | None:
         entry.size_bytes if is_creation else None,
         entry.etag if is_creation else None,
         entry.recorded_at if entry.event_at is None else entry.event_at,
-        beside=Event(_order(entry.sequencer), entry.destination_version_id or ""),
+        # S3 compares sequencers as hexadecimal, padded with zeros on the right.
+        beside=Event((entry.sequencer or "").upper().rstrip("0"), entry.destination_version_id or ""),
     )
 
 
@@ -116,13 +117,6 @@ class _Moment(NamedTuple):
 
 def _is_removal(event: ObjectVersion) -> bool:
     return event.is_delete_marker and not event.is_latest
-
-
-def _order(sequencer: str | None) -> str:
-    """A sequencer as text that sorts. S3 compares them as hexadecimal, padded with zeros on the
-    right.
-    """
-    return (sequencer or "").upper().rstrip("0")
 
 
 def _when(event: ObjectVersion) -> tuple[float, str]:

@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from jobs.archives.index import ArchiveIndex, Damage, collecting
+from jobs.archives.index import ArchiveIndex, Damage
 from jobs.archives.model import ArchiveRecord
 from jobs.archives.unindexed import etags_of_archives, find_unindexed
 from jobs.core.enums import ARCHIVE_CLASSES
-from jobs.core.model import Listed, Location, ObjectVersion
+from jobs.core.model import Listed, Location, ObjectRef, ObjectVersion
 from jobs.core.run import Side
-from jobs.errors import ConfigError, DamagedArchive, UsageError
+from jobs.errors import ConfigError, DamagedArchive, ManifestError, UsageError
+from jobs.ledger.journal import Entry, from_document
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.tombstones import expired_rows
 from jobs.manifests import open_manifest
 from jobs.reports.document import LEFT_OUT, iso_time
 from jobs.reports.figures import plural
-from jobs.restore.as_of import UNKNOWN, current_at, pick, pick_asked
-from jobs.restore.as_of_journal import is_of_event
-from jobs.restore.journal_rows import journal_rows
+from jobs.restore.as_of import NOT_RESTORED, current_at, pick_asked
+from jobs.restore.as_of_journal import Event, is_of_event, row_from_entry
 from jobs.runs.request import Draft, Request, failures_of
 from jobs.s3.listing import list_all
-from jobs.s3.sessions import are_apart, open_side
-from jobs.tables.ranged_parquet import holds_any
-from jobs.tables.rows import fill_batch, manifest_batch
+from jobs.s3.retries import gather_bounded, retry
+from jobs.s3.sessions import are_apart, open_side, side_store
+from jobs.s3.store import Store
+from jobs.tables.rows import batch_of, fill_batch, manifest_batch, manifest_schema
 
-KEYS_SOUGHT = 200_000
-"""Up to so many keys of a manifest are looked up one by one. For more, whole archives are read."""
+FILES_AT_ONCE = 64
+LATE_DAYS = 15
+"""How long after an event its line may come: SQS keeps a message for 14 days at most."""
+
+SCHEMA = pa.schema([*manifest_schema(), pa.field("event_order", pa.string()), pa.field("event_copy", pa.string())])
+"""A manifest's columns, and those that events have beside them."""
 
 Choose = Callable[[Sequence[ObjectVersion], Sequence[ObjectVersion]], list[ObjectVersion]]
 """Maps one key's rows (oldest first) and archived versions (preferred first) to what is restored,
@@ -39,30 +46,27 @@ the newest last.
 """
 
 
-@dataclass
 class RestoreQuery:
     """What a request wants restored: the candidates, and how to choose one of them.
 
-    `keys`: all that is wanted, if there are any. `damage`: the archives that cannot be searched.
+    `damage`: the archives that cannot be searched. `etags`: of what has an archive's name where the
+    archives are. None: nobody may list it, so an archive without an index is not seen.
     `without_event`: the chosen versions that count by the dates of their copies, where others have
     events in the journal.
     """
 
-    request: Request
-    source: Side
-    ledger: Ledger
-    index: ArchiveIndex
-    keys: Sequence[str]
-    draft: Draft
-    damage: Damage = field(default_factory=list)
-    without_event: int = 0
-    _etags: dict[Location, str] | None = field(default_factory=dict)
-    _has_events: bool = False
-
-    def __post_init__(self) -> None:
-        options = self.request.options
+    def __init__(self, request: Request, ledger: Ledger, draft: Draft):
+        if request.source is None:
+            raise UsageError("nothing to restore from", advice="give --archives s3://bucket/prefix")
+        self.request, self.source, self.ledger, self.draft = request, request.source, ledger, draft
+        self.index = ArchiveIndex(ledger.store, ledger.location)
+        self.damage: Damage = []
+        self.etags: dict[Location, str] | None = {}
+        self.without_event, self._has_events = 0, False
+        options = request.options
         self.is_history, self.at = bool(options["is_history"]), options["at"]
-        self.is_retry = bool(self.request.manifest) and self.is_history  # its rows were chosen by the first run
+        self.is_asked = bool(request.keys or request.manifest)  # it names its rows
+        self.is_retry = bool(request.manifest) and self.is_history  # its rows were chosen by the first run
         self.archives = Side.from_dict(options["archives"]) if options["archives"] else None
         self.bucket: str | None = self.source.location.bucket if self.is_history else options["bucket"]
 
@@ -72,11 +76,12 @@ class RestoreQuery:
             self._check_place(self.source.location.bucket)
             return {}
         place = self.archives.location
-        # First: what is indexed meanwhile has a name in both lists, or in that of the index alone.
-        self._etags = {} if self.is_retry else await etags_of_archives(self.archives)
-        records = await self.index.records(place, self.damage)
-        indexed = {*(each.location for each in records), *(each.archive for each in self.damage)}
-        self.damage += await find_unindexed(self.archives, self.index, (self._etags or {}).keys() - indexed)
+        async with side_store(self.archives) as store:
+            # First: what is indexed meanwhile has a name in both lists, or in that of the index alone.
+            self.etags = {} if self.is_retry else await etags_of_archives(store, place)
+            records = await self.index.records(place, self.damage)
+            indexed = {*(each.location for each in records), *(each.archive for each in self.damage)}
+            self.damage += await find_unindexed(store, self.index, (self.etags or {}).keys() - indexed)
         self.damage = [each for each in self.damage if self.bucket is None or each.source_bucket in (None, self.bucket)]
         self._check_damage()
         records = [each for each in records if self.bucket in (None, each.source_bucket)]
@@ -97,9 +102,8 @@ class RestoreQuery:
         """Rows in `manifest_schema()`: first those that the request names or a listing finds, then
         archived ones, then what the ledger has of expired and copied versions.
         """
-        sought: set[str] | None = None
-        if self._is_asked:
-            sought = set()
+        sought: set[str] = set()
+        if self.is_asked:
             async for batch in self.draft.noting(self._asked(), says_latest=True):
                 sought.update(map(str, batch["key"].to_pylist()))
                 yield batch
@@ -108,46 +112,38 @@ class RestoreQuery:
                 yield batch
         if self.is_retry:
             return
-        keys = sorted(sought) if sought is not None and len(sought) <= KEYS_SOUGHT else None
-        async for batch in self._archived(records, keys):
+        async for batch in self._archived(records, sorted(sought) if self.is_asked else None):
             yield batch
         self._check_damage()
         if self.is_history:
-            store, ledger = self.ledger.store, self.ledger.location
-            bucket, prefix = self.source.location.bucket, self.request.selection.prefix
-            async for batch in expired_rows(store, ledger, bucket, prefix):
+            where = self.ledger.store, self.ledger.location, self.source.location.bucket, self.request.selection.prefix
+            async for batch in expired_rows(*where):
                 yield batch
-            async for batch in journal_rows(store, ledger, bucket, prefix, self.at):
+            async for batch in journal_rows(*where, self.at):
                 self._has_events = True
                 yield batch
 
-    def choose(self) -> Choose:
-        """The function that chooses one key's version."""
+    def choose(self, rows: Sequence[ObjectVersion], archived: Sequence[ObjectVersion]) -> list[ObjectVersion]:
+        """Choose one key's version, see `Choose`."""
         if self.is_retry:
-            return lambda rows, archived: [*rows, *archived]
-        if self._is_asked:
-            return pick_asked
-        return _newest if self.at is None else self._current
-
-    def _current(self, rows: Sequence[ObjectVersion], archived: Sequence[ObjectVersion]) -> list[ObjectVersion]:
-        found = current_at(rows, archived, self.at)
-        if self._has_events and found is not None and not (found.archive in UNKNOWN or is_of_event(found, archived)):
+            return [*rows, *archived]
+        if self.is_asked:
+            return pick_asked(rows, archived)
+        found = current_at(rows, archived, math.inf if self.at is None else self.at)
+        if found is None:
+            return []
+        if self._has_events and not (found.archive in NOT_RESTORED or is_of_event(found, archived)):
             self.without_event += 1
-        return _one(found)
+        return [found]
 
     def description(self) -> str:
         """Where the rows come from, for people."""
         if self.request.manifest:
             return self.request.manifest
-        what = f"keys {', '.join(self.keys[:3])}" if self.keys else f"{self.request.selection.prefix}*"
+        what = f"keys {', '.join(self.request.keys[:3])}" if self.request.keys else f"{self.request.selection.prefix}*"
         when = "" if self.at is None else f" as of {iso_time(self.at)}"
         places = [str(each.location) for each in (self.source, self.archives) if each is not None]
         return f"{what} of {' and '.join(dict.fromkeys(places))}{when}"
-
-    @property
-    def is_listed(self) -> bool:
-        """True if an archive without an index would have been seen."""
-        return self._etags is not None
 
     def options(self) -> dict[str, object]:
         """What the run's options say beside the request's: the bucket of the archives, which rows of
@@ -158,18 +154,13 @@ class RestoreQuery:
         earlier = self.request.options.get(LEFT_OUT, [])
         found = [{"archive": str(each.archive), "reason": each.reason} for each in self.damage]
         left_out = {LEFT_OUT: earlier if self.is_retry else found} if found or earlier else {}
-        return ({"bucket": self.bucket} if self.bucket else {}) | left_out
-
-    @property
-    def _is_asked(self) -> bool:
-        """True if the request names its rows, by keys or a manifest."""
-        return bool(self.keys or self.request.manifest)
+        return {"bucket": self.bucket, **left_out}
 
     async def _asked(self) -> AsyncIterator[pa.RecordBatch]:
         """The rows that the request names."""
         if not (uri := self.request.manifest):
-            names = dict.fromkeys(self.keys)
-            yield manifest_batch([Listed(key, None, True, False, None, None, 0.0, None) for key in names])
+            named = [Listed(key, None, True, False, None, None, 0.0, None) for key in self.request.keys]
+            yield manifest_batch(named)
             return
         if uri.startswith("run:"):
             uri = await failures_of(self.ledger, uri[4:])
@@ -205,20 +196,13 @@ class RestoreQuery:
         """
 
         def preference(record: ArchiveRecord) -> tuple[bool, bool, Location]:
-            is_other = self._etags is not None and self._etags.get(record.location) != record.etag
+            is_other = self.etags is not None and self.etags.get(record.location) != record.etag
             return is_other, record.storage_class in ARCHIVE_CLASSES, record.location
 
-        for record in sorted(records, key=preference):
-            if not holds_any(keys, record.first_key, record.last_key):
-                continue
-            with collecting(self.damage, record.location):
-                tables = self.index.tables(record.location, self.request.selection.prefix, keys)
-                async with aclosing(tables):
-                    async for table in tables:
-                        if keys is not None:
-                            table = table.filter(pc.is_in(table["key"], pa.array(keys, pa.string())))
-                        if table.num_rows:
-                            yield fill_batch({name: table[name] for name in table.column_names}, table.num_rows)
+        in_order, prefix = sorted(records, key=preference), self.request.selection.prefix
+        async with aclosing(self.index.tables_of(in_order, self.damage, prefix, keys)) as tables:
+            async for _, table in tables:
+                yield fill_batch({name: table[name] for name in table.column_names}, table.num_rows)
 
     def _check_damage(self) -> None:
         """Raises DamagedArchive for an archive that cannot be searched, without --skip-damaged.
@@ -242,9 +226,39 @@ class RestoreQuery:
             raise UsageError(f"{bucket} is the original bucket", advice="name another, or add --in-place")
 
 
-def _newest(_: Sequence[ObjectVersion], archived: Sequence[ObjectVersion]) -> list[ObjectVersion]:
-    return _one(pick(archived[0]._replace(version_id=None, etag=None), archived))
+def event_batch(rows: Sequence[ObjectVersion]) -> pa.RecordBatch:
+    """Events in `SCHEMA`."""
+    names = (*ObjectVersion._fields[:-1], "event_order", "event_copy")
+    return batch_of([(*row[:-1], *cast(Event, row.beside)) for row in rows], names, SCHEMA)
 
 
-def _one(version: ObjectVersion | None) -> list[ObjectVersion]:
-    return [] if version is None else [version]
+async def journal_rows(
+    store: Store, ledger: Location, bucket: str, prefix: str, until: float
+) -> AsyncIterator[pa.RecordBatch]:
+    """Events that copied into the bucket or hid something there, as a restore's rows.
+
+    `jobs.restore.as_of_journal` reads them. They are all of the journal's lines up to `LATE_DAYS`
+    after `until` (epoch seconds). Raises ManifestError for an invalid object, with its name.
+    """
+    folder = ledger.join("journal/")
+    latest = min(until + timedelta(LATE_DAYS).total_seconds(), datetime.now(UTC).timestamp())
+    last = f"{folder.key}dt={datetime.fromtimestamp(latest, UTC).date().isoformat()}0"  # "0" sorts next to "/"
+    async with aclosing(list_all(store, folder, versions=False)) as pages:
+        async for page in pages:
+            names = [
+                each.key for each in page if each.key < last and each.key.endswith((".json", ".jsonl", ".parquet"))
+            ]
+            refs = [ObjectRef(ledger.bucket, name) for name in names]
+            files = await gather_bounded(lambda ref: _read(store, ref), refs, FILES_AT_ONCE)
+            entries = (entry for file in files for entry in file if entry.destination_bucket == bucket)
+            rows = [row for row in map(row_from_entry, entries) if row is not None and row.key.startswith(prefix)]
+            if rows:
+                yield event_batch(rows)
+
+
+async def _read(store: Store, ref: ObjectRef) -> list[Entry]:
+    data = (await retry(lambda: store.get(ref))).data
+    try:
+        return [from_document(json.loads(line)) for line in data.splitlines() if line.strip()]
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise ManifestError(f"{ref} is not a journal: {error}", advice="put back an earlier version of it") from error

@@ -6,15 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from jobs.config import Settings
-from jobs.core.display import Display
-from jobs.core.model import Location, Route
 from jobs.core.reasons import Reason
 from jobs.core.run import RunSpec, Side
-from jobs.ledger.ledger import Ledger
-from jobs.restore.job import CHAINS_AT_ONCE, Restore, RestoreOptions
-from jobs.runs.kind import Kind, Opened, hint_at_retry, writes_of_copies
-from jobs.runs.request import Planned, Request
+from jobs.restore.job import CHAINS_AT_ONCE, Restore
+from jobs.runs.kind import Kind, Opened, hint_at_retry, planned_by, writes_of_copies
 from jobs.s3.operations import Operation
 from jobs.s3.sessions import open_side
 
@@ -26,33 +21,12 @@ def _open(opened: Opened) -> Restore:
     """The job of one worker. The archives may be on a third service."""
     from jobs.archives.index import ArchiveIndex
 
-    spec = opened.spec
-    archives, named = opened.source, spec.options["archives"]
-    if named is not None:
+    spec, archives = opened.spec, opened.source
+    if (named := spec.options["archives"]) is not None:
         side = Side.from_dict(named)
-        alike = replace(spec.source, location=side.location) == side
-        archives = opened.source if alike else opened.throttle.throttled(open_side(side, max_in_flight=64))
-    route = Route(Location(spec.source.location.bucket, spec.options["source_prefix"]), spec.destination.location)
-    options = RestoreOptions.from_dict(spec.options)
-    index = ArchiveIndex(opened.ledger.store, opened.ledger.location)
-    return Restore(
-        opened.source,
-        archives,
-        opened.destination,
-        route,
-        options,
-        opened.budget,
-        index,
-        spec.run_id,
-        opened.in_flight,
-        opened.records,
-    )
-
-
-async def _plan(request: Request, ledger: Ledger, settings: Settings, display: Display) -> Planned:
-    from jobs.restore.plan import plan_run  # duckdb and pyarrow load here
-
-    return await plan_run(request, ledger, settings, display)
+        if replace(spec.source, location=side.location) != side:
+            archives = opened.throttle.throttled(open_side(side, max_in_flight=64))
+    return Restore(opened, archives, ArchiveIndex(opened.ledger.store, opened.ledger.location))
 
 
 def _hints(report: Mapping[str, Any]) -> list[str]:
@@ -74,7 +48,7 @@ KIND = Kind(
     "restore",
     _open,
     CHAINS_AT_ONCE,
-    _plan,
+    planned_by("jobs.restore.plan"),
     retried_as="restore",
     carries_bytes=True,
     writes=_writes,

@@ -1,72 +1,68 @@
-"""Plan of a restore: the wanted version of each key, by archive, cut into shards.
+"""Plan of a restore: the wanted version of each key, by archive, cut into shards and priced.
 
 Candidates are spooled to disk and sorted there. Only one key's are in memory at a time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.archives.index import ArchiveIndex
+from jobs.archives.files import head_archive
+from jobs.archives.model import ArchiveRecord
+from jobs.archives.spans import SPAN_BYTES
 from jobs.config import ROWS_PER_SHARD, Settings
+from jobs.core import pricing
 from jobs.core.display import Display
-from jobs.core.model import ObjectVersion
+from jobs.core.enums import ARCHIVE_CLASSES
+from jobs.core.model import ObjectInfo, ObjectVersion
 from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
-from jobs.core.pricing import Group, Histogram, own_prices
-from jobs.core.run import ShardSummary
+from jobs.core.pricing import GIB, Group, Histogram, PricedWork
+from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.core.selection import Selection
-from jobs.errors import UsageError
+from jobs.errors import REFUSALS
 from jobs.ledger.ledger import Ledger
 from jobs.reports.figures import plural
-from jobs.restore.as_of import UNKNOWN
+from jobs.restore.as_of import NOT_RESTORED
 from jobs.restore.as_of_journal import Event
-from jobs.restore.candidates import Choose, RestoreQuery
-from jobs.restore.journal_rows import SCHEMA
-from jobs.restore.pricing import forecast, look_at_archives
+from jobs.restore.candidates import SCHEMA, Choose, RestoreQuery
+from jobs.restore.thawing import ColdObjects, Tier, estimate_thaw, thaw_class
 from jobs.runs import sharding as shards
 from jobs.runs.planning import spool, write_shards
 from jobs.runs.request import Planned, Request, check_outside, check_sides, drafting
 from jobs.runs.sorting import SORT_BYTES, limit_sort
 from jobs.runs.there import WriteShard
+from jobs.s3.retries import gather_bounded
+from jobs.s3.sessions import side_store
 from jobs.tables.duck import Database, in_thread, parquet, scratch_folder
 from jobs.tables.rows import cut, fill_batch, manifest_schema, version_batch
 
 BATCH_ROWS = 20_000
+LOOKS_AT_ONCE = 64
 
 
-class Taken(NamedTuple):
-    """What a restore takes from one archive of members of one class: URI, that class, members, their bytes."""
-
-    archive: str
-    storage_class: str
-    rows: int
-    size_bytes: int
+Taken = tuple[str | None, Group]
+"""Rows that cost alike, and the archive that they are taken from. None: the bucket still has them."""
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreSelection:
-    """What a restore restores.
+    """What a restore restores. `taken` lacks what is in no archive, and what nobody knows."""
 
-    `histogram`: the rows that the bucket still has, by what decides their price.
-    """
-
-    rows: int
-    size_bytes: int
     shards: Sequence[ShardSummary]
     excluded: Counter[str]
-    archives: Sequence[Taken]
-    histogram: Histogram
+    taken: Sequence[Taken]
 
 
 async def plan_restore(
@@ -96,7 +92,8 @@ async def plan_restore(
         with closing(Database(folder, memory_limit=f"{SORT_BYTES}B").connection) as connection:
             await in_thread(connection, limit_sort, connection, parquet(folder / "rows.parquet"))
             await in_thread(connection, _choose_rows, connection, folder / "rows.parquet", choose, excluded, chosen)
-            rows, size_bytes, archives, histogram = await in_thread(connection, _count, connection, parquet(chosen))
+            counted = await in_thread(connection, _count, connection, parquet(chosen))
+            rows, size_bytes = sum(each.rows for _, each in counted), sum(each.size_bytes for _, each in counted)
             shard_count = shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
             # The rows of an archive are together, in its order, the others spread by hash.
             in_order: Any = connection.sql(
@@ -105,31 +102,29 @@ async def plan_restore(
             )
             tables = cut(in_order.to_arrow_reader(BATCH_ROWS), -(-rows // max(shard_count, 1)))
             written, _ = await write_shards(tables, write_shard, connection)
-    return RestoreSelection(rows, size_bytes, written, excluded, archives, histogram)
+    return RestoreSelection(written, excluded, [each for each in counted if each[0] not in NOT_RESTORED])
 
 
 def _choose_rows(
     connection: duckdb.DuckDBPyConnection, rows: Path, choose: Choose, excluded: Counter[str], chosen: Path
 ) -> None:
     """Write the wanted version of each key."""
+
+    def wanted() -> Iterator[ObjectVersion]:
+        for _, group in itertools.groupby(_candidates(connection, rows), key=attrgetter("key")):
+            own: list[ObjectVersion] = []
+            archived: list[ObjectVersion] = []
+            for row in group:
+                (own if row.archive is None and row.beside is None else archived).append(row)
+            versions = choose(own, archived)
+            if len(versions) > 1:
+                excluded["older_version"] += len(versions) - 1
+            yield from versions[-1:]
+
+    taken = wanted()
     with pq.ParquetWriter(chosen, manifest_schema(), compression="lz4") as writer:
-        wanted = _wanted(connection, rows, choose, excluded)
-        while batch := list(itertools.islice(wanted, BATCH_ROWS)):
+        while batch := list(itertools.islice(taken, BATCH_ROWS)):
             writer.write_batch(version_batch(batch))
-
-
-def _wanted(
-    connection: duckdb.DuckDBPyConnection, rows: Path, choose: Choose, excluded: Counter[str]
-) -> Iterator[ObjectVersion]:
-    for _, group in itertools.groupby(_candidates(connection, rows), key=attrgetter("key")):
-        own: list[ObjectVersion] = []
-        archived: list[ObjectVersion] = []
-        for row in group:
-            (own if row.archive is None and row.beside is None else archived).append(row)
-        versions = choose(own, archived)
-        if len(versions) > 1:
-            excluded["older_version"] += len(versions) - 1
-        yield from versions[-1:]
 
 
 def _candidates(connection: duckdb.DuckDBPyConnection, rows: Path) -> Iterator[ObjectVersion]:
@@ -146,57 +141,37 @@ def _candidates(connection: duckdb.DuckDBPyConnection, rows: Path) -> Iterator[O
             yield row if row.last_modified is None else row._replace(last_modified=row.last_modified / 1e6)
 
 
-def _count(connection: duckdb.DuckDBPyConnection, chosen: str) -> tuple[int, int, list[Taken], Histogram]:
-    """(rows, bytes, what is taken of archives, the rows of the bucket) of a relation."""
-
-    def query(sql: str) -> list[tuple[Any, ...]]:
-        return connection.execute(sql).fetchall()
-
-    [(rows, size_bytes)] = query(f"SELECT count(*), coalesce(sum(size_bytes), 0)::BIGINT FROM {chosen}")
-    archives = query(
-        f"SELECT archive, coalesce(nullif(storage_class, ''), 'STANDARD'), count(*), sum(size_bytes)::BIGINT "
-        f"FROM {chosen} WHERE archive NOT IN {tuple(UNKNOWN)} GROUP BY 1, 2 ORDER BY 1, 2"
-    )
-    groups = query(
+def _count(connection: duckdb.DuckDBPyConnection, chosen: str) -> list[Taken]:
+    """All rows of a relation, by what decides their price."""
+    groups = connection.execute(
         f"""
-        SELECT coalesce(storage_class, 'STANDARD'), coalesce(size_bytes > {COPY_LIMIT_BYTES}, false),
-               size_bytes IS NOT NULL, false, count(*), coalesce(sum(size_bytes), 0)::BIGINT,
+        SELECT archive, coalesce(nullif(storage_class, ''), 'STANDARD'),
+               coalesce(size_bytes > {COPY_LIMIT_BYTES}, false), size_bytes IS NOT NULL, false,
+               count(*), coalesce(sum(size_bytes), 0)::BIGINT,
                coalesce(sum(greatest(1, ceil(size_bytes / {PREFERRED_PART_BYTES}))), count(*))::BIGINT
-        FROM {chosen} WHERE archive IS NULL GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+        FROM {chosen} GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
         """
-    )
-    histogram = Histogram(tuple(Group(*each) for each in groups), sum(each[4] for each in groups))
-    return rows, size_bytes, [Taken(*each) for each in archives], histogram
+    ).fetchall()
+    return [(archive, Group(*rows)) for archive, *rows in groups]
 
 
-async def plan_run(
-    request: Request, ledger: Ledger, settings: Settings, display: Display, *, keys: Sequence[str] = ()
-) -> Planned:
+async def plan_run(request: Request, ledger: Ledger, settings: Settings, display: Display) -> Planned:
     """Find candidates, choose versions, look at the archives, price the plan.
 
     Raises ConfigError, UsageError, …
     """
-    if request.source is None:
-        raise UsageError("nothing to restore from", advice="give --archives s3://bucket/prefix")
     check_outside(request.destination, ledger.location)
     with drafting(request) as draft:
-        index = ArchiveIndex(ledger.store, ledger.location)
-        query = RestoreQuery(request, request.source, ledger, index, keys, draft)
+        query = RestoreQuery(request, ledger, draft)
         records = await query.records()
         in_place = request.options["in_place"]
-        source, draft.destination = await check_sides(request.source, draft.destination, in_place=in_place)
+        source, draft.destination = await check_sides(query.source, draft.destination, in_place=in_place)
         chosen = await plan_restore(
-            query.candidates(list(records.values())),
-            request.selection,
-            query.choose(),
-            write_shard=draft.write_shard,
-            scratch_directory=draft.scratch,
-            rows_per_shard=settings.rows_per_shard,
-            processes=settings.processes,
+            query.candidates(list(records.values())), request.selection, query.choose, **draft.sharding(settings)
         )
         for each in query.damage:
             display.say(f"left out, it cannot be searched: {each.archive}: {each.reason}")
-        if not query.is_listed:
+        if query.etags is None:
             display.say("nobody may list the archives, so one without an index is not noticed: allow s3:ListBucket")
         if query.without_event:
             display.say(
@@ -204,8 +179,85 @@ async def plan_run(
                 "their copies: the source may have had them earlier, or deleted them unseen"
             )
         spec = draft.spec(query.description(), {**draft.ways(source), **query.options()}, source)
-        names = dict.fromkeys(each.archive for each in chosen.archives)
-        taken = {name: records[name] for name in names if name in records}
-        archives = await look_at_archives(query.archives, taken)
-        plan = forecast(chosen, archives, spec, settings.processes, own_prices(), query.without_event)
-        return draft.planned(spec, plan)
+        named = {archive for archive, _ in chosen.taken}
+        taken = {uri: record for uri, record in records.items() if uri in named}
+        archives = await _look_at(query.archives, taken) if query.archives else {}
+        return draft.planned(spec, forecast(chosen, archives, spec, settings.processes, query.without_event))
+
+
+async def _look_at(side: Side, records: Mapping[str, ArchiveRecord]) -> dict[str, ObjectInfo]:
+    """The archives as S3 has them now, by URI. Those that cannot be read are left to the run."""
+    found: dict[str, ObjectInfo] = {}
+    async with side_store(side, max_in_flight=LOOKS_AT_ONCE) as store:
+
+        async def look(uri: str) -> None:
+            with contextlib.suppress(*REFUSALS):
+                found[uri] = (await head_archive(store, records[uri]))[1]
+
+        await gather_bounded(look, list(records), LOOKS_AT_ONCE)
+    return found
+
+
+def forecast(
+    chosen: RestoreSelection, archives: Mapping[str, ObjectInfo], spec: RunSpec, processes: int, without_event: int = 0
+) -> Plan:
+    """The plan of a restore: archives to thaw, then to read by ranges or copy, then to write.
+
+    Reading costs at most a request for each `SPAN_BYTES` of an archive's members, if they are
+    together. Raises UsageError if the tier cannot thaw an archive, or versions that the bucket
+    still has.
+    """
+    prices, work = pricing.own_prices(), PricedWork.of(spec, is_copying=True)
+    cold = {
+        uri: ColdObjects(thaw_class(info.storage_class, info.archive_tier), info.size_bytes, info.is_restoring)
+        for uri, info in archives.items()
+        if info.is_archived
+    }
+    own = [group for archive, group in chosen.taken if archive is None]  # versions that are copied
+    members = [(archive, group) for archive, group in chosen.taken if archive is not None]
+    size_bytes = sum(each.size_bytes for each in chosen.shards)
+    # A listing does not say which versions are thawed already.
+    versions = [
+        ColdObjects(group.storage_class, group.size_bytes, objects=group.rows)
+        for group in own
+        if group.storage_class in ARCHIVE_CLASSES
+    ]
+    thaw = estimate_thaw([*cold.values(), *versions], Tier(spec.options["tier"]), prices)
+    histogram = Histogram(tuple(own), sum(group.rows for group in own))
+    requests = Counter(pricing.requests_for(work, histogram))
+    dollars = defaultdict(float, pricing.estimate(work, histogram, prices))
+    per_gib = pricing.far_per_gib(work, prices)
+    names = {archive for archive, _ in members}
+    requests["head"] += len(names)
+    for archive, group in members:
+        info = archives.get(archive)
+        read = prices.of_class(info.storage_class if info else "STANDARD")
+        written = prices.of_class(group.storage_class if work.storage_class == "keep" else work.storage_class)
+        gets = -(-group.size_bytes // SPAN_BYTES) + 1
+        requests.update(get=gets, put=group.rows)
+        dollars["gets"] += gets * read.get_per_1000 / 1000
+        dollars["retrieval"] += group.size_bytes / GIB * read.retrieval_per_gib
+        dollars["puts"] += group.rows * written.put_per_1000 / 1000
+        dollars["transfer"] += group.size_bytes / GIB * per_gib
+    requests["restore"] = thaw.cold - thaw.restoring
+    dollars["thaw_requests"] += thaw.requests
+    dollars["thaw_retrieval"] += thaw.retrieval
+    dollars["thaw_storage"] += thaw.storage
+    return Plan(
+        rows=sum(each.rows for each in chosen.shards),
+        size_bytes=size_bytes,
+        shards=tuple(chosen.shards),
+        excluded=dict(chosen.excluded),
+        requests={kind: count for kind, count in requests.items() if count},
+        dollars={item: amount for item, amount in dollars.items() if amount},
+        price_table=prices.name,
+        seconds=pricing.estimate_seconds(requests, 2 * size_bytes, processes),
+        restore=thaw._asdict()
+        | {
+            "archives": len(names),
+            "members": sum(group.rows for _, group in members),
+            "without_event": without_event,
+            "cold": sorted(cold),
+            "cold_versions": sum(each.objects for each in versions),
+        },
+    )

@@ -7,18 +7,17 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects-retrieva
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
-from jobs.core.model import ObjectInfo
 from jobs.core.pricing import GIB, PriceTable
 from jobs.errors import UsageError
 from jobs.ledger.run_ids import run_job
 
 DAYS_A_MONTH = 30.4
 DAYS = 7
-"""How long S3 keeps the readable copy, by default."""
+"""How long S3 keeps the readable copy."""
 
 
 class Tier(StrEnum):
@@ -34,34 +33,33 @@ ARCHIVE_ACCESS, DEEP_ARCHIVE_ACCESS = "ARCHIVE_ACCESS", "DEEP_ARCHIVE_ACCESS"
 own, for good.
 """
 
-HOURS = {
-    ("GLACIER", Tier.EXPEDITED): 5 / 60,
-    ("GLACIER", Tier.STANDARD): 5.0,
-    ("GLACIER", Tier.BULK): 12.0,
-    ("DEEP_ARCHIVE", Tier.STANDARD): 12.0,
-    ("DEEP_ARCHIVE", Tier.BULK): 48.0,
-    (ARCHIVE_ACCESS, Tier.EXPEDITED): 5 / 60,
-    (ARCHIVE_ACCESS, Tier.STANDARD): 5.0,
-    (ARCHIVE_ACCESS, Tier.BULK): 12.0,
-    (DEEP_ARCHIVE_ACCESS, Tier.STANDARD): 12.0,
-    (DEEP_ARCHIVE_ACCESS, Tier.BULK): 48.0,
-}
-"""The usual longest time. S3 refuses a pair that is not here."""
+_FLEXIBLE = {Tier.EXPEDITED: 5 / 60, Tier.STANDARD: 5.0, Tier.BULK: 12.0}
+_DEEP = {Tier.STANDARD: 12.0, Tier.BULK: 48.0}
+HOURS: Mapping[str, Mapping[Tier, float]] = {
+    "GLACIER": _FLEXIBLE, "DEEP_ARCHIVE": _DEEP, ARCHIVE_ACCESS: _FLEXIBLE, DEEP_ARCHIVE_ACCESS: _DEEP
+}  # fmt: skip
+"""The usual longest time, by class and tier. S3 refuses a pair that is not here."""
 
 
-def thaw_class(info: ObjectInfo) -> str:
+def thaw_class(storage_class: str | None, archive_tier: str | None = None) -> str:
     """What decides how an object is thawed: its class, or its tier in INTELLIGENT_TIERING.
 
-    The slower tier if S3 does not say which.
+    The slower tier if S3 does not say which, as in a listing.
     """
-    return tier_of_class(info.storage_class, info.archive_tier)
-
-
-def tier_of_class(storage_class: str | None, archive_tier: str | None = None) -> str:
-    """`thaw_class` of an object of which no more is known."""
     if storage_class != "INTELLIGENT_TIERING":
         return storage_class or ""
     return ARCHIVE_ACCESS if archive_tier == ARCHIVE_ACCESS else DEEP_ARCHIVE_ACCESS
+
+
+def days_kept(thawed_class: str) -> int | None:
+    """For how many days the readable copy is asked for. None: the object itself is moved, for good."""
+    return None if thawed_class in (ARCHIVE_ACCESS, DEEP_ARCHIVE_ACCESS) else DAYS
+
+
+def usual_time(thawed_class: str, tier: Tier) -> str:
+    """How long a thaw takes, for people."""
+    hours = HOURS.get(thawed_class, {}).get(tier, 0.0)
+    return f"up to {hours:g} hours" if hours >= 1 else "minutes"
 
 
 class ColdObjects(NamedTuple):
@@ -79,7 +77,7 @@ class ThawEstimate(NamedTuple):
     """The sum of a thaw: objects, their bytes, dollars by item, hours until all can be read."""
 
     tier: str
-    days: int
+    days: int = DAYS
     cold: int = 0
     restoring: int = 0
     size_bytes: int = 0
@@ -89,31 +87,30 @@ class ThawEstimate(NamedTuple):
     hours: float = 0.0
 
 
-def estimate_thaw(objects: Iterable[ColdObjects], tier: Tier, days: int, prices: PriceTable) -> ThawEstimate:
+def estimate_thaw(objects: Iterable[ColdObjects], tier: Tier, prices: PriceTable) -> ThawEstimate:
     """The thaw of these objects. One that is under way costs nothing more.
 
-    S3 restores whole objects, bills them by tier, and keeps the copies in STANDARD for `days`. What
+    S3 restores whole objects, bills them by tier, and keeps the copies in STANDARD for `DAYS`. What
     INTELLIGENT_TIERING restores is moved, and has no copy. Raises UsageError for a class that the
     tier cannot thaw.
     """
-    found = ThawEstimate(tier.value, days)
+    found = ThawEstimate(tier.value)
     for each in objects:
-        hours = HOURS.get((each.storage_class, tier))
-        if hours is None:
-            known = " or ".join(other.value for other in Tier if (each.storage_class, other) in HOURS)
-            raise UsageError(f"{each.storage_class} has no {tier.value} restores", advice=f"use --tier {known}")
-        found = found._replace(cold=found.cold + each.objects, hours=max(found.hours, hours))
-        if each.is_restoring:
-            found = found._replace(restoring=found.restoring + each.objects)
-            continue
-        price, gib = prices.thaw_price(each.storage_class, tier), each.size_bytes / GIB
-        has_copy = each.storage_class not in (ARCHIVE_ACCESS, DEEP_ARCHIVE_ACCESS)
-        kept = prices.of_class("STANDARD").storage_per_gib_month if has_copy else 0.0
+        tiers = HOURS.get(each.storage_class, {})
+        if tier not in tiers:
+            advice = f"use --tier {' or '.join(tiers)}"
+            raise UsageError(f"{each.storage_class} has no {tier.value} restores", advice=advice)
+        asked, size_bytes = (0, 0) if each.is_restoring else (each.objects, each.size_bytes)
+        price, gib = prices.thaw_price(each.storage_class, tier), size_bytes / GIB
+        kept = (days_kept(each.storage_class) or 0) / DAYS_A_MONTH * prices.of_class("STANDARD").storage_per_gib_month
         found = found._replace(
-            size_bytes=found.size_bytes + each.size_bytes,
-            requests=found.requests + each.objects * price.per_1000 / 1000,
+            cold=found.cold + each.objects,
+            restoring=found.restoring + each.objects - asked,
+            size_bytes=found.size_bytes + size_bytes,
+            requests=found.requests + asked * price.per_1000 / 1000,
             retrieval=found.retrieval + gib * price.per_gib,
-            storage=found.storage + gib * kept * days / DAYS_A_MONTH,
+            storage=found.storage + gib * kept,
+            hours=max(found.hours, tiers[tier]),
         )
     return found
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 from jobs.core.display import shown
@@ -17,7 +18,7 @@ from jobs.core.rate_limits import RateLimits
 from jobs.core.run import Plan, RunSpec
 from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
-from jobs.runs.request import Planner
+from jobs.runs.request import Planned, Planner
 from jobs.runs.worker import Job
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.condition_trial import OF_COPIES, OF_STREAMS
@@ -71,6 +72,16 @@ def verify_options(report: Mapping[str, Any]) -> str:
     named = ((f"--{name.replace('_', '-')}", shown(str(value))) for name, value in sides.items())
     words = shlex.join([word for option in named for word in option])
     return f"{words} --versions all" if report.get("versions") == "all" else words
+
+
+def planned_by(module: str) -> Planner:
+    """The `plan_run` of a module that is imported when a run is planned: duckdb and pyarrow load with it."""
+
+    async def plan(*arguments: Any) -> Planned:
+        planned: Planned = await import_module(module).plan_run(*arguments)
+        return planned
+
+    return plan
 
 
 def hint_at_retry(report: Mapping[str, Any], which: str = "them") -> list[str]:

@@ -43,7 +43,8 @@ class Request:
     """What the user wants.
 
     Without a manifest the source is listed: all of it, or its `prefixes` if there are any. `rows`:
-    a file of those rows of the manifest that are wanted.
+    a file of those rows of the manifest that are wanted. `keys`: all that a restore restores, if there
+    are any.
     """
 
     job: str
@@ -55,6 +56,7 @@ class Request:
     retry_of: str | None = None
     prefixes: tuple[str, ...] = ()
     rows: Path | None = None
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,15 @@ class Draft:
     async def write_shard(self, number: int, data: bytes) -> None:
         """Keep a shard's file until the plan is published."""
         (self.scratch / f"{number:05d}.parquet").write_bytes(data)
+
+    def sharding(self, settings: Settings) -> dict[str, Any]:
+        """For a planner: where shards go, and how large they are."""
+        return {
+            "write_shard": self.write_shard,
+            "scratch_directory": self.scratch,
+            "rows_per_shard": settings.rows_per_shard,
+            "processes": settings.processes,
+        }
 
     async def noting(
         self, batches: AsyncIterator[pa.RecordBatch], *, says_latest: bool

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack
 
@@ -87,6 +88,16 @@ def open_side(side: Side, *beside: Side, **options: Unpack[StoreOptions]) -> Sto
     """
     owners = {each.location.bucket: each.owner for each in (side, *beside) if each.owner}
     return open_store(side.endpoint, side.region, side.profile, owners=owners, **options)
+
+
+@asynccontextmanager
+async def side_store(side: Side, **options: Unpack[StoreOptions]) -> AsyncIterator[Store]:
+    """`open_side`, closed at the end of the block."""
+    store = open_side(side, **options)
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 def endpoint_of(side: Side) -> Endpoint:

@@ -17,7 +17,7 @@ from jobs.errors import ConfigError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.runs.kind import Kind, Opened
 from jobs.runs.request import Planned, Request, drafting
-from jobs.s3.sessions import open_side
+from jobs.s3.sessions import side_store
 from jobs.verify.archives_job import ARCHIVES_AT_ONCE, VerifyArchives
 
 if TYPE_CHECKING:
@@ -51,11 +51,9 @@ async def _plan(request: Request, ledger: Ledger, settings: Settings, display: D
 
     side = request.destination
     with drafting(request) as draft:
-        store, damage = open_side(side, max_in_flight=16), list[Any]()
-        try:
+        damage = list[Any]()
+        async with side_store(side, max_in_flight=16) as store:
             listed = [location async for location, _ in list_archives(store, side.location)]
-        finally:
-            await store.close()
         records = await ArchiveIndex(ledger.store, ledger.location).records(side.location, damage)
         known: dict[Location, ArchiveRecord | None] = dict.fromkeys([*listed, *(bad.archive for bad in damage)])
         known |= {record.location: record for record in records}
@@ -69,10 +67,7 @@ async def _plan(request: Request, ledger: Ledger, settings: Settings, display: D
         plan, histogram = await plan_rows(
             _once(rows),
             request.selection,
-            write_shard=draft.write_shard,
-            scratch_directory=draft.scratch,
-            rows_per_shard=settings.rows_per_shard,
-            processes=settings.processes,
+            **draft.sharding(settings),
             **pricing.part_rule(pricing.PricedWork(is_copying=False, deep=True)),
         )
         return draft.planned(draft.spec(f"archives in {side.location}", {}, side), _priced(plan, histogram, settings))

@@ -7,6 +7,7 @@ import hashlib
 import io
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -18,10 +19,11 @@ from jobs.archives.reader import ArchiveReader
 from jobs.archives.writer import ArchiveWriter
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef
+from jobs.errors import PreconditionFailed
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED, Store
 from jobs.s3.uploads import ObjectUpload
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.memory_store import MemoryStore, Request
 
 PART_BYTES = 5 * 1024**2
 TAR, ZST = ArchiveFormat.TAR, ArchiveFormat.TAR_ZST
@@ -79,15 +81,10 @@ def packed(contents: Sequence[tuple[Member, bytes]], kind: ArchiveFormat, **how:
     return asyncio.run(pack(contents, kind, **how))
 
 
-def altered(made: Packed, data: bytes) -> ArchiveRecord:
+async def altered(made: Packed, data: bytes) -> ArchiveRecord:
     """Other bytes in the archive's place, and a record that is content with them."""
-
-    async def put() -> ArchiveRecord:
-        place = made.record.location
-        written = await made.store.put(ObjectRef(place.bucket, place.key), data, Attributes(), guard=UNGUARDED)
-        return replace(made.record, etag=written.etag, version_id=written.version_id)
-
-    return asyncio.run(put())
+    written = await made.store.put(ObjectRef(*made.record.location), data, Attributes(), guard=UNGUARDED)
+    return replace(made.record, etag=written.etag, version_id=written.version_id)
 
 
 async def read_member(store: Store, record: ArchiveRecord, member: Member) -> bytes:
@@ -98,3 +95,10 @@ async def read_member(store: Store, record: ArchiveRecord, member: Member) -> by
 def reader_of(store: Store, record: ArchiveRecord, budget: ByteBudget, **spans: int) -> ArchiveReader:
     """The reader of an archive as its record says."""
     return ArchiveReader(store, archive_ref(record), record.etag, budget, **spans)
+
+
+async def refuse_if_match(request: Request) -> Any:
+    """As Ceph 18.2 answers each If-Match of a PutObject."""
+    if request.arguments["guard"].etag is not None:
+        raise PreconditionFailed("PutObject", request.place.key, "PreconditionFailed", "", 412)
+    return await request()

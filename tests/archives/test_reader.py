@@ -25,7 +25,7 @@ from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import full_object
 from jobs.s3.store import UNGUARDED
 from tests.archives import samples
-from tests.archives.samples import Packed, packed, reader_of
+from tests.archives.samples import Packed, pack, reader_of
 from tests.doubles.examples import examples
 from tests.doubles.memory_store import Request
 
@@ -55,9 +55,9 @@ class Watch:
         return body
 
 
-def watched(kind: ArchiveFormat, contents: list[bytes]) -> Watch:
+async def watched(kind: ArchiveFormat, contents: list[bytes]) -> Watch:
     """An archive of these contents, in members `k000` and so on."""
-    made = packed([(samples.member(f"k{number:03}", data), data) for number, data in enumerate(contents)], kind)
+    made = await pack([(samples.member(f"k{number:03}", data), data) for number, data in enumerate(contents)], kind)
     return Watch(replace(made, record=replace(made.record, version_id=None)))
 
 
@@ -74,9 +74,8 @@ def test_any_members_come_as_they_were_within_the_budget(
 ) -> None:
     contents = [random.Random(number).randbytes(size) for number, size in enumerate(sizes)]
 
-    watch = watched(kind, contents)
-
     async def read() -> None:
+        watch = await watched(kind, contents)
         wanted = [each for each in watch.members if chosen.random() < 0.6]
         chosen.shuffle(wanted)
         budget = ByteBudget(BUDGET_BYTES)
@@ -93,23 +92,17 @@ def test_any_members_come_as_they_were_within_the_budget(
     asyncio.run(read())
 
 
-def test_neighbours_come_by_one_request_and_who_stops_early_gives_the_memory_back() -> None:
-    watch = watched(ArchiveFormat.TAR, [bytes([n]) * 1_000 for n in range(50)])
-
-    async def read() -> None:
-        store, record, members, budget = watch.store, watch.record, watch.members, ByteBudget(1 << 20)
-        found = [each async for batch in reader_of(store, record, budget).read(members) for each in batch]
-        assert (len(found), watch.requests) == (50, 1)
-        alone = [each async for each in reader_of(store, record, budget, gap_bytes=-1).read(members)]
-        assert (len(alone), watch.requests) == (50, 51)
-        small = [each async for each in reader_of(store, record, budget, span_bytes=1).read(members)]
-        assert (len(small), watch.requests) == (50, 101)
-        reads: Any = reader_of(store, record, budget, gap_bytes=-1).read(members)
-        assert len(await anext(reads)) == 1
-        await reads.aclose()
-        assert budget.try_acquire(1 << 20) == 1 << 20
-
-    asyncio.run(read())
+async def test_neighbours_come_by_one_request_and_who_stops_early_gives_the_memory_back() -> None:
+    watch = await watched(ArchiveFormat.TAR, [bytes([n]) * 1_000 for n in range(50)])
+    budget = ByteBudget(1 << 20)
+    for spans, requests in (({}, 1), ({"gap_bytes": -1}, 50), ({"span_bytes": 1}, 50)):
+        watch.requests = 0
+        reads = reader_of(watch.store, watch.record, budget, **spans).read(watch.members)
+        assert (len([each async for batch in reads for each in batch]), watch.requests) == (50, requests)
+    reads = reader_of(watch.store, watch.record, budget, gap_bytes=-1).read(watch.members)
+    assert len(await anext(reads)) == 1
+    await reads.aclose()
+    assert budget.try_acquire(1 << 20) == 1 << 20
 
 
 def test_what_proves_a_members_bytes() -> None:
@@ -130,23 +123,17 @@ def test_what_proves_a_members_bytes() -> None:
         assert (read.data, read.cause) == (None, cause)
 
 
-def read_all(reader: ArchiveReader, members: list[Member]) -> list[MemberRead]:
-    async def read() -> list[MemberRead]:
-        return [each async for batch in reader.read(members) for each in batch]
-
-    return asyncio.run(read())
+async def read_all(reader: ArchiveReader, members: list[Member]) -> list[MemberRead]:
+    return [each async for batch in reader.read(members) for each in batch]
 
 
-def streamed(reader: ArchiveReader, member: Member) -> bytes:
-    async def read() -> bytes:
-        return b"".join([piece async for piece in reader.stream(member)])
-
-    return asyncio.run(read())
+async def streamed(reader: ArchiveReader, member: Member) -> bytes:
+    return b"".join([piece async for piece in reader.stream(member)])
 
 
-def made(kind: ArchiveFormat, contents: list[bytes]) -> tuple[Watch, ArchiveReader, list[Member]]:
+async def made(kind: ArchiveFormat, contents: list[bytes]) -> tuple[Watch, ArchiveReader, list[Member]]:
     """An archive, its reader without neighbours that share requests, and its members."""
-    watch = watched(kind, contents)
+    watch = await watched(kind, contents)
     return watch, reader_of(watch.store, watch.record, ByteBudget(1 << 30), gap_bytes=-1), watch.members
 
 
@@ -158,10 +145,10 @@ def made(kind: ArchiveFormat, contents: list[bytes]) -> tuple[Watch, ArchiveRead
         {"frame_start": 0, "frame_offset": 0, "frame_length": 9, "offset": 2 * CHUNK_BYTES + 1},
     ],
 )  # fmt: skip
-def test_an_impossible_place_is_not_asked_for_and_the_others_are_read(wrong: dict[str, Any]) -> None:
-    store, reader, (member, other) = made(ArchiveFormat.TAR, [b"one", b"two"])
+async def test_an_impossible_place_is_not_asked_for_and_the_others_are_read(wrong: dict[str, Any]) -> None:
+    store, reader, (member, other) = await made(ArchiveFormat.TAR, [b"one", b"two"])
     bad = member._replace(**wrong)
-    assert read_all(reader, [bad, other]) == [
+    assert await read_all(reader, [bad, other]) == [
         MemberRead(bad, None, cause=Cause(Reason.ARCHIVE_DAMAGED, "its place in the index is impossible")),
         MemberRead(other, b"two", Evidence.CHECKSUM),
     ]
@@ -169,47 +156,45 @@ def test_an_impossible_place_is_not_asked_for_and_the_others_are_read(wrong: dic
 
 
 @pytest.mark.parametrize("kind", list(ArchiveFormat))
-def test_a_member_that_fails_its_proof_is_read_once_more_by_itself(kind: ArchiveFormat) -> None:
+async def test_a_member_that_fails_its_proof_is_read_once_more_by_itself(kind: ArchiveFormat) -> None:
     contents = [random.Random(number).randbytes(1_000) for number in range(3)]
-    store, reader, members = made(kind, contents)
+    store, reader, members = await made(kind, contents)
     store.altered = 1
-    assert [each.data for each in read_all(reader, members[1:2])] == [contents[1]]
+    assert [each.data for each in await read_all(reader, members[1:2])] == [contents[1]]
     assert store.ranges == [members[1].byte_range] * 2
     store.altered = 1 << 20
-    [read] = read_all(reader, members[1:2])
+    [read] = await read_all(reader, members[1:2])
     assert read.data is None
     assert read.cause is not None
-    assert read.cause == Cause(Reason.CHECKSUM_DIFFERS, "SHA256") or read.cause == Cause(
-        Reason.ARCHIVE_DAMAGED, read.cause.detail
-    )
+    assert read.cause.reason in (Reason.CHECKSUM_DIFFERS, Reason.ARCHIVE_DAMAGED)
     assert store.requests == 4
 
 
-def test_another_archive_of_that_name_is_refused() -> None:
-    store, reader, members = made(ArchiveFormat.TAR, [b"one"])
-    asyncio.run(store.store.put(ObjectRef("cold", "packed/one.tar"), b"another", Attributes(), guard=UNGUARDED))
+async def test_another_archive_of_that_name_is_refused() -> None:
+    watch, reader, members = await made(ArchiveFormat.TAR, [b"one"])
+    await watch.store.put(ObjectRef("cold", "packed/one.tar"), b"another", Attributes(), guard=UNGUARDED)
     with pytest.raises(PreconditionFailed):
-        read_all(reader, members)
+        await read_all(reader, members)
 
 
 @pytest.mark.parametrize("kind", list(ArchiveFormat))
-def test_a_streamed_member_is_proven_by_what_the_index_has(kind: ArchiveFormat) -> None:
+async def test_a_streamed_member_is_proven_by_what_the_index_has(kind: ArchiveFormat) -> None:
     data, other = random.Random(1).randbytes(3_000), random.Random(2).randbytes(3_000)
-    store, reader, (own, _) = made(kind, [data, other])
+    store, reader, (own, _) = await made(kind, [data, other])
     bare = own._replace(sha256=None)
     for member in (own, bare._replace(checksums=(full_object("CRC64NVME", data),))):
-        assert streamed(reader, member) == data
-        assert asyncio.run(reader.prove(member)) == MemberRead(member, None, Evidence.CHECKSUM)
+        assert await streamed(reader, member) == data
+        assert await reader.prove(member) == MemberRead(member, None, Evidence.CHECKSUM)
     for algorithm in ("SHA256", "CRC64NVME"):
         wrong = bare._replace(checksums=(full_object(algorithm, other),))
         with pytest.raises(DamagedArchive, match=f"member 'k000': its {algorithm} is not the index's"):
-            streamed(reader, wrong)
-        read = asyncio.run(reader.prove(wrong))
+            await streamed(reader, wrong)
+        read = await reader.prove(wrong)
         assert (read.data, read.cause and read.cause.reason) == (None, Reason.ARCHIVE_DAMAGED)
     asked = store.requests
     with pytest.raises(DamagedArchive, match=UNPROVEN.detail):
-        streamed(reader, bare)
-    assert asyncio.run(reader.prove(bare)).cause == UNPROVEN
+        await streamed(reader, bare)
+    assert (await reader.prove(bare)).cause == UNPROVEN
     assert store.requests == asked
     assert reader.budget.try_acquire(1 << 30) == 1 << 30
 
@@ -222,22 +207,17 @@ def test_the_own_sha256_comes_first_and_only_once() -> None:
     assert set(content_checksums(member._replace(sha256=None))) == {sha, crc}
 
 
-def test_a_frame_is_unpacked_no_further_than_its_members() -> None:
+async def test_a_frame_is_unpacked_no_further_than_its_members() -> None:
     bomb = zstandard.ZstdCompressor().compress(bytes(64 << 20))
-    watch = watched(ArchiveFormat.TAR_ZST, [])
+    watch = await watched(ArchiveFormat.TAR_ZST, [])
     small = samples.member("k", bytes(10), offset=512, frame_start=0, frame_offset=0, frame_length=len(bomb))
-
-    async def read() -> bytes | None:
-        written = await watch.store.put(
-            ObjectRef("cold", watch.record.location.key), bomb, Attributes(), guard=UNGUARDED
-        )
-        reader = reader_of(watch.store, replace(watch.record, etag=written.etag), ByteBudget(1 << 20))
-        [found] = [each async for batch in reader.read([small]) for each in batch]
-        return found.data
-
+    place = ObjectRef("cold", watch.record.location.key)
+    written = await watch.store.put(place, bomb, Attributes(), guard=UNGUARDED)
+    reader = reader_of(watch.store, replace(watch.record, etag=written.etag), ByteBudget(1 << 20))
     tracemalloc.start()
     try:
-        assert asyncio.run(read()) == bytes(10)
+        [found] = await read_all(reader, [small])
+        assert found.data == bytes(10)
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from jobs.archives import unindexed
 from jobs.archives.index import ArchiveIndex
 from jobs.cli import archives
 from jobs.core.model import Attributes, Location, ObjectRef
@@ -24,8 +23,7 @@ def test_an_archive_below_a_newer_object_is_lost_when_its_own_version_is(monkeyp
     sides = ("source_endpoint", "source_profile", "source_owner")
     nothing: dict[str, Any] = dict.fromkeys(("archive", "source", "prefix", *sides))
     command = archives.ListArchives(**nothing, limit=1)
-    for module in (archives, unindexed):
-        monkeypatch.setattr(module, "open_side", lambda *_, **__: store)
+    monkeypatch.setattr("jobs.s3.sessions.open_side", lambda *_, **__: store)
 
     async def problems() -> list[str]:
         return [each.code for each in (await command.records(index))[1]]

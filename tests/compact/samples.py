@@ -8,17 +8,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+import msgspec
 import pyarrow as pa
 
 from jobs.archives.index import ArchiveIndex
 from jobs.archives.model import ArchiveRecord
 from jobs.compact.grouping import Group, number_groups
 from jobs.compact.job import Compact
-from jobs.compact.packing import CompactOptions, PackingRule
+from jobs.compact.packing import PackingRule
 from jobs.core.enums import ArchiveFormat
-from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
+from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome
+from jobs.core.run import RunSpec, Side
 from jobs.errors import Conflict, PreconditionFailed, StoreError, Unavailable
+from jobs.ledger.ledger import Ledger
+from jobs.runs.kind import Opened
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
 from jobs.tables.rows import version_batch
@@ -37,19 +41,25 @@ class Job(Protocol):
     async def process(self, rows: Any) -> list[Outcome]: ...
 
 
+def opened(store: MemoryStore, job: str, to: Location, options: dict[str, Any], budget_bytes: int = 1 << 20) -> Opened:
+    """What a worker opens for a run from `docs`, all of it in one store."""
+    spec = RunSpec("run", job, 0.0, Side(Location("docs")), Side(to), "manifest", options)
+    return Opened(spec, store, store, ByteBudget(budget_bytes), Ledger(store, Location("ledger")), 512)
+
+
+def index_of(store: MemoryStore) -> ArchiveIndex:
+    return ArchiveIndex(store, Location("ledger"))
+
+
 def make(
-    store: MemoryStore, kind: ArchiveFormat = ArchiveFormat.TAR, budget_bytes: int = 1 << 20, **options: Any
+    store: MemoryStore,
+    kind: ArchiveFormat = ArchiveFormat.TAR,
+    budget_bytes: int = 1 << 20,
+    rule: PackingRule = RULE,
+    **options: Any,
 ) -> Compact:
-    rule = replace(RULE, format=kind, **options)
-    return Compact(
-        store,
-        store,
-        Route(Location("docs"), Location("cold", "packed")),
-        CompactOptions(rule),
-        ByteBudget(budget_bytes),
-        ArchiveIndex(store, Location("ledger")),
-        "run",
-    )
+    options["rule"] = msgspec.to_builtins(replace(rule, format=kind))
+    return Compact(opened(store, "compact", Location("cold", "packed"), options, budget_bytes), index_of(store))
 
 
 def filled(objects: dict[str, bytes], **attributes: Any) -> tuple[MemoryStore, list[ObjectVersion]]:
@@ -83,7 +93,7 @@ def grouped(rows: Sequence[ObjectVersion], rule: PackingRule) -> tuple[list[Obje
 def work(job: Job, rows: Sequence[ObjectVersion]) -> dict[str, Outcome]:
     """The job over all groups, as a worker does it: what may pass is tried again."""
     if isinstance(job, Compact):
-        rows, _ = grouped(rows, job.options.rule)
+        rows, _ = grouped(rows, job._options.rule)
 
     async def run() -> dict[str, Outcome]:
         outcomes: list[Outcome] = []
@@ -104,8 +114,7 @@ def unpacked(store: MemoryStore) -> dict[str, bytes]:
     """Every member of every indexed archive; no key twice."""
 
     async def run() -> dict[str, bytes]:
-        index = ArchiveIndex(store, Location("ledger"))
-        found: dict[str, bytes] = {}
+        index, found = index_of(store), dict[str, bytes]()
         for record in await index.records():
             async for members in index.members(record.location):
                 for member in members:

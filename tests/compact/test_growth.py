@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import msgspec
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -21,14 +22,14 @@ from jobs.compact.job import Compact
 from jobs.compact.packing import CompactOptions, PackingRule
 from jobs.compact.plan import Grouped, plan_groups
 from jobs.core.enums import ArchiveFormat
-from jobs.core.model import Attributes, Listed, Location, ObjectRef, Route
+from jobs.core.model import Attributes, Listed, Location, ObjectRef
 from jobs.core.outcome import Outcome, Status
 from jobs.core.pricing import own_prices
 from jobs.core.selection import Selection
-from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.listing import list_all
 from jobs.s3.store import UNGUARDED
 from jobs.tables.rows import manifest_batch, read_shard
+from tests.compact.samples import opened
 from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
 
@@ -86,7 +87,8 @@ class Yard:
                 write_shard=write_shard, scratch_directory=Path(folder), rows_per_shard=5,
             )  # fmt: skip
         assert damage == []
-        job = Compact(self.store, self.store, Route(SOURCE, ARCHIVES), options, ByteBudget(1 << 20), self.index, "run")
+        asked = msgspec.to_builtins(options, enc_hook=dict)
+        job = Compact(opened(self.store, "compact", ARCHIVES, asked), self.index)
         rows = [row for data in shards for batch in read_shard(data) for row in batch]
         return grouped, [outcome for group in job.chains(rows) for outcome in await job.process(group)]
 
@@ -124,9 +126,7 @@ def test_over_any_growth_each_version_is_packed_once(history: list[Addition], ve
             members = await yard.members("GLACIER_IR")
             assert set(members.values()) == {1}
             assert packed == members.total(), "a version was packed again"
-            listed = [
-                entry async for page in list_all(yard.store, SOURCE, versions=versions == "all") for entry in page
-            ]
+            listed = await yard.listed(versions)
             assert {(each.key, each.etag) for each in listed} <= {(key, etag) for key, _, etag in members}
             again, nothing = await yard.compact(options, versions=versions)
             assert nothing == []
@@ -135,16 +135,13 @@ def test_over_any_growth_each_version_is_packed_once(history: list[Addition], ve
     asyncio.run(run())
 
 
-def test_another_class_is_packed_again_because_it_was_asked_for() -> None:
+async def test_another_class_is_packed_again_because_it_was_asked_for() -> None:
     yard = Yard(versioned=True)
-
-    async def run() -> list[Counter[tuple[str, str | None, str | None]]]:
-        await yard.add(Addition(["a", "b"], 0))
-        for storage_class in ("GLACIER_IR", "DEEP_ARCHIVE", "GLACIER_IR"):
-            await yard.compact(options_for(storage_class), versions="current")
-        return [await yard.members(name) for name in ("GLACIER_IR", "DEEP_ARCHIVE")]
-
-    assert [sorted(each.values()) for each in asyncio.run(run())] == [[1, 1], [1, 1]]
+    await yard.add(Addition(["a", "b"], 0))
+    for storage_class in ("GLACIER_IR", "DEEP_ARCHIVE", "GLACIER_IR"):
+        await yard.compact(options_for(storage_class), versions="current")
+    for name in ("GLACIER_IR", "DEEP_ARCHIVE"):
+        assert sorted((await yard.members(name)).values()) == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -157,58 +154,43 @@ def test_another_class_is_packed_again_because_it_was_asked_for() -> None:
         ({"sse": "AES256"}, True),
     ],
 )
-def test_an_archive_whose_index_was_lost_shows_its_encryption_itself(
+async def test_an_archive_whose_index_was_lost_shows_its_encryption_itself(
     asked: dict[str, Any], is_packed_again: bool
 ) -> None:
     """Its attempt was killed before it wrote the index, so nothing says what was asked for."""
-    yard = Yard(versioned=True)
-    plain = options_for()
-
-    async def run() -> list[Outcome]:
-        await yard.add(Addition(["a", "b"], 0))
-        await yard.compact(replace(plain, sse="aws:kms", kms_key_id="one"), versions="current")
-        (record,) = await yard.index.records()
-        await yard.store.delete(ObjectRef("ledger", f"archives/cold/{record.location.key}.parquet"))
-        assert await renew_indexes(yard.index, ARCHIVES, yard.store) == []
-        return (await yard.compact(replace(plain, **asked), versions="current"))[1]
-
-    assert bool(asyncio.run(run())) == is_packed_again
+    yard, plain = Yard(versioned=True), options_for()
+    await yard.add(Addition(["a", "b"], 0))
+    await yard.compact(replace(plain, sse="aws:kms", kms_key_id="one"), versions="current")
+    (record,) = await yard.index.records()
+    await yard.store.delete(ObjectRef("ledger", f"archives/cold/{record.location.key}.parquet"))
+    assert await renew_indexes(yard.index, ARCHIVES, yard.store) == []
+    assert bool((await yard.compact(replace(plain, **asked), versions="current"))[1]) == is_packed_again
 
 
-def test_what_a_lost_archive_held_is_packed_again() -> None:
+async def test_what_a_lost_archive_held_is_packed_again() -> None:
     """`verify --archives` finds such an archive, and says: compact again."""
     yard, options = Yard(versioned=True), options_for()
-
-    async def run() -> list[Outcome]:
-        await yard.add(Addition(["a", "b"], 0))
-        await yard.compact(options, versions="current")
-        (record,) = await yard.index.records()
-        await yard.store.delete(ObjectRef(*record.location))
-        _, outcomes = await yard.compact(options, versions="current")
-        (again,) = await yard.index.records()
-        assert (await yard.store.head(ObjectRef(*again.location))).etag == again.etag
-        _, nothing = await yard.compact(options, versions="current")
-        assert nothing == []
-        return outcomes
-
-    assert [outcome.status for outcome in asyncio.run(run())] == [Status.DONE] * 2
+    await yard.add(Addition(["a", "b"], 0))
+    await yard.compact(options, versions="current")
+    (record,) = await yard.index.records()
+    await yard.store.delete(ObjectRef(*record.location))
+    _, outcomes = await yard.compact(options, versions="current")
+    assert [outcome.status for outcome in outcomes] == [Status.DONE] * 2
+    (again,) = await yard.index.records()
+    assert (await yard.store.head(ObjectRef(*again.location))).etag == again.etag
+    assert (await yard.compact(options, versions="current"))[1] == []
 
 
-def test_an_archive_is_read_for_its_index_where_that_is_missing_or_damaged() -> None:
+async def test_an_archive_is_read_for_its_index_where_that_is_missing_or_damaged() -> None:
     yard = Yard(versioned=True)
-    store = yard.store
-
-    async def run() -> None:
-        await yard.add(Addition([f"k{n:02}" for n in range(15)], 0))
-        await yard.compact(options_for(), versions="current")
-        before = await yard.index.records()
-        damaged, lost = (f"archives/cold/{each.location.key}.parquet" for each in before[:2])
-        await store.delete(ObjectRef("ledger", lost))
-        await store.put(ObjectRef("ledger", damaged), b"rubbish" * 100, Attributes(), guard=UNGUARDED)
-        await store.put(ObjectRef("cold", "packed/other.tar"), b"not ours" * 200, Attributes(), guard=UNGUARDED)
-        [unread] = await renew_indexes(yard.index, ARCHIVES, store)
-        assert unread.archive.key == "packed/other.tar"
-        found = await yard.index.records()
-        assert {each.location: each.members for each in found} == {each.location: 5 for each in before}
-
-    asyncio.run(run())
+    await yard.add(Addition([f"k{n:02}" for n in range(15)], 0))
+    await yard.compact(options_for(), versions="current")
+    before = await yard.index.records()
+    damaged, lost = (ObjectRef("ledger", f"archives/cold/{each.location.key}.parquet") for each in before[:2])
+    await yard.store.delete(lost)
+    for ref, data in ((damaged, b"rubbish" * 100), (ObjectRef("cold", "packed/other.tar"), b"not ours" * 200)):
+        await yard.store.put(ref, data, Attributes(), guard=UNGUARDED)
+    [unread] = await renew_indexes(yard.index, ARCHIVES, yard.store)
+    assert unread.archive.key == "packed/other.tar"
+    found = await yard.index.records()
+    assert {each.location: each.members for each in found} == {each.location: 5 for each in before}

@@ -9,6 +9,7 @@ from unittest.mock import ANY
 import pytest
 
 from jobs.compact.member_reader import MemberSource
+from jobs.compact.packing import CompactOptions, PackingRule
 from jobs.core.model import Attributes, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.core.pace import Pace
@@ -32,7 +33,7 @@ async def test_what_follows_a_large_object_is_read_when_it_has_been_used(monkeyp
         etag = (await store.put(ObjectRef("source", key), bytes(size_bytes), Attributes(), guard=UNGUARDED)).etag
         rows.append(ObjectVersion(number, key, size_bytes=size_bytes, etag=etag))
     requests, read = watch(store), []
-    async for each in MemberSource(store, "source", budget, Pace(8), {}).read(rows):
+    async for each in MemberSource(store, "source", budget, Pace(8), CompactOptions(PackingRule())).read(rows):
         read.append(each.row.key)
         if each.row.key == "large":
             assert {request.place.key for request in requests} == {"a", "b", "large"}
@@ -61,7 +62,7 @@ async def test_bytes_that_are_not_the_object_s_are_not_packed(monkeypatch: pytes
         for key, size_bytes in (("large", 9_000), ("small", 3))
         for written in [await store.put(ObjectRef("source", key), bytes(size_bytes), Attributes(), guard=UNGUARDED)]
     ]
-    source = MemberSource(store, "source", ByteBudget(10_000), Pace(8), {})
+    source = MemberSource(store, "source", ByteBudget(10_000), Pace(8), CompactOptions(PackingRule()))
     assert (await source.fetch(small)).outcome == Outcome.of(small, Status.BLOCKED, Reason.GIVEN_UP, ANY)
     with pytest.raises(Conflict):
         async for _ in source.pieces(await source.fetch(large)):

@@ -55,4 +55,4 @@ def test_every_price_that_is_not_zero_has_a_source() -> None:
 
 
 def test_every_tier_that_can_be_asked_for_has_its_price() -> None:
-    assert {(name, tier) for name, tiers in TABLE.thaw.items() for tier in tiers} == set(HOURS)
+    assert {name: {*tiers} for name, tiers in TABLE.thaw.items()} == {name: {*tiers} for name, tiers in HOURS.items()}

@@ -22,7 +22,7 @@ NOT_THE_LEDGER = {
     "jobs/doctor/probe.py": "the object of a probe, at a source",
     "jobs/expire/places.py": "documents of places",
     "jobs/inventory/write.py": "an inventory report, where the user asked for it",
-    "jobs/restore/member_writer.py": "restored members",
+    "jobs/restore/job.py": "restored members",
     "jobs/s3/condition_trial.py": "the objects of a trial",
     "jobs/s3/gated_store.py": "what other modules write at a destination",
     "jobs/s3/multipart_copy.py": "copies in parts",

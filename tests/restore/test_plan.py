@@ -16,15 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.core.model import Location, ObjectInfo, ObjectVersion
-from jobs.core.pricing import own_prices
 from jobs.core.run import RunSpec, Side
 from jobs.core.selection import Selection
-from jobs.restore.as_of import NEVER_COPIED, UNKNOWN, pick_asked
+from jobs.restore.as_of import NEVER_COPIED, NOT_RESTORED, pick_asked
 from jobs.restore.as_of_journal import Event, is_event
-from jobs.restore.candidates import Choose
-from jobs.restore.journal_rows import event_batch
-from jobs.restore.plan import RestoreSelection, plan_restore
-from jobs.restore.pricing import forecast
+from jobs.restore.candidates import Choose, event_batch
+from jobs.restore.plan import RestoreSelection, forecast, plan_restore
 from jobs.tables.rows import read_shard, version_batch
 from tests.doubles.examples import examples
 
@@ -81,20 +78,18 @@ def test_each_key_that_is_asked_for_is_in_one_shard_once(rows: list[ObjectVersio
     found = [row for shard in shards for row in shard]
     asked = {row.key for row in rows if row.archive is None}
     assert sorted(row.key for row in found) == sorted(asked)
-    assert [row.row for row in found] == list(range(len(found))) == list(range(chosen.rows))
+    assert [row.row for row in found] == list(range(len(found)))
     assert all(len(shard) == summary.rows > 0 for shard, summary in zip(shards, chosen.shards, strict=True))
-    assert chosen.size_bytes == sum(row.size_bytes or 0 for row in found)
+    assert sum(each.size_bytes for each in chosen.shards) == sum(row.size_bytes or 0 for row in found)
     groups = [archive for archive, _ in itertools.groupby(row.archive for row in found)]
     assert len(groups) == len(set(groups))
     for archive in set(groups) - {None}:
         members = [row.key for row in found if row.archive == archive]
         assert members == sorted(members)
-    counted: Counter[str] = Counter()  # an archive is there once for each class of its members
-    for each in chosen.archives:
-        counted[each.archive] += each.rows
-    assert counted == {name: sum(row.archive == name for row in found) for name in counted}
-    undecided = sum(row.archive in UNKNOWN for row in found)
-    assert sum(counted.values()) + chosen.histogram.keys + undecided == len(found)
+    counted: Counter[str | None] = Counter()  # an archive is there once for each class of its members
+    for archive, group in chosen.taken:
+        counted[archive] += group.rows
+    assert counted == Counter(row.archive for row in found if row.archive not in NOT_RESTORED)
 
 
 def test_events_are_among_what_is_archived_and_not_in_a_shard() -> None:
@@ -107,7 +102,7 @@ def test_events_are_among_what_is_archived_and_not_in_a_shard() -> None:
 
     chosen, [found] = plan([*own, *events], 1000, choose)
     assert [row.archive for row in found] == [None] * 10 + [NEVER_COPIED] * 10
-    assert (chosen.archives, sum(each.rows for each in chosen.histogram.groups)) == ([], 10)
+    assert [(archive, group.rows) for archive, group in chosen.taken] == [(None, 10)]
 
 
 def test_a_restore_that_keeps_classes_is_priced_in_each_members_class() -> None:
@@ -118,13 +113,12 @@ def test_a_restore_that_keeps_classes_is_priced_in_each_members_class() -> None:
         for archive in (None, "s3://cold/a")
     ]
     chosen, _ = plan([row._replace(version_id="1", etag="e") for row in rows], 1000)
-    assert [(each.storage_class, each.rows) for each in chosen.archives] == [("DEEP_ARCHIVE", 2), ("STANDARD", 2)]
+    assert [(group.storage_class, group.rows) for _, group in chosen.taken] == [("DEEP_ARCHIVE", 2), ("STANDARD", 2)]
     side = Side(Location("docs"))
-    options = {"tier": "Bulk", "is_history": False, "storage_class": "keep"}
+    options = {"tier": "Bulk", "storage_class": "keep"}
     spec = RunSpec("run", "restore", 0.0, side, side, "manifest", options)
     archives = {"s3://cold/a": ObjectInfo(1, "e", 0.0, None, "STANDARD")}
-    prices = own_prices()
-    assert forecast(chosen, archives, spec, 1, prices).dollars["puts"] == pytest.approx((2 * 0.05 + 2 * 0.005) / 1000)
+    assert forecast(chosen, archives, spec, 1).dollars["puts"] == pytest.approx((2 * 0.05 + 2 * 0.005) / 1000)
     standard = replace(spec, options=options | {"storage_class": "STANDARD"})
-    assert forecast(chosen, archives, standard, 1, prices).dollars["puts"] == pytest.approx(4 * 0.005 / 1000)
-    assert forecast(chosen, archives, spec, 1, prices).requests["head"] == 1
+    assert forecast(chosen, archives, standard, 1).dollars["puts"] == pytest.approx(4 * 0.005 / 1000)
+    assert forecast(chosen, archives, spec, 1).requests["head"] == 1
