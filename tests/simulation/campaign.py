@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
-import itertools
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
 from tests.simulation.play import Play, play
@@ -67,44 +66,16 @@ def run_seeds(seeds: Iterable[int]) -> Tally:
 
 
 def run_campaign(
-    first_seed: int,
-    count: int | None,
-    processes: int,
-    seconds: float = math.inf,
-    *,
-    keeps_going: bool = False,
-    hear: Callable[[Tally, Tally], None] = lambda total, part: None,
+    first_seed: int, count: int, processes: int, hear: Callable[[Tally], None] = lambda part: None
 ) -> Tally:
-    """Play `count` schedules in so many processes; no more are begun when the seconds are over, or one has failed,
-    unless it `keeps_going`. `hear(total, part)` is told of each part that is done.
-    """
-    total, ends_at = Tally(), time.monotonic() + seconds
-    chunks = (first_seed + CHUNK * number for number in itertools.count())
-    last = math.inf if count is None else first_seed + count
-
-    def add(part: Tally) -> None:
-        total.add(part)
-        hear(total, part)
-
-    def next_chunk() -> range | None:
-        first = next(chunks)
-        is_over = first >= last or time.monotonic() > ends_at or (bool(total.violations) and not keeps_going)
-        return None if is_over else range(first, int(min(first + CHUNK, last)))
-
-    if processes == 1:
-        while (chunk := next_chunk()) is not None:
-            add(run_seeds(chunk))
-        return total
-    with ProcessPoolExecutor(processes) as pool:
-        running: set[Future[Tally]] = set()
-        while True:
-            while len(running) < 2 * processes and (chunk := next_chunk()) is not None:
-                running.add(pool.submit(run_seeds, chunk))
-            if not running:
-                return total
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for each in done:
-                add(each.result())
+    """Play `count` schedules in so many processes. `hear` is told of each part that is done."""
+    total, seeds = Tally(), range(first_seed, first_seed + count)
+    chunks = [seeds[start : start + CHUNK] for start in range(0, count, CHUNK)]
+    with ProcessPoolExecutor(processes) if processes > 1 else contextlib.nullcontext() as pool:
+        for part in pool.map(run_seeds, chunks) if pool else map(run_seeds, chunks):
+            total.add(part)
+            hear(part)
+    return total
 
 
 def shrink(schedule: Schedule, promise: str, play: Callable[[Schedule], Play] = play) -> Schedule:
