@@ -57,11 +57,12 @@ def only(*all_seen: Seen) -> dict[str, Any]:
     return row
 
 
-def wrong(*seen: Seen) -> list[str]:
-    """What is wrong or unknown of each object, also from a generation."""
-    rows = state_of(verdicts(*seen))
-    assert state_of(pruned(verdicts(*seen))) == rows, "a generation forgets nothing that matters"
-    return [row["finding"] or row["blocked"] for row in rows if row["finding"] or row["blocked"]]
+def states(cases: list[list[Seen]]) -> list[list[dict[str, Any]]]:
+    """What is known after each of these looks, also from a generation. One query: to plan it takes longest."""
+    table = verdicts(*(each._replace(key=str(case)) for case, seen in enumerate(cases) for each in seen))
+    rows = state_of(table)
+    assert state_of(pruned(table)) == rows, "a generation forgets nothing that matters"
+    return [[row for row in rows if row["key"] == str(case)] for case in range(len(cases))]
 
 
 def said_by(spec: RunSpec, *outcomes: Outcome) -> list[dict[str, Any]]:
@@ -145,37 +146,37 @@ NAMED_GONE = GONE._replace(version_id="v1")
 EXTRA_GONE = GONE._replace(etag=None, modified=None, copy_id="c1")
 
 
-@pytest.mark.parametrize(
-    ("seen", "codes"),
-    [
-        ([ROT, Seen("good", 20, "stored", copy_modified=15)], ["content_differs"]),
-        ([ROT, Seen("good", 20, "bytes", copy_modified=15)], []),
-        ([ABSENT._replace(depth="stored"), NEW], []),
-        ([DAMAGE, MADE], ["damaged"]),
-        ([DAMAGE, Seen("good", 20, "bytes")], []),
-        ([LOST._replace(detail="source"), MADE], ["bytes_lost"]),
-        ([LOST._replace(detail="copy"), MADE], []),
-        ([STUCK, Seen("good", 20)], ["given_up"]),
-        ([STUCK, Seen("good", 20, "bytes")], []),
-        ([EXTRA], ["source_gone"]),
-        ([EXTRA, Seen("good", 20, copy_id="c1")], []),
-        # the source is written again with the same content
-        ([ROT._replace(depth="stored"), AGAIN], ["content_differs"]),
-        ([DIFFERS, AGAIN], ["metadata_differs"]),
-        ([DIFFERS, AGAIN._replace(depth="stored")], []),
-        ([DIFFERS, AGAIN._replace(code="done", copy_modified=29)], []),
-        ([DIFFERS, AGAIN._replace(etag="another")], []),
-        ([DIFFERS._replace(code="damaged"), AGAIN], []),
-        # neither list has it any more
-        ([ROT, Seen("good", 20), ROT._replace(verdict="accepted", at=60, run_id="ann"), GONE], []),
-        ([ROT, ROT._replace(at=50), GONE], ["content_differs"]),  # in the same second
-        ([ROT._replace(etag="other"), GONE], ["content_differs"]),
-        ([ROT._replace(version_id="v1"), NAMED_GONE], ["content_differs"]),  # a version may be there, not listed
-        ([EXTRA, EXTRA_GONE._replace(copy_id="c2")], ["source_gone"]),
-    ],
-)
-def test_what_is_wrong_with_an_object_after_some_looks(seen: list[Seen], codes: list[str]) -> None:
-    assert wrong(*seen) == codes
+WRONG_AFTER = [
+    ([ROT, Seen("good", 20, "stored", copy_modified=15)], ["content_differs"]),
+    ([ROT, Seen("good", 20, "bytes", copy_modified=15)], []),
+    ([ABSENT._replace(depth="stored"), NEW], []),
+    ([DAMAGE, MADE], ["damaged"]),
+    ([DAMAGE, Seen("good", 20, "bytes")], []),
+    ([LOST._replace(detail="source"), MADE], ["bytes_lost"]),
+    ([LOST._replace(detail="copy"), MADE], []),
+    ([STUCK, Seen("good", 20)], ["given_up"]),
+    ([STUCK, Seen("good", 20, "bytes")], []),
+    ([EXTRA], ["source_gone"]),
+    ([EXTRA, Seen("good", 20, copy_id="c1")], []),
+    # the source is written again with the same content
+    ([ROT._replace(depth="stored"), AGAIN], ["content_differs"]),
+    ([DIFFERS, AGAIN], ["metadata_differs"]),
+    ([DIFFERS, AGAIN._replace(depth="stored")], []),
+    ([DIFFERS, AGAIN._replace(code="done", copy_modified=29)], []),
+    ([DIFFERS, AGAIN._replace(etag="another")], []),
+    ([DIFFERS._replace(code="damaged"), AGAIN], []),
+    # neither list has it any more
+    ([ROT, Seen("good", 20), ROT._replace(verdict="accepted", at=60, run_id="ann"), GONE], []),
+    ([ROT, ROT._replace(at=50), GONE], ["content_differs"]),  # in the same second
+    ([ROT._replace(etag="other"), GONE], ["content_differs"]),
+    ([ROT._replace(version_id="v1"), NAMED_GONE], ["content_differs"]),  # a version may be there, not listed
+    ([EXTRA, EXTRA_GONE._replace(copy_id="c2")], ["source_gone"]),
+]
+
+
+def test_what_is_wrong_with_an_object_after_some_looks() -> None:
+    for rows, (seen, codes) in zip(states([seen for seen, _ in WRONG_AFTER]), WRONG_AFTER, strict=True):
+        assert [row["finding"] or row["blocked"] for row in rows if row["finding"] or row["blocked"]] == codes, seen
 
 
 @pytest.mark.parametrize("seen", [
@@ -226,51 +227,51 @@ AGREED_ABSENT = ABSENT._replace(verdict="accepted", at=20, run_id="ann")
 AGREED_ROT = ROT._replace(verdict="accepted", at=20, run_id="ann")
 
 
-@pytest.mark.parametrize(
-    ("seen", "is_accepted"),
-    [
-        ([WRONG, AGREED], True),
-        ([WRONG, AGREED, WRONG._replace(at=30)], True),
-        ([WRONG, AGREED, ROT._replace(at=30)], False),
-        ([WRONG, AGREED, WRONG._replace(at=30, copy_modified=25)], False),
-        ([WRONG, AGREED, Seen("good", 30)], False),
-        ([DENIED, AGREED_DENIED], True),
-        ([DENIED, AGREED_DENIED, ABSENT._replace(at=30)], False),
-        ([ABSENT, AGREED_ABSENT, ABSENT._replace(at=40)], True),
-        ([ABSENT, AGREED_ABSENT, ABSENT._replace(at=40, depth="bytes")], True),
-        ([ABSENT, AGREED_ABSENT, Seen("good", 30), ABSENT._replace(at=40)], False),
-        ([ABSENT, AGREED_ABSENT, Seen("good", 30, "listed", copy_modified=25), ABSENT._replace(at=40)], False),
-        ([ROT, AGREED_ROT, Seen("good", 30), ROT._replace(at=40)], True),
-        ([ROT, AGREED_ROT, Seen("good", 30, "bytes"), ROT._replace(at=40)], False),
-    ],
-)
-def test_what_was_accepted_is_so_until_it_ends_or_is_another(*, seen: list[Seen], is_accepted: bool) -> None:
-    assert only(*seen)["accepted_by"] == ("ann" if is_accepted else None)
+ACCEPTED_AFTER = [
+    ([WRONG, AGREED], True),
+    ([WRONG, AGREED, WRONG._replace(at=30)], True),
+    ([WRONG, AGREED, ROT._replace(at=30)], False),
+    ([WRONG, AGREED, WRONG._replace(at=30, copy_modified=25)], False),
+    ([WRONG, AGREED, Seen("good", 30)], False),
+    ([DENIED, AGREED_DENIED], True),
+    ([DENIED, AGREED_DENIED, ABSENT._replace(at=30)], False),
+    ([ABSENT, AGREED_ABSENT, ABSENT._replace(at=40)], True),
+    ([ABSENT, AGREED_ABSENT, ABSENT._replace(at=40, depth="bytes")], True),
+    ([ABSENT, AGREED_ABSENT, Seen("good", 30), ABSENT._replace(at=40)], False),
+    ([ABSENT, AGREED_ABSENT, Seen("good", 30, "listed", copy_modified=25), ABSENT._replace(at=40)], False),
+    ([ROT, AGREED_ROT, Seen("good", 30), ROT._replace(at=40)], True),
+    ([ROT, AGREED_ROT, Seen("good", 30, "bytes"), ROT._replace(at=40)], False),
+]
 
 
-@pytest.mark.parametrize(
-    ("seen", "is_open"),
-    [
-        ([Seen("good", 10)], False),
-        ([Seen("bad", 10, code="size_differs")], True),
-        ([Seen("bad", 10, code="size_differs"), Seen("accepted", 20)], False),
-        ([Seen("unknown", 10, code="denied")], True),
-        ([Seen("unknown", 10, code="nothing_comparable")], False),
-        ([Seen("unknown", 10, code="source_gone")], False),
-        ([Seen("bad", 10, "listed", "size_differs"), Seen("unknown", 20, code="source_gone")], False),
-        ([Seen("bad", 10, "stored", "size_differs"), Seen("unknown", 20, code="source_gone")], True),
-        ([ABSENT, Seen("unknown", 20, code="source_gone")], False),
-        ([ABSENT, Seen("unknown", 20, code="denied")], True),
-        (
-            [ABSENT._replace(version_id="v1"), Seen("unknown", 20, code="source_gone", version_id="v1", modified=None)],
-            False,
-        ),
-    ],
-)
-def test_what_is_open_needs_somebody(*, seen: list[Seen], is_open: bool) -> None:
+def test_what_was_accepted_is_so_until_it_ends_or_is_another() -> None:
+    for [row], (seen, is_accepted) in zip(states([seen for seen, _ in ACCEPTED_AFTER]), ACCEPTED_AFTER, strict=True):
+        assert row["accepted_by"] == ("ann" if is_accepted else None), seen
+
+
+OPEN_AFTER = [
+    ([Seen("good", 10)], False),
+    ([Seen("bad", 10, code="size_differs")], True),
+    ([Seen("bad", 10, code="size_differs"), Seen("accepted", 20)], False),
+    ([Seen("unknown", 10, code="denied")], True),
+    ([Seen("unknown", 10, code="nothing_comparable")], False),
+    ([Seen("unknown", 10, code="source_gone")], False),
+    ([Seen("bad", 10, "listed", "size_differs"), Seen("unknown", 20, code="source_gone")], False),
+    ([Seen("bad", 10, "stored", "size_differs"), Seen("unknown", 20, code="source_gone")], True),
+    ([ABSENT, Seen("unknown", 20, code="source_gone")], False),
+    ([ABSENT, Seen("unknown", 20, code="denied")], True),
+    (
+        [ABSENT._replace(version_id="v1"), Seen("unknown", 20, code="source_gone", version_id="v1", modified=None)],
+        False,
+    ),
+]
+
+
+def test_what_is_open_needs_somebody() -> None:
+    seen = [each._replace(key=str(case)) for case, (some, _) in enumerate(OPEN_AFTER) for each in some]
     connection().register("given", verdicts(*seen))
     rows = connection().execute(f"SELECT key FROM ({state_sql('given')}) WHERE {OPEN}").fetchall()
-    assert bool(rows) is is_open
+    assert {int(key) for (key,) in rows} == {case for case, (_, is_open) in enumerate(OPEN_AFTER) if is_open}
 
 
 def plain(all_seen: list[Seen]) -> list[dict[str, Any]]:
