@@ -2,49 +2,25 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs
+
+from tests.doubles.answering import Asked, Reply, answering
 
 MFA_SERIAL = "arn:aws:iam::111122223333:mfa/me"
 PROFILE = "office"
 
 
+@dataclass
 class FakeSts:
-    """`codes`: the MFA code of each AssumeRole, in order.
+    """Where it listens. `codes`: the MFA code of each AssumeRole, in order."""
 
-    `credentials(number)` gives access key, secret key and seconds until the expiry of the so-manyth.
-    """
-
-    def __init__(self, credentials: Callable[[int], tuple[str, str, float]]):
-        self.codes: list[str] = []
-        fake = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
-                assert form["Action"] == ["AssumeRole"], form
-                assert form["SerialNumber"] == [MFA_SERIAL]
-                fake.codes.extend(form["TokenCode"])
-                body = _answer(*credentials(len(fake.codes))).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "text/xml")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.endpoint = f"http://127.0.0.1:{self.server.server_port}"
+    endpoint: str = ""
+    codes: list[str] = field(default_factory=list)
 
     def environment(self, folder: Path) -> dict[str, str]:
         """Variables with which `PROFILE` assumes a role with a code. The files are in `folder`."""
@@ -73,10 +49,15 @@ def _answer(access_key: str, secret_key: str, seconds: float) -> str:
 
 @contextmanager
 def fake_sts(credentials: Callable[[int], tuple[str, str, float]]) -> Iterator[FakeSts]:
-    sts = FakeSts(credentials)
-    threading.Thread(target=sts.server.serve_forever, args=[0.01], daemon=True).start()
-    try:
+    """`credentials(number)` gives access key, secret key and seconds until the expiry of the so-manyth."""
+    sts = FakeSts()
+
+    def answer(asked: Asked) -> Reply:
+        form = parse_qs(asked.body.decode())
+        assert form["Action"] == ["AssumeRole"], form
+        assert form["SerialNumber"] == [MFA_SERIAL]
+        sts.codes.extend(form["TokenCode"])
+        return Reply(200, {"Content-Type": "text/xml"}, _answer(*credentials(len(sts.codes))).encode())
+
+    with answering(answer) as sts.endpoint:
         yield sts
-    finally:
-        sts.server.shutdown()
-        sts.server.server_close()

@@ -29,22 +29,25 @@ import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
-from tests.doubles.loopback import listening, read_answer, read_request
+from tests.doubles.loopback import Relayed, relaying
 
 STALL_SECONDS = 0.5
 DRIPS = 200
-HEAD_BYTES_MAX = 1 << 16
 _AGENT = re.compile(rb"\r\nuser-agent: *([^ /]*)", re.IGNORECASE)
-_SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
-_ERROR_503 = b"HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n" % len(_SLOW_DOWN)
 
 
-_DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
-_LOST = b"<Error><Code>NoSuchKey</Code><Message>The specified key does not exist.</Message></Error>"
-_ERROR_404 = b"HTTP/1.1 404 Not Found\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n" % len(_LOST)
-_ERROR_403 = b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n" % len(_DENIED)
+def _error(status: bytes, code: bytes, message: bytes) -> bytes:
+    body = b"<Error><Code>%s</Code><Message>%s</Message></Error>" % (code, message)
+    return b"HTTP/1.1 %s\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body
+
+
+_REFUSED = {
+    "slow_down": _error(b"503 Slow Down", b"SlowDown", b"Please reduce your request rate."),
+    "deny": _error(b"403 Forbidden", b"AccessDenied", b"Access Denied"),
+    "lost": _error(b"404 Not Found", b"NoSuchKey", b"The specified key does not exist."),
+}
+"""What the server never sees."""
 
 
 @dataclass
@@ -95,90 +98,59 @@ class Proxy:
 @contextlib.contextmanager
 def fault_proxy(upstream: str, faults: Faults, tls: ssl.SSLContext | None = None) -> Iterator[Proxy]:
     """A proxy in a thread of its own, for as long as the block lasts. `tls`: with its certificate."""
-    address = urlsplit(upstream)
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        above, below = await asyncio.open_connection(address.hostname, address.port, limit=HEAD_BYTES_MAX)
-        try:
-            while await _exchange(reader, writer, above, below, faults):
-                pass
-        finally:
-            below.close()
-
-    with listening(serve, HEAD_BYTES_MAX, tls) as url:
+    with relaying(upstream, lambda request: _exchange(request, faults), tls) as url:
         yield Proxy(url, faults)
 
 
-async def _exchange(
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-    above: asyncio.StreamReader,
-    below: asyncio.StreamWriter,
-    faults: Faults,
-) -> bool:
-    """One request and its answer; whether the connection goes on."""
-    head, body = await read_request(reader, writer)
-    method, path, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
+async def _exchange(request: Relayed, faults: Faults) -> bytes | None:
+    """The answer to a request, as far as it comes. None: the connection ends."""
+    method, head, writer = request.method, request.head, request.writer
     faults.agents |= {agent.decode() for agent in _AGENT.findall(head)}
-    fault = faults.draw(method, path)
+    fault = faults.draw(method, request.target)
     if fault == "deny" and (b"\r\nx-amz-copy-source:" not in head.lower() or b"/.sealift/trial-" in head):
         fault = None
-    if fault == "alter" and method == "PUT" and body:
-        body = faults.alter(body)
+    if fault == "alter" and method == "PUT" and request.body:
+        request.body = faults.alter(request.body)
         faults.done["alter"] += 1
     elif fault not in (None, "alter"):
         faults.done[str(fault)] += 1
-    if fault == "slow_down":
-        writer.write(_ERROR_503 + (b"" if method == "HEAD" else _SLOW_DOWN))
-        await writer.drain()
-        return True
-    if fault == "deny":
-        writer.write(_ERROR_403 + _DENIED)
-        await writer.drain()
-        return True
-    if fault == "lost":
-        writer.write(_ERROR_404 + _LOST)
-        await writer.drain()
-        return True
+    if fault in _REFUSED:
+        return _REFUSED[fault].partition(b"<")[0] if method == "HEAD" else _REFUSED[fault]
     if fault == "refuse":
-        return _reset(writer)
-    below.write(head + body)
-    await below.drain()
-    head, answer = await read_answer(above, method)
+        _reset(writer)
+        return None
+    head, answer = await request.ask()
     if fault == "lose":
-        return _reset(writer)
+        _reset(writer)
+        return None
     if fault == "stall":
         await asyncio.sleep(STALL_SECONDS)
     if fault == "alter" and method == "GET" and answer and b" 20" in head[:13]:
         answer = faults.alter(answer)
         faults.done["alter"] += 1
-    if fault == "cut" and answer:
+    whole = head + answer
+    if fault in ("cut", "half") and answer:
         writer.write(head + answer[: len(answer) // 2])
         await writer.drain()
-        return _reset(writer) if faults.done["cut"] % 2 else False
-    if fault == "half" and answer:
-        writer.write(head + answer[: len(answer) // 2])
-        await writer.drain()
-        connection: socket.socket = writer.get_extra_info("socket")
-        socket.socket.shutdown(connection._sock, socket.SHUT_WR)  # type: ignore[attr-defined]  # TLS hides the half-close
-        await reader.read()
-        return False
+        if fault == "half":
+            connection: socket.socket = writer.get_extra_info("socket")
+            socket.socket.shutdown(connection._sock, socket.SHUT_WR)  # type: ignore[attr-defined]  # TLS hides the half-close
+            await request.reader.read()
+        elif faults.done["cut"] % 2:
+            _reset(writer)
+        return None
     if fault == "drip":
-        whole = head + answer
         step = len(whole) // DRIPS + 1
         for start in range(0, len(whole), step):
             writer.write(whole[start : start + step])
             await writer.drain()
             await asyncio.sleep(0)
-        return True
-    writer.write(head + answer)
-    await writer.drain()
-    return True
+        return b""
+    return whole
 
 
-def _reset(writer: asyncio.StreamWriter) -> bool:
+def _reset(writer: asyncio.StreamWriter) -> None:
     """End the connection with RST, as a machine that goes away does."""
     connection: socket.socket = writer.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
-    return False

@@ -8,15 +8,18 @@ import re
 import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 _EXPECT = re.compile(rb"\r\nexpect:[^\r]*", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
 _NO_BODY = re.compile(rb"HTTP/1\.1 [23]04")
+HEAD_BYTES_MAX = 1 << 16
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @contextlib.contextmanager
-def listening(serve: Serve, limit: int = 1 << 16, tls: ssl.SSLContext | None = None) -> Iterator[str]:
+def listening(serve: Serve, limit: int = HEAD_BYTES_MAX, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """Serve each connection with `serve`, then close it, for as long as the block lasts; the server's URL.
 
     `limit`: bytes of a head. A connection that breaks off, or ends within a request, ends `serve`.
@@ -50,6 +53,58 @@ def listening(serve: Serve, limit: int = 1 << 16, tls: ssl.SSLContext | None = N
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
+
+
+@dataclass
+class Relayed:
+    """A request on its way: from a client (`reader`, `writer`) to a server (`above`, `below`)."""
+
+    head: bytes
+    body: bytes
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    above: asyncio.StreamReader
+    below: asyncio.StreamWriter
+
+    @property
+    def method(self) -> str:
+        return self.head.split(b" ", 1)[0].decode()
+
+    @property
+    def target(self) -> str:
+        return self.head.split(b" ", 2)[1].decode("latin-1")
+
+    async def ask(self) -> tuple[bytes, bytes]:
+        """Head and body of what the server answers."""
+        self.below.write(self.head + self.body)
+        await self.below.drain()
+        return await read_answer(self.above, self.method)
+
+
+@contextlib.contextmanager
+def relaying(
+    upstream: str, exchange: Callable[[Relayed], Awaitable[bytes | None]], tls: ssl.SSLContext | None = None
+) -> Iterator[str]:
+    """A server in front of another one, whose URL is `upstream`, for as long as the block lasts; its own URL.
+
+    `exchange` returns the answer to a request. None: the connection ends.
+    """
+    address = urlsplit(upstream)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        above, below = await asyncio.open_connection(address.hostname, address.port, limit=HEAD_BYTES_MAX)
+        try:
+            while True:
+                request = Relayed(*await read_request(reader, writer), reader, writer, above, below)
+                if (answer := await exchange(request)) is None:
+                    return
+                writer.write(answer)
+                await writer.drain()
+        finally:
+            below.close()
+
+    with listening(serve, HEAD_BYTES_MAX, tls) as url:
+        yield url
 
 
 async def read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[bytes, bytes]:

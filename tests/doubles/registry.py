@@ -9,81 +9,42 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import threading
+import itertools
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    blobs: dict[str, bytes]
-    types: dict[str, str]
-
-    def do_GET(self) -> None:
-        path = urlsplit(self.path).path
-        name = path.rpartition("/")[2] if "sha256:" in path else path
-        if path == "/v2/":
-            self._answer(200)
-        elif name in self.blobs:
-            body = self.blobs[name]
-            digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
-            kind = self.types.get(digest, "application/octet-stream")
-            self._answer(200, body, **{"Content-Type": kind, "Docker-Content-Digest": digest})
-        else:
-            self._answer(404)
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_POST(self) -> None:
-        self._body()
-        self._answer(202, Location=f"{urlsplit(self.path).path.rstrip('/')}/upload-{threading.get_ident()}")
-
-    def do_PATCH(self) -> None:
-        path = urlsplit(self.path).path
-        self.blobs[path] = self.blobs.get(path, b"") + self._body()
-        self._answer(202, Location=path, Range=f"0-{len(self.blobs[path]) - 1}")
-
-    def do_PUT(self) -> None:
-        where, body = urlsplit(self.path), self._body()
-        if "/blobs/uploads/" in where.path:
-            [digest] = parse_qs(where.query)["digest"]
-            self.blobs[digest] = self.blobs.pop(where.path, b"") + body
-        else:
-            digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
-            self.blobs[digest] = self.blobs[where.path] = body
-            self.types[digest] = self.headers["Content-Type"]
-        self._answer(201, b"", Location=where.path, **{"Docker-Content-Digest": digest})
-
-    def _body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding") != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        body = b""
-        while size := int(self.rfile.readline(), 16):
-            body += self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
-        return body
-
-    def _answer(self, status: int, body: bytes = b"", **headers: str) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *arguments: Any) -> None:
-        """Say nothing."""
+from tests.doubles.answering import Asked, Reply, answering
 
 
 @contextlib.contextmanager
 def registry() -> Iterator[str]:
-    handler = type("Handler", (_Handler,), {"blobs": {}, "types": {}})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"localhost:{server.server_port}"
-        server.shutdown()
+    blobs: dict[str, bytes] = {}
+    types: dict[str, str] = {}
+    numbers = itertools.count()
+
+    def answer(asked: Asked) -> Reply:
+        where = urlsplit(asked.path)
+        path = where.path
+        if asked.method == "POST":
+            return Reply(202, {"Location": f"{path.rstrip('/')}/upload-{next(numbers)}"})
+        if asked.method == "PATCH":
+            blobs[path] = blobs.get(path, b"") + asked.body
+            return Reply(202, {"Location": path, "Range": f"0-{len(blobs[path]) - 1}"})
+        if asked.method == "PUT":
+            if "/blobs/uploads/" in path:
+                [digest] = parse_qs(where.query)["digest"]
+                blobs[digest] = blobs.pop(path, b"") + asked.body
+            else:
+                digest = f"sha256:{hashlib.sha256(asked.body).hexdigest()}"
+                blobs[digest] = blobs[path] = asked.body
+                types[digest] = asked.headers["content-type"]
+            return Reply(201, {"Location": path, "Docker-Content-Digest": digest})
+        name = path.rpartition("/")[2] if "sha256:" in path else path
+        if name not in blobs:
+            return Reply(200 if path == "/v2/" else 404)
+        digest = f"sha256:{hashlib.sha256(blobs[name]).hexdigest()}"
+        kind = types.get(digest, "application/octet-stream")
+        return Reply(200, {"Content-Type": kind, "Docker-Content-Digest": digest}, blobs[name])
+
+    with answering(answer) as endpoint:
+        yield endpoint.replace("http://127.0.0.1", "localhost")

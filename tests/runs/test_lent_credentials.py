@@ -20,8 +20,9 @@ from jobs.errors import ConfigError
 from jobs.runs.local_executor import WorkerProcesses, run_shards
 from jobs.s3.refreshed_credentials import LOOK_SECONDS, RefreshedCredentials
 from jobs.s3.sessions import open_store
+from tests.doubles.answering import Asked, Reply
 from tests.doubles.fake_sts import PROFILE, FakeSts, fake_sts
-from tests.doubles.scripted_server import Reply, Script
+from tests.doubles.scripted_server import Script, scripted
 
 HOUR = 3600.0
 ADVANCE = 15 * 60.0
@@ -53,19 +54,13 @@ def script() -> Iterator[Script]:
     """S3, which says in each answer with which access key the request was signed."""
 
     class Echo(Script):
-        @property
-        def reply(self) -> Reply:
-            used = self.seen[-1].headers["authorization"].partition("Credential=")[2].partition("/")[0]
-            return Reply(headers={"ETag": '"e"', "x-amz-meta-used": used})
+        def answer(self, asked: Asked) -> Reply:
+            used = asked.headers["authorization"].partition("Credential=")[2].partition("/")[0]
+            self.reply = Reply(headers={"ETag": '"e"', "x-amz-meta-used": used})
+            return super().answer(asked)
 
-        @reply.setter
-        def reply(self, reply: Reply) -> None:
-            pass
-
-    script = Echo()
-    yield script
-    script.server.shutdown()
-    script.server.server_close()
+    with scripted(Echo()) as script:
+        yield script
 
 
 @pytest.fixture

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from scheduler.redelivery import FIRST_SECONDS, LAST_SECONDS, delay_seconds
-from tests.doubles.scripted_server import Reply, Script
+from tests.doubles.scripted_server import Reply, Script, scripted
 from tests.scheduler.conftest import Place
 from tests.scheduler.event_samples import message
 
@@ -19,11 +20,11 @@ VISIBILITY_SECONDS_MAX = 12 * 3600
 
 
 @pytest.fixture
-def queue(place: Place) -> Script:
-    script = Script()
-    script.reply = Reply(200, {"Content-Type": "application/x-amz-json-1.0"}, b'{"Successful": [], "Failed": []}')
-    place.more |= {"AWS_ENDPOINT_URL_SQS": script.endpoint}
-    return script
+def queue(place: Place) -> Iterator[Script]:
+    with scripted() as script:
+        script.reply = Reply(200, {"Content-Type": "application/x-amz-json-1.0"}, b'{"Successful": [], "Failed": []}')
+        place.more |= {"AWS_ENDPOINT_URL_SQS": script.endpoint}
+        yield script
 
 
 def received(body: Any, name: str, count: int) -> dict[str, Any]:

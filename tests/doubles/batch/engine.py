@@ -15,7 +15,6 @@ import threading
 import time
 import uuid
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +33,7 @@ class Attempt:
 
     started_at: int
     log_stream: str
-    running: list[Running]
+    running: Running
     stopped_at: int = 0
     exit_code: int | None = None
     reason: str = ""
@@ -103,18 +102,6 @@ class Place:
     waiting: deque[Job] = field(default_factory=deque)
 
 
-@dataclass
-class Faults:
-    """What goes wrong on purpose.
-
-    `broken_images`: image → the reason why it cannot be started. `twice`: children (by job id) that are
-    started twice at once. Both may be changed at any time.
-    """
-
-    broken_images: dict[str, str] = field(default_factory=dict)
-    twice: Callable[[Job], bool] = lambda job: False
-
-
 class Engine:
     """The jobs of one account, run by `runner`, at most `max_running` children at once.
 
@@ -125,11 +112,9 @@ class Engine:
         self.runner, self.max_running, self.second_seconds = runner, max_running, second_seconds
         self.lock = threading.RLock()
         self.jobs: dict[str, Job] = {}
-        self.faults = Faults()
         self.places: dict[str, Place] = defaultdict(Place)
         self._waiting: list[Job] = []
         self._running: list[Job] = []
-        self._strays: list[Running] = []
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._live, name="batch", daemon=True)
         self._thread.start()
@@ -138,7 +123,7 @@ class Engine:
         """Kill what runs and end."""
         self._closed.set()
         self._thread.join()
-        everything = [running for job in self._running for running in job.attempts[-1].running] + self._strays
+        everything = [job.attempts[-1].running for job in self._running]
         for running in everything:
             running.terminate(0)
         while any(running.poll() is None for running in everything):
@@ -147,34 +132,30 @@ class Engine:
     def add(self, job: Job) -> None:
         """Take in a submitted job; an array gets its children."""
         with self.lock:
-            depends = job.request.get("dependsOn") or []
-            plain = [self.jobs[each["jobId"]] for each in depends if not each.get("type")]
-            is_sequential = any(each.get("type") == "SEQUENTIAL" for each in depends)
+            waits_for = [self.jobs[each["jobId"]] for each in job.request.get("dependsOn") or []]
             self.jobs[job.id] = job
             if job.size is None:
-                job.waits_for = plain
+                job.waits_for = waits_for
                 self._waiting.append(job)
                 return
             for index in range(job.size):
                 child = Job(f"{job.id}:{index}", job.name, job.queue, job.request, job.definition, job.created_at)
                 child.index = index
-                child.waits_for = list(plain)
-                if is_sequential and index:
-                    child.waits_for.append(job.children[index - 1])
+                child.waits_for = waits_for
                 child.container = job.container
                 job.children.append(child)
                 self.jobs[child.id] = child
                 self._waiting.append(child)
 
-    def terminate(self, job: Job, reason: str, *, only_waiting: bool = False) -> None:
-        """End a job, or all children of an array; running ones get SIGTERM unless `only_waiting`."""
+    def terminate(self, job: Job, reason: str) -> None:
+        """End a job, or all children of an array; running ones get SIGTERM."""
         with self.lock:
             for each in job.children or [job]:
                 if each.has_ended:
                     continue
-                if each.status not in ("STARTING", "RUNNING"):
+                if each.status != "RUNNING":
                     self._end(each, "FAILED", reason)
-                elif not only_waiting:
+                else:
                     self._stop(each, reason, is_final=True)
 
     def reclaim(self, job: Job, grace_seconds: float = STOP_GRACE_SECONDS) -> None:
@@ -185,8 +166,7 @@ class Engine:
 
     def _stop(self, job: Job, reason: str, *, is_final: bool, grace_seconds: float = STOP_GRACE_SECONDS) -> None:
         job.ending, job.is_final = reason, is_final
-        for running in job.attempts[-1].running:
-            running.terminate(grace_seconds)
+        job.attempts[-1].running.terminate(grace_seconds)
 
     def _live(self) -> None:
         while not self._closed.wait(TICK_SECONDS):
@@ -233,28 +213,18 @@ class Engine:
         return sum(job.vcpus for job in self._running if self.places[job.queue].environment is environment)
 
     def _start(self, job: Job) -> None:
-        now = _now_ms()
         stream = f"{job.definition['jobDefinitionName']}/default/{uuid.uuid4().hex}"
-        attempt = Attempt(now, stream, [])
-        job.attempts.append(attempt)
-        job.status = "STARTING"
-        image = job.definition["containerProperties"]["image"]
-        if image in self.faults.broken_images:
-            attempt.running = [_Broken(self.faults.broken_images[image])]
-        else:
-            child = self._child(job, attempt)
-            attempt.running = [self.runner.start(child)]
-            if self.faults.twice(job):
-                attempt.running.append(self.runner.start(child))
-            job.status = "RUNNING"
+        running = self.runner.start(self._child(job, len(job.attempts) + 1, stream))
+        job.attempts.append(Attempt(now_ms(), stream, running))
+        job.status = "RUNNING"
         self._running.append(job)
 
-    def _child(self, job: Job, attempt: Attempt) -> Child:
+    def _child(self, job: Job, attempt: int, log_stream: str) -> Child:
         container = job.container
         environment = dict(container["environment"])
         environment |= {
             "AWS_BATCH_JOB_ID": job.id,
-            "AWS_BATCH_JOB_ATTEMPT": str(len(job.attempts)),
+            "AWS_BATCH_JOB_ATTEMPT": str(attempt),
             "AWS_BATCH_JQ_NAME": job.queue,
             "AWS_BATCH_CE_NAME": "local",
         }
@@ -268,28 +238,24 @@ class Engine:
             environment=environment,
             vcpus=container["vcpus"],
             memory_mib=container["memory_mib"],
-            log_stream=attempt.log_stream,
+            log_stream=log_stream,
         )
 
     def _look_at_running(self) -> None:
-        self._strays = [running for running in self._strays if running.poll() is None]
         for job in list(self._running):
             attempt = job.attempts[-1]
-            ends = [(running, running.poll()) for running in attempt.running]
-            first = next((end for _, end in ends if end is not None), None)
-            if first is not None:
+            if (end := attempt.running.poll()) is not None:
                 self._running.remove(job)
-                self._strays += [running for running, end in ends if end is None]
-                self._conclude(job, attempt, first)
+                self._conclude(job, attempt, end)
                 continue
             timeout = job.timeout_seconds()
             if timeout is None or job.ending:
                 continue
-            if _now_ms() - attempt.started_at >= timeout * self.second_seconds * 1000:
+            if now_ms() - attempt.started_at >= timeout * self.second_seconds * 1000:
                 self._stop(job, "Job attempt duration exceeded timeout", is_final=True)
 
     def _conclude(self, job: Job, attempt: Attempt, end: Exit) -> None:
-        attempt.stopped_at, attempt.exit_code, attempt.reason = _now_ms(), end.code, end.reason
+        attempt.stopped_at, attempt.exit_code, attempt.reason = now_ms(), end.code, end.reason
         if end.code is None:
             attempt.status_reason = "Task failed to start"
         else:
@@ -303,14 +269,14 @@ class Engine:
             self._end(job, "FAILED", attempt.status_reason)
 
     def _end(self, job: Job, status: str, reason: str) -> None:
-        job.status, job.status_reason, job.stopped_at = status, reason, _now_ms()
+        job.status, job.status_reason, job.stopped_at = status, reason, now_ms()
         if job.index is None:
             return
         parent = self.jobs[job.id.rpartition(":")[0]]
         parent.ended_children += 1
         if parent.ended_children == parent.size:
             has_failed = any(child.status == "FAILED" for child in parent.children)
-            parent.status, parent.stopped_at = "FAILED" if has_failed else "SUCCEEDED", _now_ms()
+            parent.status, parent.stopped_at = "FAILED" if has_failed else "SUCCEEDED", now_ms()
             parent.status_reason = "Array Child Job failed" if has_failed else ""
 
     def summary(self, job: Job) -> dict[str, int]:
@@ -323,19 +289,6 @@ class Engine:
         if job.size is not None and not job.has_ended:
             return "PENDING" if any(child.status != "SUBMITTED" for child in job.children) else "SUBMITTED"
         return job.status
-
-
-@dataclass
-class _Broken:
-    """A container that never started."""
-
-    reason: str
-
-    def poll(self) -> Exit | None:
-        return Exit(None, self.reason)
-
-    def terminate(self, grace_seconds: float) -> None:
-        return
 
 
 def _is_retried(strategy: dict[str, Any], attempts: int, attempt: Attempt) -> bool:
@@ -356,7 +309,7 @@ def _matches(pattern: str, text: str) -> bool:
     return fnmatch.fnmatchcase(text, escaped)
 
 
-def _now_ms() -> int:
+def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 

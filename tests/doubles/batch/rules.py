@@ -59,7 +59,7 @@ def check_submission(request: dict[str, Any]) -> None:
         _require(
             not variable.get("name", "").startswith("AWS_BATCH"), "Environment variables cannot start with AWS_BATCH"
         )
-    _check_dependencies(request.get("dependsOn") or [], size)
+    _check_dependencies(request.get("dependsOn") or [])
     _check_retries(request.get("retryStrategy"))
     timeout = (request.get("timeout") or {}).get("attemptDurationSeconds")
     _require(timeout is None or timeout >= 60, "attemptDurationSeconds must be at least 60")
@@ -69,12 +69,10 @@ def check_submission(request: dict[str, Any]) -> None:
     _require(len(request.get("tags") or {}) <= 50, "Too many tags")
 
 
-def _check_dependencies(depends: list[dict[str, Any]], size: int | None) -> None:
+def _check_dependencies(depends: list[dict[str, Any]]) -> None:
     _require(len(depends) <= 20, "A job can depend on at most 20 jobs")
     for each in depends:
-        kind = each.get("type")
-        _require(kind != "SEQUENTIAL" or size is not None, "SEQUENTIAL dependencies are for array jobs")
-        _require(kind == "SEQUENTIAL" or bool(each.get("jobId")), "A dependency needs a jobId")
+        _require("type" not in each and bool(each.get("jobId")), "A dependency needs a jobId, and no type here")
 
 
 def _check_retries(strategy: dict[str, Any] | None) -> None:

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tests.doubles.batch.engine import Engine, Environment, Job, Place, new_id
+from tests.doubles.answering import Asked, Reply, answering
+from tests.doubles.batch.engine import Engine, Environment, Job, Place, new_id, now_ms
 from tests.doubles.batch.rules import Refused, check_shape, check_submission, model, paths
 from tests.doubles.batch.runners import Runner
 
@@ -140,9 +139,9 @@ class BatchServer:
         with self.engine.lock:
             for each in request.get("dependsOn") or []:
                 other = self.engine.jobs.get(each.get("jobId", ""))
-                if each.get("type") != "SEQUENTIAL" and other is None:
+                if other is None:
                     raise Refused(f"Job {each.get('jobId')} does not exist")
-            job = Job(new_id(), request["jobName"], queue.name, request, definition, _now_ms(), size)
+            job = Job(new_id(), request["jobName"], queue.name, request, definition, now_ms(), size)
             job.container = _container(definition, request.get("containerOverrides") or {})
             self.engine.add(job)
         return {"jobArn": f"{_ARN}:job/{job.id}", "jobName": job.name, "jobId": job.id}
@@ -185,18 +184,11 @@ class BatchServer:
             return page | ({"nextToken": str(start + limit)} if start + limit < len(jobs) else {})
 
     def _TerminateJob(self, request: dict[str, Any]) -> dict[str, Any]:
-        self._end(request, only_waiting=False)
-        return {}
-
-    def _CancelJob(self, request: dict[str, Any]) -> dict[str, Any]:
-        self._end(request, only_waiting=True)
-        return {}
-
-    def _end(self, request: dict[str, Any], *, only_waiting: bool) -> None:
         with self.engine.lock:
             job = self.engine.jobs.get(request["jobId"])
             if job is not None:
-                self.engine.terminate(job, request["reason"], only_waiting=only_waiting)
+                self.engine.terminate(job, request["reason"])
+        return {}
 
     def _detail(self, job: Job) -> dict[str, Any]:
         container: dict[str, Any] = {
@@ -300,12 +292,6 @@ def _short(definition: dict[str, Any]) -> str:
     return f"{definition['jobDefinitionName']}:{definition['revision']}"
 
 
-def _now_ms() -> int:
-    import time
-
-    return time.time_ns() // 1_000_000
-
-
 @contextlib.contextmanager
 def batch_server(
     runner: Runner, *, max_running: int = 4, second_seconds: float = 1.0, address: str = "127.0.0.1"
@@ -313,48 +299,28 @@ def batch_server(
     """A Batch of its own on a free port. `second_seconds`: how long a second of a job timeout takes."""
     batch = BatchServer(runner, max_running=max_running, second_seconds=second_seconds)
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def reply(asked: Asked) -> Reply:
+        operation = paths().get(asked.path, "")
+        if batch.throttle[operation] > 0:
+            batch.throttle[operation] -= 1
+            batch.calls[operation] += 1
+            return _reply(429, {"message": "Too Many Requests"}, "TooManyRequestsException")
+        try:
+            answer = _reply(200, batch.answer(operation, json.loads(asked.body or b"{}")))
+        except Refused as refused:
+            answer = _reply(400, {"message": str(refused)}, "ClientException")
+        if batch.lose[operation] > 0:
+            batch.lose[operation] -= 1
+            return Reply(0)
+        return answer
 
-        def do_POST(self) -> None:
-            operation = paths().get(self.path, "")
-            request = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
-            if batch.throttle[operation] > 0:
-                batch.throttle[operation] -= 1
-                batch.calls[operation] += 1
-                self._reply(429, {"message": "Too Many Requests"}, "TooManyRequestsException")
-                return
-            try:
-                status, answer, error = 200, batch.answer(operation, request), ""
-            except Refused as refused:
-                status, answer, error = 400, {"message": str(refused)}, "ClientException"
-            if batch.lose[operation] > 0:
-                batch.lose[operation] -= 1
-                self.close_connection = True
-                return
-            self._reply(status, answer, error)
+    with answering(reply, address) as batch.endpoint:
+        try:
+            yield batch
+        finally:
+            batch.engine.close()
 
-        def _reply(self, status: int, document: dict[str, Any], error: str = "") -> None:
-            body = json.dumps(document).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            if error:
-                self.send_header("x-amzn-ErrorType", error)
-            self.end_headers()
-            self.wfile.write(body)
 
-        def log_message(self, format: str, *args: Any) -> None:
-            return
-
-    http = ThreadingHTTPServer((address, 0), Handler)
-    http.daemon_threads = True
-    batch.endpoint = f"http://{address}:{http.server_address[1]}"
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield batch
-    finally:
-        http.shutdown()
-        http.server_close()
-        batch.engine.close()
+def _reply(status: int, document: dict[str, Any], error: str = "") -> Reply:
+    headers = {"Content-Type": "application/json"} | ({"x-amzn-ErrorType": error} if error else {})
+    return Reply(status, headers, json.dumps(document).encode())

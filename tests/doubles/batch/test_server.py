@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from tests.doubles.batch.account import Puppets, await_value, make_client, register, succeed
 from tests.doubles.batch.engine import Environment
-from tests.doubles.batch.runners import OUT_OF_MEMORY, Child, Exit, ProcessRunner
+from tests.doubles.batch.runners import Exit
 from tests.doubles.batch.server import BatchServer, batch_server
 
 RETRY_75 = [
@@ -91,27 +91,24 @@ def test_an_array_gives_each_child_its_index_and_counts_them_by_status(account: 
     assert failed["statusReason"] == "Essential container in task exited"
 
 
-def test_exit_75_is_retried_with_the_next_attempt_number_and_others_are_not(account: Account) -> None:
+@pytest.mark.parametrize(
+    ("of_job", "of_definition", "codes"),
+    [
+        ({"attempts": 5, "evaluateOnExit": RETRY_75}, {}, [75, 3]),
+        ({"attempts": 3, "evaluateOnExit": [{"onExitCode": "9", "action": "EXIT"}]}, {}, [75, 3, 3]),  # no rule fits
+        ({}, {"attempts": 2}, [75, 3]),
+        ({"attempts": 1}, {"attempts": 2}, [75]),
+    ],
+)
+def test_an_attempt_is_retried_by_the_job_s_strategy_or_its_definition_s(
+    account: Account, of_job: dict[str, Any], of_definition: dict[str, Any], codes: list[int]
+) -> None:
+    register(account.client, "own", retryStrategy=of_definition)
+    extra: dict[str, Any] = {"retryStrategy": of_job} if of_job else {}
     account.runner.script = lambda child: Exit(75 if child.environment["AWS_BATCH_JOB_ATTEMPT"] == "1" else 3)
-    job_id = account.submit(retryStrategy={"attempts": 5, "evaluateOnExit": RETRY_75})
+    job_id = account.submit(jobDefinition="own", **extra)
     ended = account.await_status(job_id, "FAILED")
-    assert [each["container"]["exitCode"] for each in ended["attempts"]] == [75, 3]
-
-
-def test_what_no_rule_matches_is_retried(account: Account) -> None:
-    account.runner.script = lambda child: Exit(1)
-    rules = [{"onExitCode": "75", "action": "EXIT"}]
-    job_id = account.submit(retryStrategy={"attempts": 3, "evaluateOnExit": rules})
-    assert len(account.await_status(job_id, "FAILED")["attempts"]) == 3
-
-
-def test_the_definition_s_retry_strategy_holds_unless_the_job_brings_one(account: Account) -> None:
-    register(account.client, "stubborn", retryStrategy={"attempts": 2})
-    account.runner.script = lambda child: Exit(1)
-    first = account.submit(jobDefinition="stubborn")
-    second = account.submit(jobDefinition="stubborn", retryStrategy={"attempts": 1})
-    assert len(account.await_status(first, "FAILED")["attempts"]) == 2
-    assert len(account.await_status(second, "FAILED")["attempts"]) == 1
+    assert [each["container"]["exitCode"] for each in ended["attempts"]] == codes
 
 
 def test_a_reclaimed_host_sends_sigterm_and_its_reason_is_retried(account: Account) -> None:
@@ -136,17 +133,6 @@ def test_a_timeout_ends_the_attempt_and_is_not_retried(account: Account) -> None
     assert [each["container"]["exitCode"] for each in ended["attempts"]] == [75]
 
 
-def test_out_of_memory_and_an_image_that_cannot_start_say_so(account: Account) -> None:
-    account.runner.script = lambda child: Exit(137, OUT_OF_MEMORY)
-    killed = account.await_status(account.submit(), "FAILED")
-    assert (killed["container"]["exitCode"], killed["container"]["reason"]) == (137, OUT_OF_MEMORY)
-    account.server.engine.faults.broken_images["sealift:1"] = "CannotPullContainerError: pull access denied"
-    broken = account.await_status(account.submit(), "FAILED")
-    assert broken["statusReason"] == "Task failed to start"
-    assert broken["container"]["reason"].startswith("CannotPullContainerError")
-    assert "exitCode" not in broken["container"]
-
-
 def test_a_dependency_waits_for_the_whole_array_and_fails_with_it(account: Account) -> None:
     first = account.submit("first", 2)
     after = account.submit("after", dependsOn=[{"jobId": first}])
@@ -164,16 +150,6 @@ def test_a_dependency_waits_for_the_whole_array_and_fails_with_it(account: Accou
     assert account.await_status(never, "FAILED")["statusReason"] == "Dependent Job failed"
 
 
-def test_sequential_children_run_one_after_the_other(account: Account) -> None:
-    job_id = account.submit(size=3, dependsOn=[{"type": "SEQUENTIAL"}])
-    for index, code in enumerate((0, 0, 1)):
-        await_value(lambda: len(account.runner.started) > index)  # noqa: B023  called at once
-        [puppet] = account.runner.of(index)
-        assert len(account.runner.started) == index + 1
-        puppet.exit = Exit(code)
-    account.await_status(job_id, "FAILED")
-
-
 def test_terminating_an_array_ends_running_children_and_those_that_wait(account: Account) -> None:
     account.server.engine.max_running = 1
     strategy = {"attempts": 5, "evaluateOnExit": RETRY_75}
@@ -185,28 +161,6 @@ def test_terminating_an_array_ends_running_children_and_those_that_wait(account:
     assert len(account.runner.started) == 1
     reasons = [account.describe(f"{job_id}:{index}")["statusReason"] for index in range(2)]
     assert reasons == ["enough", "enough"]
-
-
-def test_cancelling_leaves_running_children_alone(account: Account) -> None:
-    account.server.engine.max_running = 1
-    job_id = account.submit(size=2)
-    [puppet] = await_value(lambda: account.runner.started)
-    account.client.cancel_job(jobId=job_id, reason="enough")
-    account.await_status(f"{job_id}:1", "FAILED")
-    assert not puppet.terminated
-    puppet.exit = Exit(0)
-    assert account.await_status(f"{job_id}:0", "SUCCEEDED")
-    account.await_status(job_id, "FAILED")
-
-
-def test_a_child_can_be_started_twice(account: Account) -> None:
-    account.server.engine.faults.twice = lambda job: job.index == 1
-    job_id = account.submit(size=2)
-    await_value(lambda: len(account.runner.started) == 3)
-    one, other = account.runner.of(1)
-    assert one.child == other.child
-    succeed(account.runner.started)
-    account.await_status(job_id, "SUCCEEDED")
 
 
 def test_no_more_children_run_at_once_than_the_account_has_room_for(account: Account) -> None:
@@ -237,17 +191,6 @@ def test_jobs_are_found_by_name_whatever_their_case_and_state(account: Account) 
     assert account.client.list_jobs(jobQueue="spot")["jobSummaryList"] == []  # without a status: RUNNING only
 
 
-def test_lists_come_in_pages(account: Account) -> None:
-    account.runner.script = lambda child: Exit(0)
-    job_id = account.submit(size=25)
-    account.await_status(job_id, "SUCCEEDED")
-    pages = account.client.get_paginator("list_jobs").paginate(
-        arrayJobId=job_id, jobStatus="SUCCEEDED", PaginationConfig={"PageSize": 10}
-    )
-    sizes = [len(page["jobSummaryList"]) for page in pages]
-    assert sizes == [10, 10, 5]
-
-
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
@@ -260,7 +203,6 @@ def test_lists_come_in_pages(account: Account) -> None:
         ({"jobName": "a b"}, "valid pattern"),
         ({"jobName": "a" * 129}, "valid pattern"),
         ({"dependsOn": [{"jobId": "nobody"}]}, "does not exist"),
-        ({"dependsOn": [{"type": "SEQUENTIAL"}]}, "for array jobs"),
         ({"retryStrategy": {"attempts": 11}}, "between 1 and 10"),
         ({"retryStrategy": {"evaluateOnExit": RETRY_75}}, "needs attempts"),
         ({"retryStrategy": {"attempts": 2, "evaluateOnExit": RETRY_75 * 2}}, "at most 5"),
@@ -280,42 +222,6 @@ def test_what_batch_refuses(account: Account, extra: dict[str, Any], said: str) 
         account.submit(**extra)
     assert raised.value.response["Error"]["Code"] == "ClientException"
     assert raised.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
-
-
-def test_a_throttled_call_is_429_and_botocore_tries_it_again(account: Account) -> None:
-    account.server.throttle["DescribeJobQueues"] = 2
-    with pytest.raises(ClientError, match="TooManyRequestsException"):
-        account.client.describe_job_queues()
-    [queue] = make_client(account.server, tries=3).describe_job_queues(jobQueues=["spot"])["jobQueues"]
-    assert (queue["state"], queue["status"]) == ("ENABLED", "VALID")
-    assert account.server.calls["DescribeJobQueues"] == 3
-
-
-def test_at_most_100_jobs_are_described_at_once(account: Account) -> None:
-    with pytest.raises(ClientError, match="at most 100"):
-        account.client.describe_jobs(jobs=[str(number) for number in range(101)])
-    assert account.client.describe_jobs(jobs=["nobody"])["jobs"] == []
-
-
-def test_definitions_have_revisions_and_the_latest_counts(account: Account) -> None:
-    register(account.client, image="sealift:2")
-    account.submit()
-    account.submit(jobDefinition="sealift:1")
-    await_value(lambda: len(account.runner.started) == 2)
-    assert sorted(each.child.image for each in account.runner.started) == ["sealift:1", "sealift:2"]
-    found = account.client.describe_job_definitions(jobDefinitionName="sealift", status="ACTIVE")["jobDefinitions"]
-    assert [each["revision"] for each in found] == [1, 2]
-
-
-def test_a_subprocess_runs_the_command_and_says_how_it_ended(tmp_path: Any) -> None:
-    runner = ProcessRunner(logs=tmp_path)
-    child = Child("id:0", "name", "image", ("--version",), {"AWS_BATCH_JOB_ID": "id:0"}, 1, 512, "a/default/b")
-    process = runner.start(child)
-    assert await_value(process.poll) == Exit(0)
-    assert "sealift" in (tmp_path / "a_default_b").read_text()
-    killed = runner.start(child)
-    killed.kill(OUT_OF_MEMORY)
-    assert await_value(killed.poll) == Exit(137, OUT_OF_MEMORY)
 
 
 def test_jobs_wait_for_the_vcpus_of_their_queue_s_environment(account: Account) -> None:
@@ -343,7 +249,7 @@ def test_a_job_that_does_not_fit_holds_back_all_behind_it(account: Account) -> N
     await_value(lambda: account.runner.started)
     assert [each.child.name for each in account.runner.started] == ["third"]
     assert [account.describe(id)["status"] for id in (first, second)] == ["RUNNABLE", "RUNNABLE"]
-    account.client.cancel_job(jobId=first, reason="too large")
+    account.client.terminate_job(jobId=first, reason="too large")
     await_value(lambda: len(account.runner.started) == 2)
     succeed(account.runner.started)
     for job_id in (second, third):

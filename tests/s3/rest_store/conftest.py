@@ -9,15 +9,13 @@ from unittest import mock
 
 import pytest
 
-from tests.doubles.scripted_server import CREDENTIALS, Script
+from tests.doubles.scripted_server import CREDENTIALS, Script, scripted
 
 
 @pytest.fixture
 def script() -> Iterator[Script]:
-    script = Script()
-    yield script
-    script.server.shutdown()
-    script.server.server_close()
+    with scripted() as script:
+        yield script
 
 
 @pytest.fixture(autouse=True)

@@ -33,7 +33,7 @@ from jobs.s3.store import (
     Upload,
     Written,
 )
-from tests.doubles.scripted_server import Reply, Seen
+from tests.doubles.answering import Asked, Reply
 
 CONTENT = {
     "content-type": "ContentType",
@@ -69,7 +69,7 @@ class BotocoreClient:
         )  # fmt: skip
         self._methods = {name: method for method, name in self._client.meta.method_to_api_mapping.items()}
         self._headers: Mapping[str, str] = {}
-        self.reply, self.seen = Reply(), list[Seen]()
+        self.reply, self.seen = Reply(), list[Asked]()
         self._client.meta.events.register("before-call.s3", self._add_headers)
         self._client.meta.events.register("before-send.s3", cast("Any", self._answer))
 
@@ -85,7 +85,7 @@ class BotocoreClient:
             for name, value in request.headers.items()
         }
         path = f"{parts.path}?{parts.query}" if parts.query else parts.path
-        self.seen.append(Seen(request.method, path, headers, body))
+        self.seen.append(Asked(request.method, path, headers, body))
         data = b"" if request.method == "HEAD" else self.reply.body
         answered = {"Content-Length": str(len(self.reply.body))} | {
             name: value.encode("latin-1").decode("utf-8", "surrogateescape")

@@ -26,8 +26,8 @@ from jobs.s3.http.signing import Credentials
 from jobs.s3.rest_store import RestStore
 from jobs.s3.store import UNGUARDED, Body, CopySettings, Page, PartDone, Upload, Written
 from jobs.s3.transport import Transport
+from tests.doubles.answering import Asked, Reply
 from tests.doubles.examples import examples
-from tests.doubles.scripted_server import Reply, Seen
 from tests.s3.second_opinion.botocore_client import BotocoreClient
 from tests.s3.second_opinion.calls import BUCKET, METHODS, REPLIES, Call, call_of
 from tests.s3.second_opinion.replies import replies
@@ -93,13 +93,13 @@ class _Canned:
     """Instead of a connection pool: takes requests, and answers with `reply`."""
 
     def __init__(self) -> None:
-        self.reply, self.seen = Reply(), list[Seen]()
+        self.reply, self.seen = Reply(), list[Asked]()
 
     async def exchange(self, host: str, head: bytes, body: bytes | None, bounds: Bounds) -> Response:
         line, *fields = head.decode().rstrip("\r\n").split("\r\n")
         method, target, _ = line.split(" ")
         headers = {name.lower(): value for name, value in (field.split(": ", 1) for field in fields)}
-        self.seen.append(Seen(method, target, headers, bytes(body or b"")))
+        self.seen.append(Asked(method, target, headers, bytes(body or b"")))
         sent = {"Content-Length": str(len(self.reply.body))} | self.reply.headers
         lines = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
         data = f"HTTP/1.1 {self.reply.status} OK\r\n{lines}\r\n".encode("latin-1")
@@ -137,7 +137,7 @@ class Pair:
         return ours, theirs
 
     @property
-    def seen(self) -> tuple[list[Seen], list[Seen]]:
+    def seen(self) -> tuple[list[Asked], list[Asked]]:
         """What ours and botocore sent."""
         return self._pool.seen, self._botocore.seen
 
@@ -214,7 +214,7 @@ def comparable(result: Any) -> Any:
     return result
 
 
-def described(seen: Seen) -> dict[str, object]:
+def described(seen: Asked) -> dict[str, object]:
     """The request without the expected differences."""
     path, _, query = seen.path.partition("?")
     is_document = seen.method == "POST" and seen.body != b""
@@ -233,7 +233,7 @@ def described(seen: Seen) -> dict[str, object]:
     }
 
 
-def signed(seen: Seen) -> set[str]:
+def signed(seen: Asked) -> set[str]:
     """The names of the headers that are signed."""
     return set(seen.headers["authorization"].split("SignedHeaders=")[1].split(",")[0].split(";"))
 
