@@ -22,6 +22,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,9 @@ class Server:
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
+    @cache  # noqa: B019  there are few servers
     def client(self) -> Any:
-        """A boto3 client of this server."""
+        """The boto3 client of this server. To make one takes longer than a test's requests."""
         import boto3
         from botocore.config import Config
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -72,7 +71,7 @@ class Fleet:
             job = self.batch.job(f"{run_id}-000-work", index)
             if job.status != "RUNNING" or not self.checkpointed(run_id, index):
                 return None
-            [process] = job.attempts[-1].running
+            process = job.attempts[-1].running
             assert isinstance(process, Process)
             process.pause()
             return job, process
@@ -84,16 +83,7 @@ class Fleet:
         return sum(int(key.rpartition("/")[2].split("-")[2]) for key in self.keys(run_id, f"outcomes/{shard:05d}/"))
 
     def keys(self, run_id: str, folder: str) -> list[str]:
-        pages = self.world.client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.world.ledger, Prefix=f"runs/runs/{run_id}/{folder}"
-        )
-        return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
-
-    def read(self, key: str) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads(
-            self.world.client.get_object(Bucket=self.world.ledger, Key=key)["Body"].read()
-        )
-        return document
+        return self.world.keys(self.world.ledger, f"runs/runs/{run_id}/{folder}")
 
     def ended(self, name: str) -> Job:
         found: Job = await_value(lambda: job if (job := self.batch.job(name)).has_ended else None, 60)

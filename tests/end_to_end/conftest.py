@@ -97,9 +97,26 @@ class World:
     def put(self, key: str, body: bytes = b"content", **extra: Any) -> Any:
         return self.client.put_object(Bucket=self.source, Key=key, Body=body, **extra)
 
-    def copy_of(self, key: str) -> bytes:
-        body: bytes = self.client.get_object(Bucket=self.destination, Key=key)["Body"].read()
+    def read(self, bucket: str, key: str) -> bytes:
+        body: bytes = self.client.get_object(Bucket=bucket, Key=key)["Body"].read()
         return body
+
+    def fetch(self, uri: str) -> bytes:
+        """What an s3:// address names."""
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        return self.read(bucket, key)
+
+    def copy_of(self, key: str) -> bytes:
+        return self.read(self.destination, key)
+
+    def keys(self, bucket: str, prefix: str = "") -> list[str]:
+        """All keys below a prefix."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        return [entry["Key"] for page in pages for entry in page.get("Contents", ())]
+
+    def own_keys(self, bucket: str) -> list[str]:
+        """Without what a plan or worker that was killed may leave of its trial."""
+        return [key for key in self.keys(bucket) if ".sealift/trial-" not in key]
 
     def history(self, bucket: str, key: str) -> list[Listed]:
         """All versions of a key, oldest first."""
@@ -112,8 +129,7 @@ class World:
 
         import pyarrow.parquet as pq
 
-        bucket, _, key = report["failures_manifest"][5:].partition("/")
-        data = self.client.get_object(Bucket=bucket, Key=key)["Body"].read()
+        data = self.fetch(report["failures_manifest"])
         rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(data)).to_pylist()
         return rows
 

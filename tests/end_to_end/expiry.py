@@ -40,9 +40,7 @@ def expire(world: World, *arguments: str, **extra: str) -> dict[str, Any]:
 
 
 def keys(world: World, bucket: str | None = None) -> list[str]:
-    listed = world.client.list_objects_v2(Bucket=bucket or world.source)
-    names = [str(entry["Key"]) for entry in listed.get("Contents", [])]
-    return [name for name in names if not is_sealift_object(name)]
+    return [key for key in world.keys(bucket or world.source) if not is_sealift_object(key)]
 
 
 def reasons(report: dict[str, Any]) -> str:

@@ -17,14 +17,12 @@ from tests.end_to_end.conftest import World
 
 def read(world: World, name: str) -> bytes:
     """A file of the ledger."""
-    data: bytes = world.client.get_object(Bucket=world.ledger, Key=f"runs/{name}")["Body"].read()
-    return data
+    return world.read(world.ledger, f"runs/{name}")
 
 
 def names(world: World, prefix: str) -> list[str]:
     """The ledger's files below a prefix."""
-    listed = world.client.list_objects_v2(Bucket=world.ledger, Prefix=f"runs/{prefix}")
-    return [entry["Key"].removeprefix("runs/") for entry in listed.get("Contents", [])]
+    return [key.removeprefix("runs/") for key in world.keys(world.ledger, f"runs/{prefix}")]
 
 
 def write(world: World, name: str, data: bytes) -> None:
@@ -47,17 +45,23 @@ def edit_rows(world: World, name: str, **values: Any) -> None:
     write(world, name, sink.getvalue())
 
 
-def copy_run(world: World, run_id: str, new_id: str, change: Callable[[dict[str, Any]], None]) -> None:
-    """Another run with the same shards and outcomes. Its spec and its report agree with its id. It has no pages."""
-    for name in names(world, f"runs/{run_id}/"):
-        if not name.endswith((".html", "deletions.csv", "deletions.parquet")):
-            write(world, name.replace(run_id, new_id), read(world, name))
+def twin(run_id: str, job: str = "replicate") -> str:
+    """Another id of the same second."""
+    stamp, _, tail = run_id.split("-")
+    return f"{stamp}-{job}-{tail[:-1]}{'0' if tail[-1] != '0' else '1'}"
+
+
+def copy_run(
+    world: World, run_id: str, new_id: str, change: Callable[[dict[str, Any]], None] = lambda spec: None
+) -> None:
+    """Spec, plan and shards of a run under another id, as if its planning had just ended."""
 
     def renamed(spec: dict[str, Any]) -> None:
         spec["run_id"] = new_id
         spec["created_at"] = calendar.timegm(time.strptime(new_id[:16], "%Y%m%dT%H%M%SZ"))
         change(spec)
 
+    for name in names(world, f"runs/{run_id}/"):
+        if "/shards/" in name or name.endswith(("spec.json", "plan.json")):
+            write(world, name.replace(run_id, new_id), read(world, name))
     edit_json(world, f"runs/{new_id}/spec.json", renamed)
-    if f"runs/{new_id}/report.json" in names(world, f"runs/{new_id}/"):
-        edit_json(world, f"runs/{new_id}/report.json", lambda report: report.update(run_id=new_id))

@@ -72,8 +72,7 @@ def find(world: World, key: str) -> list[IndexedMember]:
 
 
 def archive_keys(world: World) -> list[str]:
-    listed = world.client.list_objects_v2(Bucket=world.destination, Prefix="packed/")
-    return [entry["Key"] for entry in listed.get("Contents", [])]
+    return world.keys(world.destination, "packed/")
 
 
 def fill(world: World, count: int = 40) -> dict[str, bytes]:
@@ -85,8 +84,7 @@ def fill(world: World, count: int = 40) -> dict[str, bytes]:
 
 
 def index_keys(world: World) -> list[str]:
-    listed = world.client.list_objects_v2(Bucket=world.ledger, Prefix="runs/archives/")
-    return [entry["Key"] for entry in listed.get("Contents", []) if entry["Key"].endswith(".parquet")]
+    return [key for key in world.keys(world.ledger, "runs/archives/") if key.endswith(".parquet")]
 
 
 EVERYTHING = ("--include", "*")
@@ -104,14 +102,9 @@ def restore(world: World, *arguments: str, **extra: str) -> dict[str, Any]:
     return result.document | {"code": result.code}
 
 
-def keys_of(world: World, bucket: str, prefix: str = "") -> list[str]:
-    pages = world.client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
-
-
 def restored(world: World) -> dict[str, bytes]:
     """The objects below back/: key → content."""
-    return {key.removeprefix("back/"): world.copy_of(key) for key in keys_of(world, world.destination, "back/")}
+    return {key.removeprefix("back/"): world.copy_of(key) for key in world.keys(world.destination, "back/")}
 
 
 def manifest(world: World, **columns: list[Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,19 +50,6 @@ def write_policy(
     file = folder / "policy.yaml"
     file.write_text(yaml.safe_dump(policy))
     return str(file)
-
-
-def keys(world: World, bucket: str, prefix: str = "") -> list[str]:
-    """All keys of a bucket below a prefix."""
-    pages = world.client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
-
-
-def read(world: World, uri: str) -> dict[str, Any]:
-    """A JSON document of the ledger."""
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    document: dict[str, Any] = json.loads(world.client.get_object(Bucket=bucket, Key=key)["Body"].read())
-    return document
 
 
 def runs(world: World) -> list[dict[str, Any]]:

@@ -31,12 +31,6 @@ def fill(world: World, rows: int) -> None:
         list(pool.map(lambda number: world.put(f"k{number:05d}", b"x"), range(rows)))
 
 
-def fetch(world: World, uri: str) -> str:
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    text: str = world.client.get_object(Bucket=bucket, Key=key)["Body"].read().decode()
-    return text
-
-
 def workers_of(parent: subprocess.Popen[str]) -> list[int]:
     """The process ids of the parent's workers."""
     found = []
@@ -60,9 +54,7 @@ def kill(process: subprocess.Popen[str], *, workers: bool = True) -> list[int]:
 
 
 def copied(world: World) -> int:
-    """How many copies there are. What a plan or worker probes the destination with is none."""
-    pages = world.client.get_paginator("list_objects_v2").paginate(Bucket=world.destination)
-    return sum(".sealift/trial-" not in each["Key"] for page in pages for each in page.get("Contents", ()))
+    return len(world.own_keys(world.destination))
 
 
 def await_copies(world: World, process: subprocess.Popen[str], at_least: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import World
-from tests.end_to_end.pair_policy import keys, runs, write_policy
+from tests.end_to_end.pair_policy import runs, write_policy
 
 OURS = ["docs/a", "docs/b[1]*?", "docs/é ü", "drafts/c"]
 
@@ -23,10 +23,10 @@ def test_all_of_a_pair_is_copied_and_nothing_that_the_policy_leaves_out(filled: 
     given = ["replicate", "--pair", "docs", "--policy", write_policy(filled, tmp_path), "--json"]
     plan = filled.sealift(*given, "--dry-run")
     assert plan.code == 0, plan.stderr
-    assert (plan.document["rows"], keys(filled, filled.destination)) == (4, [])
+    assert (plan.document["rows"], filled.keys(filled.destination)) == (4, [])
     report = filled.sealift(*given).document
     assert report["outcomes"] == {"done": 4}
-    assert sorted(keys(filled, filled.destination)) == sorted(f"copies/{key}" for key in OURS)
+    assert sorted(filled.keys(filled.destination)) == sorted(f"copies/{key}" for key in OURS)
     assert filled.copy_of("copies/docs/é ü") == "docs/é ü".encode()
     again = filled.sealift(*given).document
     assert (again["outcomes"], again["excluded"]) == ({"same": 4}, {"exclude": 1})
@@ -52,7 +52,7 @@ def test_the_policys_limits_hold_unless_options_are_tighter(
     assert (result.code, result.stdout) == (2, "")
     assert allowed in result.stderr
     assert "raise the pair's limits in the policy" in result.stderr
-    assert (runs(filled), keys(filled, filled.destination)) == ([], [])
+    assert (runs(filled), filled.keys(filled.destination)) == ([], [])
 
 
 def test_a_manifest_of_the_backlog_is_copied_at_any_cost_since_enqueue_has_bounded_it(

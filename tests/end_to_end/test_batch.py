@@ -7,23 +7,24 @@ import signal
 import pytest
 
 from tests.doubles.batch.account import await_value
-from tests.end_to_end.batch_workers import ROWS, Fleet, complete
+from tests.end_to_end.batch_workers import Fleet
 
 
-def test_eight_shards_replicated_by_an_array_job_with_a_report_stage(fleet: Fleet) -> None:
-    result = fleet.replicate(rows_per_shard=str(ROWS // 8))
+def test_eight_shards_replicated_by_an_array_job_with_a_report_stage(yard: Fleet) -> None:
+    for number in range(40):
+        yard.world.put(f"k{number:05d}", b"x" * number)
+    result = yard.replicate(rows_per_shard="5")
     assert result.code == 0, result.stderr
     report = result.document
-    complete(report)
-    assert report["outcomes"] == {"done": ROWS}
+    assert (report["state"], report["accounted"], report["outcomes"]) == ("complete", 40, {"done": 40})
     run_id = report["run_id"]
-    assert fleet.batch.names() == [f"{run_id}-000-work", f"{run_id}-000-report"]
-    assert fleet.batch.calls["SubmitJob"] == 2
-    assert fleet.batch.job(f"{run_id}-000-work").request["jobDefinition"] == "sealift-replicate"
-    assert fleet.ended(f"{run_id}-000-report").status == "SUCCEEDED"
-    assert fleet.batch.job(f"{run_id}-000-work").size == 8
-    assert fleet.world.copy_of("k00007") == b"x" * 7
-    known = fleet.show(run_id)["batch"]
+    assert yard.batch.names() == [f"{run_id}-000-work", f"{run_id}-000-report"]
+    assert yard.batch.calls["SubmitJob"] == 2
+    work = yard.batch.job(f"{run_id}-000-work")
+    assert (work.request["jobDefinition"], work.size) == ("sealift-replicate", 8)
+    assert yard.ended(f"{run_id}-000-report").status == "SUCCEEDED"
+    assert yard.world.copy_of("k00007") == b"x" * 7
+    known = yard.show(run_id)["batch"]
     assert (known["children"], known["shards"], known["failed_children"]) == (8, 8, [])
     assert known["jobs"]["work"]["children"] == {"succeeded": 8}
 

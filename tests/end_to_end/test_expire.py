@@ -14,9 +14,7 @@ from tests.end_to_end.expiry import DELETE, NOW, compact, declare, expire, fill,
 
 
 def table(world: World, uri: str) -> list[dict[str, Any]]:
-    bucket, _, key = uri[5:].partition("/")
-    data = world.client.get_object(Bucket=bucket, Key=key)["Body"].read()
-    rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(data)).to_pylist()
+    rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(world.fetch(uri))).to_pylist()
     return rows
 
 

@@ -43,9 +43,7 @@ def to_its_end(world: World, *command: str, **extra: str) -> dict[str, Any]:
 
 
 def copies(world: World) -> dict[str, bytes]:
-    pages = world.client.get_paginator("list_objects_v2").paginate(Bucket=world.destination)
-    keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
-    return {key: world.copy_of(key) for key in keys if ".sealift/trial-" not in key}  # what a trial could not remove
+    return {key: world.copy_of(key) for key in world.own_keys(world.destination)}
 
 
 @pytest.mark.slow

@@ -10,15 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.end_to_end.conftest import World
-from tests.end_to_end.packed import ALL, EVERYTHING, compact, fill, keys_of, restore, restored
+from tests.end_to_end.packed import ALL, EVERYTHING, compact, fill, restore, restored
 
 SECRET = b"what nobody may read"
 
 
 def forge(world: World, change: dict[str, Any], record: dict[str, Any]) -> None:
     """Other values in each row of the only index, and in its footer's record."""
-    (name,) = [key for key in keys_of(world, world.ledger, "runs/archives/") if key.endswith(".parquet")]
-    table = pq.read_table(io.BytesIO(world.client.get_object(Bucket=world.ledger, Key=name)["Body"].read()))
+    (name,) = [key for key in world.keys(world.ledger, "runs/archives/") if key.endswith(".parquet")]
+    table = pq.read_table(io.BytesIO(world.read(world.ledger, name)))
     known = json.loads((table.schema.metadata or {})[b"sealift.archive"])
     footer = {b"sealift.archive": json.dumps(known | record).encode()}
     rows = [row | change for row in table.to_pylist()]
@@ -26,7 +26,7 @@ def forge(world: World, change: dict[str, Any], record: dict[str, Any]) -> None:
     forged = pa.Table.from_pylist(rows, schema=table.schema.with_metadata(footer))
     pq.write_table(forged, sink, write_page_checksum=True)
     world.client.put_object(Bucket=world.ledger, Key=name, Body=sink.getvalue())
-    for key in keys_of(world, world.ledger, "runs/archives/"):
+    for key in world.keys(world.ledger, "runs/archives/"):
         if key.endswith(".directory.json"):
             world.client.delete_object(Bucket=world.ledger, Key=key)
 

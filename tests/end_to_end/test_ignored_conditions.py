@@ -20,10 +20,6 @@ def put_copy(world: World, key: str, body: bytes) -> None:
     world.client.put_object(Bucket=world.destination, Key=key, Body=body)
 
 
-def keys_at(world: World, bucket: str) -> list[str]:
-    return [each["Key"] for each in world.client.list_objects_v2(Bucket=bucket).get("Contents", [])]
-
-
 def test_such_a_server_is_refused_before_the_run_begins(careless: World) -> None:
     world = careless
     world.put("k")
@@ -32,8 +28,8 @@ def test_such_a_server_is_refused_before_the_run_begins(careless: World) -> None
     assert result.code == 10
     assert "ignores conditions on CopyObject" in result.stderr
     assert "--unguarded" in result.stderr
-    assert keys_at(world, world.destination) == []
-    assert keys_at(world, world.ledger) == []
+    assert world.keys(world.destination) == []
+    assert world.keys(world.ledger) == []
 
 
 @pytest.mark.parametrize("overwrite", ["never", "older"])
@@ -47,4 +43,4 @@ def test_unguarded_a_newer_object_is_not_replaced(careless: World, overwrite: st
     assert "CopyObject" in report["ignored_conditions"]
     assert world.copy_of("newer") == b"written at the destination since"
     assert world.copy_of("absent") == b"absent at the destination"
-    assert len(keys_at(world, world.destination)) == 2
+    assert len(world.keys(world.destination)) == 2

@@ -38,7 +38,7 @@ def test_the_document_of_every_verb_has_keys_in_snake_case(world: World, tmp_pat
     walk("inventory", source, "--destination", f"s3://{world.ledger}/inventories")
     young = walk("reconcile", *sides)
     assert young["categories"]["in_flight"]["rows"] == 4
-    stored = world.client.get_object(Bucket=world.ledger, Key=f"runs/runs/{young['run_id']}/report.json")["Body"].read()
+    stored = world.read(world.ledger, f"runs/runs/{young['run_id']}/report.json")
     assert "in flight" in json.loads(stored)["categories"]
     walk("replicate", *sides, "--dry-run", "--newer-than", "1d")
     walk("replicate", *sides)

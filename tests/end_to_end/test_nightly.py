@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -15,7 +16,7 @@ from jobs.cli.console import snake_case
 from tests.doubles.servers import REGION
 from tests.end_to_end.conftest import World
 from tests.end_to_end.nights import NIGHT, command, counted, nightly, stage
-from tests.end_to_end.pair_policy import keys, read, runs, write_policy
+from tests.end_to_end.pair_policy import runs, write_policy
 from tests.end_to_end.scenes import settle, workers_of
 
 STAGES = ["reconcile", "repair", "slice", "deep"]
@@ -63,8 +64,8 @@ def test_a_night_mends_proves_and_sums_up(damaged: World, tmp_path: Path) -> Non
     )
     assert all(damaged.copy_of(f"copies/{key}") for key in DOCS)
     assert damaged.copy_of(f"copies/{DOCS[2]}") == b"a newer original"
-    assert "copies/docs/tmp/a" not in keys(damaged, damaged.destination)
-    stored = read(damaged, night["summary"])
+    assert "copies/docs/tmp/a" not in damaged.keys(damaged.destination)
+    stored = json.loads(damaged.fetch(night["summary"]))
     assert snake_case(stored) == {name: value for name, value in night.items() if name not in ("code", "ran_before")}
     assert night["summary"] == f"s3://{damaged.ledger}/runs/nights/docs/{NIGHT}.json"
     assert jobs(damaged) == {"reconcile": 1, "replicate": 1, "verify": 2}
@@ -93,7 +94,7 @@ def test_what_differs_is_never_overwritten_and_is_one_finding_on_the_nights_page
     assert night["verdict"].startswith("1 object needs attention: ")
     assert filled.copy_of(f"copies/{DOCS[5]}") == b"tampered"
     name = f"runs/nights/docs/{NIGHT}.html"
-    page = filled.client.get_object(Bucket=filled.ledger, Key=name)["Body"].read().decode()
+    page = filled.read(filled.ledger, name).decode()
     assert night["report_html"] == f"s3://{filled.ledger}/{name}"
     [step] = night["next_steps"]
     assert step.partition(": ")[2] in page
@@ -119,7 +120,7 @@ def test_a_night_that_is_killed_goes_on_and_ends_as_if_nothing_had_happened(
     policy = write_policy(damaged, tmp_path)
     settle()
     is_named = re.compile(rf".*-{record}\.json").fullmatch
-    kill_when(damaged, policy, lambda: any(map(is_named, keys(damaged, damaged.ledger))))
+    kill_when(damaged, policy, lambda: any(map(is_named, damaged.keys(damaged.ledger))))
     before = {run["run_id"] for run in runs(damaged) if run["state"] != "unplanned"}
     night = nightly(damaged, policy)
     assert (night["code"], night["state"], night["left"]) == (0, "complete", 0)
@@ -137,7 +138,7 @@ def test_a_replica_is_compared_with_the_hot_bucket(filled: World, tmp_path: Path
     """The oracle is what the test has done to the replica. Nothing there is mended: S3 writes it."""
     twin = f"{filled.destination}-twin"
     filled.client.create_bucket(Bucket=twin)
-    for key in keys(filled, filled.destination, "copies/"):
+    for key in filled.keys(filled.destination, "copies/"):
         filled.client.copy_object(Bucket=twin, Key=key, CopySource={"Bucket": filled.destination, "Key": key})
     policy = write_policy(filled, tmp_path, docs={"replica": {"bucket": twin, "region": REGION}})
     first = nightly(filled, policy)
@@ -152,5 +153,5 @@ def test_a_replica_is_compared_with_the_hot_bucket(filled: World, tmp_path: Path
     assert (second["code"], second["left"], counted(second, "repair")) == (3, 2, {})
     assert second["known"]["left_first"] == ["docs/k01", "docs/k02"]  # keys of the originals, not of the copies
     assert [step.rpartition(": ")[2] for step in second["next_steps"]] == ["sealift status"]
-    assert "copies/docs/k01" not in keys(filled, twin)
-    assert filled.client.get_object(Bucket=twin, Key="copies/docs/k02")["Body"].read() == b"DOCS/K02"
+    assert "copies/docs/k01" not in filled.keys(twin)
+    assert filled.read(twin, "copies/docs/k02") == b"DOCS/K02"

@@ -24,13 +24,6 @@ def first_key(world: World, bucket: str) -> str | None:
     return str(found[0]["Key"]) if found else None
 
 
-def count(world: World, bucket: str) -> int:
-    """The objects of users: a worker that is killed may leave a mark or a claim."""
-    pages = world.client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
-    keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
-    return len([key for key in keys if ".sealift/trial-" not in key])
-
-
 def await_(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     """Return when the condition is met, or the process has ended."""
     while process.poll() is None and not condition():
@@ -53,19 +46,19 @@ def test_a_killed_expire_deletes_nothing_more_until_somebody_says_retry(world: W
     options = {"rows_per_shard": "600", "processes": "2"}
     command = ["expire", *places(world), *DELETE]
     process = world.start(*command, **options)
-    await_(lambda: count(world, world.source) < ROWS, process)  # with the place's document
+    await_(lambda: len(world.own_keys(world.source)) < ROWS, process)  # with the place's document
     workers = kill(process, workers=False)
     assert workers
     time.sleep(2.0)
-    left = count(world, world.source)
+    left = len(world.own_keys(world.source))
     assert left > 1
     time.sleep(2.0)
-    assert count(world, world.source) == left
+    assert len(world.own_keys(world.source)) == left
     await_value(lambda: all(map(is_gone, workers)))
     again = world.sealift(*command, "--json")
     assert again.code == 0, again.stderr
     assert set(again.document["outcomes"]) == {"done"}
-    assert (count(world, world.source), count(world, world.destination)) == (1, ROWS + 1)
+    assert (len(world.own_keys(world.source)), len(world.own_keys(world.destination))) == (1, ROWS + 1)
 
 
 @pytest.mark.slow
@@ -85,7 +78,7 @@ def test_a_cancelled_expire_in_batch_deletes_no_more_even_if_its_termination_is_
     run_id = submitted.document["run_id"]
     job = await_value(lambda: fleet.batch.job(f"{run_id}-000-work"))
     await_value(lambda: first_key(world, world.source) != "k00000" or job.has_ended, 60)
-    [process] = job.attempts[-1].running
+    process = job.attempts[-1].running
     process.pause()
     monkeypatch.setattr(fleet.batch.engine, "terminate", lambda *arguments, **named: None)
     cancelled = fleet.sealift("runs", "cancel", run_id, "--json")
@@ -94,11 +87,11 @@ def test_a_cancelled_expire_in_batch_deletes_no_more_even_if_its_termination_is_
     process.resume()
     await_value(lambda: job.attempts[0].exit_code is not None, 60)
     assert job.attempts[0].exit_code == 76
-    left = count(world, world.source)
+    left = len(world.own_keys(world.source))
     assert left > 1
     fleet.ended(f"{run_id}-000-work")
-    assert (len(job.attempts), count(world, world.source)) == (1, left)  # Batch has not started it again
+    assert (len(job.attempts), len(world.own_keys(world.source))) == (1, left)  # Batch has not started it again
     again = fleet.sealift(*command, **settings, **one_shard)
     assert again.code == 0, again.stderr
     assert set(again.document["outcomes"]) == {"done"}
-    assert count(world, world.source) == 1
+    assert len(world.own_keys(world.source)) == 1

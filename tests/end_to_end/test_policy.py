@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.end_to_end.commands import call
 from tests.end_to_end.conftest import Result
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "policy.example.yaml"
 
 
-def sealift(*arguments: str, **extra: str) -> Result:
-    command = [sys.executable, "-m", "jobs", "policy", *arguments]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SEALIFT_")} | extra
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    return Result(done.returncode, done.stdout, done.stderr)
+def sealift(*arguments: str) -> Result:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SEALIFT_")}
+    return Result(*call(["policy", *arguments], environment))
 
 
 @pytest.fixture

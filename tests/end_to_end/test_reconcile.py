@@ -10,7 +10,7 @@ import pytest
 
 from tests.doubles.report_schema import schema
 from tests.end_to_end.conftest import World
-from tests.end_to_end.scenes import fetch, settle
+from tests.end_to_end.scenes import settle
 
 NOW = ["--margin", "0s"]
 """Objects of this very second are judged, too."""
@@ -98,9 +98,9 @@ def test_every_damage_is_told_apart_and_a_repair_leaves_what_nobody_may_delete(d
         "docs/k07": ("stale", "size_differs"),
         "docs/extra": ("extra", "source_gone"),
     }
-    jsonschema.validate(json.loads(fetch(damaged, found["report"])), schema())
-    assert "docs/k05" in fetch(damaged, found["report_html"])
-    assert fetch(damaged, found["differences"]["csv"]).count("\n") == 8
+    jsonschema.validate(json.loads(damaged.fetch(found["report"]).decode()), schema())
+    assert "docs/k05" in damaged.fetch(found["report_html"]).decode()
+    assert damaged.fetch(found["differences"]["csv"]).decode().count("\n") == 8
 
     repaired = reconcile(damaged, *pair(damaged), "--repair", "--yes")
     assert [each["outcomes"] for each in repaired["repair"]] == [{"done": 4, "changed": 2}]

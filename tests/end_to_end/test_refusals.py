@@ -34,9 +34,9 @@ def test_places_and_settings_that_cannot_be_are_refused_before_anything_is_plann
         refused(world.sealift(*line.split()), 2, word)
     refused(world.sealift("replicate", *sides.split(), in_flight="many"), 10, "in_flight")
     refused(world.sealift("runs", "list", SEALIFT_LEDGER=""), 2, "--ledger", "SEALIFT_LEDGER")
-    assert [each["Key"] for each in world.client.list_objects_v2(Bucket=world.source)["Contents"]] == ["docs/a"]
+    assert world.keys(world.source) == ["docs/a"]
     for bucket in (world.destination, world.ledger):
-        assert "Contents" not in world.client.list_objects_v2(Bucket=bucket)
+        assert world.keys(bucket) == []
 
 
 def test_what_is_not_on_the_server_is_named(world: World) -> None:
@@ -58,7 +58,7 @@ def test_what_is_not_on_the_server_is_named(world: World) -> None:
         refused(world.sealift(*line.split()), code, said)
     refused(world.sealift("runs", "list", AWS_SECRET_ACCESS_KEY="wrong"), 10, "SignatureDoesNotMatch")
     for bucket in (world.destination, world.ledger):
-        assert "Contents" not in world.client.list_objects_v2(Bucket=bucket)
+        assert world.keys(bucket) == []
 
 
 @pytest.mark.parametrize("is_manifest", [False, True])
@@ -67,7 +67,7 @@ def test_an_inventory_that_cannot_be_trusted_is_refused(world: World, is_manifes
     made = world.sealift("inventory", f"s3://{world.source}", "--destination", f"s3://{world.ledger}/inv", "--json")
     uri = made.document["manifest"]
     key = uri.split("/", 3)[3]
-    manifest = world.client.get_object(Bucket=world.ledger, Key=key)["Body"].read()
+    manifest = world.read(world.ledger, key)
     [file] = json.loads(manifest)["files"]
     named, body = (key, manifest + b" ") if is_manifest else (file["key"], b"x" * file["size"])
     world.client.put_object(Bucket=world.ledger, Key=named, Body=body)

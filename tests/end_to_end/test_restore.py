@@ -10,7 +10,6 @@ from tests.end_to_end.packed import (
     archive_keys,
     compact,
     fill,
-    keys_of,
     restore,
     restored,
 )
@@ -25,7 +24,7 @@ def test_what_was_packed_comes_back_and_is_the_same_the_next_time(world: World) 
     assert restored(world) == objects
     glued = restore(world, *EVERYTHING, "--destination", f"s3://{world.destination}/back")  # the same folder
     assert (glued["code"], glued["outcomes"]) == (0, {"same": 60})
-    assert [key for key in keys_of(world, world.destination, "back") if not key.startswith("back/")] == []
+    assert [key for key in world.keys(world.destination, "back") if not key.startswith("back/")] == []
     again = restore(world, *EVERYTHING)
     assert (again["code"], again["outcomes"]) == (0, {"same": 60})
 

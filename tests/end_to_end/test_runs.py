@@ -68,7 +68,7 @@ def test_damaged_documents_are_named_and_the_other_runs_are_listed(world: World)
     world.put("a")
     whole = world.run("replicate")["run_id"]
     damaged = [f"{whole[:-6]}f0f0f{number}" for number in range(2)]
-    spec = json.loads(world.client.get_object(Bucket=world.ledger, Key=f"runs/runs/{whole}/spec.json")["Body"].read())
+    spec = json.loads(world.read(world.ledger, f"runs/runs/{whole}/spec.json"))
     files = {f"{damaged[0]}/spec.json": "{", f"{damaged[1]}/report.json": "[]"}
     for name, text in (files | {f"{damaged[1]}/spec.json": json.dumps(spec | {"run_id": damaged[1]})}).items():
         world.client.put_object(Bucket=world.ledger, Key=f"runs/runs/{name}", Body=text.encode())
