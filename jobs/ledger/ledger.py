@@ -35,14 +35,14 @@ from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.run import SPEC_VERSION, Plan, RunSpec
 from jobs.errors import ConfigError, LedgerError, NoSuchBucket, NotFound, PreconditionFailed, UsageError
 from jobs.ledger.files import JSON, PARQUET, ledger_guard, list_files, list_folders, list_names, read_file, write_file
-from jobs.ledger.run_ids import begin_order, is_comparison, is_spec_of
+from jobs.ledger.run_ids import begin_order, is_spec_of, run_job
 from jobs.s3.retries import Tries
 from jobs.s3.store import Marker, Store
 from jobs.s3.uploads import upload_file
 
 DIFFERENCES = "differences/00000.parquet"
-UNDONE = "undone/"
 """The file of a reconciliation with the rows that are neither the same nor excluded."""
+UNDONE = "undone/"
 WRITE_TRIES = Tries(6)
 T = TypeVar("T")
 
@@ -127,12 +127,12 @@ class Ledger:
     async def plan(self, run_id: str) -> Plan:
         """The run's plan. Raises LedgerError when planning did not finish.
 
-        A comparison writes its plan at last, and nothing can make its report later: without one, it did not
-        finish.
+        A comparison has no shards, its report is all of its result. It writes its plan at last, and nothing can
+        make its report later: without one, it did not finish.
         """
         otherwise = f"planning did not finish, start a new run instead of {run_id} ({self.uri(run_id)})"
         plan = await self.read(run_id, "plan.json", Plan.from_dict, otherwise)
-        if is_comparison(run_id):
+        if run_job(run_id) == "reconcile":
             await self.document(run_id, "report.json", otherwise)
         return plan
 

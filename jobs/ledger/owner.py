@@ -55,13 +55,6 @@ BATCH = "batch-"
 """The prefix of an owner's id that is a submission to Batch."""
 
 
-def holder(batch_job_id: str | None) -> dict[str, Any]:
-    """This process, for people who read its document in the ledger."""
-    since, pid = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), os.getpid()
-    host, began = os.uname().nodename, process_began(pid)
-    return {"host": host, "pid": pid, "began": began, "batch_job_id": batch_job_id, "since": since}
-
-
 def process_began(pid: int) -> str | None:
     """The boot of this machine and the tick of it at which a process began: no later one of the same id has
     both. None where the system has no /proc. https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
@@ -137,8 +130,11 @@ async def claim_run(
     `what`: the owner, for people. `owner_id`: all who claim the run by this id are one owner, whoever
     owns the run since. Empty: this process, another owner for each call.
     """
-    about = {"id": owner_id} if owner_id else {"id": secrets.token_hex(8), **holder(batch_job_id)}
-    document = {**about, "what": what}
+    document: dict[str, Any] = {"id": owner_id, "what": what}
+    if not owner_id:  # the rest is for people who read it, and for those who ask whether the process lives
+        since, pid = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), os.getpid()
+        document |= {"id": secrets.token_hex(8), "host": os.uname().nodename, "pid": pid, "since": since}
+        document |= {"began": process_began(pid), "batch_job_id": batch_job_id}
     for number in itertools.count(1):
         with contextlib.suppress(PreconditionFailed):
             await ledger.write_document(run_id, FOLDER + numbered(number), document)

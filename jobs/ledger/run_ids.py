@@ -22,11 +22,6 @@ def is_spec_of(run_id: str, spec: RunSpec) -> bool:
     return (spec.run_id, spec.job) == (run_id, run_job(run_id))
 
 
-def is_comparison(run_id: str) -> bool:
-    """Whether the run compares two reports. It has no shards: its report is all of its result."""
-    return run_job(run_id) == "reconcile"
-
-
 def begin_second(run_id: str) -> int | None:
     """When the run of such an id began, in epoch seconds. None for an id of another form."""
     try:

@@ -221,11 +221,6 @@ def _time(seconds: float) -> str:
     return f"make_timestamptz({int(seconds * 1e6)})"
 
 
-def doubted_sql(verdicts: str) -> str:
-    """SQL for the keys of which a verdict may be a finding, or accept one: bucket and key."""
-    return f"SELECT DISTINCT source_bucket, key FROM {verdicts} WHERE {DOUBTS}"
-
-
 def state_sql(verdicts: str) -> str:
     """SQL for the state that verdicts (a relation) make: a row for each object and its copy's place."""
     same = ", ".join([*_SOURCE, *_OBJECT, *_PLACE, *_COPY])

@@ -34,7 +34,7 @@ from jobs.errors import ConfigError, Denied, LedgerError, NotFound, Precondition
 from jobs.ledger.claims import claim
 from jobs.ledger.files import PARQUET, ledger_guard, list_names, read_document, write_file
 from jobs.ledger.ledger import Ledger
-from jobs.ledger.state import AT_PLACE, BAD, NEVER_NULL, VERDICT_TYPES, doubted_sql, pruned_sql, state_sql
+from jobs.ledger.state import AT_PLACE, BAD, DOUBTS, NEVER_NULL, VERDICT_TYPES, pruned_sql, state_sql
 from jobs.s3.downloads import download
 from jobs.s3.retries import gather_bounded
 from jobs.s3.uploads import upload_file
@@ -149,7 +149,8 @@ async def known_verdicts(
 
     def find_doubts() -> None:
         _check_identities(connection, held.paths)
-        connection.execute(f"CREATE OR REPLACE TABLE doubted AS {doubted_sql(parquet(held.paths))}")
+        keys = f"SELECT DISTINCT source_bucket, key FROM {parquet(held.paths)} WHERE {DOUBTS}"
+        connection.execute(f"CREATE OR REPLACE TABLE doubted AS {keys}")
         if deltas:
             until = max((each.until for each in held.generation.files), default=0)
             is_late = f"verdict IN ('bad', 'unknown') AND epoch(\"at\") < {until + 1}"

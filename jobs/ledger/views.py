@@ -29,7 +29,7 @@ from jobs.ledger.state_files import copy_verdicts, fetch_files, local_path, read
 from jobs.ledger.tombstones import SCHEMA as TOMBSTONES
 from jobs.s3.retries import gather_bounded
 from jobs.tables.duck import Database, check_select, file_list, in_thread, parquet, quoted, refusals
-from jobs.tables.rows import outcome_schema, shard_schema
+from jobs.tables.rows import outcome_schema, schema_of, shard_schema
 
 READS = 8
 _TEXT, _COUNT, _TIME, _FLAG = "VARCHAR", "BIGINT", "TIMESTAMP WITH TIME ZONE", "BOOLEAN"
@@ -60,9 +60,7 @@ TABLES: dict[str, dict[str, str]] = {
     "state": STATE_TYPES,
     "findings": {name: kind for name, kind in STATE_TYPES.items() if name not in ("checked_at", "read_at")},
     "tombstones": _types(TOMBSTONES),
-    "journal": _all(_TEXT, " ".join(("dt", *Entry.__struct_fields__)))
-    | _all(_TIME, "recorded_at event_at")
-    | _all(_COUNT, "size_bytes"),
+    "journal": {"dt": _TEXT} | _types(schema_of(Entry)),
 }
 """Table → column → DuckDB type."""
 _ACCEPTED = ", ".join([

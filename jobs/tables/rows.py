@@ -31,8 +31,8 @@ DEFAULTS = {"is_latest": True, "is_delete_marker": False}
 """What a manifest's row is where its manifest does not say."""
 
 
-def schema_of(kind: type[tuple[Any, ...]]) -> pa.Schema:
-    """The Arrow schema of a NamedTuple: floats are times, and what may be None is nullable. Other types are text."""
+def schema_of(kind: type[Any]) -> pa.Schema:
+    """The Arrow schema of a NamedTuple or Struct: floats are times, what may be None is nullable, the rest is text."""
     import pyarrow as pa
 
     types: dict[Any, Any] = {int: pa.int64(), bool: pa.bool_(), float: pa.timestamp("us", tz="UTC")}

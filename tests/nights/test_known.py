@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from jobs.ledger.state import STATE_TYPES
 from jobs.nights.documents import Known
 from jobs.nights.night import ask_state, known_sql
 from jobs.policy.coverage import scope
@@ -27,13 +28,6 @@ pairs:
   source: {bucket: source, region: us-east-1, prefixes: [docs/drafts/]}
   destination: {bucket: hot, region: us-east-1, prefix: other/}
 """
-COLUMNS = {
-    "source_service": "VARCHAR", "copy_service": "VARCHAR",
-    "source_bucket": "VARCHAR", "key": "VARCHAR", "etag": "VARCHAR", "copy_bucket": "VARCHAR", "copy_key": "VARCHAR",
-    "modified": "TIMESTAMPTZ",
-    "finding": "VARCHAR", "found_depth": "VARCHAR", "accepted_at": "TIMESTAMPTZ",
-    "blocked": "VARCHAR", "blocked_at": "TIMESTAMPTZ", "checked_at": "TIMESTAMPTZ", "read_at": "TIMESTAMPTZ",
-}  # fmt: skip
 
 
 def row(key: str, **more: Any) -> dict[str, Any]:
@@ -71,14 +65,11 @@ def ask(*rows: dict[str, Any], same: int = 0, differing: Sequence[str] = (), del
     policy = parse_policy(POLICY.encode(), "policy.yaml")
     pair = policy.pairs[0]
     with one_duckdb.connect_unlocked(":memory:") as connection:
-        names = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
+        names = ", ".join(f"{name} {kind}" for name, kind in STATE_TYPES.items())
         connection.execute(f"CREATE TABLE state ({names})")
         for each in rows:
-            values = [
-                f"to_timestamp(${n})" if k.endswith(("_at", "modified")) else f"${n}" for n, k in enumerate(COLUMNS, 1)
-            ]
-            given = [each.get(name) for name in COLUMNS]
-            connection.execute(f"INSERT INTO state VALUES ({', '.join(values)})", given)
+            values = [f"to_timestamp(${n})" if "TIME" in STATE_TYPES[k] else f"${n}" for n, k in enumerate(each, 1)]
+            connection.execute(f"INSERT INTO state ({', '.join(each)}) VALUES ({', '.join(values)})", [*each.values()])
         connection.execute(
             "CREATE TABLE differences AS SELECT unnest($1::VARCHAR[]) AS key, now() AS source_last_modified, "
             "false AS is_delete_marker UNION ALL SELECT unnest($2::VARCHAR[]), NULL, false",
