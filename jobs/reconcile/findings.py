@@ -85,27 +85,25 @@ def write_findings(
         f"REPLACE ({safe}, {explained_sql()} AS reason), {escaped} AS escaped FROM {parquet(file)} {order}) "
         f"TO {quoted(folder / 'differences.csv')} (FORMAT csv, HEADER, FORCE_QUOTE (key, destination_key, reason))"
     )
-    manifests = {"repair.parquet": (REPAIRABLE, repairs_different), "different.parquet": ({Category.DIFFERENT}, True)}
-    for name, (chosen, overwrites) in manifests.items():
+    different, repaired = Category.DIFFERENT, Category.DIFFERENT if repairs_different else ""
+    manifests = ("repair.parquet", REPAIRABLE, repaired), ("different.parquet", {different}, different)
+    for name, chosen, condemned in manifests:
         categories = ", ".join(map(quoted, sorted(chosen)))
         connection.execute(
-            f"COPY (SELECT {_manifest_columns(overwrites)} FROM {parquet(file)} WHERE category IN ({categories}) "
+            f"COPY (SELECT {_manifest_columns(condemned)} FROM {parquet(file)} WHERE category IN ({categories}) "
             f"ORDER BY key, last_modified, version_id) TO {quoted(folder / name)} (FORMAT parquet, COMPRESSION zstd)"
         )
     return _counted(connection, file, excluded)
 
 
-def _manifest_columns(overwrites: bool) -> str:
-    """The columns of a manifest for a replicate run. `overwrites`: different rows have their
-    destination condemned.
-    """
-    condemned = f"CASE WHEN category = '{Category.DIFFERENT}' THEN destination_etag END"
+def _manifest_columns(condemned: str) -> str:
+    """The columns of a manifest for a replicate run. `condemned`: the category of rows whose destination is."""
     columns = {
         "size_bytes": "source_size_bytes",
         "etag": "source_etag",
         "last_modified": "source_last_modified",
         "is_latest": "coalesce(is_latest, true)",
-        "condemned_etag": condemned if overwrites else "NULL::VARCHAR",
+        "condemned_etag": f"CASE WHEN category = '{condemned}' THEN destination_etag END",
         **dict.fromkeys(("damaged_etag", "source_attested", "destination_attested", "archive"), "NULL::VARCHAR"),
         "known_checksum": f"CASE WHEN NOT starts_with(checksum_kind, '{COMPOSITE}') "
         "THEN checksum_kind || ':' || checksum_value END",
@@ -169,16 +167,11 @@ async def load_known(
     maps = sides[0].prefixes
     scope = [f"{name} = {value}" for name, value in verdict_places(spec).items()]
     scope += [maps.scope_sql("key"), f"copy_key = {maps.destination_sql('key')}"]
-
-    def make(verdicts: str) -> None:
-        sql = f"SELECT {_KNOWN} FROM {verdicts} WHERE {' AND '.join(scope)}"
-        connection.execute(f"CREATE OR REPLACE TABLE known AS {sql}")
-
-    make(NO_VERDICTS)
-    with contextlib.suppress(LedgerError):  # who reads the state itself says so
+    connection.execute(f"CREATE TABLE known AS SELECT {_KNOWN} FROM {NO_VERDICTS}")
+    with contextlib.suppress(LedgerError), readable(ledger, folder):  # who reads the state itself says so
         verdicts, _ = await known_verdicts(ledger, connection, folder, only_open=not is_complete)
-        with readable(ledger, folder):
-            await in_thread(connection, make, verdicts)
+        sql = f"INSERT INTO known SELECT {_KNOWN} FROM {verdicts} WHERE {' AND '.join(scope)}"
+        await in_thread(connection, connection.execute, sql)
     relation, is_new = "known k", "true"
     if is_complete and connection.execute("FROM known LIMIT 1").fetchone():
         relation += f"""

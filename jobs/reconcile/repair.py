@@ -68,8 +68,7 @@ async def repair(
     all runs together. `agreed`: the option `--unguarded`, if the user gave it. Raises LimitExceeded
     before anything is copied, and ConfigError for a server that ignores conditions.
     """
-    reports: list[dict[str, Any]] = []
-    code = 0
+    reports, code = list[dict[str, Any]](), 0
     with ExitStack() as scratch:
         how = ledger, settings, executor, display
         runs = [await plan(request, *how, scratch) for request in _requests(spec, maps, ledger, agreed)]

@@ -18,14 +18,14 @@ from typing import Any
 
 from jobs import __version__
 from jobs.core.category import REPAIRABLE, Category
-from jobs.core.model import Location, ObjectRef
+from jobs.core.model import Location
 from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.errors import ManifestError
 from jobs.inventory.report import Inventory, open_inventory
 from jobs.inventory.write import write_inventory
 from jobs.ledger.ledger import DIFFERENCES, Ledger
-from jobs.ledger.state_files import write_delta
+from jobs.ledger.state_files import fetch_files, write_delta
 from jobs.reconcile.advice import DIFFERENT, REPAIR, first_steps
 from jobs.reconcile.findings import first_findings, load_known, write_findings, write_verdicts
 from jobs.reconcile.join import JoinSide, join_reports
@@ -35,7 +35,6 @@ from jobs.reconcile.stage import fetch_report, stage_report, usable
 from jobs.reports.document import iso_time, summarize_reconcile
 from jobs.reports.publish import PAGE, write_page
 from jobs.runs.there import PackedCopies
-from jobs.s3.downloads import download
 from jobs.s3.sessions import open_side
 from jobs.s3.store import Store
 from jobs.tables import duck
@@ -210,8 +209,7 @@ async def _publish(
 
 async def fetch_differences(ledger: Ledger, run_id: str, folder: Path) -> Path:
     """Download the rows in which the sides of a reconciliation differ. Raises NotFound."""
-    path, place = folder / "differences.parquet", Location.parse(ledger.uri(run_id, DIFFERENCES))
-    await download(ledger.store, ObjectRef(place.bucket, place.key), path)
+    [path] = await fetch_files(ledger, [f"runs/{run_id}/{DIFFERENCES}"], folder)
     return path
 
 

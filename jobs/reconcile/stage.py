@@ -69,7 +69,6 @@ async def fetch_report(inventory: Inventory, store: Store, folder: Path) -> dict
     """
     if not inventory.files and not inventory.is_listing:
         raise _empty(inventory)
-    folder.mkdir(parents=True, exist_ok=True)
 
     async def fetch(number: int) -> tuple[str, str]:
         place, path = await inventory.fetch(store, inventory.files[number], folder / f"{number:06d}.data")
