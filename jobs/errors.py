@@ -13,7 +13,7 @@
     │   └── TakenOver               76  the run has another owner, which does the rest
     └── StoreError                      S3 refused one request
         ├── NotFound                10  no such key, version or upload
-        │   └── NoSuchBucket        10  no such bucket, which ends the run
+        ├── NoSuchBucket            10  no such bucket, which ends the run
         ├── Denied                  10  permissions: this request is not allowed
         │   └── CustomerKeyNeeded   10  encrypted with a key that only its writer has (SSE-C)
         ├── AuthenticationFailed    10  credentials or clock, which ends the run: renew them
@@ -207,12 +207,12 @@ class StoreError(SealiftError):
 
 
 class NotFound(StoreError):
-    """No such key, version or multipart upload, or no such bucket."""
+    """No such key, version or multipart upload."""
 
     advice = "check the names, the region and the endpoint"
 
 
-class NoSuchBucket(NotFound):
+class NoSuchBucket(StoreError):
     """The whole bucket is missing. That ends a run, where a missing object is a row's outcome."""
 
     advice = "check the name of the bucket, its region and the endpoint (AWS_ENDPOINT_URL_S3)"
@@ -295,8 +295,7 @@ class Throttled(Unavailable):
 
 REFUSALS = (NotFound, Denied, Redirected, ArchivedObject, Rejected)
 """Errors with which S3 refuses one object, and would again. Its row fails, and the run goes on.
-
-A missing bucket (`NoSuchBucket`) is a `NotFound` too, so callers whose run it ends catch it first.
+A missing bucket is none of these: it ends the run.
 """
 
 _CODES: dict[type[StoreError], str] = {

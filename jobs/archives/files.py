@@ -11,7 +11,7 @@ from jobs.archives.model import LOCATOR_BYTES, ArchiveRecord, Locator, Member
 from jobs.archives.zstd_frames import decompress
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Location, ObjectInfo, ObjectRef
-from jobs.errors import DamagedArchive, NoSuchBucket, NotFound
+from jobs.errors import DamagedArchive, NotFound
 from jobs.s3.listing import list_all
 from jobs.s3.retries import retry
 from jobs.s3.store import Store
@@ -52,8 +52,6 @@ async def head_archive(store: Store, record: ArchiveRecord) -> tuple[ArchiveReco
     """
     try:
         return record, await retry(lambda: store.head(archive_ref(record)))
-    except NoSuchBucket:
-        raise
     except NotFound:
         if record.version_id is None:
             raise
@@ -68,8 +66,6 @@ async def find_archive(store: Store, record: ArchiveRecord) -> ObjectInfo | None
     """
     try:
         info = await retry(lambda: store.head(archive_ref(record)))
-    except NoSuchBucket:
-        raise
     except NotFound:
         return None
     return info if info.etag == record.etag else None

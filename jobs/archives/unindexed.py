@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from jobs.archives.files import SOURCE_METADATA, list_archives
 from jobs.archives.index import ArchiveIndex, DamagedIndex
 from jobs.core.model import Location, ObjectRef
-from jobs.errors import Denied, NotFound, Redirected, StoreError
+from jobs.errors import Denied, NoSuchBucket, NotFound, Redirected, StoreError
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Store
 
 LOOKS_AT_ONCE = 64
-UNREADABLE = (NotFound, Denied, Redirected)
+UNREADABLE = (NotFound, NoSuchBucket, Denied, Redirected)
 
 
 async def etags_of_archives(store: Store, location: Location) -> dict[Location, str] | None:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from jobs.core.request_log import log_botocore
 from jobs.credentials import open_session, resolve
-from jobs.errors import ConfigError, NoSuchBucket, NotFound, StoreError, Unavailable, store_error
+from jobs.errors import ConfigError, NotFound, StoreError, Unavailable, store_error
 
 T = TypeVar("T")
 
@@ -108,8 +108,6 @@ def none_if_absent(question: Callable[[], T]) -> T | None:
     """
     try:
         return question()
-    except NoSuchBucket:
-        raise
     except NotFound:
         return None
     except StoreError as error:

@@ -89,8 +89,6 @@ class Compact:
             return await self._pack_readable(rows, archive, stale_etag)
         except DamagedArchive as error:
             return [Outcome.of(row, Status.BLOCKED, Reason.ARCHIVE_DAMAGED, str(error)) for row in rows]
-        except NoSuchBucket:
-            raise
         except REFUSALS as error:
             return [Outcome.refused(row, error) for row in rows]
 

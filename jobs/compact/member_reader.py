@@ -27,7 +27,6 @@ from jobs.errors import (
     REFUSALS,
     ArchivedObject,
     Conflict,
-    NoSuchBucket,
     NotFound,
     PreconditionFailed,
     StoreError,
@@ -111,8 +110,6 @@ class MemberSource:
         began = time.monotonic()
         try:
             read = await retry(lambda: self._fetch(row), self._heed)
-        except NoSuchBucket:
-            raise
         except (*REFUSALS, PreconditionFailed, Unavailable) as error:
             if isinstance(error, Unavailable) and error.status == 0:
                 raise

@@ -10,7 +10,7 @@ from typing import Any
 from jobs.core.model import Location
 from jobs.doctor.model import APPLY, Finding, Question, failure, ok, warning
 from jobs.doctor.system import System, region_in
-from jobs.errors import ManifestError, NotFound
+from jobs.errors import ManifestError, NoSuchBucket, NotFound
 from jobs.inventory.find import find_inventory
 from jobs.nights.calendar import INVENTORY_HOURS_MAX
 from jobs.policy.model import Source
@@ -76,7 +76,7 @@ def _bucket(system: System, bucket: str, region: str, unversioned: Finding) -> F
     """Whether it is where the policy says, and keeps versions. A server that is not S3 names no region."""
     try:
         answer = system.call("s3", "HeadBucket", bucket, region, Bucket=bucket)
-    except NotFound:
+    except (NotFound, NoSuchBucket):
         return failure("there is no such bucket", f"create it in {region}, or correct the policy file")
     found = region_in(answer)
     if found not in (None, region):

@@ -235,8 +235,6 @@ async def _refuse_shared(
     for each in sorted(keys):
         try:
             body = await retry(partial(store.get, ObjectRef(at.bucket, each), end=_LARGEST_BYTES))
-        except NoSuchBucket:
-            raise
         except NotFound:
             continue
         is_replica = body.info.replication_status == REPLICA
@@ -273,8 +271,6 @@ async def read_document(store: Store, at: Location, key: str) -> tuple[Place, fl
     try:
         body = await retry(partial(store.get, ObjectRef(at.bucket, key), end=_LARGEST_BYTES))
         document = msgspec.json.decode(body.data, type=PlaceDocument)
-    except NoSuchBucket:
-        raise
     except (NotFound, ArchivedObject, Denied) as error:
         raise ConfigError(f"the document of a place is gone, or cannot be read: {error}") from error
     except msgspec.MsgspecError as error:
@@ -387,7 +383,7 @@ async def find_warnings(copies: Store, places: Sequence[Location]) -> list[dict[
     """What a person has to know of places of copies, JSON-ready. A bucket that does not say so keeps no versions."""
 
     async def keeps_versions(at: Location) -> bool:
-        with suppress(Denied, NotFound, Rejected):
+        with suppress(Denied, NoSuchBucket, NotFound, Rejected):
             return await retry(partial(copies.is_versioned, at.bucket))
         return False
 

@@ -31,7 +31,7 @@ from jobs.core.enums import SKIP_ANNOTATIONS
 from jobs.core.model import Listed, Location
 from jobs.core.run import Plan, ShardSummary
 from jobs.core.selection import is_sealift_object
-from jobs.errors import ConfigError, Denied, LimitExceeded, NotFound, Rejected, UsageError
+from jobs.errors import ConfigError, Denied, LimitExceeded, NoSuchBucket, NotFound, Rejected, UsageError
 from jobs.expire.copy_columns import MEMBER, SCHEMA
 from jobs.expire.places import (
     Place,
@@ -496,7 +496,7 @@ async def refuse_ignoring(store: Store, originals: Location) -> None:
     """
     try:
         ignored = await find_ignored(store, originals, [Operation.DELETE])
-    except (NotFound, Denied, Rejected) as error:
+    except (NotFound, NoSuchBucket, Denied, Rejected) as error:
         raise untried_error(originals, error) from error
     if ignored:
         raise ignored_error(originals, ignored)

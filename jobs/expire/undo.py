@@ -16,7 +16,7 @@ from typing import NamedTuple, cast
 
 from jobs.core.enums import Step
 from jobs.core.model import NULL_VERSION, Listed, ObjectRef, is_exact
-from jobs.errors import Denied, NoSuchBucket, NotFound, PreconditionFailed, Rejected
+from jobs.errors import Denied, NotFound, PreconditionFailed, Rejected
 from jobs.expire.rules import ATTEMPT_SECONDS
 from jobs.ledger.ledger import UNDONE, Ledger
 from jobs.ledger.owner import claim_run
@@ -110,9 +110,8 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
         if marker_id is not None:
             try:
                 await retry(partial(store.delete, ObjectRef(tombstones.bucket, stone.key, marker_id)))
-            except NotFound as error:  # some servers say so to a delete whose first answer was lost
-                if isinstance(error, NoSuchBucket):
-                    raise
+            except NotFound:  # some servers say so to a delete whose first answer was lost
+                pass
             except (Denied, Rejected, PreconditionFailed) as error:
                 return str(error)
             removed += 1

@@ -37,7 +37,7 @@ from jobs.core.model import Attributes, parse_time
 from jobs.core.run import RunSpec, Side
 from jobs.core.sampling import Sample
 from jobs.core.selection import Selection
-from jobs.errors import Denied, ExitCode, LedgerError, ManifestError, NotFound
+from jobs.errors import Denied, ExitCode, LedgerError, ManifestError, NoSuchBucket, NotFound
 from jobs.inventory.find import find_inventory
 from jobs.ledger.run_ids import run_job
 from jobs.ledger.state import BAD, OVER, service_name
@@ -158,7 +158,7 @@ class NightWork:
         if stage == "replica":
             try:
                 return self._result(stage, await self.compare(stage))
-            except (Denied, NotFound) as error:
+            except (Denied, NotFound, NoSuchBucket) as error:
                 why, advice = f"since it cannot be looked at: {error}", "See what is wrong with it: sealift doctor"
                 return StageResult(stage=stage, refused=why, advice=advice)
         requests, turn = self._requests(stage, compared)
@@ -269,7 +269,7 @@ class NightWork:
                 raise ManifestError(f"{inventory.manifest} is {hours:.0f} h old, more than {INVENTORY_HOURS_MAX}")
             if absent := [name for name in NEEDED_FIELDS if not inventory.has_field(name)]:
                 raise ManifestError(f"{inventory.manifest} has no {', '.join(absent)}: add them to its configuration")
-        except (ManifestError, NotFound, Denied) as error:
+        except (ManifestError, NotFound, NoSuchBucket, Denied) as error:
             return await self._list(side, run_id, error)
         return Report(side, inventory, store, doubted=open_side(side))
 

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from jobs.core.model import Location, ObjectRef
-from jobs.errors import Mistake, NotFound, PolicyError
+from jobs.errors import Mistake, NoSuchBucket, NotFound, PolicyError
 from jobs.policy.model import Policy
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ async def load_bytes(where: str, store: Store) -> bytes:
     location = Location.parse(where)
     try:
         body = await store.get(ObjectRef(location.bucket, location.key), end=MAX_BYTES + 1)
-    except NotFound as error:
+    except (NotFound, NoSuchBucket) as error:
         raise PolicyError(where, [Mistake("", "", f"not there ({error.code}): correct the address")]) from None
     return _checked(body.data, where)
 

@@ -35,7 +35,6 @@ from jobs.errors import (
     ArchivedObject,
     Conflict,
     DamagedArchive,
-    NoSuchBucket,
     NotFound,
     PreconditionFailed,
     StoreError,
@@ -154,8 +153,6 @@ class Restore:
             for row, member in found.values():
                 if is_large(member):
                     outcomes[row.row] = await self._guarded(row, retry(partial(self._stream, row, member, reader)))
-        except NoSuchBucket:
-            raise
         except _REFUSALS as error:
             left = [each for each in found.values() if each[0].row not in outcomes]
             return outcomes | await self._unreadable(archive_ref(record), storage_class, left, error)
@@ -173,7 +170,7 @@ class Restore:
             return await work
         except DamagedArchive as error:
             return Outcome.of(row, Status.BLOCKED, Reason.ARCHIVE_DAMAGED, str(error))
-        except (NoSuchBucket, ArchivedObject):
+        except ArchivedObject:
             raise
         except (*_REFUSALS, Conflict, Unavailable) as error:
             if isinstance(error, Unavailable) and error.status == 0:
@@ -190,8 +187,6 @@ class Restore:
         async def settle(row: ObjectVersion, member: Member) -> Outcome | None:
             try:
                 return await self._gate.run(lambda: self._settle(row, member))
-            except NoSuchBucket:
-                raise
             except REFUSALS:  # nobody may look
                 return None
 

@@ -26,7 +26,7 @@ from jobs.core.display import Display
 from jobs.core.model import Location
 from jobs.core.run import OLD_VERSIONS, ROWS_SHA256, Plan, RunSpec, Side, continuation, run_of
 from jobs.core.selection import Selection
-from jobs.errors import ConfigError, Denied, LedgerError, NotFound, StoreError, UsageError
+from jobs.errors import ConfigError, Denied, LedgerError, NoSuchBucket, NotFound, StoreError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.one_bucket import check_two_places
 from jobs.runs.scratch import make_scratch, remove_scratch
@@ -344,7 +344,7 @@ async def _locate(name: str, side: Side, all_versions: bool) -> Side:
                 f"the {name} bucket {side.location.bucket} keeps no versions", advice="leave out --versions all"
             )
         return replace(side, region=store.region_of(side.location.bucket) or side.region)
-    except NotFound as error:
+    except (NotFound, NoSuchBucket) as error:
         raise ConfigError(
             f"the {name} bucket {side.location.bucket} does not exist",
             advice=f"check its name and region, in --{name} or the policy",

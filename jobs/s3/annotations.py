@@ -19,7 +19,6 @@ from jobs.errors import (
     REFUSALS,
     Conflict,
     Denied,
-    NoSuchBucket,
     NotFound,
     PreconditionFailed,
     Rejected,
@@ -142,8 +141,6 @@ class AnnotationPair:
             if not await self.copies.are_kept(copy.ref):
                 return NOT_KEPT_THERE
             there = await self.copies.read(copy.ref)
-        except NoSuchBucket:
-            raise
         except REFUSALS as error:
             return UNKNOWN.format(why=brief(error))
 
@@ -160,8 +157,6 @@ class AnnotationPair:
             if text is not None:
                 put = partial(self.copies.store.put_annotation, copy.ref, annotation.name, text)
                 await retry(partial(put, object_etag=copy.etag or ""))
-        except NoSuchBucket:
-            raise
         except (NotFound, PreconditionFailed) as error:
             raise _replaced(error.operation, error.target) from error
         except REFUSALS as error:

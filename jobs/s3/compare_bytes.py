@@ -14,7 +14,7 @@ from jobs.core.evidence import NEVER_COPIED, Verdict, compare, difference
 from jobs.core.model import Checksum, ObjectInfo
 from jobs.core.outcome import Evidence
 from jobs.core.reasons import Reason
-from jobs.errors import NoSuchBucket, NotFound
+from jobs.errors import NotFound
 from jobs.s3.byte_ranges import ByteBudget, ContentSide, read_ranges
 from jobs.s3.checksums import ContentCheck, stored_checksums
 from jobs.s3.lookup import find
@@ -120,8 +120,6 @@ async def read_or_lost(sides: Sequence[ContentSide], read: Callable[[], Awaitabl
     for reads_left in reversed(range(READS_OF_LOST)):
         try:
             return await read()
-        except NoSuchBucket:
-            raise
         except NotFound as error:
             lost = next((side for side in sides if str(side.ref) == error.target), None)
             if lost is None or not await _is_still_shown(lost):

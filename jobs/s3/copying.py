@@ -17,7 +17,7 @@ from jobs.core.model import NULL_VERSION, ObjectInfo, ObjectLock, ObjectRef, Obj
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.part_sizes import COPY_LIMIT_BYTES, MAX_OBJECT_BYTES, PREFERRED_PART_BYTES
 from jobs.core.reasons import Reason
-from jobs.errors import Conflict, NoSuchBucket, NotFound, PreconditionFailed, Rejected, StoreError
+from jobs.errors import Conflict, NotFound, PreconditionFailed, Rejected, StoreError
 from jobs.s3.annotations import EXCLUDED, AnnotationPair, Pinned
 from jobs.s3.byte_ranges import ByteBudget, ContentSide
 from jobs.s3.multipart_copy import STREAM_PART_BYTES, copy_parts, stream
@@ -108,8 +108,6 @@ class Copier:
                 return (await self.copy_object(pinned, row.version_id, guard, source))[0]
             except PreconditionFailed as error:
                 raise _raced(error) from error
-        except NoSuchBucket:
-            raise
         except NotFound as error:
             # 404 is also what S3 says when the object that If-Match names is gone, or an upload:
             # the source is not.

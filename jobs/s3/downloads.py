@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from jobs.core.model import Location, ObjectRef
-from jobs.errors import Denied, ManifestError, NotFound, Rejected
+from jobs.errors import Denied, ManifestError, NoSuchBucket, NotFound, Rejected
 from jobs.s3.byte_ranges import ByteBudget, ContentSide, read_ranges
 from jobs.s3.store import Store
 
@@ -80,7 +80,7 @@ async def fetch_promised(store: Store, file: PromisedFile, target: Path) -> tupl
     for place in file.places:
         try:
             path, md5 = await _fetch(store, place, target)
-        except (NotFound, FileNotFoundError):
+        except (NotFound, NoSuchBucket, FileNotFoundError):
             continue
         except Denied as error:
             denied = error
@@ -114,7 +114,7 @@ async def read_manifest(store: Store, place: Location | Path, advice: str) -> by
         if size_bytes > MANIFEST_BYTES:
             raise ManifestError(f"{place} has {size_bytes} bytes, too many for a manifest", advice=advice)
         return place.read_bytes() if isinstance(place, Path) else (await store.get(ObjectRef(*place))).data
-    except (NotFound, FileNotFoundError, IsADirectoryError) as error:
+    except (NotFound, NoSuchBucket, FileNotFoundError, IsADirectoryError) as error:
         raise ManifestError(f"{place} does not exist", advice=advice) from error
 
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 from jobs.core.evidence import is_multipart
 from jobs.core.histories import in_order
 from jobs.core.model import NULL_VERSION, Attributes, Listed, ObjectInfo, ObjectLock, ObjectRef
-from jobs.errors import Conflict, Denied, NoSuchBucket, NotFound, Redirected, Rejected
+from jobs.errors import Conflict, Denied, NotFound, Redirected, Rejected
 from jobs.s3.retries import retry
 from jobs.s3.store import Marker, Store, Written
 from jobs.s3.wire import epoch_seconds
@@ -30,8 +30,6 @@ async def find(store: Store, ref: ObjectRef) -> ObjectInfo | None:
     """What HEAD says, None when the object is not there. A missing bucket is still an error."""
     try:
         return await store.head(ref)
-    except NoSuchBucket:
-        raise
     except NotFound:
         return None
 
@@ -53,8 +51,6 @@ async def look_at_written(store: Store, target: ObjectRef, written: Written, ask
         tags = asked.tags
         if info.tag_count != len(tags):  # some servers, and some permissions, leave the count out
             tags = await retry(lambda: store.get_tags(target._replace(version_id=written.version_id)))
-    except NoSuchBucket:
-        raise
     except NotFound as error:
         raise Conflict(error.operation, error.target, "Raced", "a delete came while the parts were sent") from error
     except (Denied, Redirected, Rejected):

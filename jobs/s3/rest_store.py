@@ -17,7 +17,6 @@ from jobs.errors import (
     ArchivedObject,
     Conflict,
     Denied,
-    NoSuchBucket,
     NotFound,
     PreconditionFailed,
     Rejected,
@@ -109,7 +108,7 @@ class RestStore:
         try:
             await self.list_objects(bucket, "", max_keys=1)
         except StoreError as error:
-            if isinstance(error, NoSuchBucket) or not isinstance(error, REFUSALS):
+            if not isinstance(error, REFUSALS):
                 self._found.discard(bucket)
                 raise
 
