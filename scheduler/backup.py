@@ -44,8 +44,8 @@ from jobs.policy.words import CREATE
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.copying import KEEP
 from jobs.s3.retries import Tries
-from jobs.sync.key import WAITING, KeyResult, Sides, SyncOptions, sync_key
-from jobs.sync.table import Rules
+from jobs.sync.key import KeyResult, Sides, SyncOptions, sync_key
+from jobs.sync.table import WAITING, Rules
 from jobs.sync.versions import Version
 from scheduler import backlog
 from scheduler.backlog import BacklogRow

@@ -14,7 +14,11 @@ EDGE, by listings alone; the first line that fits:
 | the copy is older than the source by more than the skew                   | NO      |
 | otherwise                                                                 | UNASKED |
 
-A comparison replaces that. A copy that this call wrote is the copy of its version; it is of no other
+A comparison replaces that. Where an event has none left for two versions, the answer is NO, and the
+version is open: it waits for a run. But the top counts as an older version's copy, where no row names
+that and versions are kept: the newest once more above it is a small price.
+
+A copy that this call wrote is the copy of its version; it is of no other
 one that only UNKNOWN or UNASKED connects to it, but for equal ETags.
 
 ALIGN   SAME edges and UNASKED ones of equal ETags first, then other UNKNOWN and UNASKED ones. Each
@@ -28,13 +32,14 @@ import heapq
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import islice
 from operator import attrgetter
 from typing import Final
 
 from jobs.core.evidence import is_md5
 from jobs.core.model import is_exact
-from jobs.sync.versions import Edge, Version
+from jobs.sync.versions import Compared, Edge, Version
 
 _place = attrgetter("place")
 
@@ -77,12 +82,15 @@ class Look:
         self.named = {version for version in meant if version is not None}
         self.skew_seconds, self.agreed_etags, self.is_listed = skew_seconds, agreed_etags, is_listed
         self._own: list[Version] = []
-        self._times = Counter(version.etag for version in source if not version.is_marker)
         self._groups: defaultdict[tuple[int | None, str | None], _Places] = defaultdict(_Places)
         for place, version in enumerate(source):
             version.place = place
         for copy in copies:
             self.add_copy(copy)
+
+    @cached_property
+    def _times(self) -> Counter[str | None]:
+        return Counter(version.etag for version in self.source if not version.is_marker)
 
     def add_copy(self, copy: Version) -> None:
         """Add a copy on top, e.g. one that was just written."""
@@ -127,6 +135,12 @@ class Look:
             is_later = copy.at >= version.at if is_exact(version.version_id) else int(copy.at) > int(version.at)
             return Edge.SAME if is_proven and is_later else Edge.UNASKED
         return Edge.NO if copy.at < version.at - self.skew_seconds else Edge.UNASKED
+
+    def leave_open(self, version: Version, copy: Version, *, is_deep: bool) -> None:
+        """Note that nobody compares the two now."""
+        is_old = version is not self.newest(follows_markers=False) and version not in self.named
+        is_same = is_old and is_deep and copy is self.copies[-1]
+        version.compared[copy], version.is_open = Compared(Edge.SAME if is_same else Edge.NO), True
 
     def is_firm(self, version: Version, copy: Version) -> bool:
         """Return True for SAME, and for equal ETags that nobody has compared."""

@@ -38,6 +38,10 @@ class Side:
         known.at, known.storage_class = listed.last_modified, listed.storage_class
         return known
 
+    def named(self, row: ObjectVersion) -> Version:
+        """The version that a row describes."""
+        return self.version(Listed(*row[1:7], row.last_modified or 0.0, row.storage_class))
+
     def seen(self, info: ObjectInfo) -> Version:
         """The version that HEAD has described."""
         about = info.size_bytes, info.etag, info.last_modified, info.storage_class

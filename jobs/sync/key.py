@@ -32,7 +32,7 @@ from jobs.core.enums import ARCHIVE_CLASSES, StorageClass
 from jobs.core.evidence import Verdict, best_checksum, compare, is_md5, is_md5_etag
 from jobs.core.histories import SKEW_SECONDS, keys_of
 from jobs.core.model import NULL_VERSION, Listed, Location, ObjectInfo, ObjectRef, ObjectVersion, Route, is_exact
-from jobs.core.outcome import GOOD, Evidence, Outcome, Status
+from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.errors import (
     REFUSALS,
@@ -40,7 +40,6 @@ from jobs.errors import (
     ConfigError,
     Conflict,
     Denied,
-    NoSuchBucket,
     NotFound,
     PreconditionFailed,
     Redirected,
@@ -59,7 +58,7 @@ from jobs.s3.uploads import ALTERED, NO_RECORDS, UploadRecords
 from jobs.sync.edges import Look, rivals
 from jobs.sync.facts import Side, compare_versions
 from jobs.sync.look import look_by_heads, look_by_lists, places_of
-from jobs.sync.table import Act, Overwrite, Rules, Step, next_step
+from jobs.sync.table import WAITING, Act, Overwrite, Rules, Step, next_step
 from jobs.sync.versions import NOBODY, Compared, Edge, End, Version
 
 ROUNDS = 12
@@ -72,11 +71,8 @@ SUSPENDED = (
     "the destination bucket {bucket} keeps no versions, so each version of a key would replace the one before "
     "for good: enable its versioning, then continue the run"
 )
-NEWER = "it is of a newer version"
 _OWN_REFUSALS = ("BufferTooSmall", "EntityTooLarge")
 """Codes of requests that the client does not send. Their messages say what to set."""
-WAITING = (Reason.ARCHIVED, Reason.NEWEST_ARCHIVED, Reason.TOO_LARGE, Reason.TOO_SLOW)
-"""The reasons of versions that another worker, or a later one, copies, compares or puts on top."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +185,8 @@ class _Sync:
     """One key, until it is done. What is learned of a version stays with it."""
 
     def __init__(self, sides: Sides, key: str, rows: Sequence[ObjectVersion], *, is_event: bool, is_last: bool):
-        self.sides, self.key, self.rows = sides, key, rows
+        self.sides, self.rows = sides, rows
+        self.ours = Side(sides.source, ObjectRef(sides.route.source.bucket, key))
         self.options, self.rules, self.copier = sides.options, sides.options.rules, sides.copier
         self.is_event, self.is_last = is_event, is_last
         self.missed: set[tuple[Version, Version | None]] = set()
@@ -199,19 +196,15 @@ class _Sync:
         """ETags of copies that a run found wrong, and no comparison since has found intact."""
         self.must_list = self.cannot_list = False
         self.is_marked = self.has_altered = False
+        self.bet: ObjectVersion | None = None
+        """The row that is copied before anything was looked at."""
         self.is_stale = False
         """Something was written, and nothing has shown since that the source is still the same."""
         self.pages: KeyPages | None = None
-        self.bet: tuple[Version, Outcome] | None = None
-        """A copy that this call made before it looked. Only a comparison says of which version it is."""
 
     @cached_property
-    def ours(self) -> Side:  # most bets need neither side
-        return Side(self.sides.source, ObjectRef(self.sides.route.source.bucket, self.key))
-
-    @cached_property
-    def theirs(self) -> Side:
-        return Side(self.sides.destination, self.sides.route.target_of(ObjectVersion(-1, self.key)))
+    def theirs(self) -> Side:  # most bets do not need it
+        return Side(self.sides.destination, self.sides.route.target_of(ObjectVersion(-1, self.ours.ref.key)))
 
     async def run(self) -> KeyResult:
         if not self.rules.all_versions:
@@ -220,16 +213,10 @@ class _Sync:
             if self.rows and self.rows[0].is_delete_marker:
                 return self._all(End(Status.BLOCKED, Reason.IS_MARKER))
         try:
-            result = await self._rounds()
-        except NoSuchBucket:
-            raise
+            return await self._rounds()
         except REFUSALS as error:  # what was copied before that is copied
             result = self._all(_refusal(error))
             return result._replace(outcomes=result.outcomes | self._copied_rows())
-        is_blocked = result.top.status is Status.BLOCKED and result.top.reason not in WAITING
-        if is_blocked and result.outcomes and all(each.status in GOOD for each in result.outcomes.values()):
-            return self._all(result.top)  # an older version may be on top, and no other row would bring the key back
-        return result
 
     def _all(self, end: End) -> KeyResult:
         return KeyResult({row.row: _ended(row, end) for row in self.rows}, end)
@@ -246,8 +233,6 @@ class _Sync:
                 result = await (self._follow(await self._look()) if attempt else self._bet())
                 if result is not None:
                     return result
-            except NoSuchBucket:
-                raise
             except (PreconditionFailed, Conflict, NotFound) as error:
                 last = error
         detail = f"others kept changing this key, {ROUNDS} times over: {last}"
@@ -256,7 +241,7 @@ class _Sync:
     # The bet
 
     async def _bet(self) -> KeyResult | None:
-        """Copy the one version that is named onto a key that is probably new. None: look."""
+        """Copy the one version that is named as if both sides were known: it, and nothing. None: look."""
         options, sides = self.options, self.sides
         if self.rules.all_versions:
             await sides.keeps_versions()
@@ -270,57 +255,40 @@ class _Sync:
                 return None
         elif not self.is_event and sides.share_new < BET_FROM:
             return None
-        info = None
+        version = self.ours.named(row)
         if self.is_event and not (self.copier.is_simple(row) and is_md5(row.etag) and sides.proves_by_etag):
-            info = await find(sides.source, self.ours.ref)
-            if info is None or not _is_of(row, info) or info.is_archived:
+            current = await self.ours.find()
+            if current is None or not _is_of(row, current) or await _is_archived(self.ours, current):
                 return None
-            self.ours.seen(info)
-            row = row._replace(size_bytes=info.size_bytes, etag=info.etag, storage_class=info.storage_class)
+            version = current
+            row = row._replace(size_bytes=version.size_bytes, etag=version.etag, storage_class=version.storage_class)
         is_large = options.limit_bytes is not None and (row.size_bytes or 0) > options.limit_bytes
         if is_large or row.is_delete_marker or not self.copier.is_simple(row):
             return None
+        self.bet = row
         try:
-            outcome, is_right = await self._copy_current(row, ABSENT, info)
-        except (PreconditionFailed, Conflict, NotFound, ArchivedObject) as error:
-            sides.note_bet(is_new=False)
-            if isinstance(error, NoSuchBucket):
-                raise
+            is_done = await self._append(Look([version], [], is_listed=False), version, is_late=False)
+        finally:
+            self.bet = None
+            sides.note_bet(is_new=version.copied is not None)
+        if not is_done or version.copied is None or (self.is_stale and await self.ours.find() is not version):
             return None
-        sides.note_bet(is_new=True)
-        self.is_stale, owner = True, NOBODY
-        if is_right is not False and not (info is not None and await self._is_altered(info, outcome)):
-            if outcome.evidence is Evidence.NONE and info is None and sides.proves_by_etag:
-                sides.proves_by_etag = False  # these ETags prove nothing, or the bytes are others: look
-            elif is_right and not (self.is_event and (info is None or self.rules.mirrors_deletes)):
-                return KeyResult({row.row: outcome})
-            else:
-                after = await find(sides.source, self.ours.ref)
-                if after is not None and _is_of(row, after):
-                    return KeyResult({row.row: outcome})
-                if is_right:
-                    owner = self.ours.version(Listed(*row[1:7], row.last_modified or 0.0, row.storage_class))
-                    owner.copied = outcome
-        self.bet = self._made(outcome, owner), outcome
-        return None
+        return KeyResult({row.row: version.copied})
 
-    async def _copy_current(
-        self, row: ObjectVersion, guard: Guard, info: ObjectInfo | None
-    ) -> tuple[Outcome, bool | None]:
+    async def _copy_current(self, row: ObjectVersion, version: Version, guard: Guard) -> tuple[Outcome, Version | None]:
         """Copy what is current at the source if its ETag is the row's. That is also what S3 says then.
 
-        Also returns whether it is the row's version: None if nothing shows it. A server that does not
-        name the version that it copied is asked for the row's.
+        Also returns which version that was: None if nothing shows it. A server that does not name the
+        version that it copied is asked for the row's.
         """
         is_exactly = is_exact(row.version_id)
         by_etag = row.etag is not None and (self.sides.names_copied or not is_exactly)
-        outcome, version_id = await self.copier.copy_object(row, None if by_etag else row.version_id, guard, info)
-        if not by_etag or not is_exactly:
-            return outcome, True
-        if version_id is None:
-            self.sides.names_copied = False
-            return outcome, None
-        return outcome, version_id == row.version_id
+        wanted = None if by_etag else row.version_id
+        outcome, version_id = await self.copier.copy_object(row, wanted, guard, version.info)
+        if not by_etag or not is_exactly or version_id == row.version_id:
+            return outcome, version
+        self.sides.names_copied = version_id is not None
+        return outcome, self.ours.named(row._replace(version_id=version_id)) if version_id else None
 
     def _made(self, outcome: Outcome, owner: Version, at: float = 0.0) -> Version:
         """The copy that this call has made."""
@@ -356,14 +324,8 @@ class _Sync:
 
     async def _begin(self, source: list[Version], copies: list[Version], *, is_listed: bool = True) -> Look:
         """What a look shows, with what is known."""
-        look = Look(
-            source,
-            copies,
-            places_of(self.rows, source),
-            skew_seconds=SKEW_SECONDS if self.options.streamed else 0.0,
-            agreed_etags=self.agreed,
-            is_listed=is_listed,
-        )
+        meant, skew = places_of(self.rows, source), SKEW_SECONDS if self.options.streamed else 0.0
+        look = Look(source, copies, meant, skew_seconds=skew, agreed_etags=self.agreed, is_listed=is_listed)
         newest, limit = look.newest(follows_markers=False), self.options.limit_bytes
         older = sum(each is not None and each is not newest for each in look.meant)
         self.looks_left = min(self.looks_left, NEWEST_LOOKS + LOOKS * older)
@@ -371,11 +333,11 @@ class _Sync:
         for each in (*source, *copies):
             if limit is not None and (each.size_bytes or 0) > limit and each.blocked is None:
                 each.blocked = End(Status.BLOCKED, Reason.TOO_LARGE)
-        if not is_listed and source and copies:
-            self._compare_heads(source[0], copies[0])
         for row, version in zip(self.rows, look.meant, strict=True):
             if version is not None and row.is_found_damaged and row.etag == version.etag:
                 await self._check_damage(version)
+        if not is_listed and source and copies:
+            await self._compare(source[0], copies[0])
         return look
 
     # The steps of one look
@@ -387,7 +349,10 @@ class _Sync:
             step = next_step(look, self.rules)
             if step.act is Act.ASK:
                 for version, copy in step.ask:
-                    await self._compare(look, version, copy)
+                    if self.is_event and self.looks_left <= 0:
+                        look.leave_open(version, copy, is_deep=self.rules.all_versions)
+                    else:
+                        await self._compare(version, copy)
                 if len(self.agreed) != agreed:
                     return None
             elif step.act is Act.DONE:
@@ -410,25 +375,7 @@ class _Sync:
 
     # Comparisons
 
-    def _compare_heads(self, version: Version, copy: Version) -> None:
-        """Compare what two HEADs have shown. Tags, and bytes that count, are left to be asked for."""
-        assert version.info is not None
-        assert copy.info is not None
-        verdict = compare(version.info, copy.info)
-        is_open = verdict.same and (copy.etag in self.agreed or (self.options.compares_tags and version.info.tag_count))
-        is_known = verdict.same is not None and not is_open
-        checksum = best_checksum(version.info)
-        version.compared[copy] = Compared.of(verdict, checksum) if is_known else Compared(Edge.UNASKED)
-
-    async def _compare(self, look: Look, version: Version, copy: Version) -> None:
-        """Compare a version with a copy. An event compares a few: then an older version waits for a run."""
-        if self.is_event and self.looks_left <= 0:
-            # Too many older versions may be what is on top: the newest once more above it is a small price.
-            is_old = version is not look.newest(follows_markers=False) and version not in look.named
-            is_on_top = copy is look.copies[-1] and self.rules.all_versions
-            version.compared[copy] = Compared(Edge.SAME if is_on_top and is_old else Edge.NO)
-            version.is_open = True
-            return
+    async def _compare(self, version: Version, copy: Version) -> None:
         self.looks_left -= 1
         is_agreed = copy.etag in self.agreed
         options, verdict, checksum = self.options, Verdict(None, Evidence.NONE, Reason.NOTHING_COMPARABLE), None
@@ -441,14 +388,8 @@ class _Sync:
                 has_tags=options.compares_tags,
                 limit_bytes=options.limit_bytes,
             )
-        except NotFound as error:
-            if isinstance(error, NoSuchBucket):
-                raise
-            raise Conflict(error.operation, error.target, "Raced", "it went away while it was read") from error
         except (*REFUSALS, Unavailable) as error:
-            if isinstance(error, Unavailable) and not (self.is_last and error.is_of_object):
-                raise
-            version.error = error
+            version.refusal = self._final(error)
         version.compared[copy] = Compared.of(verdict, checksum)
         if verdict.is_source_damaged:
             version.blocked = End(Status.DAMAGED, Reason(verdict.reason), verdict.detail)
@@ -463,6 +404,13 @@ class _Sync:
 
     async def _is_damaged(self, version: Version) -> bool:
         return await is_damaged(await self.ours.content(version), self.sides.budget)
+
+    def _final(self, error: StoreError) -> End:
+        """How a version ends by an error. Raises it where another look, or a retry, may help."""
+        may_pass = isinstance(error, Unavailable) and not (self.is_last and error.is_of_object)
+        if may_pass or isinstance(error, NotFound | Conflict):
+            raise error
+        return _refusal(error)
 
     # Writes
 
@@ -505,43 +453,46 @@ class _Sync:
     async def _append(self, look: Look, version: Version, *, is_late: bool) -> bool:
         """Copy a version on top. False: look again."""
         more = rivals(look, version) if self.rules.all_versions else set()
+        proves_by_etag = self.sides.proves_by_etag
         try:
-            outcome, is_right = await self._copy(look, version)
-        except (Denied, Redirected, ArchivedObject, Rejected) as error:
-            version.blocked = _refusal(error)
-            return True
+            outcome, copied = await self._copy(look, version)
         except NotFound as error:
             missed = version, look.copies[-1] if look.copies else None
-            if isinstance(error, NoSuchBucket) or missed not in self.missed:
+            if missed not in self.missed:
                 self.missed.add(missed)
                 raise
             # Listed twice, with nothing changed, and not found: SeaweedFS with a key that ends in /.
             version.blocked = End(Status.BLOCKED, Reason.REFUSED, error.fact)
             return True
-        except (Conflict, Unavailable) as error:
+        except (*REFUSALS, Conflict, Unavailable) as error:
             if error.code == ALTERED:
                 return await self._blame(version, error)
-            if isinstance(error, Conflict) or not (self.is_last and error.is_of_object):
-                raise
-            version.blocked = _refusal(error)
+            version.blocked = self._final(error)
             return True
-        is_current = version is look.source[-1] and bool(is_right)
+        is_right = copied is version
+        is_current = version is look.source[-1] and is_right
         is_current &= self.sides.names_copied or not is_exact(version.version_id)
-        self.is_stale = self.is_event or self.rules.mirrors_deletes or not is_current
+        is_fresh = self.bet and not (self.is_event and (version.info is None or self.rules.mirrors_deletes))
+        self.is_stale = not is_fresh and (self.is_event or self.rules.mirrors_deletes or not is_current)
         for other in more:
             other.is_doubted = True
-        info = version.info
-        if info is None and outcome.evidence is Evidence.NONE:
-            info = await self.ours.describe(version)
-        if info is not None and await self._is_altered(info, outcome):
-            self._made(outcome, NOBODY)
-            what = Conflict("CopyObject", str(self.theirs.ref), ALTERED, "the copy's checksum is not the source's")
-            return await self._blame(version, what)
+        is_open = version.info is None and outcome.evidence is Evidence.NONE and proves_by_etag
+        if version.info is not None or is_open:
+            checked = await self._check_copy(await self.ours.describe(version), outcome, is_open=is_open)
+            if checked is None:
+                self._made(outcome, NOBODY)
+                what = Conflict("CopyObject", str(self.theirs.ref), ALTERED, "the copy's checksum is not the source's")
+                return await self._blame(version, what)
+            outcome = checked
+        if is_late and not outcome.reason:
+            outcome = outcome._replace(reason=Reason.COPIED_LATE)
+        (copied or version).copied = outcome
+        keeps_it = is_exact(outcome.destination_version_id) or (self.bet and not self.rules.all_versions)
+        if self.bet and is_right and keeps_it and not self.is_stale:
+            return True
         at = max((each.at for each in (*look.source, *look.copies)), default=0.0)
-        copy = self._made(outcome, version if is_right else NOBODY, at)
-        if is_right is not False:
-            version.copied = outcome._replace(reason=outcome.reason or (Reason.COPIED_LATE if is_late else ""))
-        if not is_exact(outcome.destination_version_id):
+        copy = self._made(outcome, copied or NOBODY, at)
+        if not keeps_it:
             await self.sides.keeps_versions(again=True)
             return False
         if is_right and self.copier.is_one_write(version.size_bytes or 0):
@@ -549,45 +500,52 @@ class _Sync:
             return True
         return False
 
-    async def _is_altered(self, source: ObjectInfo, outcome: Outcome) -> bool:
-        """True if a copy that was just made has another checksum than its source, or another MD5 as its ETag.
+    async def _check_copy(self, source: ObjectInfo, outcome: Outcome, *, is_open: bool) -> Outcome | None:
+        """The outcome of a copy that was just made. None: it has another checksum than its source, or another MD5.
 
-        An ETag under a KMS key has that form and is none. A HEAD of a copy tells, once.
+        An ETag under a KMS key has that form and is none. A HEAD of a copy tells, once, and where it is open
+        whether ETags prove anything here.
         """
         etag, sides = outcome.destination_etag, self.sides
         if is_altered(source, outcome):
-            return True
-        if not (sides.copies_have_md5s and is_md5_etag(source) and is_md5(etag) and etag != source.etag):
-            return False
+            return None
+        is_other = sides.copies_have_md5s and is_md5_etag(source) and is_md5(etag) and etag != source.etag
+        if not (is_other or is_open):
+            return outcome
         try:
             copy = await find(sides.destination, self.theirs.ref._replace(version_id=outcome.destination_version_id))
         except REFUSALS:
-            return False
-        sides.copies_have_md5s = sides.proves_by_etag = copy is None or is_md5_etag(copy)
-        return copy is not None and copy.etag == etag and sides.copies_have_md5s
+            return outcome
+        if copy is None or copy.etag != etag:
+            return outcome
+        sides.copies_have_md5s = is_md5_etag(copy)
+        sides.proves_by_etag &= sides.copies_have_md5s
+        verdict = compare(source, copy)
+        if verdict.reason is Reason.CHECKSUM_DIFFERS:
+            return None
+        return outcome._replace(evidence=verdict.evidence, checksum=best_checksum(source)) if verdict.same else outcome
 
-    async def _copy(self, look: Look, version: Version) -> tuple[Outcome, bool | None]:
-        """Copy a version, pinned, if the top is still what was seen. Also returns whether it is the version."""
-        row, guard = self.ours.row_of(version), _guard(look)
+    async def _copy(self, look: Look, version: Version) -> tuple[Outcome, Version | None]:
+        """Copy a version, pinned, if the top is still what was seen. Also returns which version was copied."""
+        row, guard = self.bet or self.ours.row_of(version), _guard(look)
         try:
-            if not self.copier.is_simple(row) or not (
-                version.info is not None or (is_md5(row.etag) and self.sides.proves_by_etag)
-            ):
+            is_known = self.bet or version.info is not None or (is_md5(row.etag) and self.sides.proves_by_etag)
+            if not is_known or not (self.bet or self.copier.is_simple(row)):
                 info = await self.ours.describe(version)
                 if info.is_archived:
                     raise _archived(self.ours.ref_of(version))
                 if not self.copier.is_simple(row):
-                    return await self.copier.copy(row, info, guard), True
+                    return await self.copier.copy(row, info, guard), version
             if version is look.source[-1]:
-                outcome, is_right = await self._copy_current(row, guard, version.info)
+                outcome, copied = await self._copy_current(row, version, guard)
             else:
-                outcome, is_right = (await self.copier.copy_object(row, row.version_id, guard, version.info))[0], True
+                outcome, copied = (await self.copier.copy_object(row, row.version_id, guard, version.info))[0], version
         except NotFound as error:
-            if guard.etag is None or isinstance(error, NoSuchBucket):
+            if guard.etag is None:
                 raise
             raise Conflict(error.operation, error.target, "Raced", "source or destination is gone") from error
         self.sides.proves_by_etag &= version.info is not None or outcome.evidence is not Evidence.NONE
-        return outcome, is_right
+        return outcome, copied
 
     async def _blame(self, version: Version, error: StoreError) -> bool:
         """A copy has other bytes than its source should have. Block a damaged source, else look again."""
@@ -609,10 +567,8 @@ class _Sync:
             if info.is_archived:
                 raise _archived(self.theirs.ref_of(copy))
             outcome = await self.sides.recopier.copy(self.theirs.row_of(copy), info, _guard(look))
-        except (Denied, Redirected, ArchivedObject, Rejected, Conflict) as error:
-            if isinstance(error, Conflict) and error.code != ALTERED:
-                raise
-            copy.blocked = _refusal(error)
+        except (*REFUSALS, Conflict) as error:
+            copy.blocked = _refusal(error) if error.code == ALTERED else self._final(error)
             return True
         self.is_stale = True
         self._made(outcome, next((version for version, its in match.items() if its is copy), NOBODY))
@@ -631,11 +587,12 @@ class _Sync:
                 gone = _ended(row, End(Status.MISSING, Reason.SOURCE_GONE, "marker" if row.is_delete_marker else ""))
                 outcomes[row.row] = copied_rows.get(row.row, gone)
                 continue
-            end = step.top if version is step.target else step.ends.get(version, step.top)
+            end = step.ends.get(version, step.top)
             copy = look.on_top if not all_versions and look.on_top is not None else step.match.get(version)
             outcome = await self._outcome(row, look, version, copy, end)
-            is_newer = not all_versions and not _is_named(row, version)
-            outcomes[row.row] = _of_newer(outcome) if is_newer else outcome
+            if outcome.reason in ("", Reason.COPY_INCOMPLETE) and not (all_versions or _is_named(row, version)):
+                outcome = outcome._replace(reason=Reason.NEWER_COPIED)
+            outcomes[row.row] = outcome
         left = newest if step.top.reason in WAITING else None
         has_copy = left is not None and next(look.near(left), None) is not None
         return KeyResult(outcomes, step.top, left, has_copy, self.is_marked)
@@ -644,12 +601,12 @@ class _Sync:
         self, row: ObjectVersion, look: Look, version: Version, copy: Version | None, end: End
     ) -> Outcome:
         """The outcome of a row of a version, and its copy, if there is one."""
-        if version.copied is not None:
+        if version.copied is not None and end.status is not Status.BLOCKED:
             return _of_row(row, version.copied)
         if version.is_marker:
             return _ended(row, End(Status.DONE, Reason.DELETED) if version in self.marked else end)
-        if version.error is not None and end.status is Status.UNKNOWN:
-            return _ended(row, _refusal(version.error))
+        if version.refusal is not None and end.status is Status.UNKNOWN:
+            return _ended(row, version.refusal)
         is_copy = end.status in (Status.SAME, Status.UNKNOWN)
         if (copy is None or not is_copy) and look.copies:
             copy = look.copies[-1]
@@ -662,9 +619,6 @@ class _Sync:
         if not is_copy:
             return outcome
         _, verdict, checksum = version.compared.get(copy, Compared(Edge.UNASKED))
-        if self.bet is not None and self.bet[0] is copy and end.status is Status.SAME:
-            evidence = verdict.evidence if verdict else self.bet[1].evidence
-            return _of_row(row, self.bet[1]._replace(evidence=evidence, checksum=checksum))
         if end.status is Status.SAME:
             ours, theirs = Pinned(self.ours.ref_of(version), version.etag), Pinned(self.theirs.ref_of(copy), copy.etag)
             lack = await self.copier.complete_annotations(row, ours, version.size_bytes or 0, theirs)
@@ -691,20 +645,13 @@ def _of_row(row: ObjectVersion, outcome: Outcome) -> Outcome:
     return outcome._replace(row=row.row, version_id=row.version_id)
 
 
-def _of_newer(outcome: Outcome) -> Outcome:
-    """The outcome of a row whose key has a newer object by now, and says so."""
-    if outcome.reason == Reason.COPY_INCOMPLETE:
-        return outcome._replace(detail=f"{outcome.detail}; {NEWER}")
-    return outcome._replace(reason=outcome.reason or Reason.NEWER_COPIED)
-
-
 def _refusal(error: StoreError) -> End:
     """How S3's refusal of an object ends, and which one it was."""
     if isinstance(error, NotFound):
         return End(Status.MISSING, Reason.SOURCE_GONE, error.fact)
     if isinstance(error, ArchivedObject):
         return End(Status.BLOCKED, Reason.ARCHIVED)
-    is_given_up, is_rejected = isinstance(error, Unavailable), isinstance(error, Rejected)
+    is_given_up, is_rejected = isinstance(error, Unavailable | Conflict), isinstance(error, Rejected)
     reason = Reason.GIVEN_UP if is_given_up else Reason.REFUSED if is_rejected else Reason.DENIED
     return End(Status.BLOCKED, reason, error.detail if error.code in _OWN_REFUSALS else error.fact)
 
@@ -713,11 +660,11 @@ def _guard(look: Look) -> Guard:
     return ABSENT if look.on_top is None else Guard(etag=look.on_top.etag)
 
 
-def _is_of(row: ObjectVersion, info: ObjectInfo) -> bool:
-    """True if HEAD of the key shows the row's version."""
+def _is_of(row: ObjectVersion, current: Version) -> bool:
+    """True if the key's current version is the row's."""
     if row.version_id in (None, NULL_VERSION):
-        return info.version_id in (None, NULL_VERSION) and row.etag in (None, info.etag)
-    return info.version_id == row.version_id
+        return current.version_id in (None, NULL_VERSION) and row.etag in (None, current.etag)
+    return current.version_id == row.version_id
 
 
 def _is_named(row: ObjectVersion, version: Version) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from jobs.core.histories import SKEW_SECONDS
 from jobs.core.model import NULL_VERSION, Listed, ObjectVersion, is_exact
-from jobs.errors import NoSuchBucket, NotFound, Rejected
+from jobs.errors import NotFound, Rejected
 from jobs.s3.lookup import KeyPages
 from jobs.s3.retries import gather_bounded
 from jobs.sync.facts import Side
@@ -106,8 +106,6 @@ async def _describe(ours: Side, rows: Sequence[ObjectVersion]) -> list[Version]:
     async def describe(row: ObjectVersion) -> Version | None:
         try:
             info = await ours.store.head(ours.ref._replace(version_id=row.version_id or NULL_VERSION))
-        except NoSuchBucket:
-            raise
         except NotFound as error:
             if not row.is_delete_marker or error.status != METHOD_NOT_ALLOWED:
                 return None

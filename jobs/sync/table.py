@@ -55,7 +55,8 @@ that is neither T's nor an older version's copy. "Append T" of a blocked T is `A
 copy moves on top, where versions are kept; without one it is done as it is blocked. An UNKNOWN copy
 never moves, nor one that was listed and not compared. Nor does 15 replace such a one as an older
 version's. `rivals` says who is doubted after an append. A
-damaged version ends as damaged, also where it has a copy.
+damaged version ends as damaged, also where it has a copy. If T is blocked for good and each named
+version ends well, these end as T: an older one may be on top, and nothing else would say so.
 """
 
 from __future__ import annotations
@@ -65,11 +66,13 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from jobs.core.evidence import is_multipart
-from jobs.core.outcome import Status
+from jobs.core.outcome import GOOD, Status
 from jobs.core.reasons import Reason
 from jobs.sync.edges import Look, align
 from jobs.sync.versions import Compared, Edge, End, Version
 
+WAITING = (Reason.ARCHIVED, Reason.NEWEST_ARCHIVED, Reason.TOO_LARGE, Reason.TOO_SLOW)
+"""The reasons of versions that another worker, or a later one, copies, compares or puts on top."""
 ASKED_AT_ONCE = 8
 """How many comparisons one decision asks for where any of several may decide it."""
 
@@ -441,9 +444,14 @@ class _Decision:
     def _done(self, status: Status, reason: Reason | None = None, detail: str = "") -> Step:
         top = End(status, reason, detail)
         ends = {version: self._end_of(version, top) for version in self.source if version in self.look.named}
+        is_lost = status is Status.BLOCKED and reason not in WAITING
+        if is_lost and None not in self.look.meant and all(end.status in GOOD for end in ends.values()):
+            ends = dict.fromkeys(ends, top)
         return Step(Act.DONE, top=top, ends=self.waits | ends, target=self.target)
 
     def _end_of(self, version: Version, top: End) -> End:
+        if version.copied is not None:
+            return End(Status.DONE)
         if version is self.target:
             return top
         if version in self.waits:

@@ -11,7 +11,6 @@ from jobs.core.evidence import Verdict
 from jobs.core.model import ObjectInfo
 from jobs.core.outcome import Outcome, Status
 from jobs.core.reasons import Reason
-from jobs.errors import StoreError
 
 
 class End(NamedTuple):
@@ -52,7 +51,7 @@ class Version:
     `at`: S3's date, epoch seconds. `place`: in its history. `info`, `tags`: as S3 said them.
     Of a source version: `compared`: copy → what a comparison showed. `blocked`: why it cannot be copied
     now. `is_doubted`: see `jobs.sync.edges.rivals`. `is_open`: an event had no comparison left for what may
-    be its copy. `copied`: the outcome of this call's copy of it. `error`: why a comparison failed.
+    be its copy. `copied`: the outcome of this call's copy of it. `refusal`: why a comparison failed.
     Of a copy: `blocked`: why it cannot be read. `owner`: the version that this call made it of, `NOBODY` if
     that is none.
     """
@@ -71,7 +70,7 @@ class Version:
     is_doubted: bool = False
     is_open: bool = False
     copied: Outcome | None = None
-    error: StoreError | None = None
+    refusal: End | None = None
     owner: Version | None = None
 
 

@@ -41,7 +41,7 @@ from jobs.runs.request import open_ledger, open_prompt_ledger
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.sessions import open_store
 from jobs.s3.store import UNGUARDED
-from jobs.sync.key import NEWER, Sides, SyncOptions
+from jobs.sync.key import Sides, SyncOptions
 from scheduler import backlog, backup, log
 from scheduler.runtime import Runtime
 from scheduler.settings import FunctionSettings
@@ -218,8 +218,7 @@ def _row(row: ObjectVersion, of: Outcome | None) -> Row:
     bare = Row(row.key, row.version_id, row.etag, row.is_delete_marker)
     if of is None:
         return bare
-    is_newer = of.reason == Reason.COPY_INCOMPLETE and of.detail.endswith(NEWER)
-    if is_newer or of.reason == Reason.NEWER_COPIED:  # what is said is said of the version that came after the row's
+    if of.reason == Reason.NEWER_COPIED:  # what is said is said of the version that came after the row's
         bare = bare._replace(version_id=None, etag=of.etag)
     copy = of.destination_etag, of.destination_version_id
     return Row(*bare[:4], str(of.status), str(of.evidence), of.reason, *copy, of.status in GOOD)

@@ -48,7 +48,7 @@ def test_all_versions_by_other_rules(overwrite: str) -> None:
 
 @pytest.mark.parametrize(
     ("broken", "promise"),
-    [(WithoutIfMatch, "guarded"), (WithoutIfNoneMatch, "guarded"), (WithoutSourcePins, "proven")],
+    [(WithoutIfMatch, "guarded"), (WithoutIfNoneMatch, "guarded"), (WithoutSourcePins, "resumable")],
 )
 def test_a_server_that_ignores_what_a_copy_demands_is_noticed(broken: type[Broken], promise: str) -> None:
     assert promise in dict(Explorer(CURRENT, broken).explore(scenes(1)).violations)

@@ -2,77 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 
 import pytest
 
-from jobs.core.evidence import is_md5
-from jobs.core.outcome import Status
-from jobs.core.reasons import Reason
 from jobs.sync import table
 from jobs.sync.edges import Look
 from jobs.sync.table import Act, Overwrite, Rules, Step, next_step
-from jobs.sync.versions import NOBODY, Compared, Edge, End, Version
-
-A, B, C = (letter * 32 for letter in "abc")
-ALL, CURRENT, UNKEPT = Rules(all_versions=True), Rules(), Rules(keeps_versions=False)
-MIRROR, NEVER = ALL._replace(mirrors_deletes=True), ALL._replace(overwrite=Overwrite.NEVER)
-
-
-Pairs = tuple[tuple[int, int], ...]
-
-
-def look(
-    source: str,
-    copies: str,
-    *,
-    unknown: Pairs = (),
-    different: Pairs = (),
-    agreed: str = "",
-    is_archived: bool = False,
-    is_own: bool = False,
-    is_open: bool = False,
-    is_damaged: bool = False,
-) -> Look:
-    """`A2`: an object of this content and date, `M3`: a delete marker. `?`: no ETag says what it is.
-
-    `is_archived`: nobody can read the newest version, nor the first copy. `is_own`: this call wrote that one.
-    `is_open`: nobody could compare the oldest version. `is_damaged`: the newest version is.
-    """
-    ours, theirs = ([item(word) for word in side.split()] for side in (source, copies))
-    looked = Look(ours, theirs, ours, agreed_etags={agreed})
-    for one, other in itertools.product(ours, theirs):
-        edge = looked.edge(one, other)
-        if edge is Edge.UNASKED and is_md5(one.etag) and is_md5(other.etag) and one.etag != other.etag:
-            one.compared[other] = Compared(Edge.NO)  # they have been compared
-        if edge is Edge.SAME:
-            one.compared[other] = Compared(Edge.SAME)
-    for pairs, edge in ((unknown, Edge.UNKNOWN), (different, Edge.NO)):
-        for here, there in pairs:
-            ours[here].compared[theirs[there]] = Compared(edge)
-    if is_archived:
-        ours[-1].blocked = theirs[0].blocked = End(Status.BLOCKED, Reason.ARCHIVED)
-    if is_damaged:
-        ours[-1].blocked = End(Status.DAMAGED, Reason.DAMAGED)
-    if is_open:
-        ours[0].is_open = True
-    if is_own:
-        theirs[0].owner = NOBODY
-    return looked
-
-
-def item(word: str) -> Version:
-    content, at = word[0], float(word[1:])
-    if content == "M":
-        return Version(word, True, None, None, at)
-    return Version(word, False, 1, f"{word}-2" if content == "?" else content.lower() * 32, at)
-
+from tests.sync.looks import ALL, CURRENT, MIRROR, NEVER, UNKEPT, C, look
 
 SCENES: dict[str, list[tuple[Look, Rules]]] = {
     "0a": [(look("A1 B2", "A3", is_damaged=True), ALL), (look("A1 B2", "", is_damaged=True), UNKEPT)],
     "1a": [(look("A1 B2", "B3"), ALL)],
-    "1b": [(look("A1 B2", "B3", is_archived=True), ALL)],
+    "1b": [(look("A1 B2", "B3", blocked={1}, unreadable={0}), ALL)],
     "1c": [(look("A1 B2", "C1"), NEVER)],
     "1d": [(look("A1 B2", "C3 B4", is_open=True), ALL)],
     "2a": [(look("A1 M2 B3", "A4"), MIRROR)],
