@@ -48,12 +48,14 @@ class PricedWork:
 
     `storage_class`: of the copies, `keep`: the source's. `sse`: aws:kms takes data keys, twice with
     dsse. `streamed`: bytes pass through the worker. `apart`: to another service. `cross_region`:
-    they leave the source's region, by `endpoint_hops` where the worker carries them.
+    they leave the source's region, by `endpoint_hops` where the worker carries them. `sides_read`: whose bytes
+    a deep comparison reads.
     """
 
     is_copying: bool = True
     all_versions: bool = False
     deep: bool = False
+    sides_read: int = 2
     compares_tags: bool = False
     streamed: bool = False
     apart: bool = True
@@ -218,7 +220,7 @@ def requests_for(work: PricedWork, histogram: Histogram) -> dict[str, int]:
 
 def bytes_moved(work: PricedWork, histogram: Histogram) -> int:
     """Bytes that have to be copied or read, once for each side that reads them."""
-    sides = 1 if work.is_copying else 2 if work.deep else 0
+    sides = 1 if work.is_copying else work.sides_read if work.deep else 0
     return sides * sum(group.size_bytes for group in histogram.groups if group.there != ALIKE)
 
 
@@ -296,7 +298,7 @@ def _requests(work: PricedWork, group: Group) -> Counter[str]:
         return _copy_requests(work, group)
     if group.is_delete_marker:
         return Counter()
-    requests = Counter(head=2 * group.rows, get=2 * group.parts if work.deep else 0)
+    requests = Counter(head=2 * group.rows, get=work.sides_read * group.parts if work.deep else 0)
     return requests + Counter(tagging=2 * group.rows, list=group.rows) if work.compares_tags else requests
 
 

@@ -1,33 +1,33 @@
 """The verify job of archives: reads every member again and checks the index.
 
-A row is an archive. The job reads it once and whole, in the order of its offsets, also one that was
-truncated or altered. The outcome says whether it is what was indexed, whether the index inside
-agrees, and which members are damaged.
+A row is an archive. The job reads it once and whole, also one that was truncated or altered. The outcome
+says whether it is what was indexed, whether the index inside agrees, and which members are damaged.
 """
 
 from __future__ import annotations
 
-import itertools
+import io
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from operator import attrgetter
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from jobs.archives.files import archive_ref, head_archive, read_own_index
+from jobs.archives.index import ArchiveIndex
+from jobs.archives.index_tables import from_batch
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.archives.reader import UNPROVEN, ArchiveReader, MemberRead, is_large
 from jobs.core.histories import keys_of
 from jobs.core.model import Location, ObjectInfo, ObjectVersion
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.reasons import Reason
-from jobs.errors import REFUSALS, ArchivedObject, DamagedArchive, NoSuchBucket, NotFound, StoreError
+from jobs.errors import REFUSALS, ArchivedObject, DamagedArchive, NotFound, StoreError
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.retries import retry
 from jobs.s3.store import Store
-
-if TYPE_CHECKING:
-    from jobs.archives.index import ArchiveIndex
 
 ARCHIVES_AT_ONCE = 2
 GAP_BYTES = 1024**2
@@ -83,27 +83,15 @@ class VerifyArchives:
         return Outcome.of(row, Status.VERIFIED)._replace(evidence=Evidence.CONTENT, size_bytes=size_bytes)
 
     async def _read(self, record: ArchiveRecord, members: Sequence[Member]) -> list[MemberRead]:
-        """Read each member in the archive's order, large ones by themselves. Returns those that are not proven."""
+        """Read each member, large ones by themselves. Returns those that are not proven."""
         reader = ArchiveReader(self.store, archive_ref(record), record.etag, self.budget, gap_bytes=GAP_BYTES)
-        bad: list[MemberRead] = []
-        for alone, group in itertools.groupby(sorted(members, key=attrgetter("byte_range")), key=is_large):
-            if alone:
-                bad += [read for member in group if (read := await reader.prove(member)).cause is not None]
-                continue
-            async with aclosing(reader.read(list(group))) as reads:
-                async for members_read in reads:
-                    bad += [read for read in members_read if read.cause is not None]
-        return bad
+        async with aclosing(reader.read([member for member in members if not is_large(member)])) as batches:
+            bad = [read async for batch in batches for read in batch if read.cause is not None]
+        large = [await reader.prove(member) for member in members if is_large(member)]
+        return [*bad, *(read for read in large if read.cause is not None)]
 
     async def _problems(self, record: ArchiveRecord, info: ObjectInfo, members: Members) -> list[str]:
         """Return what is wrong with the archive as a whole."""
-        import io
-
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        from jobs.archives.index_tables import from_batch
-
         problems = []
         if info.etag != record.etag:
             problems.append("it was replaced: its ETag is not that of the index")
@@ -129,8 +117,6 @@ def _names(members: Sequence[Member]) -> str:
 
 
 def _refused(row: ObjectVersion, archive: Location, error: StoreError) -> Outcome:
-    if isinstance(error, NoSuchBucket):
-        raise error
     if isinstance(error, NotFound):
         return Outcome.of(row, Status.MISSING, Reason.ARCHIVE_GONE, str(archive))
     if isinstance(error, ArchivedObject):

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pyarrow as pa
+
+from jobs.archives.files import list_archives
+from jobs.archives.index import ArchiveIndex
 from jobs.archives.model import ArchiveRecord
 from jobs.config import Settings
-from jobs.core import pricing
 from jobs.core.display import Display
 from jobs.core.model import Location
-from jobs.core.run import Plan, RunSpec
+from jobs.core.pricing import PricedWork, part_rule
+from jobs.core.run import RunSpec
 from jobs.errors import ConfigError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.runs.kind import Kind, Opened
 from jobs.runs.request import Planned, Request, drafting
 from jobs.s3.sessions import side_store
+from jobs.tables.rows import fill_batch
 from jobs.verify.archives_job import ARCHIVES_AT_ONCE, VerifyArchives
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 _KNOWN = ("version_id", "size_bytes", "etag", "storage_class")
+_WORK = PricedWork(is_copying=False, deep=True, sides_read=1)
+"""Each archive is read once, by large ranges. The requests for its own index are not counted."""
 
 
 def _open(opened: Opened) -> VerifyArchives:
-    from jobs.archives.index import ArchiveIndex
-
     index = ArchiveIndex(opened.ledger.store, opened.ledger.location)
     return VerifyArchives(opened.destination, index, opened.budget, opened.spec.destination.location.bucket)
 
@@ -44,10 +44,7 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
 
 async def _plan(request: Request, ledger: Ledger, settings: Settings, display: Display) -> Planned:
     """Make the archives rows, indexed or not. Raises ConfigError if there are none."""
-    from jobs.archives.files import list_archives
-    from jobs.archives.index import ArchiveIndex
-    from jobs.runs.planning import plan_rows
-    from jobs.tables.rows import fill_batch
+    from jobs.runs.planning import plan_rows, priced
 
     side = request.destination
     with drafting(request) as draft:
@@ -68,29 +65,10 @@ async def _plan(request: Request, ledger: Ledger, settings: Settings, display: D
             _once(rows),
             request.selection,
             **draft.sharding(settings),
-            **pricing.part_rule(pricing.PricedWork(is_copying=False, deep=True)),
+            **part_rule(_WORK),
         )
-        return draft.planned(draft.spec(f"archives in {side.location}", {}, side), _priced(plan, histogram, settings))
-
-
-def _priced(plan: Plan, histogram: pricing.Histogram, settings: Settings) -> Plan:
-    """Each archive is read once, by large ranges, then its own index by three requests."""
-    prices, requests, dollars = pricing.own_prices(), Counter[str](), defaultdict[str, float](float)
-    for group in histogram.groups:
-        of_class, more = (
-            prices.of_class(group.storage_class),
-            {"head": 2 * group.rows, "get": group.parts + 2 * group.rows},
-        )
-        requests.update(more)
-        dollars["gets"] += sum(more.values()) * of_class.get_per_1000 / 1000
-        dollars["retrieval"] += group.size_bytes / pricing.GIB * of_class.retrieval_per_gib
-    return replace(
-        plan,
-        requests=requests,
-        dollars={item: amount for item, amount in dollars.items() if amount},
-        price_table=prices.name,
-        seconds=pricing.estimate_seconds(requests, plan.size_bytes, settings.processes),
-    )
+        spec = draft.spec(f"archives in {side.location}", {}, side)
+        return draft.planned(spec, priced(plan, histogram, _WORK, settings.processes))
 
 
 async def _once(batch: pa.RecordBatch) -> AsyncIterator[pa.RecordBatch]:

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partialmethod
-from typing import Any, TypeAlias
+from typing import Any
 
 from jobs.core.algorithms import Protection, protects
 from jobs.core.evidence import Verdict, compare, is_md5, is_named, with_checksums
 from jobs.core.histories import SKEW_SECONDS, is_in_order, keys_of
-from jobs.core.model import NULL_VERSION, Checksum, Listed, ObjectInfo, ObjectVersion, Route, is_exact
+from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectVersion, Route, is_exact
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.errors import (
@@ -26,7 +26,6 @@ from jobs.errors import (
     ArchivedObject,
     Conflict,
     Denied,
-    NoSuchBucket,
     NotFound,
     PreconditionFailed,
     Redirected,
@@ -46,8 +45,6 @@ from jobs.sync.look import places_of
 from jobs.sync.table import Act, Rules, around, next_step
 from jobs.sync.versions import Compared, Edge, Version
 from jobs.verify.attestation import attested
-
-Checksums: TypeAlias = tuple[Checksum, ...]
 
 LOOKS = 3
 """How often a key that changes while it is read is looked at."""
@@ -111,8 +108,6 @@ class Verify:
                 if self.options.all_versions:
                     return await verify_history(key)
                 return [await verify_current(key, row) for row in rows]
-            except NoSuchBucket:
-                raise
             except CHANGED:
                 continue  # the key is another one by now: judge that
             except REFUSED as error:
@@ -164,10 +159,13 @@ class _Key:
             if not is_exact(version.version_id):
                 raise
             return Outcome.of(row, Status.CHANGED, Reason.SOURCE_GONE)
-        ours = _true_of(source, row.source_attested, options.source_checksums)
-        theirs = _true_of(there, row.destination_attested, options.destination_checksums)
+        ours = attested(source, row.source_attested, options.source_checksums)
+        theirs = attested(there, row.destination_attested, options.destination_checksums)
         version.info, copy.info = with_checksums(source, ours), with_checksums(there, theirs)
-        is_read = bool(row.condemned_etag) or (options.deep and not _at_rest(source, there, ours, theirs))
+        is_read = options.deep or bool(row.condemned_etag)
+        if ours and theirs and not row.condemned_etag:
+            at_rest = compare(replace(source, checksums=ours), replace(there, checksums=theirs))
+            is_read &= not (at_rest.same and at_rest.evidence is Evidence.CHECKSUM)
         verdict, checksum = await compare_versions(
             (self.ours, version), (self.theirs, copy), self.job.budget, must_read=is_read, may_read=is_read
         )
@@ -281,11 +279,12 @@ async def verify_history(key: _Key) -> list[Outcome]:
     copies = await key_history(key.theirs.store, *key.theirs.ref[:2])
     first: Sequence[Outcome | None] = [None] * len(key.rows)
     if is_in_order(key.rows) and all(row.size_bytes is not None or row.is_delete_marker for row in key.rows):
-        ends = await _History(key, [_listed(row) for row in key.rows], copies).outcomes()
+        ends = await _History(key, [*map(key.ours.named, key.rows)], copies).outcomes()
         if all(end.status is Status.VERIFIED for end in ends):
             return ends
         first = [end if row.known_checksum else None for row, end in zip(key.rows, ends, strict=True)]
-    ends = await _History(key, await key_history(key.ours.store, *key.ours.ref[:2]), copies).outcomes()
+    source = await key_history(key.ours.store, *key.ours.ref[:2])
+    ends = await _History(key, [*map(key.ours.version, source)], copies).outcomes()
     return [
         earlier if earlier is not None and end.reason is Reason.SOURCE_GONE else end
         for earlier, end in zip(first, ends, strict=True)
@@ -293,8 +292,8 @@ async def verify_history(key: _Key) -> list[Outcome]:
 
 
 class _History:
-    def __init__(self, key: _Key, source: Sequence[Listed], copies: Sequence[Listed]):
-        self.key, ours, theirs = key, [*map(key.ours.version, source)], [*map(key.theirs.version, copies)]
+    def __init__(self, key: _Key, ours: Sequence[Version], copies: Sequence[Listed]):
+        self.key, theirs = key, [*map(key.theirs.version, copies)]
         etags = {copy.etag for copy in theirs if copy.etag}  # none proves anything before it is compared
         self.look = Look(ours, theirs, places_of(key.rows, ours), skew_seconds=SKEW_SECONDS, agreed_etags=etags)
         self.rows = {version: row for version, row in zip(self.look.meant, key.rows, strict=True) if version}
@@ -383,26 +382,6 @@ class _History:
         if has_newer:
             return Outcome.of(row, Status.LEFT, Reason.MARKER_LATE)
         return Outcome.of(row, Status.MISSING, Reason.COPY_MISSING)
-
-
-def _listed(row: ObjectVersion) -> Listed:
-    return Listed(*row[1:7], row.last_modified or 0.0, row.storage_class)
-
-
-def _true_of(info: ObjectInfo, text: str | None, report: Mapping[str, Any] | None) -> Checksums:
-    """Return the attested checksums that are true of the object as it is now.
-
-    None without their report.
-    """
-    return () if report is None else attested(info, text, report["computed_at"])
-
-
-def _at_rest(source: ObjectInfo, destination: ObjectInfo, ours: Checksums, theirs: Checksums) -> bool:
-    """True if S3's own checksums at rest prove that both sides are the same, so that no read is
-    necessary.
-    """
-    verdict = compare(replace(source, checksums=ours), replace(destination, checksums=theirs))
-    return verdict.same is True and verdict.evidence is Evidence.CHECKSUM
 
 
 def _judged(

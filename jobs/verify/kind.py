@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -26,24 +25,21 @@ def _is_unread(counted: Mapping[str, Any]) -> bool:
 
 
 def _hints(report: Mapping[str, Any]) -> list[str]:
-    retry = f"sealift runs retry {report['run_id']}"
-    if bad_outcomes(report).get(Status.MISSING) == report["rows"]:
+    retry, bad = f"sealift runs retry {report['run_id']}", bad_outcomes(report)
+    if bad.get(Status.MISSING) == report["rows"]:
         destination = shown(report["destination"])
         return [
             f"Every row is missing: is {destination} the right destination? If so, copy them: {retry}",
             "If not, nothing is wrong with your copies. Accept it, so that `sealift status` names it no more: "
             f"sealift status --accept \"found_by = '{report['run_id']}'\" --reason TEXT",
         ]
-    bad, hints = Counter(bad_outcomes(report)), []
-    del bad[Status.DAMAGED]  # its words say what helps
-    reasons = report.get("reasons", ())
+    bad.pop(Status.DAMAGED, 0)  # its words say what helps
+    hints, reasons = [], report.get("reasons", ())
     if any(map(_is_unread, reasons)):  # a retry may find the ETags the same
         again = f"sealift verify {verify_options(report)} --deep"
         hints.append(f"What could not be read was not compared. Verify it again: {again}")
-    for each in reasons:
-        if _is_unread(each) or each["reason"] in (Reason.SOURCE_GONE, Reason.SOURCE_REPLACED):
-            bad[each["status"]] -= each["rows"]
-    if any(rows > 0 for rows in bad.values()):
+    gone = (Reason.SOURCE_GONE, Reason.SOURCE_REPLACED)
+    if sum(bad.values()) > sum(each["rows"] for each in reasons if _is_unread(each) or each["reason"] in gone):
         hints.append(f"Copy {'the others' if hints else 'them'} again: {retry}")
     return hints
 

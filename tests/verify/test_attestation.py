@@ -10,6 +10,7 @@ from jobs.core.model import Checksum, ObjectInfo
 from jobs.verify.attestation import attested
 
 CRC = Checksum("CRC32", "bS9TOQ==")
+REPORT = {"computed_at": 20.0}
 TEXT = "CRC32:FULL_OBJECT:bS9TOQ==:"
 
 
@@ -30,14 +31,14 @@ def info(etag: str = "e-2", version: str | None = None, modified: float = 10.0) 
     ],
 )
 def test_a_checksum_is_true_of_the_object_that_was_read(pin: str, there: ObjectInfo, is_true: bool) -> None:
-    assert attested(there, TEXT + pin, 20.0) == ((CRC,) if is_true else ())
+    assert attested(there, TEXT + pin, REPORT) == ((CRC,) if is_true else ())
 
 
 def test_all_that_a_text_says_counts() -> None:
     text = f"{TEXT}version=v1 SHA1:COMPOSITE:x-2:etag=e-2 SHA256:FULL_OBJECT:y:version=v2"
-    assert attested(info(version="v1"), text, 20.0) == (CRC, Checksum("SHA1", "x-2", is_composite=True))
+    assert attested(info(version="v1"), text, REPORT) == (CRC, Checksum("SHA1", "x-2", is_composite=True))
 
 
 @given(st.text() | st.none())
 def test_what_is_no_attestation_attests_nothing_and_breaks_nothing(text: str | None) -> None:
-    assert attested(info(), text, 20.0) == ()
+    assert attested(info(), text, REPORT) == ()
