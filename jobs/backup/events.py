@@ -55,23 +55,20 @@ class _Object(Struct):
     bridged_etag: _ETag = field(name="etag", default=None)
 
 
-class _S3(Struct):
+class _Place(Struct, rename="kebab"):
+    """The `s3` of a notification or, with `version` and `deletion-type`, the `detail` of EventBridge."""
+
     bucket: _Bucket
     object: _Object
+    version: str = ""
+    deletion_type: str = ""
 
 
 class _Record(Struct, rename="camel"):
     event_version: str
     event_name: str
-    s3: _S3
+    s3: _Place
     event_time: str | None = None
-
-
-class _Detail(Struct, rename="kebab"):
-    version: str
-    bucket: _Bucket
-    object: _Object
-    deletion_type: str = ""
 
 
 class _Message(Struct):
@@ -85,7 +82,7 @@ class _Message(Struct):
     detail_type: str | None = field(name="detail-type", default=None)
     source: str = ""
     time: str | None = None
-    detail: _Detail | None = None
+    detail: _Place | None = None
 
 
 class EventKind(StrEnum):
@@ -156,7 +153,7 @@ def _notified(record: _Record) -> ObjectEvent:
     _check_version("an S3 event", record.event_version, RECORD_MAJOR)
     name = record.event_name.removeprefix("s3:")
     key = unquote_plus(record.s3.object.key, errors="surrogateescape")
-    return _event(name, name, record.s3.bucket, key, record.s3.object, record.event_time)
+    return _event(name, name, key, record.s3, record.event_time)
 
 
 def _bridged(kind: str, message: _Message) -> ObjectEvent:
@@ -167,7 +164,7 @@ def _bridged(kind: str, message: _Message) -> ObjectEvent:
     # The journal tells markers from removals by the name, as in a notification's.
     is_marker = kind == "Object Deleted" and detail.deletion_type == "Delete Marker Created"
     name = f"{kind}: Delete Marker" if is_marker else kind
-    return _event(kind, name, detail.bucket, detail.object.key, detail.object, message.time)
+    return _event(kind, name, detail.object.key, detail, message.time)
 
 
 def _check_version(what: str, version: str, major: str) -> None:
@@ -175,10 +172,11 @@ def _check_version(what: str, version: str, major: str) -> None:
         raise UsageError(f"{what} of version {_shown(version)}; this Sealift reads {major}.x", advice="update it")
 
 
-def _event(kind: str, name: str, bucket: _Bucket, key: str, thing: _Object, time: str | None) -> ObjectEvent:
+def _event(kind: str, name: str, key: str, place: _Place, time: str | None) -> ObjectEvent:
     size_bytes = len(key.encode())  # bytes that are not UTF-8 were decoded to lone surrogates, which are no UTF-8
     if size_bytes > KEY_BYTES:
         raise ValueError(f"a key of {size_bytes:,} bytes: S3 has keys of at most {KEY_BYTES:,}")
+    thing = place.object
     version_id = thing.version_id or thing.bridged_version_id
     at_seconds = None if time is None else parse_time(time)
     if at_seconds is not None and not 0.0 <= at_seconds <= LATEST_SECONDS:
@@ -186,7 +184,7 @@ def _event(kind: str, name: str, bucket: _Bucket, key: str, thing: _Object, time
     return ObjectEvent(
         _KINDS.get(kind) or _KINDS.get(kind.partition(":")[0], EventKind.OTHER),
         name[:_NAME_CHARACTERS],
-        bucket.name,
+        place.bucket.name,
         key,
         None if version_id in ("", NULL_VERSION) else version_id,
         thing.size,

@@ -51,10 +51,9 @@ def _lists_copies(spec: RunSpec) -> bool:
 
 def _hints(report: Mapping[str, Any]) -> list[str]:
     """A retry would find changed objects changed again: a verify run says which ones to replace."""
-    bad = bad_outcomes(report)
-    changed, several = bad.pop(Status.CHANGED, 0), _rows_of(report, Reason.ONE_OF_SEVERAL)
-    if not changed and not several:
-        return hint_at_retry(report)
+    bad, reasons = bad_outcomes(report), report.get("reasons", ())
+    changed = bad.pop(Status.CHANGED, 0)
+    several = sum(each["rows"] for each in reasons if each["reason"] == Reason.ONE_OF_SEVERAL)
     about, hints = f"--manifest run:{report['run_id']} {verify_options(report)}", []
     if several:
         hints.append(f"Copy several versions of a key as its history: sealift replicate {about} --versions all")
@@ -65,11 +64,9 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
             # a retry finds such a row the same by then
             f"Then close this finding, which `sealift status` names: sealift runs retry {report['run_id']}",
         ]
-    return [*hints, *(hint_at_retry(report, "the others") if sum(bad.values()) > several else [])]
-
-
-def _rows_of(report: Mapping[str, Any], reason: Reason) -> int:
-    return sum(each["rows"] for each in report.get("reasons", ()) if each["reason"] == reason)
+    if sum(bad.values()) > several:
+        hints += hint_at_retry(report, "the others" if hints else "them")
+    return hints
 
 
 KIND = Kind(
