@@ -10,7 +10,7 @@ import pytest
 from jobs.core.model import ObjectVersion
 from jobs.core.outcome import Evidence, Status
 from jobs.core.reasons import Reason
-from jobs.errors import ConfigError, Conflict, Denied, NoSuchBucket, NotFound, Unavailable
+from jobs.errors import ConfigError, Conflict, NoSuchBucket, NotFound, Unavailable
 from jobs.sync.key import sync_key
 from jobs.sync.versions import End
 from tests.doubles.hooks import nth, once, refuse, watch
@@ -413,17 +413,6 @@ async def test_event_leaves_a_late_version_whose_copy_it_does_not_find_to_a_run(
     assert set(statuses(await sync_all(store, mirrors_deletes=False))) == {SAME}
 
 
-async def test_refusal_of_one_version_is_its_own() -> None:
-    store = make_store()
-    bad = await put(store, A)
-    await put(store, B)
-    store.hook(copy=refuse(Denied("CopyObject", "k", "AccessDenied", "no", 403), where=of_version(bad)))
-    outcomes = await sync_all(store)
-    assert statuses(outcomes) == [Status.BLOCKED, COPIED]
-    assert outcomes[0].detail == "CopyObject: AccessDenied"
-    assert bodies(store) == [B]
-
-
 @pytest.mark.parametrize("all_versions", [False, True])
 async def test_version_that_is_listed_and_never_found_is_refused_at_once(all_versions: bool) -> None:
     """SeaweedFS, with a key that ends in /."""
@@ -447,19 +436,6 @@ async def test_missing_bucket_is_no_rows_outcome() -> None:
     store.hook(copy=refuse(NoSuchBucket("CopyObject", "k", "NoSuchBucket", "", 404)))
     with pytest.raises(NoSuchBucket):
         await sync_one(store, row)
-
-
-async def test_version_that_keeps_failing_is_given_up_at_the_last_try_alone() -> None:
-    store = make_store()
-    bad = await put(store, A)
-    await put(store, B)
-    broken = Unavailable("CopyObject", "k", "InternalError", "no", 500)
-    store.hook(copy=refuse(broken, where=of_version(bad)))
-    with pytest.raises(Unavailable):
-        await sync_all(store)
-    result = await sync(store, *await rows_of(store), all_versions=True, is_last=True)
-    assert statuses(list(result.outcomes.values())) == [Status.BLOCKED, COPIED]
-    assert result.outcomes[0].reason == Reason.GIVEN_UP
 
 
 # Damage
@@ -556,24 +532,6 @@ async def test_all_copies_that_were_found_wrong_are_replaced() -> None:
 
 
 # How it is copied
-
-
-async def test_large_object_is_copied_in_parts_with_annotations_and_looked_at_again() -> None:
-    store = make_store()
-    row = await put(store, b"x" * (7 * KIB), tags={"a": "1"})
-    await store.put_annotation(SOURCE, "note", b"text", object_etag=row.etag or "")
-    assert (await sync_one(store, row, **PARTS)).status is COPIED
-    copy = store.stored(*COPY[:2])[-1]
-    assert (copy.annotations, copy.attributes.tags, len(copy.part_sizes)) == ({"note": b"text"}, {"a": "1"}, 2)
-
-
-async def test_missing_annotations_are_put_onto_a_copy_that_is_the_same() -> None:
-    store = make_store()
-    row = await put(store, b"x" * (7 * KIB))
-    await sync_one(store, row, **PARTS)
-    await store.put_annotation(SOURCE, "note", b"text", object_etag=row.etag or "")
-    assert (await sync_one(store, row, **PARTS)).status is SAME
-    assert store.stored(*COPY[:2])[-1].annotations == {"note": b"text"}
 
 
 async def test_marker_that_comes_while_parts_are_sent_is_seen() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -10,8 +11,6 @@ from jobs.core.model import ObjectVersion
 from tests.doubles.hooks import watch
 from tests.doubles.memory_store import MemoryStore
 from tests.sync.scene import COPY, EVENT, bodies, count, event_of, finish, make_store, put, rows_of, sides, sync
-
-MANY = 400
 
 
 async def copied(store: MemoryStore, *contents: bytes) -> ObjectVersion:
@@ -22,54 +21,41 @@ async def copied(store: MemoryStore, *contents: bytes) -> ObjectVersion:
     return row
 
 
-def requests(**counts: int) -> Counter[str]:
-    return Counter(counts)
+RUN: dict[str, Any] = {"all_versions": True}
+MIRRORED = RUN | {"mirrors_deletes": True}
 
 
-async def test_new_key() -> None:
+@pytest.mark.parametrize(
+    ("there", "new", "options", "is_event", "seen"),
+    [
+        ([], b"one", {}, False, {"copy": 1}),
+        ([], b"one", EVENT, True, {"copy": 1, "head": 1}),
+        ([], b"one", RUN, True, {"copy": 1, "head": 1}),  # its class is kept
+        ([], b"one", MIRRORED, True, {"copy": 1, "head": 2}),
+        ([b"one"], None, {}, False, {"copy": 1, "head": 2}),
+        ([b"one"], None, RUN, False, {"list_versions": 2}),
+        ([b"one"], None, EVENT, True, {"copy": 1, "list_versions": 2}),
+        ([b"one"], b"two", {}, False, {"copy": 2, "head": 2}),
+        ([b"one"], b"two", EVENT, True, {"copy": 2, "list_versions": 2, "head": 1}),
+        ([b"%04d" % number for number in range(400)], b"last", EVENT, True, {"copy": 2, "list_versions": 2, "head": 1}),
+    ],
+)
+async def test_key(there: list[bytes], new: bytes | None, options: Any, is_event: bool, seen: dict[str, int]) -> None:
     store = make_store()
-    row = await put(store, b"one")
-    assert await count(store, sides(store), row) == requests(copy=1)
-    assert bodies(store) == [b"one"]
+    row = await copied(store, *there) if there else None
+    row = row if new is None else await put(store, new)
+    assert row is not None
+    row = event_of(row) if is_event else row
+    assert await count(store, sides(store, **options), row, is_event=is_event) == Counter(seen)
+    assert bodies(store) == [*there, *([new] if new else [])]
 
 
-async def test_new_key_of_an_event() -> None:
+async def test_key_that_is_probably_there_is_looked_at_first() -> None:
     store = make_store()
-    row = event_of(await put(store, b"one"))
-    assert await count(store, sides(store, **EVENT), row, is_event=True) == requests(copy=1, head=1)
-
-
-@pytest.mark.parametrize(("mirrors", "heads"), [(False, 1), (True, 2)])
-async def test_new_key_of_an_event_whose_class_is_kept(mirrors: bool, heads: int) -> None:
-    store = make_store()
-    row = event_of(await put(store, b"one"))
-    both = sides(store, all_versions=True, mirrors_deletes=mirrors)
-    assert await count(store, both, row, is_event=True) == requests(copy=1, head=heads)
-
-
-async def test_key_that_was_copied() -> None:
-    store = make_store()
-    row = await copied(store, b"one")
-    both = sides(store)
-    assert await count(store, both, row) == requests(copy=1, head=2)
-    for _ in range(8):
+    row, both = await copied(store, b"one"), sides(store)
+    for _ in range(9):
         both.note_bet(is_new=False)
-    assert await count(store, both, row) == requests(head=2)
-    assert await count(store, sides(store, all_versions=True), row) == requests(list_versions=2)
-
-
-async def test_event_of_a_version_that_was_copied() -> None:
-    store = make_store()
-    row = event_of(await copied(store, b"one"))
-    assert await count(store, sides(store, **EVENT), row, is_event=True) == requests(copy=1, list_versions=2)
-
-
-async def test_changed_key() -> None:
-    store = make_store()
-    await copied(store, b"one")
-    row = await put(store, b"two")
-    assert (await count(store, sides(store), row)).total() == 4
-    assert bodies(store) == [b"one", b"two"]
+    assert await count(store, both, row) == Counter(head=2)
 
 
 async def test_changed_keys_where_no_versions_are_kept_ask_for_that_once() -> None:
@@ -81,14 +67,6 @@ async def test_changed_keys_where_no_versions_are_kept_ask_for_that_once() -> No
     assert bodies(store) == [b"2"]
 
 
-async def test_event_of_a_new_version() -> None:
-    store = make_store()
-    await copied(store, b"one")
-    row = event_of(await put(store, b"two"))
-    seen = await count(store, sides(store, **EVENT), row, is_event=True)
-    assert seen == requests(copy=2, list_versions=2, head=1)
-
-
 @pytest.mark.parametrize("size", [1, 2, 20])
 async def test_versions_of_a_run(size: int) -> None:
     store = make_store()
@@ -97,15 +75,6 @@ async def test_versions_of_a_run(size: int) -> None:
     seen = await count(store, sides(store, all_versions=True), *await rows_of(store))
     assert seen.total() <= 2 + size + 1
     assert len(bodies(store)) == size
-
-
-async def test_event_of_a_key_with_many_versions_of_one_size() -> None:
-    store = make_store()
-    await copied(store, *(b"%04d" % number for number in range(MANY)))
-    row = event_of(await put(store, b"last"))
-    seen = await count(store, sides(store, **EVENT), row, is_event=True)
-    assert seen == requests(copy=2, list_versions=2, head=1)
-    assert len(store.stored(*COPY[:2])) == MANY + 1
 
 
 async def test_event_of_bytes_that_came_often_compares_a_few_copies() -> None:

@@ -1,18 +1,17 @@
-"""`jobs.sync.table`, played: each small history of both sides, each interleaving of two actors, each crash.
+"""`jobs.sync.table`, played: each small history of both sides.
 
-The judge sees the buckets alone (`faults` in `world.py`).
+The judge sees the buckets alone (`faults` in `world.py`). `tests/simulation/one_key.py` plays two workers and crashes.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import pytest
 
 from jobs.sync.table import Overwrite, Rules
-from tests.sync.world import Actor, Version, World, faults, run
+from tests.sync.world import Version, World, faults, run
 
 RULES = [
     Rules(all_versions, mirrors, overwrite, keeps_versions)
@@ -50,18 +49,17 @@ AFTER, BETWEEN, EQUAL = (7, 8, 9), (3, 5, 7), (2, 4, 6)
 
 def judge_alone(world: World, rules: Rules) -> None:
     """One run ends rightly, and a second one writes nothing."""
-    actor = Actor(rules, frozenset(each.id for each in world.source))
-    after, ended = run(world, actor)
-    wrong = [*faults(after, ended), *covered(world, after, rules)]
-    again, _ = run(after, actor)
+    after, ended = run(world, rules)
+    wrong = [*faults(after, ended, rules), *covered(world, after, rules)]
+    again, _ = run(after, rules)
     if again != after and any(each.content == "z" for each in (*world.source, *world.copies)):
-        after, (again, _) = again, run(again, actor)  # the first look took an unprovable copy for another version's
+        after, (again, _) = again, run(again, rules)  # the first look took an unprovable copy for another version's
     if again != after:
         wrong.append(f"the second look wrote {again.copies[len(after.copies) :]}")
     made_of = [each.of for each in after.copies if each.of]
     if not world.copies and all(each.is_readable for each in world.source) and made_of != sorted(set(made_of)):
         wrong.append(f"out of order, or twice: {made_of}")
-    assert not wrong, (world, rules, after.copies, ended.ended, wrong)
+    assert not wrong, (world, rules, after.copies, ended, wrong)
 
 
 def covered(before: World, after: World, rules: Rules) -> Iterator[str]:
@@ -96,79 +94,3 @@ def test_each_small_history_ends_rightly(rules):
 def test_each_history_of_three_ends_rightly(rules):
     for world in worlds("AMB", "ABMX", 3, (BETWEEN,), rules.keeps_versions):
         judge_alone(world, rules)
-
-
-CHANGES = ("put A", "put B", "put M", "remove newest", "foreign X", "foreign M")
-
-
-class Moment(NamedTuple):
-    """The buckets, and who is at work. `change` happens at some moment; empty: it has happened."""
-
-    world: World
-    actors: tuple[Actor, ...]
-    rules: Rules
-    change: str
-    seconds: int = 0
-    """How much later than all requests the change comes, by S3's clock."""
-    can_crash: bool = True
-
-    def next(self) -> Iterator[Moment]:
-        for place, actor in enumerate(self.actors):
-            others = self.actors[:place] + self.actors[place + 1 :]
-            world, later = actor.request(self.world)
-            yield self._replace(world=world, actors=others if later.phase == "end" else (*others, later))
-            if self.can_crash:
-                restarted = (*others, Actor(actor.rules, actor.named))
-                yield self._replace(world=world, actors=restarted, can_crash=False)
-        if self.change:
-            yield self._changed()
-
-    def _changed(self) -> Moment:
-        world, (verb, what) = self.world._replace(now=self.world.now + self.seconds), self.change.split()
-        named = frozenset[int]()
-        if verb == "put":
-            world = world.put_source(what)
-            named = frozenset({world.last_id})
-        elif verb == "foreign":
-            world = world.put_foreign(what)
-        elif world.source:
-            world = world._replace(source=world.source[:-1])
-        actors = self.actors if verb == "foreign" else (*self.actors, Actor(self.rules, named))
-        return self._replace(world=world, actors=actors, change="")
-
-
-def play(first: Moment) -> None:
-    """Play each order of requests, the change and a crash between. Then a last look finds nothing to do."""
-    seen, open_moments = {first}, [first]
-    while open_moments:
-        moment = open_moments.pop()
-        if not moment.actors and not moment.change:
-            world = moment.world
-            night, ended = run(world, Actor(moment.rules, frozenset(each.id for each in world.source)))
-            wrong = list(faults(night, ended))
-            if night != world and not first.change.startswith("foreign"):  # no event says that
-                wrong.append(f"something was left to do: {night.copies[len(world.copies) :]}")
-            assert not wrong, (first, world, ended.ended, wrong)
-        for later in moment.next():
-            if later not in seen:
-                seen.add(later)
-                open_moments.append(later)
-
-
-SHORT = [
-    Rules(True, False),
-    Rules(True, True),
-    Rules(False, False),
-    Rules(False, True),
-    Rules(False, False, keeps_versions=False),
-    Rules(False, True, keeps_versions=False),
-]
-
-
-@pytest.mark.parametrize("seconds", [0, 1])
-@pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("rules", SHORT, ids=name)
-def test_each_order_of_two_runs_a_change_and_a_crash_ends_rightly(rules, change, seconds):
-    for world in worlds("ABM", "ABX", 1, (BETWEEN,), rules.keeps_versions):
-        named = frozenset(each.id for each in world.source)
-        play(Moment(world, (Actor(rules, named),), rules, change, seconds))

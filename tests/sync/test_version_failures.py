@@ -83,13 +83,22 @@ async def work(worker: Sides | Verify, rows: list[ObjectVersion]) -> list[Outcom
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_an_unreadable_version_does_not_keep_newer_ones_from_being_copied(streamed: bool) -> None:
+@pytest.mark.parametrize(
+    ("how", "first", "ended"),
+    [
+        (broken, "same", (Reason.GIVEN_UP, "GetObject: InternalError")),  # an earlier try copied the first
+        (denied, "done", (Reason.DENIED, "GetObject: AccessDenied")),
+    ],
+)
+async def test_an_unreadable_version_does_not_keep_newer_ones_from_being_copied(
+    how: Callable[[ObjectRef], StoreError], first: str, ended: tuple[Reason, str], streamed: bool
+) -> None:
     store = await make(*BODIES)
     rows = await rows_of(store)
-    fail_reads(store, rows[1].version_id, broken)
+    fail_reads(store, rows[1].version_id, how)
     outcomes = await work(replicator(store, streamed=streamed), rows)
-    assert statuses(outcomes) == ["same", "blocked", "done", "done"]  # an earlier try copied the first
-    assert (outcomes[1].reason, outcomes[1].detail) == (Reason.GIVEN_UP, "GetObject: InternalError")
+    assert statuses(outcomes) == [first, "blocked", "done", "done"]
+    assert (outcomes[1].reason, outcomes[1].detail) == ended
     assert bodies(store) == [BODIES[0], BODIES[2], BODIES[3]]
     again = await work(replicator(store, streamed=streamed), rows)
     assert statuses(again) == ["same", "blocked", "same", "same"]

@@ -1,6 +1,6 @@
-"""Two buckets and one key, as values: each request makes a new world. Actors take one request at a time.
+"""Two buckets and one key, as values: each write makes a new world.
 
-`Actor` is the least driver that the table needs. What it compares is immutable, so it compares at once.
+`run` is the least driver that the table needs. What it compares is immutable, so it compares at once.
 """
 
 from __future__ import annotations
@@ -59,23 +59,12 @@ class World(NamedTuple):
     lost: tuple[tuple[Version, Version | None], ...] = ()
     """Where no versions are kept: objects that are gone, each with the source version that replaced it."""
 
-    def put_source(self, content: str) -> World:
-        version = Version(self.last_id + 1, content, self.now)
-        return self._replace(source=(*self.source, version), last_id=version.id)
-
-    def remove_source(self, place: int) -> World:
-        gone = self.source[place]
-        return self._replace(source=tuple(each for each in self.source if each is not gone))
-
     def put_copy(self, version: Version, source: Version | None = None) -> World:
         lost, copies = self.lost, self.copies
         if not self.keeps_versions:
             lost = (*lost, *((each, source) for each in copies if not each.is_marker))
             copies = ()
         return self._replace(copies=(*copies, version), last_id=version.id, lost=lost)
-
-    def put_foreign(self, content: str) -> World:
-        return self.put_copy(Version(self.next_id, content, self.now))._replace(lost=self.lost)
 
     @property
     def next_id(self) -> int:
@@ -101,61 +90,23 @@ class Decided(NamedTuple):
     ends: tuple[tuple[int, End], ...]
 
 
-class Actor(NamedTuple):
-    """One run for the key. `named`: ids of source versions."""
-
-    rules: Rules
-    named: frozenset[int]
-    phase: str = "copies"
-    copies: tuple[Version, ...] = ()
-    source: tuple[Version, ...] = ()
-    own: frozenset[tuple[int, int]] = frozenset()
-    doubted: frozenset[int] = frozenset()
-    has_written: bool = False
-    ended: Ended | None = None
-
-    def request(self, world: World) -> tuple[World, Actor]:
-        if self.phase == "copies":
-            return world, self._replace(phase="source", copies=world.copies)
-        if self.phase == "source":
-            return world, self._replace(phase="act", source=world.source).ahead()
-        if self.phase == "check":
-            is_current = [each.id for each in world.source[-1:]] == [each.id for each in self.source[-1:]]
-            return world, self._replace(phase="end") if is_current else self._replace(phase="copies", has_written=False)
-        return self._write(world)
-
-    def decide(self) -> tuple[Decided, frozenset[int]]:
-        return decide(self.rules, self.named, self.source, self.copies, self.own, self.doubted)
-
-    def ahead(self) -> Actor:
-        """Go to the next request: a write, the last look at the source, or none."""
-        step, _ = self.decide()
-        if step.act is not Act.DONE:
-            return self
-        assert step.top is not None
-        ended = Ended(step.top, tuple((self.source[place].id, end) for place, end in step.ends))
-        return self._replace(phase="check" if self.has_written else "end", ended=ended)
-
-    def _write(self, world: World) -> tuple[World, Actor]:
-        step, doubted = self.decide()
-        again = self._replace(phase="copies")
-        seen, top = ([each.etag for each in copies[-1:]] for copies in (self.copies, world.copies))
-        if seen != top:
-            return world, again
+def run(world: World, rules: Rules) -> tuple[World, Ended]:
+    """Do all that the table says, for a run that names each source version."""
+    named, own, doubted = frozenset(each.id for each in world.source), frozenset[tuple[int, int]](), frozenset[int]()
+    for _ in range(60):
+        step, doubted = decide(rules, named, world.source, world.copies, own, doubted)
+        if step.act is Act.DONE:
+            assert step.top is not None
+            return world, Ended(step.top, tuple((world.source[place].id, end) for place, end in step.ends))
         if step.act is Act.MARK:
-            return world.put_copy(Version(world.next_id, MARKER, world.now)), again._replace(has_written=True)
-        if step.act is Act.AGAIN:
-            like = self.copies[step.place]
-        else:
-            like = self.source[step.place]
-            if all(each.id != like.id for each in world.source):
-                return world, again
-        of = like.of if step.act is Act.AGAIN else like.id
-        copy = Version(world.next_id, like.content, world.now, is_readable=like.is_readable, of=of)
-        actor = self._replace(
-            own=self.own | {(copy.id, of)}, doubted=doubted, copies=(*self.copies, copy), has_written=True
-        )
-        return world.put_copy(copy, like), actor.ahead() if world.keeps_versions else actor._replace(phase="copies")
+            world = world.put_copy(Version(world.next_id, MARKER, world.now))
+            continue
+        is_again = step.act is Act.AGAIN
+        like = world.copies[step.place] if is_again else world.source[step.place]
+        copy = Version(world.next_id, like.content, world.now, like.is_readable, like.of if is_again else like.id)
+        own |= {(copy.id, copy.of)}
+        world = world.put_copy(copy, like)
+    raise AssertionError("it does not end")
 
 
 @cache
@@ -190,22 +141,11 @@ def compare(source: Version, copy: Version) -> Edge:
     return Edge.SAME if source.content == copy.content else Edge.NO
 
 
-def run(world: World, actor: Actor) -> tuple[World, Actor]:
-    """Play one actor alone to its end."""
-    for _ in range(60):
-        if actor.phase == "end":
-            return world, actor
-        world, actor = actor.request(world)
-    raise AssertionError("one actor alone does not end")
-
-
-def faults(world: World, actor: Actor) -> Iterator[str]:
-    """Yield what is wrong with the buckets after `actor`, which names each source version, has ended.
+def faults(world: World, ended: Ended, rules: Rules) -> Iterator[str]:
+    """Yield what is wrong with the buckets after a run, which names each source version, has ended.
 
     Judged by what is stored and by what the rules promise, not by the table.
     """
-    ended, rules = actor.ended, actor.rules
-    assert ended is not None
     yield from _missing(world, ended, rules)
     yield from _wrong_top(world, ended, rules)
     for old, source in world.lost:
