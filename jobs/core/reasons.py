@@ -45,19 +45,12 @@ class Reason(StrEnum):
     )
     SOURCE_CHANGED = "source_changed", "it changed while it was read", "take it again"
     ARCHIVED = "archived", "it must be restored from its archive class first"
-    NEWEST_ARCHIVED = (
-        "newest_archived",
-        "the newest version must be restored from its archive class first: it could not be put back on top",
-    )
+    NEWEST_ARCHIVED = "newest_archived", "the newest version is archived, and could not be put back on top: restore it"
     TOO_LARGE = "too_large", "it is too large"
     TOO_SLOW = "too_slow", "there was no time left for it"
     NO_PAIR = "no_pair", "no pair of the policy has it", "add a pair, or stop the notifications of its bucket"
     DAMAGED = "damaged", "the source is damaged: its bytes are not those that S3 keeps a checksum of", _MEND_SOURCE
-    FOUND_DAMAGED = (
-        "found_damaged",
-        "a verify run found the source damaged, and nothing proves that it is right now",
-        _MEND_SOURCE,
-    )
+    FOUND_DAMAGED = "found_damaged", "verify found the source damaged, and nothing proves it right now", _MEND_SOURCE
     BOTH_DAMAGED = "both_damaged", "source and copy are damaged: S3 keeps a checksum of other bytes", _MEND_SOURCE
     EITHER_DAMAGED = (
         "either_damaged",
@@ -83,10 +76,7 @@ class Reason(StrEnum):
     OLDER_ON_TOP = "older_on_top", "a copy of an older version is on top"
     DESTINATION_NEWER = "destination_newer", "the destination is newer and different"
     DESTINATION_DIFFERS = "destination_differs", "another object is at the destination"
-    ORDER_UNKNOWN = (
-        "order_unknown",
-        "which is newer is unknown: their dates are too close, or the source was uploaded in parts",
-    )
+    ORDER_UNKNOWN = "order_unknown", "which is newer is unknown: dates are too close, or the source came in parts"
     ONE_OF_SEVERAL = (
         "one_of_several",
         "the manifest names several versions of this key, and each copy would replace the one before",
@@ -112,11 +102,7 @@ class Reason(StrEnum):
     METADATA_DIFFERS = "metadata_differs", "the metadata differs"
     NOTHING_COMPARABLE = "nothing_comparable", "nothing comparable is known of both"
     EVIDENCE_WEAK = "evidence_weak", "only checksums agree that other content can be made to have"
-    UNKNOWN_ALGORITHM = (
-        "unknown_algorithm",
-        "a checksum is of an algorithm that this release does not know",
-        "update Sealift",
-    )
+    UNKNOWN_ALGORITHM = "unknown_algorithm", "this release does not know a checksum's algorithm", "update Sealift"
     CHECKSUMS_AT_REST = "checksums_at_rest", "by checksums at rest"
     COPY_INCOMPLETE = "copy_incomplete", "the copy is not all that was asked for"
     TOO_NEW = "too_new", "it is too new to be judged"
@@ -145,11 +131,7 @@ class Reason(StrEnum):
     # packing
     TAG_MISSING = "tag_missing", "it lacks a tag"
     EARLIER_RULE = "earlier_rule", "its tags are those of an earlier rule of the policy, which packs it"
-    HAS_ANNOTATIONS = (
-        "has_annotations",
-        "it has annotations, which no archive holds",
-        "--annotations skip packs it without them",
-    )
+    HAS_ANNOTATIONS = "has_annotations", "no archive holds its annotations", "--annotations skip packs it without them"
     UNPACKABLE = "unpackable", "no archive can hold it"
     DOES_NOT_PAY = "does_not_pay", "packing it would not pay within two years"
     # archives
