@@ -68,7 +68,7 @@ def main() -> None:
     """Clean the environment, then run the command line."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(ExitCode.TRANSIENT))
     try:
-        environment = permitted(os.environ, _built_in())
+        environment = permitted(os.environ, VARIABLES.read_text().split() if VARIABLES.exists() else ())
     except ConfigError as error:
         sys.stderr.write(f"sealift: {error}\n")
         sys.exit(int(error.exit_code))
@@ -88,8 +88,13 @@ def permitted(environment: Mapping[str, str], built_in: Collection[str] = ()) ->
     """
     if not environment.get("AWS_BATCH_JOB_ID"):
         return dict(environment)
-    known = {name: value for name, value in environment.items() if _is_known(name) or name in built_in}
-    refused = sorted(name for name in environment if name not in known and name not in FIXED and _matters(name))
+    named = NAMES | {*built_in}
+    known = {name: value for name, value in environment.items() if name in named or name.startswith(PREFIXES)}
+    refused = sorted(
+        name
+        for name in environment.keys() - known.keys() - FIXED.keys()
+        if name in _CONSEQUENCES or name.startswith("AWS_ENDPOINT_URL") or name.upper().endswith("_PROXY")
+    )
     if refused:
         names = " ".join(refused)
         raise ConfigError(
@@ -99,21 +104,6 @@ def permitted(environment: Mapping[str, str], built_in: Collection[str] = ()) ->
             f"them in: make image VARIABLES='{names}'",
         )
     return FIXED | known
-
-
-def _is_known(name: str) -> bool:
-    return name in NAMES or name.startswith(PREFIXES)
-
-
-def _matters(name: str) -> bool:
-    return name.startswith("AWS_ENDPOINT_URL") or name.upper().endswith("_PROXY") or name in _CONSEQUENCES
-
-
-def _built_in() -> list[str]:
-    try:
-        return VARIABLES.read_text().split()
-    except FileNotFoundError:
-        return []
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ class Destination(Side, frozen=True, kw_only=True):
     storage_class: Annotated[StorageClass | None, about("The class of copies. Default: the source object's.")] = None
     encryption: Annotated[Encryption, about("How copies are encrypted at rest.")] = Encryption.S3
     kms_key: Annotated[KmsKey | None, about("create, or a key's ARN. Keys are regional.")] = None
-    annotations: Annotated[AnnotationRule, about("Whether copies get the annotations of their sources.")] = (
+    annotations: Annotated[AnnotationRule, about("Whether copies get their sources' annotations.")] = (
         AnnotationRule.COPY
     )
     object_lock: Annotated[ObjectLock | None, about("Default retention of copies.")] = None

@@ -82,7 +82,7 @@ def read_value(value: Any, annotated: Any, steps: Steps, findings: list[Finding]
         return {name: read_value(each, inner[1], (*steps, name), findings) for name, each in value.items()}
     if typing.get_origin(kind) is tuple and isinstance(value, list) and value:
         return [read_value(each, inner[0], (*steps, place), findings) for place, each in enumerate(value)]
-    parse = next(filter(None, (_extra(meta).get("parse") for meta in metas)), lambda text: text)
+    parse = next(filter(None, ((meta.extra or {}).get("parse") for meta in metas)), lambda text: text)
     try:
         parsed = parse(value)
         msgspec.convert(parsed, typing.Annotated[(kind, *metas)] if metas else kind)
@@ -113,12 +113,8 @@ def _unwrapped(annotated: Any) -> tuple[Any, list[Meta]]:
     return annotated, []
 
 
-def _extra(meta: Meta) -> dict[str, Any]:
-    return meta.extra or {}
-
-
 def _expected(kind: Any, metas: Iterable[Meta], value: Any = None) -> str:
-    said = [text for meta in metas if (text := _extra(meta).get("expected"))]
+    said = [text for meta in metas if (text := (meta.extra or {}).get("expected"))]
     origin = typing.get_origin(kind)
     if origin is tuple:
         return said[-1] if said and value == [] else "a list"
@@ -137,23 +133,19 @@ def _expected(kind: Any, metas: Iterable[Meta], value: Any = None) -> str:
 
 
 def _completed(values: dict[str, Any]) -> dict[str, Any]:
-    """The policy, with its defaults in each pair, and the owner of each bucket."""
-    pairs = [_owned(_inherit(pair, values.get("defaults", {})), values.get("account")) for pair in values["pairs"]]
-    return values | {"pairs": pairs}
+    """The policy, with its defaults in each pair, field by field, and the owner of each bucket: mostly the system's."""
+    shared: dict[str, Any] = values.get("defaults", {})
 
+    def completed(pair: dict[str, Any]) -> dict[str, Any]:
+        own = dict(pair)
+        for name in shared.keys() & pair.keys():
+            own[name] = shared[name] | pair[name] if isinstance(pair[name], dict) else pair[name]
+        for name in ("source", "destination", "replica", "archive"):
+            if side := own.get(name):
+                own[name] = side | {"account": side.get("account") or values.get("account")}
+        return shared | own
 
-def _inherit(pair: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
-    """The pair, completed from the shared sections, field by field."""
-    inherited = dict(shared)
-    for name in shared.keys() & pair.keys():
-        inherited[name] = shared[name] | pair[name] if isinstance(pair[name], dict) else pair[name]
-    return pair | inherited
-
-
-def _owned(pair: dict[str, Any], account: str | None) -> dict[str, Any]:
-    """The pair, whose buckets are the system's where they name no other account."""
-    sections = {name: pair[name] for name in ("source", "destination", "replica", "archive") if pair.get(name)}
-    return pair | {name: each | {"account": each.get("account") or account} for name, each in sections.items()}
+    return values | {"pairs": list(map(completed, values["pairs"]))}
 
 
 def _suggest(name: Any, known: Iterable[str]) -> str:

@@ -94,15 +94,16 @@ def find_refusals(policy: Policy) -> Iterator[Finding]:
         of_bucket = prefixes.setdefault(source.bucket, [])
         of_bucket += source.prefixes
         if source.notifications == "replace" and source.region == policy.ledger.region:
-            if len(of_bucket) > NOTIFICATIONS_MAX:
-                yield _too_many(steps, of_bucket, f"S3 takes {NOTIFICATIONS_MAX} notifications of a bucket")
-        elif len(json.dumps([{"prefix": prefix} for prefix in of_bucket])) > PATTERN_CHARACTERS_MAX - _PATTERN_ROOM:
+            is_too_many, most = (
+                len(of_bucket) > NOTIFICATIONS_MAX,
+                f"S3 takes {NOTIFICATIONS_MAX} notifications of a bucket",
+            )
+        else:
+            pattern = json.dumps([{"prefix": prefix} for prefix in of_bucket])
+            is_too_many = len(pattern) > PATTERN_CHARACTERS_MAX - _PATTERN_ROOM
             most = f"a rule of EventBridge takes {PATTERN_CHARACTERS_MAX:,} characters"
-            yield _too_many(steps, of_bucket, most)
-
-
-def _too_many(steps: Steps, prefixes: Sequence[str], most: str) -> Finding:
-    return Finding(steps, f"{len(prefixes)} prefixes", f"fewer or shorter prefixes: {most}")
+        if is_too_many:
+            yield Finding(steps, f"{len(of_bucket)} prefixes", f"fewer or shorter prefixes: {most}")
 
 
 def find_warnings(policy: Policy, first: date) -> Iterator[Finding]:
@@ -223,17 +224,14 @@ def _owner(policy: Policy, use: _Use) -> str:
 
 
 def _names(policy: Policy) -> Iterator[Finding]:
-    yield from _doubles([pair.name for pair in policy.pairs], ("pairs",), "pair")
+    lists: list[tuple[Steps, str, list[str]]] = [(("pairs",), "pair", [pair.name for pair in policy.pairs])]
     for number, pair in enumerate(policy.pairs):
-        if pair.archive:
-            names = [rule.name for rule in pair.archive.rules]
-            yield from _doubles(names, ("pairs", number, "archive", "rules"), "rule")
-
-
-def _doubles(names: Sequence[str], steps: Steps, what: str) -> Iterator[Finding]:
-    for number, name in enumerate(names):
-        if name in names[:number]:
-            yield Finding((*steps, number, "name"), name, f"a name that no other {what} has")
+        rules = [rule.name for rule in pair.archive.rules] if pair.archive else []
+        lists.append((("pairs", number, "archive", "rules"), "rule", rules))
+    for steps, what, names in lists:
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                yield Finding((*steps, number, "name"), name, f"a name that no other {what} has")
 
 
 def _sources(policy: Policy) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -23,10 +24,7 @@ class Ceiling(NamedTuple):
     @classmethod
     def of(cls, pair: Pair, max_cost: float | None = None) -> Ceiling:
         """The pair's limits, or a tighter one of dollars."""
-        limits = pair.limits
-        return cls(
-            float(limits.max_cost if max_cost is None else min(limits.max_cost, max_cost)), int(limits.max_objects)
-        )
+        return cls(min(pair.limits.max_cost, math.inf if max_cost is None else max_cost), pair.limits.max_objects)
 
     def refusal(self, plan: Plan) -> str | None:
         """Why the plan is above the ceiling. None: it is not."""

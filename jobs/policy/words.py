@@ -99,7 +99,5 @@ def age_text(seconds: int) -> str:
 
 def size_text(size_bytes: int) -> str:
     """Bytes as the file has them: `256 MiB`."""
-    powers = ((5, "PiB"), (4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB"))
-    whole = ((1024**power, unit) for power, unit in powers if size_bytes and size_bytes % 1024**power == 0)
-    unit_bytes, unit = next(whole, (1, "B"))
-    return f"{size_bytes // unit_bytes} {unit}"
+    power = next((each for each in (5, 4, 3, 2, 1) if size_bytes and size_bytes % 1024**each == 0), 0)
+    return f"{size_bytes // 1024**power} {('B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB')[power]}"
