@@ -45,7 +45,6 @@ def pytest_collectstart() -> None:
 
 def pytest_collection_finish() -> None:
     """The garbage collector does not look at thousands of tests and modules again and again: a fifth of the time."""
-    gc.collect()
     gc.freeze()
     gc.enable()
 

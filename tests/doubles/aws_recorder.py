@@ -11,7 +11,6 @@ conditions of copies, completions and deletes, regions of buckets, the order of 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import http.client
 import re
 import ssl
@@ -22,6 +21,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
+
+from tests.doubles.certificates import Certificate, issue
 
 _HOST = re.compile(r"(?:(?P<bucket>.+)\.)?(?P<service>s3|sqs|sns|batch|lambda)\.(?P<region>[a-z0-9-]+)\.amazonaws\.com")
 _ENTRY = re.compile(rb"<(Version|DeleteMarker)>.*?</\1>", re.DOTALL)
@@ -84,7 +85,9 @@ def aws_recorder(upstreams: Mapping[str, str], bucket_regions: Mapping[str, str]
     """A recorder for as long as the block lasts."""
     recorder = AwsRecorder(upstreams, bucket_regions)
     with tempfile.TemporaryDirectory(prefix="sealift-recorder-") as folder:
-        recorder.authority, tls = _certificates(Path(folder), sorted(set(bucket_regions.values())))
+        certificate = _certificate(Path(folder), sorted(set(bucket_regions.values())))
+        recorder.authority, tls = str(certificate.bundle), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate.chain, certificate.key)
         handler = type("Handler", (_Handler,), {"recorder": recorder, "tls": tls})
         server = _Server(("127.0.0.1", 0), handler)
         recorder.url = f"http://127.0.0.1:{server.server_port}"
@@ -228,64 +231,8 @@ def _error(code: str) -> bytes:
     return f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
 
 
-def _certificates(folder: Path, regions: list[str]) -> tuple[str, ssl.SSLContext]:
-    """(a PEM file of an authority, a context with the names of AWS in these regions)."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
-    now = datetime.datetime.now(datetime.UTC)
-
-    def certificate(name: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "recorder")]))
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-        )
-
-    root, leaf = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    identifier = x509.SubjectKeyIdentifier.from_public_key(root.public_key())
-    signs = x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=True,
-        crl_sign=True,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    authority = (
-        certificate("recorder", root)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(signs, critical=True)
-        .add_extension(identifier, critical=False)
-        .sign(root, hashes.SHA256())
-    )
-    names = [
-        f"{prefix}{service}.{region}.amazonaws.com"
-        for region in regions
-        for service in ("s3", "sqs", "sns", "batch", "lambda")
-        for prefix in ("", "*.")
-    ]
-    made = (
-        certificate("aws", leaf)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
-        .sign(root, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    (folder / "authority.pem").write_bytes(authority.public_bytes(pem))
-    key = leaf.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / "aws.pem").write_bytes(made.public_bytes(pem) + key)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "aws.pem")
-    return str(folder / "authority.pem"), context
+def _certificate(folder: Path, regions: list[str]) -> Certificate:
+    """For the names of AWS in these regions."""
+    services = ("s3", "sqs", "sns", "batch", "lambda")
+    hosts = [f"{service}.{region}.amazonaws.com" for region in regions for service in services]
+    return issue(folder, *hosts, *(f"*.{host}" for host in hosts))

@@ -17,12 +17,17 @@ class Certificate:
     bundle: Path
 
 
-def issue(folder: Path) -> Certificate:
-    """A certificate of the kind that S3 shows: RSA, signed by an intermediate authority. Its files are in `folder`."""
+def issue(folder: Path, *names: str) -> Certificate:
+    """A certificate of the kind that S3 shows: RSA, signed by an intermediate authority. Its files are in `folder`.
+
+    `names`: of its hosts, loopback's unless others are given.
+    """
     import trustme
 
     root = trustme.CA(key_type=trustme.KeyType.RSA)
-    leaf = root.create_child_ca(key_type=trustme.KeyType.RSA).issue_cert(*NAMES, key_type=trustme.KeyType.RSA)
+    leaf = root.create_child_ca(key_type=trustme.KeyType.RSA).issue_cert(
+        *(names or NAMES), key_type=trustme.KeyType.RSA
+    )
     files = Certificate(folder / "chain.pem", folder / "key.pem", folder / "bundle.pem")
     files.chain.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
     files.key.write_bytes(leaf.private_key_pem.bytes())
