@@ -194,9 +194,8 @@ class Explorer:
         elif world.source:
             run_at_once(self.memory.delete(ObjectRef(bucket, KEYS[bucket], world.source[-1].version_id)))
         source, copies = map(self._stored, KEYS)
-        return self._world(
-            world.now + 20, source, copies, _more(world.ever, source), _more(world.others, copies), world.made
-        )
+        others = _more(world.others, [each for each in copies if not _has(world.copies, each)])
+        return self._world(world.now + 20, source, copies, _more(world.ever, source), others, world.made)
 
     def _put(self, bucket: str, letter: str, now: float, version_id: str) -> None:
         """Somebody writes; `-` deletes."""
