@@ -23,8 +23,11 @@ from jobs import cli, interrupts
 from jobs.cli.console import ANSWER
 from jobs.core.request_log import REQUESTS
 from jobs.errors import SealiftWarning
-from jobs.expire import places
-from tests.doubles.one_duckdb import connect
+from jobs.expire import places, undo
+from tests.doubles.one_duckdb import connect, connect_unlocked
+
+LOCKING = {"query", "--accept"}
+"""Commands that lock DuckDB's settings for good, which no other one may share then."""
 
 
 def call(
@@ -43,8 +46,9 @@ def call(
             mock.patch.object(REQUESTS, "sink", None),
             mock.patch.object(tempfile, "tempdir", None),
             mock.patch.multiple(gc, freeze=lambda: None, set_threshold=lambda *_: None),  # else connections stay open
-            mock.patch.object(duckdb, "connect", connect),
+            mock.patch.object(duckdb, "connect", connect if LOCKING & {*arguments} else connect_unlocked),
             mock.patch.object(places, "SETTLED_SECONDS", 0.0),  # else each test of expiry waits for 10 s
+            mock.patch.object(undo, "LAST_SECONDS", 0.0),
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")

@@ -21,7 +21,7 @@ def hidden(world: World) -> str:
 def undo(world: World, run_id: str, prefix: str = "", **extra: str) -> dict[str, Any]:
     result = world.sealift("expire", "--undo", run_id, "--source", f"s3://{world.source}/{prefix}", "--json", **extra)
     assert result.stdout, result.stderr
-    return result.document | {"code": result.code}
+    return result.document | {"code": result.code, "said": result.stderr}
 
 
 def done(world: World, run_id: str) -> str:
@@ -70,5 +70,6 @@ def test_undo_reports_junk_files_and_goes_on_with_the_rest(versioned: World) -> 
         forged_ledger.write(world, f"tombstones/{world.source}/{run_id}/{name}", b"junk")
     report = undo(world, run_id)
     assert (report["code"], report["undone"], len(keys(world))) == (3, 2, 2)
+    assert f"Run {run_id} was stopped in a delete" in report["said"]  # so it has waited for its last requests
     assert {each["key"] for each in report["problems"]} == names
     assert all("cannot be read" in each["problem"] for each in report["problems"])
