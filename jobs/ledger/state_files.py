@@ -43,8 +43,9 @@ from jobs.tables.duck import Database, file_list, identifier, in_thread, parquet
 from jobs.tables.ranged_parquet import holds_any
 
 DELTAS, GENERATIONS, CLAIMS = "state/deltas/", "state/generations/", "state/claims/"
-RANGE_ROWS = 200_000
-"""So many verdicts are judged at once, all those of their keys: memory does not grow with the state."""
+RANGE_ROWS = 100_000
+"""So many verdicts are judged at once, all those of their keys: memory does not grow with the state. Twice as many do
+not fit into it where all of them are bad."""
 GROUP_ROWS = 40_960
 """Rows of a row group: ranges are cut between these."""
 MEMORY_LIMIT = "320MB"
