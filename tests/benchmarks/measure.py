@@ -32,15 +32,14 @@ POLL_SECONDS = 0.1
 class Sample:
     """One measured run. `cpu_seconds` is user and system time; `peak_bytes` belongs to the largest process.
 
-    `children_peak_bytes` belongs to the largest process that the command itself started (0: it started none), and
-    `children_files` is the most open files that one of them was seen with.
+    `children_peak_bytes` belongs to the largest process that the command itself started (0: it started none): of
+    Sealift a worker, while the command itself plans.
     """
 
     wall_seconds: float
     cpu_seconds: float
     peak_bytes: int
     children_peak_bytes: int
-    children_files: int
     exit_code: int
     output: str
     errors: str
@@ -71,7 +70,7 @@ def main(result: str, command: Sequence[str]) -> None:
     started = time.perf_counter()
     child = subprocess.Popen(command)
     ended = threading.Event()
-    peak = [0, 0]
+    peak = [0]
     watcher = threading.Thread(target=_watch, args=(child.pid, ended, peak))
     watcher.start()
     exit_code = child.wait()
@@ -87,14 +86,13 @@ def main(result: str, command: Sequence[str]) -> None:
         "cpu_seconds": usage.ru_utime + usage.ru_stime,
         "peak_bytes": usage.ru_maxrss * 1024,
         "children_peak_bytes": peak[0],
-        "children_files": peak[1],
         "exit_code": exit_code,
     }
     Path(result).write_text(json.dumps(numbers))
 
 
 def _watch(pid: int, ended: threading.Event, peak: list[int]) -> None:
-    """Keep in `peak` the highest VmHWM and the most open files among the children of `pid`, until `ended`.
+    """Keep in `peak` the highest VmHWM among the children of `pid`, until `ended`.
 
     A child that has not called exec yet still shows its parent's command line and memory: it is passed over.
     """
@@ -109,7 +107,6 @@ def _watch(pid: int, ended: threading.Event, peak: list[int]) -> None:
                     status = Path(f"/proc/{child}/status").read_text()
                     if found := re.search(r"VmHWM:\s+(\d+) kB", status):
                         peak[0] = max(peak[0], int(found[1]) * 1024)
-                    peak[1] = max(peak[1], len(os.listdir(f"/proc/{child}/fd")))
 
 
 if __name__ == "__main__":

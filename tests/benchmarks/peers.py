@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tests.benchmarks import pool, raw
+from tests.benchmarks import raw
 
 SEALIFT, BASE = "sealift", "before"
 PART_MIB = raw.PART_BYTES >> 20
@@ -25,12 +25,11 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A client in one workload. `rounds_max` spares time where a peer is far behind. `exit_code`: how it has to end."""
+    """A client in one workload. `exit_code`: how it has to end."""
 
     name: str
     command: Callable[[Run], list[str]]
     environment: Mapping[str, str] = field(default_factory=dict)
-    rounds_max: int = 99
     exit_code: int = 0
 
 
@@ -111,15 +110,6 @@ def rclone(verb: str, source: str, environment: Mapping[str, str], *options: str
         return [program("rclone"), verb, *places, "--checkers", "64", "--fast-list", "--s3-no-check-bucket", *options]
 
     return Client(f"rclone {verb}", command, remote)
-
-
-def boto3_copy(source: str, threads: int = 16) -> Client:
-    """The thread pool that one writes first."""
-    return Client(
-        f"boto3, {threads} threads",
-        lambda run: [sys.executable, pool.__file__, "copy", source, run.destination, "--threads", str(threads)],
-        rounds_max=3,
-    )
 
 
 def awscrt_loop(act: str, keys: Path, inflight: int) -> Client:

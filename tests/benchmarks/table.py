@@ -42,6 +42,7 @@ def summarize(
                 "objects_per_second": workload.objects / seconds,
                 "cpu_seconds": cpu,
                 "peak_mib": max(run.peak_bytes for run in runs.values()) / MIB,
+                "worker_mib": max(run.children_peak_bytes for run in runs.values()) / MIB,
                 "wall": ratio(own, runs, lambda run: run.wall_seconds) if client.name != SEALIFT else None,
                 "cpu": ratio(own, runs, lambda run: run.cpu_seconds) if client.name != SEALIFT else None,
                 "rounds": {number: [run.wall_seconds, run.cpu_seconds] for number, run in runs.items()},
@@ -56,22 +57,23 @@ def render(results: Mapping[str, Any]) -> str:
     lines = [
         f"{results['date']}, {facts['cores']} cores shared with SeaweedFS, Python {facts['python']}, "
         f"medians of up to {results['rounds']} rounds in turn, scale {results['scale']:g}. Ratios are Sealift's figure "
-        "by the client's, paired by round, with 95 % intervals: below 1 Sealift takes less.",
+        "by the client's, paired by round, with 95 % intervals: below 1 Sealift takes less. Peak: of the largest "
+        "process, which plans; worker: of the largest that it starts.",
         "",
         "Others: " + ", ".join(f"{name} {version}" for name, version in facts["others"].items()) + ".",
         "",
-        "| workload | client | seconds | a second | CPU s | peak MiB | wall ratio | CPU ratio |",
-        "|---|---|---|---|---|---|---|---|",
+        "| workload | client | seconds | a second | CPU s | peak MiB | worker MiB | wall ratio | CPU ratio |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for workload in results["workloads"]:
         for number, row in enumerate(workload["clients"]):
             start = f"| {workload['title'] if number == 0 else ''} | {row['client']} |"
             if "seconds" not in row:
-                lines.append(f"{start} failed: {row['failed'] or 'no round ended'} | | | | | |")
+                lines.append(f"{start} failed: {row['failed'] or 'no round ended'} | | | | | | |")
                 continue
             lines.append(
                 f"{start} {row['seconds']:.2f} | {row['objects_per_second']:,.0f} | {row['cpu_seconds']:.2f} "
-                f"| {row['peak_mib']:.0f} | {_ratio(row['wall'])} | {_ratio(row['cpu'])} |"
+                f"| {row['peak_mib']:.0f} | {row['worker_mib']:.0f} | {_ratio(row['wall'])} | {_ratio(row['cpu'])} |"
             )
     return "\n".join(lines) + "\n"
 

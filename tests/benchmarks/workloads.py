@@ -89,7 +89,6 @@ def copies(bench: Bench, dataset: Dataset) -> Workload:
         sealift("replicate", "--source", source, "--yes"),
         peers.s5cmd_copy(source),
         peers.rclone("copy", source, bench.environment, "--transfers", "8" if is_large else "64", *cutoff),
-        peers.boto3_copy(source, 8 if is_large else 16),
         peers.awscrt_loop("multipart" if is_large else "copy", keys, 16 if is_large else 64),
     ]
     title = f"{dataset.count:,} server-side copies of {size(dataset)}"
