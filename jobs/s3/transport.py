@@ -38,7 +38,7 @@ from jobs.s3.http.connect import Dialer
 from jobs.s3.http.connection_pool import Bounds, Pool
 from jobs.s3.http.endpoints import Endpoint, Route, Routes
 from jobs.s3.http.proxies import Proxies
-from jobs.s3.http.signing import EMPTY_SHA256, UNSIGNED, Credentials, InvalidHead, request_head
+from jobs.s3.http.signing import EMPTY_SHA256, UNSIGNED, Credentials, InvalidHead
 from jobs.s3.http.tls import tls_context
 from jobs.s3.operations import CONTENT, Operation, Patience
 
@@ -227,14 +227,12 @@ class Transport:
         """The answer to the request, signed now."""
         operation, place, query, headers, _, body, payload_sha256, bounds = request
         method, (host, prefix, signer) = operation.method, route
-        path, extra = prefix + wire.quote_key(place.key), ""
-        target = f"{path}?{query}" if query else path
+        path, fields = prefix + wire.quote_key(place.key), [("host", host), *headers, *self._always]
         proxy = None if self.endpoint.is_tls else self._proxies.of(host)  # TLS goes through it unseen
+        signed = credentials, time.time(), method, path, query, fields, payload_sha256
+        head = signer.head(*signed, base=f"http://{host}" if proxy else "", body_bytes=len(body or b""))
         if proxy:
-            target, extra = f"http://{host}{target}", proxy.header
-        fields = [("host", host), *headers, *self._always]
-        signed = signer.sign(credentials, time.time(), method, path, query, fields, payload_sha256)
-        head = request_head(method, target, signed, None if body is None else len(body), extra)
+            head = head[:-2] + f"{proxy.header}\r\n".encode()
         response = await self._pool.exchange(host, head, body, bounds)
         if (date := response.headers.get("date", "")) != self._date:
             self._date, epoch_seconds = date, wire.parse_http_date(date)

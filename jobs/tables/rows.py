@@ -111,7 +111,7 @@ def fill_batch(columns: Mapping[str, Any], rows: int, schema: pa.Schema | None =
             column = pa.array(column, field.type)
         if isinstance(column, pa.ChunkedArray):
             column = column.combine_chunks()
-        arrays.append(column.cast(field.type))
+        arrays.append(cast(column, field.type))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
@@ -122,8 +122,7 @@ def batch_of(rows: Sequence[tuple[Any, ...]], names: Sequence[str], schema: pa.S
     columns: dict[str, Any] = dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else {}
     for field in schema:
         if pa.types.is_timestamp(field.type) and field.name in columns:
-            micros = [None if value is None else round(value * 1e6) for value in columns[field.name]]
-            columns[field.name] = pa.array(micros, pa.int64())
+            columns[field.name] = [None if value is None else round(value * 1e6) for value in columns[field.name]]
     return fill_batch(columns, len(rows), schema)
 
 
@@ -220,12 +219,17 @@ def unaltered(what: str) -> Iterator[None]:
         raise LedgerError(f"{what} cannot be read ({reason}): the ledger was altered") from error
 
 
+def cast(column: Any, kind: pa.DataType) -> Any:
+    """The column in this type. To ask Arrow for the type that it has would load all of its functions."""
+    return column if column.type == kind else column.cast(kind)
+
+
 def fit(rows: pa.RecordBatch | pa.Table, field: pa.Field[Any]) -> Any:
     """A column in its field's type: a file may have it in another.
 
     Raises ArrowException, KeyError, ValueError.
     """
-    column: Any = rows.column(field.name).cast(field.type)
+    column = cast(rows.column(field.name), field.type)
     if column.null_count and not field.nullable:
         raise ValueError(f"a row has no {field.name}")
     return column
@@ -241,7 +245,7 @@ def column_values(rows: pa.RecordBatch | pa.Table, schema: pa.Schema) -> Iterato
     for field in schema:
         column = fit(rows, field)
         if pa.types.is_timestamp(field.type):
-            micros = column.cast(pa.int64()).to_pylist()
-            yield [None if value is None else value / 1e6 for value in micros]
+            micros = [each.view(pa.int64()) for each in getattr(column, "chunks", [column])]
+            yield [None if value is None else value / 1e6 for each in micros for value in each.to_pylist()]
         else:
             yield column.to_pylist()

@@ -76,7 +76,9 @@ class Pool:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._adopt(loop)
-        async with self._gate:
+        gate = self._gate
+        await gate.acquire()  # `async with` takes three times as long
+        try:
             idle = self._idle.setdefault(host, [])
             lost: NoAnswer | None = None
             while idle:
@@ -92,6 +94,8 @@ class Pool:
             connection = await self._dialer.connect(host, lambda: _Connection(self.buffer, loop))
             response = await self._use(connection, idle, head, body, bounds, lost)
             return response._replace(is_repeated=True) if lost else response
+        finally:
+            gate.release()
 
     def close(self) -> None:
         """Close what is open."""
@@ -175,10 +179,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._bounds, self._sent_bytes = bounds, len(body) if body else 0
         self._sent_at = self._heard_at = self._loop.time()
         self._waiter = self._loop.create_future()
-        if body is None or len(body) < BUFFER_BYTES:
-            self._transport.write(head + body if body else head)
-        else:
-            self._transport.writelines((head, body))
+        self._transport.writelines((head, body) if body else (head,))
         return await self._waiter
 
     def check_time(self, now: float) -> None:

@@ -12,9 +12,7 @@ rules)
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -188,7 +186,6 @@ class Routes:
     def __init__(self, endpoint: Endpoint, region: str):
         self._endpoint, self._region = endpoint, region
         self._by_bucket: dict[str, Route] = {}
-        self._signer: Callable[[str], Signer] = lru_cache(Signer)
         self.get = self._by_bucket.get
 
     def find(self, bucket: str, region: str | None = None) -> Route:
@@ -207,7 +204,7 @@ class Routes:
             host, prefix = f"{point.name}-{point.account}.{named}", "/"
         if not PLAIN.fullmatch(host + prefix):
             raise InvalidHead("the endpoint has a line break or space in it")
-        route = self._by_bucket[bucket] = Route(host, prefix, self._signer(region))
+        route = self._by_bucket[bucket] = Route(host, prefix, Signer(region))
         return route
 
     def region(self, bucket: str) -> str | None:

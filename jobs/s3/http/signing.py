@@ -15,8 +15,9 @@ import hashlib
 import hmac
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import NamedTuple
 
 from jobs import __version__
@@ -25,7 +26,7 @@ EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 UNSIGNED = "UNSIGNED-PAYLOAD"
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _SPACES = re.compile(" +")
-_NAMES = re.compile("[!#$%&'*+.^_`|~0-9A-Za-z-]+(;[!#$%&'*+.^_`|~0-9A-Za-z-]+)*")
+_NAME = re.compile("[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _AGENT = f"user-agent: sealift/{__version__}\r\n"
 _UNSIGNED = frozenset({"cache-control", "content-disposition", "content-encoding", "content-language", "expires"})
 """What describes an object, and decides nothing about the request. S3 demands a signature of the
@@ -43,20 +44,12 @@ class Credentials(NamedTuple):
     token: str | None = None
 
 
-class Signer:
-    """Signs requests to one region.
+class Signer(NamedTuple):
+    """Signs requests to one region."""
 
-    What is the same for all requests of a second or a day is kept.
-    """
+    region: str
 
-    def __init__(self, region: str):
-        self.region = region
-        self._second = -1
-        self._stamp = self._day = self._scope = ""
-        self._key_of: tuple[str, str] = ("", "")
-        self._key = b""
-
-    def sign(
+    def head(
         self,
         credentials: Credentials,
         epoch_seconds: float,
@@ -65,47 +58,54 @@ class Signer:
         query: str,
         headers: Pairs,
         payload_sha256: str = EMPTY_SHA256,
-    ) -> list[tuple[str, str]]:
-        """All headers of the signed request, names in lower case and in order, `authorization`
-        last.
+        *,
+        base: str = "",
+        body_bytes: int = 0,
+    ) -> bytes:
+        """The request line and all headers of the signed request, names in lower case, `authorization` behind them.
 
         `path` and `query` are as they go over the wire, percent-encoded. `headers` must hold
-        `host`. Those that only describe an object are not signed. Raises InvalidHead for what would
-        be another request than the one that is signed.
+        `host`. Those that only describe an object are not signed. `base`: what is before `path` in the request line.
+        Raises InvalidHead for what would be another request than the one that is signed.
         """
-        second = int(epoch_seconds)
-        if second != self._second:
-            self._second, self._stamp = second, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
-            self._day = self._stamp[:8]
-            self._scope = f"{self._day}/{self.region}/s3/aws4_request"
-        stamp, scope = self._stamp, self._scope
-        pairs = [(name.lower(), value) for name, value in headers]
-        pairs += (("x-amz-content-sha256", payload_sha256), ("x-amz-date", stamp))
+        stamp = _stamp(int(epoch_seconds))
+        day = stamp[:8]
+        scope = f"{day}/{self.region}/s3/aws4_request"
+        pairs = [*headers, ("x-amz-content-sha256", payload_sha256), ("x-amz-date", stamp)]
         if credentials.token:
             pairs.append(("x-amz-security-token", credentials.token))
-        pairs.sort()
-        signed = [pair for pair in pairs if pair[0] not in _UNSIGNED]
-        names = ";".join([name for name, _ in signed])
-        lines = "".join([f"{name}:{value}\n" for name, value in signed])
-        if "  " in lines or ": " in lines or " \n" in lines:  # seldom: else no value is looked at
-            lines = "".join([f"{name}:{_trimmed(value)}\n" for name, value in signed])
-        canonical = f"{method}\n{path}\n{_canonical_query(query)}\n{lines}\n{names}\n{payload_sha256}"
+        names, values = zip(*pairs, strict=True)
         credential = f"Credential={credentials.access_key}/{scope}"
-        # Not `canonical`, which has line ends of its own: to count them takes ten times as long.
-        check_head(f"{method}{path}{query}{credential}", pairs)
+        check_head("".join([method, path, query, credential, *names, *values]))
+        layout = _layout(names)
+        lines = layout.lines % (signed := layout.pick(values))
+        if "  " in lines or ": " in lines or " \n" in lines:  # seldom: else no value is looked at
+            lines = layout.lines % tuple(map(_trimmed, signed))
+        canonical = f"{method}\n{path}\n{_canonical_query(query)}\n{lines}\n{layout.signed}\n{payload_sha256}"
         digest = hashlib.sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
-        key = self._signing_key(credentials.secret_key, self._day)
+        key = _signing_key(credentials.secret_key, day, self.region)
         signature = hmac.digest(key, f"{_ALGORITHM}\n{stamp}\n{scope}\n{digest}".encode(), "sha256").hex()
-        pairs.append(("authorization", f"{_ALGORITHM} {credential}, SignedHeaders={names}, Signature={signature}"))
-        return pairs
+        authorization = f"{_ALGORITHM} {credential}, SignedHeaders={layout.signed}, Signature={signature}"
+        length = f"content-length: {body_bytes}\r\n" if method in ("PUT", "POST") else ""
+        target = f"{base}{path}?{query}" if query else base + path
+        text = (
+            f"{method} {target} HTTP/1.1\r\n{layout.head % values}authorization: {authorization}\r\n"
+            f"{length}{_AGENT}\r\n"
+        )
+        return text.encode("utf-8", "surrogateescape")
 
-    def _signing_key(self, secret_key: str, day: str) -> bytes:
-        if self._key_of != (secret_key, day):
-            key = f"AWS4{secret_key}".encode()
-            for part in (day, self.region, "s3", "aws4_request"):
-                key = hmac.digest(key, part.encode(), "sha256")
-            self._key_of, self._key = (secret_key, day), key
-        return self._key
+
+@lru_cache(8)
+def _stamp(second: int) -> str:
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
+
+
+@lru_cache(8)
+def _signing_key(secret_key: str, day: str, region: str) -> bytes:
+    key = f"AWS4{secret_key}".encode()
+    for part in (day, region, "s3", "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
 
 
 def _trimmed(value: str) -> str:
@@ -128,32 +128,32 @@ class InvalidHead(ValueError):
     """A name or value that would make other headers of the request than were meant."""
 
 
-def check_head(text: str, pairs: Sequence[tuple[str, str]]) -> None:
-    """Raises InvalidHead for a line break or a name that is no token.
-
-    `text`: all parts of the request but the headers, one behind the other. `pairs`: the headers.
-    """
-    names = ";".join([name for name, _ in pairs])
-    text = "".join([text, names, *[value for _, value in pairs]])
+def check_head(text: str) -> None:
+    """Raises InvalidHead for a line break. `text`: all parts of the head, one behind the other."""
     if "\n" in text or "\r" in text or "\0" in text:  # not shown: it may be a secret
         raise InvalidHead("a header, the address, region or access key has a line break or NUL in it")
-    if not _are_tokens(names, len(pairs)):
-        raise InvalidHead(f"not a valid header name among {names!r}")
 
 
-def request_head(
-    method: str, target: str, headers: Sequence[tuple[str, str]], body_bytes: int | None, extra: str
-) -> bytes:
-    """The request line and all headers, as `check_head` has found them harmless.
+class _Layout(NamedTuple):
+    """What the names of a request's headers come to, whatever the values.
 
-    `extra`: lines that are not signed.
+    `head`, `lines`: the head, and what is signed of it, to be filled with all values, and with those that `pick`
+    takes of them. `signed`: the names of these.
     """
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
-    length = f"content-length: {body_bytes or 0}\r\n" if method in ("PUT", "POST") else ""
-    text = f"{method} {target} HTTP/1.1\r\n{lines}{length}{extra}{_AGENT}\r\n"
-    return text.encode("utf-8", "surrogateescape")
+
+    head: str
+    lines: str
+    signed: str
+    pick: Callable[[Sequence[str]], tuple[str, ...]]
 
 
 @lru_cache(1024)
-def _are_tokens(names: str, count: int) -> bool:
-    return names.count(";") < count and _NAMES.fullmatch(names) is not None
+def _layout(names: Sequence[str]) -> _Layout:
+    """Raises InvalidHead for a name that is no token."""
+    lower = [name.lower() for name in names]
+    if not all(map(_NAME.fullmatch, lower)):
+        raise InvalidHead(f"not a valid header name among {';'.join(lower)!r}")
+    places = sorted((at for at, name in enumerate(lower) if name not in _UNSIGNED), key=lower.__getitem__)
+    fields = [name.replace("%", "%%") for name in lower]
+    head, lines = (f"{name}: %s\r\n" for name in fields), (f"{fields[at]}:%s\n" for at in places)
+    return _Layout("".join(head), "".join(lines), ";".join([lower[at] for at in places]), itemgetter(*places))

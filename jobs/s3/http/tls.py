@@ -12,6 +12,7 @@ import os
 import ssl
 from collections import deque
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from jobs.errors import ConfigError
@@ -22,6 +23,7 @@ PIECE_BYTES = 64 * 1024
 """What is decrypted or encrypted at a time. A connection's own buffers in OpenSSL grow to that."""
 
 
+@lru_cache  # it takes 20 ms to read the system's, and a command opens several stores
 def tls_context(authorities: str | None) -> ssl.SSLContext:
     """What trusts the certificate authorities in a PEM file, or a folder of such, else the system's.
 
@@ -56,10 +58,6 @@ class TlsConnection(asyncio.BufferedProtocol):
         self.is_ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     # --- the transport that `above` writes to -------------------------------------------------
-
-    def write(self, data: bytes) -> None:
-        """Send the bytes."""
-        self.writelines((data,))
 
     def writelines(self, lines: Iterable[bytes]) -> None:
         """Send the bytes, one after the other."""
@@ -150,16 +148,17 @@ class TlsConnection(asyncio.BufferedProtocol):
         self._decrypt()
 
     def _decrypt(self) -> None:
-        """Hand on what has come, where it belongs."""
-        read = self._tls.read
+        """Hand on what has come, where it belongs. To read when nothing is left costs more than to ask for that."""
+        tls, incoming = self._tls, self._incoming
         is_more, has_ended = True, False
         while is_more and not self._is_lost:
             buffer: Any = self._above.get_buffer(-1)
             filled, wanted = 0, len(buffer)
             try:
-                while filled < wanted and (count := read(wanted - filled, buffer[filled:])):
-                    filled += count
-                has_ended = filled < wanted  # the server has said that it closes
+                while is_more and filled < wanted:
+                    count = tls.read(wanted - filled, buffer[filled:])
+                    filled, has_ended = filled + count, not count  # the server has said that it closes
+                    is_more = count > 0 and (incoming.pending > 0 or tls.pending() > 0)
             except ssl.SSLWantReadError:
                 is_more = False
             except ssl.SSLError as failure:

@@ -88,7 +88,7 @@ class _Wire:
     def get_write_buffer_size(self) -> int:
         return 0
 
-    def write(self, data: bytes) -> None:
+    def writelines(self, lines: Any) -> None:
         pass
 
     def abort(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from typing import Any
 from unittest import mock
 from urllib.parse import quote
 
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.s3.encoded_words import encode
-from jobs.s3.http.signing import EMPTY_SHA256, Credentials, InvalidHead, Signer
+from jobs.s3.http.signing import EMPTY_SHA256, Credentials, Signer
 
 TEXT = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=20)
 NAMES = st.text("abcdefghijklmnopqrstuvwxyz-", min_size=1, max_size=12).map("x-amz-meta-{}".format)
@@ -35,6 +36,12 @@ def signed_by_botocore(
     ):
         S3SigV4Auth(BotoCredentials(*credentials), "s3", region).add_auth(request)
     return request.headers["Authorization"]
+
+
+def signed_by_us(signer: Signer, *request: Any) -> dict[str, str]:
+    """The headers of a request that is signed."""
+    lines = signer.head(*request).decode("utf-8", "surrogateescape").split("\r\n")[1:-2]
+    return dict(line.split(": ", 1) for line in lines)
 
 
 @given(
@@ -59,11 +66,10 @@ def test_a_signature_is_botocores(
     path = "/" + quote(key, safe="/")
     query = "&".join(f"{name}={quote(value, safe='')}" for name, value in parameters.items())
     headers = {"Host": "bucket.example", **metadata}
-    ours = Signer(region).sign(credentials, epoch_seconds, method, path, query, list(headers.items()))
-    assert dict(ours)["authorization"] == signed_by_botocore(
-        credentials, epoch_seconds, region, method, path, query, headers
-    )
-    assert ("x-amz-security-token", token) in ours or token is None
+    request = credentials, epoch_seconds, method, path, query
+    ours = signed_by_us(Signer(region), *request, list(headers.items()))
+    theirs = signed_by_botocore(credentials, epoch_seconds, region, method, path, query, headers)
+    assert (ours["authorization"], ours.get("x-amz-security-token")) == (theirs, token)
 
 
 @pytest.mark.parametrize("value", ["a  b", " a", "a ", " ", "a: b", "   "])
@@ -72,10 +78,9 @@ def test_spaces_within_a_value_are_one_and_around_it_none(value: str) -> None:
         Credentials("a", "one"),
         {"Host": "bucket.example", "x-amz-meta-a": value, "x-amz-meta-b": "c"},
     )
-    ours = Signer("us-east-1").sign(credentials, 0, "PUT", "/k", "", list(headers.items()))
+    ours = signed_by_us(Signer("us-east-1"), credentials, 0, "PUT", "/k", "", list(headers.items()))
     expected = signed_by_botocore(credentials, 0, "us-east-1", "PUT", "/k", "", headers)
-    assert dict(ours)["authorization"] == expected
-    assert dict(ours)["x-amz-meta-a"] == value
+    assert (ours["authorization"], ours["x-amz-meta-a"]) == (expected, value)
 
 
 DESCRIBING = {
@@ -98,22 +103,13 @@ DECIDING = {
 def test_only_what_decides_is_signed() -> None:
     """A proxy may change what describes an object. Nobody may drop a condition or add a header of S3's own."""
     headers = {"Host": "bucket.example", **DESCRIBING, **DECIDING}
-    ours = dict(Signer("us-east-1").sign(Credentials("a", "one"), 0, "PUT", "/k", "", list(headers.items())))
+    ours = signed_by_us(Signer("us-east-1"), Credentials("a", "one"), 0, "PUT", "/k", "", list(headers.items()))
     signed = ours["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
     assert set(signed) == {"host", *DECIDING, "x-amz-content-sha256", "x-amz-date"}
     assert DESCRIBING.items() <= ours.items()
     decisive = {"Host": "bucket.example", **DECIDING}
     expected = signed_by_botocore(Credentials("a", "one"), 0, "us-east-1", "PUT", "/k", "", decisive)
     assert ours["authorization"] == expected
-
-
-@pytest.mark.parametrize("value", ["a\nb", "a\n", "\na", "a\r", "\ra", "a\r\nb", "a\t\n\tb", "\n", "a\r\nx-evil: b"])
-@pytest.mark.parametrize("name", ["x-amz-meta-a", "expires", "content-disposition"])
-def test_no_header_has_a_line_break_signed_or_not(name: str, value: str) -> None:
-    with pytest.raises(InvalidHead, match="line break"):
-        Signer("us-east-1").sign(
-            Credentials("a", "one"), 0, "PUT", "/k", "", [("host", "bucket.example"), (name, value)]
-        )
 
 
 def test_the_key_changes_with_the_day_and_with_the_credentials() -> None:
@@ -125,6 +121,6 @@ def test_the_key_changes_with_the_day_and_with_the_credentials() -> None:
         (Credentials("b", "two"), 86_400),
         (Credentials("a", "one"), 86_401),
     ]:
-        ours = signer.sign(credentials, day, "GET", "/k", "", list(headers.items()))
+        ours = signed_by_us(signer, credentials, day, "GET", "/k", "", list(headers.items()))
         expected = signed_by_botocore(credentials, day, "us-east-1", "GET", "/k", "", headers)
-        assert dict(ours)["authorization"] == expected
+        assert ours["authorization"] == expected
