@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from jobs.core.model import Checksum
 from jobs.s3 import wire
@@ -14,36 +10,6 @@ from jobs.s3.operations import Operation
 from jobs.s3.store import Written
 
 NAMESPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
-KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
-
-
-@given(st.dictionaries(KEYS, st.text(st.characters(exclude_categories=["Cs"]), max_size=20)))
-def test_tags_make_the_round_trip(tags: dict[str, str]) -> None:
-    assert dict(parse_qsl(wire.encode_tags(tags), keep_blank_values=True)) == tags
-
-
-def test_queries_keep_empty_strings_and_leave_out_none() -> None:
-    parameters: dict[str, str | int | None] = {"max-keys": 5, "prefix": "a b/+", "key-marker": None, "token": ""}
-    assert wire.query("versions=", parameters) == "versions=&max-keys=5&prefix=a%20b%2F%2B&token="
-    assert wire.query("", {"key-marker": None}) == ""
-
-
-@pytest.mark.parametrize(
-    ("headers", "archived"),
-    [
-        ({}, False),
-        ({"x-amz-storage-class": "STANDARD_IA"}, False),
-        ({"x-amz-storage-class": "GLACIER_IR"}, False),
-        ({"x-amz-storage-class": "GLACIER"}, True),
-        ({"x-amz-storage-class": "DEEP_ARCHIVE", "x-amz-restore": 'ongoing-request="true"'}, True),
-        ({"x-amz-storage-class": "GLACIER", "x-amz-restore": 'ongoing-request="false", expiry-date="x"'}, False),
-        ({"x-amz-storage-class": "INTELLIGENT_TIERING", "x-amz-archive-status": "ARCHIVE_ACCESS"}, True),
-    ],
-)
-def test_archived_objects_are_told_from_restored_ones(headers: dict[str, str], archived: bool) -> None:
-    info = wire.object_info(headers)
-    assert info.is_archived is archived
-    assert info.is_restoring is ("true" in headers.get("x-amz-restore", ""))
 
 
 @pytest.mark.parametrize("quote", ["&quot;", "&#34;", '"', ""])

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
-import ssl
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 from unittest import mock
 
 import pytest
-import trustme
 
 from jobs.s3.http import connect, connection_pool
 from jobs.s3.http.answers import NoAnswer, Response
@@ -208,80 +205,7 @@ def test_a_server_that_falls_silent_is_given_up() -> None:
     assert caught.value.code == "ReadTimeout"
 
 
-# --- uploads ------------------------------------------------------------------------------------------------------
-
-BODY = bytes(6 << 20)
-SIP = 32 * 1024
-
-
-def upload(serve: Serve, *, is_tls: bool = False, silence: float = 0.5, pace: int = 16 * 1024) -> Response:
-    """Send BODY to a server whose kernel buffers little, with short waits."""
-    authority = trustme.CA()
-
-    async def run() -> Response:
-        listening = socket.create_server(("127.0.0.1", 0))
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SIP)
-        inward, outward = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
-        authority.issue_cert("127.0.0.1").configure_cert(inward)
-        authority.configure_trust(outward)
-        over = asyncio.Event()
-
-        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-                await serve(reader, writer)
-                await over.wait()
-            writer.close()
-
-        server = await asyncio.start_server(handle, sock=listening, limit=SIP, ssl=inward if is_tls else None)
-        pool = Pool(1, Dialer(outward if is_tls else None, DIRECT))
-        head = b"PUT / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(BODY)
-        try:
-            return await pool.exchange(f"127.0.0.1:{listening.getsockname()[1]}", head, BODY, Bounds(seconds=1.0))
-        finally:
-            over.set()
-            pool.close()
-            server.close()
-
-    with (
-        mock.patch.object(connection_pool, "SILENCE_SECONDS", silence),
-        mock.patch.object(connection_pool, "SWEEP_SECONDS", 0.02),
-        mock.patch.object(connection_pool, "PACE_BYTES", pace),
-    ):
-        return asyncio.run(asyncio.wait_for(run(), 20))
-
-
-async def sip(reader: asyncio.StreamReader, seconds: float) -> None:
-    """Read a little at a time for so long: an uplink that is slow, but never stops."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + seconds
-    while loop.time() < end:
-        await reader.read(SIP)
-        await asyncio.sleep(0.02)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("is_tls", [False, True])
-def test_a_body_that_is_still_being_sent_is_no_silence(is_tls: bool) -> None:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        await sip(reader, 1.5)
-        writer.write(OK)
-
-    assert upload(serve, is_tls=is_tls).body == b"ok"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("is_tls", [False, True])
-def test_a_server_that_neither_reads_nor_answers_is_given_up(is_tls: bool) -> None:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-
-    with pytest.raises(NoAnswer, match="no byte came or went for") as caught:
-        upload(serve, is_tls=is_tls)
-    assert caught.value.code == "ReadTimeout"
-
-
-# --- TLS and the transport above ------------------------------------------------------------------------------------
+# --- the watch over silent servers, and what is above -------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -308,21 +232,41 @@ def test_a_silent_server_is_given_up_as_soon_as_the_operation_allows(operation: 
     asyncio.run(run())
 
 
-def test_a_connection_that_was_lost_in_this_turn_does_not_end_the_watch_over_the_others() -> None:
+def sending(loop: asyncio.AbstractEventLoop, endpoint: Any = None) -> Any:
+    """A connection that sends a body, of which seven bytes wait in the process."""
+    connection: Any = connection_pool._Connection(memoryview(bytearray(1)), loop)
+    connection._transport, connection._sent_bytes = mock.Mock(), 1 << 40
+    connection._transport.get_extra_info.return_value = endpoint
+    connection._transport.get_write_buffer_size.return_value = 7
+    return connection
+
+
+@pytest.mark.parametrize(("unsent", "is_closed"), [((9, 8, 7), False), ((9, 9, 9), True)])
+async def test_a_body_that_goes_out_slowly_is_no_silence(unsent: tuple[int, ...], is_closed: bool) -> None:
+    connection = sending(asyncio.get_running_loop())
+    connection._unsent_bytes = mock.Mock(side_effect=unsent)
+    for turn in range(len(unsent)):
+        connection.check_time(20.0 * (turn + 1))
+    assert connection.is_closed is is_closed
+
+
+async def test_what_the_kernel_holds_of_a_body_is_not_sent() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        connection = sending(asyncio.get_running_loop(), ours)
+        ours.send(bytes(1000))
+        assert connection._unsent_bytes() >= 1007
+        theirs.recv(1000)
+        assert connection._unsent_bytes() == 7
+
+
+async def test_a_connection_that_was_lost_in_this_turn_does_not_end_the_watch_over_the_others() -> None:
     """TLS forgets its socket one turn before the connection hears of its end."""
-
-    async def scene() -> None:
-        pool = Pool(1, Dialer(None, DIRECT))
-        connection = connection_pool._Connection(memoryview(bytearray(8)), asyncio.get_running_loop())
-        connection._transport, connection._sent_bytes = mock.Mock(), 5
-        connection._transport.get_extra_info.return_value = None
-        connection._transport.get_write_buffer_size.return_value = 0
-        pool._busy.add(connection)
-        pool._close_silent()
-        assert pool._sweep is not None
-        pool._sweep.cancel()
-
-    asyncio.run(scene())
+    pool = Pool(1, Dialer(None, DIRECT))
+    pool._busy.add(sending(asyncio.get_running_loop()))
+    pool._close_silent()
+    assert pool._sweep is not None
+    pool._sweep.cancel()
 
 
 async def both(host: str, port: int, **_: Any) -> Any:

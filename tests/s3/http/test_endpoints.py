@@ -65,9 +65,10 @@ def test_a_schemes_own_port_is_not_signed() -> None:
     assert given_endpoint("http://s3.example.org:443") == Endpoint("s3.example.org:443", False)
 
 
-def test_a_bucket_whose_name_no_certificate_matches_is_in_the_path() -> None:
-    host, path = aws_endpoint("us-east-1").address("my_bucket")
-    assert (host, path) == ("s3.us-east-1.amazonaws.com", "/my_bucket/")
+@pytest.mark.parametrize("bucket", ["my_bucket", "a.logs"])
+def test_a_bucket_whose_name_no_certificate_matches_is_in_the_path(bucket: str) -> None:
+    assert aws_endpoint("us-east-1").address(bucket) == ("s3.us-east-1.amazonaws.com", f"/{bucket}/")
+    assert Endpoint("h:1", False, "/s3").address(bucket) == ("h:1", f"/s3/{bucket}/")
 
 
 @pytest.mark.parametrize(
@@ -91,9 +92,12 @@ def test_annotations_are_known_to_be_kept_where_aws_says_so(region: str, expecte
 
 
 @pytest.mark.parametrize(
-    "url", ["http://user:open-sesame@host", "ftp://user:open-sesame@host", "http://u:open-sesame@[x"]
-)
+    "url",
+    ["http://harbour:s3cret@host", "ftp://harbour:s3cret@host", "http://harbour:s3/cret@host",
+     "http://harbour:s3?cret@host:9", "http://harbour:s3#cret@host", "http://s3cret@host", "https://harbour:s3cret@[::1"],
+)  # fmt: skip
 def test_an_endpoint_with_a_password_is_refused_without_showing_it(url: str) -> None:
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ConfigError, match=r"\*\*\*@") as refused:
         given_endpoint(url)
-    assert "open-sesame" not in str(refused.value)
+    assert "cret" not in str(refused.value)
+    assert "harbour" not in str(refused.value)

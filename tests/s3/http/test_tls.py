@@ -154,15 +154,16 @@ def test_a_large_upload_waits_for_the_socket_and_arrives() -> None:
     assert received == [LARGE]
 
 
-def test_a_connection_whose_server_answers_before_it_has_the_body_is_not_used_again() -> None:
+@pytest.mark.parametrize("is_tls", [True, False])
+def test_a_connection_whose_server_answers_before_it_has_the_body_is_not_used_again(is_tls: bool) -> None:
     """What of the body is still to come would be read as the next request, and answered."""
 
     async def put_early(pool: Pool, host: str) -> int:
         await put(pool, host, bytes(16 << 20))
         return len(pool._idle[host])
 
-    with listening(answer_unread, tls=server_context()) as url:
-        assert talk(url, put_early) == 0
+    with listening(answer_unread, tls=server_context() if is_tls else None) as url:
+        assert pools.talk(url, put_early, tls=client_context() if is_tls else None) == 0
 
 
 # --- trouble ---------------------------------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from jobs.s3.http.endpoints import Endpoint, given_endpoint
 from jobs.s3.http.signing import Credentials
 from jobs.s3.operations import Operation
 from jobs.s3.rest_store import RestStore
-from jobs.s3.sessions import open_store
 from jobs.s3.store import UNGUARDED, CopySettings, PartDone, Upload
 from jobs.s3.transport import Transport
 from tests.doubles.raw_server import head, raw_server, use
@@ -155,12 +154,3 @@ def test_a_redirect_is_never_followed(status: int) -> None:
                     use(server, request)
             assert len(server.paths) >= 3
         assert not elsewhere.paths
-
-
-def test_an_endpoint_s_password_is_never_said() -> None:
-    for url in ("http://harbour:s3cret@host", "http://harbour:s3/cret@host", "http://harbour:s3?cret@host:9",
-                "http://harbour:s3#cret@host", "http://s3cret@host", "https://harbour:s3cret@[::1"):  # fmt: skip
-        with pytest.raises(errors.ConfigError, match=r"\*\*\*@") as caught:
-            open_store(url, None, None)
-        assert "cret" not in str(caught.value)
-        assert "harbour" not in str(caught.value)

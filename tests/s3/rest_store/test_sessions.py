@@ -17,21 +17,11 @@ from botocore.loaders import Loader
 
 from jobs import errors
 from jobs.s3 import refreshed_credentials, sessions
-from jobs.s3.http.endpoints import Endpoint
 from jobs.s3.http.signing import Credentials
 from jobs.s3.refreshed_credentials import RefreshedCredentials
 from jobs.s3.rest_store import RestStore
 from jobs.s3.sessions import open_store
 from tests.doubles.scripted_server import REF, Reply, Script, ask, error_body
-
-
-def test_aws_buckets_become_part_of_the_host_name_unless_they_have_dots() -> None:
-    store = open_store(None, "eu-west-1", None)
-    endpoint = store.transport.endpoint
-    assert endpoint.address("logs") == ("logs.s3.eu-west-1.amazonaws.com", "/")
-    assert endpoint.address("a.logs") == ("s3.eu-west-1.amazonaws.com", "/a.logs/")
-    assert endpoint.is_tls
-    assert Endpoint("h:1", False, "/s3").address("logs") == ("h:1", "/s3/logs/")
 
 
 def test_endpoint_and_region_come_as_boto3_finds_them(tmp_path: Path) -> None:
