@@ -70,14 +70,13 @@ class StartOptions(LedgerCommand):
         the rows of a retry.
         """
         request = replace(request, options=dict(request.options) | self.rates().options())
-        await check_ledger(ledger)
         kind = kind_of(request)
-        request = await _with_whole_run_id(request, ledger)
         plan_run = plan_run or kind.plan
         if plan_run is None:
             raise UsageError(f"no {kind.name} run can be planned here")
         settings = await planning_settings(self.executor, Settings.from_environment(), request)
-        planned = await plan_run(request, ledger, settings, TERMINAL)
+        planning = _plan(plan_run, request, ledger, settings)
+        _, planned = await together(check_ledger(ledger), planning, ends_early=True)
         try:
             if not may_be_empty:
                 _check_not_empty(request, planned)
@@ -103,7 +102,7 @@ class StartOptions(LedgerCommand):
         """Work through a published plan, from where it is, and report."""
         from jobs.cli.worker import work_here
 
-        here, kind = partial(work_here, spec, plan, settings, ledger.location), kind_of(spec)
+        here, kind = partial(work_here, spec, plan, settings, ledger), kind_of(spec)
         return report_ended(kind, await work(spec, plan, ledger, settings, self.executor, TERMINAL, kind, here))
 
 
@@ -164,6 +163,10 @@ class CopiesOptions(RowsOptions):
             "sample": list(sample) if sample else None,
         }
         return self.request(job, {**options, **of_rows}, newer_than=self.newer_than, sample=sample)
+
+
+async def _plan(plan_run: Planner, request: Request, ledger: Ledger, settings: Settings) -> Planned:
+    return await plan_run(await _with_whole_run_id(request, ledger), ledger, settings, TERMINAL)
 
 
 async def _with_whole_run_id(request: Request, ledger: Ledger) -> Request:

@@ -21,7 +21,6 @@ from jobs.cli.command import LedgerOptions
 from jobs.cli.console import emit
 from jobs.cli.options import Command, Positive, Run, argument, flag, option
 from jobs.config import Settings
-from jobs.core.model import Location
 from jobs.core.rate_limits import RateLimits
 from jobs.core.run import Plan, RunSpec, Side, ignored_conditions, is_destructive, run_digest
 from jobs.errors import ConfigError, ExitCode, LedgerError, SealiftError, UsageError
@@ -31,7 +30,6 @@ from jobs.ledger.uploads import ShardUploads
 from jobs.registry import kind_of
 from jobs.runs import parent_pipe
 from jobs.runs.kind import Opened
-from jobs.runs.request import open_ledger
 from jobs.runs.worker import LOST_GRACE_SECONDS, Stops, Worker, new_attempt
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.gated_store import Throttle, checked, looking_first
@@ -122,13 +120,13 @@ async def _shards(ledger: Ledger, options: WorkerCommand) -> Sequence[int]:
     return (await read_submission(ledger, options.run_id, options.submission)).shards_of(child)
 
 
-async def work_here(spec: RunSpec, plan: Plan, settings: Settings, location: Location, owner: int, stops: Stops) -> int:
+async def work_here(spec: RunSpec, plan: Plan, settings: Settings, ledger: Ledger, owner: int, stops: Stops) -> int:
     """One attempt at a run of one shard, in the process of the command that has published it.
 
     It knows spec and plan, so they are not read again. Returns the exit code.
     """
     try:
-        await _attempt(settings, spec, plan, 0, Owner(open_ledger(location), spec.run_id, owner), stops)
+        await _attempt(settings, spec, plan, 0, Owner(ledger, spec.run_id, owner), stops)
     except Exception as error:  # noqa: BLE001  it ends as a worker's process does
         return fail(error)
     return int(ExitCode.DONE)

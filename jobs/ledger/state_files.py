@@ -36,7 +36,7 @@ from jobs.ledger.files import PARQUET, ledger_guard, list_names, read_document, 
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.state import AT_PLACE, BAD, DOUBTS, NEVER_NULL, VERDICT_TYPES, pruned_sql, state_sql
 from jobs.s3.downloads import download
-from jobs.s3.retries import gather_bounded
+from jobs.s3.retries import gather_bounded, together
 from jobs.s3.uploads import upload_file
 from jobs.tables import duck
 from jobs.tables.duck import Database, file_list, identifier, in_thread, parquet, quoted
@@ -307,19 +307,19 @@ async def _generations(ledger: Ledger) -> list[_Held]:
 
     Raises LedgerError where deltas that a damaged one held are gone.
     """
-    names = await _names(ledger, GENERATIONS, _OF_GENERATIONS)
+    second = ledger.location.join(f"{CLAIMS}000002/")  # it removes the deltas that the first one holds as well
+    listed = _names(ledger, GENERATIONS, _OF_GENERATIONS), _names(ledger, DELTAS, _DELTA)
+    names, there, claimed = await together(*listed, list_names(ledger.store, second))
     highest, generations = max((int(name[:6]) for name in names), default=0), list[Generation]()
     for name in sorted(filter(_DOCUMENT.fullmatch, names), reverse=True):
         with contextlib.suppress(LedgerError, NotFound):
             made = await read_document(ledger.store, ledger.location, GENERATIONS + name, Generation, RESTORE)
             if made.number == int(name[:6]):  # an empty document is one of no number
                 generations.append(made)
-    # The second generation removes the deltas that both hold.
-    if highest <= 1 and not await list_names(ledger.store, ledger.location.join(f"{CLAIMS}000002/")):
+    if highest <= 1 and not claimed:
         generations.append(Generation())
     if not generations:
         raise _lost(ledger)
-    there = await _names(ledger, DELTAS, _DELTA)
     return [_Held(each, highest, there, sorted({*there} - {*each.deltas})) for each in generations]
 
 

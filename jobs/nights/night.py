@@ -59,7 +59,7 @@ from jobs.runs import launch
 from jobs.runs.request import Request, new_run_id
 from jobs.runs.summaries import counted
 from jobs.runs.there import PackedCopies
-from jobs.runs.work import work
+from jobs.runs.work import end, work
 from jobs.s3.retries import gather_bounded
 from jobs.s3.sessions import open_side, open_store
 from jobs.tables.duck import in_thread, parquet, quoted
@@ -178,7 +178,9 @@ class NightWork:
                     return StageResult(stage=stage, refused=refused, advice=advice, slice=turn)
                 await launch.publish(planned, ledger)
                 spec = planned.spec
-        report, code, _ = await work(spec, await ledger.plan(spec.run_id), ledger, *how, KINDS[spec.job])
+        run = spec, await ledger.plan(spec.run_id), ledger
+        is_over, kind = await ledger.report(spec.run_id) is not None, KINDS[spec.job]
+        report, code, _ = await (end(*run, kind) if is_over else work(*run, *how, kind))
         return self._result(stage, report, exit_code=code, slice=turn)
 
     def _requests(self, stage: str, compared: Mapping[str, Any]) -> tuple[list[Request], Slice | None]:

@@ -168,7 +168,7 @@ async def try_conditions(planned: Planned, operations: Sequence[Operation]) -> P
         return planned
     spec, place = planned.spec, planned.spec.destination.location
     is_agreed, ignored = bool(spec.options.get(WITHOUT_CONDITIONS)), list(operations)
-    store = open_side(spec.destination, max_in_flight=4)
+    store = open_side(spec.destination)
     try:
         trial, address = partial(find_ignored, store, place, operations), partial(endpoint_of, spec.destination)
         ignored = await promptly(trial, f"the trial of conditions at {place}", address)

@@ -50,12 +50,12 @@ async def work(
     kind: Kind,
     work_here: WorkHere | None = None,
 ) -> Ended:
-    """Work through a published plan where it belongs, from where it is, to its end.
+    """Work through the published plan of a run without a report where it belongs, from where it is, to its end.
 
     Where nobody waits for it, the report only says which jobs have it. `work_here`: see `execute`.
     """
     codes: Mapping[int, int] = {}
-    if plan.open_shards and await ledger.report(spec.run_id) is None:
+    if plan.open_shards:
         if not is_batch(executor, settings):
             working = execute(spec, plan, ledger, settings, display, work_here)
             page = asyncio.to_thread(import_module, "jobs.reports.html.page")  # it takes a while to load

@@ -93,15 +93,15 @@ class RestStore:
         """HeadObject."""
         part = NONE if part_number is None else {"partNumber": part_number}
         try:
-            info = await self._ask(Operation.HEAD, ref, _described, part, headers=self._asked)
+            return await self._ask(Operation.HEAD, ref, _described, part, headers=self._asked)
         except NotFound:
             await self._find(ref.bucket)
             raise
-        self._found.add(ref.bucket)
-        return info
 
     async def _find(self, bucket: str) -> None:
-        """Raises NoSuchBucket. S3's 404 for a HEAD has no code, so the first one asks for the bucket."""
+        """Raises NoSuchBucket. S3's 404 for a HEAD has no code, so the first one asks for the bucket, unless it has
+        answered before.
+        """
         if bucket in self._found:
             return
         self._found.add(bucket)  # others need not ask meanwhile
@@ -289,9 +289,11 @@ class RestStore:
         answer = await self.transport.send(operation, place, parameters, **request)
         try:
             _check_answer(operation, request.get("source") or place, answer)
-            return parse(answer)
+            result = parse(answer)
         except Malformed as error:
             raise Unavailable(operation, str(place), "MalformedAnswer", str(error), answer.status) from error
+        self._found.add(place.bucket)
+        return result
 
 
 # Answers before they are believed. A server that is broken, or a cache between, may answer with another range, another

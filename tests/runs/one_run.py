@@ -237,14 +237,18 @@ class World:
 
     async def command(self, process: Process) -> int:
         """A command that works at the run from where it is."""
-        here = partial(processes.work_here, self.spec, self.plan, SETTINGS, LEDGER)
+        run = self.spec, self.plan, (ledger := Ledger(process, LEDGER))
+        here = partial(processes.work_here, self.spec, self.plan, SETTINGS, ledger)
         display: Any = Quiet
-        ledger, asked = Ledger(process, LEDGER), "local"
-        return (await work.work(self.spec, self.plan, ledger, SETTINGS, asked, display, self.kind, here)).code
+        if await ledger.report(RUN) is not None:
+            return (await work.end(*run, self.kind)).code
+        return (await work.work(*run, SETTINGS, "local", display, self.kind, here)).code
 
     async def worker(self, process: Process) -> int:
         """An attempt for the run's first owner."""
-        return await processes.work_here(self.spec, self.plan, SETTINGS, LEDGER, process.owner, Stops())
+        return await processes.work_here(
+            self.spec, self.plan, SETTINGS, Ledger(process, LEDGER), process.owner, Stops()
+        )
 
     async def cancel(self, process: Process) -> int:
         await claim_run(Ledger(process, LEDGER), RUN, "sealift runs cancel")
