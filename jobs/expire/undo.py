@@ -101,21 +101,20 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
         # A delete that names no version makes a marker where the bucket keeps versions, if only since a moment before.
         may_hide = stone.step is Step.HIDE or stone.version_id is None
         marker_id, problem = _marker(history, stone) if may_hide else (None, "")
-        if marker_id is not None and not await is_own(stone, marker_id):
+        if marker_id is None:
+            return problem
+        if not await is_own(stone, marker_id):
             return _unsure(stone, marker_id)
         if marker_id == NULL_VERSION and not await retry(partial(store.is_versioned, tombstones.bucket)):
-            return (
-                "its delete marker is the null version, which the next write replaces: turn versioning on, and repeat"
-            )
-        if marker_id is not None:
-            try:
-                await retry(partial(store.delete, ObjectRef(tombstones.bucket, stone.key, marker_id)))
-            except NotFound:  # some servers say so to a delete whose first answer was lost
-                pass
-            except (Denied, Rejected, PreconditionFailed) as error:
-                return str(error)
-            removed += 1
-        return problem
+            return "its marker is the null version, which the next write replaces: turn versioning on, and repeat"
+        try:
+            await retry(partial(store.delete, ObjectRef(tombstones.bucket, stone.key, marker_id)))
+        except NotFound:  # some servers say so to a delete whose first answer was lost
+            pass
+        except (Denied, Rejected, PreconditionFailed) as error:
+            return str(error)
+        removed += 1
+        return ""
 
     async with aclosing(cast("AsyncGenerator[list[Tombstone], None]", tombstones.taken())) as groups:
         async for stones in groups:

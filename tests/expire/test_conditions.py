@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from jobs.core.selection import Selection
 from jobs.errors import ConfigError, Denied, LedgerError
 from jobs.expire import plan
 from jobs.expire.kind import KIND
-from jobs.expire.plan import Candidates, refuse_ignoring
+from jobs.expire.plan import Candidates
 from jobs.ledger.ledger import Ledger
 from jobs.runs.kind import Opened
 from jobs.runs.request import Request as RunRequest
@@ -48,39 +47,24 @@ async def deny(request: Request) -> Any:
     raise Denied("PutObject", request.place.key, "AccessDenied", "no", 403)
 
 
-def trial(store: Shop) -> None:
-    asyncio.run(refuse_ignoring(store, ORIGINALS))
-
-
 def keys(store: Shop) -> set[str]:
     return {each.key for each in asyncio.run(store.list_versions("docs", "")).entries}
 
 
+@pytest.mark.parametrize(
+    ("deletes", "hooks", "why"),
+    [
+        (True, {"delete": ignore}, "ignores conditions on DeleteObject"),
+        (True, {"delete": deny}, r"permit .*s3:PutObject.* s3://docs/\.sealift/trial-\*"),
+        (True, {"put": deny}, r"permit .*s3:PutObject.* s3://docs/\.sealift/trial-\*"),
+        (False, {"delete": ignore, "put": deny}, ""),
+    ],
+)
 @pytest.mark.parametrize("versioned", [True, False])
-def test_a_server_that_ignores_if_match_is_refused_and_loses_nothing(versioned: bool) -> None:
-    store = other_server(versioned=versioned)
-    store.originals(2)
-    before = keys(store)
-    store.hook(delete=ignore)
-    with pytest.raises(ConfigError, match="ignores conditions on DeleteObject"):
-        trial(store)
-    assert keys(store) == before
-    assert set(store.current()) == {"k0", "k1"}
-
-
-@pytest.mark.parametrize("operation", ["put", "delete"])
-def test_where_nothing_can_be_tried_nothing_goes(operation: str) -> None:
-    store = other_server(versioned=True)
-    store.hook(**{operation: deny})
-    with pytest.raises(ConfigError, match=r"permit .*s3:PutObject.* s3://docs/\.sealift/trial-\*"):
-        trial(store)
-
-
-@pytest.mark.parametrize("deletes", [True, False])
-def test_a_run_that_deletes_is_refused_before_anything_is_planned(
-    deletes: bool, monkeypatch: pytest.MonkeyPatch
+def test_a_run_that_deletes_is_refused_before_anything_is_planned_and_loses_nothing(
+    deletes: bool, hooks: dict[str, Any], why: str, versioned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A dry run writes nothing, not even a trial."""
+    """The server ignores If-Match, or nothing can be tried. A dry run writes nothing, not even a trial."""
 
     class Listed(Exception):
         """Planning has begun."""
@@ -90,8 +74,10 @@ def test_a_run_that_deletes_is_refused_before_anything_is_planned(
     async def find(*_: Any, **__: Any) -> Any:
         raise Listed
 
-    store = other_server(versioned=True)
-    store.hook(delete=ignore, put=None if deletes else deny)
+    store = other_server(versioned=versioned)
+    store.originals(2)
+    before = keys(store)
+    store.hook(**hooks)
     monkeypatch.setattr(plan, "open_side", lambda side, **_: store)
     monkeypatch.setattr(plan, "refuse_lifecycle", nothing)
     monkeypatch.setattr(Candidates, "find", find)
@@ -108,8 +94,11 @@ def test_a_run_that_deletes_is_refused_before_anything_is_planned(
     sides = Side(ORIGINALS), Side(Location("copies"))
     request = RunRequest("expire", *sides, None, Selection(versions="all"), options)
     ledger = Ledger(store, LEDGER)
-    with pytest.raises(ConfigError if deletes else Listed):
+    with pytest.raises(ConfigError if deletes else Listed, match=why):
         asyncio.run(plan.plan_run(request, ledger, Settings.from_environment(), Silent()))  # type: ignore[arg-type]
+    assert set(store.current()) == {"k0", "k1"}
+    if "delete" not in hooks or hooks["delete"] is ignore:  # else what was tried is left
+        assert keys(store) == before
 
 
 def test_a_worker_refuses_a_run_that_does_not_say_what_was_tried() -> None:
@@ -124,12 +113,18 @@ def test_a_worker_refuses_a_run_that_does_not_say_what_was_tried() -> None:
 
 
 @pytest.mark.parametrize("versioned", [True, False])
-def test_a_bucket_that_keeps_versions_since_the_trial_or_no_longer_loses_nothing(versioned: bool) -> None:
+@pytest.mark.parametrize("looks", [0, 1])
+def test_a_bucket_that_keeps_versions_since_the_trial_or_no_longer_loses_nothing(versioned: bool, looks: int) -> None:
+    """At the first look of a group, or at the one before its deletes."""
     store = shop(versioned=versioned)
-    rows = store.originals(2)
-    made = job(store)
-    made = replace(made, terms=made.terms._replace(is_versioned=not versioned))
+    rows, made, answers = store.originals(2), job(store), list[bool]()
+
+    async def turn(request: Request) -> Any:
+        answers.append(await request())
+        return answers[-1] if len(answers) <= looks else not answers[-1]
+
+    store.hook(is_versioned=turn)
     with pytest.raises(ConfigError, match="plan again"):
         work(made, rows)
     assert set(store.current()) == {"k0", "k1"}
-    assert not store.is_announced()
+    assert store.is_announced() is bool(looks)

@@ -171,21 +171,6 @@ def test_what_is_due_only_since_the_plan_was_made_stays() -> None:
     assert work(planned, [row])[0].status is Status.LEFT
 
 
-def test_versioning_that_is_suspended_meanwhile_loses_nothing() -> None:
-    store = shop()
-    row = store.original()
-    looks: list[str] = []
-
-    async def suspend(request: Request) -> Any:
-        looks.append("docs")
-        return await request() and len(looks) < 2
-
-    store.hook(is_versioned=suspend)
-    with pytest.raises(ConfigError, match="plan again"):
-        work(job(store), [row])
-    assert store.current()["k"] == b"content"
-
-
 # A row names exactly one version: that one goes, or none does. However many there are, a key is looked at once.
 
 CONTENT = b"content"

@@ -11,7 +11,7 @@ from jobs.core.enums import Step
 from jobs.core.model import ObjectRef, ObjectVersion
 from jobs.core.outcome import PartlyDone, Status
 from jobs.errors import NotFound, Unavailable
-from jobs.expire.undo import UndoResult, unhide
+from jobs.expire.undo import unhide
 from jobs.ledger.tombstones import Tombstone
 from tests.doubles.memory_store import Request
 from tests.expire.scene import DAY, NOW, Killed, Shop, job, job_of_another_run, one, shop, store_over, undo, work
@@ -19,27 +19,33 @@ from tests.expire.scene import DAY, NOW, Killed, Shop, job, job_of_another_run, 
 HOUR = 3600.0
 
 
-@pytest.mark.parametrize("ahead", [-HOUR / 2, 0.0, HOUR, 40 * 24 * HOUR])
-def test_the_marker_of_a_killed_attempt_goes_whatever_the_clock_of_its_machine_said(ahead: float) -> None:
-    """An announcement of later than the marker passed for one of another deletion, and all for brought back."""
-    undone, is_there = kill_and_undo(ahead, deleted_after=1.0)
-    assert (undone.markers, undone.problems, is_there) == (1, [], True)
-
-
-def test_a_marker_that_came_long_after_the_announcement_stays() -> None:
-    undone, is_there = kill_and_undo(0.0, deleted_after=2 * HOUR)
-    assert (undone.markers, is_there) == (0, False)
-    assert len(undone.problems) == 1
-
-
-@pytest.mark.parametrize("deleted_after", [1.0, 2 * HOUR])
-def test_an_upload_in_parts_between_version_and_marker_is_not_taken_for_all_is_back(
-    deleted_after: float,
+@pytest.mark.parametrize(
+    ("ahead", "deleted_after", "has_upload", "goes"),
+    [
+        *((ahead, 1.0, False, True) for ahead in (-HOUR / 2, 0.0, HOUR, 40 * 24 * HOUR)),
+        (0.0, 2 * HOUR, False, False),
+        *((0.0, deleted_after, True, False) for deleted_after in (1.0, 2 * HOUR)),
+    ],
+)
+def test_the_marker_of_a_killed_attempt_goes_if_it_is_surely_its_own(
+    ahead: float, deleted_after: float, has_upload: bool, goes: bool
 ) -> None:
-    """S3 orders it by its beginning. Nothing lay directly above, so undo said that all was back."""
-    undone, is_there = kill_and_undo(0.0, deleted_after, with_upload=True)
-    assert (undone.markers, undone.lost, is_there) == (0, 0, False)
-    assert len(undone.problems) == 1
+    """Whatever the clock of its machine said: an announcement of later than the marker passed for one of another
+    deletion, and all for brought back. A marker of long after the announcement stays, and one above an upload in parts,
+    which S3 orders by its beginning: nothing lay directly above the version, so undo said that all was back.
+    """
+    store = shop()
+    row = store.original()
+    upload = store.begin_upload()
+    announce(store, stone_of(row, recorded_at=store.now + ahead))
+    store.now += deleted_after
+    store.hide(row)
+    if has_upload:
+        store.end_upload(upload)
+    store.now += DAY
+    undone = undo(store)
+    assert (undone.markers, len(undone.problems), undone.lost) == ((1, 0, 0) if goes else (0, 1, 0))
+    assert (store.current() == {"k": b"content"}) is goes
 
 
 @pytest.mark.parametrize("step", [Step.REMOVE, Step.HIDE])
@@ -98,20 +104,6 @@ def test_a_version_that_two_attempts_name_has_one_problem() -> None:
         announce(store, stone_of(row), marker_id=row.version_id)  # it is no marker's: forged
     undone = undo(store)
     assert (undone.markers, len(undone.problems)) == (0, 1)
-
-
-def kill_and_undo(ahead: float, deleted_after: float, *, with_upload: bool = False) -> tuple[UndoResult, bool]:
-    """What an undo says, and whether the object is there then."""
-    store = shop()
-    row = store.original()
-    upload = store.begin_upload()
-    announce(store, stone_of(row, recorded_at=store.now + ahead))
-    store.now += deleted_after
-    store.hide(row)
-    if with_upload:
-        store.end_upload(upload)
-    store.now += DAY
-    return undo(store), store.current() == {"k": b"content"}
 
 
 def stone_of(row: ObjectVersion, step: Step = Step.HIDE, recorded_at: float = NOW) -> Tombstone:
