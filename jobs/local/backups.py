@@ -24,12 +24,11 @@ from scheduler.log import say
 SETTLE_SECONDS = 0.1
 TRIES, RETRY_SECONDS = 5, 1.0
 BATCH_MESSAGES = 100
-FUNCTION_MILLISECONDS = 60_000
 
 Handler = Callable[[Mapping[str, Any], Any], Mapping[str, Any]]
 
 
-CONTEXT = SimpleNamespace(aws_request_id="local", get_remaining_time_in_millis=lambda: FUNCTION_MILLISECONDS)
+CONTEXT = SimpleNamespace(aws_request_id="local", get_remaining_time_in_millis=lambda: 60_000)
 """The context of an invocation, as far as our handlers read it."""
 
 

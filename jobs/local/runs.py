@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ class LocalRuns(Batch):
         self._runtime, self._folder, self._program = runtime, folder, program
         self._scratch = folder / "scratch"
         self._scratch.mkdir(exist_ok=True)
-        self._pool, self.unfinished, self._is_closed = ThreadPoolExecutor(1, "runs"), set[str](), False
+        self._pool, self.unfinished, self._is_closed = ThreadPoolExecutor(1, "runs"), dict[str, Future[None]](), False
         self._running: subprocess.Popen[bytes] | None = None
         self._due = 0.0
         self.messages = list[str]()
@@ -45,12 +45,13 @@ class LocalRuns(Batch):
         """Take a run. `batch_starts.start` gives each a name of its own, which is its id."""
         name = str(request["jobName"])
         if name not in self.unfinished:
-            self.unfinished.add(name)
-            self._pool.submit(self._run, name, request["containerOverrides"]["command"])
+            self.unfinished[name] = self._pool.submit(self._run, name, request["containerOverrides"]["command"])
         return name
 
     def step(self) -> None:
-        """Look at the backlog each `LOOK_SECONDS`. Raises SealiftError."""
+        """Look at the backlog each `LOOK_SECONDS`. Raises SealiftError, and what nobody foresaw of a run."""
+        for name in [name for name, run in self.unfinished.items() if run.done()]:
+            self.unfinished.pop(name).result()
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + LOOK_SECONDS
             self._runtime.run(self._look())
@@ -86,4 +87,3 @@ class LocalRuns(Batch):
             if (code >= 0 and code != ExitCode.TRANSIENT) or self._is_closed:
                 break
         self.messages.append(f"{name}: {'done' if code == ExitCode.DONE else f'exit code {code}'}")
-        self.unfinished.remove(name)
