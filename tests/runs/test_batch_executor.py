@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from jobs.aws.batch import Batch, ChildFailure, JobState
 from jobs.aws.batch_arrays import Placement, Submission, make_submission
-from jobs.core.model import Location
 from jobs.core.outcome import Outcome, Status
 from jobs.core.run import Plan, ShardSummary
 from jobs.errors import ConfigError, Rejected, Unavailable
@@ -36,7 +35,7 @@ from tests.doubles.batch.account import Puppets, await_value, make_client, regis
 from tests.doubles.batch.runners import OUT_OF_MEMORY, Exit
 from tests.doubles.batch.server import BatchServer, batch_server
 from tests.doubles.examples import examples
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.ledgers import make_ledger
 
 RUN = "20261125T003345Z-replicate-1f3a2b"
 PLACEMENT = Placement("spot", "sealift")
@@ -56,12 +55,6 @@ class Site:
         return asyncio.run(find_jobs(Batch(), of))
 
 
-def make_ledger() -> Ledger:
-    store = MemoryStore()
-    store.create_bucket("ledger")
-    return Ledger(store, Location("ledger", "sealift"))
-
-
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     runner = Puppets()
@@ -76,7 +69,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
             monkeypatch.setenv(name, value)
         server.add_queue("spot")
         register(make_client(server))
-        yield Site(server, make_ledger(), runner)
+        yield Site(server, make_ledger("sealift"), runner)
 
 
 def submission(shards: int = 3, number: int = 0) -> Submission:
@@ -229,7 +222,7 @@ def test_shards_are_left_until_each_of_their_rows_has_an_outcome(attempts: list[
     """`attempts`: for each shard of six rows, the rows that each of its attempts wrote, overlapping as they like."""
 
     async def scenario() -> list[int]:
-        ledger = make_ledger()
+        ledger = make_ledger("sealift")
         for shard, written in enumerate(attempts):
             for number, rows in enumerate(written):
                 outcomes = [Outcome(shard * 6 + row, f"k{row}", None, Status.DONE) for row in sorted(rows)]

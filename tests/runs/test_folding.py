@@ -22,9 +22,9 @@ from jobs.ledger.views import open_views
 from jobs.runs import folding
 from jobs.runs.folding import Folded, fold_run, write_late_verdicts
 from jobs.runs.progress import RunProgress, find_progress
-from jobs.tables.rows import manifest_schema, shard_schema, write_outcomes, write_parquet
+from jobs.tables.rows import manifest_schema, shard_schema, version_batch, write_outcomes, write_parquet
 from tests.doubles.examples import examples
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.ledgers import make_ledger
 from tests.doubles.plain_fold import fold
 
 ROWS = 6
@@ -60,15 +60,9 @@ async def fold_of(checkpoints: list[list[Outcome]], keys: Sequence[str] = KEYS) 
 
 
 async def written(checkpoints: list[list[Outcome]], keys: Sequence[str] = KEYS) -> Ledger:
-    store = MemoryStore()
-    store.create_bucket("ledger")
-    ledger = Ledger(store, Location("ledger", "here"))
+    ledger = make_ledger("here")
     rows = [ObjectVersion(row, key, f"v{row}", etag="e") for row, key in enumerate(keys)]
-    names = shard_schema().names
-    columns = {name: [getattr(row, name) for row in rows] for name in names}
-    import pyarrow as pa
-
-    await ledger.write_shard("run", 0, write_parquet(pa.table(columns, schema=shard_schema())))
+    await ledger.write_shard("run", 0, write_parquet(version_batch(rows, shard_schema())))
     for number, outcomes in enumerate(checkpoints):
         if outcomes:
             bad_rows = sum(each.status not in GOOD for each in outcomes)

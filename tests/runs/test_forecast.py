@@ -14,7 +14,7 @@ from jobs.core.run import Plan, RunSpec, Side
 from jobs.ledger.ledger import Ledger
 from jobs.runs.launch import MARGIN_TIMES, RECENT_SECONDS, START_SECONDS, UNKNOWN_TIMES, timed
 from jobs.runs.request import Planned, new_run_id
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.ledgers import make_ledger
 
 NOW = 1_800_000_000.0
 PLACE = Side(Location("originals", "a/")), Side(Location("copies"))
@@ -26,9 +26,7 @@ def spec(at: float = NOW, job: str = "replicate", place: tuple[Side, Side] = PLA
 
 @pytest.fixture
 def ledger() -> Ledger:
-    store = MemoryStore()
-    store.create_bucket("ledger")
-    return Ledger(store, Location("ledger", "l"))
+    return make_ledger("l")
 
 
 def end(ledger: Ledger, run: RunSpec, planned: float, worked: float, state: str = "complete") -> str:

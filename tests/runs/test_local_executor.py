@@ -15,11 +15,10 @@ import pytest
 from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
-from jobs.ledger.ledger import Ledger
 from jobs.runs import local_executor
 from jobs.runs.local_executor import WorkerProcesses, WorkHere, run_shards
 from jobs.runs.worker import Stops
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.ledgers import make_ledger
 
 
 def never() -> bool:
@@ -168,8 +167,6 @@ async def test_a_worker_of_this_process_is_tried_three_times_unless_it_is_stoppe
 
 async def executed(work_here: WorkHere) -> dict[int, int]:
     """The exit codes of a run of two rows."""
-    store = MemoryStore()
-    store.create_bucket("ledger")
     spec = RunSpec("run", "verify", 0.0, Side(Location("a")), Side(Location("b")), "")
     plan, display, settings = Plan(2, 2, (ShardSummary(2, 2),)), Quiet(), Settings.from_environment({})
-    return await local_executor.execute(spec, plan, Ledger(store, Location("ledger", "")), settings, display, work_here)
+    return await local_executor.execute(spec, plan, make_ledger(), settings, display, work_here)

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from jobs.core.model import Location
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.owner import claim_run, process_began
 from jobs.runs.progress import has_stopped
 from jobs.runs.request import new_run_id
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.ledgers import make_ledger
 
 HOUR = 3600.0
 DEAD = 2**22 + 1
@@ -41,9 +40,7 @@ async def test_a_run_has_stopped(
     if process_began(os.getpid()) is None:
         pytest.skip("this system has no /proc")
     at = time.time() - hours * HOUR
-    store = MemoryStore(clock=lambda: at)
-    store.create_bucket("ledger")
-    ledger, run_id = Ledger(store, Location("ledger")), new_run_id("verify", at - HOUR)
+    ledger, run_id = make_ledger(clock=lambda: at), new_run_id("verify", at - HOUR)
     await ledger.write_document(run_id, "plan.json", {})
     if changed is not None:
         whole = ledger.write_document

@@ -15,11 +15,10 @@ from jobs.core.pricing import PricedWork, far_per_gib, own_prices
 from jobs.core.run import OLD_VERSIONS, ROWS_SHA256, Plan, RunSpec, Side
 from jobs.core.selection import Selection
 from jobs.errors import UsageError
-from jobs.ledger.ledger import Ledger
 from jobs.runs.request import Request, check_apart, drafting, manifest_rows, new_run_id
 from jobs.runs.summaries import SELECTING
 from jobs.tables.rows import fill_batch
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.ledgers import make_ledger
 
 FRANKFURT, DUBLIN, IOWA = "eu-central-1", "eu-west-1", "us-east-2"
 
@@ -63,10 +62,7 @@ def test_copies_between_regions_pass_through_workers_behind_endpoints(
 
 
 async def test_a_run_that_only_compared_has_neither_failed_nor_proven_rows() -> None:
-    store = MemoryStore()
-    store.create_bucket("ledger")
-    ledger = Ledger(store, Location("ledger", ""))
-    sides = Side(Location("originals")), Side(Location("copies"))
+    ledger, sides = make_ledger(), (Side(Location("originals")), Side(Location("copies")))
     run_id = new_run_id("reconcile", 1_700_000_000.0)
     options = {"versions": "current", "destination_manifest": "s3://i/manifest.json"}
     await ledger.create(RunSpec(run_id, "reconcile", 1_700_000_000.0, *sides, "s3://i/manifest.json", options))

@@ -15,13 +15,12 @@ import pytest
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.errors import LedgerError
-from jobs.ledger.ledger import Ledger
 from jobs.ledger.state_files import compact, write_delta
 from jobs.reports.document import iso_time
 from jobs.runs.request import new_run_id
 from jobs.runs.standing import Standing, standing_rows
 from jobs.s3.store import UNGUARDED
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.ledgers import make_ledger
 from tests.ledger.looks import Seen, verdicts
 
 ENDED = 1_800_000_020.0
@@ -38,9 +37,7 @@ class Scene:
     """A ledger with a run that ended badly, and what later runs say of its rows."""
 
     def __init__(self, folder: Path, job: str = "verify", rows: Sequence[tuple[Any, ...]] = ROWS):
-        store = MemoryStore()
-        store.create_bucket("ledger")
-        self.folder, self.ledger = folder, Ledger(store, Location("ledger", ""))
+        self.folder, self.ledger = folder, make_ledger()
         sides = Side(Location("originals")), Side(Location("copies"))
         self.run_id = new_run_id(job, ENDED)
         self.spec = RunSpec(self.run_id, job, ENDED, *sides, "listing")

@@ -8,12 +8,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-import pyarrow as pa
 import pytest
 
 from jobs.config import Settings
 from jobs.core.histories import keys_of
-from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion
+from jobs.core.model import Attributes, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, PartlyDone, Status
 from jobs.core.rate_limits import RateLimits
 from jobs.core.reasons import Reason
@@ -37,7 +36,8 @@ from jobs.runs import worker as worker_module
 from jobs.runs.worker import TRIES, Worker
 from jobs.s3.gated_store import Throttle, checked
 from jobs.s3.store import UNGUARDED, Store
-from jobs.tables.rows import read_outcomes, shard_schema, write_parquet
+from jobs.tables.rows import read_outcomes, shard_schema, version_batch, write_parquet
+from tests.doubles.ledgers import make_ledger
 from tests.doubles.memory_store import MemoryStore, Request
 from tests.doubles.plain_fold import fold
 
@@ -69,12 +69,9 @@ async def copied(row: ObjectVersion) -> Status:
 
 
 async def ledger_with_a_shard(versions_per_key: int = 1, count: int = ROWS) -> Ledger:
-    store = MemoryStore()
-    store.create_bucket("ledger")
-    ledger = Ledger(store, Location("ledger", ""))
+    ledger = make_ledger()
     rows = [ObjectVersion(row, f"k{row // versions_per_key:03d}", f"v{row}") for row in range(count)]
-    columns = {name: [getattr(row, name) for row in rows] for name in shard_schema().names}
-    await ledger.write_shard("run", 0, write_parquet(pa.table(columns, schema=shard_schema())))
+    await ledger.write_shard("run", 0, write_parquet(version_batch(rows, shard_schema())))
     await ledger.publish_plan("run", Plan(count, 0, (ShardSummary(count, 0),)))
     return ledger
 

@@ -18,10 +18,19 @@ from tests.scheduler.scene import Scene, at, slow
 DENIED = Denied("CopyObject", "b", "AccessDenied", "no", 403)
 
 
-def test_no_permission_on_one_key_fails_its_message_alone(scene: Scene) -> None:
-    scene.store.hook(copy=refuse(DENIED, at("b")))
-    assert scene.handle(scene.put("a"), scene.put("b"), scene.put("c")) == ["m1"]
-    assert scene.endings() == [("a", "copied"), ("b", "denied"), ("c", "copied")]
+@pytest.mark.parametrize(
+    ("error", "ending", "detail"),
+    [
+        (DENIED, "denied", "AccessDenied"),
+        (Unavailable("CopyObject", "b", "InternalError", "", 500), "failed", "InternalError"),
+        (ZeroDivisionError("a bug"), "failed", "ZeroDivisionError"),
+    ],
+)
+def test_an_error_fails_its_key_alone(scene: Scene, error: Exception, ending: str, detail: str) -> None:
+    scene.store.hook(copy=refuse(error, at("b")))
+    assert scene.invoke(batch(*map(scene.put, "abc")), remaining_seconds=600) == ["m1"]
+    assert scene.endings() == [("a", "copied"), ("b", ending), ("c", "copied")]
+    assert [detail in line["detail"] for line in scene.lines("journal/") if line["key"] == "b"] == [True]
 
 
 def test_a_message_of_several_records_comes_again_as_a_whole(scene: Scene) -> None:
@@ -44,12 +53,6 @@ def test_what_may_pass_is_tried_again_at_once(scene: Scene) -> None:
     scene.store.hook(copy=fail)
     assert scene.handle(scene.put("a")) == []
     assert scene.endings() == [("a", "copied")]
-
-
-def test_what_does_not_pass_comes_again(scene: Scene) -> None:
-    scene.store.hook(copy=refuse(Unavailable("CopyObject", "a", "InternalError", "", 500), at("a")))
-    assert scene.invoke(batch(scene.put("a"), scene.put("b")), remaining_seconds=600) == ["m0"]
-    assert scene.endings() == [("a", "failed"), ("b", "copied")]
 
 
 def test_a_copy_slower_than_the_time_left_becomes_backlog(scene: Scene) -> None:

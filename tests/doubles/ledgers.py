@@ -1,0 +1,16 @@
+"""Ledgers in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobs.core.model import Location
+from jobs.ledger.ledger import Ledger
+from tests.doubles.memory_store import MemoryStore
+
+
+def make_ledger(prefix: str = "", **store: Any) -> Ledger:
+    """An empty ledger. `store`: settings of its MemoryStore."""
+    memory = MemoryStore(**store)
+    memory.create_bucket("ledger")
+    return Ledger(memory, Location("ledger", prefix))
