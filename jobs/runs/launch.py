@@ -94,10 +94,7 @@ async def plan_run(
         plan, histogram = await plan_rows(
             batches,
             request.selection,
-            write_shard=draft.write_shard,
-            scratch_directory=draft.scratch,
-            rows_per_shard=settings.rows_per_shard,
-            processes=settings.processes,
+            **draft.sharding(settings),
             copies=Copies(spec, packed, lists, partial(server_time, ledger.store)) if lists or packed else None,
             **part_rule(work),
         )

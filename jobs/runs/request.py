@@ -97,12 +97,8 @@ class Draft:
 
     def sharding(self, settings: Settings) -> dict[str, Any]:
         """For a planner: where shards go, and how large they are."""
-        return {
-            "write_shard": self.write_shard,
-            "scratch_directory": self.scratch,
-            "rows_per_shard": settings.rows_per_shard,
-            "processes": settings.processes,
-        }
+        sizes = {"rows_per_shard": settings.rows_per_shard, "processes": settings.processes}
+        return {"write_shard": self.write_shard, "scratch_directory": self.scratch, **sizes}
 
     async def noting(
         self, batches: AsyncIterator[pa.RecordBatch], *, says_latest: bool
