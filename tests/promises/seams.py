@@ -37,7 +37,7 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "check of the owner": ("jobs.ledger.owner:Owner.check",),
     "checkpoint": ("jobs.ledger.ledger:Ledger.write_checkpoint",),
     "checkpoints": ("jobs.ledger.ledger:Ledger.checkpoints",),
-    "fold": ("jobs.runs.folding:_fold_files",),
+    "fold": ("jobs.runs.folding:_fold",),
     "condition of the ledger": ("jobs.ledger.files:ledger_guard",),
     "exit code": ("jobs.reports.document:exit_code",),
     "places apart": ("jobs.runs.request:check_apart",),
