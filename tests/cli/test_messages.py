@@ -49,7 +49,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         (f"compact {SIDES} --max-size bananas", 2, "--max-size bananas"),
         (f"replicate {SIDES} --newer-than yesterdayish", 2, "--newer-than 30d"),
         (f"replicate {SIDES} --storage-class STANDARD-IA", 2, "STANDARD_IA"),
-        (f"replicate {SIDES}", 75, "s3://ledger AWS_ENDPOINT_URL"),
+        (f"replicate {SIDES}", 75, "s3:// AWS_ENDPOINT_URL"),
         (f"reconcile {SIDES} --margin soon", 2, "--margin age"),
         (f"reconcile {SIDES} --repair-different", 2, "--repair"),
         (f"reconcile {SIDES} --repair", 2, "--yes"),

@@ -198,7 +198,7 @@ BREAKS: tuple[Break, ...] = (
     Break("copy-with-default-settings", "faithful", "store.copy", _with(settings=CopySettings())),
     Break("page-left-out", "whole-listings", "store.list_objects", _one_page),
     Break("versions-left-out", "whole-listings", "store.list_versions", _one_page),
-    Break("failures-without-limit", "max-failures", "failures", _answer(lambda _: None)),
+    Break("failures-without-limit", "max-failures", "failures", _nothing),
     Break("rate-without-limit", "rates", "rate", _answer(lambda _: 0.0)),
     Break("unknown-size-is-filtered", "filters", "filter", _with(batch=_no_size_is_large)),
     Break("ledger-is-overwritten", "written-once", "condition of the ledger", _answer(lambda _: UNGUARDED)),
