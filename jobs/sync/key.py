@@ -457,6 +457,8 @@ class _Sync:
         try:
             outcome, copied = await self._copy(look, version)
         except NotFound as error:
+            if self.bet:  # nothing was listed
+                raise
             missed = version, look.copies[-1] if look.copies else None
             if missed not in self.missed:
                 self.missed.add(missed)
@@ -467,6 +469,8 @@ class _Sync:
         except (*REFUSALS, Conflict, Unavailable) as error:
             if error.code == ALTERED:
                 return await self._blame(version, error)
+            if self.bet and isinstance(error, ArchivedObject):  # what is current may be a later version
+                return False
             version.blocked = self._final(error)
             return True
         is_right = copied is version

@@ -368,6 +368,15 @@ async def test_archived_version_is_left_and_others_are_copied() -> None:
     assert (await sync(store, event_of(old), is_event=True, **EVENT)).outcomes[0].status is SAME
 
 
+async def test_bet_on_what_is_archived_by_now_blocks_no_older_version_of_the_same_bytes() -> None:
+    """It was copied over itself, to another class."""
+    store = make_store()
+    old = await put(store, A)
+    await put(store, A, storage_class="GLACIER")
+    assert (await sync_one(store, old, all_versions=True)).status is COPIED
+    assert bodies(store) == [A]
+
+
 async def test_older_version_is_not_put_on_top_of_what_cannot_be_put_back() -> None:
     store = make_store()
     late = await put(store, A)
@@ -428,6 +437,19 @@ async def test_version_that_is_listed_and_never_found_is_refused_at_once(all_ver
     outcome = await sync_one(store, row, all_versions=all_versions)
     assert (outcome.status, outcome.reason) == (Status.BLOCKED, Reason.REFUSED)
     assert len(asked) <= 3
+
+
+async def test_version_that_is_removed_before_it_is_copied_is_missing() -> None:
+    store = make_store()
+    row = await put(store, A)
+    await delete(store)  # the bet does not find it
+
+    async def remove() -> None:
+        await delete(store, SOURCE._replace(version_id=row.version_id))
+
+    store.hook(copy=once(remove, nth(2)))
+    outcome = await sync_one(store, row, all_versions=True)
+    assert (outcome.status, outcome.reason) == (Status.MISSING, Reason.SOURCE_GONE)
 
 
 async def test_missing_bucket_is_no_rows_outcome() -> None:
