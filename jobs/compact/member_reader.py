@@ -92,7 +92,7 @@ class MemberSource:
 
         The rows after a large object are read when it has been used, since its use needs memory
         that they would hold. Raises Unavailable when nothing answers at all,
-        and NotFound when there is no such bucket.
+        and NoSuchBucket when there is no such bucket.
         """
         for is_large, group in groupby(rows, _is_large):
             if is_large:

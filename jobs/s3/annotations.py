@@ -106,7 +106,7 @@ class AnnotationLists:
         try:
             await self.store.get_annotation(ref, NO_SUCH_NAME)
         except NotFound as error:
-            if error.code in ("NoSuchKey", "NoSuchVersion", "NoSuchBucket"):
+            if error.code in ("NoSuchKey", "NoSuchVersion"):
                 raise
             return error.code == "NoSuchAnnotation"
         except Rejected:
