@@ -121,7 +121,7 @@ def _explanation_text(answer: Explanation) -> str:
     hot, limit = pair.destination, pair.thresholds.lambda_max_size
     storage_class = hot.storage_class or "the source's class"
     key = {None: "", "create": " with a key of its own"}.get(hot.kms_key, f" with {hot.kms_key}")
-    lock = f"{hot.object_lock.mode} for {hot.object_lock.days} days" if hot.object_lock else "none"
+    lock = f"{hot.object_lock.mode} for {plural(hot.object_lock.days, 'day')}" if hot.object_lock else "none"
     deletes = "a delete marker on the copy" if pair.deletes == "mirror" else "the copy stays"
     deep = f", byte by byte {_each(pair.verify.deep)}" if pair.verify.deep else ""
     lines = [

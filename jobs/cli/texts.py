@@ -93,10 +93,11 @@ def _thaw_lines(restore: Mapping[str, Any]) -> Iterator[str]:
     """What a restore has to thaw."""
     yield f"  archives  {restore['archives']:,}, holding {restore['members']:,} of the objects"
     if restore["cold"] or restore["cold_versions"]:
-        versions = f" and {restore['cold_versions']:,} versions" if restore["cold_versions"] else ""
+        versions = f" and {plural(restore['cold_versions'], 'version')}" if restore["cold_versions"] else ""
         yield (
-            f"  thaw      {len(restore['cold']):,} archives{versions} by {restore['tier']} for {restore['days']} days, "
-            f"up to {restore['hours']:g} hours; {restore['restoring']:,} of them are on their way"
+            f"  thaw      {plural(len(restore['cold']), 'archive')}{versions} by {restore['tier']} "
+            f"for {plural(restore['days'], 'day')}, up to {restore['hours']:g} hours; "
+            f"{restore['restoring']:,} of them are on their way"
         )
     for uri in restore["cold"][:10]:
         yield f"            {uri}"

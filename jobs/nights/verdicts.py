@@ -32,7 +32,7 @@ def judge(summary: Summary) -> tuple[bool, str, list[str]]:
     proof = f"{plural(young, 'object')} too new to be judged (--margin); " if young else ""
     proof += (
         f"of {plural(known.objects, 'object')} {known.checked:,} are proven by checksums, and the bytes of "
-        f"{known.read:,} were read within {known.read_days:,} days"
+        f"{known.read:,} were read within {plural(known.read_days, 'day')}"
     )
     if not known.checked or not _is_compared(summary):
         check = f"Check bucket and prefixes of the pair {summary.pair} in the policy: sealift policy check"

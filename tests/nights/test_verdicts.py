@@ -60,9 +60,10 @@ def known(**more: Any) -> Known:
         (night(stage("reconcile", in_flight=30, excluded=1), REST[0], stage("slice")), "Nothing could be proven; 30 "
          "objects too new to be judged (--margin); of 40 objects 40 are proven by checksums, and the bytes of 12 were "
          "read within 360 days", False),
-        (night(stage("reconcile", extra=4), REST[0], stage("slice"), known=known(objects=0, checked=0, read=0)),
-         "Nothing could be proven; of 0 objects 0 are proven by checksums, and the bytes of 0 were read within 360 "
-         "days", False),
+        (night(stage("reconcile", extra=4), REST[0], stage("slice"),
+               known=known(objects=0, checked=0, read=0, read_days=1)),
+         "Nothing could be proven; of 0 objects 0 are proven by checksums, and the bytes of 0 were read within 1 day",
+         False),
         (night(stage("reconcile", in_flight=1, same=39), *REST), "Nothing wrong was found; 1 object too new to be "
          "judged (--margin); of 40 objects 40 are proven by checksums, and the bytes of 12 were read within 360 days",
          True),
