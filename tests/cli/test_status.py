@@ -77,21 +77,34 @@ async def answered(answers: Answers, section: str = "problems") -> list[dict[str
     return [row async for name, row in answers if name == section]
 
 
+TO_STATUS, TO_DOCTOR = "See what is wrong, and what helps: sealift status", "See what is wrong with it: sealift doctor"
+AGAIN = "sealift nightly --pair docs"
+
+
 @pytest.mark.parametrize(
-    ("night", "exit_code", "is_wrong"),
-    [(None, 0, True), ("2026-11-20", 0, False), ("2026-11-17", 0, True), ("2026-11-20", 3, True)],
+    ("night", "exit_code", "steps", "advice"),
+    [
+        (None, 0, [], AGAIN),
+        ("2026-11-20", 0, [], None),
+        ("2026-11-17", 0, [], AGAIN),
+        ("2026-11-20", 3, [], f"{AGAIN} --again"),
+        ("2026-11-20", 3, [TO_STATUS], f"{AGAIN} --again"),
+        ("2026-11-20", 3, [TO_DOCTOR, TO_STATUS], "sealift doctor"),
+    ],
 )
 async def test_a_pair_needs_a_night_that_is_recent_and_well(
-    monkeypatch: pytest.MonkeyPatch, *, night: str | None, exit_code: int, is_wrong: bool
+    monkeypatch: pytest.MonkeyPatch, *, night: str | None, exit_code: int, steps: list[str], advice: str | None
 ) -> None:
+    """What a night advises is not what the person does already: to look at the status."""
     at = datetime(2026, 11, 20, tzinfo=UTC)
-    last: Any = SimpleNamespace(night=night, exit_code=exit_code, finished_at=at, verdict="", next_steps=[])
+    last: Any = SimpleNamespace(night=night, exit_code=exit_code, finished_at=at, verdict="", next_steps=steps)
 
     async def last_summaries(*_: object) -> list[Any]:
         return [last] if night else []
 
     monkeypatch.setattr("jobs.cli.status.last_summaries", last_summaries)
-    assert bool(await answered(_pair(new_ledger(), "docs", [], at.timestamp()))) is is_wrong
+    found = await answered(_pair(new_ledger(), "docs", [], at.timestamp()))
+    assert [each["problem"].rpartition(": ")[2] for each in found] == [advice] * (advice is not None)
 
 
 async def test_findings_are_a_line_for_each_place_and_code(tmp_path: Path) -> None:
