@@ -8,7 +8,6 @@ prefix is plain text.
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import re
 from dataclasses import dataclass
 from decimal import Decimal
@@ -68,10 +67,25 @@ def glob_pattern(glob: str) -> str:
 
 
 def _part_pattern(part: re.Match[str]) -> str:
-    """Stars, a set or one character. Python words the set, but RE2 lacks its pattern for one without members."""
+    """Stars, a set or one character."""
     if part[0].startswith("*"):
         return ".*"
-    return fnmatch.translate(part[0])[len("(?s:") : -len(r")\Z")].replace("(?!)", r"[^\s\S]")
+    if len(part[0]) > 1:
+        return _set_pattern(part[0][1:-1])
+    return "." if part[0] == "?" else re.escape(part[0])
+
+
+def _set_pattern(inside: str) -> str:
+    """`a-z_` or `!0-9`, the inside of a set's brackets, as a character class.
+
+    All of it is escaped: to RE2 `[:alpha:]` within a set is a class of its own.
+    """
+    negated, members = inside.startswith("!"), inside.removeprefix("!")
+    ranges = [(low, high or low) for low, high in re.findall(r"(.)(?:-(.))?", members, re.DOTALL)]
+    classes = "".join(f"{re.escape(low)}-{re.escape(high)}" for low, high in ranges if low <= high)
+    if not classes:
+        return "." if negated else r"[^\s\S]"
+    return f"[{'^' if negated else ''}{classes}]"
 
 
 def parse_size(text: str) -> int:

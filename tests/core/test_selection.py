@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import fnmatch
 
+import duckdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,6 +33,9 @@ def when(text):
         ("[z-a]", [], ["a", "m", "z", "-"]),
         ("[a-]", ["a", "-"], ["b"]),
         ("[^a]", ["^", "a"], ["b"]),
+        ("[(?!)]", ["(", "?", "!", ")"], ["a"]),
+        ("[a[:alpha:]", ["a", "[", ":", "l"], ["b"]),
+        ("[\\d]", ["\\", "d"], ["1"]),
         ("[", ["["], [""]),
         ("[abc", ["[abc"], ["a"]),
         ("a.b+c(d)$^|{2}\\", ["a.b+c(d)$^|{2}\\"], ["axb+c(d)$^|{2}\\"]),
@@ -40,8 +44,12 @@ def when(text):
     ],
 )
 def test_globs(glob, matching, other):
+    """To `re`, and to RE2 in DuckDB, which knows other classes."""
     assert [key for key in matching if not matches_any((glob,), key)] == []
     assert [key for key in other if matches_any((glob,), key)] == []
+    rows = "SELECT regexp_full_match(unnest(?::VARCHAR[]), ?)"
+    found = duckdb.execute(rows, [[*matching, *other], glob_pattern(glob)]).fetchall()
+    assert [is_one for (is_one,) in found] == [True] * len(matching) + [False] * len(other)
 
 
 @given(st.text("ab*?[]!-./", max_size=12), st.text("ab[]!-./", max_size=8))
