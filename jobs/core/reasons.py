@@ -50,7 +50,11 @@ class Reason(StrEnum):
     TOO_SLOW = "too_slow", "there was no time left for it"
     NO_PAIR = "no_pair", "no pair of the policy has it", "add a pair, or stop the notifications of its bucket"
     DAMAGED = "damaged", "the source is damaged: its bytes are not those that S3 keeps a checksum of", _MEND_SOURCE
-    FOUND_DAMAGED = "found_damaged", "verify found the source damaged, and nothing proves it right now", _MEND_SOURCE
+    FOUND_DAMAGED = (
+        "found_damaged",
+        "verify found the source damaged, and nothing has proven it right since",
+        _MEND_SOURCE,
+    )
     BOTH_DAMAGED = "both_damaged", "source and copy are damaged: S3 keeps a checksum of other bytes", _MEND_SOURCE
     EITHER_DAMAGED = (
         "either_damaged",
