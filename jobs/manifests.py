@@ -156,7 +156,11 @@ def _csv_columns(uri: str, raw: IO[bytes]) -> Iterator[dict[str, Any]]:
         read += len(some)
         by_column = zip(CSV_COLUMNS, zip(*some, strict=True), strict=False)
         arrays: dict[str, Any] = {name: pa.array([each or None for each in texts]) for name, texts in by_column}
-        yield arrays | {"key": decode_keys(arrays["key"].cast(pa.string()))}
+        try:
+            keys = decode_keys(arrays["key"].cast(pa.string()))
+        except UnicodeDecodeError as error:
+            raise ManifestError(f"{uri}: the key {error.object!r} is not UTF-8 once it is URL-decoded") from None
+        yield arrays | {"key": keys}
 
 
 def _read_parquet(uri: str, path: Path, bucket: str | None) -> Iterator[_Piece]:

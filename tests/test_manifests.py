@@ -117,7 +117,7 @@ def test_a_compressed_csv_longer_than_a_batch(tmp_path, monkeypatch):
         ("docs,\n", "row 1: the key is empty"),
         (",a\n", "row 1: the bucket is empty"),
         ("docs,a\nother,b\n", "row 2 names the bucket other, expected docs"),
-        ("docs,%FF\n", "not CSV in UTF-8"),
+        ("docs,a%20%FF\n", r"the key b'a \\xff' is not UTF-8"),
         (b"docs,\xff\n", "not CSV in UTF-8"),
         ('docs,"a\n', "not CSV"),
         ('docs,"a"b\n', "not CSV"),
