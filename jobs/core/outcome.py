@@ -106,7 +106,8 @@ class Outcome(NamedTuple):
 # Which outcome counts when several attempts at a shard reported on one row. What was found
 # wrong outweighs what was found right (a verify that saw a mismatch once has seen one), and a
 # damaged source outweighs a wrong copy, which a retry would copy over. What was done outweighs
-# what a later attempt saw (a copy made, then its source deleted, is a copy).
+# what a later attempt saw (a copy made, then its source deleted, is a copy). Last come two codes:
+# an original in its grace period, and what an attempt could not do, which says less than any other.
 _ORDER = (
     Status.DAMAGED,
     Status.DIFFERENT,
@@ -119,8 +120,6 @@ _ORDER = (
     Status.UNKNOWN,
     Status.BLOCKED,
 )
-# The codes decide between an original that is kept and one in its grace period, and say that what
-# an attempt could not do says less than either.
 
 
 def precedence_sql() -> str:

@@ -56,6 +56,11 @@ def test_of_two_attempts_the_one_counts_that_says_what_happened(one: str, other:
         assert chosen == codes[0], why
 
 
+def test_every_status_has_a_place_in_the_order() -> None:
+    """Without one it would weigh nothing in SQL, and hide no failure."""
+    assert {each.partition(" ")[0] for one, other, _ in COUNTS_OVER for each in (one, other)} == set(Status)
+
+
 def _quoted(code: tuple[str, str]) -> str:
     return ", ".join(f"'{word}'" for word in code)
 

@@ -11,10 +11,24 @@ from jobs.core.enums import Step
 from jobs.core.model import ObjectRef, ObjectVersion
 from jobs.core.outcome import PartlyDone, Status
 from jobs.errors import NotFound, Unavailable
-from jobs.expire.undo import unhide
-from jobs.ledger.tombstones import Tombstone
+from jobs.expire.undo import LAST_SECONDS, undo_run, unhide
+from jobs.ledger.ledger import Ledger
+from jobs.ledger.tombstones import Tombstone, Tombstones
 from tests.doubles.memory_store import Request
-from tests.expire.scene import DAY, NOW, Killed, Shop, job, job_of_another_run, one, shop, store_over, undo, work
+from tests.expire.scene import (
+    DAY,
+    LEDGER,
+    NOW,
+    Killed,
+    Shop,
+    job,
+    job_of_another_run,
+    one,
+    shop,
+    store_over,
+    undo,
+    work,
+)
 
 HOUR = 3600.0
 
@@ -95,6 +109,28 @@ def test_a_marker_that_an_unanswered_delete_removed_is_removed() -> None:
     store.hook(delete=gone)
     undone = undo(store)
     assert (undone.markers, undone.problems, len(store.current())) == (2, [], 2)
+
+
+def test_the_last_delete_of_a_run_that_was_stopped_in_one_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker has announced it, and sends it at most seconds after its look at the run's owner."""
+    store = shop()
+    row = store.original()
+    ledger, said = Ledger(store, LEDGER), list[str]()
+    tombstones = Tombstones(store, LEDGER, "docs", "20261125T003345Z-expire-1f3a02")
+    asyncio.run(tombstones.announce([stone_of(row)]))
+
+    real = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        if seconds == LAST_SECONDS:
+            assert await ledger.run_ids(), "the run has another owner before"
+            await store.delete(ObjectRef("docs", row.key))
+        else:
+            await real(seconds)
+
+    monkeypatch.setattr("jobs.expire.undo.asyncio.sleep", sleep)
+    undone = asyncio.run(undo_run(ledger, store, tombstones, "", said.append))
+    assert (undone.markers, undone.problems, store.current(), len(said)) == (1, [], {"k": b"content"}, 1)
 
 
 def test_a_version_that_two_attempts_name_has_one_problem() -> None:
