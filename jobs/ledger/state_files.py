@@ -44,8 +44,8 @@ from jobs.tables.ranged_parquet import holds_any
 
 DELTAS, GENERATIONS, CLAIMS = "state/deltas/", "state/generations/", "state/claims/"
 RANGE_ROWS = 100_000
-"""So many verdicts are judged at once, all those of their keys: memory does not grow with the state. Twice as many do
-not fit into it where all of them are bad."""
+"""So many verdicts are judged at once, all those of their keys: memory does not grow with the state. Twice as many,
+all of them bad, do not fit into MEMORY_LIMIT."""
 GROUP_ROWS = 40_960
 """Rows of a row group: ranges are cut between these."""
 MEMORY_LIMIT = "320MB"
