@@ -64,7 +64,7 @@ async def read_document(
 ) -> T:
     """A JSON document: decoding is the check. `is_own`: whether it is the one that its name says.
 
-    Raises NotFound, and LedgerError with this advice for a document that was altered.
+    Raises NotFound, and LedgerError with this advice for a document that was altered, or is of another release.
     """
     data = await read_file(store, ledger, name)
     try:
@@ -72,7 +72,7 @@ async def read_document(
         if not is_own(document):
             raise ValueError("it is another one")
     except (ValueError, RecursionError) as error:  # msgspec's are ValueErrors
-        why = f"{ledger.join(name)} is not what this Sealift writes ({error}): it was altered"
+        why = f"{ledger.join(name)} is not what this Sealift writes ({error}): another one wrote it, or it was altered"
         raise LedgerError(why, advice=advice) from error
     return document
 

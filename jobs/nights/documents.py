@@ -121,9 +121,9 @@ class Night:
 
     async def read(self) -> Summary | None:
         """Its summary. None while it has not ended."""
-        where, advice = (self.ledger.store, self.ledger.location), "restore an earlier version of it"
+        where, name = (self.ledger.store, self.ledger.location), f"{self.name}.json"
+        advice = "use the Sealift that wrote it, or restore an earlier version of it"
         with contextlib.suppress(NotFound):
-            name = f"{self.name}.json"
             return await read_document(*where, name, Summary, advice, lambda summary: summary.night == str(self.day))
         return None
 

@@ -94,10 +94,8 @@ def find_refusals(policy: Policy) -> Iterator[Finding]:
         of_bucket = prefixes.setdefault(source.bucket, [])
         of_bucket += source.prefixes
         if source.notifications == "replace" and source.region == policy.ledger.region:
-            is_too_many, most = (
-                len(of_bucket) > NOTIFICATIONS_MAX,
-                f"S3 takes {NOTIFICATIONS_MAX} notifications of a bucket",
-            )
+            is_too_many = len(of_bucket) > NOTIFICATIONS_MAX
+            most = f"S3 takes {NOTIFICATIONS_MAX} notifications of a bucket"
         else:
             pattern = json.dumps([{"prefix": prefix} for prefix in of_bucket])
             is_too_many = len(pattern) > PATTERN_CHARACTERS_MAX - _PATTERN_ROOM

@@ -36,9 +36,8 @@ def endpoints(state) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {}
     for values, policy in state.policies("aws_vpc_endpoint"):
         assert found.setdefault(values["service_name"].split(".", 3)[3], policy) == policy
-    assert all(
-        values["policy"] for values in state.all_values("aws_vpc_endpoint")
-    )  # else AWS gives one that allows all
+    # To an endpoint without a policy AWS gives one that allows all.
+    assert all(values["policy"] for values in state.all_values("aws_vpc_endpoint"))
     return found
 
 
