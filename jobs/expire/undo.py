@@ -79,7 +79,7 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
     removed = 0
     problems: list[Problem] = []
     lost: set[tuple[str, str | None]] = set()
-    others: list[asyncio.Task[set[tuple[str, str | None]]]] = []
+    others: list[asyncio.Task[set[tuple[str, str]]]] = []
 
     async def is_own(stone: Tombstone, marker_id: str) -> bool:
         """False if another run has set the marker, or hidden the version. An id that this run recorded says enough."""
@@ -87,7 +87,7 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
             return True
         if not others:
             others.append(asyncio.ensure_future(tombstones.of_others()))
-        return not {(stone.key, marker_id), (stone.key, stone.version_id)} & await others[0]
+        return not {(stone.key, marker_id), (stone.key, stone.version_id or NULL_VERSION)} & await others[0]
 
     async def bring_back(stone: Tombstone) -> str:
         """Return what is wrong, if anything."""
@@ -105,8 +105,13 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
             return problem
         if not await is_own(stone, marker_id):
             return _unsure(stone, marker_id)
-        if marker_id == NULL_VERSION and not await retry(partial(store.is_versioned, tombstones.bucket)):
-            return "its marker is the null version, which the next write replaces: turn versioning on, and repeat"
+        if marker_id == NULL_VERSION:
+            if not await retry(partial(store.is_versioned, tombstones.bucket)):
+                return "its marker is the null version, which the next write replaces: turn versioning on, and repeat"
+            # Before versioning was on, a write may have replaced the marker since the look.
+            history = await retry(partial(key_history, store, tombstones.bucket, stone.key))
+            if _marker(history, stone)[0] != marker_id:
+                return _unsure(stone, marker_id)
         try:
             await retry(partial(store.delete, ObjectRef(tombstones.bucket, stone.key, marker_id)))
         except NotFound:  # some servers say so to a delete whose first answer was lost

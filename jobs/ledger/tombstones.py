@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.core.enums import Step
-from jobs.core.model import Location, ObjectVersion
+from jobs.core.model import NULL_VERSION, Location, ObjectVersion
 from jobs.errors import LedgerError
 from jobs.ledger.files import PARQUET, read_file, write_file
 from jobs.s3.listing import list_all
@@ -113,15 +113,15 @@ class Tombstones:
             done |= intended & {each.row for each in stones}
             yield [each._replace(recorded_at=min(each.recorded_at, at)) for each in stones]
 
-    async def of_others(self) -> set[tuple[str, str | None]]:
+    async def of_others(self) -> set[tuple[str, str]]:
         """The markers (key, id) that other runs have set and, where they have not recorded them, the versions
         that they may have hidden. A file that cannot be read counts for nothing.
         """
-        found = set[tuple[str, str | None]]()
+        found = set[tuple[str, str]]()
         for stones, name in await _files_of_all(self.store, self.ledger, self.bucket):
             if stones.run_id != self.run_id:
                 hides = [each for each in await stones.readable(name) if each.step is Step.HIDE or not each.version_id]
-                found.update((each.key, each.marker_version_id or each.version_id) for each in hides)
+                found.update((each.key, each.marker_version_id or each.version_id or NULL_VERSION) for each in hides)
         return found
 
     async def latest(self) -> dict[str, float]:

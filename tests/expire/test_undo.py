@@ -96,6 +96,19 @@ def test_the_marker_of_another_run_stays(is_killed: bool) -> None:
     assert (undone.markers, store.current()) == ((0, {}) if is_killed else (1, {"k": b"content"}))
 
 
+def test_the_marker_of_another_run_stays_where_that_names_the_null_version() -> None:
+    """The first run, killed before its delete, saw no ids: versioning was off. Undo of it brought the object back."""
+    store = shop(versioned=False)
+    row = store.original()
+    announce(store, stone_of(row, Step.REMOVE))
+    store.enable_versioning("docs")
+    other = job_of_another_run(store, grace_days=0).tombstones
+    asyncio.run(other.announce([stone_of(row._replace(version_id="null"))]))
+    store.hide(row)
+    undone = undo(store)
+    assert (undone.markers, len(undone.problems), store.current()) == (0, 1, {})
+
+
 def test_a_marker_that_an_unanswered_delete_removed_is_removed() -> None:
     """Some servers answer 404 when the request is sent again."""
     store = shop()
@@ -217,6 +230,24 @@ def test_a_null_marker_goes_only_while_no_write_can_replace_it(is_enabled: bool,
     assert len(undone.problems) == (others != "a write" and not undone.markers)
     back = {"nothing": {"k": b"content"} if is_enabled else {}, "a write": {"k": b"newer"}}
     assert store.current() == back.get(others, {})
+
+
+def test_what_replaces_a_null_marker_before_versioning_is_on_stays() -> None:
+    """Undo asked whether versioning is on after it had looked at the marker, and removed what had come between."""
+    store, listed = suspended(was_null=False), list[str]()
+
+    async def replace_marker(request: Request) -> Any:
+        page = await request()
+        if not listed:
+            store_over(store, b"newer")
+            store.enable_versioning("docs")
+        listed.append(request.operation)
+        return page
+
+    store.hook(list_versions=replace_marker)
+    undone = undo(store)
+    store.hook(list_versions=None)
+    assert (undone.markers, len(undone.problems), store.current()) == (0, 1, {"k": b"newer"})
 
 
 def test_a_null_version_that_a_null_marker_has_replaced_is_gone() -> None:
