@@ -121,17 +121,18 @@ class Candidate(NamedTuple):
 
         The bucket may have begun to keep versions since the last look, or have ended that:
 
-        | the delete named | answered    | the original was | so it is                                 |
-        |------------------|-------------|------------------|------------------------------------------|
-        | its version      | any         | any              | removed                                  |
-        | no version       | no id       | any              | removed                                  |
-        | no version       | null marker | null             | removed: the marker has taken its place  |
-        | no version       | any marker  | any other        | hidden                                   |
+        | the delete named | answered    | the original was | so it is                                  |
+        |------------------|-------------|------------------|-------------------------------------------|
+        | its version      | any         | any              | removed                                   |
+        | no version       | no id       | any              | as decided: some servers leave the id out |
+        | no version       | null marker | null             | removed: the marker has taken its place   |
+        | no version       | any marker  | any other        | hidden                                    |
 
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/DeletingObjectVersions.html
         """
-        is_in_its_place = not is_exact(answered_id) and not is_exact(self.ref.version_id)
-        if self.deleted_id is not None or answered_id is None or is_in_its_place:
+        if self.deleted_id is not None or answered_id is None:
+            return self.step, None
+        if not is_exact(answered_id) and not is_exact(self.ref.version_id):
             return Step.REMOVE, None
         return Step.HIDE, answered_id
 

@@ -200,6 +200,24 @@ def test_what_went_where_versions_are_kept_since_the_look_is_hidden_and_comes_ba
     assert store.current() == {"k": b"content"}
 
 
+@pytest.mark.parametrize("was_null", [False, True])
+def test_what_is_hidden_comes_back_where_the_answer_lacks_the_id_of_the_marker(*, was_null: bool) -> None:
+    """It was reported as removed, and an undo did not look for its marker."""
+    store = shop(versioned=not was_null)
+    row = store.original()
+    store.enable_versioning("docs")
+
+    async def leave_out(request: Request) -> Any:
+        return (await request())._replace(version_id=None)
+
+    store.hook(delete=leave_out)
+    outcome = one(store, row)
+    store.hook(delete=None)
+    assert (outcome.status, outcome.detail) == (Status.DONE, "hidden")
+    undone = undo(store)
+    assert (undone.markers, undone.lost, store.current()) == (1, 0, {"k": b"content"})
+
+
 def suspended(*, was_null: bool) -> Shop:
     """Versioning was suspended before the delete of a version, or of the null version."""
     store = shop(versioned=not was_null)
