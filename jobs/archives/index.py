@@ -298,9 +298,13 @@ def collecting(damage: Damage | None, archive: Location, source_bucket: str | No
 
 def _keys(table: pa.Table) -> Any:
     try:
-        return table["key"].cast(pa.string())
+        keys: Any = table["key"].cast(pa.string())
+        keys.validate(full=True)  # that they are UTF-8
+        return keys
     except (pa.ArrowException, KeyError, ValueError) as error:
-        raise DamagedArchive(f"an index has no column of keys ({error})", advice="sealift archives reindex") from error
+        raise DamagedArchive(
+            f"the keys of an index cannot be read ({error})", advice="sealift archives reindex"
+        ) from error
 
 
 def _index_name(archive: Location) -> str:

@@ -155,6 +155,19 @@ async def test_a_member_that_no_restore_can_send_or_find_is_damage(index: Archiv
         _ = [part async for part in index.members(Location("cold", "a.tar"))]
 
 
+async def test_a_key_that_is_no_text_is_damage(store: MemoryStore, index: ArchiveIndex) -> None:
+    """The footer of an altered index shows the first and the last key of a row group alone."""
+    await publish(index, "a.tar", [member(key) for key in ("a", "b", "c")])
+    table = pq.read_table(io.BytesIO((await store.get(ObjectRef("ledger", "all/archives/cold/a.tar.parquet"))).data))
+    altered = io.BytesIO()
+    keys = pa.array([b"a", b"b\xff", b"c"]).view(pa.string())
+    pq.write_table(table.set_column(0, table.schema.field(0), keys), altered)
+    await put(store, "cold/a.tar.parquet", altered.getvalue())
+    damage: Damage = []
+    assert await index.find("a", damage=damage) == []
+    assert [each.archive.key for each in damage] == ["a.tar"]
+
+
 async def test_the_index_is_a_table_that_anybody_reads(store: MemoryStore, index: ArchiveIndex) -> None:
     await publish(index, "a.tar", [member("k", tags={"b": "2", "a": "1"})])
     data = (await store.get(ObjectRef("ledger", "all/archives/cold/a.tar.parquet"))).data
