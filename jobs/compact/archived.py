@@ -72,7 +72,8 @@ async def archived_versions(
         is_of_source = record.source_bucket == source.bucket and record.storage_class == options.storage_class
         if is_of_source and begins(KeyRange(0, 0, 0, record.first_key, record.last_key)):
             try:
-                stored += [record] * await _is_stored_as(store, record, options)
+                if await _is_stored_as(store, record, options):
+                    stored.append(record)
             except Rejected as error:  # this one archive, for instance since its key is disabled
                 damage.append(DamagedIndex(record.location, str(error)))
     async with aclosing(index.tables_of(stored, damage, source.key)) as tables:

@@ -384,10 +384,8 @@ class Expire:
         errors = {stone.row: end for end, stone in ended if not isinstance(end, Outcome)}
         lost = [each.row for each in fresh if _may_be_done(errors.get(each.row.row))]
         unsure = {row.row for row in lost}
-        gone = [
-            stone for end, stone in ended
-            if stone.row in unsure or (isinstance(end, Outcome) and end.status is Status.DONE)
-        ]  # fmt: skip
+        done = {end.row for end, _ in ended if isinstance(end, Outcome) and end.status is Status.DONE}
+        gone = [stone for _, stone in ended if stone.row in unsure | done]
         try:
             await self.tombstones.confirm(name, gone)
             if lost:

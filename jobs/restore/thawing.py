@@ -36,8 +36,11 @@ own, for good.
 _FLEXIBLE = {Tier.EXPEDITED: 5 / 60, Tier.STANDARD: 5.0, Tier.BULK: 12.0}
 _DEEP = {Tier.STANDARD: 12.0, Tier.BULK: 48.0}
 HOURS: Mapping[str, Mapping[Tier, float]] = {
-    "GLACIER": _FLEXIBLE, "DEEP_ARCHIVE": _DEEP, ARCHIVE_ACCESS: _FLEXIBLE, DEEP_ARCHIVE_ACCESS: _DEEP
-}  # fmt: skip
+    "GLACIER": _FLEXIBLE,
+    "DEEP_ARCHIVE": _DEEP,
+    ARCHIVE_ACCESS: _FLEXIBLE,
+    DEEP_ARCHIVE_ACCESS: _DEEP,
+}
 """The usual longest time, by class and tier. S3 refuses a pair that is not here."""
 
 
