@@ -130,9 +130,11 @@ async def _pieces(uri: str, store: Store, read: Callable[[Path], Iterator[_Piece
 
 
 def _read_csv(uri: str, path: Path, bucket: str | None) -> Iterator[_Piece]:
-    opened: Any = gzip.open if uri.lower().endswith(".gz") else open
-    with _reading(uri), opened(path, "rb") as raw:
-        yield from read_csv(uri, raw, bucket)
+    import smart_open  # it loads botocore
+
+    compression = ".gz" if uri.lower().endswith(".gz") else "disable"
+    with _reading(uri), smart_open.open(path.absolute(), "rb", compression=compression) as plain:
+        yield from read_csv(uri, plain, bucket)
 
 
 def read_csv(uri: str, raw: IO[bytes], bucket: str | None = None) -> Iterator[_Piece]:

@@ -18,7 +18,7 @@ from jobs.errors import ExitCode
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
-HEAVY = {"awscrt", "boto3", "botocore", "duckdb", "joblib", "pyarrow", "rich"}
+HEAVY = {"awscrt", "boto3", "botocore", "duckdb", "joblib", "pyarrow", "rich", "smart_open"}
 BARE_STORES = {
     "jobs.cli.archives": "the ledger's",
     "jobs.cli.command": "reads",
