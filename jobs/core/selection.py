@@ -21,7 +21,7 @@ OWN_OBJECT = r"(^|/)\.sealift/(place|trial)-[0-9a-f]{32}[^/]*\z"
 of conditional writes. They say something of where they are, so no verb copies, packs, restores or
 deletes one. Other keys below a user's own `.sealift/` are keys like any."""
 _OWN_OBJECT = re.compile(OWN_OBJECT.replace(r"\z", r"\Z"))
-_GLOB_PART = re.compile(r"\*+|\[!?\]?[^]]*\]|.", re.DOTALL)
+_GLOB_PART = re.compile(r"\*+|\[!?+\]?+[^]]*\]|.", re.DOTALL)
 """What a glob is made of. A `]` right after the bracket is a member of the set. A bracket that never
 closes is itself."""
 
