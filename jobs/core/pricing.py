@@ -48,7 +48,7 @@ class PricedWork:
 
     `storage_class`: of the copies, `keep`: the source's. `sse`: aws:kms takes data keys, twice with
     dsse. `streamed`: bytes pass through the worker. `apart`: to another service. `cross_region`:
-    they leave the source's region, by `endpoint_hops` where the worker carries them. `sides_read`: whose bytes
+    they leave the source's region, by `endpoint_hops` where the worker carries them. `sides_read`: how many sides
     a deep comparison reads.
     """
 

@@ -367,7 +367,7 @@ class Expire:
     # Deletes.
 
     async def _remove(self, going: Sequence[Candidate], seen_at: float) -> dict[int, Outcome]:
-        """Announce, look again, delete, confirm, look at those whose answers were lost → what became of each row.
+        """Announce, look again, delete, confirm, look again where the answer was lost → what became of each row.
 
         Raises an error that a retry may cure, and PartlyDone where some have an outcome, or the worker has to end.
         """

@@ -111,7 +111,7 @@ async def open_views(ledger: Ledger, names: Sequence[str], run_id: str | None = 
 async def accept(ledger: Ledger, where: str, reason: str, by: str) -> int:
     """Accept the findings that a condition names, as they are now. Returns how many.
 
-    Raises UsageError for an empty reason and for a condition that is none.
+    Raises UsageError for an empty reason and for SQL that is no condition.
     """
     if not (reason := " ".join(reason.split())):
         raise UsageError("--reason is empty", advice="write why nobody has to act, for those who ask later")

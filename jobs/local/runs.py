@@ -49,7 +49,7 @@ class LocalRuns(Batch):
         return name
 
     def step(self) -> None:
-        """Look at the backlog each `LOOK_SECONDS`. Raises SealiftError, and what nobody foresaw of a run."""
+        """Look at the backlog each `LOOK_SECONDS`. Raises SealiftError, and any other error of a run."""
         for name in [name for name, run in self.unfinished.items() if run.done()]:
             self.unfinished.pop(name).result()
         if time.monotonic() >= self._due:

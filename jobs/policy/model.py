@@ -90,7 +90,7 @@ class ObjectLock(Struct, frozen=True, kw_only=True):
     """The bucket's default retention."""
 
     mode: Annotated[
-        Literal["GOVERNANCE", "COMPLIANCE"], about("GOVERNANCE can be lifted by who may; COMPLIANCE by nobody.")
+        Literal["GOVERNANCE", "COMPLIANCE"], about("A permission lifts GOVERNANCE; nothing lifts COMPLIANCE.")
     ]
     days: Annotated[Count, about("How long each version is locked.")]
 
@@ -205,7 +205,7 @@ class Archive(Side, frozen=True, kw_only=True):
         about("Which objects are packed, in the order they are asked.", "at least one rule", min_length=1),
     ]
     prefix: Annotated[Folder, about("Archives lie below this prefix.")] = ""
-    side: Annotated[Literal["source", "destination"], about("Whose objects are packed (and expired).")] = "source"
+    side: Annotated[Literal["source", "destination"], about("The side that is packed (and expired).")] = "source"
     encryption: Annotated[Encryption, about("How archives are encrypted at rest.")] = Encryption.S3
     kms_key: Annotated[KmsKey | None, about("create, or a key's ARN in the archive's region.")] = None
     object_lock: Annotated[ObjectLock | None, about("Default retention of archives.")] = None

@@ -97,7 +97,7 @@ def write_findings(
 
 
 def _manifest_columns(condemned: str) -> str:
-    """The columns of a manifest for a replicate run. `condemned`: the category of rows whose destination is."""
+    """The columns of a manifest for a replicate run. `condemned`: the category that condemns the destination."""
     columns = {
         "size_bytes": "source_size_bytes",
         "etag": "source_etag",

@@ -50,7 +50,7 @@ class RestoreQuery:
     """What a request wants restored: the candidates, and how to choose one of them.
 
     `damage`: the archives that cannot be searched. `etags`: of what has an archive's name where the
-    archives are. None: nobody may list it, so an archive without an index is not seen.
+    archives are. None: listing it is denied, so an archive without an index is not seen.
     `without_event`: the chosen versions that count by the dates of their copies, where others have
     events in the journal.
     """

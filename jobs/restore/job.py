@@ -357,7 +357,7 @@ def _archived(ref: ObjectRef) -> ArchivedObject:
 
 
 def _in_the_way(row: ObjectVersion, there: ObjectInfo) -> Outcome:
-    """The outcome of a row whose place at the destination another object has."""
+    """The outcome of a row that finds another object in its place."""
     detail = "archived" if there.is_archived else ""
     outcome = Outcome.of(row, Status.BLOCKED, Reason.DESTINATION_DIFFERS, detail)
     return outcome._replace(destination_etag=there.etag)

@@ -58,7 +58,7 @@ Taken = tuple[str | None, Group]
 
 @dataclass(frozen=True, slots=True)
 class RestoreSelection:
-    """What a restore restores. `taken` lacks what is in no archive, and what nobody knows."""
+    """What a restore restores. `taken` lacks what is in no archive, and what is unknown."""
 
     shards: Sequence[ShardSummary]
     excluded: Counter[str]

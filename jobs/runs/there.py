@@ -197,7 +197,7 @@ def _fill(sorting: Sorting, sql: str) -> dict[str, int]:
 
 
 async def leave_out_packed(packed: PackedCopies, spec: RunSpec, sorting: Sorting) -> int:
-    """Leave out the rows whose copies are not listed (`Sorting.seen`) and in an archive → how many.
+    """Leave out the rows that have a copy in an archive, and none that is listed (`Sorting.seen`) → how many.
 
     The member has the row's size and its ETag, an MD5. Rows of all versions stay: `seen` lacks some.
     """

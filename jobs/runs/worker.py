@@ -79,7 +79,7 @@ class Job(Protocol):
 
 
 def gave_up(row: ObjectVersion, error: StoreError) -> Outcome:
-    """The outcome of a row whose every try failed."""
+    """The outcome of a row after its last try failed."""
     return Outcome.of(row, Status.BLOCKED, Reason.GIVEN_UP, error.fact)
 
 

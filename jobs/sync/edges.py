@@ -137,7 +137,7 @@ class Look:
         return Edge.NO if copy.at < version.at - self.skew_seconds else Edge.UNASKED
 
     def leave_open(self, version: Version, copy: Version, *, is_deep: bool) -> None:
-        """Note that nobody compares the two now."""
+        """Note that this call does not compare the two."""
         is_old = version is not self.newest(follows_markers=False) and version not in self.named
         is_same = is_old and is_deep and copy is self.copies[-1]
         version.compared[copy], version.is_open = Compared(Edge.SAME if is_same else Edge.NO), True

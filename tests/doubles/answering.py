@@ -1,4 +1,4 @@
-"""A server on loopback whose answers a function makes.
+"""A server on loopback: a function makes its answers.
 
 with answering(lambda asked: Reply(404)) as endpoint:
     ...  # http://127.0.0.1:PORT
@@ -25,7 +25,7 @@ class Asked:
 
 @dataclass
 class Reply:
-    """What the server answers; `length`: a Content-Length that may lie. Status 0: it hangs up without a word."""
+    """What the server answers; `length`: a Content-Length that may lie. Status 0: it closes, with no answer."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
