@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +35,10 @@ class Key(Scene):
 
     def settle(self, event: dict[str, Any]) -> str:
         """Handle one event. Returns its ending."""
-        count = len(self.lines("journal/"))
+        before = self.lines("journal/")
         self.handle(event)
-        lines = self.lines("journal/")
-        assert len(lines) == count + 1
-        return str(max(lines, key=lambda line: (line["recorded_at"], int(line["sequencer"], 16)))["status"])
+        [new] = (Counter(map(json.dumps, self.lines("journal/"))) - Counter(map(json.dumps, before))).elements()
+        return str(json.loads(new)["status"])
 
     def remove(self, place: int) -> dict[str, Any]:
         return self.delete("k", self.history("source")[place].version_id)
