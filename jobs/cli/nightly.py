@@ -17,7 +17,7 @@ from jobs.cli.options import Age, Command, flag, option, shared
 from jobs.config import Settings
 from jobs.errors import Interrupted, UsageError
 from jobs.ledger.claims import claim
-from jobs.nights.calendar import NIGHTS_REMEMBERED, find_night
+from jobs.nights.calendar import find_night
 from jobs.nights.documents import Night, Summary, ended_nights
 from jobs.policy.run_options import sides
 from jobs.policy.words import minutes_of
@@ -81,9 +81,9 @@ class Nightly(PolicyOptions, LedgerCommand):
             who = {"batch_job_id": settings.batch_job_id} if settings.batch_job_id else {"host": os.uname().nodename}
             if not await claim(ledger.store, ledger.location, f"{ours.name}/claims", who):
                 raise Interrupted(f"another machine works at the night of {night}", advice="wait until it has ended")
-            earlier = [summary for each in nights[:NIGHTS_REMEMBERED] if (summary := await each.read())]
+            last = await nights[0].read() if nights else None
             work = chosen.policy, chosen.pair, chosen.scope, settings, self.executor, TERMINAL
-            return await NightWork(ours, *work, self.margin, earlier).run(), False
+            return await NightWork(ours, *work, self.margin, last).run(), False
 
         summary, ran_before = interrupts.run(play())
         text = summary_text(summary, zone, ran_before=ran_before)

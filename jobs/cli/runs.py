@@ -171,12 +171,10 @@ class Retry(_Run, PromptCommand, StartOptions):
 
         request = retry_request(spec)
         with tempfile.TemporaryDirectory(prefix="sealift-retry-") as folder:
-            standing = await standing_rows(ledger, spec, ended["finished_at"], Path(folder))
-            if not standing.rows:
+            file, tried = await standing_rows(ledger, spec, ended["finished_at"], Path(folder))
+            if not tried["rows"]:
                 return await _nothing_to_do(ledger, spec, ended, "retry")
-            tried = {"rows": standing.rows, "outcomes": standing.outcomes, "first_keys": standing.first_keys}
-            request = replace(request, rows=standing.file)
-            return await start.launch(request, ledger, may_be_empty=True, retried=tried)
+            return await start.launch(replace(request, rows=file), ledger, may_be_empty=True, retried=tried)
 
 
 def _runs_table(runs: Sequence[Mapping[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""The calendar of nights: local dates, names, and whose turn it is. Reads no clock.
+"""The calendar of nights: local dates, names, and slices. Reads no clock.
 
     nights/<pair>/<YYYY-MM-DD>/claims/          who works at it
     nights/<pair>/<YYYY-MM-DD>.json             the night has ended: its summary
@@ -11,20 +11,13 @@ zone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta, tzinfo
-from typing import TYPE_CHECKING
 
-from jobs.core.run import RunState
-
-if TYPE_CHECKING:
-    from jobs.nights.documents import Slice, Summary
+from jobs.core.sampling import Sample
 
 INVENTORY_HOURS_MAX = 50
 """The maximum age of an S3 Inventory report that is used: daily reports may take two days to
 arrive."""
-NIGHTS_REMEMBERED = 30
-"""How many earlier summaries are looked at: for the slice that comes next, and a source that had objects."""
 
 
 def find_night(now: float, minutes: int, zone: tzinfo) -> date:
@@ -41,29 +34,10 @@ def find_night(now: float, minutes: int, zone: tzinfo) -> date:
     return day
 
 
-def due_after(night: date, of: int, stage: str, earlier: Sequence[Summary]) -> Slice:
-    """Return the slice (number, of) that follows the one that an earlier night completed last.
+def slices(night: date, of: int, enough: float) -> list[Sample]:
+    """The slices that a night may take, in order: that of its day, and wider ones, which hold it. The last one is all.
 
-    `earlier`: the latest first. A night that was missed, refused or stopped keeps its slice for the
-    next one. Without a complete one it is the night's own, as after a change of the rota. A night
-    that is checked again takes the slice of its first time, so that it looks at what was found then.
+    `enough`: how many times over all objects would be, about. None is much wider than that asks for.
     """
-    for each in earlier:
-        for done in each.stages:
-            if done.stage == stage and done.slice is not None:
-                if each.night == str(night):
-                    return done.slice
-                if done.state == RunState.COMPLETE and done.slice[1] == of:
-                    return (done.slice[0] + 1) % of, of
-    return night.toordinal() % of, of
-
-
-def read_turns(turn: Slice, enough: float) -> list[Slice]:
-    """The slices that a night may read, in order: it takes the first that is large enough.
-
-    A slice of another number of slices holds all of it, where that number divides its own. `enough`: how many
-    times over all objects would be, about.
-    """
-    number, of = turn
-    wider = [(number % fewer, fewer) for fewer in range(of, 1, -1) if of % fewer == 0 and fewer <= 2 * enough]
-    return [*wider, (0, 1)]
+    day, wider = night.toordinal(), [fewer for fewer in range(of, 1, -1) if of % fewer == 0 and fewer <= 2 * enough]
+    return [*(Sample(day % fewer, fewer) for fewer in wider), Sample(0, 1)]

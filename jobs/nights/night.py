@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -35,7 +36,6 @@ from jobs.core.display import Display
 from jobs.core.enums import Encryption
 from jobs.core.model import Attributes, parse_time
 from jobs.core.run import RunSpec, Side
-from jobs.core.sampling import Sample
 from jobs.core.selection import Selection
 from jobs.errors import Denied, ExitCode, LedgerError, ManifestError, NoSuchBucket, NotFound
 from jobs.inventory.find import find_inventory
@@ -43,8 +43,8 @@ from jobs.ledger.run_ids import run_job
 from jobs.ledger.state import BAD, OVER, service_name
 from jobs.ledger.state_files import compact
 from jobs.ledger.views import open_views
-from jobs.nights.calendar import INVENTORY_HOURS_MAX, due_after, read_turns
-from jobs.nights.documents import Emptied, Known, Night, Slice, StageResult, Summary
+from jobs.nights.calendar import INVENTORY_HOURS_MAX, slices
+from jobs.nights.documents import Emptied, Known, Night, StageResult, Summary
 from jobs.nights.verdicts import judge, page_of, stage_text
 from jobs.policy import run_options
 from jobs.policy.coverage import Scope
@@ -83,8 +83,7 @@ class NightWork:
     """What one start of a night works with.
 
     `margin_seconds`: a difference is in flight if it is younger than a report less this. None: the
-    default, which for a replica is the time that S3 may take. `earlier`: summaries of earlier nights, the
-    latest first.
+    default, which for a replica is the time that S3 may take. `last`: the summary of the last night before.
     """
 
     night: Night
@@ -95,7 +94,7 @@ class NightWork:
     executor: str | None
     display: Display
     margin_seconds: float | None
-    earlier: Sequence[Summary]
+    last: Summary | None
 
     async def run(self) -> Summary:
         """Start or continue a night that has not ended, and return its summary.
@@ -142,10 +141,9 @@ class NightWork:
 
     def _find_emptied(self, compared: Mapping[str, Any]) -> Emptied | None:
         """The last night in which the source had objects, if it has none now. Each night passes that on to the next."""
-        last = next((each for each in self.earlier if each.known.objects or each.emptied), None)
-        if compared["source_rows"] or last is None:
+        if compared["source_rows"] or (last := self.last) is None:
             return None
-        if last.emptied:
+        if last.emptied or not last.known.objects:
             return last.emptied
         # A delete that was mirrored hides a copy, and the version below it is still there.
         source, destination = run_options.sides(self.policy, self.pair)
@@ -161,9 +159,9 @@ class NightWork:
             except (Denied, NotFound, NoSuchBucket) as error:
                 why, advice = f"since it cannot be looked at: {error}", "See what is wrong with it: sealift doctor"
                 return StageResult(stage=stage, refused=why, advice=advice)
-        requests, turn = self._requests(stage, compared)
-        if not requests:
-            return StageResult(stage=stage, slice=turn)
+        if not (requests := self._requests(stage, compared)):
+            return StageResult(stage=stage)
+        turn = requests[0].options.get("sample")
         ledger, how = self.night.ledger, (self.settings, self.executor, self.display)
         if (spec := await self._find(requests[0])) is None:
             if stage == "repair":
@@ -183,24 +181,25 @@ class NightWork:
         report, code, _ = await (end(*run, kind) if is_over else work(*run, *how, kind))
         return self._result(stage, report, exit_code=code, slice=turn)
 
-    def _requests(self, stage: str, compared: Mapping[str, Any]) -> tuple[list[Request], Slice | None]:
-        """The runs that a stage may take, the first large enough one counts, and the slice of this night."""
+    def _requests(self, stage: str, compared: Mapping[str, Any]) -> list[Request]:
+        """The runs that a stage may take: the first one that is large enough counts."""
         is_deep, asked, source = stage == "deep", self.pair.verify, compared["source"]
         if stage == "repair":
             request = self._request("replicate", self.night.ledger.uri(compared["run_id"], REPAIR))
-            return [replace(request, retry_of=compared["run_id"])] * bool(compared["repair_manifest"]), None
-        turn = due_after(self.night.day, int((is_deep and asked.deep) or asked.rota), stage, self.earlier)
+            return [replace(request, retry_of=compared["run_id"])] * bool(compared["repair_manifest"])
         # A listing that was just made names the objects. An inventory of yesterday does not.
         is_listed = source["manifest"].startswith(str(self.night.ledger.location))
         if is_listed and not source["rows"]:  # a listing of nothing is no manifest
-            return [], turn
+            return []
         # Copies of newer objects may be on their way: the next night looks at them.
         older = parse_time(compared["created_at"]) - compared["margin_seconds"]
         enough = max(compared["rows"] / READ_OBJECTS_MIN, compared["bytes"] / READ_BYTES_MIN)
-        turns = read_turns(turn, enough) if is_deep else [turn]
-        request = self._request("verify", source["manifest"] if is_listed else None, deep=is_deep, sample=[*turn])
-        chosen = [replace(request.selection, older_than=older, sample=Sample(*each)) for each in turns]
-        return [replace(request, selection=each) for each in chosen], turn
+        rota = self.night.day, int((is_deep and asked.deep) or asked.rota)
+        own, *_ = slices(*rota, math.inf)
+        request = self._request("verify", source["manifest"] if is_listed else None, deep=is_deep, sample=[*own])
+        chosen = replace(request.selection, older_than=older)
+        turns = slices(*rota, enough) if is_deep else [own]
+        return [replace(request, selection=replace(chosen, sample=each)) for each in turns]
 
     def _request(self, job: str, manifest: str | None, **options: Any) -> Request:
         """A run of the pair. A verification has the options of copies, too, since its retry copies."""

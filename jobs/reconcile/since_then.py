@@ -47,8 +47,8 @@ async def since_then(ledger: Ledger, spec: RunSpec, report: Mapping[str, Any]) -
             repaired, rows = await find_repaired(ledger, spec, report["finished_at"], Path(folder))
             left, since = repaired["left"], {"repaired": repaired}
         else:
-            standing = await standing_rows(ledger, spec, report["finished_at"], Path(folder), OPEN)
-            left, rows = standing.rows, await asyncio.to_thread(first_failures, standing.file)
+            file, counted = await standing_rows(ledger, spec, report["finished_at"], Path(folder), OPEN)
+            left, rows = counted["rows"], await asyncio.to_thread(first_failures, file)
             since = {"since_then": {"left": left, "is_repaired": not left}}
         if undone or left >= findings_count(report):
             return more, rows

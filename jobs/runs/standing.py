@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -25,22 +25,11 @@ from jobs.s3.downloads import download
 from jobs.tables.duck import connect, in_thread, parquet, quoted
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """A manifest of rows, how many there are of each status, and the first keys of each."""
-
-    file: Path
-    outcomes: dict[str, int]
-    first_keys: dict[str, list[str]]
-
-    @property
-    def rows(self) -> int:
-        """How many there are."""
-        return sum(self.outcomes.values())
-
-
-async def standing_rows(ledger: Ledger, spec: RunSpec, ended_at: str, folder: Path, which: str = BAD) -> Standing:
-    """Those bad rows of a run whose keys have a finding by now, or could not be looked at or compared.
+async def standing_rows(
+    ledger: Ledger, spec: RunSpec, ended_at: str, folder: Path, which: str = BAD
+) -> tuple[Path, dict[str, Any]]:
+    """Those bad rows of a run whose keys have a finding by now, or could not be looked at or compared: a manifest,
+    and how many `rows` it has, `outcomes` of them by status, and the `first_keys` of each.
 
     All of them if the state does not know the run, or cannot be read. Services are not compared,
     since one may have several names. `ended_at`: the report's `finished_at`. `which`: a condition for the rows
@@ -53,7 +42,7 @@ async def standing_rows(ledger: Ledger, spec: RunSpec, ended_at: str, folder: Pa
         with contextlib.suppress(LedgerError, duckdb.Error):
             file = await _known_rows(ledger, spec, ended_at, file, which)
     try:
-        return await asyncio.to_thread(_counted, file)
+        return file, await asyncio.to_thread(_counted, file)
     except duckdb.Error as error:
         first = str(error).partition("\n")[0]
         raise LedgerError(f"{uri} cannot be read ({first})", advice="verify again") from error
@@ -86,11 +75,12 @@ def stands_sql(spec: RunSpec, which: str, copy_key: str) -> str:
         AND coalesce(findings.version_id = nullif(failed.version_id, {quoted(NULL_VERSION)}), true))"""
 
 
-def _counted(file: Path) -> Standing:
+def _counted(file: Path) -> dict[str, Any]:
     with contextlib.closing(connect(file.parent, memory_limit=MEMORY_LIMIT)) as connection:
         rows = connection.execute(
             f"SELECT status, count(*), arg_min(key, file_row_number, {FIRST_KEYS}) "
             f"FROM {parquet(file, 'file_row_number = true')} GROUP BY 1 ORDER BY 1"
         ).fetchall()
+    outcomes = {status: count for status, count, _ in rows}
     keys = {status: list(dict.fromkeys(first)) for status, _, first in rows}  # versions of a key are one key
-    return Standing(file, {status: count for status, count, _ in rows}, keys)
+    return {"rows": sum(outcomes.values()), "outcomes": outcomes, "first_keys": keys}

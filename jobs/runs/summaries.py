@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +23,6 @@ SELECTING = (
 """Options of a spec that say which rows a run takes, and what it does with them."""
 _NUMBERS = dict.fromkeys(("rows", "accounted", "failures", "unread", "seconds"), 0)
 _UNKNOWN = dict.fromkeys(("created_at", "source", "destination", "pair", "retry_of", "manifest", "planned_dollars"))
-_WHOLE_ID = re.compile(r"\d{8}T\d{6}Z-.+-[0-9a-f]{6}")
 
 
 async def find_run_id(ledger: Ledger, text: str) -> str:
@@ -32,7 +30,7 @@ async def find_run_id(ledger: Ledger, text: str) -> str:
 
     Raises LedgerError if no run is meant, and UsageError if several are.
     """
-    if _WHOLE_ID.fullmatch(text):
+    if run_job(text):  # a whole id
         return text
     run_ids = await ledger.run_ids()
     meant = [each for each in run_ids if each == text or each.startswith(text) or each.endswith(f"-{text}")]

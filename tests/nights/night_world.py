@@ -353,9 +353,9 @@ class World:
             if report and report["failures"]:
                 spec, folder = asyncio.run(ledger.spec(stage["run_id"])), self.folder / stage["run_id"]
                 folder.mkdir()
-                standing = asyncio.run(standing_rows(ledger, spec, report["finished_at"], folder, OPEN))
-                taken = {key for each in standing.first_keys.values() for key in each}
-                assert taken <= keys | {*standing.first_keys.get("unknown", ())}, f"{taken} of {keys}"
+                _, standing = asyncio.run(standing_rows(ledger, spec, report["finished_at"], folder, OPEN))
+                taken = {key for each in standing["first_keys"].values() for key in each}
+                assert taken <= keys | {*standing["first_keys"].get("unknown", ())}, f"{taken} of {keys}"
 
     def _wrong(self) -> set[str]:
         """The keys whose copies lack, differ, have rotted, or have no original where deletes are mirrored."""

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import zoneinfo
 from datetime import date, datetime, time, timedelta
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.sampling import Sample
-from jobs.nights.calendar import due_after, find_night, read_turns
-from jobs.nights.documents import StageResult
+from jobs.nights.calendar import find_night, slices
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Pacific/Apia", "Australia/Lord_Howe"]
 zones = st.sampled_from(ZONES).map(zoneinfo.ZoneInfo)
@@ -23,56 +20,20 @@ keys = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 days = st.dates(date(2020, 1, 1), date(2040, 1, 1))
 
 
-def ended(night: date, *stages: StageResult) -> Any:
-    return SimpleNamespace(night=night.isoformat(), stages=stages)
+@given(days, st.integers(1, 400), st.floats(0, 400), st.text(max_size=40))
+def test_a_wider_slice_holds_the_one_in_turn_and_the_widest_holds_all(
+    night: date, of: int, enough: float, key: str
+) -> None:
+    own, turns = slices(night, of, math.inf)[0], slices(night, of, enough)
+    assert (own.of, turns[-1]) == (of, (0, 1))
+    assert not own.contains(key) or all(each.contains(key) for each in turns)
 
 
-def deep(number: int, of: int, **more: Any) -> StageResult:
-    return StageResult(stage="deep", slice=(number, of), **{"rows": 1, "state": "complete", **more})
-
-
-@given(st.text(max_size=40), st.integers(0, 400), st.integers(1, 400))
-def test_a_wider_slice_holds_the_one_in_turn_and_the_widest_holds_all(key: str, number: int, of: int) -> None:
-    slices = [Sample(*each) for each in read_turns((number % of, of), of)]
-    assert (slices[0], slices[-1]) == ((number % of, of), (0, 1))
-    held = [each.contains(key) for each in slices]
-    assert all(held) if held[0] else held[-1]
-
-
-@given(days, st.integers(1, 8), st.lists(st.sampled_from(["complete", "incomplete", "refused", "missed"]), max_size=30))
-def test_a_slice_waits_for_a_night_that_completes_it(first: date, of: int, endings: list[str]) -> None:
-    """So as many complete nights as slices take every key, whatever lies between them."""
-    summaries: list[Any] = []
-    complete: list[int] = []
-    for number, ending in enumerate([*endings, *["complete"] * of]):
-        night = first + timedelta(days=number)
-        sample = Sample(*due_after(night, of, "slice", summaries))
-        done = StageResult(stage="slice", state=ending, slice=sample, rows=1)
-        if ending == "refused":
-            done = StageResult(stage="slice", refused="too dear")
-        if ending != "missed":
-            summaries.insert(0, ended(night, deep(0, of), done))
-        if ending in ("complete", "incomplete"):  # and is checked again
-            assert due_after(night, of, "slice", summaries) == sample
-        if ending == "complete":
-            complete.append(sample.number)
-    for at in range(len(complete) - of + 1):
-        assert sorted(complete[at : at + of]) == list(range(of))
-    later = first + timedelta(days=99)
-    assert due_after(later, of + 1, "slice", summaries) == due_after(later, of + 1, "slice", [])
-
-
-def test_a_night_that_is_checked_again_takes_the_slice_of_its_first_time() -> None:
-    """So the objects that it found wrong are looked at once more, however often it is checked."""
-    night = date(2026, 11, 25)
-    before, first, second = (
-        ended(night - timedelta(days=1), deep(1, 6)),
-        ended(night, deep(2, 6)),
-        ended(night, deep(2, 6)),
-    )
-    assert due_after(night, 6, "deep", [before]) == (2, 6)
-    assert due_after(night, 6, "deep", [first, before]) == (2, 6)
-    assert due_after(night + timedelta(days=1), 6, "deep", [second, first, before]) == (3, 6)
+@given(days, st.integers(1, 60), st.text(max_size=40))
+def test_as_many_nights_as_slices_take_each_key_once(first: date, of: int, key: str) -> None:
+    """And a night that is made up for, or checked again, takes its own slice."""
+    nights = [first + timedelta(days=number) for number in range(of)]
+    assert [slices(night, of, math.inf)[0].contains(key) for night in nights].count(True) == 1
 
 
 @given(moments, minutes, zones)

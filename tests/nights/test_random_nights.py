@@ -9,7 +9,6 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -119,9 +118,8 @@ def test_a_source_that_keeps_versions_is_emptied_when_all_of_its_objects_are_del
     world.copy("a")
     world.pass_night(())
     world.delete("source", "a")
-    with patch("jobs.cli.nightly.NIGHTS_REMEMBERED", 1):
-        for _ in range(2):
-            world.pass_night(())
+    for _ in range(2):
+        world.pass_night(())
     assert "on 2026-01-06 it had 1" in world.quiet[-1]["verdict"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from jobs.core.model import Location
 from jobs.core.run import RunSpec, Side
 from jobs.core.selection import Selection
-from jobs.nights.calendar import read_turns
+from jobs.nights.calendar import slices
 from jobs.nights.night import _is_of
 from jobs.runs.request import Request
 
@@ -25,7 +26,8 @@ from jobs.runs.request import Request
     ],
 )
 def test_a_night_reads_enough_however_small_the_slice(enough: float, taken: list[tuple[int, int]]) -> None:
-    turns = read_turns((35, 360), enough)
+    night = date.fromordinal(738_000 + 35)  # 738,000 days are a multiple of 360
+    turns = slices(night, 360, enough)
     assert (turns[: len(taken)], turns[-1]) == (taken, (0, 1))
 
 
