@@ -95,6 +95,10 @@ class SyncOptions(CopyOptions):
         return cls(**known | {"rules": rules._replace(overwrite=Overwrite(rules.overwrite))})
 
 
+_Copied = tuple[Outcome, ObjectVersion | None]
+_Early = _Copied | StoreError | None
+
+
 class KeyResult(NamedTuple):
     """What became of a key.
 
@@ -167,6 +171,26 @@ class Sides:
         """Learn how many keys are new."""
         self.share_new += (is_new - self.share_new) / 8
 
+    def may_bet(self, row: ObjectVersion) -> bool:
+        """Whether one request copies a version that nobody has looked at."""
+        is_large = self.options.limit_bytes is not None and (row.size_bytes or 0) > self.options.limit_bytes
+        return not (is_large or row.is_delete_marker) and self.copier.is_simple(row)
+
+    async def copy_current(self, row: ObjectVersion, guard: Guard, source: ObjectInfo | None = None) -> _Copied:
+        """Copy what is current at the source if its ETag is the row's. That is also what S3 says then.
+
+        Also returns which version that was, as a row: None if nothing shows it. A server that does not name the
+        version that it copied is asked for the row's.
+        """
+        is_exactly = is_exact(row.version_id)
+        by_etag = row.etag is not None and (self.names_copied or not is_exactly)
+        wanted = None if by_etag else row.version_id
+        outcome, version_id = await self.copier.copy_object(row, wanted, guard, source)
+        if not by_etag or not is_exactly or version_id == row.version_id:
+            return outcome, row
+        self.names_copied = version_id is not None
+        return outcome, row._replace(version_id=version_id) if version_id else None
+
 
 async def sync_key(
     sides: Sides, key: str, rows: Sequence[ObjectVersion], *, is_event: bool = False, is_last: bool = False
@@ -178,14 +202,30 @@ async def sync_key(
     What S3 refuses of an object is an outcome. Raises Unavailable, Conflict or PreconditionFailed
     where a retry may help, ConfigError where the destination keeps no versions of `all_versions`.
     """
-    return await _Sync(sides, key, rows, is_event=is_event, is_last=is_last).run()
+    early: _Early = None
+    is_plain = len(rows) == 1 and not (is_event or sides.options.rules.all_versions)
+    if is_plain and sides.share_new >= BET_FROM and sides.may_bet(row := rows[0]):
+        try:
+            early = await sides.copy_current(row, ABSENT)
+        except StoreError as error:
+            early = error
+        else:
+            if early[1] is row and early[0].evidence is not Evidence.NONE:  # nothing is left to find out
+                sides.note_bet(is_new=True)
+                return KeyResult({row.row: early[0]})
+    return await _Sync(sides, key, rows, early, is_event=is_event, is_last=is_last).run()
 
 
 class _Sync:
-    """One key, until it is done. What is learned of a version stays with it."""
+    """One key, until it is done. What is learned of a version stays with it.
 
-    def __init__(self, sides: Sides, key: str, rows: Sequence[ObjectVersion], *, is_event: bool, is_last: bool):
-        self.sides, self.rows = sides, rows
+    `early`: the answer to the bet, which was sent before all this was made: most keys need no more than it.
+    """
+
+    def __init__(
+        self, sides: Sides, key: str, rows: Sequence[ObjectVersion], early: _Early, *, is_event: bool, is_last: bool
+    ):
+        self.sides, self.rows, self.early = sides, rows, early
         self.ours = Side(sides.source, ObjectRef(sides.route.source.bucket, key))
         self.options, self.rules, self.copier = sides.options, sides.options.rules, sides.copier
         self.is_event, self.is_last = is_event, is_last
@@ -253,7 +293,7 @@ class _Sync:
             await self.pages.read_page()
             if self.pages.versions:
                 return None
-        elif not self.is_event and sides.share_new < BET_FROM:
+        elif not self.is_event and self.early is None:
             return None
         version = self.ours.named(row)
         if self.is_event and not (self.copier.is_simple(row) and is_md5(row.etag) and sides.proves_by_etag):
@@ -262,8 +302,7 @@ class _Sync:
                 return None
             version = current
             row = row._replace(size_bytes=version.size_bytes, etag=version.etag, storage_class=version.storage_class)
-        is_large = options.limit_bytes is not None and (row.size_bytes or 0) > options.limit_bytes
-        if is_large or row.is_delete_marker or not self.copier.is_simple(row):
+        if not sides.may_bet(row):
             return None
         self.bet = row
         try:
@@ -274,21 +313,6 @@ class _Sync:
         if not is_done or version.copied is None or (self.is_stale and await self.ours.find() is not version):
             return None
         return KeyResult({row.row: version.copied})
-
-    async def _copy_current(self, row: ObjectVersion, version: Version, guard: Guard) -> tuple[Outcome, Version | None]:
-        """Copy what is current at the source if its ETag is the row's. That is also what S3 says then.
-
-        Also returns which version that was: None if nothing shows it. A server that does not name the
-        version that it copied is asked for the row's.
-        """
-        is_exactly = is_exact(row.version_id)
-        by_etag = row.etag is not None and (self.sides.names_copied or not is_exactly)
-        wanted = None if by_etag else row.version_id
-        outcome, version_id = await self.copier.copy_object(row, wanted, guard, version.info)
-        if not by_etag or not is_exactly or version_id == row.version_id:
-            return outcome, version
-        self.sides.names_copied = version_id is not None
-        return outcome, self.ours.named(row._replace(version_id=version_id)) if version_id else None
 
     def _made(self, outcome: Outcome, owner: Version, at: float = 0.0) -> Version:
         """The copy that this call has made."""
@@ -541,7 +565,11 @@ class _Sync:
                 if not self.copier.is_simple(row):
                     return await self.copier.copy(row, info, guard), version
             if version is look.source[-1]:
-                outcome, copied = await self._copy_current(row, version, guard)
+                made, self.early = self.early or await self.sides.copy_current(row, guard, version.info), None
+                if isinstance(made, StoreError):
+                    raise made
+                outcome, of_row = made
+                copied = version if of_row is row else self.ours.named(of_row) if of_row else None
             else:
                 outcome, copied = (await self.copier.copy_object(row, row.version_id, guard, version.info))[0], version
         except NotFound as error:
