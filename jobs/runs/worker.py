@@ -13,10 +13,10 @@ import itertools
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from jobs.config import Settings
 from jobs.core.elapsed import elapsed_seconds
@@ -124,8 +124,8 @@ class Worker:
     _must_end_at: float = field(default=float("inf"), init=False)
     _settled: set[int] = field(default_factory=set, init=False)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
-    _is_drained: bool = field(default=False, init=False)
-    """All chains have begun."""
+    _chains: Iterator[list[ObjectVersion]] = field(default_factory=lambda: iter(()), init=False)
+    """Those that have not begun."""
     _rows: int = field(default=0, init=False)
     _failures: int = field(default=0, init=False)
     """How many rows of this attempt have ended, and how many of them S3 refused or did not answer. What else ends
@@ -185,24 +185,17 @@ class Worker:
     async def _run(self, shard: bytes) -> None:
         self._last_answer = self._last_checkpoint = self.elapsed()
         rows, tasks = itertools.chain.from_iterable(read_shard(shard, self.beside)), self._tasks
-        chains = (each for each in self.job.chains(rows) if any(row.row not in self._settled for row in each))
+        self._chains = (each for each in self.job.chains(rows) if any(row.row not in self._settled for row in each))
         try:
-            while (tasks or self._begins()) and self.elapsed() < self._must_end_at:
-                while self._begins() and len(tasks) < self._pace.in_flight:
-                    if (open_chain := next(chains, None)) is None:
-                        self._is_drained = True
-                        break
-                    task = asyncio.create_task(self._work_on(open_chain))
-                    tasks.add(task)
-                    task.add_done_callback(self._end)
-                if not tasks:
-                    break
+            self._begin()
+            while tasks and self.elapsed() < self._must_end_at:
                 self._wake.clear()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(WAIT_SECONDS):
                         await self._wake.wait()
                 await self._checkpoint_if_due()
         finally:
+            self._chains = iter(())
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -212,19 +205,26 @@ class Worker:
         if self._ending is not None and not (isinstance(self._ending, TooManyFailures) and is_complete):
             raise self.owner.lost or self._ending
 
+    def _begin(self, ended: Any = None) -> None:
+        """Begin as many chains as may be in flight. A task that has `ended` makes room for others."""
+        self._tasks.discard(ended)
+        try:
+            while self._ending is None and len(self._tasks) < self._pace.in_flight:
+                if (rows := next(self._chains, None)) is None:
+                    break
+                task = asyncio.create_task(self._work_on(rows))
+                self._tasks.add(task)
+                task.add_done_callback(self._begin)
+        except Exception as error:  # noqa: BLE001  `run` raises it
+            self._end_by(error)
+        if not self._tasks:
+            self._wake.set()
+
     async def _count_settled(self) -> None:
         """Find the rows that earlier attempts at this shard have accounted for."""
         for checkpoint in await self.owner.ledger.checkpoints(self.owner.run_id, self.shard):
             data = await self.owner.ledger.checkpoint_data(self.owner.run_id, checkpoint)
             self._settled.update(read_row_numbers(data))
-
-    def _begins(self) -> bool:
-        """Whether another chain may begin."""
-        return not self._is_drained and self._ending is None
-
-    def _end(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        self._wake.set()
 
     async def _work_on(self, rows: list[ObjectVersion]) -> None:
         """Work at one chain. A task that goes on with the next one takes a third more of the processor."""
