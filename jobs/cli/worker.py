@@ -104,7 +104,8 @@ async def _work(settings: Settings, ledger: Ledger, options: WorkerCommand) -> i
         for shard in shards:
             if shard >= len(plan.shards):
                 raise UsageError(f"run {run_id} has {len(plan.shards)} shards, there is no number {shard}")
-            await _attempt(settings, spec, plan, shard, Owner(ledger, run_id, number), stops, workers)
+            owner = Owner(ledger, run_id, number)
+            await work_apart(open_attempt(settings, spec, plan, shard, owner, stops, workers), spec)
     return int(ExitCode.DONE)
 
 
@@ -123,19 +124,20 @@ async def _shards(ledger: Ledger, options: WorkerCommand) -> Sequence[int]:
 async def work_here(spec: RunSpec, plan: Plan, settings: Settings, ledger: Ledger, owner: int, stops: Stops) -> int:
     """One attempt at a run of one shard, in the process of the command that has published it.
 
-    It knows spec and plan, so they are not read again. Returns the exit code.
+    It knows spec and plan, so they are not read again. The command itself looks for a report behind it
+    (`jobs.runs.work.end`). Returns the exit code.
     """
     try:
-        await _attempt(settings, spec, plan, 0, Owner(ledger, spec.run_id, owner), stops)
+        await open_attempt(settings, spec, plan, 0, Owner(ledger, spec.run_id, owner), stops).run()
     except Exception as error:  # noqa: BLE001  it ends as a worker's process does
         return fail(error)
     return int(ExitCode.DONE)
 
 
-async def _attempt(
+def open_attempt(
     settings: Settings, spec: RunSpec, plan: Plan, shard: int, owner: Owner, stops: Stops, workers: int = 1
-) -> None:
-    """One attempt at a shard. `workers`: how many share the run's rate limits."""
+) -> Worker:
+    """One attempt at a shard, which has not begun. `workers`: how many share the run's rate limits."""
     ledger, kind, run_id, attempt_id = owner.ledger, kind_of(spec), spec.run_id, new_attempt()
     if kind.open_job is None:
         raise ConfigError(f"run {run_id} is a {kind.name} run: no worker works on it")
@@ -152,22 +154,22 @@ async def _attempt(
     gc.freeze()  # these objects stay: no need to walk them at each collection
     gc.set_threshold(50_000, 20, 20)
     stops.listen(attempt)
+    return attempt
+
+
+async def work_apart(attempt: Worker, spec: RunSpec) -> None:
+    """Work, and add what the attempt says to the ledger's state, if the run's fold may have come before it."""
+    ledger = attempt.owner.ledger
     try:
         await attempt.run()
     finally:
-        with suppress(TimeoutError):
+        with suppress(TimeoutError, SealiftError):  # the outcomes are in the ledger
             async with asyncio.timeout(LOST_GRACE_SECONDS if attempt.is_silent else None):
-                await _add_late(ledger, spec, plan, shard, attempt_id)
+                if await promptly(lambda: ledger.report(spec.run_id), "the run", lambda: ledger.location) is not None:
+                    from jobs.runs.folding import write_late_verdicts
 
-
-async def _add_late(ledger: Ledger, spec: RunSpec, plan: Plan, shard: int, attempt_id: str) -> None:
-    """Add what this attempt says to the ledger's state, if the run's fold may have come before it."""
-    with suppress(SealiftError):  # the outcomes are in the ledger
-        if await promptly(lambda: ledger.report(spec.run_id), "the run", lambda: ledger.location) is not None:
-            from jobs.runs.folding import write_late_verdicts
-
-            own = [each for each in await ledger.checkpoints(spec.run_id, shard) if each.attempt == attempt_id]
-            await write_late_verdicts(ledger, spec, own)
+                    there = await ledger.checkpoints(spec.run_id, attempt.shard)
+                    await write_late_verdicts(ledger, spec, [each for each in there if each.attempt == attempt.attempt])
 
 
 def open_sides(spec: RunSpec, max_in_flight: int) -> tuple[Store, Store]:

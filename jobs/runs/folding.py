@@ -61,17 +61,18 @@ class Folded:
     listed: Sequence[Mapping[str, Any]] = ()
 
 
-async def fold_run(ledger: Ledger, run_id: str, plan: Plan, spec: RunSpec | None = None) -> Folded:
-    """Choose one outcome per row (`jobs.core.outcome.precedence_sql` says which) and count.
+async def fold_run(
+    ledger: Ledger, run_id: str, plan: Plan, checkpoints: Sequence[Checkpoint], spec: RunSpec | None = None
+) -> Folded:
+    """Choose one outcome per row of the run's checkpoints (`jobs.core.outcome.precedence_sql` says which) and count.
 
     The failures hold, for each row that ended badly, the manifest's columns (so that the file is
     itself a manifest), the status, the reason and its detail. What a complete run says of copies is
     added to the ledger's state, if its `spec` is given.
     """
+    if not checkpoints:
+        return Folded()
     with scratch_folder("fold") as folder:
-        checkpoints = await ledger.checkpoints(run_id, plan=plan)
-        if not checkpoints:
-            return Folded()
         connection = await _fold(ledger, run_id, checkpoints, folder)
         shards = [row[0] for row in connection.execute("SELECT DISTINCT shard FROM folded WHERE bad").fetchall()]
         await _download_shards(ledger, run_id, plan, folder, shards)

@@ -16,14 +16,14 @@ from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.run import Plan, RunSpec, RunState, continuation
 from jobs.errors import Conflict, ExitCode, Interrupted, SealiftError, Unavailable
-from jobs.ledger.ledger import Ledger
+from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.uploads import unfinished_uploads
 from jobs.reports.document import exit_code, summarize
 from jobs.reports.publish import PAGE, publish
 from jobs.runs import batch_executor
 from jobs.runs.batch_executor import DETACHED, is_batch
 from jobs.runs.kind import Kind
-from jobs.runs.local_executor import WorkHere, execute
+from jobs.runs.local_executor import WorkHere, execute, is_worked_here
 from jobs.s3.retries import promptly, together
 from jobs.s3.sessions import open_side
 from jobs.s3.uploads import ABORTS_AT_ONCE, abort_unfinished
@@ -80,15 +80,17 @@ async def follow(
     return await end(spec, plan, ledger, kind, codes, failures=failures)
 
 
-async def conclude(spec: RunSpec, plan: Plan, ledger: Ledger, codes: Mapping[int, int], kind: Kind) -> dict[str, Any]:
-    """Fold the outcomes into the run's report.
+async def conclude(
+    spec: RunSpec, plan: Plan, ledger: Ledger, codes: Mapping[int, int], kind: Kind, checkpoints: Sequence[Checkpoint]
+) -> dict[str, Any]:
+    """Fold the outcomes in these checkpoints into the run's report.
 
     Publish it when every row is accounted for. The first report to be published wins.
     """
     from jobs.ledger.state_files import compact_if_due
     from jobs.runs.folding import fold_run, write_late_verdicts  # DuckDB loads here
 
-    folded, finished_at = await fold_run(ledger, spec.run_id, plan, spec), time.time()
+    folded, finished_at = await fold_run(ledger, spec.run_id, plan, checkpoints, spec), time.time()
     if plan.open_rows and folded.finished_at:  # S3's dates have seconds, and the fold may come later
         finished_at = min(finished_at, folded.finished_at + 1.0)
     broken = [code for code in codes.values() if code not in (ExitCode.DONE, ExitCode.TRANSIENT, ExitCode.TAKEN_OVER)]
@@ -147,8 +149,14 @@ async def end(
     Raises Interrupted if the ledger does not answer.
     """
     try:
-        report = await promptly(lambda: ledger.report(spec.run_id), "the run", lambda: ledger.location)
-        report = report or await conclude(spec, plan, ledger, codes, kind)
+        look = promptly(lambda: ledger.report(spec.run_id), "the run", lambda: ledger.location)
+        report, there = await together(look, ledger.checkpoints(spec.run_id, plan=plan), ends_early=True)
+        if report is None:
+            report = await conclude(spec, plan, ledger, codes, kind, there)
+        elif codes and is_worked_here(spec, plan):  # another command's, which may have come before our checkpoints
+            from jobs.runs.folding import write_late_verdicts
+
+            await write_late_verdicts(ledger, spec, there)
     except (Unavailable, Conflict) as error:
         again = f"when it answers again, continue with: {continuation(spec.run_id)}"
         raise Interrupted(error.what, advice=again) from error

@@ -147,11 +147,10 @@ async def _find_there(table: pa.Table, places: list[int], copies: Any) -> dict[i
     return {places[number]: word for number, word in found.items()}
 
 
-async def _fold_run(ledger: Any, run_id: str, plan: Any, *_: Any) -> folding.Folded:
+async def _fold_run(ledger: Any, run_id: str, plan: Any, checkpoints: Any, *_: Any) -> folding.Folded:
     """`fold_run` without DuckDB, and without the state."""
     ends = [0, *accumulate(shard.rows for shard in plan.shards)]
     numbers = [range(first, end) for first, end in pairwise(ends)]
-    checkpoints = await ledger.checkpoints(run_id, plan=plan)
     found = [outcomes_of(await ledger.checkpoint_data(run_id, each)) for each in checkpoints]
     chosen = fold(outcome for some in found for outcome in some)
     bad = {row: each for row, each in chosen.items() if each.status not in GOOD}

@@ -34,7 +34,7 @@ from jobs.core.outcome import GOOD, Outcome, Status
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.errors import ExitCode, NotFound, SealiftError, StoreError
 from jobs.ledger.ledger import Checkpoint, Ledger
-from jobs.ledger.owner import FRESH_SECONDS, claim_run
+from jobs.ledger.owner import FRESH_SECONDS, Owner, claim_run
 from jobs.ledger.uploads import unfinished_uploads
 from jobs.registry import kind_of
 from jobs.runs import folding, request, work, worker
@@ -246,9 +246,14 @@ class World:
 
     async def worker(self, process: Process) -> int:
         """An attempt for the run's first owner."""
-        return await processes.work_here(
-            self.spec, self.plan, SETTINGS, Ledger(process, LEDGER), process.owner, Stops()
-        )
+        owner = Owner(Ledger(process, LEDGER), RUN, process.owner)
+        try:
+            await processes.work_apart(
+                processes.open_attempt(SETTINGS, self.spec, self.plan, 0, owner, Stops()), self.spec
+            )
+        except Exception as error:  # noqa: BLE001  its process ends so
+            return _fail(error)
+        return int(ExitCode.DONE)
 
     async def cancel(self, process: Process) -> int:
         await claim_run(Ledger(process, LEDGER), RUN, "sealift runs cancel")
@@ -404,9 +409,10 @@ async def _chosen(ledger: Ledger, checkpoints: Sequence[Checkpoint]) -> dict[int
     return fold(outcome for file in files for outcome in file)
 
 
-async def _fold_run(ledger: Ledger, run_id: str, plan: Plan, spec: RunSpec | None = None) -> folding.Folded:
+async def _fold_run(
+    ledger: Ledger, run_id: str, plan: Plan, checkpoints: Sequence[Checkpoint], spec: RunSpec | None = None
+) -> folding.Folded:
     """`fold_run` without DuckDB. A complete run's goes into the state."""
-    checkpoints = await ledger.checkpoints(run_id, plan=plan)
     chosen = await _chosen(ledger, checkpoints)
     if len(chosen) == plan.rows:
         playing.world.told |= {each.name for each in checkpoints}

@@ -56,7 +56,11 @@ attempts = st.lists(
 
 
 async def fold_of(checkpoints: list[list[Outcome]], keys: Sequence[str] = KEYS) -> Folded:
-    return await fold_run(await written(checkpoints, keys), "run", PLAN)
+    return await folded(await written(checkpoints, keys))
+
+
+async def folded(ledger: Ledger, spec: RunSpec | None = None) -> Folded:
+    return await fold_run(ledger, "run", PLAN, await ledger.checkpoints("run", plan=PLAN), spec)
 
 
 async def written(checkpoints: list[list[Outcome]], keys: Sequence[str] = KEYS) -> Ledger:
@@ -175,10 +179,10 @@ def test_what_a_complete_run_says_is_in_the_state_and_what_came_late_as_well() -
 
     async def play() -> list[list[tuple[Any, ...]]]:
         ledger, seen = await written([found[:5]]), []
-        await fold_run(ledger, "run", PLAN, spec)
+        await folded(ledger, spec)
         seen.append(await asked(ledger))
         await ledger.write_checkpoint("run", Checkpoint(0, "attempt", 1, 1, 0, 0), write_outcomes(found[5:]))
-        await fold_run(ledger, "run", PLAN, spec)
+        await folded(ledger, spec)
         seen.append(await asked(ledger))
         late = Checkpoint(0, "b", 0, 1, 1, 0)
         await ledger.write_checkpoint("run", late, write_outcomes([wrong]))
@@ -200,7 +204,7 @@ def test_outcomes_that_somebody_has_altered_end_with_an_error_of_the_ledger(data
     async def fold_altered() -> None:
         ledger = await written([])
         await ledger.write_checkpoint("run", Checkpoint(0, "attempt", 0, 1, 0, 0), data)
-        await fold_run(ledger, "run", PLAN)
+        await folded(ledger)
 
     with pytest.raises(LedgerError, match="altered"):
         asyncio.run(fold_altered())
