@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -77,7 +78,8 @@ class StartOptions(LedgerCommand):
         settings = await planning_settings(self.executor, Settings.from_environment(), request)
         planning = _plan(plan_run, request, ledger, settings)
         _, planned = await together(check_ledger(ledger), planning, ends_early=True)
-        try:
+        async with AsyncExitStack() as behind:
+            behind.callback(planned.discard)
             if not may_be_empty:
                 _check_not_empty(request, planned)
             launch.check_limits([planned], self.max_cost, max_objects)
@@ -85,7 +87,7 @@ class StartOptions(LedgerCommand):
                 raise LimitExceeded(refusal, advice="take fewer rows, or raise the pair's limits in the policy")
             writes = () if self.dry_run else kind.writes(planned.spec)
             plan = launch.timed(planned, ledger, is_carried=kind.carries_bytes)
-            planned, plan = await together(launch.try_conditions(planned, writes), plan)
+            planned, plan = await together(launch.try_conditions(planned, writes, behind), plan)
             planned = replace(planned, plan=plan)
             if self.dry_run:
                 return _planned(planned, retried)
@@ -94,9 +96,8 @@ class StartOptions(LedgerCommand):
             if not confirm("Start?", is_agreed=self.yes, as_json=self.as_json):
                 raise UsageError("nothing was started, as you said")
             await launch.publish(planned, ledger)
-        finally:
-            planned.discard()
-        return await self.work_through(planned.spec, planned.plan, ledger, settings)
+            planned.discard()  # work may take days
+            return await self.work_through(planned.spec, planned.plan, ledger, settings)
 
     async def work_through(self, spec: RunSpec, plan: Plan, ledger: Ledger, settings: Settings) -> Answer:
         """Work through a published plan, from where it is, and report."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -48,7 +48,8 @@ async def plan(
     copies, own_settings = request.job == REPLICATE.name, await planning_settings(executor, settings, request)
     planned = await launch.plan_run(request, ledger, own_settings, display, copies=copies)
     scratch.callback(planned.discard)
-    return await launch.try_conditions(planned, KINDS[request.job].writes(planned.spec))
+    async with AsyncExitStack() as behind:
+        return await launch.try_conditions(planned, KINDS[request.job].writes(planned.spec), behind)
 
 
 async def repair(

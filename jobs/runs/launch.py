@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -156,8 +156,10 @@ async def _last_run(ledger: Ledger, spec: RunSpec) -> tuple[str, float]:
     return "", UNKNOWN_TIMES
 
 
-async def try_conditions(planned: Planned, operations: Sequence[Operation]) -> Planned:
+async def try_conditions(planned: Planned, operations: Sequence[Operation], behind: AsyncExitStack) -> Planned:
     """The plan, whose spec names the operations on which the destination ignores conditions (`WITHOUT_CONDITIONS`).
+
+    The end of `behind` waits until all is removed that the trial has made.
 
     Raises ConfigError if there are any, or if that cannot be found out, unless the user agreed. Raises StoreError.
     """
@@ -166,14 +168,13 @@ async def try_conditions(planned: Planned, operations: Sequence[Operation]) -> P
     spec, place = planned.spec, planned.spec.destination.location
     is_agreed, ignored = bool(spec.options.get(WITHOUT_CONDITIONS)), list(operations)
     store = open_side(spec.destination)
+    behind.push_async_callback(store.close)
     try:
-        trial, address = partial(find_ignored, store, place, operations), partial(endpoint_of, spec.destination)
+        trial, address = partial(find_ignored, store, place, operations, behind), partial(endpoint_of, spec.destination)
         ignored = await promptly(trial, f"the trial of conditions at {place}", address)
     except Denied as error:
         if not is_agreed:
             raise untried_error(place, error) from error
-    finally:
-        await store.close()
     if ignored and not is_agreed:
         raise ignored_error(place, ignored)
     return replace(planned, spec=replace(spec, options={**spec.options, WITHOUT_CONDITIONS: ignored}))

@@ -15,11 +15,12 @@ is tried there: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditiona
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 import time
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any
 
@@ -50,10 +51,13 @@ OF_COPIES = (Operation.COPY, Operation.COPY_PART, Operation.COMPLETE)
 OF_STREAMS = (Operation.PUT, Operation.COMPLETE)
 
 
-async def find_ignored(store: Store, place: Location, operations: Collection[Operation]) -> list[Operation]:
+async def find_ignored(
+    store: Store, place: Location, operations: Collection[Operation], behind: AsyncExitStack | None = None
+) -> list[Operation]:
     """The operations on which the server ignores a condition, or refuses one that holds.
 
-    Raises StoreError: then nothing is known of the server.
+    `behind`: its end waits until all is removed that was made here. None: this waits. Raises StoreError: then
+    nothing is known of the server.
     """
     if store.heeds_conditions or not operations:
         return []
@@ -63,8 +67,10 @@ async def find_ignored(store: Store, place: Location, operations: Collection[Ope
         heeded = await together(*map(trial.is_heeded, tried))
         return [each for each, is_heeded in zip(tried, heeded, strict=True) if not is_heeded]
     finally:
-        with suppress(StoreError):  # the next trial sweeps
-            await promptly(trial.sweep, f"the trial of conditions at {place}", lambda: place)
+        async with AsyncExitStack() as here:
+            sweeping = asyncio.create_task(promptly(trial.sweep, f"the trial of conditions at {place}", lambda: place))
+            # What an error leaves is swept by the next trial.
+            (behind or here).push_async_callback(lambda: asyncio.gather(sweeping, return_exceptions=True))
 
 
 def ignored_error(place: Location, operations: Sequence[Operation]) -> ConfigError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,12 @@ def spec_of(**options: Any) -> RunSpec:
 def tried(*, is_agreed: bool = False, operations: Sequence[Operation] = OF_COPIES, rows: int = 1) -> RunSpec:
     spec = spec_of(**({WITHOUT_CONDITIONS: True} if is_agreed else {}))
     planned = Planned(spec, Plan(rows, 0, (ShardSummary(rows, 0),)), Path())
-    return asyncio.run(launch.try_conditions(planned, operations)).spec
+
+    async def play() -> RunSpec:
+        async with AsyncExitStack() as behind:
+            return (await launch.try_conditions(planned, operations, behind)).spec
+
+    return asyncio.run(play())
 
 
 def report(spec: RunSpec) -> dict[str, Any]:
