@@ -58,7 +58,6 @@ Parameters = Mapping[str, str | int | None]
 """Of a query, by name. None is left out, an empty text stays, as `name=`."""
 NONE: Parameters = {}
 NO_KEY = "an object needs a key, so name a destination with a prefix, or a longer prefix of the source"
-_FIRST_BYTE = ("range", "bytes=0-0")
 BOUNDS = {each: Bounds(XML_BYTES, each.value[0], silence_seconds=each.value[1]) for each in Patience}
 HEADERS_ONLY = Bounds(0, is_bodiless=True)
 
@@ -150,8 +149,7 @@ class Transport:
         request = _Request(operation, place, query, owned, headers, body, payload, bounds)
         attempt, unanswered, asked_at = 0, 0, time.perf_counter()
         earlier: StoreError | None = None
-        corrections: set[str] = set()
-        is_repeated = False
+        corrections, is_repeated = set[str](), False
         while True:
             attempt += 1
             try:
@@ -276,7 +274,7 @@ class Transport:
         again, since S3 does not refuse the GET in the same way (416: an empty object, which may be read).
         """
         try:
-            await self.send(Operation.GET, request.place, headers=[_FIRST_BYTE, *request.asked])
+            await self.send(Operation.GET, request.place, headers=[("range", "bytes=0-0"), *request.asked])
         except StoreError as error:
             if error.status == bare.status or isinstance(error, Unavailable):
                 return type(error)(bare.operation, bare.target, error.code, error.detail, error.status)

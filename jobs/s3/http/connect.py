@@ -23,13 +23,16 @@ HEAD_BYTES_MAX = 1 << 16
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST"})
 """What OpenSSL says of an answer that is plain HTTP."""
 
+_known: dict[tuple[ssl.SSLContext, str], ssl.SSLObject] = {}
+"""By what a host's certificate was checked, and its name → the last connection for which that was done."""
 P = TypeVar("P", bound=asyncio.BufferedProtocol)
 
 
 class Dialer:
     """Opens connections. Addresses of names are remembered for a while.
 
-    `tls`: None for plain HTTP.
+    `tls`: None for plain HTTP. A connection resumes a session with the same host whose certificate was
+    checked: that check takes most of a handshake.
     """
 
     def __init__(self, tls: ssl.SSLContext | None, proxies: Proxies):
@@ -68,7 +71,9 @@ class Dialer:
         if self._tls is None:
             await loop.create_connection(lambda: spoken, sock=endpoint)
             return spoken
-        secured = TlsConnection(self._tls, name, spoken, self._received)
+        known = _known.get((self._tls, name))
+        wrap = partial(self._tls.wrap_bio, server_hostname=name, session=known.session if known else None)
+        secured = TlsConnection(wrap, spoken, self._received)
         transport, _ = await loop.create_connection(lambda: secured, sock=endpoint)
         try:
             await secured.is_ready
@@ -76,6 +81,8 @@ class Dialer:
             if not transport.is_closing():  # else an alert is on its way
                 transport.abort()
             raise
+        if secured.tls and not secured.tls.session_reused:
+            _known[self._tls, name] = secured.tls
         return spoken
 
     async def _reach(self, name: str, port: int) -> socket.socket:

@@ -68,14 +68,11 @@ class Signer(NamedTuple):
         `host`. Those that only describe an object are not signed. `base`: what is before `path` in the request line.
         Raises InvalidHead for what would be another request than the one that is signed.
         """
-        stamp = _stamp(int(epoch_seconds))
-        day = stamp[:8]
-        scope = f"{day}/{self.region}/s3/aws4_request"
+        stamp, credential, signed_first, key = _second(credentials, int(epoch_seconds), self.region)
         pairs = [*headers, ("x-amz-content-sha256", payload_sha256), ("x-amz-date", stamp)]
         if credentials.token:
             pairs.append(("x-amz-security-token", credentials.token))
         names, values = zip(*pairs, strict=True)
-        credential = f"Credential={credentials.access_key}/{scope}"
         check_head("".join([method, path, query, credential, *names, *values]))
         layout = _layout(names)
         lines = layout.lines % (signed := layout.pick(values))
@@ -83,8 +80,7 @@ class Signer(NamedTuple):
             lines = layout.lines % tuple(map(_trimmed, signed))
         canonical = f"{method}\n{path}\n{_canonical_query(query)}\n{lines}\n{layout.signed}\n{payload_sha256}"
         digest = hashlib.sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
-        key = _signing_key(credentials.secret_key, day, self.region)
-        signature = hmac.digest(key, f"{_ALGORITHM}\n{stamp}\n{scope}\n{digest}".encode(), "sha256").hex()
+        signature = hmac.digest(key, f"{signed_first}{digest}".encode(), "sha256").hex()
         authorization = f"{_ALGORITHM} {credential}, SignedHeaders={layout.signed}, Signature={signature}"
         length = f"content-length: {body_bytes}\r\n" if method in ("PUT", "POST") else ""
         target = f"{base}{path}?{query}" if query else base + path
@@ -96,16 +92,14 @@ class Signer(NamedTuple):
 
 
 @lru_cache(8)
-def _stamp(second: int) -> str:
-    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
-
-
-@lru_cache(8)
-def _signing_key(secret_key: str, day: str, region: str) -> bytes:
-    key = f"AWS4{secret_key}".encode()
-    for part in (day, region, "s3", "aws4_request"):
+def _second(credentials: Credentials, second: int, region: str) -> tuple[str, str, str, bytes]:
+    """What all requests of a second have: the time, the credential, what is signed before the digest, and the key."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
+    scope, key = (stamp[:8], region, "s3", "aws4_request"), f"AWS4{credentials.secret_key}".encode()
+    for part in scope:
         key = hmac.digest(key, part.encode(), "sha256")
-    return key
+    within = "/".join(scope)
+    return stamp, f"Credential={credentials.access_key}/{within}", f"{_ALGORITHM}\n{stamp}\n{within}\n", key
 
 
 def _trimmed(value: str) -> str:

@@ -11,7 +11,7 @@ import asyncio
 import os
 import ssl
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -41,14 +41,14 @@ def tls_context(authorities: str | None) -> ssl.SSLContext:
 class TlsConnection(asyncio.BufferedProtocol):
     """A connection of a client: asyncio's protocol on one side, its transport for `above`.
 
-    `received`: a buffer that many connections share, since its bytes are taken at once. `is_ready`
-    is done when the handshake is. Then `above` has a connection.
+    `wrap`: makes OpenSSL's side of what comes in and what goes out. `received`: a buffer that many connections
+    share, since its bytes are taken at once. `is_ready` is done when the handshake is. Then `above` has a connection.
     """
 
-    def __init__(self, context: ssl.SSLContext, name: str, above: asyncio.BufferedProtocol, received: memoryview):
+    def __init__(self, wrap: Callable[[Any, Any], Any], above: asyncio.BufferedProtocol, received: memoryview):
         self._incoming: Any = ssl.MemoryBIO()
         self._outgoing: Any = ssl.MemoryBIO()
-        self._tls: Any = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+        self.tls = wrap(self._incoming, self._outgoing)
         self._above, self._received = above, received
         self._transport: Any = None
         self._pending: deque[memoryview] = deque()
@@ -107,7 +107,7 @@ class TlsConnection(asyncio.BufferedProtocol):
             self.is_ready.set_exception(exc or ConnectionResetError(0, why))
         elif self._is_accepted():
             self._above.connection_lost(exc or self._failure)
-        self._tls = self._incoming = self._outgoing = None  # both sides know each other, and this is most of both
+        self.tls = self._incoming = self._outgoing = None  # both sides know each other, and this is most of both
 
     def pause_writing(self) -> None:
         """The socket takes no more for now."""
@@ -129,7 +129,7 @@ class TlsConnection(asyncio.BufferedProtocol):
     def _shake(self) -> None:
         """Take the next step of the handshake."""
         try:
-            self._tls.do_handshake()
+            self.tls.do_handshake()
         except ssl.SSLWantReadError:
             self._flush()
             return
@@ -149,7 +149,7 @@ class TlsConnection(asyncio.BufferedProtocol):
 
     def _decrypt(self) -> None:
         """Hand on what has come, where it belongs. To read when nothing is left costs more than to ask for that."""
-        tls, incoming = self._tls, self._incoming
+        tls, incoming = self.tls, self._incoming
         is_more, has_ended = True, False
         while is_more and not self._is_lost:
             buffer: Any = self._above.get_buffer(-1)
@@ -175,7 +175,7 @@ class TlsConnection(asyncio.BufferedProtocol):
         while self._pending and not self._is_paused and not self._is_lost:
             data = self._pending[0]
             try:
-                sent = self._tls.write(data[:PIECE_BYTES])
+                sent = self.tls.write(data[:PIECE_BYTES])
             except ssl.SSLError as error:
                 self._failure = error
                 self.abort()
