@@ -96,8 +96,9 @@ class _Trial:
     """What one condition does says nothing of another. So all objects and uploads are made at once, all conditions are
     tried at once, and all is removed at once: over a slow network the requests in a row are what takes time.
 
-    Each operation has two objects: one that it must not replace, and one that it must. Each is what is copied onto the
-    other. Each condition has an upload of its own, where one is needed.
+    Each operation has an object that it must replace, and one for each condition that does not hold, which it must not
+    replace. They are copied onto each other. Where uploads are needed, each object has one: SeaweedFS takes a second
+    to abort two of one key at once.
     """
 
     def __init__(self, store: Store, place: Location):
@@ -109,13 +110,12 @@ class _Trial:
 
         A refusal of what was done counts as accepted: a first try wrote it, and its answer was lost.
         """
-        kept, replaced = self._ref(), self._ref()
-        broken = [(kept, replaced, *each) for each in _BROKEN[operation]]
-        begin = [self._begin(operation, ref) for ref in [*(kept for _ in broken), replaced]]
-        source_etag, etag, *uploads = await together(self._put(kept), self._put(replaced), *begin)
-        tried = [*broken, (replaced, kept, Guard(etag=etag), source_etag)]
-        made = zip(tried, uploads, strict=True)
-        *refusals, last = await together(*(self._refusal(operation, upload, *each) for each, upload in made))
+        replaced, *kept = refs = [self._ref() for _ in [*_BROKEN[operation], None]]
+        made = await together(*map(self._put, refs), *map(partial(self._begin, operation), refs))
+        (etag, source_etag), uploads = made[:2], made[len(refs) :]
+        broken = [(ref, replaced, *each) for ref, each in zip(kept, _BROKEN[operation], strict=True)]
+        tried = zip([(replaced, kept[0], Guard(etag=etag), source_etag), *broken], uploads, strict=True)
+        last, *refusals = await together(*(self._refusal(operation, upload, *each) for each, upload in tried))
         if not all(isinstance(each, PreconditionFailed) for each in refusals):
             return False  # a 404 for what is there is no sign of heed
         if last is not None and not await self._is_changed(replaced, etag):

@@ -167,11 +167,11 @@ def test_nothing_is_tried_where_conditions_are_documented() -> None:
 
 def test_only_what_the_operations_need_is_made_below_the_prefix() -> None:
     made: Counter[str] = Counter()
-    keys: set[str] = set()
+    keys, uploads = set[str](), set[str]()
 
     async def note(request: Request) -> Any:
         made[request.operation] += 1
-        keys.add(request.place.key)
+        (uploads if request.operation == "create_multipart" else keys).add(request.place.key)
         return await request()
 
     store = server({"every": note})
@@ -180,9 +180,10 @@ def test_only_what_the_operations_need_is_made_below_the_prefix() -> None:
     keys.clear()
     made.clear()
     assert ignored(store) == []
-    assert made["create_multipart"] == 5
+    assert made["create_multipart"] == len(uploads) == 5  # SeaweedFS takes a second to abort two of one key at once
     objects = {key for key in keys if key.startswith("copies/2026/.sealift/trial-") and is_sealift_object(key)}
-    assert len(objects) == 10
+    assert len(objects) == 14
+    assert uploads < objects
     assert keys - objects == {""}  # listed
 
 
