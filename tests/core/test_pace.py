@@ -34,11 +34,11 @@ def risen() -> Pace:
     ("rows", "least", "most", "why"),
     [
         ([], START_IN_FLIGHT, START_IN_FLIGHT, "it starts low"),
-        ([(START_IN_FLIGHT, 0.05)], 64, 64, "until the first throttle each round doubles it"),
+        ([(START_IN_FLIGHT, 0.05)], 72, 72, "until the first throttle each round doubles it"),
         ([(512 - START_IN_FLIGHT, 0.05)], 512, 512, "up to what is allowed"),
         ([(512 - START_IN_FLIGHT, 0.05), (512, 10.0)], 510.9, 511.1, "a queue at the server loses one a round"),
         ([(1, 0.01), (1, 10.0), (200, 0.01)], START_IN_FLIGHT, START_IN_FLIGHT + 8, "after it, one a round is gained"),
-        ([(1_000, 0.04), (200_000, 30.0)], START_IN_FLIGHT, START_IN_FLIGHT, "large objects take long as well"),
+        ([(1_000, 0.04), (200_000, 30.0)], START_IN_FLIGHT, START_IN_FLIGHT + 1, "large objects take long as well"),
         ([(1, 0.0), (1_000, 0.04)], 512, 512, "a clock too coarse for a row has measured nothing"),
         ([(1, -3600.0), (1_000, 0.04)], 512, 512, "nor has one that was set back"),
     ],
