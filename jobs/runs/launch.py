@@ -145,15 +145,21 @@ async def _last_run(ledger: Ledger, spec: RunSpec) -> tuple[str, float]:
     """
     since = time.strftime("%Y%m%d", time.gmtime(spec.created_at - RECENT_SECONDS))
     run_ids = [run_id for run_id in await ledger.run_ids(since) if run_job(run_id) == spec.job]
-    for run_id in reversed(run_ids[-LOOKS:]):
+    places = spec.source.location, spec.destination.location
+
+    async def times(run_id: str) -> tuple[str, float] | None:
         with suppress(LedgerError, KeyError, TypeError, ValueError):  # an altered run forecasts nothing
             other = await ledger.spec(run_id)
-            if (other.source.location, other.destination.location) == (spec.source.location, spec.destination.location):
-                report = await ledger.report(run_id)
-                if report is not None and report["state"] == RunState.COMPLETE and report["planned"]["seconds"]:
-                    took = float(report["worked_seconds"]) - START_SECONDS
-                    return run_id, max(1.0, took / float(report["planned"]["seconds"])) * MARGIN_TIMES
-    return "", UNKNOWN_TIMES
+            if (other.source.location, other.destination.location) != places:
+                return None
+            report = await ledger.report(run_id)
+            if report is not None and report["state"] == RunState.COMPLETE and report["planned"]["seconds"]:
+                took = float(report["worked_seconds"]) - START_SECONDS
+                return run_id, max(1.0, took / float(report["planned"]["seconds"])) * MARGIN_TIMES
+        return None
+
+    timed_by = await together(*map(times, reversed(run_ids[-LOOKS:])))
+    return next(filter(None, timed_by), ("", UNKNOWN_TIMES))
 
 
 async def try_conditions(planned: Planned, operations: Sequence[Operation], behind: AsyncExitStack) -> Planned:
