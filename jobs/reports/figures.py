@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from jobs.core.model import parse_time
+
 UNKNOWN = "–"
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
@@ -42,21 +44,10 @@ def human_seconds(seconds: float) -> str:
     return f"{hours} h {minutes % 60:02d} min" if hours < 48 else f"{hours // 24} days {hours % 24} h"
 
 
-def parse_time(value: datetime | float | str | None) -> datetime | None:
-    """Epoch seconds, ISO 8601 text or a datetime (UTC without a zone). An invalid time → None."""
-    try:
-        if isinstance(value, str):
-            value = datetime.fromisoformat(value)
-        elif isinstance(value, int | float):
-            return datetime.fromtimestamp(value, UTC)
-    except (ValueError, OverflowError):
-        return None
-    if value is None:
-        return None
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
 def human_time(value: datetime | float | str | None) -> str:
-    """`2026-11-25 00:33 UTC`, unknown → `–`."""
-    moment = parse_time(value)
-    return f"{moment:%Y-%m-%d %H:%M} UTC" if moment else UNKNOWN
+    """Epoch seconds, ISO 8601 or a datetime (UTC without a zone) as `2026-11-25 00:33 UTC`. Unknown, invalid → `–`."""
+    try:
+        at_seconds = value if isinstance(value, int | float) else parse_time(str(value))
+        return f"{datetime.fromtimestamp(at_seconds, UTC):%Y-%m-%d %H:%M} UTC"
+    except (ValueError, OverflowError):
+        return UNKNOWN

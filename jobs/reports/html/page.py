@@ -6,13 +6,13 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
 
 import jinja2
 from markupsafe import Markup
 
+from jobs.core.model import parse_time
 from jobs.core.outcome import GOOD
 from jobs.core.run import RunState
 from jobs.core.words import DELETED, DONE, called, why
@@ -163,13 +163,8 @@ def _files(report: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
 
 def render_page(page: Page, findings: Mapping[str, Any] | None = None) -> str:
     """A page, with the style and the script that all have."""
-    environment = template_environment()
-    script, style = (_asset(environment, name) for name in ("page.js", "page.css"))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    assets = {"style": Markup(style), "script": Markup(script), "script_digest": digest}
-    return environment.get_template("page.html.jinja").render(
-        page=page, findings=findings, seal=SEALS[page.tone], **assets
-    )
+    template = template_environment().get_template("page.html.jinja")
+    return template.render(page=page, findings=findings, seal=SEALS[page.tone])
 
 
 def name_of(row: Mapping[str, Any]) -> str:
@@ -226,15 +221,10 @@ def template_environment() -> jinja2.Environment:
         "tone": tone_of,
         "key": key_of,
         "plain": lambda name: visible_text(str(name).replace("_", " ")),
+        "digest": lambda script: base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
     environment.filters |= filters
     return environment
-
-
-def _asset(environment: jinja2.Environment, name: str) -> str:
-    """A file beside the templates, as it is."""
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]
 
 
 def _tables(report: Mapping[str, Any]) -> Iterator[Table]:
@@ -295,16 +285,11 @@ def _compared(report: Mapping[str, Any]) -> Table:
     lines = []
     for name in ("source", "destination"):
         side = report[name]
-        listed = f"{side['format']}, listed {human_time(side['created_at'])}, {_lag(side, report)} before"
+        lag = human_seconds(max(0.0, parse_time(report["created_at"]) - parse_time(side["created_at"])))
+        listed = f"{side['format']}, listed {human_time(side['created_at'])}, {lag} before"
         lines.append(_line(name.capitalize(), side["rows"], meaning=listed))
     note = f"Nothing newer than the older list less {human_seconds(report['margin_seconds'])} was judged."
     return Table("What was compared", ("", "Rows"), lines, [note, *report["limits"]])
-
-
-def _lag(side: Mapping[str, Any], report: Mapping[str, Any]) -> str:
-    """How long before a run a list was made."""
-    listed, began = (datetime.fromisoformat(each["created_at"]) for each in (side, report))
-    return human_seconds(max(0.0, (began - listed).total_seconds()))
 
 
 def _planned(report: Mapping[str, Any]) -> Table:

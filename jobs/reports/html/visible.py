@@ -17,7 +17,6 @@ _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
 _MARKS = frozenset({"Mn", "Mc", "Me"})
 _PLAIN = re.compile(r"[!-\[\]-~]*")
 """A usual key: ASCII without spaces and without the backslash, which begins an escape."""
-_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}
 
 
 def visible_text(text: object) -> str:
@@ -37,15 +36,12 @@ def visible(text: object) -> Markup:
 
 def _shown(text: str, place: int, *, is_composed: bool) -> str:
     character = text[place]
-    if character in _SHORT:
-        return _SHORT[character]
     if character == " ":
         is_alone = 0 < place < len(text) - 1 and text[place - 1] != " " and text[place + 1] != " "
         return " " if is_alone else "\\x20"
-    if "!" <= character <= "~" or not _hides(character, place, is_composed=is_composed):
+    if character != "\\" and not _hides(character, place, is_composed=is_composed):
         return character
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    return character.encode("unicode_escape").decode()
 
 
 def _hides(character: str, place: int, *, is_composed: bool) -> bool:
