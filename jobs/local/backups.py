@@ -82,7 +82,8 @@ class Backups:
 
     def _invoke(self, due: Mapping[str, _Message]) -> set[str]:
         """Call the function. Returns which messages failed: all, whatever it raises."""
-        records = [{"messageId": name, "body": self._body(each.change)} for name, each in due.items()]
+        bodies = {name: json.dumps({"Records": [to_record(each.change)]}) for name, each in due.items()}
+        records = [{"messageId": name, "body": body} for name, body in bodies.items()]
         try:
             answer = self.handler({"Records": records}, CONTEXT)
             return {each["itemIdentifier"] for each in answer.get("batchItemFailures", ())}
@@ -90,7 +91,3 @@ class Backups:
             reason = str(error) if isinstance(error, SealiftError) else f"{type(error).__name__}: {error}"
             say("error", "batch failed", error=reason, messages=len(due))
             return set(due)
-
-    def _body(self, change: Change) -> str:
-        region = next(pair.source.region for pair in self.policy.pairs if pair.source.bucket == change.bucket)
-        return json.dumps({"Records": [to_record(change, str(region))]})

@@ -68,7 +68,7 @@ def read_change(document: Mapping[str, Any], now_ns: int) -> Change | None:
     return _of_file(change._replace(name=_CREATED), entry)
 
 
-def to_record(change: Change, region: str) -> dict[str, Any]:
+def to_record(change: Change) -> dict[str, Any]:
     """The record of S3's notification."""
     fields = {
         "key": quote_plus(change.key, safe="/"),
@@ -79,7 +79,6 @@ def to_record(change: Change, region: str) -> dict[str, Any]:
     }
     return {
         "eventVersion": "2.1",
-        "awsRegion": region,
         "eventTime": datetime.fromtimestamp(change.at_ns / 1e9, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "eventName": change.name,
         "s3": {
