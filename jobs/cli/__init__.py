@@ -1,9 +1,9 @@
 """The command line: the only code that prints or exits. A command loads when it is used.
 
-Each command has a module of its name, with a class: its fields are the options (`options`), its
-`run` makes the answer. Reading order: `options`, `command` (the frame: what is opened, the one way to
-answer), `run_command` (the frame of what plans, asks, runs and reports), `texts` (plans and reports as
-text), `console` (progress, tables, JSON, standard streams).
+Each command has a module of its name, with a class of that name, or a group of several: its fields
+are the options (`options`), its `run` makes the answer. Reading order: `options`, `command` (the frame:
+what is opened, the one way to answer), `run_command` (the frame of what plans, asks, runs and reports),
+`texts` (plans and reports as text), `console` (progress, tables, JSON, standard streams).
 
 Nothing here decides what happens to an object.
 """
@@ -26,7 +26,7 @@ import click
 
 from jobs import __version__, interrupts
 from jobs.cli.console import ANSWER, emit, say
-from jobs.cli.options import DEBUG
+from jobs.cli.options import DEBUG, Command
 from jobs.core.display import without_passwords
 from jobs.core.parentage import PARENT
 from jobs.errors import ConfigError, ExitCode, Interrupted, SealiftError, SealiftWarning, StoreError, UsageError
@@ -84,8 +84,9 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(f"jobs.cli.{cmd_name}"), cmd_name)
-        return command
+        module = importlib.import_module(f"jobs.cli.{cmd_name}")
+        group: click.Command | None = getattr(module, cmd_name, None)
+        return group or Command(getattr(module, cmd_name.capitalize()), cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

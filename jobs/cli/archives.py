@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from jobs.archives.index import ArchiveIndex, Damage
     from jobs.archives.model import ArchiveRecord
 
+_ARCHIVE = ("archive", "members", "content_bytes", "size_bytes", "storage_class", "created_at")
+_MEMBER = ("version_id", "size_bytes", "last_modified")
 REINDEXED_AT_ONCE = 8
 LOOKS_AT_ONCE = 64
 
@@ -114,21 +116,10 @@ class ListArchives(_IndexCommand):
         if self.archive is not None:
             return await self._members(index, self.archive)
         records, problems = await self.records(index)
-        rows = [
-            [
-                str(each.location),
-                f"{each.members:,}",
-                human_bytes(each.member_bytes),
-                human_bytes(each.size_bytes),
-                each.storage_class,
-                iso_time(each.created_at),
-            ]
-            for each in records
-        ]
-        headings = ["archive", "members", "content", "size", "class", "written"]
-        below = f" below {self.source}" if self.source else ""
-        text = table(headings, rows) if rows else f"no archives{below} in the index of {index.location}"
-        return _answer({"archives": [each.to_dict() for each in records]}, text, problems)
+        shown, below = [each.to_dict() for each in records], f" below {self.source}" if self.source else ""
+        rows = [each | {"archive": each["location"], "content_bytes": each["member_bytes"]} for each in shown]
+        text = table(rows, _ARCHIVE) if rows else f"no archives{below} in the index of {index.location}"
+        return _answer({"archives": shown}, text, problems)
 
     async def _members(self, index: ArchiveIndex, archive: Location) -> Answer:
         record = await index.record(archive)
@@ -148,8 +139,8 @@ class ListArchives(_IndexCommand):
             f"{human_bytes(record.member_bytes)} in {human_bytes(record.size_bytes)}, {record.storage_class}, "
             f"written {iso_time(record.created_at)}"
         )
-        rows = table(["key", "version", "size", "modified"], [_row(each) for each in members])
-        return Answer(record.to_dict() | {"shown": [_document(each) for each in members]}, f"{head}\n{rows}")
+        shown = [_document(each) for each in members]
+        return Answer(record.to_dict() | {"shown": shown}, f"{head}\n{table(shown, ('key', *_MEMBER))}")
 
 
 class FindMember(_IndexCommand):
@@ -177,11 +168,9 @@ class FindMember(_IndexCommand):
         problems = [each for each in problems if each.code != "lost" or each.archive in holders]
         is_found = bool(holders - {each.archive for each in problems})
         is_known = all(each.code == "lost" for each in problems)
-        rows = [[str(each.record.location), *_row(each.member)[1:], str(each.member.sha256)] for each in members]
-        headings = ["archive", "version", "size", "modified", "sha256"]
         nowhere = "no archive has the key" if is_known else "it is not known whether an archive has the key"
-        text = table(headings, rows) if rows else f"{nowhere} '{shown_key(self.key)}'"
         found = [_document(each.member) | {"archive": str(each.record.location)} for each in members]
+        text = table(found, ("archive", *_MEMBER, "sha256")) if found else f"{nowhere} '{shown_key(self.key)}'"
         answer = _answer({"key": self.key, "found": found}, text, problems)
         if is_found:
             return answer._replace(code=ExitCode.DONE if is_known else ExitCode.FINDINGS)
@@ -273,11 +262,6 @@ async def _renew(index: ArchiveIndex, store: Store, location: Location) -> bool:
             return False
     await index.adopt(store, location, etag, earlier)
     return True
-
-
-def _row(member: Member) -> list[str]:
-    modified = iso_time(member.last_modified)
-    return [shown_key(member.key), member.version_id or "", human_bytes(member.size_bytes), modified]
 
 
 def _document(member: Member) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobs import interrupts
@@ -23,7 +22,6 @@ from jobs.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:  # a command does not load what it does not use
     from jobs.ledger.ledger import Ledger
-    from jobs.policy.coverage import Scope
     from jobs.policy.model import Pair, Policy
 
 
@@ -50,12 +48,8 @@ class JsonCommand(Options):
     def main(self) -> int:
         """Print the answer. Returns the exit code."""
         answer = self.run()
-        return self._end(answer) if isinstance(answer, Answer) else interrupts.run(self._work(answer))
-
-    async def _work(self, work: Work) -> int:
-        return self._end(await work)
-
-    def _end(self, answer: Answer) -> int:
+        if not isinstance(answer, Answer):
+            answer = interrupts.run(answer)
         emit(answer.document, as_json=self.as_json, text=answer.text)
         return int(answer.code)
 
@@ -131,27 +125,14 @@ class ChecksumsOptions(Options):
     destination_checksums: str | None = shared("destination-checksums")
 
 
-@dataclass(frozen=True, slots=True)
-class ChosenPair:
-    """A pair, its keys, its policy, and the ledger of its runs."""
-
-    policy: Policy
-    pair: Pair
-    scope: Scope
-    ledger: Location
-
-
-def choose_pair(name: str, policy_file: str | None, ledger: str | None) -> ChosenPair:
-    """The pair of this name. Must not be called in an event loop.
+def choose_pair(name: str, policy_file: str | None, ledger: str | None) -> tuple[Policy, Pair, Location]:
+    """The pair of this name, with its policy and the ledger of its runs. Must not be called in an event loop.
 
     The ledger is the one of --ledger, SEALIFT_LEDGER or the policy, in this order. Raises
     UsageError, PolicyError, StoreError.
     """
-    from jobs.policy.coverage import scope
-
     policy = read_policy(policy_file)
-    pair = find_pair(policy, name)
-    return ChosenPair(policy, pair, scope(policy, pair), ledger_location(ledger, policy))
+    return policy, find_pair(policy, name), ledger_location(ledger, policy)
 
 
 def find_pair(policy: Policy, name: str) -> Pair:

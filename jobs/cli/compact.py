@@ -6,16 +6,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-import click
 import msgspec
 
 from jobs.cli.command import PolicyOptions, Work, choose_pair
-from jobs.cli.options import FILTERS, OTHER, Command, Size, flag, option, refuse, shared
+from jobs.cli.options import FILTERS, OTHER, Size, checked_annotations, flag, option, refuse, shared
 from jobs.cli.run_command import RowsOptions, WriteOptions
-from jobs.compact.packing import TARGET_BYTES, EarlierRule, PackingRule
-from jobs.core.enums import CHECK_ANNOTATIONS, SKIP_ANNOTATIONS, AnnotationRule, Encryption, StorageClass
+from jobs.compact.packing import EarlierRule, PackingRule
+from jobs.core.enums import SKIP_ANNOTATIONS, AnnotationRule, Encryption, StorageClass
 from jobs.core.model import Location
 from jobs.errors import UsageError
+from jobs.policy.coverage import scope
 from jobs.policy.run_options import globs, packed_side
 
 _BY_RULE = (
@@ -48,17 +48,12 @@ class Compact(RowsOptions, WriteOptions, PolicyOptions):
     exclude: tuple[str, ...] = shared("exclude", heading=FILTERS)
     max_size: int | None = option("Take only objects of at most this size: 1MiB.", type=Size)
     versions: str = shared("versions", heading=FILTERS)
-    target_size: int = option(
-        "Approximate size of an archive. Default: 1GiB.", type=Size, default=TARGET_BYTES, heading=OTHER
-    )
+    target_size: int = option("Approximate size of an archive.", type=Size, default="1GiB", heading=OTHER)
     storage_class: str = shared(
-        "storage-class", "Storage class of the archives.", default=StorageClass.GLACIER_IR.value, show_default=True
+        "storage-class", "Storage class of the archives.", default=StorageClass.GLACIER_IR.value
     )
-    annotations: str = shared(
-        "annotations",
-        "check: leave out objects with annotations, which no archive holds. skip: pack them without.",
-        type=click.Choice([CHECK_ANNOTATIONS, SKIP_ANNOTATIONS]),
-        default=CHECK_ANNOTATIONS,
+    annotations: str = checked_annotations(
+        "check: leave out objects with annotations, which no archive holds. skip: pack them without."
     )
     pack_all: bool = flag("Pack groups that would not pay, too.")
 
@@ -88,8 +83,8 @@ class Compact(RowsOptions, WriteOptions, PolicyOptions):
         Raises UsageError for a rule that the pair does not have, and for options that the rule replaces.
         """
         refuse(_BY_RULE.__contains__, "with --pair the policy's rule says it")
-        chosen = choose_pair(pair_name, self.policy, self.ledger)
-        pair, archive = chosen.pair, chosen.pair.archive
+        policy, pair, ledger = choose_pair(pair_name, self.policy, self.ledger)
+        archive = pair.archive
         rules = {str(rule.name): rule for rule in archive.rules} if archive is not None else {}
         if archive is None or rule_name not in rules:
             known = ", ".join(rules) or "none"
@@ -100,7 +95,7 @@ class Compact(RowsOptions, WriteOptions, PolicyOptions):
             EarlierRule(added + each.prefix, now - each.older_than, int(each.smaller_than), each.tags)
             for each in list(rules.values())[: list(rules).index(rule_name)]
         ]
-        inside, outside = globs(chosen.scope)
+        inside, outside = globs(scope(policy, pair))
         is_default = archive.encryption is Encryption.S3 or archive.kms_key == "create"
         completed = replace(
             self,
@@ -115,9 +110,6 @@ class Compact(RowsOptions, WriteOptions, PolicyOptions):
             storage_class=rule.storage_class.value,
             sse=None if is_default else (archive.encryption.value, archive.kms_key and str(archive.kms_key)),
             annotations=self.annotations if pair.destination.annotations is AnnotationRule.COPY else SKIP_ANNOTATIONS,
-            ledger=str(chosen.ledger),
+            ledger=str(ledger),
         )
         return completed._pack(PackingRule(int(rule.target_size), rule.format, rule.tags), earlier)
-
-
-compact = Command(Compact, "compact")

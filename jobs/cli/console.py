@@ -7,16 +7,17 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from jobs import interrupts
-from jobs.core.display import Meter, shown, without_passwords
+from jobs.core.display import Meter, shown, shown_key, without_passwords
 from jobs.errors import Interrupted
-from jobs.reports.figures import human_bytes, human_seconds
+from jobs.reports.document import iso_time
+from jobs.reports.figures import UNKNOWN, human_bytes, human_dollars, human_seconds
 
 PLAIN_INTERVAL_SECONDS = 10.0
 BAR_WIDTH = 10
@@ -109,25 +110,44 @@ def visible_json(text: str) -> str:
     return safe(text, "\n")
 
 
-def table(headings: list[str], rows: list[list[str]], *, is_cut: bool = False) -> str:
-    """A table as text: on a terminal as wide as that, with the first column whole, else with whole
-    cells. `is_cut`: a row is one line, and cells are cut.
+def table(
+    documents: Iterable[Mapping[str, Any]], names: Iterable[str] = (), *, is_cut: bool = False, is_exact: bool = False
+) -> str:
+    """Values of documents as a table: on a terminal as wide as that, with the first column whole, else with whole
+    cells.
+
+    `names`: of the values. By default all that the first document has. A heading is the name without its unit, which
+    the cell says, `is_exact`: the name as it is. `is_cut`: a row is one line, and cells are cut.
     """
     from rich.console import Console
     from rich.table import Table
 
+    documents = list(documents)
+    names = list(names or documents[0])
+    rows = [[_cell(name, document[name]) for name in names] for document in documents]
     grid = Table(box=None, pad_edge=False, header_style="")
-    for number, heading in enumerate(headings):
-        whole = max((len(shown(row[0])) for row in rows), default=0) if is_cut and number == 0 else None
+    for number, name in enumerate(names):
+        heading = name if is_exact else re.sub("_(id|bytes|dollars|count|at)$", "", name).replace("_", " ")
+        whole = max((len(row[0]) for row in rows), default=0) if is_cut and number == 0 else None
         overflow: Any = "ellipsis" if is_cut else "fold"
         grid.add_column(heading, no_wrap=is_cut or number == 0, overflow=overflow, min_width=whole)
     for row in rows:
-        grid.add_row(*(shown(cell) for cell in row))
+        grid.add_row(*row)
     width = None if sys.stdout.isatty() else PIPE_WIDTH
     console = Console(width=width, markup=False, emoji=False, highlight=False)
     with console.capture() as capture:
         console.print(grid)
     return capture.get().rstrip("\n")
+
+
+def _cell(name: str, value: Any) -> str:
+    """A value of a document for people. Its name says the unit."""
+    if isinstance(value, int | float):
+        forms = {"bytes": human_bytes, "dollars": human_dollars, "at": iso_time}
+        return forms.get(name.rpartition("_")[2], "{:,}".format)(value)
+    if value is None:
+        return UNKNOWN
+    return shown_key(value) if name in ("key", "copy") else shown(str(value))
 
 
 @contextmanager

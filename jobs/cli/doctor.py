@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from jobs.cli.command import Answer, JsonCommand, PolicyOptions, find_pair, read_policy
 from jobs.cli.console import table
-from jobs.cli.options import Command, flag, shared
+from jobs.cli.options import flag, shared
 from jobs.config import Settings
 
 if TYPE_CHECKING:
@@ -56,13 +56,7 @@ class Doctor(PolicyOptions, JsonCommand):
 def _text(lines: list[Line], counts: dict[str, int]) -> str:
     """The table, the worst lines last, where a terminal shows them."""
     order = list(counts)
-    rows = [
-        [line.status.value, line.check, line.subject, line.says, line.advice]
-        for line in sorted(lines, key=lambda line: order.index(line.status))
-    ]
+    rows = [asdict(line) for line in sorted(lines, key=lambda line: order.index(line.status))]
     summary = ", ".join(f"{count:,} {status}" for status, count in counts.items() if count or status != "unchecked")
     plan = "Whether the account is as configured: terraform plan -detailed-exitcode"
-    return f"{table(['status', 'check', 'subject', 'what was found', 'what to do'], rows)}\n\n{summary}\n{plan}"
-
-
-doctor = Command(Doctor, "doctor")
+    return f"{table(rows, ('status', 'check', 'subject', 'says', 'advice'))}\n\n{summary}\n{plan}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +12,15 @@ from jobs.cli.console import table
 from jobs.cli.options import Command, shared
 from jobs.doctor.undelivered import look_at_undelivered
 from jobs.reports.document import iso_time
-from jobs.reports.figures import human_seconds, plural
+from jobs.reports.figures import plural
 
 if TYPE_CHECKING:
     from jobs.aws.dead_letters import DeadLetters
     from jobs.policy.model import Policy
 
 _WHY = "sealift query \"FROM journal WHERE status IN ('changed', 'denied', 'failed') ORDER BY recorded_at DESC\""
+
+_LETTER = ("object", "event", "sent_at", "received_count")
 
 
 class ListEvents(PolicyOptions, JsonCommand):
@@ -40,7 +41,7 @@ class ListEvents(PolicyOptions, JsonCommand):
         """The first dead letters, and what was not delivered."""
         from jobs.backup.letters import dead_events
 
-        policy, now = self.read_system(), time.time()
+        policy = self.read_system()
         letters = _dead_letters(policy)
         waiting, messages = letters.count(), letters.look(self.limit)
         dead = dead_events(messages)
@@ -52,18 +53,10 @@ class ListEvents(PolicyOptions, JsonCommand):
             "events": [each | {"sent_at": iso_time(each["sent_at"])} for each in dead],
             "undelivered": look_at_undelivered(policy, self.limit),
         }
-        rows = [
-            [
-                each["problem"] or f"s3://{each['bucket']}/{each['key']}",
-                each["event"],
-                human_seconds(max(0.0, now - each["sent_at"])),
-                str(each["received_count"]),
-            ]
-            for each in dead
-        ]
         text = f"{plural(waiting, 'dead letter')} in {letters.name}"
-        if rows:
-            text += f", {len(messages):,} looked at\n{table(['object', 'event', 'age', 'received'], rows)}"
+        if dead:
+            about = [{"object": each["problem"] or f"s3://{each['bucket']}/{each['key']}", **each} for each in dead]
+            text += f", {len(messages):,} looked at\n{table(about, _LETTER)}"
             text += f"\n  see why  {_WHY}"
             text += "\n  correct the cause, then  sealift events redrive"
         return Answer(document, "\n".join([text, *map(_undelivered_text, document["undelivered"])]))
@@ -80,7 +73,7 @@ class Redrive(PolicyOptions, JsonCommand):
     sealift events redrive --limit 100
     """
 
-    limit: int | None = shared("limit", "Return N at most. Default: all.", default=None, show_default=False)
+    limit: int | None = shared("limit", "Return N at most. Default: all.", default=None)
     dry_run: bool = shared("dry-run")
 
     def run(self) -> Answer:
@@ -112,8 +105,7 @@ def _undelivered_text(look: Mapping[str, Any]) -> str:
         return f"{look['queue']} was not looked at: {look['error']}"
     text = f"{plural(look['waiting'], 'undelivered event')} in {look['queue']}"
     if look["events"]:
-        rows = [[each["what"], str(each["sent_at"]), each["reason"]] for each in look["events"]]
-        text += f", {len(rows):,} looked at\n{table(['announces', 'sent', 'why it was not delivered'], rows)}"
+        text += f", {len(look['events']):,} looked at\n{table(look['events'], ('what', 'sent_at', 'reason'))}"
         text += "\n  correct the cause: nights copy what was not announced, what is older than 14 days is gone"
     return text
 

@@ -11,15 +11,13 @@ from dataclasses import replace
 from functools import partial
 from posixpath import commonprefix
 
-import click
-
 from jobs.cli.command import Answer, LedgerCommand, PolicyOptions, SidesAccess, Work, choose_pair, read_policy
 from jobs.cli.console import say
-from jobs.cli.options import OTHER, Age, Command, ParsedType, Run, flag, option, refuse, shared
+from jobs.cli.options import OTHER, Age, ParsedType, Run, checked_annotations, flag, option, refuse, shared
 from jobs.cli.run_command import StartOptions
 from jobs.config import Settings
 from jobs.core.display import shown_key
-from jobs.core.enums import CHECK_ANNOTATIONS, SKIP_ANNOTATIONS, AnnotationRule
+from jobs.core.enums import SKIP_ANNOTATIONS, AnnotationRule
 from jobs.core.model import Location
 from jobs.core.run import Side
 from jobs.core.selection import Selection
@@ -83,21 +81,16 @@ class Expire(SidesAccess, PolicyOptions, LedgerCommand):
     grace: float = option(
         "Keep what was written, copied, hidden or declared less than this ago.",
         default="30d",
-        show_default=True,
         type=Age,
         metavar="AGE",
     )
     max_share: float = option(
         "Refuse to delete a larger share of the current objects, or of all versions, in one run.",
         default="50%",
-        show_default=True,
         type=ParsedType("PERCENT", _parse_share),
     )
-    annotations: str = shared(
-        "annotations",
-        "check: keep an original with annotations that its copy lacks. skip: do not check.",
-        type=click.Choice([CHECK_ANNOTATIONS, SKIP_ANNOTATIONS]),
-        default=CHECK_ANNOTATIONS,
+    annotations: str = checked_annotations(
+        "check: keep an original with annotations that its copy lacks. skip: do not check."
     )
     by_checksum: bool = flag(
         "Compare what S3 keeps (SHA or MD5) of both sides instead of bytes. Cold copies can be compared no other way.",
@@ -144,8 +137,8 @@ class Expire(SidesAccess, PolicyOptions, LedgerCommand):
         nothing expire, and for options that --pair replaces.
         """
         refuse(REPLACED.__contains__, "with --pair the policy says it")
-        chosen = choose_pair(name, self.policy, self.ledger)
-        pair, archive = chosen.pair, chosen.pair.archive
+        policy, pair, ledger = choose_pair(name, self.policy, self.ledger)
+        archive = pair.archive
         if archive is None or archive.expire is None:
             raise UsageError(
                 f"--pair {pair.name}: the policy lets nothing of it expire", advice="write archive.expire there"
@@ -161,11 +154,11 @@ class Expire(SidesAccess, PolicyOptions, LedgerCommand):
             grace=float(archive.expire.grace),
             max_share=float(archive.expire.max_share),
             annotations=self.annotations if pair.destination.annotations is AnnotationRule.COPY else SKIP_ANNOTATIONS,
-            ledger=str(chosen.ledger),
+            ledger=str(ledger),
         )
 
         def is_own(key: str) -> bool:
-            return key.startswith(added) and match(chosen.policy, pair.source.bucket, key[len(added) :]) is pair
+            return key.startswith(added) and match(policy, pair.source.bucket, key[len(added) :]) is pair
 
         return by_policy, is_own
 
@@ -217,6 +210,3 @@ class Expire(SidesAccess, PolicyOptions, LedgerCommand):
         problems = [each._asdict() for each in undone.problems]
         document = {"run_id": run_id, "undone": undone.markers, "lost": undone.lost, "problems": problems}
         return Answer(document, "\n".join(lines), ExitCode.FINDINGS if problems else ExitCode.DONE)
-
-
-expire = Command(Expire, "expire")

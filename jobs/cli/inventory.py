@@ -6,7 +6,7 @@ import time
 
 from jobs.cli.command import Answer, JsonCommand, SidesAccess
 from jobs.cli.console import meter
-from jobs.cli.options import Command, Place, argument, shared
+from jobs.cli.options import Place, argument, shared
 from jobs.core.model import Location
 from jobs.errors import ConfigError, NoSuchBucket
 from jobs.inventory.write import write_inventory
@@ -60,6 +60,3 @@ class Inventory(SidesAccess, JsonCommand):
         }
         text = f"{written.rows:,} objects ({human_bytes(written.size_bytes)}) of {self.location} "
         return Answer(document, f"{text}listed in {human_seconds(seconds)}\n{written.manifest}")
-
-
-inventory = Command(Inventory, "inventory")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.cli.console import say
-from jobs.cli.options import Command, Options, option, shared
+from jobs.cli.options import Options, option, shared
 from jobs.config import Settings
 from jobs.errors import ConfigError, ExitCode, UsageError
 from jobs.policy.run_options import named_places
@@ -165,6 +165,3 @@ def _stopped_by_signals() -> Iterator[Sequence[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-local = Command(Local, "local")

@@ -13,12 +13,13 @@ from msgspec import to_builtins
 from jobs import interrupts
 from jobs.cli.command import Answer, LedgerCommand, PolicyOptions, choose_pair
 from jobs.cli.console import TERMINAL
-from jobs.cli.options import Age, Command, flag, option, shared
+from jobs.cli.options import flag, option, shared
 from jobs.config import Settings
 from jobs.errors import Interrupted, UsageError
 from jobs.ledger.claims import claim
 from jobs.nights.calendar import find_night
 from jobs.nights.documents import Night, Summary, ended_nights
+from jobs.policy.coverage import scope
 from jobs.policy.run_options import sides
 from jobs.policy.words import minutes_of
 from jobs.runs.request import check_apart, open_ledger
@@ -47,27 +48,20 @@ class Nightly(PolicyOptions, LedgerCommand):
         metavar="YYYY-MM-DD",
     )
     again: bool = flag("Check again now, in a night that has already run.")
-    margin: float | None = option(
-        "A difference is in flight, and no finding, if it is younger than a report less this: 15m, 2h. "
-        "Equal objects are the same at any age. Default: 15m, and for a replica without "
-        "replication time control a day.",
-        type=Age,
-        metavar="AGE",
-    )
+    margin: float | None = shared("margin", show_default="15m; of a replica without replication time control a day")
     executor: str | None = shared("executor", type=click.Choice(["local", "batch"]))
 
     def run(self) -> Answer:
         """The night's summary."""
         settings = Settings.from_environment()
-        chosen, now = choose_pair(self.name, self.policy, self.ledger), time.time()
-        hours = chosen.pair.nightly
-        zone = zoneinfo.ZoneInfo(hours.time_zone)
-        latest = find_night(now, minutes_of(hours.hour), zone)
+        policy, pair, place = choose_pair(self.name, self.policy, self.ledger)
+        zone = zoneinfo.ZoneInfo(pair.nightly.time_zone)
+        latest = find_night(time.time(), minutes_of(pair.nightly.hour), zone)
         night = self.night.date() if self.night else latest
         if night > latest:
             raise UsageError(f"--night {night}: that night has not begun, the latest one is {latest}")
-        check_apart(*sides(chosen.policy, chosen.pair), chosen.ledger)
-        ledger, name = open_ledger(chosen.ledger), chosen.pair.name
+        check_apart(*sides(policy, pair), place)
+        ledger, name = open_ledger(place), pair.name
 
         async def play() -> tuple[Summary, bool]:
             from jobs.nights.night import NightWork, write_page  # DuckDB and pyarrow load here
@@ -82,7 +76,7 @@ class Nightly(PolicyOptions, LedgerCommand):
             if not await claim(ledger.store, ledger.location, f"{ours.name}/claims", who):
                 raise Interrupted(f"another machine works at the night of {night}", advice="wait until it has ended")
             last = await nights[0].read() if nights else None
-            work = chosen.policy, chosen.pair, chosen.scope, settings, self.executor, TERMINAL
+            work = policy, pair, scope(policy, pair), settings, self.executor, TERMINAL
             return await NightWork(ours, *work, self.margin, last).run(), False
 
         summary, ran_before = interrupts.run(play())
@@ -101,6 +95,3 @@ def summary_text(summary: Summary, zone: tzinfo, *, ran_before: bool) -> str:
     if ran_before:
         text.append(f"  To check now: sealift nightly --pair {summary.pair} --night {summary.night} --again")
     return "\n".join(text)
-
-
-nightly = Command(Nightly, "nightly")

@@ -26,7 +26,7 @@ import click
 from click.core import ParameterSource
 
 from jobs.cli.console import log_requests
-from jobs.core.enums import AnnotationRule, Encryption, StorageClass
+from jobs.core.enums import CHECK_ANNOTATIONS, SKIP_ANNOTATIONS, AnnotationRule, Encryption, StorageClass
 from jobs.core.model import Location
 from jobs.core.rate_limits import RateLimits
 from jobs.core.selection import parse_age, parse_size, parse_when
@@ -171,11 +171,16 @@ SHARED: Mapping[str, Mapping[str, Any]] = {
         "Which rows: manifest.json, .csv, .parquet, run:ID (its failed rows), proven:ID (its others).", Manifest
     ),
     "pair": _shared("Which pair of the policy.", metavar="NAME"),
-    "versions": _shared("Which versions.", _choice("current", "all"), default="current", show_default=True),
+    "versions": _shared("Which versions.", _choice("current", "all"), default="current"),
     "include": _shared("Take only keys that match. May be repeated.", **_GLOBS),
     "exclude": _shared("Leave out keys that match. May be repeated.", **_GLOBS),
     "newer-than": _shared("Take only objects modified after: 30d, 12h, 2026-11-01.", When),
     "older-than": _shared("Take only objects modified before.", When),
+    "margin": _shared(
+        "A difference is in flight, and no finding, if it is younger than a report less this. "
+        "Equal objects are the same at any age.",
+        Age,
+    ),
     "prefix": _shared("Only keys that begin with this."),
     "storage-class": _shared("Storage class.", _choice(*StorageClass), COPIES),
     "sse": _shared("Encryption: AES256, aws:kms, aws:kms=KEY-ARN, aws:kms:dsse. Default: the bucket's.", _SSE, COPIES),
@@ -202,7 +207,7 @@ SHARED: Mapping[str, Mapping[str, Any]] = {
         COPIES,
         default=AnnotationRule.COPY.value,
     ),
-    "limit": _shared("Show N at most.", Positive, metavar="N", default=50, show_default=True),
+    "limit": _shared("Show N at most.", Positive, metavar="N", default=50),
     **_of_side("source"),
     **_of_side("destination"),
     "dry-run": _shared("Print what would be done, and what it costs. Nothing is started.", _FLAG),
@@ -227,6 +232,7 @@ def option(help: str | None = None, *, name: str = "", heading: str = "", **attr
     """
     if not attributes.keys() & {"type", "is_flag"}:
         attributes["type"] = Text
+    attributes.setdefault("show_default", True)
     if not attributes.keys() & {"default", "required", "multiple"}:
         attributes["default"] = False if "is_flag" in attributes else None
 
@@ -240,6 +246,12 @@ def option(help: str | None = None, *, name: str = "", heading: str = "", **attr
 def shared(name: str, help: str | None = None, **attributes: Any) -> Any:
     """A field that is an option of `SHARED`. What is given replaces what is there."""
     return option(name=f"--{name}", **{**SHARED[name], **({"help": help} if help else {}), **attributes})
+
+
+def checked_annotations(help: str) -> Any:
+    """A field that is the option --annotations of a command that carries none: check or skip."""
+    kind = click.Choice([CHECK_ANNOTATIONS, SKIP_ANNOTATIONS])
+    return shared("annotations", help, type=kind, default=CHECK_ANNOTATIONS)
 
 
 def flag(help: str, *, name: str = "", heading: str = "") -> Any:

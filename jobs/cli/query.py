@@ -14,7 +14,7 @@ import msgspec
 from jobs import interrupts
 from jobs.cli.command import LedgerOptions, ledger_location
 from jobs.cli.console import ANSWER, say, table, visible_json
-from jobs.cli.options import Command, Run, argument, option
+from jobs.cli.options import Run, argument, option
 from jobs.errors import ConfigError, ExitCode, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.runs.request import open_prompt_ledger
@@ -50,9 +50,7 @@ class Query(LedgerOptions):
     run_id: str | None = option(
         "Only this run's rows. Default: the whole ledger's.", name="--run", type=Run, metavar="RUN"
     )
-    file_format: str = option(
-        name="--format", type=click.Choice(["table", "csv", "json", "parquet"]), default="table", show_default=True
-    )
+    file_format: str = option(name="--format", type=click.Choice(["table", "csv", "json", "parquet"]), default="table")
     output: Path | None = option("Write to this file, not to stdout.", type=click.Path(path_type=Path, dir_okay=False))
 
     def main(self) -> int:
@@ -113,14 +111,11 @@ def _grid(database: Database) -> str:
     rows = list(database.rows(TABLE_ROWS + 1))
     if len(rows) > TABLE_ROWS:
         say(f"the first {TABLE_ROWS:,} rows; --format csv, json or parquet gives all")
-    columns = database.connection.table("__answer").columns
-    return table([*columns], [[*map(_cell, row.values())] for row in rows[:TABLE_ROWS]])
+    shown = ({name: _cell(value) for name, value in row.items()} for row in rows[:TABLE_ROWS])
+    return table(shown, database.connection.table("__answer").columns, is_exact=True)
 
 
 def _cell(value: object) -> str:
     if value is None or isinstance(value, str):
         return value or ""
     return _JSON.encode(value).decode().strip('"')
-
-
-query = Command(Query, "query")

@@ -14,7 +14,7 @@ import click
 
 from jobs.cli.command import Answer, ChecksumsOptions, LedgerCommand, SidesAccess, Work, ledger_location
 from jobs.cli.console import TERMINAL, confirm, say
-from jobs.cli.options import FILTERS, Age, Command, flag, option, shared
+from jobs.cli.options import FILTERS, flag, option, shared
 from jobs.cli.texts import repair_text, report_text
 from jobs.config import Settings
 from jobs.core.category import REPAIRABLE
@@ -58,13 +58,7 @@ class Reconcile(SidesAccess, ChecksumsOptions, LedgerCommand):
         metavar="FROM=TO",
         heading=FILTERS,
     )
-    margin: float = option(
-        "A difference is in flight, and no finding, if it is younger than a report less this: 15m, 2h. "
-        "Equal objects are the same at any age.",
-        default="15m",
-        show_default=True,
-        type=Age,
-    )
+    margin: float = shared("margin", default="15m")
     repair: bool = flag("Copy what is missing or stale, or is a copy of an older version, then verify it.")
     repair_different: bool = flag("Also overwrite what differs, but only the exact objects of the report.")
     unguarded: bool = shared("unguarded")
@@ -192,6 +186,3 @@ async def _compare(options: Reconcile, maps: PrefixMap, ledger: Ledger) -> dict[
             repairs_different=options.repair_different,
             is_complete=not all_versions and not options.source_inventory,  # S3's may be of a part
         )
-
-
-reconcile = Command(Reconcile, "reconcile")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from jobs.cli.command import PolicyOptions, Work, choose_pair
-from jobs.cli.options import COPIES, OTHER, Command, Text, flag, option, refuse, shared
+from jobs.cli.options import COPIES, OTHER, Text, flag, option, refuse, shared
 from jobs.cli.run_command import CopiesOptions, WriteOptions
 from jobs.core.enums import StorageClass
 from jobs.core.run import FROM_EVENTS
@@ -40,11 +40,8 @@ class Replicate(CopiesOptions, WriteOptions, PolicyOptions):
         "Which differing objects at the destination may be replaced.",
         type=click.Choice([each.value for each in Overwrite]),
         default=Overwrite.OLDER.value,
-        show_default=True,
     )
-    storage_class: str = shared(
-        "storage-class", "Class of the copies. Default: the source's class.", type=Text, default=KEEP
-    )
+    storage_class: str = shared("storage-class", "Class of the copies. keep: the source's.", type=Text, default=KEEP)
     object_lock: bool = flag("Copy retention and legal hold, too (one more request each).", heading=COPIES)
     annotations: str = shared("annotations")
     stream: bool = flag("Read and write the bytes here, even where S3 could copy them itself.", heading=OTHER)
@@ -73,16 +70,17 @@ class Replicate(CopiesOptions, WriteOptions, PolicyOptions):
         events: an older version is stored below a newer one (`jobs.backup`). Their dollars are bounded
         when their manifest is made, and here no more: else they would be taken and not copied.
         """
+        from jobs.policy.coverage import scope
         from jobs.policy.run_options import Ceiling, copy_options, globs, prefixes_below, sides
 
-        chosen = choose_pair(name, self.policy, self.ledger)
-        pair, manifest, prefix = chosen.pair, self.manifest, self.source.key if self.source else ""
+        policy, pair, ledger = choose_pair(name, self.policy, self.ledger)
+        keys, manifest, prefix = scope(policy, pair), self.manifest, self.source.key if self.source else ""
         if self.source and self.source.bucket != pair.source.bucket:
             raise UsageError(f"--source {self.source}: the pair {pair.name} copies s3://{pair.source.bucket}")
-        source, destination = sides(chosen.policy, pair)
-        include, exclude = globs(chosen.scope)
+        source, destination = sides(policy, pair)
+        include, exclude = globs(keys)
         options, ceiling = self.written() | copy_options(pair) | {"pair": pair.name}, Ceiling.of(pair)
-        is_of_events = manifest is not None and manifest.startswith(str(chosen.ledger.join("manifests/")))
+        is_of_events = manifest is not None and manifest.startswith(str(ledger.join("manifests/")))
         if is_of_events:
             options |= {FROM_EVENTS: True, "mirrors_deletes": pair.deletes == "mirror"}
             ceiling = ceiling._replace(max_cost=float("inf"))
@@ -94,10 +92,7 @@ class Replicate(CopiesOptions, WriteOptions, PolicyOptions):
             manifest,
             selection,
             options,
-            prefixes=prefixes_below(chosen.scope, prefix),
+            prefixes=prefixes_below(keys, prefix),
         )
         may_be_empty = is_of_events or not (prefix or manifest)
-        return self.launch(request, open_ledger(chosen.ledger), ceiling=ceiling, may_be_empty=may_be_empty)
-
-
-replicate = Command(Replicate, "replicate")
+        return self.launch(request, open_ledger(ledger), ceiling=ceiling, may_be_empty=may_be_empty)

@@ -7,7 +7,7 @@ import time
 import click
 
 from jobs.cli.command import SidesAccess, Work
-from jobs.cli.options import FILTERS, OTHER, Command, Place, Text, When, flag, option, shared
+from jobs.cli.options import FILTERS, OTHER, Place, Text, When, flag, option, shared
 from jobs.cli.run_command import StartOptions, WriteOptions
 from jobs.core.enums import StorageClass
 from jobs.core.model import Location
@@ -56,14 +56,12 @@ class Restore(SidesAccess, StartOptions, WriteOptions):
         "How fast to thaw archived objects, for a week.",
         type=click.Choice([each.value for each in Tier]),
         default=Tier.BULK.value,
-        show_default=True,
     )
     storage_class: str = shared(
         "storage-class",
         "Class of the restored objects. keep: the class that they had.",
         type=click.Choice([KEEP, *(each.value for each in StorageClass)]),
         default="STANDARD",
-        show_default=True,
     )
 
     def run(self) -> Work:
@@ -113,6 +111,3 @@ class Restore(SidesAccess, StartOptions, WriteOptions):
             raise UsageError("--as-of goes with --prefix, --include and --exclude: --key and --manifest name versions")
         if self.keys and (self.manifest or self.prefix or self.include):
             raise UsageError("--key names all that is restored", advice="leave out --manifest, --prefix and --include")
-
-
-restore = Command(Restore, "restore")

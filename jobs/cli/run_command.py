@@ -70,13 +70,14 @@ class StartOptions(LedgerCommand):
         pair. `may_be_empty`: a plan without rows is a success. `retried`: what a dry run says of
         the rows of a retry.
         """
+        request = await _with_whole_run_id(request, ledger)
         request = replace(request, options=dict(request.options) | self.rates().options())
         kind = kind_of(request)
         plan_run = plan_run or kind.plan
         if plan_run is None:
             raise UsageError(f"no {kind.name} run can be planned here")
         settings = await planning_settings(self.executor, Settings.from_environment(), request)
-        planning = _plan(plan_run, request, ledger, settings)
+        planning = plan_run(request, ledger, settings, TERMINAL)
         _, planned = await together(check_ledger(ledger), planning, ends_early=True)
         async with AsyncExitStack() as behind:
             behind.callback(planned.discard)
@@ -164,10 +165,6 @@ class CopiesOptions(RowsOptions):
             "sample": list(sample) if sample else None,
         }
         return self.request(job, {**options, **of_rows}, newer_than=self.newer_than, sample=sample)
-
-
-async def _plan(plan_run: Planner, request: Request, ledger: Ledger, settings: Settings) -> Planned:
-    return await plan_run(await _with_whole_run_id(request, ledger), ledger, settings, TERMINAL)
 
 
 async def _with_whole_run_id(request: Request, ledger: Ledger) -> Request:

@@ -23,7 +23,6 @@ from jobs.errors import ConfigError, ExitCode, LedgerError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.registry import kind_of
 from jobs.reports.document import exit_code
-from jobs.reports.figures import UNKNOWN, human_dollars
 from jobs.reports.publish import make_page
 from jobs.runs import batch_executor
 from jobs.runs.progress import find_progress, has_stopped, unfinished_shards
@@ -32,6 +31,7 @@ from jobs.runs.summaries import counted, find_run_id, summarize_run, summarize_r
 from jobs.runs.work import Ended, end, follow
 
 WATCH_SECONDS = 2.0
+_COLUMNS = ("run_id", "state", "rows", "failures", "planned_dollars", "source", "destination")
 _OF_THE_FIRST_RUN = frozenset((
     "streamed", "apart", "cross_region", "endpoint_hops", "sample", "deep", "source_checksums", "destination_checksums",
     "filters", "night", "look", UNSIZED_ROWS,
@@ -179,19 +179,9 @@ class Retry(_Run, PromptCommand, StartOptions):
 
 def _runs_table(runs: Sequence[Mapping[str, Any]]) -> str:
     """Summaries of runs as a table."""
-    rows = [
-        [
-            run["run_id"],
-            run["state"],
-            f"{run['rows']:,}",
-            f"{run['failures']:,}" + (f", {run['unread']:,} unread" if run["unread"] else ""),
-            UNKNOWN if run["planned_dollars"] is None else human_dollars(run["planned_dollars"]),
-            run["source"] or UNKNOWN,
-            run["destination"] or UNKNOWN,
-        ]
-        for run in runs
-    ]
-    return table(["run", "state", "rows", "failures", "cost", "source", "destination"], rows, is_cut=True)
+    unread = [f", {run['unread']:,} unread" * bool(run["unread"]) for run in runs]
+    rows = [{**run, "failures": f"{run['failures']:,}{more}"} for run, more in zip(runs, unread, strict=True)]
+    return table(rows, _COLUMNS, is_cut=True)
 
 
 def _under_way_text(spec: RunSpec, run: Mapping[str, Any]) -> str:

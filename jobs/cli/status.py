@@ -26,7 +26,7 @@ from jobs.ledger.ledger import Ledger
 from jobs.nights.documents import last_summaries
 from jobs.policy.model import Policy
 from jobs.reports.document import iso_time, need_attention
-from jobs.reports.figures import UNKNOWN, human_time, plural
+from jobs.reports.figures import human_time, plural
 from jobs.runs.request import open_prompt_ledger
 from jobs.runs.summaries import summarize_runs
 
@@ -292,15 +292,10 @@ def status_text(document: Mapping[str, Any]) -> str:
         lines.append(f"  ! {since}{each['problem']}")
     lines += [f"  ? {each['what']} is not known: {each['why']}" for each in document["not_known"]]
     for rows in (document[name] for name in ("pairs", "backlogs", "places", "running") if document[name]):
-        headings = [name.replace("_", " ") for name in rows[0]]
-        lines += ["", table(headings, [[_cell(value) for value in row.values()] for row in rows])]
+        lines += ["", table(rows)]
     looked_at = document["looked_at"]
     seen = f", the latest {looked_at['runs']:,} looked at" if looked_at["runs"] < looked_at["all_runs"] else ""
     return "\n".join([*lines, "", f"ledger  {document['ledger']}, {plural(looked_at['all_runs'], 'run')}{seen}"])
-
-
-def _cell(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) else UNKNOWN if value is None else shown(str(value))
 
 
 status = Command(ShowStatus, "status")

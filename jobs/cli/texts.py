@@ -197,8 +197,7 @@ def _steps(report: Mapping[str, Any], kind: Kind, *, is_repaired: bool) -> Itera
 def _compared_lines(report: Mapping[str, Any]) -> Iterator[str]:
     """What a reconciliation found."""
     found = {name: each for name, each in report["categories"].items() if each["rows"]}
-    rows = [[name, f"{each['rows']:,}", human_bytes(each["bytes"])] for name, each in found.items()]
-    yield table(["category", "objects", "bytes"], rows)
+    yield table({"category": name, "objects": each["rows"], "bytes": each["bytes"]} for name, each in found.items())
     for each in report["unjudged"][:10]:
         yield f"  not judged   {each['rows']:,} × {shown(why(each))}"
 
@@ -227,9 +226,8 @@ def _deletion_lines(deletions: Mapping[str, Any]) -> Iterator[str]:
     for each in deletions.get("reasons", ()):
         deleted = f"{each['rows']:>8,} × {shown(why(each))}, {human_bytes(each['bytes'])}"
         yield f"  {deleted}, copy proven by {each['evidence']}"
-    names, first = ("key", "version_id", "evidence", "copy"), deletions["shown"][:SHOWN_DELETIONS]
-    rows = [[human_bytes(each["size_bytes"] or 0), *(shown_key(each[name] or "") for name in names)] for each in first]
-    yield table(["size", "key", "version", "proof", "copy"], rows)
-    if deletions["rows"] > len(rows):
-        yield f"  … and {deletions['rows'] - len(rows):,} more"
+    first = deletions["shown"][:SHOWN_DELETIONS]
+    yield table(first, ("size_bytes", "key", "version_id", "evidence", "copy"))
+    if deletions["rows"] > len(first):
+        yield f"  … and {deletions['rows'] - len(first):,} more"
     yield f"  deletions  {deletions['csv']}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobs.cli.command import ChecksumsOptions, Work
-from jobs.cli.options import Command, Place, flag, option, refuse
+from jobs.cli.options import Place, flag, option, refuse
 from jobs.cli.run_command import CopiesOptions
 from jobs.core.model import Location
 from jobs.core.sampling import Sample
@@ -50,6 +50,3 @@ class Verify(CopiesOptions, ChecksumsOptions):
             options = {"archives": True, "sample": list(sample) if sample else None}
             request = Request("verify", archives, archives, None, selection, options)
         return self.launch(request, self.open_ledger())
-
-
-verify = Command(Verify, "verify")

@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.live import Live
 
 from jobs.cli import console
-from jobs.core.display import shown_key
 
 
 def test_progress_has_the_latest_error_and_of_an_unknown_number_no_time_left(
@@ -45,16 +44,17 @@ def test_a_live_bar_keeps_to_the_terminal_and_the_latest_error_to_a_line_of_its_
 def test_a_cut_table_has_one_line_a_row_with_its_first_cell_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "80")
-    lines = console.table(
-        ["run", "source"], [["20261125T003345Z-verify-1f3a02", "s3://docs/" + "k" * 200]], is_cut=True
-    )
-    _, second = lines.splitlines()
+    run = {"run_id": "20261125T003345Z-verify-1f3a02", "source": "s3://docs/" + "k" * 200}
+    first, second = console.table([run], is_cut=True).splitlines()
+    assert first.split() == ["run", "source"]
     assert second.startswith("20261125T003345Z-verify-1f3a02 ")
     assert len(second) <= 80
 
 
-@pytest.mark.parametrize(
-    ("key", "expected"), [("a\x1b", "a\\x1b"), ("k" * 96, "k" * 96), ("a" * 600 + "b" * 400, None)]
-)
-def test_a_long_key_is_shortened_in_the_middle(key: str, expected: str | None) -> None:
-    assert shown_key(key) == (expected or f"{'a' * 47}…{'b' * 47}")
+def test_a_cell_says_the_unit_that_is_in_the_name_of_its_value_and_a_long_key_is_shortened_in_the_middle() -> None:
+    numbers = {"rows": 1200, "size_bytes": 1536, "planned_dollars": 0.25, "created_at": 0.0, "version_id": None}
+    texts = {"state": "a\x1b", "copy": "k" * 96, "key": "a" * 600 + "b" * 400}
+    heads, cells = console.table([numbers | texts]).splitlines()
+    assert heads.split() == ["rows", "size", "planned", "created", "version", *texts]
+    shown = ["1,200", "1.5", "KiB", "$0.2500", "1970-01-01T00:00:00Z", "–", "a\\x1b"]
+    assert cells.split() == [*shown, texts["copy"], f"{'a' * 47}…{'b' * 47}"]

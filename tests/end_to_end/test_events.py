@@ -19,12 +19,14 @@ from tests.end_to_end.conftest import Result
 
 
 @dataclass
-class Account:
-    """A policy, and where SQS is."""
+class Queues:
+    """The queues of a policy in moto's SQS."""
 
     endpoint: str
     policy: Path
     name: str
+    queue: str = ""
+    dead: str = ""
 
     def sealift(self, *arguments: str) -> Result:
         environment = {"AWS_ENDPOINT_URL": self.endpoint, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
@@ -33,6 +35,11 @@ class Account:
     def client(self, service: str, region: str = REGION) -> Any:
         keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b"}
         return boto3.client(service, endpoint_url=self.endpoint, region_name=region, **keys)  # type: ignore[call-overload]  # any service
+
+    def count(self, queue: str) -> int:
+        names = ["ApproximateNumberOfMessages"]
+        answer = self.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=names)
+        return int(answer["Attributes"][names[0]])
 
 
 def write_policy(folder: Path, name: str) -> Path:
@@ -47,33 +54,19 @@ def write_policy(folder: Path, name: str) -> Path:
     return file
 
 
-@dataclass
-class Queues:
-    account: Account
-    client: Any
-    queue: str
-    dead: str
-
-    def count(self, queue: str) -> int:
-        names = ["ApproximateNumberOfMessages"]
-        answer = self.client.get_queue_attributes(QueueUrl=queue, AttributeNames=names)
-        return int(answer["Attributes"][names[0]])
-
-
 @pytest.fixture
 def queues(moto_server: Server, tmp_path: Path) -> Queues:
     name = f"q{uuid.uuid4().hex[:8]}"
-    account = Account(moto_server.endpoint, write_policy(tmp_path, name), name)
-    client = account.client("sqs")
-    s3 = account.client("s3")
-    s3.create_bucket(Bucket="ledger")
-    dead = client.create_queue(QueueName=f"{name}-objects-dead")["QueueUrl"]
-    arn = client.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    queues = Queues(moto_server.endpoint, write_policy(tmp_path, name), name)
+    client = queues.client("sqs")
+    queues.client("s3").create_bucket(Bucket="ledger")
+    queues.dead = client.create_queue(QueueName=f"{name}-objects-dead")["QueueUrl"]
+    arn = client.get_queue_attributes(QueueUrl=queues.dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 3})
-    queue = client.create_queue(QueueName=f"{name}-objects", Attributes={"RedrivePolicy": redrive})["QueueUrl"]
+    queues.queue = client.create_queue(QueueName=f"{name}-objects", Attributes={"RedrivePolicy": redrive})["QueueUrl"]
     for number in range(25):
-        client.send_message(QueueUrl=dead, MessageBody=f"m{number}")
-    return Queues(account, client, queue, dead)
+        client.send_message(QueueUrl=queues.dead, MessageBody=f"m{number}")
+    return queues
 
 
 def created(key: str, sequencer: str) -> str:
@@ -83,12 +76,12 @@ def created(key: str, sequencer: str) -> str:
 
 
 def test_dead_letters_are_listed_and_stay(queues: Queues) -> None:
-    account = queues.account
-    queues.client.purge_queue(QueueUrl=queues.dead)
+    sqs = queues.client("sqs")
+    sqs.purge_queue(QueueUrl=queues.dead)
     for body in (created("a b", "A1"), created("c", "C1"), "{"):
-        queues.client.send_message(QueueUrl=queues.dead, MessageBody=body)
+        sqs.send_message(QueueUrl=queues.dead, MessageBody=body)
     for _ in range(2):  # a look takes nothing
-        result = account.sealift("events", "list", "--json")
+        result = queues.sealift("events", "list", "--json")
         assert result.code == 0, result.stderr
         document = result.document
         assert (document["waiting"], document["looked_at"]) == (3, 3)
@@ -96,28 +89,28 @@ def test_dead_letters_are_listed_and_stay(queues: Queues) -> None:
         assert {"a b", "c", ""} == found.keys()
         assert "not an S3 event" in found[""]["problem"]
     assert queues.count(queues.dead) == 3
-    text = account.sealift("events", "list").stdout
+    text = queues.sealift("events", "list").stdout
     assert "3 dead letters" in text
     assert "s3://source/a b" in text
     assert "sealift events redrive" in text
-    status = account.sealift("status", "--json")
+    status = queues.sealift("status", "--json")
     assert (status.code, status.document["queues"][0]["waiting"]) == (3, 3), status.stderr
-    assert "3 dead letters" in account.sealift("status").stdout
+    assert "3 dead letters" in queues.sealift("status").stdout
 
 
 def test_undelivered_events_of_every_region_are_listed_and_counted(queues: Queues, tmp_path: Path) -> None:
     """A rule of a far region leaves what it could not forward in a queue there, with the reason as attributes."""
-    account, far = queues.account, "eu-west-1"
-    document = yaml.safe_load(account.policy.read_text())
+    sqs, far = queues.client("sqs"), "eu-west-1"
+    document = yaml.safe_load(queues.policy.read_text())
     document["pairs"][0]["source"]["region"] = far
-    account.policy.write_text(yaml.safe_dump(document))
-    queues.client.purge_queue(QueueUrl=queues.dead)
-    there = account.client("sqs", far)
-    name = f"{account.name}-undelivered"
-    urls = {REGION: queues.client.create_queue(QueueName=name), far: there.create_queue(QueueName=name)}
-    said = account.sealift("events", "list")
+    queues.policy.write_text(yaml.safe_dump(document))
+    sqs.purge_queue(QueueUrl=queues.dead)
+    there = queues.client("sqs", far)
+    name = f"{queues.name}-undelivered"
+    urls = {REGION: sqs.create_queue(QueueName=name), far: there.create_queue(QueueName=name)}
+    said = queues.sealift("events", "list")
     assert f"0 undelivered events in {name}" in said.stdout, said.stderr
-    status = account.sealift("status", "--json").document
+    status = queues.sealift("status", "--json").document
     assert [each["waiting"] for each in status["queues"][1:]] == [0, 0]
     assert not [each for each in status["problems"] if "undelivered" in each["problem"]]
     detail = {"bucket": {"name": "source"}, "object": {"key": "a b"}}
@@ -125,32 +118,30 @@ def test_undelivered_events_of_every_region_are_listed_and_counted(queues: Queue
     reasons = {"ERROR_CODE": "NO_PERMISSIONS", "ERROR_MESSAGE": "the bus refuses the role"}
     attributes = {each: {"DataType": "String", "StringValue": text} for each, text in reasons.items()}
     there.send_message(QueueUrl=urls[far]["QueueUrl"], MessageBody=json.dumps(event), MessageAttributes=attributes)
-    queues.client.send_message(
-        QueueUrl=urls[REGION]["QueueUrl"], MessageBody=json.dumps({"action": "nightly", "pair": "pair"})
-    )
+    sqs.send_message(QueueUrl=urls[REGION]["QueueUrl"], MessageBody=json.dumps({"action": "nightly", "pair": "pair"}))
     for _ in range(2):  # a look takes nothing
-        listed = account.sealift("events", "list", "--json").document
+        listed = queues.sealift("events", "list", "--json").document
         home, other = listed["undelivered"]
         assert (home["queue"], home["waiting"], home["events"][0]["what"]) == (name, 1, "the night of pair")
         assert home["events"][0]["reason"] == "AWS gave no reason"
         assert (other["queue"], other["region"], other["waiting"]) == (f"{name} in {far}", far, 1)
         assert other["events"][0]["what"] == "Object Created: s3://source/a b"
         assert other["events"][0]["reason"] == "NO_PERMISSIONS: the bus refuses the role"
-    text = account.sealift("events", "list").stdout
+    text = queues.sealift("events", "list").stdout
     assert f"1 undelivered event in {name} in {far}" in text
     assert "NO_PERMISSIONS" in text
-    found = account.sealift("status", "--json")
+    found = queues.sealift("status", "--json")
     assert found.code == 3
     problems = [each["problem"] for each in found.document["problems"]]
     assert f"1 undelivered event in {name} in {far}: sealift events list" in problems
     there.delete_queue(QueueUrl=urls[far]["QueueUrl"])
-    text = account.sealift("status").stdout
+    text = queues.sealift("status").stdout
     assert f"? what is in {name} in {far} is not known: " in text
 
 
 def test_as_many_as_asked_are_returned_then_the_rest(queues: Queues) -> None:
     def redrive(*arguments: str) -> dict[str, Any]:
-        return queues.account.sealift("events", "redrive", "--json", *arguments).document
+        return queues.sealift("events", "redrive", "--json", *arguments).document
 
     assert (redrive("--dry-run")["waiting"], queues.count(queues.queue), queues.count(queues.dead)) == (25, 0, 25)
     assert redrive("--limit", "12")["moved"] == 12

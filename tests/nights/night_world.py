@@ -20,7 +20,8 @@ from unittest.mock import patch
 import yaml
 
 from jobs.cli import status
-from jobs.cli.nightly import nightly
+from jobs.cli.nightly import Nightly
+from jobs.cli.options import Command
 from jobs.cli.worker import open_sides
 from jobs.config import Settings
 from jobs.core.display import Display
@@ -252,7 +253,7 @@ class World:
             patch("duckdb.connect", one_duckdb.connect_unlocked),
             patch("time.time", self.own_clock),
         ):
-            nightly.main([*arguments, "--json"], standalone_mode=False)
+            Command(Nightly, "nightly").main([*arguments, "--json"], standalone_mode=False)
         return answers[0]
 
     async def _execute(

@@ -23,6 +23,7 @@ import duckdb
 from jobs.aws.clients import open_client
 from jobs.aws.queues import Message
 from jobs.cli import cli
+from jobs.cli.command import Answer
 from jobs.cli.console import emit
 from jobs.core import part_sizes
 from jobs.core.elapsed import refuse_late
@@ -135,7 +136,8 @@ class Program:
         try:
             code = cli.main(list(words), standalone_mode=False)
         except Begun as begun:
-            code = await begun.args[0]
+            ended = await begun.args[0]
+            code = ended.code if isinstance(ended, Answer) else ended
         return int(code or 0)
 
     async def _execute(self, spec: Any, plan: Any, ledger: Any, settings: Any, display: Any, *_: Any) -> dict[int, int]:
