@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib import import_module
-from types import MappingProxyType
 
 from jobs.core.run import RunSpec
 from jobs.errors import ConfigError
@@ -17,14 +15,9 @@ KINDS = frozenset({"replicate", "verify", "compact", "restore", "expire", "recon
 
 def kind_of(run: RunSpec | Request) -> Kind:
     """The kind of work of a run. Raises ConfigError for an unknown job."""
-    return kind_named(run.job, run.options)
-
-
-def kind_named(job: str, options: Mapping[str, object] = MappingProxyType({})) -> Kind:
-    """The kind of work of a job with these options. Raises ConfigError for an unknown job."""
-    if job not in KINDS:
-        what = f"{job!r} is a kind of run that this version of Sealift does not know"
+    if run.job not in KINDS:
+        what = f"{run.job!r} is a kind of run that this version of Sealift does not know"
         raise ConfigError(what, advice="use a newer version")
-    module = "archives_kind" if job == "verify" and options.get("archives") else "kind"
-    kind: Kind = import_module(f"jobs.{job}.{module}").KIND
+    module = "archives_kind" if run.job == "verify" and run.options.get("archives") else "kind"
+    kind: Kind = import_module(f"jobs.{run.job}.{module}").KIND
     return kind

@@ -67,10 +67,8 @@ class Compact(RowsOptions, WriteOptions, PolicyOptions):
 
     def _pack(self, rule: PackingRule, earlier_rules: Sequence[EarlierRule] = ()) -> Work:
         options = {
+            **self.values("storage_class", "pack_all", "annotations"),
             "rule": msgspec.to_builtins(rule),
-            "storage_class": self.storage_class,
-            "pack_all": self.pack_all,
-            "annotations": self.annotations,
             "earlier_rules": msgspec.to_builtins(earlier_rules, enc_hook=dict),
             **self.written(),
         }

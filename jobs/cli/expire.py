@@ -175,11 +175,9 @@ class Expire(SidesAccess, PolicyOptions, LedgerCommand):
         policy = read_policy(self.policy) if self.policy or Settings.from_environment().policy else None
         source, destination = self._sides()
         options = {
+            **self.values("max_share", "annotations", "by_checksum"),
             "grace_seconds": self.grace,
-            "max_share": self.max_share,
             "delete": self.yes_delete,
-            "annotations": self.annotations,
-            "by_checksum": self.by_checksum,
             "copies": [str(each) for each in self.destination],
         }
         request = Request("expire", source, destination, self.manifest, Selection(versions="all"), options)

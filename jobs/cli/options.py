@@ -276,6 +276,10 @@ class Options(ABC):
     def __init_subclass__(cls) -> None:
         dataclass(frozen=True, kw_only=True)(cls)
 
+    def values(self, *names: str) -> dict[str, Any]:
+        """These options by name, as a run's spec has them."""
+        return {name: getattr(self, name) for name in names}
+
     @abstractmethod
     def main(self) -> int:
         """What a command with these options does, outside of any event loop. Returns the exit code."""

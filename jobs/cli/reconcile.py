@@ -23,7 +23,6 @@ from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import WITHOUT_CONDITIONS
 from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
-from jobs.registry import kind_named
 from jobs.reports.document import exit_code
 from jobs.reports.figures import plural
 from jobs.runs.request import check_apart, new_run_id, open_ledger
@@ -83,7 +82,7 @@ async def _reconcile(options: Reconcile, place: Location, settings: Settings) ->
     maps = PrefixMap.parse(options.maps) if options.maps else PrefixMap((roots,))
     _check_maps(options, maps)
     report = await _compare(options, maps, ledger)
-    text, code = report_text(report, kind_named("reconcile")), int(exit_code(report))
+    text, code = report_text(report), int(exit_code(report))
     if options.repair and report["repair_manifest"]:
         if not options.as_json:
             say(text)
@@ -101,7 +100,7 @@ async def _reconcile(options: Reconcile, place: Location, settings: Settings) ->
         for name, job in (("repair", "replicate"), ("verification", "verify")):
             report[name] = [each for each in runs if each["job"] == job]
         report |= {"repaired": repaired, "next_steps": next_steps(left, *_commands())}
-        text = "\n".join([*(report_text(each, kind_named(each["job"])) for each in runs), repair_text(report)])
+        text = "\n".join([*map(report_text, runs), repair_text(report)])
         code = code or int(exit_code(report))
     return Answer(report, text, code)
 

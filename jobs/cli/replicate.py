@@ -59,8 +59,7 @@ class Replicate(CopiesOptions, WriteOptions, PolicyOptions):
                 f"--storage-class {self.storage_class!r} is no class of S3",
                 advice=f"choose {', '.join(known)}, or name the service that has others with --destination-endpoint",
             )
-        names = "storage_class", "object_lock", "annotations", "overwrite", "stream"
-        options = {name: getattr(self, name) for name in names} | self.written()
+        options = self.values("storage_class", "object_lock", "annotations", "overwrite", "stream") | self.written()
         return self.launch(self.copies("replicate", options), self.open_ledger())
 
     def _run_pair(self, name: str) -> Work:

@@ -72,7 +72,6 @@ class Restore(SidesAccess, StartOptions, WriteOptions):
         prefix = self.source.key if self.source else ""
         # A folder, with or without its `/`, but where it replaces a prefix that ends within a name: `20` by `19`.
         place = self.destination.join("") if not prefix or prefix.endswith("/") else self.destination
-        names = "at", "bucket", "in_place", "tier", "storage_class"
         request = Request(
             job="restore",
             source=source,
@@ -80,7 +79,7 @@ class Restore(SidesAccess, StartOptions, WriteOptions):
             manifest=self.manifest,
             selection=Selection(prefix + (self.prefix or ""), self.include, self.exclude, versions="all"),
             options={
-                **{name: getattr(self, name) for name in names},
+                **self.values("at", "bucket", "in_place", "tier", "storage_class"),
                 "archives": archives.to_dict() if archives else None,
                 "is_history": self.source is not None,
                 "source_prefix": prefix,

@@ -105,7 +105,7 @@ class StartOptions(LedgerCommand):
         from jobs.cli.worker import work_here
 
         here, kind = partial(work_here, spec, plan, settings, ledger), kind_of(spec)
-        return report_ended(kind, await work(spec, plan, ledger, settings, self.executor, TERMINAL, kind, here))
+        return report_ended(await work(spec, plan, ledger, settings, self.executor, TERMINAL, kind, here))
 
 
 class WriteOptions(Options):

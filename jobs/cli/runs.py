@@ -92,7 +92,7 @@ class Show(_Run, PromptCommand):
         if self.follow:
             followed = await _follow(open_ledger(ledger.location), spec, plan)  # it outlasts a server that is away
             if followed is not None and self.html is None:
-                return report_ended(kind_of(spec), followed)
+                return report_ended(followed)
             code = int(ExitCode.TRANSIENT)
         ended = await ledger.report(run_id)
         if ended is None and not await unfinished_shards(ledger, run_id, plan):
@@ -221,7 +221,7 @@ async def _with_since(
     document = report | more
     is_repaired = document.get("since_then", {}).get("is_repaired", False)
     shown = document if "categories" in report else report
-    return document, report_text(shown, kind_of(spec), since_lines(document), is_repaired=is_repaired), left
+    return document, report_text(shown, since_lines(document), is_repaired=is_repaired), left
 
 
 async def _write_page(file: Path, document: Mapping[str, Any], left: Sequence[Any]) -> int:

@@ -17,7 +17,6 @@ from jobs.registry import kind_of
 from jobs.reports import document
 from jobs.reports.figures import human_bytes, human_dollars, human_seconds, plural
 from jobs.runs.batch_executor import failure_texts
-from jobs.runs.kind import Kind
 from jobs.runs.work import SUBMITTED, Ended
 
 SHOWN_DELETIONS = 20
@@ -143,13 +142,13 @@ def _first_keys(keys: Sequence[str], rows: int) -> list[str]:
     return [*map(shown_key, keys), *more]
 
 
-def report_ended(kind: Kind, ended: Ended) -> Answer:
+def report_ended(ended: Ended) -> Answer:
     """A run's report, or that the run goes on without this command."""
     report, run_id = ended.report, ended.report["run_id"]
     if report["state"] == SUBMITTED:
         texts = [f"Submitted {run_id}; follow it with  sealift runs show {run_id} --follow"]
     else:
-        texts = [report_text(report, kind), *failure_texts(ended.failures)]
+        texts = [report_text(report), *failure_texts(ended.failures)]
     children = {"failed_children": [asdict(each) for each in ended.failures]} if ended.failures else {}
     return Answer(report | children, "\n".join(texts), ended.code)
 
@@ -160,11 +159,10 @@ def repair_text(report: Mapping[str, Any]) -> str:
     return "\n".join([f"After the repair: {document.verdict(report)}", *steps, f"  page  {report['report_html']}"])
 
 
-def report_text(report: Mapping[str, Any], kind: Kind, advice: Iterable[str] = (), *, is_repaired: bool = False) -> str:
+def report_text(report: Mapping[str, Any], advice: Iterable[str] = (), *, is_repaired: bool = False) -> str:
     """The report in a few lines.
 
-    `kind`: the kind of work of its run. `advice`: lines on what became of its bad rows.
-    `is_repaired`: retries have mended all of them.
+    `advice`: lines on what became of its bad rows. `is_repaired`: retries have mended all of them.
     """
     is_comparison = "categories" in report
     mended = " They are good by now." if is_repaired and not is_comparison else ""
@@ -172,26 +170,24 @@ def report_text(report: Mapping[str, Any], kind: Kind, advice: Iterable[str] = (
         f"{document.found_verdict(report)}{mended}",
         *(_compared_lines(report) if is_comparison else _worked_lines(report)),
     ]
-    lines += [*advice, *(f"  {step}" for step in _steps(report, kind, is_repaired=is_repaired))]
+    steps = () if "repaired" in report or is_repaired else report.get("next_steps", ())
+    lines += [*advice, *(f"  {shown(step)}" for step in (*_files(report), *steps))]
     if is_comparison:
         lines += [f"  report       {report['report_html']}", f"  differences  {report['differences']['parquet']}"]
     lines.append(f"  run  {report['run_id']} in {report['ledger']}, {human_seconds(report['seconds'])}")
     return "\n".join([*lines, repair_text(report)] if "repaired" in report else lines)
 
 
-def _steps(report: Mapping[str, Any], kind: Kind, *, is_repaired: bool) -> Iterable[str]:
-    """What to do now, and where to read on."""
+def _files(report: Mapping[str, Any]) -> Iterable[str]:
+    """Where to read on of a run's bad rows, and where its rows are worked on."""
     run_id = report["run_id"]
-    if "categories" in report:
-        return map(shown, () if "repaired" in report else report.get("next_steps", ()))
     if report["state"] != RunState.COMPLETE:
         if ExitCode.TAKEN_OVER in report["exit_codes"]:
             return [f"another command works at it: sealift runs show {run_id} --follow"]
         return [f"continue with  {continuation(run_id)}"]
-    if not report["failures"]:
+    if not report.get("failures"):
         return ()
-    files = f"as a page    sealift runs show {run_id} --html report.html", f"failed rows  {report['failures_manifest']}"
-    return [*files, *(() if is_repaired else kind.hints(report))]
+    return f"as a page    sealift runs show {run_id} --html report.html", f"failed rows  {report['failures_manifest']}"
 
 
 def _compared_lines(report: Mapping[str, Any]) -> Iterator[str]:

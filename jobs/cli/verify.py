@@ -40,8 +40,8 @@ class Verify(CopiesOptions, ChecksumsOptions):
         """Verify copies, or archives."""
         sample = Sample.parse(self.sample)
         if self.archives is None:
-            names = "deep", "compares_tags", "source_checksums", "destination_checksums"
-            request = self.copies("verify", {name: getattr(self, name) for name in names}, sample)
+            options = self.values("deep", "compares_tags", "source_checksums", "destination_checksums")
+            request = self.copies("verify", options, sample)
         else:
             refuse(
                 lambda name: name not in _WITH_ARCHIVES, "--archives reads whole archives; --sample takes some of them"

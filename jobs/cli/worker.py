@@ -69,7 +69,7 @@ async def _report(ledger: Ledger, run_id: str) -> int:
     from jobs.runs.work import end
 
     spec = await ledger.spec(run_id)
-    answer = report_ended(kind_of(spec), await end(spec, await ledger.plan(run_id), ledger, kind_of(spec)))
+    answer = report_ended(await end(spec, await ledger.plan(run_id), ledger, kind_of(spec)))
     emit(answer.document, as_json=False, text=answer.text)
     return int(answer.code)
 
