@@ -63,6 +63,11 @@ class World:
     destination: str
     ledger: str
 
+    @property
+    def sides(self) -> list[str]:
+        """The options that name both buckets."""
+        return ["--source", f"s3://{self.source}", "--destination", f"s3://{self.destination}"]
+
     def environment(self, **extra: str) -> dict[str, str]:
         return tuned(os.environ | self.server.environment() | {"SEALIFT_LEDGER": f"s3://{self.ledger}/runs"} | extra)
 

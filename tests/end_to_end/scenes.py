@@ -15,10 +15,6 @@ NOW = ["--margin", "0s"]
 """Objects of this very second are judged, too."""
 
 
-def sides(world: World) -> list[str]:
-    return ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
-
-
 def settle() -> None:
     """The next listing begins in a later second than what was just written."""
     now = time.time()

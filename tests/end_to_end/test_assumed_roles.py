@@ -19,13 +19,12 @@ def test_a_person_types_the_code_once_for_a_run_of_several_workers(
     for number in range(6):
         world.put(f"k{number}")
     server = world.server
-    sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
     profiles = ["--source-profile", PROFILE, "--destination-profile", PROFILE]
     with fake_sts(lambda number: (server.access_key, server.secret_key, 3600.0)) as sts:
         more = {"rows_per_shard": "2", "processes": "2"}
         for name, value in (sts.environment(tmp_path) | more).items():
             monkeypatch.setenv(name, value)
-        with at_a_terminal(world, "replicate", *sides, *profiles, "--yes") as terminal:
+        with at_a_terminal(world, "replicate", *world.sides, *profiles, "--yes") as terminal:
             terminal.await_text("MFA code")
             terminal.press("123456\n")
             assert terminal.await_end() == 0, terminal.shown

@@ -49,12 +49,11 @@ def copies(world: World) -> dict[str, bytes]:
 @pytest.mark.slow
 def test_copies_through_a_storm_are_made_and_every_row_is_told_truly(world: World) -> None:
     objects = fill(world, 150, 1)
-    sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
     with fault_proxy(world.server.endpoint, Faults(STORM, seed=1)) as proxy:
         extra = {"AWS_ENDPOINT_URL_S3": proxy.endpoint} | QUICK
-        report = to_its_end(world, "replicate", *sides, **extra, **SMALL_PARTS)
+        report = to_its_end(world, "replicate", *world.sides, **extra, **SMALL_PARTS)
         assert sum(report["outcomes"].values()) == report["accounted"] == len(objects)
-        proof = to_its_end(world, "verify", *sides, "--deep", **extra)
+        proof = to_its_end(world, "verify", *world.sides, "--deep", **extra)
         assert set(proxy.done) == set(STORM)
     made = copies(world)
     assert {key: made[key] for key in made} == {key: objects[key] for key in made}

@@ -28,8 +28,7 @@ def test_hostile_keys_reach_people_as_text_and_programs_as_they_are(world: World
     for key in HOSTILE:
         world.put(key, b"source")
         world.client.put_object(Bucket=world.destination, Key=key, Body=b"else!!")
-    sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
-    report = world.sealift("verify", *sides, "--json")
+    report = world.sealift("verify", *world.sides, "--json")
     assert report.code == 3, report.stderr
     assert report.document["outcomes"] == {"different": len(HOSTILE)}
     run_id = report.document["run_id"]

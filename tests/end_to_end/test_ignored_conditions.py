@@ -23,8 +23,7 @@ def put_copy(world: World, key: str, body: bytes) -> None:
 def test_such_a_server_is_refused_before_the_run_begins(careless: World) -> None:
     world = careless
     world.put("k")
-    places = ("--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}")
-    result = world.sealift("replicate", *places, "--yes")
+    result = world.sealift("replicate", *world.sides, "--yes")
     assert result.code == 10
     assert "ignores conditions on CopyObject" in result.stderr
     assert "--unguarded" in result.stderr

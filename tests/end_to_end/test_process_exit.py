@@ -31,8 +31,7 @@ def shell(world: World, redirections: str, *arguments: str) -> subprocess.Comple
 
 def replicate(world: World, redirections: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     world.put("a", b"content")
-    places = ("--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}")
-    return shell(world, redirections, "replicate", *places, *arguments)
+    return shell(world, redirections, "replicate", *world.sides, *arguments)
 
 
 @pytest.mark.parametrize("closed", ["<&-", "<&- >&- 2>&-"])

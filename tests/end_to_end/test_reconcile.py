@@ -10,19 +10,12 @@ import pytest
 
 from tests.doubles.report_schema import schema
 from tests.end_to_end.conftest import World
-from tests.end_to_end.scenes import settle
-
-NOW = ["--margin", "0s"]
-"""Objects of this very second are judged, too."""
-
-
-def pair(world: World) -> list[str]:
-    return ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
+from tests.end_to_end.scenes import NOW, settle
 
 
 def reconcile(world: World, *arguments: str) -> dict[str, Any]:
     settle()
-    result = world.sealift("reconcile", *(arguments or pair(world)), *NOW, "--json")
+    result = world.sealift("reconcile", *(arguments or world.sides), *NOW, "--json")
     assert result.stdout, result.stderr
     return result.document | {"code": result.code}
 
@@ -102,14 +95,14 @@ def test_every_damage_is_told_apart_and_a_repair_leaves_what_nobody_may_delete(d
     assert "docs/k05" in damaged.fetch(found["report_html"]).decode()
     assert damaged.fetch(found["differences"]["csv"]).decode().count("\n") == 8
 
-    repaired = reconcile(damaged, *pair(damaged), "--repair", "--yes")
+    repaired = reconcile(damaged, *damaged.sides, "--repair", "--yes")
     assert [each["outcomes"] for each in repaired["repair"]] == [{"done": 4, "changed": 2}]
     assert [each["outcomes"] for each in repaired["verification"]] == [{"verified": 4, "different": 2}]
     assert repaired["code"] == 3  # different and extra are still there
     left = reconcile(damaged)
     assert rows(left) == {"same": 9, "different": 2, "extra": 1}
 
-    assert reconcile(damaged, *pair(damaged), "--repair", "--repair-different", "--yes")["repair"][0]["outcomes"] == {
+    assert reconcile(damaged, *damaged.sides, "--repair", "--repair-different", "--yes")["repair"][0]["outcomes"] == {
         "done": 2
     }
     damaged.client.delete_object(Bucket=damaged.destination, Key="docs/extra")  # a person's decision
@@ -124,7 +117,7 @@ def test_prefixes_are_mapped_and_what_lies_outside_is_excluded(world: World) -> 
     for key in ("x/1", "y/1", "elsewhere"):
         world.client.put_object(Bucket=world.destination, Key=key, Body=b"content")
     maps = ["--map", "a/=x/", "--map", "b/=y/", "--map", "c/=z/"]
-    found = reconcile(world, *pair(world), *maps, "--repair", "--yes")
+    found = reconcile(world, *world.sides, *maps, "--repair", "--yes")
     assert rows(found) == {"same": 2, "missing": 1, "excluded": 2}
     assert (found["code"], found["repair"][0]["outcomes"]) == (0, {"done": 1})
     assert world.copy_of("x/2") == b"content"

@@ -16,9 +16,8 @@ def test_the_page_of_each_run_with_findings_says_what_to_do_as_the_terminal_does
     world.put("a", b"content")
     assert "What to do now" not in world.fetch(world.run("replicate")["report_html"]).decode()
     world.client.put_object(Bucket=world.destination, Key="a", Body=b"CONTENT")
-    places = ["--source", f"s3://{world.source}/", "--destination", f"s3://{world.destination}/"]
     for command in ("verify", "replicate"):
-        text = world.sealift(command, *places).stdout
+        text = world.sealift(command, *world.sides).stdout
         report = world.sealift("runs", "show", "latest", "--json").document
         steps = report["next_steps"]
         assert steps, command

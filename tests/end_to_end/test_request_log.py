@@ -29,7 +29,7 @@ def secrets(world: World, stderr: str, *others: str) -> list[str]:
 def test_debug_logs_each_request_of_command_and_workers(world: World, is_before_the_verb: bool) -> None:
     for number in range(5):
         world.put(f"doc-{number}", b"text")
-    verb = ["replicate", "--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}", "--json"]
+    verb = ["replicate", *world.sides, "--json"]
     arguments = ["--debug", *verb] if is_before_the_verb else [*verb, "--debug"]
     # Two shards, so that workers are processes of their own.
     done = world.sealift(*arguments, rows_per_shard="3")

@@ -18,7 +18,7 @@ from tests.doubles.fault_proxy import Faults, fault_proxy
 from tests.doubles.servers import seaweedfs
 from tests.end_to_end.conftest import SMALL_PARTS, World, make_world
 from tests.end_to_end.forged_ledger import names
-from tests.end_to_end.scenes import await_copies, copied, fill, kill, sides, workers_of
+from tests.end_to_end.scenes import await_copies, copied, fill, kill, workers_of
 
 MIB = 1024 * 1024
 ROWS = 200
@@ -28,7 +28,7 @@ TWO_SHARDS = SLOW | {"rows_per_shard": "100"}
 
 
 def replicate(world: World, **extra: str) -> subprocess.Popen[str]:
-    return world.start("replicate", *sides(world), "--json", **TWO_SHARDS | extra)
+    return world.start("replicate", *world.sides, "--json", **TWO_SHARDS | extra)
 
 
 def complete(document: dict[str, object]) -> None:
@@ -80,7 +80,7 @@ def test_a_killed_command_is_gone_on_with_by_retry(world: World) -> None:
 )
 def test_sigterm_checkpoints_and_exits_75(world: World, environment: dict[str, str]) -> None:
     fill(world, ROWS)
-    process = world.start("replicate", *sides(world), "--json", **environment)
+    process = world.start("replicate", *world.sides, "--json", **environment)
     await_copies(world, process, 60)
     process.send_signal(signal.SIGTERM)
     stdout, stderr = process.communicate(timeout=60)
@@ -131,7 +131,7 @@ def test_a_killed_copy_in_parts_goes_on_and_leaves_no_upload_but_those_of_others
     # Each answer comes late, so that seconds lie between the first part and the last one.
     with fault_proxy(world.server.endpoint, Faults({"stall": 1}, seed=1)) as proxy:
         through = {"AWS_ENDPOINT_URL_S3": proxy.endpoint}
-        process = world.start("replicate", *sides(world), **through, **SMALL_PARTS)
+        process = world.start("replicate", *world.sides, **through, **SMALL_PARTS)
         await_value(lambda: process.poll() is not None or any(parts()), 60)
         kill(process)
         [done] = parts()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tests.end_to_end.conftest import World
-from tests.end_to_end.scenes import copied, sides
+from tests.end_to_end.scenes import copied
 from tests.end_to_end.terminals import at_a_terminal
 
 
 @pytest.mark.parametrize(("answer", "code", "copies"), [("n\n", 2, 0), ("y\n", 0, 1)])
 def test_a_run_starts_only_if_a_person_agrees(world: World, answer: str, code: int, copies: int) -> None:
     world.put("a")
-    with at_a_terminal(world, "replicate", *sides(world)) as terminal:
+    with at_a_terminal(world, "replicate", *world.sides) as terminal:
         terminal.await_text("Start? [y/N]: ")
         terminal.press(answer)
         assert terminal.await_end() == code, terminal.shown
