@@ -14,7 +14,9 @@ import grimp
 import pytest
 
 import jobs
+from jobs.cli import _COMMANDS
 from jobs.errors import ExitCode
+from tests.weight import tracked
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
@@ -40,14 +42,6 @@ def requirements(lock: Path) -> list[str]:
 def normal(name: str) -> str:
     """A distribution's name as the lock spells it (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def tracked_files() -> list[Path]:
-    """Every file that git tracks or would track."""
-    command = ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    paths = [ROOT / name for name in names.split("\0") if name]
-    return [path for path in paths if path.is_file()]
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
@@ -97,7 +91,7 @@ def test_no_registry_address_or_machine_path_is_tracked():
         r"|(?<![\w.~/])/(?:ro[o]t|hom[e]/\w+|User[s]/\w+)/"
     )
     found = []
-    for path in tracked_files():
+    for path in tracked():
         for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
             if private.search(line):
                 found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}")
@@ -132,19 +126,10 @@ def test_no_modules_import_each_other():
 
 
 def test_core_imports_only_the_standard_library_and_msgspec():
-    modules = [ROOT / "jobs" / "errors.py", *(ROOT / "jobs" / "core").rglob("*.py")]
-    for path in modules:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom):
-                names = [node.module or ""] if not node.level else []
-            elif isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            else:
-                continue
-            for name in names:
-                own = name in ("jobs", "jobs.errors") or name == "jobs.core" or name.startswith("jobs.core.")
-                others = sys.stdlib_module_names | {"msgspec"}
-                assert own or name.partition(".")[0] in others, f"{path.name} imports {name}"
+    graph = grimp.build_graph("jobs", include_external_packages=True)
+    core = {"jobs", "jobs.errors", "jobs.core", *graph.find_descendants("jobs.core")}
+    used = {name for each in core - {"jobs"} for name in graph.find_modules_directly_imported_by(each)}
+    assert used - core - sys.stdlib_module_names == {"msgspec"}
 
 
 def loaded_by(code: str) -> set[str]:
@@ -156,21 +141,7 @@ def loaded_by(code: str) -> set[str]:
 
 def test_command_line_starts_without_heavy_libraries():
     """Nor does the module of a command load what it may not use."""
-    light = (
-        "archives",
-        "doctor",
-        "events",
-        "expire",
-        "nightly",
-        "query",
-        "reconcile",
-        "replicate",
-        "restore",
-        "runs",
-        "status",
-        "verify",
-    )
-    loaded = loaded_by(f"import {', '.join(f'jobs.cli.{each}' for each in light)}")
+    loaded = loaded_by(f"import {', '.join(f'jobs.cli.{each}' for each in _COMMANDS)}")
     assert "click" in loaded
     assert loaded & HEAVY == set()
 

@@ -49,21 +49,11 @@ def _statements(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def tracked(*folders: str) -> Iterator[Path]:
-    command = ["git", "-c", "safe.directory=*", "ls-files", "-z", "--", *folders]
+    """Files that git tracks or would track."""
+    listed = ("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--")
+    command = ["git", "-c", "safe.directory=*", *listed, *folders]
     names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
     return (ROOT / name for name in names if name and (ROOT / name).is_file())
-
-
-def _commands(command: click.Command, name: str = "") -> Iterator[tuple[str, click.Command]]:
-    """Each command that users see."""
-    if not isinstance(command, click.Group):
-        yield name, command
-        return
-    context = click.Context(command)
-    for each in command.list_commands(context):
-        child = command.get_command(context, each)
-        if child is not None and not child.hidden:
-            yield from _commands(child, f"{name} {each}".strip())
 
 
 def _names(parameters: Iterable[click.Parameter]) -> set[str]:
@@ -72,7 +62,7 @@ def _names(parameters: Iterable[click.Parameter]) -> set[str]:
 
 def weigh() -> dict[str, int]:
     """What is weighed → how much there is."""
-    from jobs.cli import cli
+    from tests.cli.command_tree import COMMANDS
 
     found: dict[str, int] = {}
     for path in tracked("jobs", "scheduler", "tests", "terraform"):
@@ -87,15 +77,15 @@ def weigh() -> dict[str, int]:
             is_code = path.suffix in READ_AT_RUN_TIME and "prices" not in name.parts and "schema" not in path.name
         if is_code:
             found[where] = found.get(where, 0) + code_lines(path)
-    commands = dict(_commands(cli))
-    own = {name: _names(command.params) for name, command in commands.items()}
-    known = {name for each in commands.values() for name in _names(each.get_params(click.Context(each)))}
+    commands = [each for each in COMMANDS.values() if not each.hidden]
+    own = [_names(each.params) for each in commands]
+    known = {name for each in commands for name in _names(each.get_params(click.Context(each)))}
     programs = (path for path in tracked("jobs", "scheduler", "images") if path.suffix in (".py", ""))
     sources = " ".join(path.read_text(errors="replace") for path in programs)
     return found | {
         "the product": sum(lines for where, lines in found.items() if where.startswith(("jobs", "scheduler"))),
         "commands": len(commands),
-        "options of one command": max(map(len, own.values())),
+        "options of one command": max(map(len, own)),
         "names of options": len({name for name in known if not name.startswith("--help")}),
         "environment variables": len({*re.findall(r"\bSEALIFT_[A-Z_]+\b", sources)}),
     }

@@ -24,6 +24,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 import jobs
 from jobs.cli import cli
+from tests.weight import tracked
 
 pytestmark = pytest.mark.slow
 
@@ -31,19 +32,15 @@ ROOT = Path(__file__).resolve().parents[2]
 DATA = f"sealift-{jobs.__version__}.data/data/share"
 
 
-def tracked(*folders: str) -> list[str]:
-    """Files that git tracks or would track."""
-    listed = ("ls-files", "-z", "--cached", "--others", "--exclude-standard")
-    command = ["git", "-c", "safe.directory=*", *listed, *folders]
-    names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
-    return [name for name in names if name and (ROOT / name).is_file()]
+def names_of(*folders: str) -> list[str]:
+    return [str(path.relative_to(ROOT)) for path in tracked(*folders)]
 
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`make dist` in a copy of the clone that has leftovers of tests and of an earlier build."""
     clone = tmp_path_factory.mktemp("clone")
-    for name in tracked():
+    for name in names_of():
         (clone / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, clone / name)
     for leftover in ("build/lib/jobs/removed.py", "jobs/core/__pycache__/x.cpython-311.pyc", "jobs/.mypy_cache/x.json"):
@@ -82,7 +79,7 @@ def run(installed: Path, *command: str, **variables: str) -> str:
 
 
 def test_the_wheel_has_each_file_of_the_packages_and_no_other(names: list[str]) -> None:
-    assert {name for name in names if name.startswith(("jobs/", "scheduler/"))} == set(tracked("jobs", "scheduler"))
+    assert {name for name in names if name.startswith(("jobs/", "scheduler/"))} == set(names_of("jobs", "scheduler"))
     others = {name.split("/")[0] for name in names} - {"jobs", "scheduler"}
     assert others == {f"sealift-{jobs.__version__}.dist-info", f"sealift-{jobs.__version__}.data"}
     assert f"sealift-{jobs.__version__}.dist-info/licenses/LICENSE" in names
