@@ -1,28 +1,26 @@
-"""Documents as tests read them: blocks, commands, links and anchors."""
+"""Documents as tests read them, by CommonMark: blocks, commands, inline code, tables, links and anchors."""
 
 from __future__ import annotations
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 """The documents for users, for which the rules of prose hold."""
 
-_FENCE = "```"
+_MARKDOWN = MarkdownIt().enable("table")
 _MARK = re.compile(r"<!-- exit (\d+(?:, \d+)*) -->")
-
-
-class Line(NamedTuple):
-    """A line of a document, its number from 1, and whether it is in a fenced block."""
-
-    number: int
-    text: str
-    is_fenced: bool
 
 
 class Block(NamedTuple):
@@ -37,34 +35,46 @@ class Block(NamedTuple):
     exits: tuple[int, ...] = (0,)
 
 
-def lines(page: Path) -> Iterator[Line]:
-    """All lines of a document. A fence itself counts as fenced."""
-    is_fenced = False
-    for number, text in enumerate(page.read_text().splitlines(), 1):
-        is_fence = text.startswith(_FENCE)
-        yield Line(number, text, is_fenced or is_fence)
-        is_fenced ^= is_fence
+class Row(NamedTuple):
+    """A row of a table: its line, the heads of the table, and its cells, as they are written."""
+
+    number: int
+    heads: list[str]
+    cells: list[str]
+
+
+def _tokens(page: Path) -> Iterator[tuple[int, Token]]:
+    """What a document consists of, each with the number of the line in which it, or what it is in, begins."""
+    number = 1
+    for token in _MARKDOWN.parse(page.read_text()):
+        number = token.map[0] + 1 if token.map else number
+        yield number, token
 
 
 def blocks(page: Path) -> list[Block]:
     """The fenced blocks. `<!-- exit 3 -->` or `<!-- exit 0, 3 -->` in the line above says how the commands end."""
-    closed: list[Block] = []
-    content: list[str] | None = None
-    exits: tuple[int, ...] = (0,)
-    start, language, above = 0, "", ""
-    for number, text in enumerate(page.read_text().splitlines(), 1):
-        if not text.startswith(_FENCE):
-            if content is not None:
-                content.append(text)
-        elif content is None:
+    found, above = list[Block](), ""
+    for number, token in _tokens(page):
+        if token.type == "fence":
             mark = _MARK.fullmatch(above)
-            content, start, language = [], number + 1, text.removeprefix(_FENCE)
             exits = tuple(map(int, mark[1].split(", "))) if mark else (0,)
-        else:
-            closed.append(Block(start, "\n".join(content), language, exits))
-            content = None
-        above = text
-    return closed
+            found.append(Block(number + 1, token.content.rstrip("\n"), token.info, exits))
+        above = token.content.strip() if token.type == "html_block" else ""
+    return found
+
+
+def rows(page: Path) -> Iterator[Row]:
+    """The rows of all tables."""
+    table = list[list[str]]()
+    for number, token in _tokens(page):
+        if token.type in ("table_open", "table_close"):
+            table = []
+        elif token.type == "tr_open":
+            table.append([])
+        elif token.type == "inline" and table:
+            table[-1].append(token.content)
+        elif token.type == "tr_close" and len(table) > 1:
+            yield Row(number, table[0], table[-1])
 
 
 def command_lines(block: Block) -> list[tuple[str, int]]:
@@ -99,38 +109,34 @@ def commands(block: Block, program: str) -> list[list[str]]:
     return calls
 
 
-def inline_commands(page: Path) -> list[tuple[int, list[str]]]:
-    """(line, words) of inline code that begins with `sealift `, which may be a part of a command line."""
-    prose = "\n".join("" if line.is_fenced else line.text for line in lines(page))
-    return [
-        (prose.count("\n", 0, span.start()) + 1, shlex.split(span[1]))
-        for span in re.finditer(r"`(sealift\s[^`]+)`", prose)
-    ]
+def _inline(page: Path, kind: str) -> Iterator[tuple[int, Token]]:
+    for number, token in _tokens(page):
+        yield from ((number, child) for child in token.children or () if child.type == kind)
 
 
 def inline_code(page: Path) -> list[tuple[int, str]]:
     """(line, code) of the inline code outside of fenced blocks."""
-    outside = [line for line in lines(page) if not line.is_fenced]
-    return [(line.number, code) for line in outside for code in re.findall(r"`([^`]+)`", line.text)]
+    return [(number, child.content) for number, child in _inline(page, "code_inline")]
+
+
+def inline_commands(page: Path) -> list[tuple[int, list[str]]]:
+    """(line, words) of inline code that begins with `sealift `, which may be a part of a command line."""
+    return [(number, shlex.split(code)) for number, code in inline_code(page) if code.startswith("sealift ")]
 
 
 def links(page: Path) -> list[tuple[int, str]]:
     """(line, target) of the links to files of the repository."""
-    local = []
-    for line in lines(page):
-        if not line.is_fenced:
-            targets = re.findall(r"\]\(([^)\s]+)\)", line.text)
-            local += [(line.number, target) for target in targets if not re.match(r"[a-z]+:", target)]
-    return local
+    targets = [(number, unquote(str(child.attrs["href"]))) for number, child in _inline(page, "link_open")]
+    return [each for each in targets if not re.match(r"[a-z]+:", each[1])]
 
 
 def anchors(page: Path) -> set[str]:
     """The anchors of a document's headings, as GitHub makes them."""
-    names: set[str] = set()
-    for line in lines(page):
-        if not line.is_fenced and (heading := re.match(r"#+ (.*)", line.text)):
-            text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading[1]).lower()
+    tokens, names, seen = [token for _, token in _tokens(page)], set[str](), Counter[str]()
+    for before, token in pairwise(tokens):
+        if before.type == "heading_open":
+            text = "".join(child.content for child in token.children or ()).lower()
             anchor = re.sub(r"[^\w\- ]", "", text).strip().replace(" ", "-")
-            again = sum(each == anchor or bool(re.fullmatch(rf"{re.escape(anchor)}-\d+", each)) for each in names)
-            names.add(f"{anchor}-{again}" if again else anchor)
+            names.add(f"{anchor}-{seen[anchor]}" if seen[anchor] else anchor)
+            seen[anchor] += 1
     return names

@@ -27,8 +27,8 @@ from tests.documents import (
     commands,
     inline_code,
     inline_commands,
-    lines,
     links,
+    rows,
 )
 
 FOR_CONTRIBUTORS = [ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "DESIGN.md", "SECURITY.md")]
@@ -160,16 +160,10 @@ def test_outcomes_in_tables_are_outcomes() -> None:
     words: dict[str, Any] = {"outcome": set(Status), "category": set(Category)}
     seen: set[str] = set()
     for page in PAGES:
-        heading = ""
-        for line in lines(page):
-            cells = [cell.strip() for cell in line.text.strip("|").split("|")]
-            if line.is_fenced or not line.text.startswith("|"):
-                heading = ""
-            elif not heading:
-                heading = cells[0]
-            elif heading in words and not cells[0].startswith("-"):
+        for number, heads, cells in rows(page):
+            if heads[0] in words:
                 word = cells[0].split("`")[1] if "`" in cells[0] else cells[0]  # a code may follow an outcome
-                assert word in words[heading], f"{name(page)}:{line.number}"
+                assert word in words[heads[0]], f"{name(page)}:{number}"
                 seen.add(word)
     assert seen >= set(Status) | set(Category)
 
@@ -219,26 +213,17 @@ def test_files_that_contributors_are_sent_to_exist(page: Path) -> None:
 
 def test_the_layers_of_the_architecture_are_those_of_the_contract() -> None:
     contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]
-    rows = [
-        line.text for line in lines(ROOT / "ARCHITECTURE.md") if re.match(r"\| `(?:jobs\.\w+|scheduler)`", line.text)
-    ]
-    assert [set(re.findall(r"`([\w.]+)`", row.split("|")[1])) for row in rows] == [
-        set(line.split(" | ")) for line in contract["layers"]
-    ]
+    listed = [row.cells[0] for row in rows(ROOT / "ARCHITECTURE.md") if row.heads == ["line", "what it is"]]
+    lines = [set(re.findall(r"`([\w.]+)`", cell)) for cell in listed]
+    assert lines == [set(line.split(" | ")) for line in contract["layers"]]
 
 
 def test_every_test_of_the_table_of_attacks_exists() -> None:
-    headings: list[str] = []
     tests: list[str] = []
-    for line in lines(ROOT / "SECURITY.md"):
-        cells = [cell.strip() for cell in line.text.strip("|").split("|")]
-        if not line.text.startswith("|"):
-            headings = []
-        elif not headings:
-            headings = cells
-        elif headings[-1] == "test" and not cells[0].startswith("-"):
+    for number, heads, cells in rows(ROOT / "SECURITY.md"):
+        if heads[-1] == "test":
             named = re.findall(r"`([\w/]+)`", cells[-1])
-            assert named, f"SECURITY.md:{line.number} names no test"
+            assert named, f"SECURITY.md:{number} names no test"
             tests += named
     assert len(tests) > 40
     missing = [test for test in tests if not any((ROOT / "tests" / f"{test}{end}").exists() for end in (".py", ""))]
