@@ -15,14 +15,11 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.doubles.servers import Server, free_ports
+from tests.doubles.servers import Server, await_answer, free_ports, stop
 
 PACKAGES = ("radosgw", "ceph-mon", "ceph-osd", "ceph-common")
 PROGRAMS = ("ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
@@ -126,7 +123,7 @@ class _Cluster:
             self._run("radosgw-admin", "zone", "placement", "add", "--rgw-zone=default", *placement, pool)
         gateway = self._spawn("radosgw", "-f", "-n", "client.admin", f"--rgw-frontends=beast endpoint=127.0.0.1:{port}")
         server = Server(f"http://127.0.0.1:{port}", _KEY, _SECRET)
-        self._await_answer(gateway, server.endpoint)
+        await_answer(gateway, server.endpoint, START_SECONDS)
         return server
 
     def log_ends(self) -> str:
@@ -170,25 +167,5 @@ class _Cluster:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        self._undo.callback(_stop, process)
+        self._undo.callback(stop, process)
         return process
-
-    def _await_answer(self, process: subprocess.Popen[bytes], endpoint: str) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and process.poll() is None:
-            try:
-                urllib.request.urlopen(endpoint, timeout=5).close()
-                return
-            except urllib.error.HTTPError as answer:
-                if answer.code < 500:
-                    return
-            except OSError:
-                pass
-            time.sleep(0.05)
-        raise RuntimeError(f"radosgw did not answer at {endpoint} (exit code {process.poll()})")
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Nothing of these data is kept for later."""
-    process.kill()
-    process.wait()

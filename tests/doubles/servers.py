@@ -129,13 +129,14 @@ def seaweedfs(directory: str | Path | None = None, certificate: Certificate | No
         for attempt in range(1, _ATTEMPTS + 1):
             process, server = _start_weed(folder, f"weed-{attempt}.log", certificate)
             try:
-                _await_answer(process, server.endpoint, folder / f"weed-{attempt}.log")
-            except RuntimeError:  # somebody took one of the ports in between
-                _stop(process)
+                await_answer(process, server.endpoint, START_SECONDS)
+            except RuntimeError as error:  # somebody took one of the ports in between
+                stop(process)
                 if attempt == _ATTEMPTS:
-                    raise
+                    tail = (folder / f"weed-{attempt}.log").read_bytes()[-2000:].decode(errors="replace")
+                    raise RuntimeError(f"{error}; the log of weed mini ends: {tail}") from error
             else:
-                undo.callback(_stop, process)
+                undo.callback(stop, process)
                 break
         yield server
 
@@ -197,9 +198,9 @@ def _weed() -> str:
     return found
 
 
-def _await_answer(process: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
-    """Return when the S3 port answers a request, whatever the answer's status below 500."""
-    deadline = time.monotonic() + START_SECONDS
+def await_answer(process: subprocess.Popen[bytes], endpoint: str, seconds: float) -> None:
+    """Return when the S3 port answers a request, whatever the answer's status below 500. Raises RuntimeError."""
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
         try:
             urllib.request.urlopen(endpoint, timeout=5).close()
@@ -210,11 +211,10 @@ def _await_answer(process: subprocess.Popen[bytes], endpoint: str, log: Path) ->
         except OSError:
             pass
         time.sleep(0.05)
-    tail = log.read_bytes()[-2000:].decode(errors="replace")
-    raise RuntimeError(f"weed mini did not answer at {endpoint} (exit code {process.poll()}); its log ends: {tail}")
+    raise RuntimeError(f"nothing answers at {endpoint} (exit code {process.poll()})")
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
     """SeaweedFS takes seconds to leave on SIGTERM, and nothing of these data is kept for later."""
     process.kill()
     process.wait()
