@@ -38,7 +38,7 @@ LIMITS = {
     "scheduler": 933,
     "terraform": 2402,
     "terraform/modules": 487,
-    "tests": 43807,
+    "tests": 43828,
     "the product": 25941,
 }
 

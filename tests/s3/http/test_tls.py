@@ -97,6 +97,32 @@ def test_connections_have_one_buffer_in_common() -> None:
     assert held_bytes < servers_bytes + 64 * 1024
 
 
+def test_a_session_is_resumed_by_the_same_authorities_and_for_the_same_name_alone() -> None:
+    """The handshake that resumes checks no certificate, so it has been checked before, for this name."""
+    resumed: list[bool] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        resumed.append(writer.get_extra_info("ssl_object").session_reused)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+        await reader.read()
+
+    server, ours, others = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), client_context(), client_context()
+    AUTHORITY.issue_cert("127.0.0.1", "localhost").configure_cert(server)
+    with listening(serve, tls=server) as url:
+        by_name = url.replace("127.0.0.1", "localhost")
+        for context, address in (
+            (ours, url),
+            (ours, url),
+            (others, url),
+            (ours, by_name),
+            (ours, by_name),
+            (ours, url),
+        ):
+            pools.talk(address, ask, tls=context)
+    assert resumed == [False, True, False, False, True, True]
+
+
 async def answer_unread(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answer a request as soon as its head is there, and read no more of its body than has come."""
     await reader.readuntil(b"\r\n\r\n")
