@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -206,8 +205,8 @@ class Ledger:
 
     async def write_document(self, run_id: str, name: str, document: Mapping[str, Any]) -> None:
         """Write a JSON document of the run. Raises PreconditionFailed when another one has the name."""
-        document = {**document, "spec_version": SPEC_VERSION}
-        await self._write(run_id, name, json.dumps(document, indent=2, ensure_ascii=False).encode(), JSON)
+        data = msgspec.json.encode({**document, "spec_version": SPEC_VERSION})
+        await self._write(run_id, name, msgspec.json.format(data), JSON)
 
     async def document(self, run_id: str, name: str, otherwise: str = "") -> dict[str, Any]:
         """`read` as it is."""
