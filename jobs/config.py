@@ -91,10 +91,10 @@ class Settings(Tuning):
         """Object data in a worker's memory."""
         return int(self.buffer_mib * 1024 * 1024)
 
-    @property
-    def in_batch(self) -> bool:
-        """True within AWS Batch."""
-        return self.batch_job_id is not None
+    @staticmethod
+    def is_in_batch() -> bool:
+        """Whether this process is a job of AWS Batch."""
+        return bool(os.environ.get("AWS_BATCH_JOB_ID"))
 
     @staticmethod
     def inherited(environment: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -138,7 +138,7 @@ async def promptly(work: Callable[[], Awaitable[T]], what: str, address: Callabl
     `address`: where its requests go, for the message. In AWS Batch, where no person waits, there is
     no limit. Raises Unavailable.
     """
-    if Settings.from_environment().in_batch:
+    if Settings.is_in_batch():
         return await work()
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
