@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import tempfile
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -39,6 +39,7 @@ from jobs.ledger.backlog import manifest_numbers, read_manifest
 from jobs.ledger.owner import claim_run
 from jobs.runs import local_executor
 from jobs.runs.request import open_ledger, open_prompt_ledger
+from jobs.s3 import downloads
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.sessions import open_store
 from jobs.s3.store import UNGUARDED
@@ -76,6 +77,8 @@ SCALE = {
     "MIN_PART_BYTES": PART_BYTES, "STREAM_PART_BYTES": 8, "RANGE_BYTES": 8, "CHUNK_BYTES": 32,
     "SMALL_BYTES": 32, "FRAME_BYTES": 4_096, "GROUP_ROWS": 2, "CHAIN_ROWS": 2,
 }  # fmt: skip
+FILE_RANGE_BYTES = 2_048
+"""Tables of the ledger have some KiB, whatever the scale: two or three ranges."""
 AGAIN = (75, -9)
 PLACE = ".sealift/place-"
 PLACES = [
@@ -118,14 +121,20 @@ class Program:
             (click.echo, _say_nothing), (log._write, _say_nothing), (duckdb.connect, one_duckdb.connect_to_shared),
             (part_sizes.COPY_LIMIT_BYTES, 16), (part_sizes.PREFERRED_PART_BYTES, 8),
         ]  # fmt: skip
-        with TemporaryDirectory() as folder, patch.dict(os.environ, self._environment(folder)), replaced(swaps, SCALE):
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            patch.dict(os.environ, self._environment(folder)),
+            patch.object(tempfile, "tempdir", folder),
+            replaced(swaps, SCALE),
+            patch.object(downloads, "RANGE_BYTES", FILE_RANGE_BYTES),
+        ):
             yield
 
     def _environment(self, folder: str) -> dict[str, str]:
         schedule, policy = self._world.schedule, Path(folder) / "policy.json"
-        policy.write_bytes(resolved(policy_of(schedule).encode()))
+        policy.write_bytes(_resolved(policy_of(schedule)))
         return tuned({
-            "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "TMPDIR": folder,
+            "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
             "SEALIFT_LEDGER": f"s3://{LEDGER}/l", "SEALIFT_POLICY": str(policy), "processes": "2",
             "rows_per_shard": str(schedule.rows_per_shard), "in_flight": str(schedule.in_flight),
             "checkpoint_rows": str(schedule.checkpoint_rows), "checkpoint_seconds": "2",
@@ -224,6 +233,11 @@ def _row(row: ObjectVersion, of: Outcome | None) -> Row:
         bare = bare._replace(version_id=None, etag=of.etag)
     copy = of.destination_etag, of.destination_version_id
     return Row(*bare[:4], str(of.status), str(of.evidence), of.reason, *copy, of.status in GOOD)
+
+
+@cache
+def _resolved(text: str) -> bytes:
+    return resolved(text.encode())
 
 
 def _say_nothing(*_: Any, **__: Any) -> None:

@@ -61,10 +61,8 @@ def replaced(swaps: Iterable[Swap], constants: Mapping[str, Any] | None = None) 
             for owner, name in {(id(owner), name): (owner, name) for owner, name in index[id(own)]}.values():
                 value = getattr(owner, name)
                 replace(owner, name, _with(value, own, instead) if name.startswith("__") else instead)
-        for name, value in (constants or {}).items():
-            for module in _modules():
-                if name in vars(module):
-                    replace(module, name, value)
+        for module, name in _constants(frozenset(constants or ())):
+            replace(module, name, (constants or {})[name])
         for module, name in ((gc, "freeze"), (gc, "set_threshold"), (os, "sched_setscheduler")):
             replace(module, name, lambda *given: None)
         yield
@@ -89,6 +87,11 @@ def _modules() -> list[Any]:
                 importlib.import_module(module.name)
     own = [each for name, each in list(sys.modules.items()) if name.partition(".")[0] in PACKAGES]
     return [*own, *map(sys.modules.__getitem__, ("time", "random", "secrets", "duckdb", "click"))]
+
+
+@cache
+def _constants(names: frozenset[str]) -> list[tuple[Any, str]]:
+    return [(module, name) for module in _modules() for name in sorted(names & vars(module).keys())]
 
 
 @cache
