@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import pickle
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import accumulate, groupby, pairwise
+from hashlib import sha256
+from itertools import accumulate, count, groupby, pairwise
 from typing import Any
 
 import pyarrow as pa
 
 from jobs.core.evidence import is_md5
 from jobs.core.model import Listed, ObjectVersion, Route
-from jobs.core.outcome import GOOD, Outcome
+from jobs.core.outcome import GOOD, Depth, Evidence, Outcome, Status
 from jobs.core.pricing import Histogram
-from jobs.core.run import Plan, RunSpec
+from jobs.core.run import Plan, RunSpec, ShardSummary
 from jobs.expire.deletions_table import write_deletions
 from jobs.policy.model import Policy
 from jobs.policy.resolved import decode_policy
@@ -27,33 +29,55 @@ from jobs.runs.there import list_destination
 from jobs.tables import rows as tables
 from tests.doubles.plain_fold import fold
 
-_read_outcomes, _read_shard, _write = tables.read_outcomes, tables.read_shard, tables.write_outcomes
-_read_numbers = tables.read_row_numbers
+_read_outcomes, _read_shard, _encode = tables.read_outcomes, tables.read_shard, planning._encode
+PARQUET = b"PAR1"
+"""What a Parquet file begins with. Others are pickles."""
 
 
-_written: dict[bytes, list[Outcome]] = {}
-
-
+@lru_cache(512)
 def outcomes_of(data: bytes) -> list[Outcome]:
     """The outcomes of a checkpoint. Attempts, the fold and an oracle read the same files."""
-    if data not in _written:
-        _written[data] = list(_read_outcomes(data))
-    return _written[data]
+    return list(_read_outcomes(data)) if data.startswith(PARQUET) else pickle.loads(data)
 
 
 def _write_outcomes(outcomes: Sequence[Outcome]) -> bytes:
-    """A checkpoint, whose rows are known: microseconds are what a file keeps of a time."""
-    if len(_written) > 512:
-        _written.clear()
-    data = _write(outcomes)
-    _written[data] = [each._replace(at=round(each.at * 1e6) / 1e6) for each in outcomes]
-    return data
+    """A checkpoint: microseconds are what a file keeps of a time."""
+    return pickle.dumps([each._replace(at=round(each.at * 1e6) / 1e6) for each in outcomes])
 
 
 @lru_cache(512)
 def rows_of(data: bytes, beside: tables.ReadBeside | None = None) -> list[ObjectVersion]:
     """The rows of a shard."""
-    return [row for some in _read_shard(data, beside) for row in some]
+    if data.startswith(PARQUET):
+        return [row for some in _read_shard(data, beside) for row in some]
+    return pickle.loads(data)
+
+
+def _rows_in(table: pa.Table, first_row: int) -> list[ObjectVersion]:
+    """The rows of a table in the manifest's columns, numbered from the first one on."""
+    columns = tables.column_values(table, tables.manifest_schema())
+    return [ObjectVersion(*each) for each in zip(count(first_row), *columns)]
+
+
+def _encode_rows(table: pa.Table, first_row: int, schema: pa.Schema | None = None) -> tuple[bytes, ShardSummary, int]:
+    """A shard. One that has more than a manifest's columns is a Parquet file."""
+    if schema is not None:
+        return _encode(table, first_row, schema)
+    rows = _rows_in(table, first_row)
+    data, size_bytes = pickle.dumps(rows), sum(row.size_bytes or 0 for row in rows)
+    return data, ShardSummary(len(rows), size_bytes, sha256(data).hexdigest()), len({row.key for row in rows})
+
+
+def _done_outcomes(shard: bytes, at: float) -> bytes:
+    """`done_outcomes` of such a shard."""
+    return _write_outcomes([
+        Outcome(
+            row.row, row.key, row.version_id, Status.SAME, at=at, attempt=tables.PLANNED, depth=Depth.LISTED,
+            evidence=Evidence.NONE if row.is_delete_marker else Evidence.MD5_ETAG, size_bytes=row.size_bytes or 0,
+            etag=row.etag, destination_etag=row.etag, source_modified=row.last_modified,
+        )
+        for row in rows_of(shard)
+    ])  # fmt: skip
 
 
 @lru_cache(8)
@@ -126,12 +150,12 @@ async def _plan_rows(
         await _find_there(table, sorted(newest.values()), copies) if copies and newest else {},
     )
     done = {keys[place] for place, word in found.items() if word == "same"}
-    count = count_shards(sum(keys[place] not in done for place in newest.values()), 0, rows_per_shard=rows_per_shard)
-    home: dict[str, int] = {key: count if key in done else zlib.crc32(key.encode()) % count for key in keys}
+    shards = count_shards(sum(keys[place] not in done for place in newest.values()), 0, rows_per_shard=rows_per_shard)
+    home: dict[str, int] = {key: shards if key in done else zlib.crc32(key.encode()) % shards for key in keys}
     order = sorted(newest.values(), key=lambda at: (home[keys[at]], keys[at].encode(), latest[at], times[at], -at))
     summaries: list[Any] = []
     for _, places in groupby(order, key=lambda at: home[keys[at]]):
-        data, summary, _ = planning._encode(table.take(list(places)), sum(each.rows for each in summaries))
+        data, summary, _ = _encode_rows(table.take(list(places)), sum(each.rows for each in summaries))
         await write_shard(len(summaries), data)
         summaries.append(summary)
     there = {word: list(found.values()).count(word) for word in ("same", "alike", "other")}
@@ -141,7 +165,7 @@ async def _plan_rows(
 
 
 async def _find_there(table: pa.Table, places: list[int], copies: Any) -> dict[int, str]:
-    rows = [row for some in _read_shard(planning._encode(table.take(places), 0)[0]) for row in some]
+    rows = _rows_in(table.take(places), 0)
     pages = [page async for page in list_destination(copies.run, copies.run.destination.location.key)]
     found = there_of(rows, [each for page in pages for each in page], copies.run)
     return {places[number]: word for number, word in found.items()}
@@ -221,13 +245,15 @@ QUICK = [
     (folding.write_late_verdicts, _write_late_verdicts),
     (publish, _publish),
     (write_deletions, _write_deletions),
-    (_write, _write_outcomes),
+    (tables.write_outcomes, _write_outcomes),
+    (tables.done_outcomes, _done_outcomes),
+    (_encode, _encode_rows),
 ]
 """What stands in for what, for few rows; and no page is made."""
 CACHED = [
     (decode_policy, lambda data, name: _policy_of(data)),
     (_read_outcomes, outcomes_of),
     (_read_shard, lambda data, beside=None: [rows_of(data, beside)]),
-    (_read_numbers, lambda data: [each.row for each in outcomes_of(data)]),
+    (tables.read_row_numbers, lambda data: [each.row for each in outcomes_of(data)]),
 ]
 """Reading what was read before."""
