@@ -14,9 +14,9 @@ from tests.simulation.adapter import Program, SealiftError
 from tests.simulation.engine.determinism import EPOCH
 from tests.simulation.engine.loop import LABEL, Stuck
 from tests.simulation.engine.queue import Queue
-from tests.simulation.engine.world import BUG, Connection, Process, World
+from tests.simulation.engine.world import BUG, Connection, World
 from tests.simulation.oracle import Oracle, Run
-from tests.simulation.schedule import ARCHIVES, COPIES, DESTINATION, SOURCE, Act, Kind, Schedule, Verb
+from tests.simulation.schedule import COPIES, DESTINATION, SOURCE, Act, Kind, Schedule, Verb
 
 INVOCATION_SECONDS = 60.0
 SETTLED_SECONDS = 300.0
@@ -249,6 +249,3 @@ class Play:
 def play(schedule: Schedule) -> Play:
     """One schedule, played."""
     return Play(schedule).play()
-
-
-__all__ = ["ARCHIVES", "Play", "Process", "play"]

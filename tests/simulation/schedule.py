@@ -49,7 +49,6 @@ WEIGHTS = {
     Kind.SOURCE_MARK: 2, Kind.SOURCE_REMOVE: 2, Kind.TARGET_PUT: 4, Kind.TARGET_MARK: 2,
 }  # fmt: skip
 OTHERS = (Kind.SOURCE_PUT, Kind.SOURCE_MARK, Kind.SOURCE_REMOVE, Kind.TARGET_PUT, Kind.TARGET_MARK)
-ROTS = (Kind.ROT, Kind.SOURCE_ROT)
 
 
 class Where(NamedTuple):

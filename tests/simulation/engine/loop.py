@@ -188,9 +188,6 @@ class Loop:
         self._plumbing.clear()
         self._timers.clear()
 
-    def is_running(self) -> bool:
-        return True
-
     is_closed = get_debug = staticmethod(bool)
     """False, and each future asks: without a frame of Python's."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.simulation.adapter import StoreError, refuse_late, store_error
 from tests.simulation.engine.loop import run_at_once
-from tests.simulation.schedule import DESTINATION, LEDGER, OTHERS, SOURCE, Fault, Kind, Where
+from tests.simulation.schedule import DESTINATION, OTHERS, SOURCE, Fault, Kind, Where
 
 if TYPE_CHECKING:
     from tests.simulation.engine.world import Process, World
@@ -189,10 +189,6 @@ class Network:
             request.answer.set_exception(result)
         else:
             request.answer.set_result(result)
-
-    def has_hit(self, key: str) -> bool:
-        """Whether a fault hit a request that names the key, at either side, or that names none, or the ledger."""
-        return any(bucket == LEDGER or key in at or not at for bucket, at in self.hits)
 
 
 def _target(name: str, arguments: tuple[Any, ...]) -> tuple[str, str]:

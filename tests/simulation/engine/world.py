@@ -16,19 +16,8 @@ from tests.doubles.memory_store import MemoryStore
 from tests.simulation.adapter import PART_BYTES, PLACE, PLACES, UNGUARDED, Attributes, Checksum, SealiftError
 from tests.simulation.engine.determinism import EPOCH
 from tests.simulation.engine.loop import LABEL, Loop, Mortal, run_at_once
-from tests.simulation.engine.network import Gone, Network, Request
-from tests.simulation.schedule import (
-    BACK,
-    COPIES,
-    DESTINATION,
-    LEDGER,
-    SOURCE,
-    Kind,
-    Put,
-    Schedule,
-    Where,
-    content,
-)
+from tests.simulation.engine.network import Network, Request
+from tests.simulation.schedule import COPIES, DESTINATION, LEDGER, SOURCE, Kind, Put, Schedule, content
 
 KILLED = -9
 BUG = 1
@@ -333,6 +322,3 @@ class World:
             tags={"tag": str(put.content)} if put.content % 2 else {},
             storage_class=put.storage_class,
         )
-
-
-__all__ = ["BACK", "BUG", "EPOCH", "KILLED", "Connection", "Gone", "Observer", "Process", "Where", "World"]
