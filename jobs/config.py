@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, Struct, field
 
 from jobs.errors import ConfigError
 
@@ -25,8 +24,7 @@ _Count = Annotated[int, Meta(ge=1)]
 _Number = Annotated[float, Meta(gt=0, lt=1e9)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tuning:
+class Tuning(Struct, frozen=True, kw_only=True):
     """What can be tuned: counts of at least 1, and numbers above zero."""
 
     processes: _Count = field(default_factory=lambda: len(os.sched_getaffinity(0)))
@@ -39,11 +37,10 @@ class Tuning:
     max_failed_percent: _Number = 50.0
 
 
-TUNING_NAMES = tuple(Tuning.__dataclass_fields__)
+TUNING_NAMES = Tuning.__struct_fields__
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(Tuning):
+class Settings(Tuning, frozen=True, kw_only=True):
     """What the environment says about how Sealift works.
 
     `SEALIFT_LEDGER` and `SEALIFT_POLICY` mean `--ledger` and `--policy`. `SEALIFT_BATCH_QUEUE` and

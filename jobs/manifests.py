@@ -21,7 +21,6 @@ import io
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -31,6 +30,7 @@ from typing import IO, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
+from msgspec import Struct
 
 from jobs.core.model import NULL_VERSION, Location, ObjectRef
 from jobs.errors import ConfigError, ManifestError, UsageError
@@ -59,8 +59,7 @@ _ALIASES = {
 """Our names, and those of an inventory's own data files."""
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(Struct, frozen=True):
     """An open manifest. `bucket` is None when it does not say. `batches` can be read once.
 
     `says_latest`: its rows say whether they are their keys' latest versions.

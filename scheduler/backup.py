@@ -18,8 +18,9 @@ import asyncio
 import secrets
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from jobs.backup.events import EventKind, ObjectEvent, parse_message
 from jobs.core.model import NULL_VERSION, ObjectVersion, Route
@@ -109,8 +110,7 @@ async def handle(
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in sorted(failed)]}
 
 
-@dataclass(slots=True)
-class _Delivery:
+class _Delivery(Struct):
     """An event, the message that brought it, its pair, and in the end its line of the journal."""
 
     message_id: str
@@ -119,17 +119,16 @@ class _Delivery:
     entry: Entry | None = None
 
 
-@dataclass(slots=True)
-class _Batch:
+class _Batch(Struct):
     """The messages of one invocation."""
 
     runtime: Runtime
     policy: Policy
     remaining_seconds: float
     request_id: str
-    deliveries: list[_Delivery] = field(default_factory=list)
+    deliveries: list[_Delivery] = []
     to_backlog: dict[str, list[tuple[_Delivery, BacklogRow]]] = field(default_factory=lambda: defaultdict(list))
-    sides: dict[str, Sides] = field(default_factory=dict)
+    sides: dict[str, Sides] = {}
     unknown_buckets: set[str] = field(default_factory=set)
 
     async def handle(self, messages: Sequence[Mapping[str, Any]]) -> set[str]:

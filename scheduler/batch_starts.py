@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from jobs.aws.batch import Batch
 from jobs.aws.batch_arrays import REPORT, SYSTEM_TAG, checked, retry_strategy
@@ -34,8 +35,7 @@ NIGHTLY, BACKFILL, RESTORE = "nightly", "backfill", "restore"
 _SUBMITTED = "submitted.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(Struct, frozen=True):
     """One plain job to be started. `once`: the night, the manifest's number, or the run that it is for."""
 
     pair: str

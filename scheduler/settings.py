@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from jobs.core.model import Location
 from jobs.errors import ConfigError
 
 
-@dataclass(frozen=True, slots=True)
-class FunctionSettings:
+class FunctionSettings(Struct, frozen=True):
     """`SEALIFT_POLICY` (a policy.json, by path or s3://…) and `SEALIFT_LEDGER` (s3://bucket/prefix) are required.
 
     `SEALIFT_BATCH_QUEUE`, `SEALIFT_BATCH_JOB_DEFINITION` and `SEALIFT_TOPIC` replace the names that
@@ -34,7 +34,7 @@ class FunctionSettings:
         URI.
         """
         values: dict[str, Any] = {
-            name: environment.get(f"SEALIFT_{name.upper()}") or None for name in cls.__dataclass_fields__
+            name: environment.get(f"SEALIFT_{name.upper()}") or None for name in cls.__struct_fields__
         }
         for name in ("policy", "ledger"):
             if values[name] is None:

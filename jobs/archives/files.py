@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from jobs.archives.model import LOCATOR_BYTES, ArchiveRecord, Locator, Member
 from jobs.archives.zstd_frames import decompress

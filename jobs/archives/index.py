@@ -18,13 +18,14 @@ import io
 import tempfile
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
 from typing import IO, Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from msgspec import Struct
+from msgspec.structs import replace
 
 from jobs.archives.files import read_own_index
 from jobs.archives.index_tables import RECORD, from_batch, write_index
@@ -66,8 +67,7 @@ Damage = list[DamagedIndex]
 """Collects the damaged indexes that a reader of many archives meets, so that it reads the others."""
 
 
-@dataclass(frozen=True, slots=True)
-class ArchiveIndex:
+class ArchiveIndex(Struct, frozen=True):
     """The index in the ledger at `location`. An archive is named by its own: `s3://bucket/key`."""
 
     store: Store

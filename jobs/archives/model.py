@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Checksum, Location, ObjectInfo, ObjectVersion
@@ -104,8 +105,7 @@ def describe(row: ObjectVersion, info: ObjectInfo, tags: Mapping[str, str], sha2
     )
 
 
-@dataclass(frozen=True, slots=True)
-class ArchiveRecord:
+class ArchiveRecord(Struct, frozen=True):
     """What the index says of an archive as a whole. It is there = the archive is finished.
 
     `etag` and `version_id` pin every read of the archive. `source_bucket` is where its members'
@@ -153,8 +153,7 @@ class ArchiveRecord:
             raise DamagedArchive(f"a record of an archive cannot be read: {error!r}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Locator:
+class Locator(Struct, frozen=True):
     """Where an archive's own index is. The numbers mean what they mean for a `Member`."""
 
     offset: Count

@@ -12,9 +12,10 @@ import hashlib
 import itertools
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from jobs.archives.model import CHUNK_BYTES, Member
 from jobs.archives.spans import GAP_BYTES, SPAN_BYTES, ByteRange, Span, coalesce
@@ -57,8 +58,7 @@ def is_large(member: Member) -> bool:
     return member.size_bytes > CHUNK_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class ArchiveReader:
+class ArchiveReader(Struct, frozen=True):
     """Reads members of one archive. Every request is pinned to its version and ETag.
 
     `gap_bytes`: the largest gap between neighbours that share a request (negative: none share one).

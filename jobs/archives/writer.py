@@ -10,10 +10,11 @@ import asyncio
 import hashlib
 import tempfile
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import IO
 
 import zstandard
+from msgspec.structs import replace
 
 from jobs.archives.index_tables import TableWriter
 from jobs.archives.model import CHUNK_BYTES, FRAME_BYTES, Locator, Member

@@ -9,9 +9,10 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+
+from msgspec import Struct
 
 from jobs.aws.clients import call, open_client
 from jobs.core.pace import backoff_seconds
@@ -23,8 +24,7 @@ SUBMIT_TRIES = 6
 ENDED = frozenset({"SUCCEEDED", "FAILED"})
 
 
-@dataclass(frozen=True, slots=True)
-class JobState:
+class JobState(Struct, frozen=True):
     """A plain job, or an array's parent. `children`: its children by status."""
 
     job_id: str
@@ -34,7 +34,7 @@ class JobState:
     exit_code: int | None = None
     reason: str = ""
     log_stream: str = ""
-    children: Mapping[str, int] = field(default_factory=dict)
+    children: Mapping[str, int] = {}
 
     @property
     def has_ended(self) -> bool:
@@ -42,8 +42,7 @@ class JobState:
         return self.status in ENDED
 
 
-@dataclass(frozen=True, slots=True)
-class ChildFailure:
+class ChildFailure(Struct, frozen=True):
     """Why one child of an array (or a plain job, index 0) failed.
 
     `status_reason` is Batch's (`Host EC2 … terminated.`), `reason` the container's

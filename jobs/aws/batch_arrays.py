@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from jobs.errors import ExitCode, UsageError
 
@@ -43,8 +45,7 @@ class Placement(NamedTuple):
     system: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(Struct, frozen=True):
     """One way of sending shards of a run to Batch. The first has number 0, each retry the next.
 
     `shards` are the numbers of the shards to work on, ascending. Child `i` takes `per_child` of

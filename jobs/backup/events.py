@@ -14,7 +14,6 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, TypeAlias
 from urllib.parse import unquote_plus
@@ -95,8 +94,7 @@ class EventKind(StrEnum):
     OTHER = "other"
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectEvent:
+class ObjectEvent(Struct, frozen=True):
     """One event of one object version.
 
     `name`: as S3 gave it. `key`: raw. `version_id`: None where the bucket keeps no versions.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from msgspec import Struct
 
 from jobs.checksum_reports.report import RejectedLine, fetch_result, open_report, read_rows
 from jobs.checksum_reports.rows import Row
@@ -23,8 +24,7 @@ MEMORY_LIMIT = "256MB"
 AMBIGUOUS = "no evidence, because the report has different checksums of it"
 
 
-@dataclass(frozen=True, slots=True)
-class EvidenceSummary:
+class EvidenceSummary(Struct, frozen=True):
     """What a report came to.
 
     `failed`: rows that S3 could not compute. `ambiguous`: rows that contradict others about the

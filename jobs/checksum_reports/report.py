@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -35,8 +34,7 @@ class RejectedLine(NamedTuple):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ChecksumReport:
+class ChecksumReport(Struct, frozen=True):
     """A report whose manifest was read.
 
     `computed_at`: epoch seconds of its making. It proves nothing of what was written later.

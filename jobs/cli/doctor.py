@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
+
+from msgspec.structs import asdict
 
 from jobs.cli.command import Answer, JsonCommand, PolicyOptions, find_pair, read_policy
 from jobs.cli.console import table

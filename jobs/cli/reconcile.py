@@ -6,11 +6,11 @@ import shlex
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
+from msgspec.structs import replace
 
 from jobs.cli.command import Answer, ChecksumsOptions, LedgerCommand, SidesAccess, Work, ledger_location
 from jobs.cli.console import TERMINAL, confirm, say

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from jobs.cli.command import Answer, LedgerCommand, SidesAccess
 from jobs.cli.console import TERMINAL, confirm, say

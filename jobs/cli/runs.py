@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from msgspec import structs
 
 from jobs.cli.command import Answer, PromptCommand
 from jobs.cli.console import TERMINAL, meter, say, table
@@ -174,7 +175,7 @@ class Retry(_Run, PromptCommand, StartOptions):
             file, tried = await standing_rows(ledger, spec, ended["finished_at"], Path(folder))
             if not tried["rows"]:
                 return await _nothing_to_do(ledger, spec, ended, "retry")
-            return await start.launch(replace(request, rows=file), ledger, may_be_empty=True, retried=tried)
+            return await start.launch(structs.replace(request, rows=file), ledger, may_be_empty=True, retried=tried)
 
 
 def _runs_table(runs: Sequence[Mapping[str, Any]]) -> str:

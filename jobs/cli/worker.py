@@ -11,9 +11,9 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 import click
+from msgspec.structs import replace
 
 from jobs import __version__, interrupts
 from jobs.cli import fail

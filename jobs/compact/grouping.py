@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute
+from msgspec import Struct
 
 from jobs.compact.packing import PackingRule, tar_bytes
 from jobs.compact.savings import SMALL_BYTES, Objects, Savings, of_archive
@@ -17,8 +17,7 @@ from jobs.core.pricing import PriceTable
 pc: Any = pyarrow.compute  # its stubs know too few overloads
 
 
-@dataclass(slots=True)
-class Group:
+class Group(Struct):
     """The rows of one archive, added up.
 
     `modified`: when the first of them was written (epoch seconds). `classes`: (storage class, is it
@@ -29,7 +28,7 @@ class Group:
     rows: int = 0
     size_bytes: int = 0
     archive_bytes: int = 0
-    classes: dict[tuple[str, bool], tuple[int, int]] = field(default_factory=dict)
+    classes: dict[tuple[str, bool], tuple[int, int]] = {}
 
     def savings(self, storage_class: str, at: float, prices: PriceTable) -> Savings:
         """What packing saves at a time (epoch seconds), and costs."""

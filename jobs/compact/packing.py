@@ -12,9 +12,10 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from jobs.archives.member_names import spell
 from jobs.archives.model import BLOCK_BYTES
@@ -37,13 +38,12 @@ HEADER_BYTES = 3 * BLOCK_BYTES
 _STEM_BYTES = 600
 
 
-@dataclass(frozen=True, slots=True)
-class PackingRule:
+class PackingRule(Struct, frozen=True):
     """How to cut groups and to write their archives. Only objects with all `tags` are packed."""
 
     target_bytes: int = TARGET_BYTES
     format: ArchiveFormat = ArchiveFormat.TAR_ZST
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = {}
     members_max: int = MEMBERS_MAX
 
 
@@ -66,8 +66,7 @@ class EarlierRule(NamedTuple):
         return key.startswith(self.prefix) and is_old and is_small and is_tagged
 
 
-@dataclass(frozen=True, slots=True)
-class CompactOptions:
+class CompactOptions(Struct, frozen=True):
     """How to pack, and how archives are stored. None: the bucket's default encryption, or its
     default key.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
+from msgspec import Struct, field
 
 from jobs.archives.index import ArchiveIndex, Damage
 from jobs.compact.archived import SCHEMA as ARCHIVED_SCHEMA
@@ -80,14 +80,13 @@ async def plan_run(request: Request, ledger: Ledger, settings: Settings, display
         return draft.planned(spec, forecast(grouped, work, settings.processes, prices))
 
 
-@dataclass(slots=True)
-class Grouped:
+class Grouped(Struct):
     """A manifest cut into archives. `left_alone` counts the rows that are not packed, by reason."""
 
     rows: int = 0
     size_bytes: int = 0
     shards: Sequence[ShardSummary] = ()
-    excluded: Mapping[str, int] = field(default_factory=dict)
+    excluded: Mapping[str, int] = {}
     archives: int = 0
     packed: Savings = field(default_factory=Savings)
     left_alone: Counter[str] = field(default_factory=Counter)

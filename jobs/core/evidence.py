@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple, Protocol
+
+from msgspec.structs import replace
 
 from jobs.core.algorithms import ALGORITHMS, STRENGTH, Protection, protects
 from jobs.core.model import Checksum, ObjectInfo, ObjectVersion

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from jobs.core import bucket_names
 from jobs.errors import UsageError
@@ -142,8 +143,7 @@ class Checksum(NamedTuple):
         return f"{self.algorithm}:{self.value}"
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectLock:
+class ObjectLock(Struct, frozen=True):
     """Object Lock settings: `mode` (GOVERNANCE, COMPLIANCE) with its date, legal hold, event hold with the
     days or years that it lasts on after its end.
     """
@@ -156,8 +156,7 @@ class ObjectLock:
     event_years: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(Struct, frozen=True):
     """What an object carries besides its bytes, as a writer sets it.
 
     `headers` holds the content headers in lower case (content-type, cache-control,
@@ -165,9 +164,9 @@ class Attributes:
     x-amz-website-redirect-location). `metadata` the user's metadata without `x-amz-meta-`.
     """
 
-    headers: Mapping[str, str] = field(default_factory=dict)
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
+    metadata: Mapping[str, str] = {}
+    tags: Mapping[str, str] = {}
     storage_class: str | None = None
     sse: str | None = None
     kms_key_id: str | None = None
@@ -185,8 +184,7 @@ class Attributes:
         return "the KMS key" if is_comparable and not (self.kms_key_id or "").endswith(kms_key_id or "") else ""
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectInfo:
+class ObjectInfo(Struct, frozen=True):
     """What HEAD (or GET) says of one object version. `etag` has no quotes.
 
     `last_modified` is epoch seconds (UTC). `parts_count` is None unless S3 said. `attributes.tags`
@@ -204,7 +202,7 @@ class ObjectInfo:
     version_id: str | None
     storage_class: str
     checksums: tuple[Checksum, ...] = ()
-    attributes: Attributes = field(default_factory=Attributes)
+    attributes: Attributes = Attributes()
     tag_count: int = 0
     parts_count: int | None = None
     is_archived: bool = False
@@ -243,8 +241,7 @@ def format_time(at_seconds: float) -> str:
     return datetime.fromtimestamp(at_seconds, UTC).isoformat(timespec="milliseconds")
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(Struct, frozen=True):
     """From where to where the objects of a run go.
 
     The destination prefix replaces the source prefix.

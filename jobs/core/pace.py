@@ -5,7 +5,7 @@ Up slowly, down fast (AIMD, as TCP does it).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct
 
 MINIMUM_IN_FLIGHT = 1.0
 START_IN_FLIGHT = 36
@@ -20,8 +20,7 @@ UNHEARD_SECONDS = 60.0
 """Who has asked a server for so long without a word in answer does not ask again."""
 
 
-@dataclass(slots=True)
-class Pace:
+class Pace(Struct):
     """The limit of rows in flight for one worker.
 
     It starts low and doubles with each full round of successes (TCP's slow start) until S3
@@ -33,12 +32,12 @@ class Pace:
     """
 
     maximum: int
-    limit: float = field(init=False)
-    throttled: int = field(default=0, init=False)
-    _is_slow_start: bool = field(default=True, init=False)
-    _usual_seconds: float = field(default=0.0, init=False)
-    _quickest_seconds: float = field(default=float("inf"), init=False)
-    _last_cut: float | None = field(default=None, init=False)
+    limit: float = 0.0
+    throttled: int = 0
+    _is_slow_start: bool = True
+    _usual_seconds: float = 0.0
+    _quickest_seconds: float = float("inf")
+    _last_cut: float | None = None
 
     def __post_init__(self) -> None:
         self.limit = float(min(START_IN_FLIGHT, self.maximum))

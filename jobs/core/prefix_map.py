@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import permutations
+
+from msgspec import Struct
 
 from jobs.errors import UsageError
 
 
-@dataclass(frozen=True, slots=True)
-class PrefixMap:
+class PrefixMap(Struct, frozen=True):
     """Pairs of (source prefix, destination prefix).
 
     Keys that begin with none of them are excluded, and so are source keys that begin with one of

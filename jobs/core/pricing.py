@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -42,8 +41,7 @@ _GETS = ("head", "get", "tagging")
 KINDS = ("copy", "put", "create", "part", "complete", "head", "get", "tagging", "list", "delete")
 
 
-@dataclass(frozen=True, slots=True)
-class PricedWork:
+class PricedWork(Struct, frozen=True):
     """What decides the price of a run: whether it copies or compares, and some of its options.
 
     `storage_class`: of the copies, `keep`: the source's. `sse`: aws:kms takes data keys, twice with
@@ -73,7 +71,7 @@ class PricedWork:
         `is_copying`: the run writes copies, else it compares. It has no default, since a comparison
         priced as copies is six times too dear.
         """
-        names = [name for name in cls.__dataclass_fields__ if spec.options.get(name) not in (None, "")]
+        names = [name for name in cls.__struct_fields__ if spec.options.get(name) not in (None, "")]
         return cls(**{name: spec.options[name] for name in names} | {"is_copying": is_copying})
 
 

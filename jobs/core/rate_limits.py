@@ -5,8 +5,9 @@ A run has them as options, `max_rate` and `bandwidth_bytes`. Its workers share t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from msgspec import Struct
 
 from jobs.core.run import RunSpec
 
@@ -42,8 +43,7 @@ class RateLimits(NamedTuple):
         return max((count / limit for count, limit in pairs if limit is not None), default=0.0)
 
 
-@dataclass(slots=True)
-class TokenBucket:
+class TokenBucket(Struct):
     """Tokens that come at a steady rate, and are saved for `SAVED_SECONDS`.
 
     Taking more than there are is a debt, for which the next caller waits.

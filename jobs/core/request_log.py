@@ -8,13 +8,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from msgspec import Struct
 
-@dataclass(slots=True)
-class RequestLog:
+
+class RequestLog(Struct):
     """Where the requests of this process are logged, a line for people each. `sink` None: nowhere."""
 
     sink: Callable[[str], None] | None = None

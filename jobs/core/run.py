@@ -6,11 +6,11 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any
 
 import msgspec
+from msgspec import Struct
 
 from jobs.core.model import LATEST_SECONDS, Location
 
@@ -29,8 +29,7 @@ class RunState(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(Struct, frozen=True):
     """The source or the destination: where, and how to reach it. None: as boto3 finds it.
 
     `owner`: the id of the account that has to own the bucket. None: any.
@@ -54,8 +53,7 @@ class Side:
         return msgspec.convert({"location": Location.parse(data["uri"]), **reach}, cls)
 
 
-@dataclass(frozen=True, slots=True)
-class RunSpec:
+class RunSpec(Struct, frozen=True):
     """What was asked of a run. Written once, never changed.
 
     `manifest` names where the rows came from. `options` are the job's own (JSON types only).
@@ -67,13 +65,13 @@ class RunSpec:
     source: Side
     destination: Side
     manifest: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = {}
     retry_of: str | None = None
     sealift_version: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        fields = {name: getattr(self, name) for name in self.__struct_fields__}
         sides = {"source": self.source.to_dict(), "destination": self.destination.to_dict()}
         return {"spec_version": SPEC_VERSION, **fields, **sides, "options": dict(self.options)}
 
@@ -84,8 +82,7 @@ class RunSpec:
         return msgspec.convert({**data, **sides}, cls, from_attributes=True)
 
 
-@dataclass(frozen=True, slots=True)
-class ShardSummary:
+class ShardSummary(Struct, frozen=True):
     """One shard of a plan: its rows and their bytes.
 
     `sha256`: of its file. A worker whose job deletes demands it.
@@ -96,8 +93,7 @@ class ShardSummary:
     sha256: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What a run will take, known before it starts.
 
     `excluded`: rows left out, by the filter that did it. `requests`: by kind (`copy`, `head`,
@@ -113,17 +109,17 @@ class Plan:
     rows: int
     size_bytes: int
     shards: tuple[ShardSummary, ...]
-    excluded: Mapping[str, int] = field(default_factory=dict)
-    requests: Mapping[str, int] = field(default_factory=dict)
-    dollars: Mapping[str, float] = field(default_factory=dict)
+    excluded: Mapping[str, int] = {}
+    requests: Mapping[str, int] = {}
+    dollars: Mapping[str, float] = {}
     price_table: str = ""
     seconds: float = 0.0
     seconds_most: float = 0.0
     timed_by: str = ""
-    savings: Mapping[str, Any] = field(default_factory=dict)
-    restore: Mapping[str, Any] = field(default_factory=dict)
-    expiry: Mapping[str, Any] = field(default_factory=dict)
-    there: Mapping[str, int] = field(default_factory=dict)
+    savings: Mapping[str, Any] = {}
+    restore: Mapping[str, Any] = {}
+    expiry: Mapping[str, Any] = {}
+    there: Mapping[str, int] = {}
 
     @property
     def open_shards(self) -> range:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import re
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+
+from msgspec import Struct
 
 from jobs.core.model import LATEST_SECONDS, parse_time
 from jobs.errors import UsageError
@@ -28,8 +29,7 @@ closes is itself."""
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(Struct, frozen=True):
     """Which rows are taken. None and empty tuples take everything.
 
     `newer_than` and `older_than` are epoch seconds (exclusive), sizes are inclusive. `versions` is
@@ -49,7 +49,7 @@ class Selection:
 
     def filters(self) -> dict[str, Any]:
         """The filters that take less than all, JSON-ready. Prefix and versions are not among them."""
-        values = ((name, getattr(self, name)) for name in self.__dataclass_fields__)
+        values = ((name, getattr(self, name)) for name in self.__struct_fields__)
         given = {
             name: value for name, value in values if value not in (None, ()) and name not in ("prefix", "versions")
         }

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from jobs.errors import AuthenticationFailed, ConfigError, Denied, ExitCode, StoreError, Unavailable
 
@@ -56,8 +57,7 @@ class Finding(NamedTuple):
     advice: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """One line of the answer. `check` and `subject` together name it."""
 
     check: str

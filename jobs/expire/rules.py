@@ -7,8 +7,9 @@ it may go: the original is the one of the row, its copy is there, and the bytes 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from jobs.archives.model import Member
 from jobs.core.enums import Step
@@ -31,8 +32,7 @@ ATTEMPT_SECONDS = 3600.0
 """How long after its announcement a delete may have been sent. A group takes minutes."""
 
 
-@dataclass(frozen=True, slots=True)
-class CopyAt:
+class CopyAt(Struct, frozen=True):
     """Where a listing, or an archive's index, says that a copy is: what an expire row has `beside`.
 
     `bucket`, `key`: the copy's, or its archive's. `etag`: the archive's, to which the member's place

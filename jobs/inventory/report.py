@@ -12,7 +12,6 @@ import hashlib
 import re
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -46,8 +45,7 @@ class DataFile(Struct, frozen=True):
     md5: str = field(name="MD5checksum")
 
 
-@dataclass(frozen=True, slots=True)
-class Inventory:
+class Inventory(Struct, frozen=True):
     """A report whose manifest has been verified.
 
     `created_at`: epoch seconds at which its listing began. `is_listing`: made by

@@ -19,9 +19,10 @@ import tempfile
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from msgspec import Struct
 
 from jobs.core.elapsed import elapsed_seconds
 from jobs.core.model import Attributes, Listed, Location, ObjectRef
@@ -37,8 +38,7 @@ configuration."""
 MANIFEST_VERSION = "2016-11-30"
 
 
-@dataclass(frozen=True, slots=True)
-class InventoryWritten:
+class InventoryWritten(Struct, frozen=True):
     """A finished report: its manifest's URI, its rows, the bytes of their objects, its files."""
 
     manifest: str

@@ -24,11 +24,11 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.run import SPEC_VERSION, Plan, RunSpec
@@ -84,8 +84,7 @@ class Checkpoint(NamedTuple):
         return cls(shard, parts[0], *map(int, parts[1:]))
 
 
-@dataclass(frozen=True, slots=True)
-class Ledger:
+class Ledger(Struct, frozen=True):
     """The runs below one S3 prefix."""
 
     store: Store

@@ -36,9 +36,10 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from jobs.core.elapsed import elapsed_seconds
 from jobs.core.model import Location, ObjectRef
@@ -66,20 +67,19 @@ def process_began(pid: int) -> str | None:
         return None
 
 
-@dataclass(slots=True)
-class Owner:
+class Owner(Struct):
     """One owner of a run, as those see it who work for it. `number` 0: nobody has claimed the run."""
 
     ledger: Ledger
     run_id: str
     number: int
     clock: Callable[[], float] = elapsed_seconds
-    lost: TakenOver | None = field(default=None, init=False)
+    lost: TakenOver | None = None
     """Who owns the run since, if anybody does."""
-    looked_at: float = field(default=-math.inf, init=False)
+    looked_at: float = -math.inf
     """When the last look that was answered began."""
-    _may_delete: bool = field(default=True, init=False)
-    _looking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _may_delete: bool = True
+    _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def age_seconds(self) -> float:

@@ -17,11 +17,11 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec import Struct, field
 
 from jobs.core.enums import Step
 from jobs.core.model import NULL_VERSION, Location, ObjectVersion
@@ -64,8 +64,7 @@ _OWN = schema_of(Tombstone)
 SCHEMA = pa.schema([*_OWN, *(pa.field(name, pa.string(), nullable=False) for name in ("run_id", "source_bucket"))])
 
 
-@dataclass(frozen=True, slots=True)
-class Tombstones:
+class Tombstones(Struct, frozen=True):
     """The tombstones of one run in one bucket."""
 
     store: Store
@@ -74,7 +73,7 @@ class Tombstones:
     run_id: str
     _id: str = field(default_factory=lambda: f"{time.time_ns() // 1_000_000:013x}{secrets.token_hex(4)}")
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
-    unreadable: dict[str, str] = field(default_factory=dict)
+    unreadable: dict[str, str] = {}
     """Files that `taken` left out because Sealift did not write them, each with what is wrong."""
 
     async def announce(self, intents: Sequence[Tombstone]) -> str:

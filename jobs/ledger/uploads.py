@@ -19,11 +19,12 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Sequence, Set
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import msgspec
+from msgspec.structs import asdict, replace
 
 from jobs.errors import StoreError
 from jobs.ledger.ledger import Ledger

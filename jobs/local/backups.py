@@ -11,9 +11,10 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
+
+from msgspec import Struct
 
 from jobs.errors import SealiftError
 from jobs.local.filer_events import Change, read_change, to_record
@@ -32,8 +33,7 @@ CONTEXT = SimpleNamespace(aws_request_id="local", get_remaining_time_in_millis=l
 """The context of an invocation, as far as our handlers read it."""
 
 
-@dataclass(slots=True)
-class _Message:
+class _Message(Struct):
     change: Change
     due: float
     tries: int = 0

@@ -14,9 +14,10 @@ import secrets
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from jobs.aws.clients import call, open_client
 from jobs.errors import Conflict, SealiftError
@@ -34,8 +35,7 @@ PAUSE_SECONDS = 1.0
 IDLE_SECONDS = 0.02
 
 
-@dataclass(slots=True)
-class System:
+class System(Struct):
     """A running system. `environment`: what a shell needs to use it. AWS's other variables must be
     unset.
     """

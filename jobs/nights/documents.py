@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Annotated, Literal
 
@@ -98,8 +97,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     ledger: str
 
 
-@dataclass(frozen=True, slots=True)
-class Night:
+class Night(Struct, frozen=True):
     """One night of a pair in the ledger. `label`: its day, and `-02` where it is checked once more.
 
     Its methods raise StoreError, and LedgerError for altered documents.

@@ -21,14 +21,14 @@ import shlex
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from posixpath import commonprefix
 from typing import Any
 
 import duckdb
-from msgspec import json, structs
+from msgspec import Struct, json, structs
+from msgspec.structs import replace
 
 from jobs.config import Settings
 from jobs.core.category import Category
@@ -78,8 +78,7 @@ TOO_LARGE = "See why, then raise its limits for the next night, or copy now: sea
 HTML = Attributes(headers={"content-type": "text/html; charset=utf-8"})
 
 
-@dataclass(frozen=True, slots=True)
-class NightWork:
+class NightWork(Struct, frozen=True):
     """What one start of a night works with.
 
     `margin_seconds`: a difference is in flight if it is younger than a report less this. None: the

@@ -7,11 +7,11 @@ kept. Join and table spill to disk above the memory limit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+from msgspec import Struct
 
 from jobs.core.category import Category
 from jobs.core.model import NULL_VERSION
@@ -84,8 +84,7 @@ def join_reports(connection: duckdb.DuckDBPyConnection, sides: Sequence[JoinSide
     return sum(rows for rows, _ in outside), sum(size_bytes for _, size_bytes in outside)
 
 
-@dataclass(frozen=True, slots=True)
-class JoinSide:
+class JoinSide(Struct, frozen=True):
     """One report as a side of the join, with the known checksums of its objects (see `run.Report`).
 
     `all_versions`: the rows are versions, not current objects. Raises ManifestError for a report without

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from jobs.config import Settings
 from jobs.core.display import Display

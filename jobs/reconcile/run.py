@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from msgspec import Struct
 
 from jobs import __version__
 from jobs.core.category import REPAIRABLE, Category
@@ -49,8 +50,7 @@ _USED = ("Size", "ETag", "LastModifiedDate", "IsMultipartUploaded", "EncryptionS
 """The fields without which a comparison knows less."""
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """The report of a side: its inventory, and the store of its data files.
 
     `evidence`: known checksums, as Parquet files of the columns key, version_id (empty, null or

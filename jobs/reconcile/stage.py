@@ -10,13 +10,14 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import duckdb
+from msgspec import Struct
+from msgspec.structs import replace
 
 from jobs.errors import ManifestError
 from jobs.inventory.data_files import fold_name
@@ -33,8 +34,7 @@ ROW_GROUP_ROWS = 30_720
 AGAIN = "have the inventory delivered again, or list both sides"
 
 
-@dataclass(frozen=True, slots=True)
-class StagedReport:
+class StagedReport(Struct, frozen=True):
     """A verified report as a relation.
 
     `relation` is SQL, `columns` maps the folded names of fields to its columns. `constants`: the fields
@@ -45,7 +45,7 @@ class StagedReport:
     relation: str
     columns: Mapping[str, str]
     rows: int = 0
-    constants: Mapping[str, str] = field(default_factory=dict)
+    constants: Mapping[str, str] = {}
 
     def field(self, name: str) -> str:
         """Return SQL for a field of the relation `r`, a null where the report does not have it."""

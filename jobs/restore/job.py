@@ -16,10 +16,11 @@ import itertools
 import json
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from jobs.archives.files import archive_ref, head_archive
 from jobs.archives.model import ArchiveRecord, Member

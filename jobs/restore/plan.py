@@ -10,7 +10,6 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec import Struct
 
 from jobs.archives.files import head_archive
 from jobs.archives.model import ArchiveRecord
@@ -56,8 +56,7 @@ Taken = tuple[str | None, Group]
 """Rows that cost alike, and the archive that they are taken from. None: the bucket still has them."""
 
 
-@dataclass(frozen=True, slots=True)
-class RestoreSelection:
+class RestoreSelection(Struct, frozen=True):
     """What a restore restores. `taken` lacks what is in no archive, and what is unknown."""
 
     shards: Sequence[ShardSummary]

@@ -15,8 +15,9 @@ import contextlib
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
 from typing import Any, NamedTuple
+
+from msgspec.structs import asdict, replace
 
 from jobs.aws.batch import Batch, ChildFailure, JobState
 from jobs.aws.batch_arrays import (

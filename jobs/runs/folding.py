@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec import Struct, field
 
 from jobs.core.outcome import GOOD, Evidence, precedence_sql
 from jobs.core.run import Plan, RunSpec
@@ -39,8 +39,7 @@ KEYS_PER_REASON = 5
 DOWNLOADS = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Folded:
+class Folded(Struct, frozen=True):
     """The outcomes of a run. `sums`: what its report says of them (`jobs.reports.document.summarize`).
     `began_at`: when the first attempt began. `finished_at`: when S3 got the last outcome.
 

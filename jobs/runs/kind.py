@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
+
+from msgspec import Struct, field
 
 from jobs.core.display import shown
 from jobs.core.model import Route
@@ -33,8 +34,7 @@ async def no_look() -> None:
     """Of a job that works for no owner."""
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Struct, frozen=True):
     """What the job of one worker works with.
 
     `in_flight`: requests at once. `records`: of the multipart uploads that it begins. `throttle`:
@@ -99,8 +99,7 @@ def writes_of_copies(spec: RunSpec) -> Sequence[Operation]:
     return OF_STREAMS if spec.options.get("streamed") else OF_COPIES
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Struct, frozen=True):
     """A kind of work.
 
     `open_job` makes the job of a worker. None: no worker works on such a run.

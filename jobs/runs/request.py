@@ -13,11 +13,13 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from jobs import __version__, interrupts
 from jobs.config import Settings
@@ -38,8 +40,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """What the user wants.
 
     Without a manifest the source is listed: all of it, or its `prefixes` if there are any. `rows`:
@@ -52,15 +53,14 @@ class Request:
     destination: Side
     manifest: str | None
     selection: Selection
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = {}
     retry_of: str | None = None
     prefixes: tuple[str, ...] = ()
     rows: Path | None = None
     keys: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(Struct, frozen=True):
     """A plan that waits for a yes.
 
     Its shards are in a scratch folder, and the ledger has nothing yet.

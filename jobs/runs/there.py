@@ -15,12 +15,12 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
 from posixpath import commonprefix
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec import Struct
 
 from jobs.archives.files import list_archives
 from jobs.archives.index import ArchiveIndex, DamagedIndex, collecting
@@ -51,8 +51,7 @@ _MEMBERS = pa.schema([manifest_schema().field(name) for name in ("key", "size_by
 WriteShard = Callable[[int, bytes], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class PackedCopies:
+class PackedCopies(Struct, frozen=True):
     """Where archives are that hold copies. `is_sealed`: copies are encrypted with KMS."""
 
     index: ArchiveIndex

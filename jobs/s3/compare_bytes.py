@@ -6,8 +6,9 @@ import asyncio
 import base64
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from typing import TypeVar
+
+from msgspec.structs import replace
 
 from jobs.core.algorithms import ALGORITHMS
 from jobs.core.evidence import NEVER_COPIED, Verdict, compare, difference

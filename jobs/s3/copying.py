@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Self
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from jobs.core.enums import AnnotationRule
 from jobs.core.evidence import best_checksum, compare, is_md5, is_multipart
@@ -31,8 +34,7 @@ UNREAD_LOCK = "without the source's lock, if it has one: permit s3:GetObjectRete
 UNSENT = "without metadata of the source that S3 cannot say in headers (x-amz-missing-meta)"
 
 
-@dataclass(frozen=True, slots=True)
-class CopyOptions:
+class CopyOptions(Struct, frozen=True):
     """How to copy.
 
     `storage_class`: KEEP takes the source's. `sse`: None takes the default of the destination's
@@ -51,7 +53,7 @@ class CopyOptions:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """From a run's spec. It ignores the spec's other options."""
-        return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
+        return cls(**{name: data[name] for name in cls.__struct_fields__ if name in data})
 
 
 @dataclass(frozen=True, slots=True)

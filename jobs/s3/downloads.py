@@ -11,9 +11,10 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+from msgspec import Struct
 
 from jobs.core.model import Location, ObjectRef
 from jobs.errors import Denied, ManifestError, NoSuchBucket, NotFound, Rejected
@@ -25,8 +26,7 @@ MANIFEST_BYTES = 64 << 20
 """A manifest of S3's largest inventories has some MiB. A larger file is something else."""
 
 
-@dataclass(frozen=True, slots=True)
-class PromisedFile:
+class PromisedFile(Struct, frozen=True):
     """A file that a report's manifest promises, and the `places` where it may be, in order.
 
     `md5` in hex. `kind` and `report` are the messages' nouns.

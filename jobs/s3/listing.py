@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+from msgspec import Struct
 
 from jobs.core.model import Listed, Location
 from jobs.errors import Rejected
@@ -29,8 +30,7 @@ Enough for digits, hex and base 64. A fork into thousands of CJK characters must
 each."""
 
 
-@dataclass(slots=True)
-class _Range:
+class _Range(Struct):
     """Keys that begin with `within` and with none of `excluded`.
 
     Requests ask for `prefix`, from `marker` on.

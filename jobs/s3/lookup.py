@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
+
+from msgspec import Struct
 
 from jobs.core.evidence import is_multipart
 from jobs.core.histories import in_order
@@ -158,8 +159,7 @@ def _once(looks: dict[str, asyncio.Future[T]], key: str, look: Callable[[], Awai
     return looks[key]
 
 
-@dataclass(slots=True)
-class TagReader:
+class TagReader(Struct):
     """Reads the tags of objects of one bucket, few of which have some.
 
     S3 says how many an object has only to those who may read them:
@@ -168,7 +168,7 @@ class TagReader:
     """
 
     store: Store
-    _counts_are_told: bool | None = field(default=None, init=False)
+    _counts_are_told: bool | None = None
     """False: one that seemed to have none has some."""
 
     async def read(self, ref: ObjectRef, count: int) -> Mapping[str, str]:

@@ -18,8 +18,9 @@ import contextlib
 import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
+
+from msgspec import to_builtins
 
 from jobs.core.algorithms import ALGORITHMS, Protection, protects
 from jobs.core.model import Checksum, ObjectInfo
@@ -218,7 +219,7 @@ def _plan(source: ContentSide, upload: ObjectUpload, part_size_bytes: int, *, is
     (bucket, key, version_id), info, kind = source.ref, source.info, upload.checksum
     read = [bucket, key, version_id or info.version_id, info.etag, info.size_bytes]
     parts = [part_size_bytes, kind and kind.algorithm, kind and kind.is_composite, is_provable]
-    text = json.dumps([*upload.target[:2], asdict(upload.attributes), read, parts], sort_keys=True)
+    text = json.dumps([*upload.target[:2], to_builtins(upload.attributes), read, parts], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

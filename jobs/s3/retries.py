@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from msgspec import Struct
+
 from jobs.config import Settings
 from jobs.core.pace import UNHEARD_SECONDS, Pace, backoff_seconds
 from jobs.errors import Conflict, StoreError, Throttled, Unavailable
@@ -29,8 +31,7 @@ def pause_seconds(attempt: int, error: StoreError, jitter: float) -> float:
     return max(min(error.retry_after * (1 + jitter / 2), PAUSE_SECONDS_MAX), backoff_seconds(attempt, jitter))
 
 
-@dataclass(frozen=True, slots=True)
-class Tries:
+class Tries(Struct, frozen=True):
     """How often what may pass (5xx, SlowDown, no answer, 409) is asked for again: `count` times or, with `seconds`,
     until the first failure after them. A server whose answers are invalid is asked `count` times: it will hardly learn.
     With `count`, one that has been silent for `UNHEARD_SECONDS` is not asked again.

@@ -11,8 +11,9 @@ import os
 import warnings
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack
+
+from msgspec.structs import replace
 
 from jobs.credentials import open_session, resolve
 from jobs.errors import ConfigError, SealiftWarning

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
+
+from msgspec import Struct
 
 from jobs.core.elapsed import elapsed_seconds
 from jobs.core.model import Attributes, Checksum, Listed, ObjectInfo, ObjectLock, ObjectRef
@@ -36,8 +37,7 @@ ANNOTATION_BYTES = 1024 * 1024
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/annotations-overview.html"""
 
 
-@dataclass(frozen=True, slots=True)
-class CopySettings:
+class CopySettings(Struct, frozen=True):
     """What a server-side copy sets. None keeps S3's default for a copy.
 
     CopyObject copies content headers, user metadata, tags and annotations by itself. It does not
@@ -117,8 +117,7 @@ class Marker(NamedTuple):
     token: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Upload:
+class Upload(Struct, frozen=True):
     """A multipart upload: where its object is to be, and S3's id.
 
     Who begins it may note a `plan`, a digest of what it is made of, so that two uploads with equal plans have equal

@@ -10,9 +10,11 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Iterable, Sequence, Set
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from jobs.core.model import Attributes, Checksum, Location, ObjectRef
 from jobs.core.part_sizes import choose_part_size
@@ -116,8 +118,7 @@ async def abort_unfinished(store: Store, uploads: Iterable[Upload], place: Locat
     await gather_bounded(abort, ours, ABORTS_AT_ONCE)
 
 
-@dataclass(slots=True)
-class ObjectUpload:
+class ObjectUpload(Struct):
     """Writes one object, in parts of `part_size_bytes`. What fits into one part becomes one PutObject.
 
     It gets pieces of any size by `write`, and is ended by `finish` or `abort`. At most `parts_in_flight + 1` parts are
@@ -136,14 +137,14 @@ class ObjectUpload:
     parts_in_flight: int = PARTS_IN_FLIGHT
     records: UploadRecords = NO_RECORDS
     checksum: Checksum | None = WHOLE
-    begun: Upload | None = field(default=None, init=False)
-    is_recorded: bool = field(default=False, init=False)
-    size_bytes: int = field(default=0, init=False)
-    parts: list[tuple[int, Checksum]] = field(default_factory=list, init=False)
+    begun: Upload | None = None
+    is_recorded: bool = False
+    size_bytes: int = 0
+    parts: list[tuple[int, Checksum]] = []
     """The size and checksum of each part that was written."""
-    _pending: bytearray = field(default_factory=bytearray, init=False)
-    _running: deque[asyncio.Task[PartDone]] = field(default_factory=deque, init=False)
-    _done: list[PartDone] = field(default_factory=list, init=False)
+    _pending: bytearray = field(default_factory=bytearray)
+    _running: deque[asyncio.Task[PartDone]] = field(default_factory=deque)
+    _done: list[PartDone] = []
 
     @property
     def upload(self) -> Upload:

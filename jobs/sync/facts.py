@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from jobs.core.evidence import Verdict, best_checksum, compare
 from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, ObjectVersion, is_exact
@@ -18,14 +19,13 @@ from jobs.s3.store import Store
 from jobs.sync.versions import Version
 
 
-@dataclass(slots=True)
-class Side:
+class Side(Struct):
     """One key at one side. `is_current`: only its current object counts, which requests need not name."""
 
     store: Store
     ref: ObjectRef
     is_current: bool = False
-    versions: dict[tuple[str, str | None], Version] = field(default_factory=dict)
+    versions: dict[tuple[str, str | None], Version] = {}
 
     def version(self, listed: Listed) -> Version:
         """The version that a listing shows, always the same object. Without versions, the ETag identifies it."""

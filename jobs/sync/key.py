@@ -24,9 +24,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partialmethod
 from typing import Any, NamedTuple, Self
+
+from msgspec.structs import replace
 
 from jobs.core.enums import ARCHIVE_CLASSES, StorageClass
 from jobs.core.evidence import Verdict, best_checksum, compare, is_md5, is_md5_etag
@@ -75,22 +77,21 @@ _OWN_REFUSALS = ("BufferTooSmall", "EntityTooLarge")
 """Codes of requests that the client does not send. Their messages say what to set."""
 
 
-@dataclass(frozen=True, slots=True)
-class SyncOptions(CopyOptions):
+class SyncOptions(CopyOptions, frozen=True):
     """How to copy, and what is wanted.
 
     `limit_bytes`: larger objects are left to another worker. `compares_tags`: a copy without the
     source's tags is none.
     """
 
-    rules: Rules = field(default_factory=Rules)
+    rules: Rules = Rules()
     limit_bytes: int | None = None
     compares_tags: bool = False
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """From a run's spec, which has others as well. The fields of `rules` are options of their own."""
-        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        known = {name: data[name] for name in cls.__struct_fields__ if name in data}
         rules = Rules(**{name: data[name] for name in Rules._fields if name in data})
         return cls(**known | {"rules": rules._replace(overwrite=Overwrite(rules.overwrite))})
 

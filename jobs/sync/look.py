@@ -11,7 +11,8 @@ copy was made later than the version itself, so the copies are read back to that
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from jobs.core.histories import SKEW_SECONDS
 from jobs.core.model import NULL_VERSION, Listed, ObjectVersion, is_exact

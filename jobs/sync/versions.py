@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from jobs.core.evidence import Verdict
 from jobs.core.model import ObjectInfo
@@ -44,8 +45,7 @@ class Compared(NamedTuple):
         return cls(edge, verdict, checksum)
 
 
-@dataclass(slots=True, eq=False)
-class Version:
+class Version(Struct, eq=False):
     """One version or delete marker of one side. All looks of a call show it as this one object.
 
     `at`: S3's date, epoch seconds. `place`: in its history. `info`, `tags`: as S3 said them.
@@ -65,7 +65,7 @@ class Version:
     place: int = -1
     info: ObjectInfo | None = None
     tags: Mapping[str, str] | None = None
-    compared: dict[Version, Compared] = field(default_factory=dict)
+    compared: dict[Version, Compared] = {}
     blocked: End | None = None
     is_doubted: bool = False
     is_open: bool = False

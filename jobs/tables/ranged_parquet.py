@@ -10,11 +10,11 @@ import contextlib
 import io
 from bisect import bisect_left
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec import Struct
 
 from jobs.core.model import ObjectRef
 from jobs.errors import DamagedArchive
@@ -37,8 +37,7 @@ class KeyRange(NamedTuple):
     last_key: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class RangedTable:
+class RangedTable(Struct, frozen=True):
     """A Parquet file whose footer is known. Every read is pinned to its ETag."""
 
     store: Store

@@ -9,11 +9,12 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec import Struct
+from msgspec.structs import replace
 
 from jobs.archives.files import archive_ref, head_archive, read_own_index
 from jobs.archives.index import ArchiveIndex
@@ -36,8 +37,7 @@ NAMED_MEMBERS = 100
 Members: TypeAlias = Mapping[tuple[str, str | None], Member]
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyArchives:
+class VerifyArchives(Struct, frozen=True):
     """The job of one worker. The keys of its rows are archives of the bucket."""
 
     chains = staticmethod(keys_of)

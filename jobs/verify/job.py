@@ -11,9 +11,12 @@ checksum that an earlier run has proven. What cannot be compared is `unknown`, n
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partialmethod
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from jobs.core.algorithms import Protection, protects
 from jobs.core.evidence import Verdict, compare, is_md5, is_named, with_checksums
@@ -53,12 +56,12 @@ RULES = Rules(all_versions=True, is_replay=True)
 """What is asked for is the copy of each version that a row names, and what is on top."""
 CHANGED = (Conflict, NotFound, PreconditionFailed)
 REFUSED = (ArchivedObject, Denied, Redirected, Rejected, Unavailable)
+_STATUSES = {True: Status.VERIFIED, False: Status.DIFFERENT, None: Status.UNKNOWN}
 _EDGES = {Status.VERIFIED: Edge.SAME, Status.DIFFERENT: Edge.NO, Status.CHANGED: Edge.NO}
 """What an outcome says of two versions. All others leave it unknown."""
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyOptions:
+class VerifyOptions(Struct, frozen=True):
     """`deep`: read and compare the bytes of both sides.
 
     `all_versions`: verify each version, not only the current one. `compares_tags`: a copy
@@ -78,7 +81,7 @@ class VerifyOptions:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> VerifyOptions:
         """Read the options from a run's spec, which has others as well."""
-        return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
+        return cls(**{name: data[name] for name in cls.__struct_fields__ if name in data})
 
 
 @dataclass(eq=False)

@@ -6,10 +6,11 @@ import asyncio
 import hashlib
 import io
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow.parquet as pq
+from msgspec.structs import replace
 
 from jobs.archives.files import archive_ref, read_own_index
 from jobs.archives.index import completed

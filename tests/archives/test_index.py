@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from msgspec.structs import replace
 
 from jobs.archives.index import ArchiveIndex, Damage
 from jobs.archives.index_tables import INDEX_SCHEMA, TableWriter

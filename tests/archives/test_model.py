@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from jobs.archives.model import ARCHIVE_VERSION, LOCATOR_BYTES, ArchiveRecord, Locator, Member
 from jobs.core.enums import ArchiveFormat

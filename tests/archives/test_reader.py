@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import random
 import tracemalloc
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from jobs.archives.model import CHUNK_BYTES, Member
 from jobs.archives.reader import UNPROVEN, ArchiveReader, MemberRead, content_checksums, judge
@@ -58,7 +59,7 @@ class Watch:
 async def watched(kind: ArchiveFormat, contents: list[bytes]) -> Watch:
     """An archive of these contents, in members `k000` and so on."""
     made = await pack([(samples.member(f"k{number:03}", data), data) for number, data in enumerate(contents)], kind)
-    return Watch(replace(made, record=replace(made.record, version_id=None)))
+    return Watch(dataclasses.replace(made, record=replace(made.record, version_id=None)))
 
 
 @settings(max_examples=examples(25), deadline=None)

@@ -10,7 +10,6 @@ import random
 import subprocess
 import tarfile
 import tracemalloc
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -18,6 +17,7 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from jobs.archives.files import extract_member, read_own_index
 from jobs.archives.index_tables import from_batch

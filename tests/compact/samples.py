@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Protocol
 
 import msgspec
 import pyarrow as pa
+from msgspec.structs import replace
 
 from jobs.archives.index import ArchiveIndex
 from jobs.archives.model import ArchiveRecord

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 from unittest.mock import ANY
 
 import pytest
+from msgspec.structs import replace
 
 from jobs.compact.member_reader import MemberSource
 from jobs.compact.packing import CompactOptions, PackingRule

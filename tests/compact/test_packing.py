@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import time
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from jobs.compact.packing import CompactOptions, PackingRule, archive_location, common_folder, tar_bytes
 from jobs.core.enums import ArchiveFormat

@@ -11,9 +11,11 @@ import inspect
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+
+from msgspec.structs import replace
 
 from jobs.core.elapsed import elapsed_seconds, refuse_late
 from jobs.core.model import Attributes, Checksum, Listed, ObjectInfo, ObjectRef

@@ -7,13 +7,14 @@ import hashlib
 import io
 import itertools
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from msgspec.structs import replace
 
 from jobs.archives.index import ArchiveIndex
 from jobs.archives.index_tables import TableWriter

@@ -6,10 +6,10 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from jobs.core.enums import ArchiveFormat
 from jobs.core.evidence import Verdict

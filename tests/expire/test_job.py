@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import ObjectLock, ObjectRef, ObjectVersion
@@ -81,7 +82,7 @@ def test_a_clock_that_is_ahead_of_s3s_ends_no_grace_period(versioned: bool, hidd
         store.now += 31 * DAY
         asyncio.run(store.delete(ObjectRef("docs", "k")))
     before = store.contents()
-    ahead = replace(job(store, grace_days=30), clock=lambda: store.now + 40 * DAY)
+    ahead = dataclasses.replace(job(store, grace_days=30), clock=lambda: store.now + 40 * DAY)
     assert work(ahead, [row])[0].status is Status.LEFT
     assert store.contents() == before
     store.now += 31 * DAY
@@ -90,7 +91,7 @@ def test_a_clock_that_is_ahead_of_s3s_ends_no_grace_period(versioned: bool, hidd
 
 def test_locked_originals_stay_also_by_a_clock_that_is_ahead() -> None:
     store = shop()
-    ahead = replace(job(store), clock=lambda: store.now + 40 * DAY)
+    ahead = dataclasses.replace(job(store), clock=lambda: store.now + 40 * DAY)
     locks = (ObjectLock(legal_hold=True), ObjectLock("GOVERNANCE", iso_time(store.now + DAY)))
     for number, lock in enumerate(locks):
         row = store.original(f"k{number}", lock=lock)
@@ -166,7 +167,7 @@ def test_what_is_due_only_since_the_plan_was_made_stays() -> None:
     store = shop()
     row = store.original()
     made = job(store, grace_days=1.0)
-    planned = replace(made, terms=made.terms._replace(now=store.now + 5))
+    planned = dataclasses.replace(made, terms=made.terms._replace(now=store.now + 5))
     store.now += 2 * DAY
     assert work(planned, [row])[0].status is Status.LEFT
 

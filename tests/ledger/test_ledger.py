@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
@@ -88,7 +88,7 @@ async def test_a_run_that_is_there_already_is_refused_and_left_alone() -> None:
 
 
 def fields(spec: RunSpec) -> dict[str, Any]:
-    return {name: getattr(spec, name) for name in spec.__dataclass_fields__}
+    return {name: getattr(spec, name) for name in spec.__struct_fields__}
 
 
 async def test_a_run_whose_outcomes_are_expired_is_as_it_ended() -> None:

@@ -11,13 +11,14 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import yaml
+from msgspec.structs import replace
 
 from jobs.cli import status
 from jobs.cli.nightly import Nightly

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from unittest.mock import patch
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec.structs import replace
 
 from jobs.core.category import REPAIRABLE
 from jobs.core.model import Checksum, Location

@@ -7,12 +7,12 @@ import contextlib
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion

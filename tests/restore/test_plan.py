@@ -7,13 +7,13 @@ import itertools
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from jobs.core.model import Location, ObjectInfo, ObjectVersion
 from jobs.core.run import RunSpec, Side

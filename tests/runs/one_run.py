@@ -11,6 +11,7 @@ What a process does is what `jobs.cli.worker` and `jobs.runs.work` do, but for P
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import itertools
 import pickle
@@ -20,10 +21,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextvars import copy_context
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from unittest.mock import patch
+
+from msgspec.structs import replace
 
 from jobs.cli import worker as processes
 from jobs.config import Settings
@@ -489,4 +492,4 @@ def cases() -> Iterator[Case]:
             if second in ("command", "worker"):
                 # it also finds what the first one has left, and looks at that
                 stops = itertools.product(range(1, most + 8), FATES)
-                yield from (replace(plain, until=until, second_fate=ends) for until, ends in stops)
+                yield from (dataclasses.replace(plain, until=until, second_fate=ends) for until, ends in stops)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from msgspec.structs import replace
 
 from jobs.core.model import Location
 from jobs.core.pricing import PricedWork, far_per_gib, own_prices

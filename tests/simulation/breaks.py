@@ -6,8 +6,10 @@ Each shows that the oracle would notice. `make promises` may use them as well: `
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
+
+from msgspec.structs import replace
 
 from tests.simulation.adapter import PLACE, SEAMS, UNGUARDED, Program, store_error
 from tests.simulation.play import Play

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from jobs.core.model import NULL_VERSION, Attributes, ObjectInfo, ObjectRef, ObjectVersion
 from jobs.s3.lookup import KeyPages

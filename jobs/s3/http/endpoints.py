@@ -12,9 +12,11 @@ rules)
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 from urllib.parse import urlsplit
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from jobs.core.bucket_names import access_point
 from jobs.errors import ConfigError
@@ -53,8 +55,7 @@ PLAIN = re.compile("[!$&-;=A-Z_a-z~%\\[\\]]+")
 """Characters of an endpoint's URL: neither a query, a fragment nor anything that no URL holds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """Where requests go: `host` with its port if it is not the scheme's own, `path` a prefix or
     empty.
 

@@ -16,6 +16,7 @@ import pytest
 from botocore.exceptions import ClientError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from jobs.core.model import Attributes, ObjectInfo, ObjectRef
 from jobs.errors import StoreError
@@ -204,7 +205,7 @@ def comparable(result: Any) -> Any:
     if isinstance(result, (PartDone, Written)):
         return result._replace(checksums=tuple(sorted(result.checksums)))
     if isinstance(result, ObjectInfo):
-        return replace(result, checksums=tuple(sorted(result.checksums)))
+        return structs.replace(result, checksums=tuple(sorted(result.checksums)))
     if isinstance(result, Body):
         return result._replace(info=comparable(result.info))
     if isinstance(result, Page):
