@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from jobs.core.enums import AnnotationRule
@@ -15,10 +14,10 @@ from jobs.runs.kind import (
     Opened,
     bad_outcomes,
     hint_at_retry,
+    planned_by,
     verify_options,
     writes_of_copies,
 )
-from jobs.runs.launch import plan_run
 from jobs.s3.sessions import endpoint_of
 from jobs.sync.key import Sides, SyncOptions
 
@@ -72,7 +71,7 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
 KIND = Kind(
     "replicate",
     _open,
-    plan=partial(plan_run, copies=True, lists_copies=_lists_copies),
+    plan=planned_by("jobs.runs.launch", copies=True, lists_copies=_lists_copies),
     retried_as="replicate",
     writes=writes_of_copies,
     joins_as_text=True,

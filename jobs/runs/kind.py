@@ -74,11 +74,11 @@ def verify_options(report: Mapping[str, Any]) -> str:
     return f"{words} --versions all" if report.get("versions") == "all" else words
 
 
-def planned_by(module: str) -> Planner:
-    """The `plan_run` of a module that is imported when a run is planned: duckdb and pyarrow load with it."""
+def planned_by(module: str, **how: Any) -> Planner:
+    """The `plan_run` of a module that is imported when a run is planned: no worker needs it. `how`: what it is told."""
 
     async def plan(*arguments: Any) -> Planned:
-        planned: Planned = await import_module(module).plan_run(*arguments)
+        planned: Planned = await import_module(module).plan_run(*arguments, **how)
         return planned
 
     return plan

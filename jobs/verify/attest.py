@@ -11,7 +11,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.checksum_reports.evidence import evidence_schema, write_evidence
 from jobs.core.display import Display, shown
 from jobs.core.model import Route
 from jobs.ledger.ledger import Ledger
@@ -45,6 +44,8 @@ async def attest(
 
     Raises ManifestError for a report that is not about the side's bucket or cannot be trusted.
     """
+    from jobs.checksum_reports.evidence import write_evidence
+
     buckets = {"source": route.source.bucket, "destination": route.destination.bucket}
     reports = {
         side: await write_evidence(ledger.store, str(uri), draft.scratch / f"{side}-evidence.parquet", bucket=bucket)
@@ -120,6 +121,7 @@ def _evidence(connection: duckdb.DuckDBPyConnection, side: str, path: Path) -> N
     """
     import pyarrow.parquet as pq
 
+    from jobs.checksum_reports.evidence import evidence_schema
     from jobs.tables.duck import parquet
 
     if not path.exists():

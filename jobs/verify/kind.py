@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from jobs.core.display import shown
 from jobs.core.outcome import Status
 from jobs.core.reasons import Reason
-from jobs.runs.kind import Kind, Opened, bad_outcomes, verify_options
-from jobs.runs.launch import plan_run
+from jobs.runs.kind import Kind, Opened, bad_outcomes, planned_by, verify_options
 from jobs.verify.attest import attest
 from jobs.verify.job import Verify, VerifyOptions
 
@@ -47,7 +45,7 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
 KIND = Kind(
     "verify",
     _open,
-    plan=partial(plan_run, prepare=attest, copies=False),
+    plan=planned_by("jobs.runs.launch", prepare=attest, copies=False),
     retried_as="replicate",
     hints=_hints,
 )
