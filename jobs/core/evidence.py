@@ -122,8 +122,10 @@ def contradiction(info: ObjectInfo) -> str:
 
 def with_checksums(info: ObjectInfo, checksums: tuple[Checksum, ...]) -> ObjectInfo:
     """Return what HEAD said, with these checksums before the stored ones."""
+    if not checksums:
+        return info
     stored = tuple(each for each in info.checksums if each not in checksums)
-    return replace(info, checksums=(*checksums, *stored)) if checksums else info
+    return replace(info, checksums=(*checksums, *stored))
 
 
 class Carried(Protocol):

@@ -71,6 +71,7 @@ class ErrorBody(NamedTuple):
     region: str
 
 
+@lru_cache(4096)  # one second's answers, and objects, share their time
 def parse_http_date(text: str) -> float:
     """`Wed, 25 Nov 2026 00:33:40 GMT` → epoch seconds. 0.0 when it is no date:
     https://www.rfc-editor.org/rfc/rfc9110#name-date-time-formats

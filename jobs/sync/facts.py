@@ -51,7 +51,7 @@ class Side(Struct):
 
     async def find(self, version_id: str | None = None) -> Version | None:
         """What HEAD shows, of the current object unless another one is asked for. None: it is not there."""
-        info = await find(self.store, self.ref._replace(version_id=version_id))
+        info = await find(self.store, ObjectRef(*self.ref[:2], version_id))
         return None if info is None else self.seen(info)
 
     def ref_of(self, version: Version) -> ObjectRef:

@@ -128,7 +128,6 @@ class _Key:
         self.ours = Side(job.source, job.route.source_of(rows[0])._replace(version_id=None))
         self.theirs = Side(job.destination, job.route.target_of(rows[0]), is_current=not job.options.all_versions)
         self.ends: dict[tuple[int, Version, Version], Outcome] = {}
-        self._known: dict[tuple[int, Version], Verdict | None] = {}
 
     def refused(self, row: ObjectVersion, error: StoreError) -> Outcome:
         """How a row ends that S3 refuses for good. Raises the error where a retry may help."""
@@ -140,18 +139,19 @@ class _Key:
         return Outcome.refused(row, error)
 
     async def compare(self, row: ObjectVersion, version: Version, copy: Version) -> Outcome:
-        """Compare a version, which a row names, with a copy."""
+        """Compare a version, which a row names, with a copy of its history."""
         if (row.row, version, copy) not in self.ends:
             try:
-                end = await self._compare(row, version, copy)
+                end = await self.judge(row, version, copy, await self.by_known(row, copy))
             except REFUSED as error:
                 end = self.refused(row, error)
             self.ends[row.row, version, copy] = end
             version.compared[copy] = Compared(_EDGES.get(end.status, Edge.UNKNOWN))
         return self.ends[row.row, version, copy]
 
-    async def _compare(self, row: ObjectVersion, version: Version, copy: Version) -> Outcome:
-        options, known, there = self.job.options, await self.by_known(row, copy), await self.theirs.describe(copy)
+    async def judge(self, row: ObjectVersion, version: Version, copy: Version, known: Verdict | None) -> Outcome:
+        """How a row ends by the copy of its version. `known`: what `by_known` says of the two."""
+        options, there = self.job.options, await self.theirs.describe(copy)
         if known is not None and known.same:
             return _judged(row, row.etag, there, known, row.known_checksum)
         try:
@@ -177,17 +177,11 @@ class _Key:
             verdict = verdict._replace(reason=Reason.CHECKSUMS_AT_REST, detail=used)
         if verdict.same is not False and known is not None and known.same is False:
             verdict = known  # the copy is not what was proven: the source cannot be read, or has rotted to the same
-        if verdict.same and (lack := await self._lack(version, source, copy)):
+        if verdict.same and options.compares_tags and (lack := await self._lack(version, source, copy)):
             verdict = Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, lack)
         return _judged(row, source.etag, there, verdict, checksum, source.last_modified)
 
     async def by_known(self, row: ObjectVersion, copy: Version) -> Verdict | None:
-        """What `_by_known` says, which reads once."""
-        if (row.row, copy) not in self._known:
-            self._known[row.row, copy] = await self._by_known(row, copy)
-        return self._known[row.row, copy]
-
-    async def _by_known(self, row: ObjectVersion, copy: Version) -> Verdict | None:
         """Compare the copy's bytes with what an earlier run has proven of the content. None: that proves nothing here.
 
         All has to agree. Other content can be made to have the same CRC, so a CRC does not outweigh an ETag
@@ -210,8 +204,6 @@ class _Key:
 
     async def _lack(self, version: Version, source: ObjectInfo, copy: Version) -> str:
         """What the copy lacks: `tags`, `annotations`, or nothing. No ETag pins these, version ids do."""
-        if not self.job.options.compares_tags:
-            return ""
         ours, theirs = self.ours.ref_of(version), self.theirs.ref_of(copy)
         tags = await self.job.tags.read_surely(ours, source.tag_count)
         if tags and not tags.items() <= (await self.theirs.tags(copy)).items():
@@ -226,11 +218,11 @@ async def verify_current(key: _Key, row: ObjectVersion) -> Outcome:
     """
     if row.is_delete_marker:
         return Outcome.of(row, Status.UNKNOWN, Reason.IS_MARKER)
-    known: Verdict | None = None
-    if key.job.options.deep and row.known_checksum and (copy := await key.theirs.find()):
-        known = await key.by_known(row, copy)
+    first = known = None
+    if key.job.options.deep and row.known_checksum and (first := await key.theirs.find()):
+        known = await key.by_known(row, first)
         if known is not None and known.same:
-            return _judged(row, row.etag, await key.theirs.describe(copy), known, row.known_checksum)
+            return _judged(row, row.etag, await key.theirs.describe(first), known, row.known_checksum)
     # The source first: what is copied between the two looks is then seen to have changed.
     version, copy = await key.ours.find(row.version_id), await key.theirs.find()
     if version is None and copy is not None and known is not None:
@@ -242,7 +234,9 @@ async def verify_current(key: _Key, row: ObjectVersion) -> Outcome:
     if copy is None:
         return Outcome.of(row, Status.MISSING, Reason.COPY_MISSING)
     try:
-        end = await key.compare(row, version, copy)
+        end = await key.judge(row, version, copy, known if copy is first else await key.by_known(row, copy))
+    except REFUSED as error:
+        return key.refused(row, error)
     except CHANGED:
         if await _has_changed(key, version):
             return Outcome.of(row, Status.CHANGED, Reason.SOURCE_CHANGED)
@@ -395,16 +389,20 @@ def _judged(
     checksum: str | None,
     source_modified: float | None = None,
 ) -> Outcome:
-    status = {True: Status.VERIFIED, False: Status.DIFFERENT, None: Status.UNKNOWN}[verdict.same]
-    if verdict.is_source_damaged:
-        status = Status.DAMAGED
-    return Outcome.of(row, status, verdict.reason, verdict.detail)._replace(
+    status = Status.DAMAGED if verdict.is_source_damaged else _STATUSES[verdict.same]
+    return Outcome(
+        row.row,
+        row.key,
+        row.version_id,
+        status,
+        verdict.reason,
         evidence=verdict.evidence if verdict.same is not None else Evidence.NONE,
         size_bytes=destination.size_bytes,
         etag=source_etag,
         destination_version_id=destination.version_id,
         destination_etag=destination.etag,
         checksum=checksum if verdict.same else None,
+        detail=verdict.detail,
         source_modified=row.last_modified if source_modified is None else source_modified,
         copy_modified=destination.last_modified,
     )
