@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import gc
 import importlib
 import os
 import re
@@ -124,7 +123,6 @@ def main(arguments: list[str] | None = None) -> None:
 
     SIGTERM ends it as Ctrl-C does, so that it leaves no scratch files behind.
     """
-    gc.set_threshold(50_000, 20, 20)  # most objects stay, as modules and rows do: to walk them often is for nothing
     _open_missing_streams()
     code = int(ExitCode.TRANSIENT)
     with contextlib.suppress(KeyboardInterrupt):  # also while an error is said

@@ -152,7 +152,6 @@ def open_attempt(
     if not kind.deletes:  # what is gone must be known, so the requests behind a delete have their turns
         attempt.on_stop = throttle.stop
     gc.freeze()  # these objects stay: no need to walk them at each collection
-    gc.set_threshold(50_000, 20, 20)
     stops.listen(attempt)
     return attempt
 

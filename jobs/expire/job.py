@@ -28,13 +28,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from msgspec.structs import replace
-
 from jobs.archives.reader import ArchiveReader, content_checksums
 from jobs.core.algorithms import Protection
 from jobs.core.elapsed import TOO_LATE, elapsed_seconds
 from jobs.core.enums import Step
-from jobs.core.evidence import Verdict, compare, difference
+from jobs.core.evidence import Verdict, compare, difference, with_checksums
 from jobs.core.model import NULL_VERSION, Checksum, ObjectInfo, ObjectRef, ObjectVersion, is_exact
 from jobs.core.outcome import Evidence, Outcome, PartlyDone, Status
 from jobs.core.reasons import Cause, Reason, Why
@@ -350,7 +348,7 @@ class Expire:
             sha256, evidence = content, Evidence.CHECKSUM
         if info.is_archived:
             return _unknown(Cause(Reason.ARCHIVED, "source"))
-        known = replace(info, checksums=(*info.checksums, sha256))
+        known = with_checksums(info, (sha256,))
         check = await check_bytes(ContentSide(self._originals, original.ref, info), known, self.budget)
         return differs if check.is_refuted else Verdict(True, evidence)
 

@@ -6,10 +6,10 @@ import asyncio
 import hashlib
 import io
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow.parquet as pq
+from msgspec import Struct
 from msgspec.structs import replace
 
 from jobs.archives.files import archive_ref, read_own_index
@@ -30,8 +30,7 @@ PART_BYTES = 5 * 1024**2
 TAR, ZST = ArchiveFormat.TAR, ArchiveFormat.TAR_ZST
 
 
-@dataclass(frozen=True)
-class Packed:
+class Packed(Struct, frozen=True):
     """One archive: where it is, its record, its members as its own index has them, its bytes."""
 
     store: MemoryStore

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import hashlib
 import random
 import tracemalloc
@@ -59,7 +58,7 @@ class Watch:
 async def watched(kind: ArchiveFormat, contents: list[bytes]) -> Watch:
     """An archive of these contents, in members `k000` and so on."""
     made = await pack([(samples.member(f"k{number:03}", data), data) for number, data in enumerate(contents)], kind)
-    return Watch(dataclasses.replace(made, record=replace(made.record, version_id=None)))
+    return Watch(replace(made, record=replace(made.record, version_id=None)))
 
 
 @settings(max_examples=examples(25), deadline=None)

@@ -6,9 +6,10 @@ import bisect
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from jobs.core.algorithms import ALGORITHMS
 from jobs.core.model import NULL_VERSION, Attributes, Checksum, Listed, ObjectInfo, ObjectRef
@@ -29,8 +30,7 @@ class Beginning(NamedTuple):
     order: int
 
 
-@dataclass(slots=True)
-class Version:
+class Version(Struct):
     """One version of an object, or a delete marker.
 
     `order`: its place among all writes. An upload in parts has that of its CreateMultipartUpload.
@@ -49,7 +49,7 @@ class Version:
     is_restoring: bool = False
     is_replica: bool = False
     order: int = 0
-    annotations: dict[str, bytes] = field(default_factory=dict)
+    annotations: dict[str, bytes] = {}
 
     @property
     def storage_class(self) -> str:
@@ -62,13 +62,12 @@ class Version:
         return self.storage_class in _ARCHIVE_CLASSES and not self.is_restored
 
 
-@dataclass(slots=True)
-class Bucket:
+class Bucket(Struct):
     """`versions`: key → its versions, oldest first; never an empty list. `is_suspended`: of versioning that was on."""
 
     is_versioned: bool
     has_object_lock: bool
-    versions: dict[str, list[Version]] = field(default_factory=dict)
+    versions: dict[str, list[Version]] = {}
     order: list[str] | None = None
     is_suspended: bool = False
 

@@ -11,10 +11,10 @@ import inspect
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from jobs.core.elapsed import elapsed_seconds, refuse_late
@@ -55,19 +55,17 @@ MINIMUM_PART_BYTES = 5 * 1024 * 1024
 LISTED_PARTS = 1_000
 
 
-@dataclass(slots=True)
-class _Upload:
+class _Upload(Struct):
     bucket: str
     key: str
     attributes: Attributes
     algorithm: str | None
     is_composite: bool
     began: Beginning
-    parts: dict[int, bytes] = field(default_factory=dict)
+    parts: dict[int, bytes] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """A request on its way to a MemoryStore, as a hook gets it. `await request()` does it, as often as it is called.
 
     `operation`: the method's name. `arguments`: its arguments by name, defaults too. What a hook changes there is sent.

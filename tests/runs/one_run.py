@@ -11,7 +11,6 @@ What a process does is what `jobs.cli.worker` and `jobs.runs.work` do, but for P
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import gc
 import itertools
 import pickle
@@ -21,11 +20,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextvars import copy_context
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from unittest.mock import patch
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from jobs.cli import worker as processes
@@ -67,8 +66,7 @@ BEGINNINGS: dict[tuple[str, str], bytes] = {}
 """Scene and first process → the buckets when a play begins."""
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(Struct, frozen=True):
     """One play. `at`, `until`: before which of its requests the first and the second process stop (0: nowhere)."""
 
     scene: str
@@ -492,4 +490,4 @@ def cases() -> Iterator[Case]:
             if second in ("command", "worker"):
                 # it also finds what the first one has left, and looks at that
                 stops = itertools.product(range(1, most + 8), FATES)
-                yield from (dataclasses.replace(plain, until=until, second_fate=ends) for until, ends in stops)
+                yield from (replace(plain, until=until, second_fate=ends) for until, ends in stops)

@@ -6,9 +6,9 @@ import os
 import random
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from jobs.ledger.owner import Owner
 from tests.doubles.examples import VARIABLE

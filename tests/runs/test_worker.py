@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
+from msgspec import Struct
 from msgspec.structs import replace
 
 from jobs.config import Settings
@@ -48,8 +48,7 @@ LIMITS = replace(USUAL, in_flight=8, checkpoint_rows=10, checkpoint_seconds=60, 
 Script = Callable[[ObjectVersion], Awaitable[Status]]
 
 
-@dataclass
-class Scripted:
+class Scripted(Struct):
     """A job whose answer a test writes. `reason`: of each outcome."""
 
     script: Script

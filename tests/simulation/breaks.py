@@ -6,9 +6,9 @@ Each shows that the oracle would notice. `make promises` may use them as well: `
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from tests.simulation.adapter import PLACE, SEAMS, UNGUARDED, Program, store_error
@@ -196,8 +196,7 @@ def _always_same(own: Any) -> Any:
     return compare
 
 
-@dataclass(frozen=True, slots=True)
-class Break:
+class Break(Struct, frozen=True):
     """What is broken, and the promise that the oracle then finds broken within so many schedules that have `verb`.
 
     `verb` None: any schedule. `events`: those of events.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct
 
 from jobs.core.model import Attributes, ObjectVersion
 from jobs.core.outcome import GOOD, Status
@@ -22,8 +23,7 @@ TRIES = 8
 WRITES = ("put", "copy", "complete_multipart", "delete")
 
 
-@dataclass
-class Moment:
+class Moment(Struct):
     """A hook: before, or after, the n-th request from now on something happens. A dead process sends nothing."""
 
     left: int = 0
@@ -47,8 +47,7 @@ class Moment:
         return answer if self.is_after else await request()
 
 
-@dataclass
-class KeyWorld:
+class KeyWorld(Struct):
     """`ever`: all that the source had. `foreign`: what others wrote at the destination. `placed`: all that it had."""
 
     options: dict[str, Any]
@@ -57,12 +56,12 @@ class KeyWorld:
     default_checksum: str | None
     step_seconds: float
     is_opaque: bool = False
-    ever: list[Version] = field(default_factory=list)
-    foreign: list[Version] = field(default_factory=list)
-    placed: dict[int, Version] = field(default_factory=dict)
-    pending: list[ObjectVersion | None] = field(default_factory=list)
-    done: list[ObjectVersion | None] = field(default_factory=list)
-    results: dict[str | None, Status] = field(default_factory=dict)
+    ever: list[Version] = []
+    foreign: list[Version] = []
+    placed: dict[int, Version] = {}
+    pending: list[ObjectVersion | None] = []
+    done: list[ObjectVersion | None] = []
+    results: dict[str | None, Status] = {}
 
     def __post_init__(self) -> None:
         self.store = make_store(
