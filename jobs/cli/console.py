@@ -75,7 +75,7 @@ def emit(document: Any, *, as_json: bool, text: str) -> None:
     ANSWER.is_given = True
     if as_json:
         text = json.dumps(snake_case(document), indent=2, ensure_ascii=False)
-    click.echo(visible_json(text) if as_json else safe(text))
+    click.echo(safe(text, "\n" if as_json else "\n\t"))
 
 
 _WORDS = re.compile(r"--[a-z]+(?:-[a-z]+)*|[a-z]+(?: [a-z]+)+")
@@ -101,13 +101,11 @@ def _key(name: Any) -> Any:
 
 
 def safe(text: str, kept: str = "\n\t") -> str:
-    """Escape characters that move the cursor, hide text or reverse its direction, as JSON does."""
+    """Escape characters that move the cursor, hide text or reverse its direction, as JSON does.
+
+    JSON stays the same JSON if only its line breaks are `kept`.
+    """
     return re.sub("[^ -~]", lambda c: c[0] if c[0].isprintable() or c[0] in kept else json.dumps(c[0])[1:-1], text)
-
-
-def visible_json(text: str) -> str:
-    """The same JSON, safe for a terminal and a log."""
-    return safe(text, "\n")
 
 
 def table(
@@ -157,21 +155,21 @@ def meter(title: str, total_rows: int) -> Iterator[Meter]:
     Both on stderr. `total_rows` 0: nobody knows how many there are.
     """
     if not sys.stderr.isatty():
-        yield _PlainMeter(title, total_rows)
+        yield _Meter(title, total_rows)
         return
     from rich.console import Console
     from rich.live import Live
 
     with Live(console=Console(stderr=True), transient=True) as live:
-        yield _LiveMeter(title, total_rows, live)
+        yield _Meter(title, total_rows, live)
 
 
-class _PlainMeter:
-    """How far a run is, as lines."""
+class _Meter:
+    """How far a run is: plain lines, or on `live` a bar, and below it the latest error, each on one line at most."""
 
-    def __init__(self, title: str, total_rows: int):
-        self._title, self._total, self._began = title, total_rows, time.monotonic()
-        self._last = self._began
+    def __init__(self, title: str, total_rows: int, live: Any = None):
+        self._title, self._total, self._live = title, total_rows, live
+        self._began = self._last = time.monotonic()
 
     def update(self, rows: int, bad_rows: int, size_bytes: int, latest_error: str = "") -> None:
         now = time.monotonic()
@@ -180,22 +178,13 @@ class _PlainMeter:
         left = f", {human_seconds(max(0.0, self._total - rows) / rate)} left" if self._total and rate else ""
         count = f"{rows:,} of {self._total:,}" if self._total else f"{rows:,}"
         text = f"{count} objects, {bad_rows:,} errors, {human_bytes(size_bytes)}, {rate:,.0f}/s{left}"
-        self._show(text, rows, trouble, now)
-
-    def _show(self, text: str, rows: int, trouble: str, now: float) -> None:
-        if now - self._last >= PLAIN_INTERVAL_SECONDS:
+        if self._live is not None:
+            self._live.update(self._bar(text, rows, trouble))
+        elif now - self._last >= PLAIN_INTERVAL_SECONDS:
             self._last = now
             say(f"{self._title}: {text}{f', {trouble}' if trouble else ''}")
 
-
-class _LiveMeter(_PlainMeter):
-    """A bar of one line, and below it a line for the latest error, each as wide as the terminal at most."""
-
-    def __init__(self, title: str, total_rows: int, live: Any):
-        super().__init__(title, total_rows)
-        self._live = live
-
-    def _show(self, text: str, rows: int, trouble: str, now: float) -> None:
+    def _bar(self, text: str, rows: int, trouble: str) -> Any:
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
@@ -207,7 +196,7 @@ class _LiveMeter(_PlainMeter):
         bar = ProgressBar(self._total or None, rows, width=BAR_WIDTH, pulse=not self._total)
         line.add_row(Text(self._title), bar, Text(text))
         below = [Text(trouble, no_wrap=True, overflow="ellipsis")] if trouble else []
-        self._live.update(Group(line, *below))
+        return Group(line, *below)
 
 
 class Terminal:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from jobs import interrupts
 from jobs.cli.console import say
 from jobs.cli.options import Options, option, shared
 from jobs.config import Settings
@@ -156,10 +157,7 @@ def _sample(folder: Path) -> Path:
 def _stopped_by_signals() -> Iterator[Sequence[int]]:
     """The signals that came. Each is a request to stop, since what was started has to be ended in order."""
     stops: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, _: stops.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    before = {each: signal.signal(each, lambda number, _: stops.append(number)) for each in interrupts.SIGNALS}
     try:
         yield stops
     finally:

@@ -80,12 +80,8 @@ class Explain(PolicyOptions, JsonCommand):
 def _write(name: str, target: str) -> Policy:
     """Write policy.json beside the YAML file. Raises UsageError, PolicyError, ConfigError."""
     file, there = Path(name), Path(target)
-    if (
-        not name
-        or name.startswith("s3://")
-        or file.resolve().parent != there.resolve().parent
-        or file.suffix == ".json"
-    ):
+    is_beside = file.resolve().parent == there.resolve().parent
+    if not name or name.startswith("s3://") or file.suffix == ".json" or not is_beside:
         raise UsageError(f"--write {target!r}", advice="name a YAML file of this machine, and write beside it")
     resolved = resolve_policy(name)
     refused = [Mistake(path_of(each.steps), "", each.expected) for each in find_refusals(resolved.policy)]

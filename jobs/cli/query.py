@@ -13,7 +13,7 @@ import msgspec
 
 from jobs import interrupts
 from jobs.cli.command import LedgerOptions, ledger_location
-from jobs.cli.console import ANSWER, say, table, visible_json
+from jobs.cli.console import ANSWER, safe, say, table
 from jobs.cli.options import Run, argument, option
 from jobs.errors import ConfigError, ExitCode, UsageError
 from jobs.ledger.ledger import Ledger
@@ -102,7 +102,7 @@ def _documents(database: Database) -> Iterator[str]:
     """The pieces of one JSON array, with an object for each row."""
     start = "["
     for row in database.rows():
-        yield f"{start}\n  {visible_json(_JSON.encode(row).decode())}"
+        yield f"{start}\n  {safe(_JSON.encode(row).decode(), kept='')}"
         start = ","
     yield "[]\n" if start == "[" else "\n]\n"
 

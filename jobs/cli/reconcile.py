@@ -113,7 +113,8 @@ def _commands() -> list[str]:
 
 def _check(options: Reconcile) -> None:
     """Check, before anything is listed, that the options go together. Raises UsageError."""
-    uris, source, destination = _inventories(options), options.source, options.destination
+    source, destination = options.source, options.destination
+    uris = options.source_inventory, options.destination_inventory
     if not all(uris) and (any(uris) or source is None or destination is None):
         raise UsageError("nothing to compare", advice="give both inventories, or --source and --destination")
     if (options.repair_different or options.unguarded) and not options.repair:
@@ -125,10 +126,6 @@ def _check(options: Reconcile) -> None:
             f"--source and --destination are both in the bucket {source.bucket}, and reconcile compares two buckets",
             advice=f"compare two prefixes of one with  sealift verify --source {source} --destination {destination}",
         )
-
-
-def _inventories(options: Reconcile) -> list[str | None]:
-    return [options.source_inventory, options.destination_inventory]
 
 
 def _check_maps(options: Reconcile, maps: PrefixMap) -> None:
@@ -152,7 +149,8 @@ async def _compare(options: Reconcile, maps: PrefixMap, ledger: Ledger) -> dict[
     began, all_versions, reports = time.time(), options.versions == "all", []
     run_id = new_run_id("reconcile", began)
     await ledger.run_ids(run_id)  # its bucket is there
-    inventories = [await find_inventory(ledger.store, uri) if uri else None for uri in _inventories(options)]
+    uris = options.source_inventory, options.destination_inventory
+    inventories = [await find_inventory(ledger.store, uri) if uri else None for uri in uris]
     named = (options.source, options.source_side), (options.destination, options.destination_side)
     sides = [
         side_at(place or Location(inventory.source_bucket if inventory else ""))

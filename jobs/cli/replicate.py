@@ -84,14 +84,7 @@ class Replicate(CopiesOptions, WriteOptions, PolicyOptions):
             options |= {FROM_EVENTS: True, "mirrors_deletes": pair.deletes == "mirror"}
             ceiling = ceiling._replace(max_cost=float("inf"))
         selection = Selection(prefix, include, exclude, newer_than=self.newer_than, older_than=self.older_than)
-        request = Request(
-            "replicate",
-            source,
-            destination,
-            manifest,
-            selection,
-            options,
-            prefixes=prefixes_below(keys, prefix),
-        )
+        prefixes = prefixes_below(keys, prefix)
+        request = Request("replicate", source, destination, manifest, selection, options, prefixes=prefixes)
         may_be_empty = is_of_events or not (prefix or manifest)
         return self.launch(request, open_ledger(ledger), ceiling=ceiling, may_be_empty=may_be_empty)

@@ -54,7 +54,9 @@ class ListRuns(PromptCommand):
         """The latest runs."""
         run_ids = await ledger.run_ids()
         runs = await summarize_runs(ledger, run_ids[: -self.limit - 1 : -1])
-        text = _runs_table(runs)
+        unread = [f", {run['unread']:,} unread" * bool(run["unread"]) for run in runs]
+        rows = [{**run, "failures": f"{run['failures']:,}{more}"} for run, more in zip(runs, unread, strict=True)]
+        text = table(rows, _COLUMNS, is_cut=True)
         if not runs:
             text = f"no runs in {ledger.location}: if there should be some, check --ledger or SEALIFT_LEDGER"
         has_more = len(run_ids) > len(runs)
@@ -176,13 +178,6 @@ class Retry(_Run, PromptCommand, StartOptions):
             if not tried["rows"]:
                 return await _nothing_to_do(ledger, spec, ended, "retry")
             return await start.launch(structs.replace(request, rows=file), ledger, may_be_empty=True, retried=tried)
-
-
-def _runs_table(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Summaries of runs as a table."""
-    unread = [f", {run['unread']:,} unread" * bool(run["unread"]) for run in runs]
-    rows = [{**run, "failures": f"{run['failures']:,}{more}"} for run, more in zip(runs, unread, strict=True)]
-    return table(rows, _COLUMNS, is_cut=True)
 
 
 def _under_way_text(spec: RunSpec, run: Mapping[str, Any]) -> str:

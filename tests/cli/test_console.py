@@ -30,7 +30,7 @@ def test_progress_has_the_latest_error_and_of_an_unknown_number_no_time_left(
 def test_a_live_bar_keeps_to_the_terminal_and_the_latest_error_to_a_line_of_its_own() -> None:
     out = io.StringIO()
     with Live(console=Console(file=out, width=80, force_terminal=True), auto_refresh=False) as live:
-        meter = console._LiveMeter("replicate", 10_000_000, live)
+        meter = console._Meter("replicate", 10_000_000, live)
         meter.update(5_000_000, 123_456, 1 << 45, f"{'k' * 1000}: AccessDenied")
         shown = live.get_renderable()
     plain = io.StringIO()
