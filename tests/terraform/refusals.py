@@ -12,8 +12,6 @@ from datetime import UTC, datetime
 from tests.doubles.aws_recorder import Recorded
 from tests.terraform.requests import source_bucket
 
-_PLAIN_COPY_BYTES_MAX = 5 * 1000**3
-
 
 @dataclass(frozen=True)
 class World:

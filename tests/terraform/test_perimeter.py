@@ -18,7 +18,6 @@ S3 = "arn:aws:s3:::"
 OURS = {"aws:PrincipalAccount": ACCOUNT, "aws:ResourceAccount": ACCOUNT}
 THEIR_KEY = OURS | {"aws:PrincipalAccount": STRANGER}
 THEIR_BUCKET = OURS | {"aws:ResourceAccount": STRANGER}
-ROLE = f"arn:aws:iam::{ACCOUNT}:role/{NAME}-job-replicate"
 
 BUCKETS = (
     *("example-scans", "example-customs-us", "example-tracking", "example-hot-fra", "example-hot-dub"),
