@@ -79,7 +79,7 @@ test-ceph: $(VENV)/dev.stamp ## The contract of a Store on Ceph instead of Seawe
 	SEALIFT_TEST_SERVER=ceph $(BIN)/python -m pytest $(PYTEST_ARGS) -m "not slow" $(CEPH_TESTS)
 
 # The packages whose tests need no server.
-SERVERLESS := core archives aws backup checksum_reports compact expire inventory ledger nights policy reconcile replicate reports \
+SERVERLESS := core archives aws backup checksum_reports compact expire inventory ledger nights policy reconcile replicate reports rollback \
 	restore verify
 # Much of their time is in a table of states, which `make test` plays, and about which Python's version says
 # nothing: other tests beside them run the same code.

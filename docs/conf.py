@@ -29,7 +29,8 @@ html_show_sphinx = False
 
 PARTS = {
     "Use": [
-        *(f"docs/{name}" for name in ("README", "replicate", "verify", "reconcile", "restore", "expire", "archives")),
+        *(f"docs/{name}" for name in ("README", "replicate", "verify", "reconcile", "restore", "rollback", "expire")),
+        "docs/archives",
         *(f"docs/{name}" for name in ("ledger", "pages", "policy", "events-and-nights", "batch", "terraform")),
         "terraform/README",
         "docs/archive-format",

@@ -33,7 +33,7 @@ PACKAGES = ("jobs", "scheduler")
 LEFT_OUT = frozenset(
     (
         *("__pycache__", "archives", "checksum_reports", "cli", "compact", "expire", "html", "inventory", "local"),
-        *("py.typed", "reconcile", "replicate", "runs", "tables", "verify"),
+        *("py.typed", "reconcile", "replicate", "rollback", "runs", "tables", "verify"),
     )
 )
 """What no handler imports. Most of it needs libraries which are not in the zip."""

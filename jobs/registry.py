@@ -9,7 +9,7 @@ from jobs.errors import ConfigError
 from jobs.runs.kind import Kind
 from jobs.runs.request import Request
 
-KINDS = frozenset({"replicate", "verify", "compact", "restore", "expire", "reconcile"})
+KINDS = frozenset({"replicate", "verify", "compact", "restore", "expire", "reconcile", "rollback"})
 """The jobs, each a package whose module `kind` has its `KIND`. A module loads when it is used."""
 
 
@@ -18,6 +18,7 @@ def kind_of(run: RunSpec | Request) -> Kind:
     if run.job not in KINDS:
         what = f"{run.job!r} is a kind of run that this version of Sealift does not know"
         raise ConfigError(what, advice="use a newer version")
-    module = "archives_kind" if run.job == "verify" and run.options.get("archives") else "kind"
+    variant = {"verify": "archives", "rollback": "undo"}.get(run.job, "")
+    module = f"{variant}_kind" if run.options.get(variant) else "kind"
     kind: Kind = import_module(f"jobs.{run.job}.{module}").KIND
     return kind

@@ -5,7 +5,6 @@ Only this command deletes originals, and only with --yes-delete.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -13,7 +12,7 @@ from posixpath import commonprefix
 
 from jobs.cli.command import Answer, LedgerCommand, PolicyOptions, SidesAccess, Work, choose_pair, read_policy
 from jobs.cli.console import say
-from jobs.cli.options import OTHER, Age, ParsedType, Run, checked_annotations, flag, option, refuse, shared
+from jobs.cli.options import OTHER, Age, Run, Share, checked_annotations, flag, option, refuse, shared
 from jobs.cli.run_command import StartOptions
 from jobs.config import Settings
 from jobs.core.display import shown_key
@@ -32,14 +31,6 @@ from jobs.s3.sessions import side_store
 
 REPLACED = ("source", "destination", "grace", "max_share")
 """Options that --pair replaces by the policy's values."""
-
-
-def _parse_share(text: str) -> float:
-    """`50%` → 0.5."""
-    match = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)%", text)
-    if match is None or float(match[1]) > 100:
-        raise UsageError(f"{text!r} is no share", advice="write a percentage from 0% to 100%, for example 50%")
-    return float(match[1]) / 100
 
 
 class Expire(SidesAccess, PolicyOptions, LedgerCommand):
@@ -87,7 +78,7 @@ class Expire(SidesAccess, PolicyOptions, LedgerCommand):
     max_share: float = option(
         "Refuse to delete a larger share of the current objects, or of all versions, in one run.",
         default="50%",
-        type=ParsedType("PERCENT", _parse_share),
+        type=Share,
     )
     annotations: str = checked_annotations(
         "check: keep an original with annotations that its copy lacks. skip: do not check."

@@ -106,6 +106,14 @@ def _parse_number(text: str) -> float:
     return number
 
 
+def _parse_share(text: str) -> float:
+    """`50%` → 0.5."""
+    match = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)%", text)
+    if match is None or float(match[1]) > 100:
+        raise UsageError(f"{text!r} is no share", advice="write a percentage from 0% to 100%, for example 50%")
+    return float(match[1]) / 100
+
+
 def _parse_sse(text: str) -> tuple[str, str | None]:
     """`AES256`, `aws:kms`, `aws:kms=ARN`: the encryption, and its key."""
     kind, _, key = text.partition("=")
@@ -126,7 +134,7 @@ Place = ParsedType("s3://bucket/prefix", Location.parse)
 Text, Run = ParsedType("text", _parse_text), ParsedType("RUN", _parse_run_id)
 Size, Age = ParsedType("size", parse_size), ParsedType("age", parse_age)
 When = ParsedType("when", lambda text: parse_when(text, time.time()))
-Manifest = ParsedType("URI", _parse_manifest)
+Manifest, Share = ParsedType("URI", _parse_manifest), ParsedType("PERCENT", _parse_share)
 Positive = click.IntRange(min=1)
 
 HEADINGS = FILTERS, COPIES, LIMITS, ACCESS, OTHER, EVERYWHERE = (

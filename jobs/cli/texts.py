@@ -60,6 +60,9 @@ def _plan_lines(spec: RunSpec, plan: Plan) -> Iterator[str]:
     yield from _savings_lines(plan.savings) if plan.savings else ()
     yield from _thaw_lines(plan.restore) if plan.restore else ()
     yield from _expiry_lines(plan.expiry) if plan.expiry else ()
+    if plan.rollback:
+        steps = [f"{count:,} to {step}" for step, count in plan.rollback.items() if step != "keys"]
+        yield f"  keys      {plan.rollback['keys']:,} listed, {', '.join(steps) or 'none to change'}"
     if plan.excluded:
         yield f"  left out  {', '.join(f'{count:,} by {name}' for name, count in plan.excluded.items())}"
 
@@ -211,6 +214,8 @@ def _worked_lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"  warning   {shown(document.races(report['destination'], ignored))}"
     for each in report.get(document.LEFT_OUT, ()):
         yield f"  left out  {shown(each['archive'])}: {shown(each['reason'])}"
+    if undo := report.get("rollback", {}).get("undo"):
+        yield f"  take back  {shown(undo)}"
     deletions = report.get("deletions") or {"rows": 0}
     yield from _deletion_lines(deletions) if deletions["rows"] else ()
     if report.get("dry_run"):

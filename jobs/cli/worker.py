@@ -95,7 +95,7 @@ async def _work(settings: Settings, ledger: Ledger, options: WorkerCommand) -> i
         )
     plan = await ledger.plan(run_id)
     if run_sha256 is None and is_destructive(spec):  # the ledger alone must never start a deletion
-        raise UsageError(f"run {run_id} deletes: only `sealift expire --yes-delete` starts its workers")
+        raise UsageError(f"run {run_id} deletes: only the command that planned it starts its workers")
     if run_sha256 is not None and run_sha256 != run_digest(spec, plan):
         raise LedgerError(f"run {run_id}: its spec or plan is not the one that was started: it was altered")
     number = (await last_owner(ledger, run_id))[0] if options.owner is None else options.owner

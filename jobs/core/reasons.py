@@ -79,7 +79,12 @@ class Reason(StrEnum):
     )
     OLDER_ON_TOP = "older_on_top", "a copy of an older version is on top"
     DESTINATION_NEWER = "destination_newer", "the destination is newer and different"
-    DESTINATION_DIFFERS = "destination_differs", "another object is at the destination"
+    DESTINATION_DIFFERS = (
+        "destination_differs",
+        "another object is at the destination",
+        "",
+        {"plan": "it changed since the plan, and was left as it is"},
+    )
     ORDER_UNKNOWN = "order_unknown", "which is newer is unknown: dates are too close, or the source came in parts"
     ONE_OF_SEVERAL = (
         "one_of_several",
@@ -97,6 +102,12 @@ class Reason(StrEnum):
     MARKER_DIFFERS = "marker_differs", "a delete marker is on one side only"
     DELETE_RETAINED = "delete_retained", "it was deleted at the source, and the pair keeps its copy"
     DELETED = "deleted", "it was deleted"
+    HIDDEN = (
+        "hidden",
+        "a delete marker hides it: it came later",
+        "",
+        {"removed": "the delete marker that hid it was removed"},
+    )
     # what a comparison found
     COPY_MISSING = "copy_missing", "nothing is at the destination"
     SIZE_DIFFERS = "size_differs", "the sizes differ"

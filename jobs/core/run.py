@@ -104,6 +104,7 @@ class Plan(Struct, frozen=True):
     `expiry`: where an expire run finds originals and copies, and what share of what is there it may
     delete. `there`: how many rows are what by a list of the destination (`jobs.runs.there`), the
     number of shards at the end with rows that are done already, and since when (`at`, in epoch seconds).
+    `rollback`: how many `keys` there are, and to how many what is done.
     """
 
     rows: int
@@ -120,6 +121,7 @@ class Plan(Struct, frozen=True):
     restore: Mapping[str, Any] = {}
     expiry: Mapping[str, Any] = {}
     there: Mapping[str, int] = {}
+    rollback: Mapping[str, int] = {}
 
     @property
     def open_shards(self) -> range:
@@ -194,7 +196,7 @@ def ignored_conditions(spec: RunSpec) -> list[str] | None:
 
 
 def is_destructive(spec: RunSpec) -> bool:
-    """Whether the run's workers delete originals: only an expire run has this option."""
+    """Whether the run's workers delete versions: only an expire run and the undo of a rollback have this option."""
     return bool(spec.options.get("delete"))
 
 

@@ -14,7 +14,7 @@ from jobs.core.reasons import Reason
 
 _REASONS: Mapping[str, Reason] = {reason.value: reason for reason in Reason}
 
-DONE = {"replicate": "copied", "compact": "packed", "restore": "restored", "expire": "expired"}
+DONE = {"replicate": "copied", "compact": "packed", "restore": "restored", "expire": "expired", "rollback": "put back"}
 """What `done` is called, by the job."""
 DELETED = "deleted"
 """What `done` is called of a delete marker that was made."""

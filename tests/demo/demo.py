@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from jobs.core.words import why
-from jobs.reports.document import counts
+from jobs.reports.document import counts, iso_time
 from jobs.reports.figures import human_dollars
 from tests.demo import events_demo
 from tests.demo.documents import MULTIPART_KEY, documents, fill
@@ -26,7 +26,9 @@ SOURCE, REPLICA, LEDGER = "freight-documents", "freight-replica", "sealift-ledge
 DAMAGED = tuple(document.key for document in documents()[100:400:75])
 LOST = documents()[500].key
 STRAYED = tuple(document.key for document in documents()[600:900:100])
-PAGE = PAGES / "report.html"
+ENCRYPTED = tuple(document.key for document in documents()[50:950:7])
+DELETED = tuple(document.key for document in documents()[53:950:14])
+PAGE, ROLLED_BACK = PAGES / "report.html", PAGES / "rollback.html"
 
 
 def main() -> int:
@@ -111,10 +113,50 @@ def _scene(server: Server) -> None:
     answer = run(server, "query", "SELECT job, state, rows, failures FROM runs ORDER BY run_id")
     expect(answer.returncode == 0, f"each run is a row\n{answer.stdout}{answer.stderr}")
 
+    _roll_back(server, client)
+
     step("What people read")
     PAGE.parent.mkdir(parents=True, exist_ok=True)
     PAGE.write_bytes(client.get_object(Bucket=LEDGER, Key=night["report_html"].split("/", 3)[3])["Body"].read())
     print(f"The ledger lies in {night['ledger']}.\nOpen the report of the last reconciliation: {PAGE}")
+    print(f"and that of the rollback: {ROLLED_BACK}")
+
+
+def _roll_back(server: Server, client: Any) -> None:
+    """Somebody encrypts and deletes originals. The versions that the bucket keeps bring them back, in place."""
+    before = {key: _content(client, key) for key in (*ENCRYPTED, *DELETED)}
+    time.sleep(1.1)  # S3 dates to the second
+    at = iso_time(time.time())
+    time.sleep(1.1)
+    step(f"Ransomware: {len(ENCRYPTED)} originals are encrypted, {len(DELETED)} are deleted, and a note is left")
+    for key in ENCRYPTED:
+        client.put_object(Bucket=SOURCE, Key=key, Body=bytes(byte ^ 0x5A for byte in before[key][0]))
+    for key in DELETED:
+        client.delete_object(Bucket=SOURCE, Key=key)
+    client.put_object(Bucket=SOURCE, Key="READ-ME-TO-PAY.txt", Body=b"one bitcoin, please")
+
+    step("Say what would bring the bucket back to the minute before, and do nothing")
+    back = ("rollback", "--source", f"s3://{SOURCE}", "--as-of", at)
+    plan = sealift(server, *back, "--dry-run")["rollback"]
+    wanted = {"keys": plan["keys"], "copy": len(ENCRYPTED), "hide": 1, "unhide": len(DELETED)}
+    steps = [f"{count} to {name}" for name, count in plan.items() if name != "keys"]
+    expect(plan == wanted, f"of {plan['keys']:,} keys {', '.join(steps)}")
+
+    step("Roll back: in place, by copies on top and delete markers")
+    done = sealift(server, *back)
+    expect(done["outcomes"] == {"done": sum(wanted.values()) - plan["keys"]}, "each key is put back, and compared")
+    after = {key: _content(client, key) for key in before}
+    expect(after == before, "every byte, metadata and tags are those of before")
+    shown = [each["Key"] for each in client.list_objects_v2(Bucket=SOURCE, Prefix="READ-ME").get("Contents", ())]
+    expect(shown == [], "the note is hidden, and everything is there as an older version")
+    ROLLED_BACK.parent.mkdir(parents=True, exist_ok=True)
+    ROLLED_BACK.write_bytes(client.get_object(Bucket=LEDGER, Key=done["report_html"].split("/", 3)[3])["Body"].read())
+
+
+def _content(client: Any, key: str) -> tuple[bytes, Any, Any]:
+    found = client.get_object(Bucket=SOURCE, Key=key)
+    tags = client.get_object_tagging(Bucket=SOURCE, Key=key)["TagSet"]
+    return found["Body"].read(), found["Metadata"], sorted(map(str, tags))
 
 
 def _carried(client: Any) -> bool:

@@ -148,6 +148,15 @@ def to_be_expired(scene: Scene) -> None:
     scene.sealift("inventory", "s3://documents/", "--destination", "s3://inventories/documents")
 
 
+def overwritten(scene: Scene) -> None:
+    """One document is encrypted and one is gone, after the time of the examples."""
+    settle()
+    scene.times["2026-11-01"] = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    settle()
+    scene.put("documents", OF_2026[0], b"encrypted")
+    scene.client.delete_object(Bucket=scene.names["documents"], Key=OF_2026[1])
+
+
 def on_batch(scene: Scene) -> None:
     """A Batch with the queue and the definitions of the page, and an inventory."""
     scene.sealift("inventory", "s3://documents/2026/", "--destination", "s3://inventories/documents")
@@ -250,6 +259,7 @@ BEFORE: dict[str, Callable[[Scene], None]] = {
     "docs/reconcile.md": one_lost,
     "docs/replicate.md": listed,
     "docs/restore.md": packed,
+    "docs/rollback.md": overwritten,
     "docs/verify.md": damaged,
 }
 """What has happened before a page's first command."""

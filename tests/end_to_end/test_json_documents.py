@@ -16,6 +16,7 @@ ELSEWHERE = {
     "events list": "tests/end_to_end/test_events.py, with queues",
     "events redrive": "tests/end_to_end/test_events.py, with queues",
     "local": "tests/end_to_end/test_local.py: a line for each status",
+    "rollback": "tests/end_to_end/test_rollback.py, in a bucket that keeps versions",
     "runs cancel": "tests/end_to_end/test_batch.py, with AWS Batch",
 }
 """Verbs whose documents other tests walk."""

@@ -31,7 +31,7 @@ def with_more(document: Any) -> Any:
     return more | {"added_later": {"by": "a newer Sealift"}}
 
 
-_MAPS = ("excluded", "requests", "dollars", "savings", "restore", "expiry", "there", "tags", "options")
+_MAPS = ("excluded", "requests", "dollars", "savings", "restore", "expiry", "there", "rollback", "tags", "options")
 """Keys whose values are kept as they are."""
 
 

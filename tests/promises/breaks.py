@@ -13,6 +13,7 @@ from jobs.core.evidence import Verdict
 from jobs.core.model import NULL_VERSION, Attributes, ObjectRef
 from jobs.core.outcome import Evidence
 from jobs.errors import ConfigError, ExitCode
+from jobs.rollback.rules import Found
 from jobs.s3.store import UNGUARDED, CopySettings
 from jobs.sync.table import Overwrite, Rules
 
@@ -186,6 +187,9 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "undo-removes-any-version", "undo", "marker of an undo", lambda _, history, stone: (stone.marker_version_id, "")
     ),
+    Break("rollback-covers-newer-writes", "rolled-back", "store.copy", _with(guard=UNGUARDED)),
+    Break("each-key-is-as-planned", "rolled-back", "look of a rollback", _answer(lambda _: (Found.AS_PLANNED, None))),
+    Break("any-version-is-a-copy", "rolled-back", "compare", _answer(lambda _: _SAME)),
     Break("owner-never-looks", "one-owner", "look of the owner", _nothing),
     Break("deletes-of-a-former-owner", "one-owner", "check of the owner", _at_any_time),
     Break("checkpoint-is-lost", "resumable", "checkpoint", _nothing),

@@ -29,6 +29,7 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "bytes of a copy": ("jobs.s3.compare_bytes:check_bytes",),
     "copy of expire": ("jobs.expire.rules:refuse_copy",),
     "marker of an undo": ("jobs.expire.undo:_marker",),
+    "look of a rollback": ("jobs.rollback.rules:judge", "jobs.rollback.job:judge"),
     "difference of inventories": ("jobs.reconcile.rules:conclude",),
     "all is well": ("jobs.nights.verdicts:judge",),
     "filter": ("jobs.runs.filtering:select_rows",),
