@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from itertools import accumulate, count, groupby, pairwise
@@ -53,19 +53,21 @@ def rows_of(data: bytes, beside: tables.ReadBeside | None = None) -> list[Object
     return pickle.loads(data)
 
 
-def _rows_in(table: pa.Table, first_row: int) -> list[ObjectVersion]:
-    """The rows of a table in the manifest's columns, numbered from the first one on."""
-    columns = tables.column_values(table, tables.manifest_schema())
-    return [ObjectVersion(*each) for each in zip(count(first_row), *columns)]
+def _rows_in(table: pa.Table) -> list[ObjectVersion]:
+    """The rows of a table in the manifest's columns, numbered by their places."""
+    return list(map(ObjectVersion, count(), *tables.column_values(table, tables.manifest_schema())))
+
+
+def _shard_of(rows: Iterable[ObjectVersion], first_row: int) -> tuple[bytes, ShardSummary, int]:
+    """A shard of these rows, numbered from the first one on."""
+    rows = [row._replace(row=number) for number, row in enumerate(rows, first_row)]
+    data, size_bytes = pickle.dumps(rows), sum(row.size_bytes or 0 for row in rows)
+    return data, ShardSummary(len(rows), size_bytes, sha256(data).hexdigest()), len({row.key for row in rows})
 
 
 def _encode_rows(table: pa.Table, first_row: int, schema: pa.Schema | None = None) -> tuple[bytes, ShardSummary, int]:
-    """A shard. One that has more than a manifest's columns is a Parquet file."""
-    if schema is not None:
-        return _encode(table, first_row, schema)
-    rows = _rows_in(table, first_row)
-    data, size_bytes = pickle.dumps(rows), sum(row.size_bytes or 0 for row in rows)
-    return data, ShardSummary(len(rows), size_bytes, sha256(data).hexdigest()), len({row.key for row in rows})
+    """`_encode`. A shard that has more than a manifest's columns stays a Parquet file."""
+    return _encode(table, first_row, schema) if schema else _shard_of(_rows_in(table), first_row)
 
 
 def _done_outcomes(shard: bytes, at: float) -> bytes:
@@ -138,37 +140,40 @@ async def _plan_rows(
     """`plan_rows` without DuckDB."""
     excluded: Counter[str] = Counter()
     taken = [select_rows(batch, selection, excluded) async for batch in batches]
-    table = pa.Table.from_batches(taken, tables.manifest_schema())
-    keys: list[Any] = table["key"].to_pylist()
-    ids, latest = (table[name].to_pylist() for name in ("version_id", "is_latest"))
-    times = [-1 if each is None else each for each in table["last_modified"].cast(pa.int64()).to_pylist()]
-    newest: dict[Any, int] = {}
-    for place in sorted(range(len(keys)), key=lambda at: (-times[at], at)):
-        newest.setdefault((keys[place], ids[place]), place)
+    rows = _rows_in(pa.Table.from_batches(taken, tables.manifest_schema()))
+    newest: dict[Any, ObjectVersion] = {}
+    for row in sorted(rows, key=lambda row: (-_time_of(row), row.row)):
+        newest.setdefault((row.key, row.version_id), row)
     at, found = (
         int(copies.now()) if copies else 0,
-        await _find_there(table, sorted(newest.values()), copies) if copies and newest else {},
+        await _find_there(sorted(newest.values()), copies) if copies and newest else [],
     )
-    done = {keys[place] for place, word in found.items() if word == "same"}
-    shards = count_shards(sum(keys[place] not in done for place in newest.values()), 0, rows_per_shard=rows_per_shard)
-    home: dict[str, int] = {key: shards if key in done else zlib.crc32(key.encode()) % shards for key in keys}
-    order = sorted(newest.values(), key=lambda at: (home[keys[at]], keys[at].encode(), latest[at], times[at], -at))
+    done = {key for key, word in found if word == "same"}
+    shards = count_shards(sum(row.key not in done for row in newest.values()), 0, rows_per_shard=rows_per_shard)
+    home: dict[str, int] = {key: shards if key in done else zlib.crc32(key.encode()) % shards for key, _ in newest}
+    order = sorted(
+        newest.values(), key=lambda row: (home[row.key], row.key.encode(), row.is_latest, _time_of(row), -row.row)
+    )
     summaries: list[Any] = []
-    for _, places in groupby(order, key=lambda at: home[keys[at]]):
-        data, summary, _ = _encode_rows(table.take(list(places)), sum(each.rows for each in summaries))
+    for _, some in groupby(order, key=lambda row: home[row.key]):
+        data, summary, _ = _shard_of(some, sum(each.rows for each in summaries))
         await write_shard(len(summaries), data)
         summaries.append(summary)
-    there = {word: list(found.values()).count(word) for word in ("same", "alike", "other")}
+    there = {each: sum(word == each for _, word in found) for each in ("same", "alike", "other")}
     there |= {"shards": int(bool(done)), "at": at}
     size_bytes = sum(each.size_bytes for each in summaries)
     return Plan(len(order), size_bytes, tuple(summaries), dict(excluded), there=there), Histogram((), 0)
 
 
-async def _find_there(table: pa.Table, places: list[int], copies: Any) -> dict[int, str]:
-    rows = _rows_in(table.take(places), 0)
+def _time_of(row: ObjectVersion) -> float:
+    return -1.0 if row.last_modified is None else row.last_modified
+
+
+async def _find_there(rows: Sequence[ObjectVersion], copies: Any) -> list[tuple[str, str]]:
+    """The keys of rows whose copies are there, and what `there_of` says of them."""
     pages = [page async for page in list_destination(copies.run, copies.run.destination.location.key)]
     found = there_of(rows, [each for page in pages for each in page], copies.run)
-    return {places[number]: word for number, word in found.items()}
+    return [(rows[number].key, word) for number, word in found.items()]
 
 
 async def _fold_run(ledger: Any, run_id: str, plan: Any, checkpoints: Any, *_: Any) -> folding.Folded:
