@@ -10,7 +10,7 @@ import click
 from jobs.cli.command import Answer, JsonCommand, PolicyOptions
 from jobs.cli.console import table
 from jobs.cli.options import Command, shared
-from jobs.doctor.undelivered import look_at_undelivered
+from jobs.doctor.queues import UNDELIVERED, look_at_queues
 from jobs.reports.document import iso_time
 from jobs.reports.figures import plural
 
@@ -51,7 +51,7 @@ class ListEvents(PolicyOptions, JsonCommand):
             "waiting": waiting,
             "looked_at": len(messages),
             "events": [each | {"sent_at": iso_time(each["sent_at"])} for each in dead],
-            "undelivered": look_at_undelivered(policy, self.limit),
+            "undelivered": look_at_queues(policy, UNDELIVERED, limit=self.limit),
         }
         text = f"{plural(waiting, 'dead letter')} in {letters.name}"
         if dead:

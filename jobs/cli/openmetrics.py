@@ -6,7 +6,6 @@ A series is left out where nothing is known. Objects and bytes are those of a pa
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -46,12 +45,10 @@ async def open_metrics(ledger: Ledger, policy: Policy | None, document: Mapping[
     if _knows_findings(document):
         samples.append(("sealift_problems", "", len(document["problems"])))
     samples += [("sealift_backlog_rows", f'pair="{each["pair"]}"', each["rows"]) for each in document["backlogs"]]
-    waiting = {(each["what"], each["queue"]): each["waiting"] for each in document["queues"]}
-    if policy is not None:
-        waiting["event", f"{policy.name}-objects"] = await asyncio.to_thread(_events, policy)
-    for (what, queue), count in waiting.items():
-        if count is not None:
-            samples.append(("sealift_waiting_events", f'kind="{what.replace(" ", "_")}",queue="{queue}"', count))
+    for each in document["queues"]:
+        if each["waiting"] is not None:
+            labels = f'kind="{each["what"].replace(" ", "_")}",queue="{each["queue"]}"'
+            samples.append(("sealift_waiting_events", labels, each["waiting"]))
     for pair in policy.pairs if policy else ():
         with suppress(StoreError, ConfigError):  # the status says why
             nights = await last_summaries(ledger, pair.name, NIGHTS)
@@ -61,16 +58,6 @@ async def open_metrics(ledger: Ledger, policy: Policy | None, document: Mapping[
         lines += [f"# TYPE {gauge} gauge", f"# HELP {gauge} {help}"]
         lines += [f"{name}{{{labels}}} {value:.15g}" for name, labels, value in samples if name == gauge]
     return "\n".join([*lines, "# EOF"])
-
-
-def _events(policy: Policy) -> int | None:
-    from jobs.aws.dead_letters import DeadLetters
-
-    try:
-        depth = DeadLetters(f"{policy.name}-objects", str(policy.ledger.region), tries=1).queue.depth()
-    except (StoreError, ConfigError):  # the status says why
-        return None
-    return depth.waiting + depth.delayed
 
 
 def _knows_findings(document: Mapping[str, Any]) -> bool:

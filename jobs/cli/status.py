@@ -18,8 +18,8 @@ from jobs.config import Settings
 from jobs.core.display import shown, shown_key
 from jobs.core.model import Location
 from jobs.core.words import explained
-from jobs.doctor.undelivered import look_at_undelivered
-from jobs.errors import ConfigError, ExitCode, NotFound, StoreError, UsageError
+from jobs.doctor.queues import DEAD, EVENT, UNDELIVERED, look_at_queues
+from jobs.errors import ConfigError, ExitCode, StoreError, UsageError
 from jobs.ledger.backlog import backlog_pairs, manifest_numbers, read_backlog, read_manifest
 from jobs.ledger.files import list_folders
 from jobs.ledger.ledger import Ledger
@@ -247,32 +247,23 @@ async def _backlog(ledger: Ledger, policy: Policy, name: str, now: float) -> Ans
 
 
 async def _queues(ledger: Ledger, policy: Policy) -> Answers:
-    """How many dead letters and undelivered events wait in each queue.
+    """How many events, dead letters and undelivered events wait in each queue.
 
     Nothing where no event was ever handled and there is no queue.
     """
-    from jobs.aws.dead_letters import DeadLetters
-
-    name = f"{policy.name}-objects"
-    try:
-        letters = await asyncio.to_thread(DeadLetters, name, str(policy.ledger.region), tries=1)
-        looks: list[dict[str, Any]] = [
-            {"queue": letters.name, "waiting": await asyncio.to_thread(letters.count), "error": None}
-        ]
-    except (StoreError, ConfigError) as error:
-        events = [ledger.location.join(folder) for folder in ("journal/dt=", "backlog/pair=")]
-        has_events = [each for place in events for each in await list_folders(ledger.store, place)]
-        if is_local() or (isinstance(error, NotFound) and not has_events):
+    [events] = await asyncio.to_thread(look_at_queues, policy, EVENT)
+    if events["error"]:
+        places = [ledger.location.join(folder) for folder in ("journal/dt=", "backlog/pair=")]
+        has_events = [each for place in places for each in await list_folders(ledger.store, place)]
+        if is_local() or (events["is_absent"] and not has_events):
             return
-        why = f"{error} (with a name_prefix in Terraform, set SEALIFT_SYSTEM)"
-        looks = [{"queue": name, "waiting": None, "error": why}]
-    looks += await asyncio.to_thread(look_at_undelivered, policy)
-    for number, each in enumerate(looks):
-        what, queue = "undelivered event" if number else "dead letter", each["queue"]
-        yield "queues", {"what": what, **{name: each[name] for name in ("queue", "waiting", "error")}}
+    for each in [*await asyncio.to_thread(look_at_queues, policy, DEAD, UNDELIVERED), events]:
+        what, queue = each["what"], each["queue"]
+        yield "queues", {name: each[name] for name in ("what", "queue", "waiting", "error")}
         if each["error"]:
-            yield _not_known(f"what is in {queue}", each["error"])
-        elif each["waiting"]:
+            why = f"{each['error']} (with a name_prefix in Terraform, set SEALIFT_SYSTEM)"
+            yield _not_known(f"what is in {queue}", why)
+        elif each["waiting"] and what != EVENT:
             yield _problem(f"{plural(each['waiting'], what)} in {queue}: sealift events list")
 
 

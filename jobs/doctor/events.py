@@ -10,8 +10,8 @@ from functools import partial
 from jobs.aws.clients import none_if_absent
 from jobs.aws.queues import Queue
 from jobs.doctor.model import APPLY, Finding, Question, failure, ok, warning
+from jobs.doctor.queues import DEAD, EVENT, UNDELIVERED, SystemQueue, system_queues
 from jobs.doctor.system import System
-from jobs.doctor.undelivered import UndeliveredQueue, undelivered_queues
 from jobs.errors import NotFound
 from jobs.ledger.backlog import read_backlog
 from jobs.policy.model import Pair
@@ -20,27 +20,25 @@ from jobs.reports.figures import human_seconds, plural
 BACKLOG_SECONDS_MORE = 1800
 """A due backlog should be a run half an hour later: monitoring.tf."""
 
+_ADVICE = {DEAD: "correct the cause, then run sealift events redrive", UNDELIVERED: "read them: sealift events list"}
+
 
 def questions(system: System) -> Iterator[Question]:
     """Of queues and topic."""
     name = system.name
-    yield Question("queue", f"{name}-objects", partial(_queue, system))
-    dead = UndeliveredQueue(f"{name}-objects-dead", system.home, None)
-    advice = "correct the cause, then run sealift events redrive"
-    yield Question("dead-letters", dead.name, partial(_letters, dead, advice))
-    for queue in undelivered_queues(system.policy):
-        ask = partial(_letters, queue, "read them: sealift events list")
-        yield Question("dead-letters", queue.text(system.home), ask)
+    [queue] = system_queues(system.policy, EVENT)
+    yield Question("queue", queue.name, partial(_queue, system, queue))
+    for queue in system_queues(system.policy, DEAD, UNDELIVERED):
+        yield Question("dead-letters", queue.text(system.home), partial(_letters, queue))
     for pair in system.pairs:
         yield Question("backlog", f"pair {pair.name}", partial(_backlog, system, pair), needs_aws=False)
     yield Question("alarms", system.policy.alarms.topic or f"{name}-alarms", partial(_alarms, system))
 
 
-def _queue(system: System) -> Finding:
+def _queue(system: System, queue: SystemQueue) -> Finding:
     """SQS has no age of an idle queue, and leaves out what was received three times: that becomes a dead letter."""
-    name, allowed = f"{system.name}-objects", 60.0 * system.policy.alarms.oldest_event_minutes
-    depth = _depth(UndeliveredQueue(name, system.home, None))
-    if depth is None:
+    name, allowed = queue.name, 60.0 * system.policy.alarms.oldest_event_minutes
+    if (depth := _depth(queue)) is None:
         return failure("there is no such queue: every event gets lost", APPLY)
     now = datetime.now(UTC)
     points = system.call(
@@ -55,14 +53,13 @@ def _queue(system: System) -> Finding:
     return ok(f"{plural(depth, 'event')} in it, none of which waits for long")
 
 
-def _letters(queue: UndeliveredQueue, advice: str) -> Finding:
-    waiting = _depth(queue)
-    if waiting is None:
+def _letters(queue: SystemQueue) -> Finding:
+    if (waiting := _depth(queue)) is None:
         return failure("there is no such queue: what cannot be delivered gets lost", APPLY)
-    return failure(f"{plural(waiting, 'dead letter')} in it", advice) if waiting else ok("no dead letters")
+    return failure(f"{plural(waiting, 'dead letter')} in it", _ADVICE[queue.what]) if waiting else ok("no dead letters")
 
 
-def _depth(queue: UndeliveredQueue) -> int | None:
+def _depth(queue: SystemQueue) -> int | None:
     """How many messages there are, about. None: there is no such queue."""
     found = none_if_absent(lambda: Queue.named(queue.name, queue.region, owner=queue.account))
     return None if found is None else sum(found.depth())

@@ -30,12 +30,13 @@ def test_the_numbers_after_a_night_are_openmetrics(tmp_path: Path) -> None:
 
     async def look() -> str:
         document = await status._look(ledger, None)
-        document["queues"] = [{"what": "dead letter", "queue": "q-dead", "waiting": 0}]
+        waiting = [("event", "q", 0), ("dead letter", "q-dead", 0), ("undelivered event", "q-undelivered", None)]
+        document["queues"] = [dict(zip(("what", "queue", "waiting"), each, strict=True)) for each in waiting]
         document["backlogs"] = [{"pair": "pair", "rows": 3}]
         return await openmetrics.open_metrics(ledger, policy, document, world.now + 3600)
 
     damaged = patch("jobs.ledger.views.open_views", side_effect=LedgerError("a state file is damaged"))
-    with patch.dict(os.environ, ENVIRONMENT), patch("jobs.cli.openmetrics._events", lambda _: 0):
+    with patch.dict(os.environ, ENVIRONMENT):
         text = asyncio.run(look())
         with damaged:
             without = asyncio.run(look())

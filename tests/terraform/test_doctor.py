@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from jobs.doctor.queues import DEAD, EVENT, UNDELIVERED, system_queues
 from jobs.doctor.roles import needs
 from jobs.doctor.system import FUNCTIONS, System
-from jobs.doctor.undelivered import undelivered_queues
 from jobs.policy.model import Policy
 from jobs.policy.reader import read_policy
 from tests.terraform.iam import Answer, decide
@@ -24,11 +24,12 @@ def policy_of(name: str) -> Policy:
 
 
 @pytest.mark.parametrize("name", ["example", "minimal"])
-def test_the_undelivered_queues_that_are_looked_at_are_made(name: str, request: pytest.FixtureRequest) -> None:
+def test_the_queues_that_are_looked_at_are_made(name: str, request: pytest.FixtureRequest) -> None:
     world: State = request.getfixturevalue(name)
     made = {(each["name"], each["region"]) for each in world.all_values("aws_sqs_queue")}
-    looked_at = {(queue.name, queue.region) for queue in undelivered_queues(policy_of(name)) if queue.account is None}
-    assert looked_at == {each for each in made if each[0].endswith("-undelivered")}
+    queues = system_queues(policy_of(name), EVENT, DEAD, UNDELIVERED)
+    looked_at = {(queue.name, queue.region) for queue in queues if queue.account is None}
+    assert {each for each in made if each[0].endswith("-undelivered")} <= looked_at <= made
 
 
 @pytest.mark.parametrize("name", ["example", "minimal"])
