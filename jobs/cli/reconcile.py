@@ -144,6 +144,7 @@ async def _compare(options: Reconcile, maps: PrefixMap, ledger: Ledger) -> dict[
     """Compare the two sides, by inventories or by listings of now. Returns the report."""
     from jobs.checksum_reports.evidence import write_evidence
     from jobs.inventory.find import find_inventory
+    from jobs.ledger.state import COMPLETE
     from jobs.reconcile.run import Report, compare, list_side
 
     began, all_versions, reports = time.time(), options.versions == "all", []
@@ -160,6 +161,7 @@ async def _compare(options: Reconcile, maps: PrefixMap, ledger: Ledger) -> dict[
         below = [replace(side, location=side.location._replace(key=key)) for side, key in zip(sides, pair, strict=True)]
         check_apart(below[0], below[1], ledger.location)
     checksums = options.source_checksums, options.destination_checksums
+    is_complete = not all_versions and not options.source_inventory  # S3's may be of a part
     with tempfile.TemporaryDirectory(prefix="sealift-evidence-") as folder:
         for number, (side, inventory, uri) in enumerate(zip(sides, inventories, checksums, strict=True)):
             report = Report(side, inventory, ledger.store) if inventory else None
@@ -178,8 +180,7 @@ async def _compare(options: Reconcile, maps: PrefixMap, ledger: Ledger) -> dict[
             reports,
             maps=maps,
             margin_seconds=options.margin,
-            options={"versions": options.versions},
+            options={"versions": options.versions, COMPLETE: is_complete},
             commands=_commands(),
             repairs_different=options.repair_different,
-            is_complete=not all_versions and not options.source_inventory,  # S3's may be of a part
         )

@@ -170,7 +170,7 @@ class Retry(_Run, PromptCommand, StartOptions):
         if "failures" in ended and not ended["failures"]:
             answer = await _nothing_to_do(ledger, spec, ended, "retry")
             return answer._replace(code=exit_code(ended))
-        from jobs.runs.standing import standing_rows
+        from jobs.reconcile.since_then import standing_rows
 
         request = retry_request(spec)
         with tempfile.TemporaryDirectory(prefix="sealift-retry-") as folder:

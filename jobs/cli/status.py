@@ -20,7 +20,7 @@ from jobs.core.model import Location
 from jobs.core.words import explained
 from jobs.doctor.queues import DEAD, EVENT, UNDELIVERED, look_at_queues
 from jobs.errors import ConfigError, ExitCode, StoreError, UsageError
-from jobs.ledger.backlog import backlog_pairs, manifest_numbers, read_backlog, read_manifest
+from jobs.ledger.backlog import manifest_numbers, read_backlog, read_manifest
 from jobs.ledger.files import list_folders
 from jobs.ledger.ledger import Ledger
 from jobs.nights.documents import last_summaries
@@ -120,7 +120,7 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
         ("what is checked", _places(ledger)),
     ]
     if policy:
-        names = await backlog_pairs(ledger.store, ledger.location)
+        names = await list_folders(ledger.store, ledger.location.join("backlog/pair="))  # in the policy or not
         questions += [
             ("what is in the queues", _queues(ledger, policy)),
             *((f"whether pair {each.name} is well", _pair(ledger, each.name, runs, now)) for each in policy.pairs),

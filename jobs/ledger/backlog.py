@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 
 from jobs.core.model import LATEST_SECONDS, Listed, Location
 from jobs.errors import LedgerError
-from jobs.ledger.files import list_files, list_folders, list_names, read_document
+from jobs.ledger.files import list_files, list_names, read_document
 from jobs.s3.store import Marker, Store
 
 SETTLED_SECONDS = 86_400
@@ -119,11 +119,6 @@ async def list_backlog(store: Store, ledger: Location, pair: str, taken: Taken) 
     place = ledger.join(f"backlog/pair={pair}/")
     async for each in list_files(store, place, after=Marker(place.key + taken.start) if taken.before else None):
         yield each._replace(key=each.key[len(place.key) :])
-
-
-async def backlog_pairs(store: Store, ledger: Location) -> list[str]:
-    """The names of pairs that have a backlog, in the policy or not."""
-    return await list_folders(store, ledger.join("backlog/pair="))
 
 
 async def manifest_numbers(store: Store, ledger: Location, pair: str) -> list[int]:

@@ -116,6 +116,8 @@ _KIND = f"CASE WHEN code IN ({_MADE}, {quoted(Reason.NOTHING_COMPARABLE)}) THEN 
 _KEY = ", ".join(_SOURCE)
 AT_PLACE = f"{_KEY}, {', '.join(_PLACE)}"
 """SQL: what tells keys at their places apart."""
+COMPLETE = "is_complete"
+"""The option of a comparison whose lists have all current objects: what neither has is gone."""
 NEVER_NULL = (*_SOURCE, *_PLACE, "at", "verdict")
 """The columns that each verdict has."""
 

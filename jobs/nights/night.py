@@ -39,9 +39,10 @@ from jobs.core.run import RunSpec, Side
 from jobs.core.selection import Selection
 from jobs.errors import Denied, ExitCode, LedgerError, ManifestError, NoSuchBucket, NotFound
 from jobs.inventory.find import find_inventory
+from jobs.ledger.ledger import DIFFERENCES
 from jobs.ledger.run_ids import run_job
-from jobs.ledger.state import BAD, OVER, service_name
-from jobs.ledger.state_files import compact
+from jobs.ledger.state import BAD, COMPLETE, OVER, service_name
+from jobs.ledger.state_files import compact, fetch_files
 from jobs.ledger.views import open_views
 from jobs.nights.calendar import INVENTORY_HOURS_MAX, slices
 from jobs.nights.documents import Emptied, Known, Night, StageResult, Summary
@@ -52,7 +53,7 @@ from jobs.policy.model import Pair, Policy
 from jobs.policy.words import Region
 from jobs.reconcile.advice import REPAIR
 from jobs.reconcile.repair import KINDS, await_later_second, plan
-from jobs.reconcile.run import Report, compare, fetch_differences, list_side
+from jobs.reconcile.run import Report, compare, list_side
 from jobs.reconcile.stage import UnusableReport
 from jobs.reports.document import iso_time
 from jobs.runs import launch
@@ -231,7 +232,7 @@ class NightWork(Struct, frozen=True):
         elif (packed := PackedCopies.of(run_options.copy_options(pair), ledger)) is not None:
             packed = replace(packed, is_sealed=pair.destination.encryption is not Encryption.S3)
         options = {"maps": [*maps.texts()], "excluded": [*maps.excluded], "keeps_extra": keeps_extra}
-        options |= self._names() | {"of_replica": stage == "replica"}
+        options |= self._names() | {"of_replica": stage == "replica", COMPLETE: True}
         spec = await self._find(Request("reconcile", *both, None, Selection(), options))
         if spec is not None and (report := await ledger.report(spec.run_id)) is not None:
             return report
@@ -246,7 +247,6 @@ class NightWork(Struct, frozen=True):
             margin_seconds=margin_seconds if self.margin_seconds is None else self.margin_seconds,
             options=options,
             packed=packed,
-            is_complete=True,
         )
         reports = [await self._report(side, run_id) for side in both]
         try:
@@ -309,7 +309,7 @@ class NightWork(Struct, frozen=True):
         await compact(ledger, self.night.name, prefixes=copies)
         ours, theirs = map(service_name, run_options.sides(self.policy, pair))
         async with open_views(ledger, ["state"]) as database:
-            differences = await fetch_differences(ledger, compared["run_id"], database.files)
+            differences = await fetch_files(ledger, [f"runs/{compared['run_id']}/{DIFFERENCES}"], database.files)
             sql = known_sql(pair, self.scope, (ours, theirs), parquet(differences))
             days = int(pair.verify.deep or READ_DAYS)
             return await in_thread(database.connection, ask_state, database.connection, sql, compared, days)

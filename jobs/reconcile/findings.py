@@ -21,7 +21,7 @@ from jobs.core.run import RunSpec
 from jobs.core.words import explained_sql
 from jobs.errors import LedgerError
 from jobs.ledger.ledger import Ledger
-from jobs.ledger.state import DOUBTS, comparison_verdicts_sql, gone_sql, verdict_places
+from jobs.ledger.state import COMPLETE, DOUBTS, comparison_verdicts_sql, gone_sql, verdict_places
 from jobs.ledger.state_files import NO_VERDICTS, copy_verdicts, known_verdicts, readable
 from jobs.reconcile.join import JoinSide
 from jobs.reconcile.rules import COMPOSITE
@@ -155,16 +155,14 @@ async def load_known(
     spec: RunSpec,
     sides: Sequence[JoinSide],
     folder: Path,
-    *,
-    is_complete: bool,
 ) -> None:
     """Make the table `known` of what the state has of the objects of a comparison, and the table `odd` of the
     keys of which the lists may say something new.
 
-    `is_complete`: of all of them, else of keys with findings. `known` is empty where the state cannot be read.
-    Raises StoreError, and ConfigError without room on disk.
+    It has all of them, or those of keys with findings where the lists are not complete (`jobs.reconcile.run`). It is
+    empty where the state cannot be read. Raises StoreError, and ConfigError without room on disk.
     """
-    maps = sides[0].prefixes
+    maps, is_complete = sides[0].prefixes, spec.options.get(COMPLETE)
     scope = [f"{name} = {value}" for name, value in verdict_places(spec).items()]
     scope += [maps.scope_sql("key"), f"copy_key = {maps.destination_sql('key')}"]
     connection.execute(f"CREATE TABLE known AS SELECT {_KNOWN} FROM {NO_VERDICTS}")
@@ -188,19 +186,16 @@ def write_verdicts(
     spec: RunSpec,
     listed_at: tuple[float, float],
     path: Path,
-    *,
-    is_complete: bool,
 ) -> None:
     """Write the verdicts, if there are any. `connection` has the tables `known` and `odd`, and those of the join.
 
-    `listed_at`: when each list was made, in epoch seconds. `is_complete`: they list all objects, so what
-    neither has is gone.
+    `listed_at`: when each list was made, in epoch seconds. What neither has is gone if they are complete.
     """
     all_versions = spec.options["versions"] == "all"
     is_kept = f"({bool(spec.options.get('keeps_extra'))} AND category = '{Category.EXTRA}')"
     rows = f"(FROM compared WHERE CASE WHEN is_finding THEN NOT {is_kept} ELSE destination_key IN (FROM odd) END)"
     parts = [comparison_verdicts_sql(spec, rows, listed_at, all_versions=all_versions)]
-    if is_complete:
+    if spec.options.get(COMPLETE):
         parts.append(gone_sql(spec, _GONE, min(listed_at)))
     if not copy_verdicts(connection, " UNION ALL BY NAME ".join(f"({part})" for part in parts), path):
         path.unlink()

@@ -26,7 +26,7 @@ from jobs.errors import ManifestError
 from jobs.inventory.report import Inventory, open_inventory
 from jobs.inventory.write import write_inventory
 from jobs.ledger.ledger import DIFFERENCES, Ledger
-from jobs.ledger.state_files import fetch_files, write_delta
+from jobs.ledger.state_files import write_delta
 from jobs.reconcile.advice import DIFFERENT, REPAIR, first_steps
 from jobs.reconcile.findings import first_findings, load_known, write_findings, write_verdicts
 from jobs.reconcile.join import JoinSide, join_reports
@@ -128,7 +128,6 @@ async def reconcile(
     margin_seconds: float,
     repairs_different: bool = False,
     packed: PackedCopies | None = None,
-    is_complete: bool = False,
 ) -> dict[str, Any]:
     """Join the reports of source and destination by key, or version by version, and write into `folder`:
 
@@ -138,8 +137,7 @@ async def reconcile(
 
     `margin_seconds`: what is newer than the older report's creationTimestamp less this is in flight.
     `repairs_different`: the repair overwrites what differs and is newer. `packed`: archives whose
-    members are not missing, for a comparison of current objects. `is_complete`: the reports are of all
-    current objects, so what neither has is gone.
+    members are not missing, for a comparison of current objects.
 
     Raises ManifestError for reports that cannot be compared or trusted, and a StoreError when S3
     refuses.
@@ -161,12 +159,11 @@ async def reconcile(
                 await check_coverage(connection, staged, report.doubted, below, other, oldest)
             sides.append(JoinSide(staged, report.evidence, maps, all_versions, is_source=not number))
         with usable(*zip(inventories, fetched, strict=True)):
-            await load_known(connection, ledger, spec, sides, work / "known", is_complete=is_complete)
+            await load_known(connection, ledger, spec, sides, work / "known")
             outside = await in_thread(connection, join_reports, connection, sides, horizon_us)
             if packed is not None:
                 await judge_packed(connection, packed, inventories[1].source_bucket)
-            verdicts = spec, listed_at, folder / VERDICTS
-            await in_thread(connection, write_verdicts, connection, *verdicts, is_complete=is_complete)
+            await in_thread(connection, write_verdicts, connection, spec, listed_at, folder / VERDICTS)
             found = await in_thread(connection, write_findings, connection, folder, repairs_different, outside)
     described = zip(("source", "destination"), map(_described, reports, sides), strict=True)
     return {**found, **dict(described), "margin_seconds": margin_seconds, "limits": [*_limits(sides)]}
@@ -205,12 +202,6 @@ async def _publish(
     report = await ledger.publish_report(run_id, report)
     await ledger.publish_plan(run_id, Plan(report["rows"], report["bytes"], ()))
     return report
-
-
-async def fetch_differences(ledger: Ledger, run_id: str, folder: Path) -> Path:
-    """Download the rows in which the sides of a reconciliation differ. Raises NotFound."""
-    [path] = await fetch_files(ledger, [f"runs/{run_id}/{DIFFERENCES}"], folder)
-    return path
 
 
 def _check_pair(source: Report, destination: Report) -> None:

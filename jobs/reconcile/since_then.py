@@ -1,7 +1,7 @@
 """What is left by now of the bad rows of a run, or of a comparison's findings, by the ledger's state.
 
-The terminal, `--json` and the page that a person asks for now show the same. A page in the ledger
-is written once, when its run ends.
+The terminal, `--json` and the page that a person asks for now show the same, and a retry takes it. A page
+in the ledger is written once, when its run ends.
 """
 
 from __future__ import annotations
@@ -17,19 +17,23 @@ from typing import Any
 import duckdb
 
 from jobs.core.category import Category
+from jobs.core.model import NULL_VERSION
+from jobs.core.outcome import Status
 from jobs.core.run import RunSpec
-from jobs.errors import NotFound
-from jobs.ledger.ledger import UNDONE, Ledger
-from jobs.ledger.state import BAD, OPEN, OVER
-from jobs.ledger.state_files import is_known
+from jobs.errors import LedgerError, NotFound
+from jobs.ledger.ledger import DIFFERENCES, UNDONE, Ledger
+from jobs.ledger.state import BAD, OPEN, OVER, copy_key_sql, has_verdicts
+from jobs.ledger.state_files import fetch_files, is_known, readable
 from jobs.ledger.views import open_views
-from jobs.reconcile.findings import FIRST_ROWS
-from jobs.reconcile.run import fetch_differences
+from jobs.reconcile.findings import first_findings
 from jobs.reports.document import findings_count
 from jobs.reports.figures import human_time, plural
 from jobs.runs.folding import first_failures
-from jobs.runs.standing import standing_rows, stands_sql
-from jobs.tables.duck import in_thread, parquet, quoted
+from jobs.runs.progress import FIRST_KEYS
+from jobs.runs.request import failures_of
+from jobs.tables.duck import MEMORY_LIMIT, connect, in_thread, parquet, quoted
+
+NUMBERED = "file_row_number = true"
 
 
 async def since_then(ledger: Ledger, spec: RunSpec, report: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:
@@ -71,30 +75,70 @@ def _undone_text(undone: Mapping[str, Any]) -> str:
 async def find_repaired(ledger: Ledger, spec: RunSpec, ended_at: str, folder: Path) -> tuple[dict[str, Any], list[Any]]:
     """The key `repaired` of a comparison's report, and the first findings that are left.
 
-    A finding is left if the state has one of its objects by now. Else it is repaired, or its source
-    object is gone. All are left if the state does not know the comparison. `ended_at`: the report's
-    `finished_at`.
+    What is not left is repaired, or its source object is gone. `ended_at`: the report's `finished_at`.
     """
-    differences = await fetch_differences(ledger, spec.run_id, folder)
-    knows = await is_known(ledger, spec.run_id, datetime.fromisoformat(ended_at).timestamp())
-    async with open_views(ledger, ["findings"]) as database:
-        return await in_thread(database.connection, _repaired, database.connection, spec, differences, knows)
+    [differences] = await fetch_files(ledger, [f"runs/{spec.run_id}/{DIFFERENCES}"], folder)
+    stays = f"({bool(spec.options.get('keeps_extra'))} AND category = {quoted(Category.EXTRA)}) AS stays"
+    looked = f"SELECT *, destination_key AS copy_key, {stays} FROM {parquet(differences, NUMBERED)} WHERE is_finding"
+    file = await _standing(ledger, spec, ended_at, differences, looked, f"{BAD} AND NOT {OVER}")
+    with readable(ledger, folder):
+        every = await asyncio.to_thread(_counted, differences, "category", "is_finding")
+        left = await asyncio.to_thread(_counted, file, "category", "is_finding")
+        first = await asyncio.to_thread(first_findings, file)
+    counts = {name: (rows, left["outcomes"].get(name, 0)) for name, rows in every["outcomes"].items()}
+    categories = {name: {"repaired": rows - rest, "left": rest} for name, (rows, rest) in counts.items()}
+    repaired = {"rows": every["rows"] - left["rows"], "left": left["rows"], "categories": categories}
+    return repaired, first
 
 
-def _repaired(
-    connection: duckdb.DuckDBPyConnection, spec: RunSpec, differences: Path, knows: bool
-) -> tuple[dict[str, Any], list[Any]]:
-    stands = stands_sql(spec, f"{BAD} AND NOT {OVER}", "failed.destination_key")
-    is_kept = f"{bool(spec.options.get('keeps_extra'))} AND category = {quoted(Category.EXTRA)}"
-    connection.execute(
-        f"CREATE TEMP TABLE compared AS SELECT *, {not knows} OR {stands} OR ({is_kept}) AS is_left "
-        f"FROM {parquet(differences)} AS failed WHERE is_finding"
-    )
-    states = "count(*) FILTER (NOT is_left), count(*) FILTER (is_left)"
-    counted = connection.execute(f"SELECT category, {states} FROM compared GROUP BY 1 ORDER BY 1").fetchall()
-    left = f"SELECT * EXCLUDE (is_left) FROM compared WHERE is_left ORDER BY key, version_id LIMIT {FIRST_ROWS}"
-    return {
-        "rows": sum(each[1] for each in counted),
-        "left": sum(each[2] for each in counted),
-        "categories": {name: {"repaired": repaired, "left": rest} for name, repaired, rest in counted},
-    }, connection.sql(left).to_arrow_table().to_pylist()
+async def standing_rows(
+    ledger: Ledger, spec: RunSpec, ended_at: str, folder: Path, which: str = BAD
+) -> tuple[Path, dict[str, Any]]:
+    """Those bad rows of a run whose keys have a finding by now, or could not be looked at or compared: a manifest,
+    and how many `rows` it has, `outcomes` of them by status, and the `first_keys` of each.
+
+    `ended_at`: the report's `finished_at`. `which`: a condition for the rows of `findings`. Raises as `failures_of`
+    does, LedgerError for a damaged file of rows, ConfigError without room on disk, and StoreError.
+    """
+    name = (await failures_of(ledger, spec.run_id)).removeprefix(ledger.uri(spec.run_id))
+    [file] = await fetch_files(ledger, [f"runs/{spec.run_id}/{name}"], folder)
+    stays = f"status = {quoted(Status.UNKNOWN)} AS stays"
+    looked = f"SELECT *, {copy_key_sql(spec)} AS copy_key, {stays} FROM {parquet(file, NUMBERED)}"
+    file = await _standing(ledger, spec, ended_at, file, looked, which) if has_verdicts(spec) else file
+    with readable(ledger, folder):
+        return file, await asyncio.to_thread(_counted, file, "status")
+
+
+async def _standing(ledger: Ledger, spec: RunSpec, ended_at: str, file: Path, looked: str, which: str) -> Path:
+    """The rows of a file of a run that the state has a finding of by now. The whole file if the state does not know the
+    run, or cannot be read.
+
+    `looked`: a SELECT of the rows with `copy_key`, and whether a row `stays` whatever the state says. `which`: a
+    condition for the rows of `findings`. Places are compared, but no services: one may have several names.
+    """
+    left, source, copies = file.with_name("left.parquet"), spec.source.location.bucket, spec.destination.location.bucket
+    sql = f"""
+        SELECT * EXCLUDE (copy_key, stays, file_row_number) FROM ({looked}) AS failed WHERE stays OR EXISTS (
+            FROM findings WHERE ({which}) AND findings.key = failed.key AND findings.copy_key = failed.copy_key
+            AND source_bucket = {quoted(source)} AND copy_bucket = {quoted(copies)}
+            AND coalesce(findings.version_id = nullif(failed.version_id, {quoted(NULL_VERSION)}), true))
+        ORDER BY file_row_number"""
+    with contextlib.suppress(LedgerError, duckdb.Error):
+        if await is_known(ledger, spec.run_id, datetime.fromisoformat(ended_at).timestamp()):
+            async with open_views(ledger, ["findings"]) as database:
+                connection = database.connection
+                await in_thread(connection, connection.execute, f"COPY ({sql}) TO {quoted(left)} (FORMAT parquet)")
+            return left
+    return file
+
+
+def _counted(file: Path, column: str, condition: str = "true") -> dict[str, Any]:
+    """How many rows a file has, how many of each kind, and the first keys of each."""
+    with contextlib.closing(connect(file.parent, memory_limit=MEMORY_LIMIT)) as connection:
+        rows = connection.execute(
+            f"SELECT {column}, count(*), arg_min(key, file_row_number, {FIRST_KEYS}) "
+            f"FROM {parquet(file, NUMBERED)} WHERE {condition} GROUP BY 1 ORDER BY 1"
+        ).fetchall()
+    outcomes = {kind: count for kind, count, _ in rows}
+    keys = {kind: list(dict.fromkeys(first)) for kind, _, first in rows}  # versions of a key are one key
+    return {"rows": sum(outcomes.values()), "outcomes": outcomes, "first_keys": keys}

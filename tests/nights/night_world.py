@@ -33,10 +33,10 @@ from jobs.ledger.ledger import Ledger
 from jobs.ledger.owner import Owner
 from jobs.ledger.state import OPEN
 from jobs.ledger.views import accept, open_views
+from jobs.reconcile.since_then import standing_rows
 from jobs.registry import kind_of
 from jobs.runs import work
 from jobs.runs.kind import Opened
-from jobs.runs.standing import standing_rows
 from jobs.runs.worker import Worker
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED

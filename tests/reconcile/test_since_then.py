@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,31 +11,46 @@ import pytest
 
 from jobs.core.model import Location
 from jobs.core.run import RunSpec, Side
-from jobs.ledger.state import STATE_TYPES
-from jobs.reconcile.since_then import _repaired
-from tests.doubles import one_duckdb
+from jobs.errors import LedgerError
+from jobs.ledger.ledger import DIFFERENCES, Ledger
+from jobs.ledger.state_files import write_delta
+from jobs.reconcile.since_then import find_repaired
+from jobs.reports.document import iso_time
+from tests.doubles.ledgers import make_ledger
+from tests.ledger.looks import BEGAN, Seen, verdicts
 
 SPEC = RunSpec("r", "reconcile", 0.0, Side(Location("originals")), Side(Location("copies")), "m", {})
-FOUND = ("gone", "late", "mended")
+FOUND, ENDED = ("gone", "late", "mended"), iso_time(BEGAN + 20.0)
+MISSING = Seen("bad", 10, "listed", "copy_missing", copy_etag=None, copy_modified=None)
+SEEN = [MISSING._replace(key=key) for key in FOUND]
+SEEN += [Seen("unknown", 30, code="source_gone", key="gone"), Seen("good", 30, key="mended", copy_modified=25)]
 
 
-@pytest.mark.parametrize(("knows", "counts"), [(True, (2, 1)), (False, (0, 3))])
+def say(ledger: Ledger, folder: Path, run_id: str) -> None:
+    pq.write_table(verdicts(*sorted(SEEN, key=lambda each: each.key)), folder / "verdicts.parquet")
+    asyncio.run(write_delta(ledger, run_id, folder / "verdicts.parquet"))
+
+
+@pytest.mark.parametrize(("run_id", "counts"), [("r", (2, 1)), ("another", (0, 3))])
 def test_what_the_state_has_no_finding_of_is_repaired_or_gone(
-    tmp_path: Path, *, knows: bool, counts: tuple[int, ...]
+    tmp_path: Path, *, run_id: str, counts: tuple[int, ...]
 ) -> None:
-    differences = tmp_path / "differences.parquet"
-    names = {"version_id": None, "category": "missing", "reason": "copy_missing", "detail": "", "is_finding": True}
-    rows = [{"key": key, "destination_key": key, **names} for key in FOUND]
-    schema = pa.schema([(name, pa.string()) for name in rows[0] if name != "is_finding"] + [("is_finding", pa.bool_())])
-    pq.write_table(pa.Table.from_pylist(rows, schema), differences)
-    with one_duckdb.connect_unlocked(":memory:") as connection:
-        columns = ", ".join(f"{name} {kind}" for name, kind in STATE_TYPES.items())
-        connection.execute(f"CREATE TABLE findings ({columns})")
-        connection.execute(
-            "INSERT INTO findings (source_bucket, copy_bucket, key, copy_key, finding, found_depth, blocked) VALUES "
-            "('originals', 'copies', 'gone', 'gone', 'copy_missing', 'listed', 'source_gone'), "
-            "('originals', 'copies', 'late', 'late', 'copy_missing', 'listed', NULL)"
-        )
-        repaired, left = _repaired(connection, SPEC, differences, knows)
-    assert (repaired["rows"], repaired["left"]) == counts
-    assert [each["key"] for each in left] == (["late"] if knows else [*FOUND])
+    """All are left if the state does not know the comparison."""
+    ledger, file = make_ledger(), tmp_path / "differences.parquet"
+    rows = [{"key": key, "destination_key": key, "category": "missing", "is_finding": True} for key in FOUND]
+    rows.append({"key": "kms", "destination_key": "kms", "category": "unverifiable", "is_finding": False})
+    pq.write_table(pa.Table.from_pylist(rows).append_column("version_id", pa.nulls(4, pa.string())), file)
+    asyncio.run(ledger.write_file("r", DIFFERENCES, file, "application/vnd.apache.parquet"))
+    say(ledger, tmp_path, run_id)
+    repaired, left = asyncio.run(find_repaired(ledger, SPEC, ENDED, tmp_path))
+    by_category = {"missing": dict(zip(("repaired", "left"), counts, strict=True))}
+    assert repaired == {"rows": counts[0], "left": counts[1], "categories": by_category}
+    assert [each["key"] for each in left] == (["late"] if run_id == "r" else [*FOUND])
+
+
+def test_a_damaged_file_of_differences_is_named(tmp_path: Path) -> None:
+    ledger = make_ledger()
+    asyncio.run(ledger.write_file("r", DIFFERENCES, b"half", "application/vnd.apache.parquet"))
+    say(ledger, tmp_path, "r")
+    with pytest.raises(LedgerError, match=rf"runs/r/{DIFFERENCES} cannot be read"):
+        asyncio.run(find_repaired(ledger, SPEC, ENDED, tmp_path))

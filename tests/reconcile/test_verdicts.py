@@ -15,6 +15,7 @@ from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import RunSpec, Side
 from jobs.ledger.ledger import Ledger
+from jobs.ledger.state import COMPLETE
 from jobs.ledger.state_files import compact, write_delta
 from jobs.ledger.views import open_views
 from jobs.s3.store import UNGUARDED
@@ -64,7 +65,7 @@ class World:
         """Compare two lists of second 50, and return what that says to the state, which gets it."""
         self.number += 1
         sides = Side(Location("originals")), Side(Location("copies"))
-        spec = RunSpec(f"census{self.number}", "reconcile", 0.0, *sides, "m", options)
+        spec = RunSpec(f"census{self.number}", "reconcile", 0.0, *sides, "m", {**options, COMPLETE: is_complete})
         lists = [
             deliver(self.folder, bucket, [*rows, OUTSIDE], fields=fields, created_at=BEGAN + LISTED)
             for bucket, rows in (("originals", source), ("copies", copies))
@@ -75,7 +76,6 @@ class World:
             recorded=(self.ledger, spec),
             maps=MAPS,
             margin_seconds=0.0,
-            is_complete=is_complete,
         )
         path = answer.folder / "verdicts.parquet"
         if not path.exists():

@@ -16,9 +16,9 @@ from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.errors import LedgerError
 from jobs.ledger.state_files import compact, write_delta
+from jobs.reconcile.since_then import standing_rows
 from jobs.reports.document import iso_time
 from jobs.runs.request import new_run_id
-from jobs.runs.standing import standing_rows
 from jobs.s3.store import UNGUARDED
 from tests.doubles.ledgers import make_ledger
 from tests.ledger.looks import Seen, verdicts
