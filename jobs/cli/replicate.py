@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import click
 
 from jobs.cli.command import PolicyOptions, Work, choose_pair
@@ -70,7 +72,7 @@ class Replicate(CopiesOptions, WriteOptions, PolicyOptions):
         when their manifest is made, and here no more: else they would be taken and not copied.
         """
         from jobs.policy.coverage import scope
-        from jobs.policy.run_options import Ceiling, copy_options, globs, prefixes_below, sides
+        from jobs.policy.run_options import copy_options, globs, prefixes_below, sides
 
         policy, pair, ledger = choose_pair(name, self.policy, self.ledger)
         keys, manifest, prefix = scope(policy, pair), self.manifest, self.source.key if self.source else ""
@@ -78,13 +80,14 @@ class Replicate(CopiesOptions, WriteOptions, PolicyOptions):
             raise UsageError(f"--source {self.source}: the pair {pair.name} copies s3://{pair.source.bucket}")
         source, destination = sides(policy, pair)
         include, exclude = globs(keys)
-        options, ceiling = self.written() | copy_options(pair) | {"pair": pair.name}, Ceiling.of(pair)
+        options, max_cost = self.written() | copy_options(pair) | {"pair": pair.name}, pair.limits.max_cost
         is_of_events = manifest is not None and manifest.startswith(str(ledger.join("manifests/")))
         if is_of_events:
             options |= {FROM_EVENTS: True, "mirrors_deletes": pair.deletes == "mirror"}
-            ceiling = ceiling._replace(max_cost=float("inf"))
+            max_cost = math.inf
         selection = Selection(prefix, include, exclude, newer_than=self.newer_than, older_than=self.older_than)
         prefixes = prefixes_below(keys, prefix)
         request = Request("replicate", source, destination, manifest, selection, options, prefixes=prefixes)
         may_be_empty = is_of_events or not (prefix or manifest)
-        return self.launch(request, open_ledger(ledger), ceiling=ceiling, may_be_empty=may_be_empty)
+        limits = max_cost, pair.limits.max_objects
+        return self.launch(request, open_ledger(ledger), pair_limits=limits, may_be_empty=may_be_empty)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -19,7 +19,7 @@ from jobs.core.rate_limits import RateLimits
 from jobs.core.run import WITHOUT_CONDITIONS, Plan, RunSpec
 from jobs.core.sampling import Sample
 from jobs.core.selection import Selection
-from jobs.errors import ConfigError, LimitExceeded, UsageError
+from jobs.errors import ConfigError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.registry import kind_of
 from jobs.reports.document import SAMPLE
@@ -29,9 +29,6 @@ from jobs.runs.request import Planned, Planner, Request, check_ledger
 from jobs.runs.summaries import find_run_id
 from jobs.runs.work import work
 from jobs.s3.retries import together
-
-if TYPE_CHECKING:  # most runs have no policy
-    from jobs.policy.run_options import Ceiling
 
 BY_TIME = ("newer_than", "older_than")
 """Filters that may leave out all that there is: nothing is new today."""
@@ -61,14 +58,14 @@ class StartOptions(LedgerCommand):
         plan_run: Planner | None = None,
         *,
         max_objects: int | None = None,
-        ceiling: Ceiling | None = None,
+        pair_limits: tuple[float | None, int | None] = (None, None),
         may_be_empty: bool = False,
         retried: Mapping[str, Any] | None = None,
     ) -> Answer:
         """Plan, ask, run and report one request.
 
-        `plan_run`: None for the planner of the request's kind of work. `ceiling`: the limits of a
-        pair. `may_be_empty`: a plan without rows is a success. `retried`: what a dry run says of
+        `plan_run`: None for the planner of the request's kind of work. `pair_limits`: those of
+        a pair. `may_be_empty`: a plan without rows is a success. `retried`: what a dry run says of
         the rows of a retry.
         """
         request = await _with_whole_run_id(request, ledger)
@@ -85,8 +82,7 @@ class StartOptions(LedgerCommand):
             if not may_be_empty:
                 _check_not_empty(request, planned)
             launch.check_limits([planned], self.max_cost, max_objects)
-            if ceiling is not None and (refusal := ceiling.refusal(planned.plan)):
-                raise LimitExceeded(refusal, advice="take fewer rows, or raise the pair's limits in the policy")
+            launch.check_limits([planned], *pair_limits, launch.OF_PAIR)
             writes = () if self.dry_run else kind.writes(planned.spec)
             plan = launch.timed(planned, ledger, is_carried=kind.carries_bytes)
             planned, plan = await together(launch.try_conditions(planned, writes, behind), plan)

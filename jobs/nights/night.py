@@ -37,7 +37,7 @@ from jobs.core.enums import Encryption
 from jobs.core.model import Attributes, parse_time
 from jobs.core.run import RunSpec, Side
 from jobs.core.selection import Selection
-from jobs.errors import Denied, ExitCode, LedgerError, ManifestError, NoSuchBucket, NotFound
+from jobs.errors import Denied, ExitCode, LedgerError, LimitExceeded, ManifestError, NoSuchBucket, NotFound
 from jobs.inventory.find import find_inventory
 from jobs.ledger.ledger import DIFFERENCES
 from jobs.ledger.run_ids import run_job
@@ -161,7 +161,7 @@ class NightWork(Struct, frozen=True):
                 return StageResult(stage=stage, refused=why, advice=advice)
         if not (requests := self._requests(stage, compared)):
             return StageResult(stage=stage)
-        turn = requests[0].options.get("sample")
+        turn, limits, too_large = requests[0].options.get("sample"), self.pair.limits, TOO_LARGE.format(self.pair.name)
         ledger, how = self.night.ledger, (self.settings, self.executor, self.display)
         if (spec := await self._find(requests[0])) is None:
             if stage == "repair":
@@ -171,9 +171,10 @@ class NightWork(Struct, frozen=True):
                     planned = await plan(request, ledger, *how, stack)
                     if planned.plan.rows >= READ_OBJECTS_MIN or planned.plan.size_bytes >= READ_BYTES_MIN:
                         break
-                if (refused := run_options.Ceiling.of(self.pair).refusal(planned.plan)) is not None:
-                    advice = TOO_LARGE.format(self.pair.name)
-                    return StageResult(stage=stage, refused=refused, advice=advice, slice=turn)
+                try:
+                    launch.check_limits([planned], limits.max_cost, limits.max_objects, launch.OF_PAIR)
+                except LimitExceeded as error:
+                    return StageResult(stage=stage, refused=error.what, advice=too_large, slice=turn)
                 await launch.publish(planned, ledger)
                 spec = planned.spec
         run = spec, await ledger.plan(spec.run_id), ledger
@@ -336,8 +337,7 @@ def ask_state(connection: duckdb.DuckDBPyConnection, sql: str, compared: Mapping
     `compared`: the report of the night's comparison. `days`: how long a read counts.
     """
     since = parse_time(compared["created_at"]) - days * 86_400
-    answer: Any = connection.execute(sql, [since]).fetchone()
-    left, first, accepted, checked, read = answer
+    [(left, first, accepted, checked, read)] = connection.execute(sql, [since]).fetchall()
     checked, objects = checked + compared["categories"][Category.SAME]["rows"], compared["source_rows"]
     checked, read = (min(max(count, 0), objects) for count in (checked, read))
     return Known(left, first or (), accepted, objects, checked, read, days)

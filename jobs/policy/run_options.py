@@ -1,38 +1,17 @@
-"""Options of a run over a whole pair: prefixes, keys, copies, limits."""
+"""Options of a run over a whole pair: prefixes, keys, copies."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from jobs.core.enums import Encryption
 from jobs.core.model import Location
 from jobs.core.prefix_map import PrefixMap
-from jobs.core.run import Plan, Side
+from jobs.core.run import Side
 from jobs.errors import UsageError
 from jobs.policy.coverage import Scope
 from jobs.policy.model import Archive, Destination, Pair, Policy, Source
-
-
-class Ceiling(NamedTuple):
-    """The limits of a run: US dollars and rows."""
-
-    max_cost: float
-    max_objects: int
-
-    @classmethod
-    def of(cls, pair: Pair, max_cost: float | None = None) -> Ceiling:
-        """The pair's limits, or a tighter one of dollars."""
-        return cls(min(pair.limits.max_cost, math.inf if max_cost is None else max_cost), pair.limits.max_objects)
-
-    def refusal(self, plan: Plan) -> str | None:
-        """Why the plan is above the ceiling. None: it is not."""
-        if plan.rows > self.max_objects:
-            return f"the plan has {plan.rows:,} objects, limits.max_objects allows {self.max_objects:,}"
-        if plan.total_dollars > self.max_cost:
-            return f"the plan costs about ${plan.total_dollars:,.4f}, limits.max_cost allows ${self.max_cost:,.4f}"
-        return None
 
 
 def sides(policy: Policy, pair: Pair) -> tuple[Side, Side]:

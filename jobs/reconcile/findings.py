@@ -18,14 +18,14 @@ from jobs.core.category import REPAIRABLE, Category
 from jobs.core.model import NULL_VERSION
 from jobs.core.reasons import Reason
 from jobs.core.run import RunSpec
-from jobs.core.words import explained_sql
 from jobs.errors import LedgerError
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.state import COMPLETE, DOUBTS, comparison_verdicts_sql, gone_sql, verdict_places
 from jobs.ledger.state_files import NO_VERDICTS, copy_verdicts, known_verdicts, readable
 from jobs.reconcile.join import JoinSide
 from jobs.reconcile.rules import COMPOSITE
-from jobs.tables.duck import MEMORY_LIMIT, connect, harmless_columns, in_thread, parquet, quoted
+from jobs.runs.folding import write_csv
+from jobs.tables.duck import MEMORY_LIMIT, connect, in_thread, parquet, quoted
 from jobs.tables.rows import manifest_schema
 
 FIRST_ROWS = 1_000
@@ -79,12 +79,8 @@ def write_findings(
         f"COPY (SELECT * EXCLUDE (evidence) FROM compared WHERE category <> '{Category.SAME}' {order}) "
         f"TO {quoted(file)} (FORMAT parquet, COMPRESSION zstd)"
     )
-    safe, escaped = harmless_columns("key", "destination_key")
-    connection.execute(
-        "COPY (SELECT * EXCLUDE (detail, checksum_kind, checksum_value, is_latest) "
-        f"REPLACE ({safe}, {explained_sql()} AS reason), {escaped} AS escaped FROM {parquet(file)} {order}) "
-        f"TO {quoted(folder / 'differences.csv')} (FORMAT csv, HEADER, FORCE_QUOTE (key, destination_key, reason))"
-    )
+    shown = f"(SELECT * EXCLUDE (checksum_kind, checksum_value, is_latest) FROM {parquet(file)} {order})"
+    write_csv(connection, shown, folder / "differences.csv", "key", "destination_key")
     different, repaired = Category.DIFFERENT, Category.DIFFERENT if repairs_different else ""
     manifests = ("repair.parquet", REPAIRABLE, repaired), ("different.parquet", {different}, different)
     for name, chosen, condemned in manifests:

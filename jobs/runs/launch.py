@@ -47,6 +47,8 @@ MARGIN_TIMES = 1.5
 START_SECONDS = 3.0
 """What processes take to start, and a report to be made, however few the rows."""
 RECENT_SECONDS = 35 * 86_400.0
+OF_PAIR = "limits.max_{}"
+"""The limits of a pair, as the policy names them."""
 LOOKS = 5
 """How far back, and at how many runs of the kind, one of the place is looked for."""
 RowsPreparer = Callable[
@@ -104,8 +106,10 @@ async def plan_run(
         return draft.planned(spec, priced(plan, histogram, work, settings.processes))
 
 
-def check_limits(runs: Sequence[Planned], max_cost: float | None, max_objects: int | None) -> None:
-    """Check all runs of a command together, before any of them is published.
+def check_limits(
+    runs: Sequence[Planned], max_cost: float | None, max_objects: int | None, named: str = "--max-{}"
+) -> None:
+    """Check all runs of a command together, before any of them is published. `named`: what the limits are called.
 
     Their costs add up, and so do the objects of runs of one kind. A run that verifies what another
     one copies has the same objects. Raises LimitExceeded for what is larger or dearer than the
@@ -117,9 +121,10 @@ def check_limits(runs: Sequence[Planned], max_cost: float | None, max_objects: i
     objects, dollars = max(rows.values(), default=0), sum(run.plan.total_dollars for run in runs)
     refusal = ""
     if max_objects is not None and objects > max_objects:
-        refusal = f"the plan has {objects:,} objects, --max-objects allows {max_objects:,}"
+        refusal = f"the plan has {objects:,} objects, {named.format('objects')} allows {max_objects:,}"
     elif max_cost is not None and dollars > max_cost:
-        refusal = f"the plan costs about {human_dollars(dollars)}, --max-cost allows {human_dollars(max_cost)}"
+        allowed = f"{named.format('cost')} allows {human_dollars(max_cost)}"
+        refusal = f"the plan costs about {human_dollars(dollars)}, {allowed}"
     if refusal:
         raise LimitExceeded(refusal, advice="filter or raise it")
 

@@ -9,12 +9,11 @@ from msgspec.structs import replace
 
 from jobs.core.enums import AnnotationRule, Encryption, StorageClass
 from jobs.core.model import Location, ObjectVersion, Route
-from jobs.core.run import Plan
 from jobs.core.selection import Selection
 from jobs.errors import UsageError
 from jobs.policy.coverage import Scope
-from jobs.policy.model import Destination, Ledger, Limits, Pair, Policy, Source
-from jobs.policy.run_options import Ceiling, copy_options, globs, prefix_map, prefixes_below, sides
+from jobs.policy.model import Destination, Ledger, Pair, Policy, Source
+from jobs.policy.run_options import copy_options, globs, prefix_map, prefixes_below, sides
 from tests.doubles.selecting import plain_filter_of
 
 ARN = "arn:aws:kms:eu-west-1:111122223333:key/0a1b2c3d-4e5f-6789-abcd-ef0123456789"
@@ -100,18 +99,3 @@ def test_copies_have_the_class_and_the_key_of_the_pair(
     destination: dict[str, object], options: tuple[str, str | None, str | None, str, bool, None]
 ) -> None:
     assert tuple(copy_options(pair(**destination)).values()) == options
-
-
-def test_options_make_the_limits_tighter_never_wider() -> None:
-    docs = Pair(
-        name="docs",
-        source=Source(bucket="docs", region="us-east-1", prefixes=("",)),
-        destination=Destination(bucket="hot", region="us-east-1"),
-        limits=Limits(max_cost=10, max_objects=100),
-    )
-    assert Ceiling.of(docs) == (10, 100)
-    assert Ceiling.of(docs, 5.0) == (5, 100)
-    assert Ceiling.of(docs, 0.0) == (0, 100)
-    assert Ceiling.of(docs).refusal(Plan(100, 0, (), dollars={"copy": 10.0})) is None
-    assert "limits.max_objects allows 100" in str(Ceiling.of(docs).refusal(Plan(101, 0, ())))
-    assert "limits.max_cost allows $10.0000" in str(Ceiling.of(docs).refusal(Plan(1, 0, (), dollars={"copy": 10.5})))

@@ -9,7 +9,7 @@ import pytest
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.errors import LimitExceeded
-from jobs.runs.launch import check_limits
+from jobs.runs.launch import OF_PAIR, check_limits
 from jobs.runs.request import Planned
 
 
@@ -32,6 +32,7 @@ def test_the_objects_of_a_kind_and_the_dollars_of_all_runs_add_up(runs: list[Pla
     if not says:
         check_limits(runs, 0.5, 2)
         return
-    with pytest.raises(LimitExceeded) as refused:
-        check_limits(runs, 0.5, 2)
-    assert says in str(refused.value)
+    for how, text in (((), says), ((OF_PAIR,), says.replace("--max-", "limits.max_"))):
+        with pytest.raises(LimitExceeded) as refused:
+            check_limits(runs, 0.5, 2, *how)
+        assert text in str(refused.value)
