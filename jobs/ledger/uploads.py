@@ -34,7 +34,6 @@ from jobs.s3.uploads import UploadRecords
 
 _ENDED = "-ended.json"
 _PARTS = "-parts-"
-_READS = 32
 
 
 @dataclass(slots=True)
@@ -75,7 +74,7 @@ class ShardUploads(UploadRecords):
             return await retry(lambda: self.ledger.read(self.run_id, folder + name, _parts))
 
         names = await retry(lambda: self.ledger.names(self.run_id, folder))
-        return {part for parts in await gather_bounded(read, names, _READS) for part in parts}
+        return {part for parts in await gather_bounded(read, names) for part in parts}
 
     async def take(self, plan: str) -> Upload | None:
         """The unfinished upload of an equal plan. No other copy of this attempt gets it."""
@@ -106,7 +105,7 @@ async def unfinished_uploads(ledger: Ledger, run_id: str, shard: int | None = No
     async def read(name: str) -> Upload:
         return await retry(lambda: ledger.read(run_id, name, partial(msgspec.convert, type=Upload)))
 
-    return await gather_bounded(read, unended, _READS)
+    return await gather_bounded(read, unended)
 
 
 def _parts(document: dict[str, Any]) -> list[tuple[int, str]]:

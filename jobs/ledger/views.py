@@ -31,7 +31,6 @@ from jobs.s3.retries import gather_bounded
 from jobs.tables.duck import Database, check_select, file_list, in_thread, parquet, quoted, refusals
 from jobs.tables.rows import outcome_schema, schema_of, shard_schema
 
-READS = 8
 _TEXT, _COUNT, _TIME, _FLAG = "VARCHAR", "BIGINT", "TIMESTAMP WITH TIME ZONE", "BOOLEAN"
 
 
@@ -130,7 +129,7 @@ async def accept(ledger: Ledger, where: str, reason: str, by: str) -> int:
 
 async def _relation(ledger: Ledger, table: str, run_ids: Sequence[str], database: Database) -> str | None:
     if table == "runs":
-        rows = await gather_bounded(lambda run_id: _run(ledger, run_id), run_ids, READS)
+        rows = await gather_bounded(lambda run_id: _run(ledger, run_id), run_ids)
         database.connection.register("run_rows", pa.Table.from_pylist(rows) if rows else pa.table({"run_id": [""]}))
         return "(FROM run_rows)" if rows else None
     if table in ("state", "findings"):

@@ -68,7 +68,6 @@ from jobs.tables.duck import in_thread, parquet, quoted
 NEEDED_FIELDS = ("Size", "LastModifiedDate", "ETag")
 """The fields of a report without which a night finds no copy that differs, or no stale one."""
 MARGIN_SECONDS = 900.0
-READS = 32
 READ_OBJECTS_MIN, READ_BYTES_MIN = 100, 1 << 30
 """A night reads so many objects, or so many bytes, however small its slice is."""
 READ_DAYS = 360
@@ -296,7 +295,7 @@ class NightWork(Struct, frozen=True):
 
         since = self.night.day - timedelta(days=1)
         run_ids = [each for each in await ledger.run_ids(f"{since:%Y%m%d}") if run_job(each) == wanted.job]
-        return next(filter(None, reversed(await gather_bounded(look, run_ids, READS))), None)
+        return next(filter(None, reversed(await gather_bounded(look, run_ids))), None)
 
     def _result(self, stage: str, report: dict[str, Any], **more: Any) -> StageResult:
         self.display.say(f"{stage}: {report['run_id']} {report['state']}")

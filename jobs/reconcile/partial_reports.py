@@ -25,7 +25,6 @@ PAGES = 5
 """So many pages are listed from one place until one has a key that the report must have."""
 
 RANDOM_PLACES = 8
-AT_ONCE = 8
 
 UPLOAD_SECONDS = 7 * 86_400
 """S3 dates an object that was uploaded in parts by the beginning of its upload. It may have come
@@ -59,7 +58,7 @@ async def check_coverage(
         return []
 
     places = await in_thread(connection, _places, connection, staged, prefixes)
-    due = [each for page in await gather_bounded(look, places, AT_ONCE) for each in page]
+    due = [each for page in await gather_bounded(look, places) for each in page]
     listed = {each.key: each for each in due}
     key = staged.field("key")
     reported = f"SELECT DISTINCT {key} FROM {staged.relation} r WHERE {key} IN (SELECT unnest(?::VARCHAR[]))"

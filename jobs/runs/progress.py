@@ -23,7 +23,6 @@ SILENT_SECONDS = 12 * 3600.0
 """Who works at a run writes more often, but for one object of terabytes. So a run that nobody has
 written to for so long has lost its workers, or waits for machines that do not come.
 """
-_READS = 32
 FIRST_KEYS = 5
 """How many keys a text names of many."""
 
@@ -85,7 +84,7 @@ async def _done_rows(ledger: Ledger, run_id: str, plan: Plan, by_shard: Sequence
     for own, shard in zip(by_shard, plan.shards, strict=True):
         rows = min(sum(each.rows for each in own), shard.rows)
         if rows == shard.rows and len({each.attempt for each in own}) > 1:
-            files = await gather_bounded(lambda each: ledger.checkpoint_data(run_id, each), own, _READS)
+            files = await gather_bounded(lambda each: ledger.checkpoint_data(run_id, each), own)
             rows = len(set(chain.from_iterable(read_row_numbers(each) for each in files)))
         done.append(rows)
     return done

@@ -13,7 +13,6 @@ from jobs.reports.document import findings_count, iso_time, unread_count
 from jobs.runs.progress import find_progress, has_stopped
 from jobs.s3.retries import gather_bounded
 
-READS = 32
 SHOWN_IDS = 5
 SELECTING = (
     "filters", "all_versions", "versions", "sample", ROWS_SHA256, "deep", "compares_tags", "maps", "of_replica",
@@ -49,7 +48,7 @@ async def find_run_id(ledger: Ledger, text: str) -> str:
 
 async def summarize_runs(ledger: Ledger, run_ids: Sequence[str]) -> list[dict[str, Any]]:
     """These runs. A run with a damaged document has the state `unreadable`, and `error` says why."""
-    return await gather_bounded(lambda run_id: summarize_run(ledger, run_id), run_ids, READS)
+    return await gather_bounded(lambda run_id: summarize_run(ledger, run_id), run_ids)
 
 
 async def summarize_run(ledger: Ledger, run_id: str) -> dict[str, Any]:

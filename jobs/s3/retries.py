@@ -105,7 +105,7 @@ class PacedGate:
 
 
 async def gather_bounded(
-    work: Callable[[U], Awaitable[T]], items: Iterable[U], at_once: int, *, ends_early: bool = False
+    work: Callable[[U], Awaitable[T]], items: Iterable[U], at_once: int = 32, *, ends_early: bool = False
 ) -> list[T]:
     """`work` of each item, so many at once, in order.
 
