@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from functools import partial
 from itertools import combinations
@@ -34,7 +34,6 @@ from jobs.ledger.one_bucket import check_two_places
 from jobs.runs.scratch import make_scratch, remove_scratch
 from jobs.s3.retries import promptly, together
 from jobs.s3.sessions import account_of, are_apart, endpoint_of, open_side, open_store
-from jobs.s3.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -231,7 +230,7 @@ async def manifest_rows(request: Request, ledger: Ledger, draft: Draft) -> Sourc
     if uri is None:
         assert source is not None  # a command has refused a request without any rows
         places = [source.location._replace(key=prefix) for prefix in request.prefixes] or [source.location]
-        rows = _list(open_side(source), places, versions=request.selection.versions == "all")
+        rows = listed_rows(source, places, versions=request.selection.versions == "all")
         return source, f"listing of {', '.join(map(str, places))}", rows
     file, is_known = uri, not run_of(uri)  # a file of a run may say what the run's own manifest did not
     if run_id := run_of(uri) if uri.startswith(("run:", "proven:")) else "":
@@ -292,14 +291,21 @@ def _check_has_outcomes(spec: RunSpec) -> None:
         )
 
 
-async def _list(store: Store, places: Sequence[Location], *, versions: bool) -> AsyncIterator[pa.RecordBatch]:
+async def listed_rows(
+    side: Side, places: Sequence[Location], *, versions: bool
+) -> AsyncGenerator[pa.RecordBatch, None]:
+    """The objects below some places of a side, or all their versions, a page at a time."""
     from jobs.s3.listing import list_all
     from jobs.tables.rows import manifest_batch
 
-    for place in places:
-        async with aclosing(list_all(store, place, versions=versions)) as pages:
-            async for page in pages:
-                yield manifest_batch(page)
+    store = open_side(side)
+    try:
+        for place in places:
+            async with aclosing(list_all(store, place, versions=versions)) as pages:
+                async for page in pages:
+                    yield manifest_batch(page)
+    finally:
+        await store.close()
 
 
 async def check_sides(

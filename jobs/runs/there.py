@@ -25,14 +25,14 @@ from msgspec import Struct
 from jobs.archives.files import list_archives
 from jobs.archives.index import ArchiveIndex, DamagedIndex, collecting
 from jobs.archives.unindexed import UNREADABLE
-from jobs.core.model import Listed, Location
+from jobs.core.model import Location
 from jobs.core.pricing import ALIKE, OTHER
 from jobs.core.run import RunSpec, Side
 from jobs.errors import Denied, Rejected
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.state import copy_key_sql
+from jobs.runs.request import listed_rows
 from jobs.runs.sorting import SAME, Sorting
-from jobs.s3.listing import list_all
 from jobs.s3.sessions import open_side
 from jobs.s3.store import Store
 from jobs.tables.duck import in_thread, parquet, quoted
@@ -97,18 +97,6 @@ class Copies(NamedTuple):
     now: Callable[[], float] = time.time
 
 
-async def list_destination(spec: RunSpec, prefix: str) -> AsyncGenerator[list[Listed], None]:
-    """The pages of the destination's objects below a prefix, or of its versions where all are wanted."""
-    store = open_side(spec.destination)
-    try:
-        place, versions = spec.destination.location._replace(key=prefix), bool(spec.options.get("all_versions"))
-        async with aclosing(list_all(store, place, versions=versions)) as listing:
-            async for page in listing:
-                yield page
-    finally:
-        await store.close()
-
-
 async def find_there(spec: RunSpec, sorting: Sorting) -> dict[str, int] | None:
     """Fill the table `seen` of a run's sorted rows.
 
@@ -125,10 +113,12 @@ async def find_there(spec: RunSpec, sorting: Sorting) -> dict[str, int] | None:
     path, listed, pages = sorting.folder / "there.parquet", 0, 0
     with pq.ParquetWriter(path, manifest_batch(()).select(_COLUMNS).schema, compression="lz4") as writer:
         try:
-            async with aclosing(list_destination(spec, commonprefix([first, last]))) as listing:
-                async for page in listing:
-                    writer.write_batch(manifest_batch(page).select(_COLUMNS))
-                    listed, pages = listed + len(page), pages + 1
+            place = spec.destination.location._replace(key=commonprefix([first, last]))
+            listing = listed_rows(spec.destination, [place], versions=bool(spec.options.get("all_versions")))
+            async with aclosing(listing) as batches:
+                async for batch in batches:
+                    writer.write_batch(batch.select(_COLUMNS))
+                    listed, pages = listed + batch.num_rows, pages + 1
                     if pages > rows:
                         return None
         except (Denied, Rejected):
