@@ -160,10 +160,10 @@ async def _compare(options: Reconcile, maps: PrefixMap, ledger: Ledger) -> dict[
     for pair in maps.pairs:  # the ledger, to which each run writes, is in nothing that is compared
         below = [replace(side, location=side.location._replace(key=key)) for side, key in zip(sides, pair, strict=True)]
         check_apart(below[0], below[1], ledger.location)
-    checksums = options.source_checksums, options.destination_checksums
+    checksums = {name: getattr(options, name) for name in ("source_checksums", "destination_checksums")}
     is_complete = not all_versions and not options.source_inventory  # S3's may be of a part
     with tempfile.TemporaryDirectory(prefix="sealift-evidence-") as folder:
-        for number, (side, inventory, uri) in enumerate(zip(sides, inventories, checksums, strict=True)):
+        for number, (side, inventory, uri) in enumerate(zip(sides, inventories, checksums.values(), strict=True)):
             report = Report(side, inventory, ledger.store) if inventory else None
             report = report or await list_side(side, side.location, ledger, run_id, versions=all_versions)
             if uri is not None:
@@ -171,7 +171,7 @@ async def _compare(options: Reconcile, maps: PrefixMap, ledger: Ledger) -> dict[
                 summary = await write_evidence(ledger.store, uri, path, bucket=side.location.bucket)
                 if summary.rejected:
                     say(f"{uri}: {summary.rejected:,} lines are unusable; their objects stay unproven")
-                report = replace(report, evidence=[path], checksums=uri)
+                report = replace(report, evidence=[path])
             reports.append(report)
         return await compare(
             ledger,
@@ -180,7 +180,7 @@ async def _compare(options: Reconcile, maps: PrefixMap, ledger: Ledger) -> dict[
             reports,
             maps=maps,
             margin_seconds=options.margin,
-            options={"versions": options.versions, COMPLETE: is_complete},
+            options={"versions": options.versions, COMPLETE: is_complete, **checksums},
             commands=_commands(),
             repairs_different=options.repair_different,
         )

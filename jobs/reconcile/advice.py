@@ -10,7 +10,7 @@ from typing import Any
 from jobs.core.category import FINDINGS, Category
 from jobs.core.model import Location
 from jobs.core.prefix_map import PrefixMap
-from jobs.core.run import RunSpec
+from jobs.core.run import RunSpec, Side
 from jobs.ledger.ledger import Ledger
 from jobs.reconcile.findings import first_findings
 from jobs.reports.figures import plural
@@ -51,16 +51,13 @@ def first_steps(
 
 
 def _disjoint_step(spec: RunSpec, maps: PrefixMap, differences: Path) -> str:
+    def place(side: Side, name: str, category: Category, key: str) -> tuple[Location, list[str]]:
+        rows = first_findings(differences, f"category = '{category}'")
+        return side.location._replace(key=key), [row[name].removeprefix(key) for row in rows]
+
     below = maps.pairs[0] if len(maps.pairs) == 1 else ("", "")
-    columns = (spec.source, "key", Category.MISSING), (spec.destination, "destination_key", Category.EXTRA)
-    places = [
-        (
-            side.location._replace(key=key),
-            [row[name].removeprefix(key) for row in first_findings(differences, f"category = '{category}'")],
-        )
-        for (side, name, category), key in zip(columns, below, strict=True)
-    ]
-    return disjoint_step(*places)
+    source = place(spec.source, "key", Category.MISSING, below[0])
+    return disjoint_step(source, place(spec.destination, "destination_key", Category.EXTRA, below[1]))
 
 
 def disjoint_step(source: tuple[Location, Sequence[str]], destination: tuple[Location, Sequence[str]]) -> str:

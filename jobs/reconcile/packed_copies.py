@@ -6,16 +6,14 @@ The next repair would copy each of them again.
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+
+import duckdb
+import pyarrow as pa
 
 from jobs.core.category import Category
 from jobs.reconcile.rules import IN_ARCHIVE, UNPROVEN_IN_ARCHIVE
 from jobs.runs.there import PackedCopies
 from jobs.tables.duck import in_thread, quoted
-
-if TYPE_CHECKING:
-    import duckdb
-    import pyarrow as pa
 
 _MISSING = f"SELECT code FROM verdicts WHERE category = {quoted(Category.MISSING.value)}"
 

@@ -55,16 +55,14 @@ class Report(Struct, frozen=True):
 
     `evidence`: known checksums, as Parquet files of the columns key, version_id (empty, null or
     `null`: unversioned), etag, algorithm, value (base64), is_composite, computed_at (UTC). Where no
-    version id pins the object, its ETag must be the same, and it must not be newer. `checksums`: the
-    URI that they come from. `doubted`: the store of its bucket, of which a few pages are listed, if
-    the report has to cover the prefixes.
+    version id pins the object, its ETag must be the same, and it must not be newer. `doubted`: the store
+    of its bucket, of which a few pages are listed, if the report has to cover the prefixes.
     """
 
     side: Side
     inventory: Inventory
     store: Store
     evidence: Sequence[Path] = ()
-    checksums: str | None = None
     doubted: Store | None = None
 
 
@@ -105,8 +103,6 @@ async def compare(
             "maps": maps.texts(),
             "margin": f"{margin_seconds:g}s",
             **options,
-            "source_checksums": source.checksums,
-            "destination_checksums": destination.checksums,
             "destination_manifest": str(destination.inventory.manifest),
         },
         sealift_version=__version__,
