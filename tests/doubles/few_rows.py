@@ -25,7 +25,8 @@ from jobs.reports.publish import publish
 from jobs.runs import folding, planning
 from jobs.runs.filtering import select_rows
 from jobs.runs.sharding import count_shards
-from jobs.runs.there import list_destination
+from jobs.s3.listing import list_all
+from jobs.s3.sessions import open_side
 from jobs.tables import rows as tables
 from tests.doubles.plain_fold import fold
 
@@ -171,7 +172,8 @@ def _time_of(row: ObjectVersion) -> float:
 
 async def _find_there(rows: Sequence[ObjectVersion], copies: Any) -> list[tuple[str, str]]:
     """The keys of rows whose copies are there, and what `there_of` says of them."""
-    pages = [page async for page in list_destination(copies.run, copies.run.destination.location.key)]
+    side, versions = copies.run.destination, bool(copies.run.options.get("all_versions"))
+    pages = [page async for page in list_all(open_side(side), side.location, versions=versions)]
     found = there_of(rows, [each for page in pages for each in page], copies.run)
     return [(rows[number].key, word) for number, word in found.items()]
 
