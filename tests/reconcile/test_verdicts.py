@@ -70,13 +70,7 @@ class World:
             deliver(self.folder, bucket, [*rows, OUTSIDE], fields=fields, created_at=BEGAN + LISTED)
             for bucket, rows in (("originals", source), ("copies", copies))
         ]
-        answer = run(
-            self.folder,
-            *lists,
-            recorded=(self.ledger, spec),
-            maps=MAPS,
-            margin_seconds=0.0,
-        )
+        answer = run(self.folder, *lists, recorded=(self.ledger, spec), maps=MAPS, margin_seconds=0.0)
         path = answer.folder / "verdicts.parquet"
         if not path.exists():
             return []

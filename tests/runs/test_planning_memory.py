@@ -20,7 +20,7 @@ from jobs.runs import planning, there
 from jobs.runs.planning import plan_rows
 from jobs.runs.sorting import Sorting
 from jobs.runs.there import Copies
-from jobs.tables.rows import fill_batch
+from jobs.tables.rows import fill_batch, manifest_batch
 
 pytestmark = pytest.mark.slow
 BATCH_ROWS = 10_000
@@ -71,17 +71,19 @@ def test_long_keys_do_not_end_the_join_with_a_list(
     def values(number: int) -> dict[str, Any]:
         return {"key": long_key(number), "size_bytes": 1, "etag": f"{number:032x}", "last_modified": 10**7}
 
-    async def entries(*_: Any) -> AsyncIterator[list[Listed]]:
+    async def batches(*_: Any, **__: Any) -> AsyncIterator[pa.RecordBatch]:
         for start in range(0, 100_000, 1_000):
             numbers = range(start, start + 1_000)
             etags = [f"{number + (number % 10 == 0):032x}" for number in numbers]
-            yield [
-                Listed(long_key(number), None, True, False, 1, etag, 11.0, "STANDARD")
-                for number, etag in zip(numbers, etags, strict=True)
-            ]
+            yield manifest_batch(
+                [
+                    Listed(long_key(number), None, True, False, 1, etag, 11.0, "STANDARD")
+                    for number, etag in zip(numbers, etags, strict=True)
+                ]
+            )
 
     monkeypatch.setattr(planning, "MEMORY_LIMIT", limit)
-    monkeypatch.setattr(there, "list_destination", entries)
+    monkeypatch.setattr(there, "listed_rows", batches)
     sides = Side(Location("source")), Side(Location("copies"))
     run = RunSpec("20261201T000000Z-replicate-000000", "replicate", 0.0, *sides, "m", {"all_versions": all_versions})
     copies = Copies(run)

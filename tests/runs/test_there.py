@@ -23,7 +23,7 @@ from jobs.core.selection import Selection
 from jobs.runs import there
 from jobs.runs.planning import plan_rows
 from jobs.runs.there import Copies, PackedCopies
-from jobs.tables.rows import PLANNED, done_outcomes, read_outcomes, read_shard, version_batch
+from jobs.tables.rows import PLANNED, done_outcomes, manifest_batch, read_outcomes, read_shard, version_batch
 from tests.doubles.examples import examples
 from tests.doubles.few_rows import there_of
 from tests.doubles.packed_copies import md5, packed_copies
@@ -69,7 +69,7 @@ class Planning:
             yield version_batch(rows)
 
         async def plan() -> tuple[Plan, Histogram]:
-            with tempfile.TemporaryDirectory() as folder, mock.patch.object(there, "list_destination", self.pages_of):
+            with tempfile.TemporaryDirectory() as folder, mock.patch.object(there, "listed_rows", self.pages_of):
                 return await plan_rows(
                     batches(),
                     Selection(versions="all"),
@@ -87,11 +87,11 @@ class Planning:
     async def write_shard(self, number: int, data: bytes) -> None:
         self.shards[number] = data
 
-    async def pages_of(self, run: RunSpec, prefix: str) -> AsyncIterator[list[Listed]]:
-        self.prefixes.append(prefix)
+    async def pages_of(self, _: Side, places: Sequence[Location], **__: Any) -> AsyncIterator[pa.RecordBatch]:
+        self.prefixes.append(places[0].key)
         for start in range(0, len(self.listed), self.page):
             self.pages += 1
-            yield list(self.listed[start : start + self.page])
+            yield manifest_batch(self.listed[start : start + self.page])
 
     def rows(self, shard: int) -> list[ObjectVersion]:
         return [each for some in read_shard(self.shards[shard]) for each in some]
