@@ -33,6 +33,7 @@ from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import full_object
 from jobs.s3.store import UNGUARDED, Upload
 from jobs.s3.uploads import ObjectUpload
+from tests.doubles.hooks import Killed
 from tests.doubles.memory_store import MemoryStore, Request
 
 LEDGER = Location("ledger", "runs")
@@ -222,10 +223,6 @@ def work(expire: Expire, rows: Sequence[ObjectVersion]) -> list[Outcome]:
 def one(store: Shop, row: ObjectVersion, **options: Any) -> Outcome:
     (outcome,) = work(job(store, **options), [row])
     return outcome
-
-
-class Killed(BaseException):
-    """The process ends at this moment."""
 
 
 def work_killed(store: Shop, rows: Sequence[ObjectVersion], when: str = "after") -> None:

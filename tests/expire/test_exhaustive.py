@@ -30,6 +30,7 @@ from jobs.expire.rules import CopyAt, Terms
 from jobs.expire.undo import unhide
 from jobs.ledger.tombstones import Tombstone, Tombstones
 from jobs.s3.byte_ranges import ByteBudget
+from tests.doubles.hooks import Killed
 from tests.doubles.memory_store import Request
 from tests.expire.scene import DAY, LEDGER, PLACES, replica, row_of, shop
 
@@ -37,10 +38,6 @@ KEYS = ("a", "b")
 PLACE = PlaceDocument(id=f"{1:032x}", rank=1).key("")
 NAP_SECONDS = 60.0
 STEPS = ("at once", "nap", "kill")
-
-
-class Killed(BaseException):
-    """The process ends at this request."""
 
 
 class World:

@@ -14,12 +14,12 @@ from jobs.errors import NotFound, Unavailable
 from jobs.expire.undo import LAST_SECONDS, undo_run, unhide
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.tombstones import Tombstone, Tombstones
+from tests.doubles.hooks import Killed
 from tests.doubles.memory_store import Request
 from tests.expire.scene import (
     DAY,
     LEDGER,
     NOW,
-    Killed,
     Shop,
     job,
     job_of_another_run,

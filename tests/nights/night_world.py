@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -41,9 +41,11 @@ from jobs.runs.worker import Worker
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
 from tests.doubles import one_duckdb
+from tests.doubles.hooks import Killed
 from tests.doubles.memory_buckets import Version
 from tests.doubles.memory_store import MemoryStore, Request
 from tests.inventory.samples import CURRENT, VERSIONS, deliver
+from tests.simulation.engine.loop import run_at_once
 
 AGE_SECONDS = 7_200.0
 """So much later is what comes after a change: nothing is in flight."""
@@ -56,10 +58,6 @@ ENVIRONMENT = {
     "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
     "SEALIFT_TUNING": "patience_seconds=0.001 processes=1",
 }
-
-
-class Killed(BaseException):
-    """The command is gone: no `except Exception` runs any more."""
 
 
 @dataclass
@@ -139,7 +137,7 @@ class World:
     # What happens at the buckets.
 
     def put(self, bucket: str, key: str, data: bytes) -> None:
-        self._at_once(MemoryStore.put(self.store, ObjectRef(bucket, key), data, Attributes(), guard=UNGUARDED))
+        run_at_once(MemoryStore.put(self.store, ObjectRef(bucket, key), data, Attributes(), guard=UNGUARDED))
         self._changed(key)
 
     def copy(self, key: str) -> None:
@@ -149,7 +147,7 @@ class World:
             self.put("hot", f"copies/{key}", version.data)
 
     def delete(self, bucket: str, key: str) -> None:
-        self._at_once(MemoryStore.delete(self.store, ObjectRef(bucket, key)))
+        run_at_once(MemoryStore.delete(self.store, ObjectRef(bucket, key)))
         self._changed(key)
 
     def rot(self, key: str) -> None:
@@ -186,7 +184,7 @@ class World:
         for path in sorted(target.rglob("*")):
             if path.is_file():
                 key = str(path.relative_to(target))
-                self._at_once(
+                run_at_once(
                     MemoryStore.put(
                         self.store, ObjectRef("reports", key), path.read_bytes(), Attributes(), guard=UNGUARDED
                     )
@@ -197,13 +195,6 @@ class World:
         self.dark.discard(key.removeprefix("copies/"))
         self.accepted.discard(key.removeprefix("copies/"))
         self.is_stale, self.quiet = self.has_inventory, []
-
-    def _at_once(self, request: Coroutine[Any, Any, Any]) -> Any:
-        try:
-            request.send(None)
-        except StopIteration as answer:
-            return answer.value
-        raise AssertionError("a MemoryStore waits for nothing")
 
     def accept(self) -> None:
         """A person accepts all that is known to be wrong."""

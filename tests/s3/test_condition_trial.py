@@ -22,6 +22,7 @@ from jobs.s3.operations import Operation
 from jobs.s3.sessions import open_store
 from jobs.s3.store import UNGUARDED
 from tests.doubles.ceph_server import is_on_ceph
+from tests.doubles.hooks import Killed
 from tests.doubles.memory_store import Hook, MemoryStore, Request
 from tests.doubles.servers import Server
 
@@ -189,9 +190,6 @@ def test_only_what_the_operations_need_is_made_below_the_prefix() -> None:
 
 @pytest.mark.parametrize("versioned", [True, False])
 def test_what_a_killed_trial_left_is_swept_by_the_next_one_an_hour_later(versioned: bool) -> None:
-    class Killed(BaseException):
-        """The process ends at this request, and everything after it."""
-
     store = server(versioned=versioned)
     others = ["copies/2026/.sealift/trial-mine", "copies/2026/.sealift/place-" + "a" * 32 + ".json", "copies/2026/k"]
     others.append("copies/2026/.sealift/trial-" + "a" * 32 + ".txt")

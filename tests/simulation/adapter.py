@@ -21,7 +21,6 @@ import click
 import duckdb
 
 from jobs.aws.clients import open_client
-from jobs.aws.queues import Message
 from jobs.cli import cli
 from jobs.cli.command import Answer
 from jobs.cli.console import emit
@@ -51,7 +50,6 @@ from tests.doubles import one_duckdb
 from tests.doubles.few_rows import CACHED, QUICK, outcomes_of, rows_of
 from tests.doubles.plain_fold import fold
 from tests.doubles.policies import resolved
-from tests.doubles.polling import to_event
 from tests.doubles.tuning import tuned
 from tests.simulation.engine.determinism import replaced, swaps_of
 from tests.simulation.engine.loop import LABEL, run_at_once
@@ -196,8 +194,8 @@ class Program:
 
     async def handle(self, runtime: Runtime, bodies: dict[str, str], seconds: float) -> set[str]:
         """Give messages (id → body) to the backup function. Returns those that it has not done."""
-        event = to_event([Message(number, "", body, 1, 0.0) for number, body in bodies.items()])
-        answer = await backup.handle(runtime, event, seconds, "request")
+        messages = [{"messageId": number, "body": body, "attributes": {}} for number, body in bodies.items()]
+        answer = await backup.handle(runtime, {"Records": messages}, seconds, "request")
         return {each["itemIdentifier"] for each in answer["batchItemFailures"]}
 
     async def publish(self) -> list[list[str]]:
