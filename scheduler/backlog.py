@@ -32,7 +32,7 @@ from jobs.errors import StoreError
 from jobs.ledger.backlog import NAMED_BYTES_MAX, Manifest, Taken, Waiting, latest_manifest, list_backlog, read_backlog
 from jobs.policy.coverage import match
 from jobs.policy.model import Policy
-from jobs.sync.versions import Version
+from jobs.sync.edges import Version
 from scheduler.log import say
 from scheduler.runtime import Runtime
 

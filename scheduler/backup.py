@@ -23,7 +23,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from jobs.backup.events import EventKind, ObjectEvent, parse_message
-from jobs.core.model import NULL_VERSION, ObjectVersion, Route
+from jobs.core.model import ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.core.selection import is_sealift_object
@@ -45,9 +45,10 @@ from jobs.policy.words import CREATE
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.copying import KEEP
 from jobs.s3.retries import Tries
+from jobs.sync.edges import Version
 from jobs.sync.key import KeyResult, Sides, SyncOptions, sync_key
+from jobs.sync.look import places_of
 from jobs.sync.table import WAITING, Rules
-from jobs.sync.versions import Version
 from scheduler import backlog
 from scheduler.backlog import BacklogRow
 from scheduler.event_metrics import publish_metrics
@@ -227,8 +228,8 @@ class _Batch(Struct):
                 self._finish(delivery, _ending(status, reason), reason or "")
             else:
                 self._finish(delivery, Ending.DELETED if result.is_marked else Ending.SAME)
-        is_named = others or left is None or any(_is_of(each.event, left) for each in wanted)
-        if left is not None and not is_named and result.has_copy:  # one without a copy has an event of its own
+        is_named = others or left is None or left in places_of([_row(-1, each.event) for each in wanted], [left])
+        if left is not None and not is_named:
             self._add_to_backlog(wanted[-1], reason or "", left)
 
     def _finish_row(self, delivery: _Delivery, outcome: Outcome) -> None:
@@ -313,12 +314,6 @@ def _told(error: Exception) -> str:
     if isinstance(error, SealiftError):
         return error.fact if isinstance(error, StoreError) else str(error)
     return f"unforeseen {type(error).__name__} ({error}): report this as a bug of Sealift"
-
-
-def _is_of(event: ObjectEvent, version: Version) -> bool:
-    """True if an event is about this version."""
-    is_version = (event.version_id or NULL_VERSION) == (version.version_id or NULL_VERSION)
-    return is_version and (event.version_id is not None or event.etag in (None, version.etag))
 
 
 def _row(number: int, event: ObjectEvent) -> ObjectVersion:

@@ -23,9 +23,7 @@ _IN_PARTS = re.compile(r"-\d{1,5}\Z", re.ASCII)
 
 def is_named(row: ObjectVersion, source: ObjectInfo) -> bool:
     """Whether the source is the object that a row names: by the ETag, else by the size."""
-    if row.etag is not None:
-        return source.etag == row.etag
-    return row.size_bytes in (None, source.size_bytes)
+    return row.etag == source.etag if row.etag is not None else row.size_bytes in (None, source.size_bytes)
 
 
 class Verdict(NamedTuple):
@@ -33,15 +31,17 @@ class Verdict(NamedTuple):
 
     `reason` is empty where the two are the same, `detail` its one fact. `is_source_damaged`: the
     source's bytes are not those that S3 keeps checksums of. `is_copy_intact`: the copy's bytes are
-    those, and S3 keeps nothing of the source's, so that either of the two may have rotted.
+    those, and S3 keeps nothing of the source's, so that either of the two may have rotted. `checksum`:
+    `ALGORITHM:base64` of content that is the same, if the comparison knows it.
     """
 
     same: bool | None
-    evidence: Evidence
+    evidence: Evidence = Evidence.NONE
     reason: Why = ""
     detail: str = ""
     is_source_damaged: bool = False
     is_copy_intact: bool = False
+    checksum: str | None = None
 
 
 def is_md5(etag: str | None) -> bool:

@@ -341,7 +341,7 @@ class Restore:
         source, there = ours.info, theirs.info
         verdict = compare(source, there)
         if verdict.same is None and not source.is_archived and not there.is_archived:
-            verdict, _ = await compare_bytes(ours, theirs, self._opened.budget)
+            verdict = await compare_bytes(ours, theirs, self._opened.budget)
         if not verdict.same:
             return _in_the_way(row, there)
         original = Pinned(ours.ref._replace(version_id=row.version_id or source.version_id), source.etag)

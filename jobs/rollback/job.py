@@ -186,7 +186,7 @@ class Rollback:
         verdict = compare(source, there)
         if verdict.same is None and not (source.is_archived or there.is_archived):
             sides = ContentSide(self._store, kept, source), ContentSide(self._store, copy, there)
-            verdict, _ = await compare_bytes(*sides, self._opened.budget)
+            verdict = await compare_bytes(*sides, self._opened.budget)
         if not verdict.same:
             return _changed(row)
         await self._writes.delete(copy)

@@ -51,12 +51,10 @@ async def check_bytes(
     return check
 
 
-async def compare_bytes(
-    source: ContentSide, destination: ContentSide, budget: ByteBudget
-) -> tuple[Verdict, str | None]:
-    """Read both objects, pinned by ETag, and compare their bytes, then metadata and headers. Return
-    also `SHA256:base64` of content that is the same. Where the bytes differ, also say which side is
-    damaged, as far as what S3 keeps of each tells. Lost bytes differ from all others.
+async def compare_bytes(source: ContentSide, destination: ContentSide, budget: ByteBudget) -> Verdict:
+    """Read both objects, pinned by ETag, and compare their bytes, then metadata and headers. Where the
+    bytes differ, also say which side is damaged, as far as what S3 keeps of each tells. Lost bytes
+    differ from all others.
 
     Equal bytes prove nothing where the copy was made of a source that had rotted. The stored
     checksums of such a copy differ from those of the source. Only then are equal bytes checked
@@ -66,29 +64,27 @@ async def compare_bytes(
     if isinstance(answer, ContentSide):
         is_ours = answer is source
         lost = "source" if is_ours else "copy"
-        return Verdict(False, Evidence.CONTENT, Reason.BYTES_LOST, lost, is_source_damaged=is_ours), None
-    differing = difference(source.info.attributes, destination.info.attributes, NEVER_COPIED) if answer[0].same else ""
-    return (Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, differing), None) if differing else answer
+        return Verdict(False, Evidence.CONTENT, Reason.BYTES_LOST, lost, is_source_damaged=is_ours)
+    differing = difference(source.info.attributes, destination.info.attributes, NEVER_COPIED) if answer.same else ""
+    return Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, differing) if differing else answer
 
 
-async def _compare_bytes(
-    source: ContentSide, destination: ContentSide, budget: ByteBudget
-) -> tuple[Verdict, str | None]:
+async def _compare_bytes(source: ContentSide, destination: ContentSide, budget: ByteBudget) -> Verdict:
     is_stored_same = compare(source.info, destination.info).same
     known = replace(source.info, etag="", checksums=()) if is_stored_same else source.info
     check = ContentCheck(known, "SHA256")
     verdict = await _compare_ranges(source, destination, budget, check)
     if verdict.same and check.is_refuted:
-        return Verdict(False, Evidence.CONTENT, Reason.BOTH_DAMAGED, is_source_damaged=True), None
+        return Verdict(False, Evidence.CONTENT, Reason.BOTH_DAMAGED, is_source_damaged=True)
     if verdict.same:
-        return verdict, str(check.checksum("SHA256"))
+        return verdict._replace(checksum=str(check.checksum("SHA256")))
     if await is_damaged(source, budget):
-        return Verdict(False, Evidence.CONTENT, Reason.DAMAGED, is_source_damaged=True), None
+        return Verdict(False, Evidence.CONTENT, Reason.DAMAGED, is_source_damaged=True)
     can_rot = source.info.size_bytes == destination.info.size_bytes  # rot changes no size
     is_copy_known = not stored_checksums(source.info) and stored_checksums(destination.info)
     if can_rot and is_copy_known and not await is_damaged(destination, budget):
-        return verdict._replace(reason=Reason.EITHER_DAMAGED, is_copy_intact=True), None
-    return verdict, None
+        return verdict._replace(reason=Reason.EITHER_DAMAGED, is_copy_intact=True)
+    return verdict
 
 
 async def _compare_ranges(

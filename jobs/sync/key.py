@@ -11,13 +11,14 @@ that the source's current object is the one that is meant.
 
 | the key                          | requests of an event                | of a row                          |
 |----------------------------------|-------------------------------------|-----------------------------------|
-| is new                           | CopyObject, HEAD                    | CopyObject                        |
+| is new                           | CopyObject                          | CopyObject                        |
 | was copied                       | CopyObject, 2 LISTs                 | 2 HEADs, once most rows are there |
-| has another version              | CopyObject, 2 LISTs, CopyObject, HEAD | 2 HEADs, CopyObject             |
-| has n others, `all_versions`     | the same, n CopyObjects             | 2 LISTs, n CopyObjects, HEAD      |
+| has another version              | CopyObject, 2 LISTs, CopyObject     | 2 HEADs, CopyObject               |
+| has n others, `all_versions`     | the same, n CopyObjects             | 2 LISTs, n CopyObjects            |
 
-An event of a version whose class is kept costs a HEAD before the first CopyObject, and no other HEAD
-unless deletes are mirrored. What listings do not prove costs HEADs, or the bytes.
+An event of a version whose class is kept costs a HEAD before the first CopyObject. Where deletes are
+mirrored, or a server does not say which version it copied, a HEAD after the last write shows whether the
+source is still the same. What listings do not prove costs HEADs, or the bytes.
 """
 
 from __future__ import annotations
@@ -57,11 +58,9 @@ from jobs.s3.copying import Copier, CopyOptions, is_altered
 from jobs.s3.lookup import KeyPages, find
 from jobs.s3.store import ABSENT, Guard, Store
 from jobs.s3.uploads import ALTERED, NO_RECORDS, UploadRecords
-from jobs.sync.edges import Look, rivals
-from jobs.sync.facts import Side, compare_versions
-from jobs.sync.look import look_by_heads, look_by_lists, places_of
+from jobs.sync.edges import NOBODY, End, Look, Version, rivals
+from jobs.sync.look import Side, compare_versions, look_by_lists, places_of
 from jobs.sync.table import WAITING, Act, Overwrite, Rules, Step, next_step
-from jobs.sync.versions import NOBODY, Compared, Edge, End, Version
 
 ROUNDS = 12
 LOOKS, NEWEST_LOOKS = 6, 2
@@ -104,14 +103,12 @@ class KeyResult(NamedTuple):
     """What became of a key.
 
     `outcomes`: row number → outcome. `top`: how what belongs on top ended. `left`: the newest version, if it
-    is for another worker or for later. `has_copy`: the destination has what may be its copy. `is_marked`: a
-    delete marker was made.
+    is for another worker or for later. `is_marked`: a delete marker was made.
     """
 
     outcomes: dict[int, Outcome]
     top: End = End(Status.DONE)
     left: Version | None = None
-    has_copy: bool = False
     is_marked: bool = False
 
 
@@ -198,7 +195,7 @@ async def sync_key(
 ) -> KeyResult:
     """Bring the copies of a key to where its source is. `rows`: the versions that are named.
 
-    `is_event`: the source may have changed a moment ago, so it is looked at after each write.
+    `is_event`: a new key is likelier than any other, and what needs many comparisons is left to a run.
     `is_last`: a version whose requests keep failing is given up, and others are copied without it.
     What S3 refuses of an object is an outcome. Raises Unavailable, Conflict or PreconditionFailed
     where a retry may help, ConfigError where the destination keeps no versions of `all_versions`.
@@ -230,17 +227,13 @@ class _Sync:
         self.ours = Side(sides.source, ObjectRef(sides.route.source.bucket, key))
         self.options, self.rules, self.copier = sides.options, sides.options.rules, sides.copier
         self.is_event, self.is_last = is_event, is_last
-        self.missed: set[tuple[Version, Version | None]] = set()
-        self.marked: set[Version] = set()
+        self.missed: set[tuple[Version, bool, Version | None]] = set()
+        self.marked: set[Version | None] = set()
         self.looks_left = NEWEST_LOOKS + LOOKS * len(rows)
         self.agreed = {row.condemned_etag for row in rows if row.condemned_etag}
         """ETags of copies that a run found wrong, and no comparison since has found intact."""
-        self.must_list = self.cannot_list = False
-        self.is_marked = self.has_altered = False
-        self.bet: ObjectVersion | None = None
-        """The row that is copied before anything was looked at."""
-        self.is_stale = False
-        """Something was written, and nothing has shown since that the source is still the same."""
+        self.has_altered = self.is_stale = False
+        """`is_stale`: something was written, and nothing has shown since that the source is still the same."""
         self.pages: KeyPages | None = None
 
     @cached_property
@@ -253,21 +246,6 @@ class _Sync:
                 return self._all(End(Status.BLOCKED, Reason.ONE_OF_SEVERAL))
             if self.rows and self.rows[0].is_delete_marker:
                 return self._all(End(Status.BLOCKED, Reason.IS_MARKER))
-        try:
-            return await self._rounds()
-        except REFUSALS as error:  # what was copied before that is copied
-            result = self._all(_refusal(error))
-            return result._replace(outcomes=result.outcomes | self._copied_rows())
-
-    def _all(self, end: End) -> KeyResult:
-        return KeyResult({row.row: _ended(row, end) for row in self.rows}, end)
-
-    def _copied_rows(self) -> dict[int, Outcome]:
-        """The rows whose version this call has copied, by what the rows say."""
-        named = ((row, self.ours.versions.get((row.version_id or NULL_VERSION, row.etag))) for row in self.rows)
-        return {row.row: _of_row(row, version.copied) for row, version in named if version and version.copied}
-
-    async def _rounds(self) -> KeyResult:
         last: StoreError | None = None
         for attempt in range(ROUNDS + 1):
             try:
@@ -276,19 +254,38 @@ class _Sync:
                     return result
             except (PreconditionFailed, Conflict, NotFound) as error:
                 last = error
+            except REFUSALS as error:  # what was copied before that is copied
+                return self._all(_refusal(error))
         detail = f"others kept changing this key, {ROUNDS} times over: {last}"
         raise Conflict("sync", str(self.theirs.ref), "Raced", detail)
+
+    def _all(self, end: End, left: Version | None = None) -> KeyResult:
+        return KeyResult({row.row: _ended(row, end) for row in self.rows} | self._copied_rows(), end, left)
+
+    def _copied_rows(self) -> dict[int, Outcome]:
+        """The rows whose version this call has copied, by what the rows say."""
+        named = ((row, self.ours.versions.get((row.version_id or NULL_VERSION, row.etag))) for row in self.rows)
+        return {row.row: _of_row(row, version.copied) for row, version in named if version and version.copied}
 
     # The bet
 
     async def _bet(self) -> KeyResult | None:
         """Copy the one version that is named as if both sides were known: it, and nothing. None: look."""
-        options, sides = self.options, self.sides
+        sides = self.sides
         if self.rules.all_versions:
             await sides.keeps_versions()
-        if len(self.rows) != 1 or options.streamed or options.object_lock:
+        if len(self.rows) != 1:
             return None
         row = self.rows[0]
+        version = self.ours.named(row)
+        if self.is_event and not (self.copier.is_simple(row) and is_md5(row.etag) and sides.proves_by_etag):
+            current = await self.ours.find()
+            if current is None or places_of([row], [current]) != [current] or await _is_archived(self.ours, current):
+                return None
+            version = current
+            row = row._replace(size_bytes=version.size_bytes, etag=version.etag, storage_class=version.storage_class)
+        if not sides.may_bet(row):
+            return None
         if not self.is_event and self.rules.all_versions:
             self.pages = KeyPages(sides.destination, *self.theirs.ref[:2])
             await self.pages.read_page()
@@ -296,20 +293,9 @@ class _Sync:
                 return None
         elif not self.is_event and self.early is None:
             return None
-        version = self.ours.named(row)
-        if self.is_event and not (self.copier.is_simple(row) and is_md5(row.etag) and sides.proves_by_etag):
-            current = await self.ours.find()
-            if current is None or not _is_of(row, current) or await _is_archived(self.ours, current):
-                return None
-            version = current
-            row = row._replace(size_bytes=version.size_bytes, etag=version.etag, storage_class=version.storage_class)
-        if not sides.may_bet(row):
-            return None
-        self.bet = row
         try:
-            is_done = await self._append(Look([version], [], is_listed=False), version, is_late=False)
+            is_done = await self._append(Look([version], [], is_listed=False, bet=row), version, is_late=False)
         finally:
-            self.bet = None
             sides.note_bet(is_new=version.copied is not None)
         if not is_done or version.copied is None or (self.is_stale and await self.ours.find() is not version):
             return None
@@ -326,35 +312,30 @@ class _Sync:
 
     async def _look(self) -> Look:
         self.is_stale = False
-        if self.rules.all_versions or self.must_list:
+        if self.rules.all_versions:
             return await self._list()
-        source, copies = await look_by_heads(self.ours, self.theirs)
-        if not source and any(is_exact(row.version_id) for row in self.rows):
-            return await self._list()
-        return await self._begin(source, copies, is_listed=False)
+        there, here = await self.theirs.find(), await self.ours.find()
+        return await self._begin([here] if here else [], [there] if there else [], is_listed=False)
 
     async def _list(self) -> Look:
         pages = self.pages or KeyPages(self.sides.destination, *self.theirs.ref[:2])
         self.pages = None
         return await self._begin(*await look_by_lists(self.ours, self.theirs, pages, self.rows))
 
-    async def _list_as_well(self, look: Look) -> Look:
-        """The histories, where HEADs do not decide. The look itself if nobody may list them."""
-        self.must_list = True
-        try:
-            return await self._list()
-        except (Denied, Redirected, Rejected):
-            self.cannot_list = True
-            return look
-
     async def _begin(self, source: list[Version], copies: list[Version], *, is_listed: bool = True) -> Look:
         """What a look shows, with what is known."""
-        meant, skew = places_of(self.rows, source), SKEW_SECONDS if self.options.streamed else 0.0
-        look = Look(source, copies, meant, skew_seconds=skew, agreed_etags=self.agreed, is_listed=is_listed)
-        newest, limit = look.newest(follows_markers=False), self.options.limit_bytes
-        older = sum(each is not None and each is not newest for each in look.meant)
-        self.looks_left = min(self.looks_left, NEWEST_LOOKS + LOOKS * older)
-        self.rules = self.rules._replace(keeps_versions=not copies or await self.sides.keeps_versions())
+        keeps_versions = not copies or await self.sides.keeps_versions()
+        self.rules = self.rules._replace(keeps_versions=keeps_versions)
+        look = Look(
+            source,
+            copies,
+            places_of(self.rows, source),
+            skew_seconds=SKEW_SECONDS if self.options.streamed else 0.0,
+            agreed_etags=self.agreed,
+            trusts_etags=keeps_versions,
+            is_listed=is_listed,
+        )
+        limit = self.options.limit_bytes
         for each in (*source, *copies):
             if limit is not None and (each.size_bytes or 0) > limit and each.blocked is None:
                 each.blocked = End(Status.BLOCKED, Reason.TOO_LARGE)
@@ -373,16 +354,19 @@ class _Sync:
         while True:
             step = next_step(look, self.rules)
             if step.act is Act.ASK:
+                if self.is_event and self.looks_left <= 0:
+                    return self._all(End(Status.BLOCKED, Reason.TOO_SLOW), look.source[-1])
                 for version, copy in step.ask:
-                    if self.is_event and self.looks_left <= 0:
-                        look.leave_open(version, copy, is_deep=self.rules.all_versions)
-                    else:
-                        await self._compare(version, copy)
+                    await self._compare(version, copy)
                 if len(self.agreed) != agreed:
                     return None
             elif step.act is Act.DONE:
-                if not look.is_listed and step.top != End(Status.SAME) and not self.cannot_list and look.copies:
-                    look = await self._list_as_well(look)
+                is_open = not look.source or (look.copies and step.top != End(Status.SAME))
+                if is_open and not look.is_listed:
+                    try:
+                        look = await self._list()
+                    except (Denied, Redirected, Rejected):  # nobody may list: what HEADs have shown decides
+                        look.is_listed = True
                 elif self.is_stale and not await self._is_current(look):
                     return None
                 else:
@@ -403,9 +387,9 @@ class _Sync:
     async def _compare(self, version: Version, copy: Version) -> None:
         self.looks_left -= 1
         is_agreed = copy.etag in self.agreed
-        options, verdict, checksum = self.options, Verdict(None, Evidence.NONE, Reason.NOTHING_COMPARABLE), None
+        options, verdict = self.options, Verdict(None, Evidence.NONE, Reason.NOTHING_COMPARABLE)
         try:
-            verdict, checksum = await compare_versions(
+            verdict = await compare_versions(
                 (self.ours, version),
                 (self.theirs, copy),
                 self.sides.budget,
@@ -415,7 +399,7 @@ class _Sync:
             )
         except (*REFUSALS, Unavailable) as error:
             version.refusal = self._final(error)
-        version.compared[copy] = Compared.of(verdict, checksum)
+        version.compared[copy] = verdict
         if verdict.is_source_damaged:
             version.blocked = End(Status.DAMAGED, Reason(verdict.reason), verdict.detail)
         if is_agreed and verdict.is_copy_intact:
@@ -444,9 +428,8 @@ class _Sync:
         if step.act is Act.MARK:
             assert look.on_top is not None
             deleted = await self.sides.destination.delete(self.theirs.ref, if_match=look.on_top.etag)
-            self.is_marked = self.is_stale = True
-            if step.version is not None and step.version.is_marker:
-                self.marked.add(step.version)
+            self.is_stale = True
+            self.marked.add(step.version)
             if deleted.version_id in (None, NULL_VERSION):
                 await self.sides.keeps_versions(again=True)
             return False
@@ -461,7 +444,6 @@ class _Sync:
                 return False
             if version.blocked is not None:
                 break
-            late_below = max(late_below, version.place)
         return True
 
     async def _find_archived(self, newest: Version, copy: Version | None) -> bool:
@@ -482,9 +464,7 @@ class _Sync:
         try:
             outcome, copied = await self._copy(look, version)
         except NotFound as error:
-            if self.bet:  # nothing was listed
-                raise
-            missed = version, look.copies[-1] if look.copies else None
+            missed = version, look.bet is None, look.copies[-1] if look.copies else None
             if missed not in self.missed:
                 self.missed.add(missed)
                 raise
@@ -494,15 +474,12 @@ class _Sync:
         except (*REFUSALS, Conflict, Unavailable) as error:
             if error.code == ALTERED:
                 return await self._blame(version, error)
-            if self.bet and isinstance(error, ArchivedObject):  # what is current may be a later version
+            if look.bet and isinstance(error, ArchivedObject):  # what is current may be a later version
                 return False
             version.blocked = self._final(error)
             return True
-        is_right = copied is version
-        is_current = version is look.source[-1] and is_right
-        is_current &= self.sides.names_copied or not is_exact(version.version_id)
-        is_fresh = self.bet and not (self.is_event and (version.info is None or self.rules.mirrors_deletes))
-        self.is_stale = not is_fresh and (self.is_event or self.rules.mirrors_deletes or not is_current)
+        is_right, is_named = copied is version, self.sides.names_copied or not is_exact(version.version_id)
+        self.is_stale = self.rules.mirrors_deletes or not (is_right and is_named and version is look.source[-1])
         for other in more:
             other.is_doubted = True
         is_open = version.info is None and outcome.evidence is Evidence.NONE and proves_by_etag
@@ -516,8 +493,8 @@ class _Sync:
         if is_late and not outcome.reason:
             outcome = outcome._replace(reason=Reason.COPIED_LATE)
         (copied or version).copied = outcome
-        keeps_it = is_exact(outcome.destination_version_id) or (self.bet and not self.rules.all_versions)
-        if self.bet and is_right and keeps_it and not self.is_stale:
+        keeps_it = is_exact(outcome.destination_version_id) or (look.bet and not self.rules.all_versions)
+        if look.bet and is_right and keeps_it and not self.is_stale:
             return True
         at = max((each.at for each in (*look.source, *look.copies)), default=0.0)
         copy = self._made(outcome, copied or NOBODY, at)
@@ -555,18 +532,20 @@ class _Sync:
         return outcome._replace(evidence=verdict.evidence, checksum=best_checksum(source)) if verdict.same else outcome
 
     async def _copy(self, look: Look, version: Version) -> tuple[Outcome, Version | None]:
-        """Copy a version, pinned, if the top is still what was seen. Also returns which version was copied."""
-        row, guard = self.bet or self.ours.row_of(version), _guard(look)
+        """Copy a version, pinned, if the top is still what was seen. Also returns which version was copied: None if
+        nothing shows it.
+        """
+        row, guard, sides = look.bet or self.ours.row_of(version), _guard(look), self.sides
         try:
-            is_known = self.bet or version.info is not None or (is_md5(row.etag) and self.sides.proves_by_etag)
-            if not is_known or not (self.bet or self.copier.is_simple(row)):
+            is_known = version.info is not None or (is_md5(row.etag) and sides.proves_by_etag)
+            if not (look.bet or (is_known and self.copier.is_simple(row))):
                 info = await self.ours.describe(version)
                 if info.is_archived:
                     raise _archived(self.ours.ref_of(version))
                 if not self.copier.is_simple(row):
                     return await self.copier.copy(row, info, guard), version
             if version is look.source[-1]:
-                made, self.early = self.early or await self.sides.copy_current(row, guard, version.info), None
+                made, self.early = self.early or await sides.copy_current(row, guard, version.info), None
                 if isinstance(made, StoreError):
                     raise made
                 outcome, of_row = made
@@ -577,7 +556,7 @@ class _Sync:
             if guard.etag is None:
                 raise
             raise Conflict(error.operation, error.target, "Raced", "source or destination is gone") from error
-        self.sides.proves_by_etag &= version.info is not None or outcome.evidence is not Evidence.NONE
+        sides.proves_by_etag &= version.info is not None or outcome.evidence is not Evidence.NONE
         return outcome, copied
 
     async def _blame(self, version: Version, error: StoreError) -> bool:
@@ -621,14 +600,12 @@ class _Sync:
                 outcomes[row.row] = copied_rows.get(row.row, gone)
                 continue
             end = step.ends.get(version, step.top)
-            copy = look.on_top if not all_versions and look.on_top is not None else step.match.get(version)
-            outcome = await self._outcome(row, look, version, copy, end)
+            outcome = await self._outcome(row, look, version, step.match.get(version), end)
             if outcome.reason in ("", Reason.COPY_INCOMPLETE) and not (all_versions or _is_named(row, version)):
                 outcome = outcome._replace(reason=Reason.NEWER_COPIED)
             outcomes[row.row] = outcome
         left = newest if step.top.reason in WAITING else None
-        has_copy = left is not None and next(look.near(left), None) is not None
-        return KeyResult(outcomes, step.top, left, has_copy, self.is_marked)
+        return KeyResult(outcomes, step.top, left, bool(self.marked))
 
     async def _outcome(
         self, row: ObjectVersion, look: Look, version: Version, copy: Version | None, end: End
@@ -641,7 +618,7 @@ class _Sync:
         if version.refusal is not None and end.status is Status.UNKNOWN:
             return _ended(row, version.refusal)
         is_copy = end.status in (Status.SAME, Status.UNKNOWN)
-        if (copy is None or not is_copy) and look.copies:
+        if not (copy and is_copy and self.rules.all_versions) and look.copies:
             copy = look.copies[-1]
         outcome = _ended(row, end)._replace(etag=version.etag, source_modified=version.at)
         if copy is None:
@@ -651,7 +628,7 @@ class _Sync:
         )
         if not is_copy:
             return outcome
-        _, verdict, checksum = version.compared.get(copy, Compared(Edge.UNASKED))
+        verdict = version.compared.get(copy)
         if end.status is Status.SAME:
             ours, theirs = Pinned(self.ours.ref_of(version), version.etag), Pinned(self.theirs.ref_of(copy), copy.etag)
             lack = await self.copier.complete_annotations(row, ours, version.size_bytes or 0, theirs)
@@ -659,7 +636,9 @@ class _Sync:
                 outcome = outcome._replace(reason=Reason.COPY_INCOMPLETE, detail=lack)
         is_md5_proof = verdict is None and copy.etag == version.etag and is_md5(copy.etag)
         evidence = verdict.evidence if verdict else Evidence.MD5_ETAG if is_md5_proof else Evidence.NONE
-        return outcome._replace(evidence=evidence, size_bytes=version.size_bytes or 0, checksum=checksum)
+        return outcome._replace(
+            evidence=evidence, size_bytes=version.size_bytes or 0, checksum=verdict and verdict.checksum
+        )
 
 
 async def _is_archived(side: Side, version: Version) -> bool:
@@ -691,13 +670,6 @@ def _refusal(error: StoreError) -> End:
 
 def _guard(look: Look) -> Guard:
     return ABSENT if look.on_top is None else Guard(etag=look.on_top.etag)
-
-
-def _is_of(row: ObjectVersion, current: Version) -> bool:
-    """True if the key's current version is the row's."""
-    if row.version_id in (None, NULL_VERSION):
-        return current.version_id in (None, NULL_VERSION) and row.etag in (None, current.etag)
-    return current.version_id == row.version_id
 
 
 def _is_named(row: ObjectVersion, version: Version) -> bool:

@@ -1,7 +1,7 @@
-"""One look at both sides of a key: the destination first, then the source.
+"""Both sides of one key as S3 shows them: its versions, facts that are asked for once, and a look at both histories.
 
-What is copied between the two requests is then seen at the source, and looked for again. The other
-way round, a copy would count as somebody else's object.
+A look reads the destination first, then the source. What is copied between the two requests is then seen
+at the source, and looked for again. The other way round, a copy would count as somebody else's object.
 
 A key that is written each second has 86,400 versions a day. So histories are read newest first, down
 to the oldest version that a row names. One that is older than the pages is described by a HEAD. Its
@@ -10,17 +10,24 @@ copy was made later than the version itself, so the copies are read back to that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 
+from msgspec import Struct
 from msgspec.structs import replace
 
+from jobs.core.evidence import Verdict, best_checksum, compare
 from jobs.core.histories import SKEW_SECONDS
-from jobs.core.model import NULL_VERSION, Listed, ObjectVersion, is_exact
-from jobs.errors import NotFound, Rejected
-from jobs.s3.lookup import KeyPages
+from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, ObjectVersion, is_exact
+from jobs.core.outcome import Evidence
+from jobs.core.reasons import Reason
+from jobs.errors import Conflict, NotFound, Rejected
+from jobs.s3.byte_ranges import ByteBudget, ContentSide
+from jobs.s3.compare_bytes import compare_bytes
+from jobs.s3.lookup import KeyPages, find
 from jobs.s3.retries import gather_bounded
-from jobs.sync.facts import Side
-from jobs.sync.versions import Version
+from jobs.s3.store import Store
+from jobs.sync.edges import Version
 
 PAGES = 3
 """How many pages of copies are read for a few versions. One whose copy lies deeper is copied again."""
@@ -31,19 +38,116 @@ PAGE_ROWS = 1_000
 METHOD_NOT_ALLOWED = 405
 """What S3 says to a HEAD of a delete marker by its id."""
 
-Histories = tuple[list[Version], list[Version]]
-"""What a look saw of the source and of the copies, oldest first, as far as they were read."""
+
+class Side(Struct):
+    """One key at one side. `is_current`: only its current object counts, which requests need not name."""
+
+    store: Store
+    ref: ObjectRef
+    is_current: bool = False
+    versions: dict[tuple[str, str | None], Version] = {}
+
+    def version(self, listed: Listed) -> Version:
+        """The version that a listing shows, always the same object. Without versions, the ETag identifies it."""
+        identity = listed.version_id or NULL_VERSION, listed.etag
+        known = self.versions.get(identity)
+        if known is None:
+            known = self.versions[identity] = Version(listed.version_id, False, None, listed.etag, 0.0)
+        known.version_id = listed.version_id or known.version_id
+        known.is_marker, known.size_bytes = listed.is_delete_marker, listed.size_bytes
+        known.at, known.storage_class = listed.last_modified, listed.storage_class
+        return known
+
+    def named(self, row: ObjectVersion) -> Version:
+        """The version that a row describes."""
+        return self.version(Listed(*row[1:7], row.last_modified or 0.0, row.storage_class))
+
+    def seen(self, info: ObjectInfo) -> Version:
+        """The version that HEAD has described."""
+        about = info.size_bytes, info.etag, info.last_modified, info.storage_class
+        version = self.version(Listed(self.ref.key, info.version_id, True, False, *about))
+        version.info = info
+        return version
+
+    async def find(self, version_id: str | None = None) -> Version | None:
+        """What HEAD shows, of the current object unless another one is asked for. None: it is not there."""
+        info = await find(self.store, ObjectRef(*self.ref[:2], version_id))
+        return None if info is None else self.seen(info)
+
+    def ref_of(self, version: Version) -> ObjectRef:
+        """The address of a version."""
+        return self.ref if self.is_current else self.ref._replace(version_id=version.version_id)
+
+    def row_of(self, version: Version) -> ObjectVersion:
+        """A row that names a version."""
+        about = version.is_marker, version.size_bytes, version.etag, version.at or None, version.storage_class
+        return ObjectVersion(-1, self.ref.key, version.version_id, True, *about)
+
+    async def describe(self, version: Version) -> ObjectInfo:
+        """What HEAD says or said. Raises Conflict if the version is gone, or was overwritten."""
+        if version.info is None:
+            ref = self.ref_of(version)
+            info = await find(self.store, ref)
+            if info is None or (not is_exact(version.version_id) and info.etag != version.etag):
+                what = "it was overwritten or removed after it was listed"
+                raise Conflict("HeadObject", str(ref), Reason.RACED, what)
+            version.info = info
+            if (info.version_id or NULL_VERSION, info.etag) not in self.versions:  # a row may not say the ETag
+                self.seen(info)
+        return version.info
+
+    async def tags(self, version: Version) -> Mapping[str, str]:
+        """The tags of a version."""
+        if version.tags is None:
+            version.tags = await self.store.get_tags(self.ref_of(version))
+        return version.tags
+
+    async def content(self, version: Version) -> ContentSide:
+        """A version, to read it."""
+        return ContentSide(self.store, self.ref_of(version), await self.describe(version))
 
 
-async def look_by_heads(ours: Side, theirs: Side) -> Histories:
-    """See what is current at both sides. Raises StoreError."""
-    there = await theirs.find()
-    here = await ours.find()
-    return [here] if here else [], [there] if there else []
+async def compare_versions(
+    ours: tuple[Side, Version],
+    theirs: tuple[Side, Version],
+    budget: ByteBudget,
+    *,
+    must_read: bool = False,
+    may_read: bool = True,
+    has_tags: bool = False,
+    limit_bytes: int | None = None,
+) -> Verdict:
+    """Compare two versions by HEADs, by their tags (`has_tags`), and by their bytes if nothing else
+    decides.
+
+    `must_read`: only the bytes prove that they are the same. Not `may_read`, above `limit_bytes` and in
+    archives nothing is read. Raises StoreError.
+    """
+    source, copy = ours[1].info, theirs[1].info
+    if source is None or copy is None:
+        source, copy = await asyncio.gather(*(side.describe(version) for side, version in (ours, theirs)))
+    verdict = compare(source, copy)
+    if verdict.same is False:
+        return verdict
+    if has_tags and source.tag_count:
+        here, there = await asyncio.gather(*(side.tags(version) for side, version in (ours, theirs)))
+        if not here.items() <= there.items():
+            return Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, "tags")
+    if verdict.same and not must_read:
+        return verdict._replace(checksum=best_checksum(source))
+    if not may_read:
+        return verdict
+    if source.is_archived or copy.is_archived:
+        return Verdict(None, Evidence.NONE, Reason.ARCHIVED, "source" if source.is_archived else "copy")
+    if limit_bytes is not None and source.size_bytes > limit_bytes:
+        return Verdict(None, Evidence.NONE, Reason.TOO_LARGE)
+    return await compare_bytes(await ours[0].content(ours[1]), await theirs[0].content(theirs[1]), budget)
 
 
-async def look_by_lists(ours: Side, theirs: Side, copies: KeyPages, rows: Sequence[ObjectVersion]) -> Histories:
-    """Read both histories as far as the rows ask for it. Raises StoreError."""
+async def look_by_lists(
+    ours: Side, theirs: Side, copies: KeyPages, rows: Sequence[ObjectVersion]
+) -> tuple[list[Version], list[Version]]:
+    """The source's history and that of the copies, oldest first, as far as the rows ask for them. Raises StoreError."""
     source, most = KeyPages(ours.store, *ours.ref[:2]), PAGES + 2 * (len(rows) // PAGE_ROWS)
     if not copies.pages:
         await copies.read_page()

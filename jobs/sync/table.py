@@ -20,7 +20,6 @@ STEP    First line that fits.
 |  1 | wanted object below T, unmatched, not blocked                       | append it, oldest first  |
 |    | but T is blocked and no SAME copy of it is readable                 | it waits: blocked        |
 |    | but `never`, and an unknown object is on top                        | it waits: changed        |
-|    | but an event had no comparison left for what may be its copy        | it waits: blocked        |
 |  2 | marker below T, followed, all versions: an older version's copy is  |                          |
 |    | on top, no newer object is matched, and one that is not blocked     |                          |
 |    | follows                                                             | delete marker            |
@@ -45,8 +44,8 @@ STEP    First line that fits.
 |    | T is DELETED otherwise; no T                                        | done                     |
 | 13 | top SAME / UNKNOWN to T                                             | done: same / unknown     |
 | 14 | no object on top                                                    | append T                 |
-| 15 | agreed; `always`; `older` and (older than T by more than the skew,  |                          |
-|    | SAME as an older version, this call's)                              | append T                 |
+| 15 | agreed; this call's; `always`; `older` and (older than T by more    |                          |
+|    | than the skew, SAME as an older version)                            | append T                 |
 |    | but what is replaced has to be kept                                 | done: blocked            |
 | 16 | otherwise, ties included                                            | done: changed            |
 
@@ -63,13 +62,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from functools import cached_property
 from typing import NamedTuple
 
 from jobs.core.evidence import is_multipart
 from jobs.core.outcome import GOOD, Status
 from jobs.core.reasons import Reason
-from jobs.sync.edges import Look, align
-from jobs.sync.versions import Compared, Edge, End, Version
+from jobs.sync.edges import Edge, End, Look, Version, align
 
 WAITING = (Reason.ARCHIVED, Reason.NEWEST_ARCHIVED, Reason.TOO_LARGE, Reason.TOO_SLOW)
 """The reasons of versions that another worker, or a later one, copies, compares or puts on top."""
@@ -247,7 +246,7 @@ class _Decision:
                 self._ask_rivals(copy)
         if self.asks:
             return
-        held = {copy for version, copy in self.match.items() if self.look.edge(version, copy) is Edge.SAME}
+        held = {copy for version, copy in self.match.items() if self.look.is_firm(version, copy)}
         for version in self.wanted:
             if version not in self.match and not version.is_doubted:
                 self._ask_nearest(version, [copy for copy in self.look.near(version) if copy not in held])
@@ -272,53 +271,42 @@ class _Decision:
         return all(self.look.edge(version, copy) is not Edge.UNASKED for copy in self.look.near(version))
 
     def _below(self) -> Step | None:
-        """Lines 1 and 2."""
+        """Lines 1 and 2. Versions that nothing at the destination is like can be appended one after the other."""
         floor, newest_matched = self._floor(), max((version.place for version in self.match), default=-1)
-        stuck: End | None = None
-        for version in self.below:
+        is_plain = (self.target is None or self.target.blocked is None) and self.rules.overwrite is not Overwrite.NEVER
+        due: list[Version] = []
+        for version in [*self.below, *([] if self.target is None else [self.target])]:
             if version.is_marker:
-                if version.place > newest_matched and self._is_mark_due(version):
+                if due and self.rules.follows_markers:
+                    break
+                if not due and version.place > newest_matched and self._is_mark_due(version):
                     return Step(Act.MARK, version)
-            elif version in self.match or not self._is_wanted(version, floor):
+            elif version in self.match or not self._is_wanted(version, floor) or (version is self.target and not due):
                 continue
             elif (end := self._hindrance(version)) is not None:
                 self.waits[version] = end
-            elif self.rules.overwrite is Overwrite.NEVER and self._is_unknown_on_top():
-                self.waits[version] = End(Status.CHANGED, Reason.DESTINATION_DIFFERS)
-            elif stuck := stuck or self._stuck():
-                self.waits[version] = stuck
             else:
-                return Step(Act.APPEND, version, then=tuple(self._following(version, floor)))
-        return None
+                is_clear = is_plain and next(self.look.near(version), None) is None
+                if is_clear or not due:
+                    due.append(version)
+                if not is_clear:
+                    break
+        return Step(Act.APPEND, due[0], then=tuple(due[1:])) if due else None
 
     def _hindrance(self, version: Version) -> End | None:
-        """Why a version below T is not copied now. A doubted one is copied although it may have a copy."""
-        is_left = version.blocked is None and version.is_open and not version.is_doubted
-        return End(Status.BLOCKED, Reason.TOO_SLOW) if is_left else version.blocked
+        """Why a version below T is not copied now."""
+        if version.blocked is not None:
+            return version.blocked
+        if self.rules.overwrite is Overwrite.NEVER and self._is_unknown_on_top():
+            return End(Status.CHANGED, Reason.DESTINATION_DIFFERS)
+        return self._stuck
 
+    @cached_property
     def _stuck(self) -> End | None:
         """How a version ends that would cover a T which cannot be put on top again."""
-        if self.target is None or self.target.blocked is None or not self.copies:
+        if self.target is None or self.target.blocked is None or not self.copies or self._again(self.target):
             return None
-        is_movable = self._again(self.target) is not None
-        return None if is_movable else End(self.target.blocked.status, Reason.NEWEST_ARCHIVED)
-
-    def _following(self, first: Version, floor: int) -> list[Version]:
-        """The versions to append after `first`: nothing that this append shows can change that."""
-        following: list[Version] = []
-        is_plain = (self.target is None or self.target.blocked is None) and self.rules.overwrite is not Overwrite.NEVER
-        if not is_plain or next(self.look.near(first), None) is not None:
-            return following
-        above = [*self.below[first.place + 1 :], *([] if self.target is None else [self.target])]
-        for version in above:
-            if version.is_marker:
-                if self.rules.follows_markers:
-                    break
-            elif version not in self.match and self._is_wanted(version, floor):
-                if self._hindrance(version) is not None or next(self.look.near(version), None) is not None:
-                    break
-                following.append(version)
-        return following
+        return End(self.target.blocked.status, Reason.NEWEST_ARCHIVED)
 
     def _is_mark_due(self, marker: Version) -> bool:
         """True for a marker in the middle whose place is on top now."""
@@ -333,10 +321,13 @@ class _Decision:
             return False
         return (self.target is None or not self.look.edge(self.target, on_top)) and not self._is_older_copy(on_top)
 
-    def _is_older_copy(self, on_top: Version, least: Edge = Edge.UNKNOWN) -> bool:
-        """True if the top is an older version's copy. Asks for the newest versions that it may be of."""
+    def _is_older_copy(self, on_top: Version) -> bool:
+        """True if the top is an older version's copy: surely, if it would be lost. Asks for the newest versions that
+        it may be of.
+        """
         if self.target is not None and self.look.edge(self.target, on_top) is Edge.SAME:
             return False
+        least = Edge.UNKNOWN if self.rules.keeps_versions else Edge.SAME
         edges = {version: edge for version in self.below if (edge := self.look.edge(version, on_top))}
         owner = self.version_of.get(on_top)
         if Edge.SAME in edges.values() or (owner in edges and edges[owner] >= least):
@@ -355,19 +346,17 @@ class _Decision:
             return self._delete(on_top)
         if target is None:
             return self._done(*next(iter(self.waits.values()), End(Status.SAME)))
-        copy = self.match.get(target)
+        copy, is_never = self.match.get(target), rules.overwrite is Overwrite.NEVER
         is_due = self.is_deep and copy is None and target.blocked is None
-        if is_due and not (rules.overwrite is Overwrite.NEVER and self._is_unknown_on_top()):
+        if is_due and not (is_never and self._is_unknown_on_top()):
             return Step(Act.APPEND, target)
         if edge is Edge.SAME:
             return self._done(Status.SAME)
         if edge and on_top and (not self.is_deep or self.version_of.get(on_top, target) is target):
             return self._done(*_unproven(target, on_top))
-        if not rules.keeps_versions:
-            return self._replace(target, on_top)
         if on_top is None and self._is_hidden_again(target):
             return self._done(Status.CHANGED, Reason.HIDDEN_AGAIN)
-        is_left = rules.overwrite is Overwrite.NEVER and not self.is_deep and on_top and on_top.owner is None
+        is_left = is_never and not self.is_deep and on_top and on_top.owner is None
         if on_top is None or edge or self._may_replace(on_top) or not (is_left or self._is_unknown_on_top()):
             return self._append_target(target)
         if copy is not None and not rules.mirrors_deletes and self._look(target, copy) is Edge.SAME:
@@ -382,17 +371,20 @@ class _Decision:
             return self._done(Status.SAME)
         if not self.rules.keeps_versions:
             return self._done(Status.CHANGED, Reason.ONLY_COPY)
-        is_never = self.rules.overwrite is Overwrite.NEVER
-        if (is_never or (self.rules.is_replay and not self._may_replace(on_top))) and self._is_unknown_on_top():
+        if not self._may_replace(on_top) and self._is_unknown_on_top():
             return self._done(Status.CHANGED, self._why_kept())
         return Step(Act.MARK, self.source[-1] if self.source else None)
 
     def _may_replace(self, on_top: Version) -> bool:
-        """Line 10, by what the rules say of any object."""
-        if self.rules.overwrite is Overwrite.ALWAYS or on_top.etag in self.look.agreed_etags:
+        """Lines 10 and 15, by what the rules say. An object that would be lost has to be older by both clocks."""
+        rules = self.rules
+        if rules.overwrite is Overwrite.ALWAYS or on_top.etag in self.look.agreed_etags:
             return True
-        is_newer = int(on_top.at) > int((self.target or self.source[-1]).at)
-        return self.rules.overwrite is Overwrite.OLDER and (self.rules.mirrors_deletes or not is_newer)
+        is_mirror = rules.mirrors_deletes and rules.keeps_versions
+        margin_seconds = 0 if rules.keeps_versions else self.look.skew_seconds + 1
+        return rules.overwrite is Overwrite.OLDER and (
+            is_mirror or int(on_top.at) <= int((self.target or self.source[-1]).at) - margin_seconds
+        )
 
     def _is_hidden_again(self, target: Version) -> bool:
         """Line 8: a lifecycle rule or a person hides each copy of T that is put on top."""
@@ -401,29 +393,6 @@ class _Decision:
         runs = zip(self.copies, self.copies[1:], strict=False)
         hidden = [below for below, above in runs if above.is_marker and not below.is_marker]
         return len(hidden) > 1 and all(self._look(target, copy) for copy in hidden[-2:])
-
-    def _replace(self, target: Version, on_top: Version | None) -> Step:
-        """Lines 14 to 16: a write loses what is there."""
-        if target.blocked is not None:
-            return self._done(*target.blocked)
-        if on_top is None:
-            return Step(Act.APPEND, target)
-        overwrite, is_own = self.rules.overwrite, on_top.owner is not None
-        may = overwrite is Overwrite.ALWAYS or on_top.etag in self.look.agreed_etags
-        if not may and overwrite is Overwrite.OLDER:
-            is_older = int(on_top.at) < int(target.at) - self.look.skew_seconds
-            may = is_older or is_own or self._is_proven_older(on_top)
-        if may and self.rules.keeps_replaced and not is_own:
-            return self._done(Status.BLOCKED, Reason.ONLY_COPY)
-        return Step(Act.APPEND, target) if may else self._done(Status.CHANGED, self._why_kept())
-
-    def _is_proven_older(self, on_top: Version) -> bool:
-        """True if the top is an older version's copy. Asks for the metadata, which a listing does not show."""
-        is_older = self._is_older_copy(on_top, least=Edge.SAME)
-        same = [version for version in self.below if self.look.edge(version, on_top) is Edge.SAME]
-        if all(on_top not in version.compared for version in same):
-            self.asks.update(dict.fromkeys((version, on_top) for version in same))
-        return is_older
 
     def _why_kept(self) -> Reason:
         if self.rules.overwrite is Overwrite.NEVER:
@@ -436,10 +405,12 @@ class _Decision:
         return Reason.ORDER_UNKNOWN if is_multipart(self.target.etag) or is_close else Reason.DESTINATION_NEWER
 
     def _append_target(self, target: Version) -> Step:
-        if target.blocked is None:
-            return Step(Act.APPEND, target)
-        copy = self._again(target)
-        return self._done(*target.blocked) if copy is None else Step(Act.AGAIN, copy)
+        if target.blocked is not None:
+            copy = self._again(target)
+            return self._done(*target.blocked) if copy is None else Step(Act.AGAIN, copy)
+        if self.rules.keeps_replaced and not self.rules.keeps_versions and self.on_top and self.on_top.owner is None:
+            return self._done(Status.BLOCKED, Reason.ONLY_COPY)
+        return Step(Act.APPEND, target)
 
     def _done(self, status: Status, reason: Reason | None = None, detail: str = "") -> Step:
         top = End(status, reason, detail)
@@ -477,7 +448,7 @@ class _Decision:
 
 def _unproven(version: Version, copy: Version) -> End:
     """How a version ends whose copy nothing proves. What is too large to be compared here waits."""
-    verdict = version.compared.get(copy, Compared(Edge.UNASKED)).verdict
+    verdict = version.compared.get(copy)
     is_large = verdict is not None and verdict.reason == Reason.TOO_LARGE
     return End(Status.UNKNOWN, Reason.TOO_LARGE if is_large else Reason.NOTHING_COMPARABLE)
 

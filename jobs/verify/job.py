@@ -42,11 +42,9 @@ from jobs.s3.compare_bytes import check_content
 from jobs.s3.lookup import TagReader, key_history
 from jobs.s3.retries import gather_bounded
 from jobs.s3.store import Store
-from jobs.sync.edges import Look, is_likely
-from jobs.sync.facts import Side, compare_versions
-from jobs.sync.look import places_of
+from jobs.sync.edges import Edge, Look, Version, is_likely
+from jobs.sync.look import Side, compare_versions, places_of
 from jobs.sync.table import Act, Rules, around, next_step
-from jobs.sync.versions import Compared, Edge, Version
 from jobs.verify.attestation import attested
 
 LOOKS = 3
@@ -57,7 +55,7 @@ RULES = Rules(all_versions=True, is_replay=True)
 CHANGED = (Conflict, NotFound, PreconditionFailed)
 REFUSED = (ArchivedObject, Denied, Redirected, Rejected, Unavailable)
 _STATUSES = {True: Status.VERIFIED, False: Status.DIFFERENT, None: Status.UNKNOWN}
-_EDGES = {Status.VERIFIED: Edge.SAME, Status.DIFFERENT: Edge.NO, Status.CHANGED: Edge.NO}
+_SAME = {Status.VERIFIED: True, Status.DIFFERENT: False, Status.CHANGED: False}
 """What an outcome says of two versions. All others leave it unknown."""
 
 
@@ -146,7 +144,7 @@ class _Key:
             except REFUSED as error:
                 end = self.refused(row, error)
             self.ends[row.row, version, copy] = end
-            version.compared[copy] = Compared(_EDGES.get(end.status, Edge.UNKNOWN))
+            version.compared[copy] = Verdict(_SAME.get(end.status))
         return self.ends[row.row, version, copy]
 
     async def judge(self, row: ObjectVersion, version: Version, copy: Version, known: Verdict | None) -> Outcome:
@@ -169,7 +167,7 @@ class _Key:
         if ours and theirs and not row.condemned_etag:
             at_rest = compare(replace(source, checksums=ours), replace(there, checksums=theirs))
             is_read &= not (at_rest.same and at_rest.evidence is Evidence.CHECKSUM)
-        verdict, checksum = await compare_versions(
+        verdict = await compare_versions(
             (self.ours, version), (self.theirs, copy), self.job.budget, must_read=is_read, may_read=is_read
         )
         if verdict.same and not is_read and (ours or theirs):
@@ -179,7 +177,7 @@ class _Key:
             verdict = known  # the copy is not what was proven: the source cannot be read, or has rotted to the same
         if verdict.same and options.compares_tags and (lack := await self._lack(version, source, copy)):
             verdict = Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, lack)
-        return _judged(row, source.etag, there, verdict, checksum, source.last_modified)
+        return _judged(row, source.etag, there, verdict, verdict.checksum, source.last_modified)
 
     async def by_known(self, row: ObjectVersion, copy: Version) -> Verdict | None:
         """Compare the copy's bytes with what an earlier run has proven of the content. None: that proves nothing here.
@@ -321,7 +319,7 @@ class _History:
         if version in self.rows:
             await self.key.compare(self.rows[version], version, copy)
         else:
-            version.compared[copy] = Compared(Edge.SAME if is_likely(version, copy) else Edge.UNKNOWN)
+            version.compared[copy] = Verdict(True if is_likely(version, copy) else None)
 
     async def _outcome(self, row: ObjectVersion, version: Version | None) -> Outcome:
         if version is None:

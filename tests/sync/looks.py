@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection
 
-from jobs.core.evidence import is_md5
+from jobs.core.evidence import Verdict, is_md5
 from jobs.core.outcome import Status
 from jobs.core.reasons import Reason
-from jobs.sync.edges import Look, is_likely
+from jobs.sync.edges import NOBODY, Edge, End, Look, Version, is_likely
 from jobs.sync.table import Overwrite, Rules
-from jobs.sync.versions import NOBODY, Compared, Edge, End, Version
 
 A, B, C = (letter * 32 for letter in "abc")
 ALL, CURRENT, UNKEPT = Rules(all_versions=True), Rules(), Rules(keeps_versions=False)
@@ -29,41 +28,39 @@ def look(
     blocked: Collection[int] = (),
     unreadable: Collection[int] = (),
     is_own: bool = False,
-    is_open: bool = False,
     is_damaged: bool = False,
     is_compared: bool = True,
+    trusts_etags: bool = True,
 ) -> Look:
     """`?` is an object whose ETag does not say what it is. All others have been compared, if `is_compared`.
 
     `named`: by their places, all if it is None. `blocked`: nobody can read these of the source, `unreadable`
-    these copies. `is_own`: this call wrote the first copy. `is_open`: nobody could compare the oldest version.
+    these copies. `is_own`: this call wrote the first copy.
     `is_damaged`: the newest version is.
     """
     ours, theirs = ([item(word) for word in side.split()] for side in (source, copies))
     meant = ours if named is None else [ours[place] for place in named]
-    looked = Look(ours, theirs, meant, agreed_etags={agreed})
+    looked = Look(ours, theirs, meant, agreed_etags={agreed}, trusts_etags=trusts_etags)
     for one, other in itertools.product(ours, theirs) if is_compared else ():
         edge = looked.edge(one, other)
         if edge is Edge.UNASKED and is_md5(one.etag) and is_md5(other.etag):
-            one.compared[other] = Compared(Edge.SAME if is_likely(one, other) and one.etag != agreed else Edge.NO)
+            one.compared[other] = Verdict(is_likely(one, other) and one.etag != agreed)
         if edge is Edge.SAME:
-            one.compared[other] = Compared(Edge.SAME)
-    for pairs, edge in ((unknown, Edge.UNKNOWN), (different, Edge.NO)):
+            one.compared[other] = Verdict(True)
+    for pairs, is_same in ((unknown, None), (different, False)):
         for here, there in pairs:
-            learn(looked, here, there, edge)
+            learn(looked, here, there, is_same)
     for version in (*(ours[place] for place in blocked), *(theirs[place] for place in unreadable)):
         version.blocked = End(Status.BLOCKED, Reason.ARCHIVED)
     if is_damaged:
         ours[-1].blocked = End(Status.DAMAGED, Reason.DAMAGED)
-    if is_open:
-        ours[0].is_open = True
     if is_own:
         theirs[0].owner = NOBODY
     return looked
 
 
-def learn(looked: Look, here: int, there: int, edge: Edge) -> None:
-    looked.source[here].compared[looked.copies[there]] = Compared(edge)
+def learn(looked: Look, here: int, there: int, is_same: bool | None) -> None:
+    looked.source[here].compared[looked.copies[there]] = Verdict(is_same)
 
 
 def item(word: str) -> Version:

@@ -11,8 +11,8 @@ from jobs.core.model import ObjectVersion
 from jobs.core.outcome import Evidence, Status
 from jobs.core.reasons import Reason
 from jobs.errors import ConfigError, Conflict, NoSuchBucket, NotFound, Unavailable
+from jobs.sync.edges import End
 from jobs.sync.key import sync_key
-from jobs.sync.versions import End
 from tests.doubles.hooks import nth, once, refuse, watch
 from tests.doubles.memory_store import Request
 from tests.sync.scene import (

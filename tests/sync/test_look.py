@@ -7,8 +7,7 @@ from msgspec.structs import replace
 from jobs.core.model import NULL_VERSION, Attributes, ObjectInfo, ObjectRef, ObjectVersion
 from jobs.s3.lookup import KeyPages
 from jobs.s3.store import UNGUARDED, Marker, Page
-from jobs.sync.facts import Side
-from jobs.sync.look import look_by_lists, places_of
+from jobs.sync.look import Side, look_by_lists, places_of
 from tests.doubles.memory_store import MemoryStore
 
 REF = ObjectRef("b", "k")

@@ -9,9 +9,8 @@ import pytest
 
 from jobs.core.outcome import Status
 from jobs.core.reasons import Reason
-from jobs.sync.edges import Look, align, rivals
+from jobs.sync.edges import Edge, End, Look, Version, align, rivals
 from jobs.sync.table import Act, Rules, next_step
-from jobs.sync.versions import Edge, End, Version
 from tests.sync.looks import ALL, CURRENT, MIRROR, UNKEPT, A, learn, look
 
 SAME, HIDDEN = End(Status.SAME), End(Status.CHANGED, Reason.HIDDEN_AGAIN)
@@ -78,15 +77,15 @@ def test_a_newest_that_is_refused_for_good_is_said_of_versions_that_ended_well(r
 def test_a_proven_copy_is_put_on_top_again() -> None:
     looked = look("A1", "A2 M3", blocked={0}, is_compared=False)
     assert asked(looked) == [(0, 0)]  # an ETag does not show the metadata
-    learn(looked, 0, 0, Edge.SAME)
+    learn(looked, 0, 0, True)
     assert next_step(looked, ALL)[:2] == (Act.AGAIN, looked.copies[0])
 
 
 def test_an_older_copy_that_would_be_lost_is_compared() -> None:
-    looked = look("A1 B2", "A9", is_compared=False)
-    learn(looked, 1, 0, Edge.NO)
+    looked = look("A1 B2", "A9", is_compared=False, trusts_etags=False)
+    learn(looked, 1, 0, False)
     assert asked(looked, UNKEPT) == [(0, 0)]
-    learn(looked, 0, 0, Edge.NO)
+    learn(looked, 0, 0, False)
     assert next_step(looked, UNKEPT).top == NEWER
 
 

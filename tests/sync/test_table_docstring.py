@@ -16,7 +16,6 @@ SCENES: dict[str, list[tuple[Look, Rules]]] = {
     "1a": [(look("A1 B2", "B3"), ALL)],
     "1b": [(look("A1 B2", "B3", blocked={1}, unreadable={0}), ALL)],
     "1c": [(look("A1 B2", "C1"), NEVER)],
-    "1d": [(look("A1 B2", "C3 B4", is_open=True), ALL)],
     "2a": [(look("A1 M2 B3", "A4"), MIRROR)],
     "3a": [(look("A1 M2", "A3"), MIRROR), (look("", "C3"), MIRROR)],
     "3b": [

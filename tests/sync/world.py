@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
 
+from jobs.core.evidence import Verdict
 from jobs.core.outcome import Status
 from jobs.core.reasons import Reason
-from jobs.sync import versions
-from jobs.sync.edges import Look, rivals
+from jobs.sync import edges
+from jobs.sync.edges import NOBODY, End, Look, rivals
 from jobs.sync.table import Act, Overwrite, Rules, next_step
-from jobs.sync.versions import NOBODY, Compared, Edge, End
 
 MARKER = "M"
 
@@ -42,9 +42,9 @@ class Version(NamedTuple):
         return self.content.lower() * 32 if self.content in "ABC" else f"{self.content}{self.id}"
 
     @property
-    def item(self) -> versions.Version:
+    def item(self) -> edges.Version:
         """As a look has it."""
-        item = versions.Version(str(self.id), self.is_marker, None if self.is_marker else 1, self.etag, self.at)
+        item = edges.Version(str(self.id), self.is_marker, None if self.is_marker else 1, self.etag, self.at)
         if not self.is_readable:
             item.blocked = End(Status.BLOCKED, Reason.ARCHIVED)
         return item
@@ -124,21 +124,22 @@ def decide(
         item.owner = ours.get(writes[each.id], NOBODY) if each.id in writes else None
     for number in doubted & ours.keys():
         ours[number].is_doubted = True
-    look = Look([*ours.values()], theirs, [ours[each] for each in named if each in ours])
+    meant = [ours[each] for each in named if each in ours]
+    look = Look([*ours.values()], theirs, meant, trusts_etags=rules.keeps_versions)
     while (step := next_step(look, rules)).act is Act.ASK:
         for version, copy in step.ask:
             assert copy not in version.compared, "asked twice"
-            version.compared[copy] = Compared(compare(source[version.place], copies[copy.place]))
+            version.compared[copy] = Verdict(compare(source[version.place], copies[copy.place]))
     more = rivals(look, step.version) if step.act is Act.APPEND and step.version else ()
     ends = tuple((version.place, end) for version, end in step.ends.items())
     decided = Decided(step.act, step.version.place if step.version else -1, step.top, ends)
     return decided, doubted.union(source[version.place].id for version in more)
 
 
-def compare(source: Version, copy: Version) -> Edge:
+def compare(source: Version, copy: Version) -> bool | None:
     if source.content not in "ABC" and not (source.is_readable and copy.is_readable):
-        return Edge.UNKNOWN
-    return Edge.SAME if source.content == copy.content else Edge.NO
+        return None
+    return source.content == copy.content
 
 
 def faults(world: World, ended: Ended, rules: Rules) -> Iterator[str]:
