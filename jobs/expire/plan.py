@@ -223,7 +223,7 @@ class Candidates:
     async def _choose(self) -> None:
         """The table `chosen`: each row once, with one copy. `why`: the code of why it has none.
 
-        A replica comes before a member of an archive, but not where other content is newest at its
+        A replica comes before a member of an archive, but not where another version is newer at its
         key: the next replication puts that in its place. Of members, the one that was packed last
         comes first: without version ids, an earlier one is of an earlier write. A copy in a class
         that cannot be read without a restore comes last.
@@ -235,7 +235,7 @@ class Candidates:
                     is_latest, is_delete_marker, epoch(last_modified) AS listed_at,
                     coalesce(min(epoch(last_modified)) FILTER (NOT coalesce(regexp_matches(etag, '-[0-9]+$'), false))
                         OVER above, lag(epoch(last_modified)) OVER newest_first) AS hidden_at,
-                    first_value(etag IGNORE NULLS) OVER newest_first <> etag AS is_superseded
+                    coalesce(bool_or(NOT is_delete_marker) OVER above, false) AS is_superseded
                 FROM {self._parquet("listed")} WHERE place = 0
                 WINDOW newest_first AS (PARTITION BY key
                     ORDER BY is_latest DESC, last_modified DESC, file_row_number),

@@ -101,11 +101,6 @@ class Candidate(NamedTuple):
         return min(dated, default=self.above[0].last_modified if self.above else 0.0)
 
     @property
-    def newest_etag(self) -> str | None:
-        """The ETag of the newest version above it, also where a marker hides that. None: only markers are above."""
-        return next((each.etag for each in reversed(self.above) if not each.is_delete_marker), None)
-
-    @property
     def deleted_id(self) -> str | None:
         """The id that alone names what is deleted. None: what is current goes, if it has the ETag.
 
@@ -168,7 +163,7 @@ def decide(candidate: Candidate, terms: Terms) -> Step | Cause | None:
     | a folder of a server that keeps no versions of folders       | kept (folder)                  |
     | it is current, in a bucket whose versioning is suspended     | kept (suspended)               |
     | a null version below others, in such a bucket                | kept (null)                    |
-    | other content is newest at its key, and no archive holds it  | copy_covered (next)            |
+    | below another version, and no archive holds it               | copy_covered (next)            |
     | copy and original not compared yet                           | none                           |
     | they differ, or nothing proves that they are the same        | the verdict's reason           |
     | the copy was written within the grace period                 | too_new (copied)               |
@@ -215,13 +210,13 @@ def _cause_to_keep(candidate: Candidate, terms: Terms) -> Cause | None:
     Where versioning is suspended, no condition reaches a version below others, and the version on
     top hides others. SeaweedFS keeps no versions of objects whose keys end with `/`. A replica has
     the key of its original, so the next replication puts the newest version there, also one that a
-    delete marker hides now: the marker may be taken back.
+    delete marker hides now: the marker may be taken back. Of the same bytes it may have other metadata.
     """
     row, at, (_, _, version_id), info, above, *_ = candidate
     is_null, is_current, member = not is_exact(version_id), not above, at.member
     is_named = row.version_id in (None, version_id or NULL_VERSION) and not candidate.is_replaced
     is_placed = any(at.bucket == each.bucket and at.key.startswith(each.key) for each in terms.places)
-    is_covered = member is None and candidate.newest_etag not in (None, info.etag)
+    is_covered = member is None and not all(each.is_delete_marker for each in above)
     is_folder = is_current and info.version_id is None and row.key.endswith("/")
     held = _hold(info.attributes.lock or ObjectLock(), terms.now)
     since, how = max((info.last_modified, "written"), (candidate.hidden_at, "hidden"))

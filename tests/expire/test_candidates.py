@@ -210,7 +210,7 @@ def test_rows_hold_what_a_worker_needs(scene: Scene) -> None:
 
 @pytest.mark.parametrize("keys", [1_000, 0])
 def test_superseded_version_needs_an_archive(scene: Scene, monkeypatch: pytest.MonkeyPatch, keys: int) -> None:
-    """Below a delete marker, or the same content, its replica is what a restore takes."""
+    """Below a delete marker alone, its replica is what a restore takes."""
     monkeypatch.setattr(planning, "FEW_KEYS", keys)
     names = ("old", "lost", "same", "hidden", "undone")
     old, lost, same, hidden, undone = (scene.put(f"in/{name}") for name in names)
@@ -226,10 +226,10 @@ def test_superseded_version_needs_an_archive(scene: Scene, monkeypatch: pytest.M
     places = {name: place for (name, version), place in scene.places().items() if place}
     assert places == {
         "in/old": "s3://cold/a",
-        "in/same": "s3://copies/out/same",
+        "in/same": "s3://copies/out/same",  # the newer one
         "in/hidden": "s3://copies/out/hidden",
     }
-    assert found.excluded == {"superseded": 2, "copy_has_other_size": 3, "delete_marker": 2}
+    assert found.excluded == {"superseded": 3, "copy_has_other_size": 3, "delete_marker": 2}
     scene.plan([old, lost, same, hidden, undone])
     left = {"s3://copies/out/lost", "s3://copies/out/undone"}  # the job says why they are kept
     assert set(scene.places().values()) == {*places.values(), *left}

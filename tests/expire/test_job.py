@@ -215,11 +215,12 @@ def test_an_object_of_which_the_server_keeps_no_versions_stays() -> None:
     assert [each.status for each in work(job(store), [row, folder])] == [Status.DONE, Status.BLOCKED]
 
 
-def test_an_old_version_stays_whose_copy_the_next_replication_replaces() -> None:
-    """It was removed, and then the only copy of its content was copied over."""
+@pytest.mark.parametrize("newest", [b"newer", b"content"])
+def test_an_old_version_stays_whose_copy_the_next_replication_replaces(newest: bytes) -> None:
+    """It was removed, and then the only copy of its content, or of its metadata with a wrapped key, was copied over."""
     store = shop()
-    row = store.original()
-    newer = store.put_now("docs", "k", b"newer")
+    row = store.original(metadata={"x-amz-key-v2": "wrapped"})
+    newer = store.put_now("docs", "k", newest)
     assert one(store, row).status is Status.BLOCKED
     asyncio.run(store.delete(ObjectRef("docs", "k")))  # somebody may take that back, and then it is copied there
     assert one(store, row).status is Status.BLOCKED

@@ -47,14 +47,14 @@ def made(
     copy: ObjectInfo | None = THERE,
     lock: ObjectLock | None = None,
     hidden_at: float | None = None,
-    newest_etag: str | None = None,
+    is_below: bool = False,
     **info: Any,
 ) -> Candidate:
     """A candidate that goes, but for what is said. Above it: nothing, or a marker and what that hides."""
     seen = replace(THERE, attributes=Attributes(lock=lock), **info)
-    newest = Listed("k", "v8", False, False, 3, newest_etag, hidden_at or 0.0, "STANDARD")
+    newest = Listed("k", "v8", False, False, 3, "e", hidden_at or 0.0, "STANDARD")
     marker = Listed("k", "v9", True, True, None, None, hidden_at or 0.0, None)
-    above = () if hidden_at is None else (newest, marker) if newest_etag else (marker,)
+    above = () if hidden_at is None else (newest, marker) if is_below else (marker,)
     return Candidate(row, at, ObjectRef("docs", row.key, seen.version_id), seen, above, verdict, copy)
 
 
@@ -95,7 +95,7 @@ TABLE: list[tuple[Step | Reason | Cause | None, dict[str, Any], dict[str, Any]]]
     (Cause(Reason.TOO_NEW, "hidden"), {"hidden_at": NOW - DAY}, {}),
     (Cause(Reason.TOO_NEW, "copied"), {"copy": replace(THERE, last_modified=NOW - DAY)}, {}),
     (Reason.NOTHING_COMPARABLE, {"copy": None}, {}),
-    (Reason.COPY_COVERED, HIDDEN | {"newest_etag": "f"}, {}),
+    (Reason.COPY_COVERED, HIDDEN | {"is_below": True}, {}),  # by an equal one, whose metadata may be other
     (Reason.CHECKSUM_DIFFERS, {"verdict": Verdict(False, Evidence.CHECKSUM, Reason.CHECKSUM_DIFFERS)}, {}),
     (Reason.SIZE_DIFFERS, {"verdict": Verdict(False, Evidence.NONE, Reason.SIZE_DIFFERS)}, {}),
     (Reason.EVIDENCE_WEAK, {"verdict": Verdict(None, Evidence.NONE, Reason.EVIDENCE_WEAK)}, {}),
@@ -111,8 +111,7 @@ TABLE: list[tuple[Step | Reason | Cause | None, dict[str, Any], dict[str, Any]]]
     (Step.REMOVE, UNVERSIONED, OFF),
     (Step.REMOVE, row(version_id="null") | {"version_id": None}, OFF),  # without an id it is the null version
     (Step.REMOVE, NULL | HIDDEN, {}),
-    (Step.REMOVE, HIDDEN | {"newest_etag": "e"}, {}),  # nothing newer takes the place of its copy
-    (Step.REMOVE, HIDDEN | {"newest_etag": "f", "at": PACKED}, {}),
+    (Step.REMOVE, HIDDEN | {"is_below": True, "at": PACKED}, {}),
     (Step.REMOVE, UNVERSIONED | {"at": PACKED, "last_modified": 1.0}, OFF),  # as packed, by HEAD's seconds
     (Step.HIDE, {"at": PACKED, "last_modified": 9.0}, {}),  # a version id names one object, whatever its date
 ]
