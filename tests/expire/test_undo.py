@@ -14,6 +14,7 @@ from jobs.errors import NotFound, Unavailable
 from jobs.expire.undo import LAST_SECONDS, undo_run, unhide
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.tombstones import Tombstone, Tombstones
+from jobs.s3.store import Deleted
 from tests.doubles.hooks import Killed
 from tests.doubles.memory_store import Request
 from tests.expire.scene import (
@@ -123,6 +124,20 @@ def test_a_marker_that_an_unanswered_delete_removed_is_removed() -> None:
     store.hook(delete=gone)
     undone = undo(store)
     assert (undone.markers, undone.problems, len(store.current())) == (2, [], 2)
+
+
+def test_a_marker_that_a_server_says_is_removed_and_keeps_is_told() -> None:
+    """As SeaweedFS of a null marker. Undo said that all was back."""
+    store = shop()
+    rows = store.originals(2)
+    assert [each.status for each in work(job(store), rows)] == [Status.DONE] * 2
+
+    async def keep(request: Request) -> Any:
+        return Deleted("null", True) if request.place.key == "k0" else await request()
+
+    store.hook(delete=keep)
+    undone = undo(store)
+    assert (undone.markers, [each.key for each in undone.problems], undone.lost) == (1, ["k0"], 0)
 
 
 def test_the_last_delete_of_a_run_that_was_stopped_in_one_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
