@@ -48,7 +48,7 @@ from jobs.manifests import open_manifest
 from jobs.policy.model import Policy
 from jobs.runs import sharding
 from jobs.runs.planning import write_shards
-from jobs.runs.request import Planned, Request, drafting
+from jobs.runs.request import Planned, Request, check_apart, drafting
 from jobs.runs.there import WriteShard
 from jobs.s3.condition_trial import find_ignored, ignored_error, untried_error
 from jobs.s3.listing import list_all
@@ -441,6 +441,7 @@ async def plan_run(
     source, destination, options = request.source, request.destination, request.options
     if source is None:
         raise UsageError("nothing to expire", advice="give --source s3://bucket/prefix")
+    check_apart(source, None, ledger.location)
     copies_at = [Location.parse(uri) for uri in options["copies"]]
     for each in (policy, await find_policy(ledger, is_given=policy is not None)):
         if each is not None:

@@ -26,6 +26,7 @@ def test_places_and_settings_that_cannot_be_are_refused_before_anything_is_plann
         (f"replicate {sides} --ledger {source}/runs", "overlap"),
         (f"compact --source {source} --destination {source}/packed", "overlap"),
         (f"restore --archives {destination} --key docs/a --destination {ledger}/back", "overlap"),
+        (f"expire --source {source} --destination {destination} --ledger {source}/runs", "overlap"),
         (f"reconcile {sides} --map docs/=runs/docs/ --ledger {destination}/runs --repair --yes", "overlap"),
         ("reconcile", "nothing to compare"),
         (f"replicate {sides} --manifest {ledger}/rows.xlsx", ".csv"),
