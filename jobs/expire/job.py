@@ -189,8 +189,8 @@ class Expire:
             stone = announced.get(row.row)
             if isinstance(each, Outcome):
                 outcomes[row.row] = each
-            elif stone and (each is None or each.is_replaced):
-                outcomes[row.row] = _deleted(row, stone)
+            elif stone and (each is None or each.is_replaced):  # whatever its delete was to do
+                outcomes[row.row] = _deleted(row, stone._replace(step=Step.REMOVE))
             elif stone and each and each.is_hidden and stone.step is Step.HIDE:
                 is_own = each.is_hidden_by(stone.marker_version_id, stone.recorded_at)
                 outcomes[row.row] = _deleted(row, stone) if is_own else _kept(row, Reason.DELETED, "source")

@@ -288,3 +288,20 @@ def test_a_null_version_that_a_null_marker_has_replaced_is_gone() -> None:
     store = suspended(was_null=True)
     undone = undo(store)
     assert (undone.markers, undone.lost, undone.problems) == (0, 1, [])
+
+
+def test_a_null_version_is_gone_also_where_the_answer_is_lost_and_versioning_on_again() -> None:
+    """It was reported as hidden."""
+    store = shop(versioned=False)
+    row = store.original()
+    store.enable_versioning("docs")
+
+    async def suspend(request: Request) -> Any:
+        store.suspend_versioning("docs")
+        await request()
+        store.enable_versioning("docs")
+        raise Unavailable("DeleteObject", "k", "NoAnswer")
+
+    store.hook(delete=suspend)
+    outcome = one(store, row)
+    assert (outcome.status, outcome.detail, store.contents()) == (Status.DONE, "removed", {})
