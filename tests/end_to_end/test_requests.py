@@ -6,7 +6,7 @@ from tests.doubles.request_counter import request_counter
 from tests.end_to_end.conftest import World
 
 OBJECTS = 20
-OVERHEAD = {"replicate": 40, "verify": 3}
+OVERHEAD = {"replicate": 48, "verify": 3}
 """What a run asks about its two buckets, whatever it has to do. All but four are its trial, none at AWS."""
 
 

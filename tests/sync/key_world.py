@@ -47,7 +47,7 @@ class Moment(Struct):
         return answer if self.is_after else await request()
 
 
-class KeyWorld(Struct):
+class KeyWorld(Struct, dict=True):
     """`ever`: all that the source had. `foreign`: what others wrote at the destination. `placed`: all that it had."""
 
     options: dict[str, Any]
