@@ -1,4 +1,4 @@
-"""Plans as lines for people."""
+"""Plans and reports as lines for people."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from jobs.cli.texts import plan_text
+from jobs.cli.texts import plan_text, report_text
+from jobs.core.category import Category
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, Side
+from jobs.reports.document import summarize_reconcile
 
 
 def text(job: str, plan: Plan, source: str = "s3://documents/", destination: str = "s3://copies/") -> str:
@@ -61,3 +63,10 @@ def test_a_plan_warns_of_a_destination_that_is_full_of_other_names(
 ) -> None:
     plan = Plan(rows, 1, (), there={"listed": listed, "same": same, "alike": 0, "other": 0})
     assert ("have other names" in text("replicate", plan)) == is_warned
+
+
+def test_a_comparison_of_two_empty_places_has_a_table_without_rows() -> None:
+    found = {"categories": {str(each): {"rows": 0, "bytes": 0} for each in Category}, "findings": 0, "unjudged": []}
+    places = {"report_html": "s3://l/page.html", "differences": {"parquet": "s3://l/d.parquet"}, "ledger": "s3://l/"}
+    report = summarize_reconcile("RUN", found, 0.0, 0.0, **places)
+    assert "category  objects  bytes" in report_text(report)
