@@ -115,14 +115,14 @@ def table(
     cells.
 
     `names`: of the values. By default all that the first document has. A heading is the name without its unit, which
-    the cell says, `is_exact`: the name as it is. `is_cut`: a row is one line, and cells are cut.
+    the cell says, `is_exact`: the name and the value as they are. `is_cut`: a row is one line, and cells are cut.
     """
     from rich.console import Console
     from rich.table import Table
 
     documents = list(documents)
     names = list(names or documents[0])
-    rows = [[_cell(name, document[name]) for name in names] for document in documents]
+    rows = [[_cell("" if is_exact else name, document[name]) for name in names] for document in documents]
     grid = Table(box=None, pad_edge=False, header_style="")
     for number, name in enumerate(names):
         heading = name if is_exact else re.sub("_(id|bytes|dollars|count|at)$", "", name).replace("_", " ")

@@ -58,3 +58,8 @@ def test_a_cell_says_the_unit_that_is_in_the_name_of_its_value_and_a_long_key_is
     assert heads.split() == ["rows", "size", "planned", "created", "version", *texts]
     shown = ["1,200", "1.5", "KiB", "$0.2500", "1970-01-01T00:00:00Z", "–", "a\\x1b"]
     assert cells.split() == [*shown, texts["copy"], f"{'a' * 47}…{'b' * 47}"]
+
+
+def test_a_query_shows_whole_keys() -> None:
+    key = "k" * 200
+    assert console.table([{"key": key}], is_exact=True).split() == ["key", key]
