@@ -20,13 +20,13 @@ class Rollback(SourceAccess, StartOptions):
     metadata, tags, annotations, storage class and encryption. What came later is hidden by a delete
     marker. What was deleted is shown again: its delete marker is removed. All versions stay, with their
     locks and holds. A key that changes after the plan is left as it is (changed). Rows end as rolled
-    back, same, changed, missing or blocked, with the reason.
+    back, same, changed, missing, blocked or different, with the reason.
 
     A version was there at TIME if its Last-Modified, in whole seconds, is not later. What a lifecycle
     rule has removed since counts as never written, and archived versions must be restored first.
 
     --undo takes back exactly what the outcomes of a run say it wrote: it removes the copies and delete
-    markers of the run, and puts again the markers that the run removed, where nothing newer is on top.
+    markers of the run, and puts back the markers that the run removed, where nothing newer is on top.
 
     \b
     sealift rollback --source s3://docs/2026/ --as-of 2026-11-01T06:00:00Z --dry-run
