@@ -138,7 +138,8 @@ async def _turn_round(ledger: Ledger, run_id: str, place: Location, folder: Path
     """
     spec, report = await ledger.spec(run_id), await ledger.report(run_id)
     if spec.job != "rollback" or spec.options["undo"] or spec.source.location.bucket != place.bucket:
-        what = f"--source is {place}, and {run_id} is the {spec.job} run of {spec.source.location}"
+        kind = "undo of a rollback" if spec.job == "rollback" and spec.options["undo"] else f"{spec.job} run"
+        what = f"--source is {place}, and {run_id} is the {kind} of {spec.source.location}"
         raise UsageError(what, advice="name a rollback run, see `sealift runs list`, and its bucket")
     if report is None or report["state"] != RunState.COMPLETE:
         raise ConfigError(f"run {run_id} has not ended", advice=f"finish it with `sealift runs retry {run_id}` first")

@@ -85,6 +85,9 @@ def test_a_prefix_goes_back_in_place_and_the_undo_gives_the_first_state_version_
     assert now.pop(LOST)[0] == first[LOST][0]
     assert [each[1] for each in histories(world)[LOST]] == [False, True]
     assert now == {key: versions for key, versions in first.items() if key != LOST}
+    refused = rollback(world, "--undo", undone["run_id"])
+    assert refused.code == 2
+    assert "is the undo of a rollback" in refused.document["error"]["message"]
     shown = world.sealift("runs", "show", done["run_id"])
     assert f"--undo {done['run_id']}" in shown.stdout
 
