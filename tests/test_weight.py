@@ -28,7 +28,7 @@ LIMITS = {
     "jobs/replicate": 61,
     "jobs/reports": 755,
     "jobs/restore": 973,
-    "jobs/rollback": 428,
+    "jobs/rollback": 441,
     "jobs/runs": 2092,
     "jobs/s3": 3954,
     "jobs/sync": 1119,
@@ -39,7 +39,7 @@ LIMITS = {
     "scheduler": 931,
     "terraform": 2402,
     "terraform/modules": 487,
-    "tests": 44418,
+    "tests": 44458,
     "the product": 26234,
 }
 

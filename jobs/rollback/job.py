@@ -23,10 +23,12 @@ from jobs.core.model import Listed, Location, ObjectInfo, ObjectRef, ObjectVersi
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.pace import Pace
 from jobs.core.reasons import Reason, Why
+from jobs.core.selection import is_sealift_object
 from jobs.errors import REFUSALS, Conflict, Denied, NotFound, PreconditionFailed, Rejected, Unavailable
 from jobs.ledger.files import write_file
 from jobs.rollback.rules import REMOVED, Found, Move, Step, judge
 from jobs.runs.kind import Opened
+from jobs.s3.annotations import Pinned
 from jobs.s3.byte_ranges import ContentSide
 from jobs.s3.compare_bytes import compare_bytes
 from jobs.s3.copying import Copier, CopyOptions
@@ -88,6 +90,8 @@ class Rollback:
     async def _act(self, row: ObjectVersion) -> Outcome:
         """Take a row's step, or find what became of the key. Raises Conflict where a look is needed again."""
         move = cast(Move, row.beside)
+        if is_sealift_object(row.key):  # no plan names one
+            return _changed(row)
         if move.step is Step.LEAVE:
             return Outcome.of(row, Status.BLOCKED, Reason.CURRENT_UNKNOWN, "overwritten")
         found, other = Found.AS_PLANNED, None
@@ -115,7 +119,12 @@ class Rollback:
             return _changed(row)
         if found is Found.GOAL:
             return Outcome.of(row, Status.SAME)
-        return _done(row, Reason.HIDDEN if other.is_delete_marker else "", other.version_id, other.etag)
+        if other.is_delete_marker:
+            return _done(row, Reason.HIDDEN, other.version_id)
+        # An earlier attempt may have ended before it put annotations onto its copy in parts.
+        kept, copy = (Pinned(self._ref(row, each.version_id), each.etag) for each in (row, other))
+        lack = await self._copier.complete_annotations(row, kept, other.size_bytes or 0, copy)
+        return _done(row, Reason.COPY_INCOMPLETE if lack else "", other.version_id, other.etag, lack)
 
     async def _look(self, row: ObjectVersion, move: Move) -> tuple[Found, Listed | None]:
         history = await key_history(self._store, self._bucket, row.key)
@@ -187,7 +196,7 @@ class Rollback:
         if verdict.same is None and not (source.is_archived or there.is_archived):
             sides = ContentSide(self._store, kept, source), ContentSide(self._store, copy, there)
             verdict = await compare_bytes(*sides, self._opened.budget)
-        if not verdict.same:
+        if not (verdict.same and await self._have_same_tags(row, move.top_id, source, there)):
             return _changed(row)
         await self._writes.delete(copy)
         return _done(row, Reason.DELETED, move.top_id, detail=REMOVED)
@@ -200,6 +209,11 @@ class Rollback:
         there = await find(self._store, self._ref(row, other_id))
         if source is None or there is None or not compare(source, there).same:
             return False
+        return await self._have_same_tags(row, other_id, source, there)
+
+    async def _have_same_tags(
+        self, row: ObjectVersion, other_id: str | None, source: ObjectInfo, there: ObjectInfo
+    ) -> bool:
         tags = await self._tags.read_surely(self._ref(row, row.version_id), source.tag_count)
         return tags == await self._tags.read_surely(self._ref(row, other_id), there.tag_count)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,10 +15,11 @@ from jobs.core.reasons import Reason
 from jobs.errors import CustomerKeyNeeded
 from jobs.rollback.rules import Move, Step
 from jobs.s3.copying import CopyOptions
+from jobs.s3.store import UNGUARDED
 from tests.doubles.memory_buckets import Version
 from tests.doubles.memory_store import MemoryStore, Request
 from tests.rollback import scene
-from tests.rollback.scene import World, back, state
+from tests.rollback.scene import Killed, World, back, state
 
 LOCKED = ObjectLock(legal_hold=True)
 
@@ -82,6 +84,29 @@ def test_a_large_version_is_copied_in_parts_and_its_undo_compares_it(monkeypatch
     assert state(key(world)[2]) == state(key(world)[0])
     assert undo(world, outcome).status is Status.DONE
     assert [each.data for each in key(world)] == [b"1234567890", b"encrypted"]
+
+
+def test_a_copy_in_parts_has_its_annotations_though_its_worker_was_killed_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = made(b"1234567890", b"encrypted")
+    note = partial(world.store.put_annotation, ObjectRef("docs", "a", key(world)[0].version_id), "note", b"text")
+    asyncio.run(note(object_etag=key(world)[0].etag))
+    monkeypatch.setattr("jobs.rollback.job.CopyOptions", lambda: CopyOptions(multipart_threshold_bytes=4))
+    hook, deaths = world.hook, list[str]()
+
+    async def kill(request: Request) -> Any:
+        answer = await hook(request)
+        if request.operation == "complete_multipart" and not deaths:
+            deaths.append(request.operation)
+            world.is_dead = True
+            raise Killed
+        return answer
+
+    monkeypatch.setattr(world, "hook", kill)
+    assert end(run(world)) == (Status.DONE, "", "")
+    assert deaths
+    assert [each.annotations for each in key(world)] == [{"note": b"text"}, {}, {"note": b"text"}]
 
 
 def test_what_cannot_be_put_back_says_why() -> None:
@@ -170,6 +195,28 @@ def test_an_undo_leaves_what_is_locked_or_covered() -> None:
     asyncio.run(world.write("a", b"newer", Attributes()))
     assert end(undo(world, outcome)) == (Status.CHANGED, Reason.DESTINATION_DIFFERS, "plan")
     assert len(key(world)) == 4
+
+
+def test_an_undo_leaves_a_copy_whose_tags_others_have_changed() -> None:
+    world = made(b"one", b"encrypted", tags={"class": "scan"})
+    outcome = run(world)
+    copy = key(world)[2]
+    copy.attributes = replace(copy.attributes, tags={"class": "evidence"})
+    assert end(undo(world, outcome)) == (Status.CHANGED, Reason.DESTINATION_DIFFERS, "plan")
+    assert key(world)[2] is copy
+
+
+@pytest.mark.parametrize("step", [Step.HIDE, Step.COPY])
+def test_a_forged_row_changes_no_object_of_sealifts_own(step: Step) -> None:
+    world, own = World({}), ObjectRef("docs", f".sealift/place-{'0' * 32}")
+    ids = [
+        asyncio.run(world.store.put(own, data, Attributes(), guard=UNGUARDED)).version_id for data in (b"one", b"two")
+    ]
+    before = world.store.stored("docs", own.key)
+    row = ObjectVersion(0, own.key, ids[0], etag=before[0].etag, beside=Move(step, ids[1], before[1].etag))
+    [outcome] = world.work("run", [row])
+    assert end(outcome) == (Status.CHANGED, Reason.DESTINATION_DIFFERS, "plan")
+    assert world.store.stored("docs", own.key) == before
 
 
 def forged(
