@@ -208,7 +208,9 @@ async def sync_key(
         except StoreError as error:
             early = error
         else:
-            if early[1] is row and early[0].evidence is not Evidence.NONE:  # nothing is left to find out
+            is_proven = early[1] is row and early[0].evidence is not Evidence.NONE
+            shows_current = sides.names_copied or not is_exact(row.version_id)
+            if is_proven and shows_current and not sides.options.rules.mirrors_deletes:  # nothing is left to find out
                 sides.note_bet(is_new=True)
                 return KeyResult({row.row: early[0]})
     return await _Sync(sides, key, rows, early, is_event=is_event, is_last=is_last).run()

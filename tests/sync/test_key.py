@@ -133,6 +133,19 @@ async def test_object_that_is_overwritten_while_it_is_copied_is_brought_up_to_da
     assert bodies(store)[-1] == C
 
 
+@pytest.mark.parametrize("names_copied", [True, False])
+async def test_row_of_a_version_that_was_superseded_leads_to_a_copy_of_the_newest(names_copied: bool) -> None:
+    """Also where the server does not say which version it copied, so that it is asked for the row's."""
+    store = make_store()
+    row = await put(store, A)
+    await put(store, B)
+    both = sides(store)
+    both.names_copied = names_copied
+    outcome = (await sync_key(both, SOURCE.key, [row])).outcomes[0]
+    assert (outcome.status, outcome.reason) == (COPIED, Reason.NEWER_COPIED)
+    assert bodies(store)[-1] == B
+
+
 @pytest.mark.parametrize("newer", [False, True])
 async def test_foreign_object_is_replaced_only_if_it_is_older(newer: bool) -> None:
     store = make_store()

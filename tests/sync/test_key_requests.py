@@ -29,6 +29,7 @@ MIRRORED = RUN | {"mirrors_deletes": True}
     ("there", "new", "options", "is_event", "seen"),
     [
         ([], b"one", {}, False, {"copy": 1}),
+        ([], b"one", {"mirrors_deletes": True}, False, {"copy": 1, "head": 1}),
         ([], b"one", EVENT, True, {"copy": 1}),
         ([], b"one", EVENT | {"mirrors_deletes": True}, True, {"copy": 1, "head": 1}),
         ([], b"one", RUN, True, {"copy": 1, "head": 1}),  # its class is kept
