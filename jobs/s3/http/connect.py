@@ -78,6 +78,7 @@ class Dialer:
         try:
             await secured.is_ready
         except BaseException:
+            _known.pop((self._tls, name), None)  # some servers refuse a session that they made
             if not transport.is_closing():  # else an alert is on its way
                 transport.abort()
             raise

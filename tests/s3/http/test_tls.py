@@ -98,8 +98,14 @@ def test_connections_have_one_buffer_in_common() -> None:
 
 
 def test_a_session_is_resumed_by_the_same_authorities_and_for_the_same_name_alone() -> None:
-    """The handshake that resumes checks no certificate, so it has been checked before, for this name."""
+    """The handshake that resumes checks no certificate, so it has been checked before, for this name.
+
+    After one that failed the next begins anew: a server may refuse each session.
+    """
     resumed: list[bool] = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Close at once."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         resumed.append(writer.get_extra_info("ssl_object").session_reused)
@@ -120,7 +126,10 @@ def test_a_session_is_resumed_by_the_same_authorities_and_for_the_same_name_alon
             (ours, url),
         ):
             pools.talk(address, ask, tls=context)
-    assert resumed == [False, True, False, False, True, True]
+        with listening(refuse) as refusing, pytest.raises(NoAnswer):
+            pools.talk(refusing, ask, tls=ours)
+        pools.talk(url, ask, tls=ours)
+    assert resumed == [False, True, False, False, True, True, False]
 
 
 async def answer_unread(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
