@@ -44,13 +44,18 @@ def log_requests() -> None:
     REQUESTS.sink = lambda line: say(f"sealift[{os.getpid()}]: {line}")
 
 
+def asks(*, is_agreed: bool, as_json: bool) -> bool:
+    """True if a person at a terminal can answer a question, and has not agreed already."""
+    return not (is_agreed or as_json) and sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def confirm(question: str, *, is_agreed: bool, as_json: bool) -> bool:
-    """Ask a yes-or-no question, if a person at a terminal can answer it and has not agreed already.
+    """Ask a yes-or-no question, if `asks` says so. Nothing else goes on meanwhile.
 
     Without a question the answer is yes. A signal interrupts it, although an event loop runs.
     Raises Interrupted.
     """
-    if is_agreed or as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not asks(is_agreed=is_agreed, as_json=as_json):
         return True
     try:
         with interrupts.raised():

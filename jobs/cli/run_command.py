@@ -10,7 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from jobs.cli.command import Answer, LedgerCommand, SidesAccess
-from jobs.cli.console import TERMINAL, confirm, say
+from jobs.cli.console import TERMINAL, asks, confirm, say
 from jobs.cli.options import FILTERS, Options, shared
 from jobs.cli.texts import plan_text, report_ended, retried_text
 from jobs.config import Settings
@@ -79,18 +79,21 @@ class StartOptions(LedgerCommand):
         _, planned = await together(check_ledger(ledger), planning, ends_early=True)
         async with AsyncExitStack() as behind:
             behind.callback(planned.discard)
+            trial = await behind.enter_async_context(AsyncExitStack())
             if not may_be_empty:
                 _check_not_empty(request, planned)
             launch.check_limits([planned], self.max_cost, max_objects)
             launch.check_limits([planned], *pair_limits, launch.OF_PAIR)
             writes = () if self.dry_run else kind.writes(planned.spec)
             plan = launch.timed(planned, ledger, is_carried=kind.carries_bytes)
-            planned, plan = await together(launch.try_conditions(planned, writes, behind), plan)
+            planned, plan = await together(launch.try_conditions(planned, writes, trial), plan)
             planned = replace(planned, plan=plan)
             if self.dry_run:
                 return _planned(planned, retried)
             if not self.as_json:
                 say(plan_text(planned.spec, planned.plan))
+            if asks(is_agreed=self.yes, as_json=self.as_json):
+                await trial.aclose()  # what it removes would wait for the answer, and give up
             if not confirm("Start?", is_agreed=self.yes, as_json=self.as_json):
                 raise UsageError("nothing was started, as you said")
             await launch.publish(planned, ledger)

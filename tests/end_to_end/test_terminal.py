@@ -14,6 +14,7 @@ def test_a_run_starts_only_if_a_person_agrees(world: World, answer: str, code: i
     world.put("a")
     with at_a_terminal(world, "replicate", *world.sides) as terminal:
         terminal.await_text("Start? [y/N]: ")
+        assert world.keys(world.destination) == []  # the trial's objects would stay while nobody answers
         terminal.press(answer)
         assert terminal.await_end() == code, terminal.shown
     assert ("nothing was started" in terminal.shown, "Traceback" in terminal.shown) == (code != 0, False)
