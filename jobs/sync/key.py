@@ -363,7 +363,9 @@ class _Sync:
                 if len(self.agreed) != agreed:
                     return None
             elif step.act is Act.DONE:
-                is_open = not look.source or (look.copies and step.top != End(Status.SAME))
+                # A row that names no version means what is current: where that is gone, nothing is copied.
+                is_hidden = not look.source and any(is_exact(row.version_id) for row in self.rows)
+                is_open = is_hidden or (look.copies and step.top != End(Status.SAME))
                 if is_open and not look.is_listed:
                     try:
                         look = await self._list()

@@ -283,6 +283,17 @@ async def test_deletes_are_mirrored_or_retained(mirrors: bool, expected: list[by
     assert bodies(store) == expected
 
 
+async def test_row_without_a_version_brings_back_nothing_that_was_deleted() -> None:
+    """An event had mirrored the delete. The version below the source's marker was copied above that of the copies."""
+    store = make_store()
+    row = await put(store, A)
+    await sync_one(store, row)
+    await delete(store)
+    await delete(store, COPY)
+    outcome = await sync_one(store, row._replace(version_id=None))
+    assert (outcome.status, outcome.reason, bodies(store)) == (Status.MISSING, Reason.SOURCE_GONE, [A, None])
+
+
 async def test_event_of_a_version_that_is_gone_is_missing() -> None:
     store = make_store()
     gone = await put(store, A)
