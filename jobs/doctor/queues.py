@@ -54,7 +54,7 @@ def _owner(policy: Policy, side: Side) -> str:
 
 
 def look_at_queues(policy: Policy, *whats: str, limit: int = 0) -> list[dict[str, Any]]:
-    """For each queue of such events how many wait, up to `limit` of those that were not delivered, or why nobody knows.
+    """For each of these queues: how many events wait, and up to `limit` undelivered ones, or why nobody knows.
 
     A queue that two regions of an imitation share is there once.
     """

@@ -117,7 +117,7 @@ _KEY = ", ".join(_SOURCE)
 AT_PLACE = f"{_KEY}, {', '.join(_PLACE)}"
 """SQL: what tells keys at their places apart."""
 COMPLETE = "is_complete"
-"""The option of a comparison whose lists have all current objects: what neither has is gone."""
+"""The option of a comparison that has read all current objects of both sides: what neither lists is gone."""
 NEVER_NULL = (*_SOURCE, *_PLACE, "at", "verdict")
 """The columns that each verdict has."""
 

@@ -56,7 +56,7 @@ class Report(Struct, frozen=True):
     `evidence`: known checksums, as Parquet files of the columns key, version_id (empty, null or
     `null`: unversioned), etag, algorithm, value (base64), is_composite, computed_at (UTC). Where no
     version id pins the object, its ETag must be the same, and it must not be newer. `doubted`: the store
-    of its bucket, of which a few pages are listed, if the report has to cover the prefixes.
+    of its bucket, if it must be tried whether the report covers the prefixes: a few pages are listed there.
     """
 
     side: Side

@@ -94,8 +94,9 @@ async def find_repaired(ledger: Ledger, spec: RunSpec, ended_at: str, folder: Pa
 async def standing_rows(
     ledger: Ledger, spec: RunSpec, ended_at: str, folder: Path, which: str = BAD
 ) -> tuple[Path, dict[str, Any]]:
-    """Those bad rows of a run whose keys have a finding by now, or could not be looked at or compared: a manifest,
-    and how many `rows` it has, `outcomes` of them by status, and the `first_keys` of each.
+    """The bad rows of a run that still count: their keys have a finding now, or could not be looked at or compared.
+
+    Returns a manifest of them, and how many `rows` it has, their `outcomes` by status, and the `first_keys` of each.
 
     `ended_at`: the report's `finished_at`. `which`: a condition for the rows of `findings`. Raises as `failures_of`
     does, LedgerError for a damaged file of rows, ConfigError without room on disk, and StoreError.

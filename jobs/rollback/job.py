@@ -1,10 +1,10 @@
 """The rollback job: puts a version back on top, hides one, or shows one again, if the key is as the plan saw it.
 
 S3's own condition guards a copy and a delete marker. It has none for the removal of a version or a delete marker by its
-id: before that the key's versions are listed, and `jobs.rollback.rules.judge` says what became of the key. So it does
-where a condition failed, since an earlier attempt, or a request whose answer was lost, may have taken the step.
+id: before that the key's versions are listed, and `jobs.rollback.rules.judge` says what became of the key. It says so
+too where a condition failed: an earlier attempt, or a request without an answer, may have taken the step.
 
-Never remove what is neither a delete marker nor a copy whose original was compared with it a moment before.
+Remove nothing but delete markers, and copies that were compared with their originals a moment before.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Rollback:
         self._copier = Copier(*sides, CopyOptions(), opened.budget, opened.records)
         self._tags, self._gate = TagReader(self._store), PacedGate(Pace(opened.in_flight))
         self._unsure = set[int]()
-        """Rows whose step may have been taken: an earlier attempt began them, or an answer was lost."""
+        """Rows that may be done already: an earlier attempt began them, or an answer was lost."""
         self._versioned_until = 0.0
 
     def chains(self, rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:

@@ -106,7 +106,7 @@ async def _choose(store: Store, request: Request, folder: Path) -> int:
 
 
 def _write_moves(connection: duckdb.DuckDBPyConnection, relation: str, at: float, folder: Path) -> None:
-    """Write what has to be done to the keys of which a version came later."""
+    """Write what has to be done to each key that has a version of a later time."""
     later: Any = connection.sql(
         f"SELECT {', '.join(Listed._fields[:-1])}, NULL FROM {relation} "
         f"WHERE key IN (SELECT key FROM {relation} WHERE last_modified > {int(at * 1e6)}) ORDER BY key, place DESC"

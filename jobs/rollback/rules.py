@@ -16,7 +16,7 @@ from jobs.core.outcome import Outcome
 from jobs.core.reasons import Reason
 
 REMOVED = "removed"
-"""The detail of an outcome whose step was to remove a delete marker."""
+"""The detail of an outcome that says that a version or a delete marker was removed."""
 
 
 class Step(StrEnum):
@@ -128,9 +128,9 @@ def judge(
 ) -> tuple[Found, Listed | None]:
     """Return what a look at a key says of a move, and the version to compare with the wanted one, if there is one.
 
-    `history`: all versions, oldest first. `may_be_own`: an earlier attempt, or a request whose answer was lost, may
-    have taken the step. In this table `w` is the wanted version, `T` what the plan saw on top (an object, of UNHIDE a
-    marker), `n` an object and `x` a delete marker that came later:
+    `history`: all versions, oldest first. `may_be_own`: this run may have taken the step, in
+    an earlier attempt or by a request without an answer. In this table `w` is the wanted version, `T` what the plan
+    saw on top (an object, of UNHIDE a marker), `n` an object and `x` a delete marker that came later:
 
     | history | step   | not yet tried | may be tried  | why                                              |
     |---------|--------|---------------|---------------|--------------------------------------------------|

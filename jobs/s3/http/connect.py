@@ -31,8 +31,8 @@ P = TypeVar("P", bound=asyncio.BufferedProtocol)
 class Dialer:
     """Opens connections. Addresses of names are remembered for a while.
 
-    `tls`: None for plain HTTP. A connection resumes a session with the same host whose certificate was
-    checked: that check takes most of a handshake.
+    `tls`: None for plain HTTP. A connection resumes the last TLS session with the same host, since
+    checking the certificate again takes most of a handshake.
     """
 
     def __init__(self, tls: ssl.SSLContext | None, proxies: Proxies):
