@@ -469,7 +469,17 @@ class Oracle(Observer):
         if original and copy and original.data != copy.data and int(original.last_modified) <= latest:
             self.limits[f"the source was overwritten within {apart_seconds or 1} s of its copy"] += 1
             return True
+        if original and copy and self._is_of_another(key, original, copy):
+            self.limits["a copy carries what a version of equal bytes did that was removed: no list shows it"] += 1
+            return True
         return is_rotten or is_cold or is_history or (DESTINATION, COPIES + key) in self.touched or key in self.late
+
+    def _is_of_another(self, key: str, original: Version, copy: Version) -> bool:
+        """Whether a copy has a version's bytes and is not older, but carries what a removed one of these bytes did."""
+        gone = [each.version for each in self._sources(key) if each.gone_at is not None]
+        like = [each for each in gone if each.data == copy.data and _carried(each) == _carried(copy)]
+        is_listed_same = original.data == copy.data and int(original.last_modified) <= int(copy.last_modified)
+        return bool(like) and is_listed_same and _carried(original) != _carried(copy)
 
     def check_undone(self, run_id: str, since: float) -> None:
         """What an expire run has hidden can be seen again, unless others have written since."""
