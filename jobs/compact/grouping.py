@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute
 from msgspec import Struct
 
-from jobs.compact.packing import PackingRule, tar_bytes
+from jobs.archives.model import BLOCK_BYTES
+from jobs.compact.packing import HEADER_BYTES, PackingRule
 from jobs.compact.savings import SMALL_BYTES, Objects, Savings, of_archive
 from jobs.core.pricing import PriceTable
 
@@ -45,35 +46,46 @@ def number_groups(
     columns, with times in microseconds.
     """
     month = folder = None
+    rows = archive_bytes = 0  # of the last group
     for batch in batches:
-        time = batch["last_modified"].cast(pa.timestamp("us"))
+        written, sizes = batch["last_modified"], batch["size_bytes"]
+        time = written.cast(pa.timestamp("us"))
         months = pc.add(pc.multiply(pc.year(time), 12), pc.month(time)).to_pylist()
         folders = pc.replace_substring_regex(batch["key"], "[^/]*$", "").to_pylist()
-        numbers = []
-        columns: Any = (months, folders, batch["size_bytes"].to_pylist(), batch["storage_class"].to_pylist())
-        for row, (row_month, row_folder, size_bytes, storage_class) in enumerate(zip(*columns, strict=True)):
-            taken_bytes = tar_bytes(size_bytes)
+        blocks = pc.divide(pc.add(sizes, BLOCK_BYTES - 1), BLOCK_BYTES)
+        tar_bytes = pc.add(pc.multiply(blocks, BLOCK_BYTES), HEADER_BYTES)
+        numbers, number = list[int](), len(groups) - 1
+        for row_month, row_folder, taken in zip(months, folders, tar_bytes.to_pylist(), strict=True):
             if (
                 row_month != month
-                or (group := groups[-1]).rows >= rule.members_max
-                or group.archive_bytes + taken_bytes > rule.target_bytes
-                or (row_folder != folder and _is_half_full(group, rule))
+                or rows >= rule.members_max
+                or archive_bytes + taken > rule.target_bytes
+                or (row_folder != folder and (2 * archive_bytes >= rule.target_bytes or 2 * rows >= rule.members_max))
             ):
-                groups.append(group := Group(batch["last_modified"][row].as_py() / 1e6))
+                groups.append(Group(written[len(numbers)].as_py() / 1e6))
+                number, rows, archive_bytes = number + 1, 0, 0
             month, folder = row_month, row_folder
-            group.rows += 1
-            group.size_bytes += size_bytes
-            group.archive_bytes += taken_bytes
-            of = storage_class or "STANDARD", size_bytes < SMALL_BYTES
-            count, added_bytes = group.classes.get(of, (0, 0))
-            group.classes[of] = count + 1, added_bytes + size_bytes
-            numbers.append(str(len(groups) - 1))
+            rows += 1
+            archive_bytes += taken
+            numbers.append(number)
+        archive = pa.array(numbers, pa.int64())
+        _add(groups, batch, archive, tar_bytes)
         place = batch.schema.get_field_index("archive")
-        yield batch.set_column(place, batch.schema.field(place), pa.array(numbers, pa.string()))
+        yield batch.set_column(place, batch.schema.field(place), archive.cast(pa.string()))
 
 
-def _is_half_full(group: Group, rule: PackingRule) -> bool:
-    return 2 * group.archive_bytes >= rule.target_bytes or 2 * group.rows >= rule.members_max
+def _add(groups: Sequence[Group], rows: pa.RecordBatch, archive: Any, tar_bytes: Any) -> None:
+    """Add rows to the groups that have their numbers as `archive`."""
+    kinds = {"archive": archive, "class": rows["storage_class"], "is_small": pc.less(rows["size_bytes"], SMALL_BYTES)}
+    table = pa.table({**kinds, "size": rows["size_bytes"], "tar": tar_bytes})
+    sums: Any = [([], "count_all"), ("size", "sum"), ("tar", "sum")]
+    for each in table.group_by([*kinds], use_threads=False).aggregate(sums).to_pylist():
+        group, of = groups[each["archive"]], (each["class"] or "STANDARD", each["is_small"])
+        count, size_bytes = group.classes.get(of, (0, 0))
+        group.classes[of] = count + each["count_all"], size_bytes + each["size_sum"]
+        group.rows += each["count_all"]
+        group.size_bytes += each["size_sum"]
+        group.archive_bytes += each["tar_sum"]
 
 
 def cut_shards(
