@@ -112,11 +112,6 @@ class Queue:
         answer = call(self._client, "GetQueueAttributes", self.url, QueueUrl=self.url, AttributeNames=names)
         return Depth(*(int(answer["Attributes"][name]) for name in names))
 
-    def arn(self) -> str:
-        """Its ARN, by the queue itself. Raises StoreError."""
-        answer = call(self._client, "GetQueueAttributes", self.url, QueueUrl=self.url, AttributeNames=["QueueArn"])
-        return str(answer["Attributes"]["QueueArn"])
-
     def _in_batches(self, operation: str, entries: Sequence[Mapping[str, Any]]) -> None:
         """A request for each `BATCH_MESSAGES` entries. Raises ConfigError for a refused one."""
         for start in range(0, len(entries), BATCH_MESSAGES):

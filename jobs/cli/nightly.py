@@ -18,7 +18,7 @@ from jobs.config import Settings
 from jobs.errors import Interrupted, UsageError
 from jobs.ledger.claims import claim
 from jobs.nights.calendar import find_night
-from jobs.nights.documents import Night, Summary, ended_nights
+from jobs.nights.summary import Night, Summary, ended_nights
 from jobs.policy.coverage import scope
 from jobs.policy.run_options import sides
 from jobs.policy.words import minutes_of

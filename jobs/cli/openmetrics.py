@@ -6,19 +6,12 @@ A series is left out where nothing is known. Objects and bytes are those of a pa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from datetime import datetime
+from collections.abc import Mapping
 from typing import Any
 
 from jobs.core.category import Category
-from jobs.errors import ConfigError, StoreError
-from jobs.ledger.ledger import Ledger
-from jobs.nights.documents import Summary, last_summaries
-from jobs.policy.model import Pair, Policy
+from jobs.core.model import parse_time
 
-NIGHTS = 30
-"""How many nights of a pair are looked at for a good one."""
 FINDINGS = "what is wrong"
 """What the status does not know where the state could not be read."""
 STATUSES = tuple(each for each in Category if each != Category.EXCLUDED)
@@ -35,56 +28,38 @@ GAUGES = {
 }
 
 
-Sample = tuple[str, str, float]
-"""A gauge, its labels as text, and a value. Labels are names of pairs and queues, which need no escapes."""
+def open_metrics(document: Mapping[str, Any], now: float) -> str:
+    """The text. `document`: that of `sealift status`. `now`: epoch seconds.
 
-
-async def open_metrics(ledger: Ledger, policy: Policy | None, document: Mapping[str, Any], now: float) -> str:
-    """The text. `document`: that of `sealift status`. `now`: epoch seconds."""
-    samples: list[Sample] = []
-    if _knows_findings(document):
-        samples.append(("sealift_problems", "", len(document["problems"])))
-    samples += [("sealift_backlog_rows", f'pair="{each["pair"]}"', each["rows"]) for each in document["backlogs"]]
-    for each in document["queues"]:
-        if each["waiting"] is not None:
-            labels = f'kind="{each["what"].replace(" ", "_")}",queue="{each["queue"]}"'
-            samples.append(("sealift_waiting_events", labels, each["waiting"]))
-    for pair in policy.pairs if policy else ():
-        with suppress(StoreError, ConfigError):  # the status says why
-            nights = await last_summaries(ledger, pair.name, NIGHTS)
-            samples += [*_known(document, pair, nights, now), *await _statuses(ledger, pair.name, nights)]
+    Labels are names of pairs, queues and statuses, which need no escapes.
+    """
+    series: dict[str, dict[str, float]] = {gauge: {} for gauge in GAUGES}
+    knows_findings = all(each["what"] != FINDINGS for each in document["not_known"])
+    if knows_findings:
+        series["sealift_problems"][""] = len(document["problems"])
+    for each in document["backlogs"]:
+        series["sealift_backlog_rows"][f'pair="{each["pair"]}"'] = each["rows"]
+    for each in filter(lambda queue: queue["waiting"] is not None, document["queues"]):
+        labels = f'kind="{each["what"].replace(" ", "_")}",queue="{each["queue"]}"'
+        series["sealift_waiting_events"][labels] = each["waiting"]
+    for pair in document["pairs"]:
+        label, copies = f'pair="{pair["pair"]}"', pair["destination"]
+        places, findings = (
+            [each for each in document[name] if each["place"].startswith(copies)] for name in ("places", "findings")
+        )
+        if knows_findings:
+            series["sealift_open_findings"][label] = sum(each["objects"] for each in findings)
+        times = {"good_night": [pair["good_at"]]}
+        for gauge, name in (("oldest_verified", "oldest_checked"), ("oldest_read", "oldest_read")):
+            times[gauge] = [each[name] for each in places]
+        for gauge, known in times.items():
+            if ends := [*map(parse_time, filter(None, known))]:
+                series[f"sealift_{gauge}_age_seconds"][label] = now - min(ends)
+        for what in ("objects", "bytes") if pair["night"] else ():
+            for status in STATUSES:
+                series[f"sealift_{what}"][f'{label},status="{status.replace(" ", "_")}"'] = pair[what].get(status, 0)
     lines = []
     for gauge, help in GAUGES.items():
         lines += [f"# TYPE {gauge} gauge", f"# HELP {gauge} {help}"]
-        lines += [f"{name}{{{labels}}} {value:.15g}" for name, labels, value in samples if name == gauge]
+        lines += [f"{gauge}{{{labels}}} {value:.15g}" for labels, value in series[gauge].items()]
     return "\n".join([*lines, "# EOF"])
-
-
-def _knows_findings(document: Mapping[str, Any]) -> bool:
-    return all(each["what"] != FINDINGS for each in document["not_known"])
-
-
-def _known(document: Mapping[str, Any], pair: Pair, nights: list[Summary], now: float) -> Iterator[Sample]:
-    label, copies = f'pair="{pair.name}"', f"s3://{pair.destination.bucket}/{pair.destination.prefix}"
-    places, findings = (
-        [each for each in document[name] if each["place"].startswith(copies)] for name in ("places", "findings")
-    )
-    if _knows_findings(document):
-        yield "sealift_open_findings", label, sum(each["objects"] for each in findings)
-    times = {"good_night": [each.finished_at for each in nights if not each.exit_code][:1]}
-    for gauge, name in (("oldest_verified", "oldest_checked"), ("oldest_read", "oldest_read")):
-        times[gauge] = [datetime.fromisoformat(each[name]) for each in places if each[name]]
-    for gauge, known in times.items():
-        if known:
-            yield f"sealift_{gauge}_age_seconds", label, now - min(known).timestamp()
-
-
-async def _statuses(ledger: Ledger, pair: str, nights: list[Summary]) -> list[Sample]:
-    stages = [stage for stage in (nights[0].stages if nights else ()) if stage.stage == "reconcile" and stage.run_id]
-    if not stages or (report := await ledger.report(str(stages[0].run_id))) is None:
-        return []
-    return [
-        (f"sealift_{what}", f'pair="{pair}",status="{status.replace(" ", "_")}"', report["categories"][status][name])
-        for what, name in (("objects", "rows"), ("bytes", "bytes"))
-        for status in STATUSES
-    ]

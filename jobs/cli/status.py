@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import UTC, date, datetime
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
+
+from msgspec.structs import asdict
 
 from jobs.cli.command import Answer, LedgerCommand, PolicyOptions, Work, is_local, ledger_location
 from jobs.cli.console import table
@@ -18,26 +19,25 @@ from jobs.config import Settings
 from jobs.core.display import shown, shown_key
 from jobs.core.model import Location
 from jobs.core.words import explained
+from jobs.doctor.model import Finding, Status
+from jobs.doctor.pairs import judge_backlog, judge_night
 from jobs.doctor.queues import DEAD, EVENT, UNDELIVERED, look_at_queues
 from jobs.errors import ConfigError, ExitCode, StoreError, UsageError
-from jobs.ledger.backlog import manifest_numbers, read_backlog, read_manifest
+from jobs.ledger.backlog import Waiting, manifest_numbers, read_backlog, read_manifest
 from jobs.ledger.files import list_folders
 from jobs.ledger.ledger import Ledger
-from jobs.nights.documents import last_summaries
-from jobs.policy.model import Policy
+from jobs.nights.summary import last_summary
+from jobs.policy.model import Pair, Policy
 from jobs.reports.document import iso_time, need_attention
-from jobs.reports.figures import human_time, plural
+from jobs.reports.figures import plural
 from jobs.runs.request import open_prompt_ledger
 from jobs.runs.summaries import summarize_runs
+from jobs.s3.retries import gather_bounded
 
 RUNS = 100
 """How many of the latest runs, and of the latest manifests of a backlog, are looked at."""
 RUN_DAYS = 7
 """So long a run counts that is of no pair, and whose rows are not in the state."""
-NIGHT_DAYS = 2
-"""A pair's last night is at most so old, or something is wrong."""
-OVERDUE_SECONDS = 1800
-"""Half an hour after a backlog is due, or its manifest is made, a run should have taken it."""
 IN_STATE = ("replicate", "verify", "reconcile")
 """Jobs whose bad rows are in the state."""
 _NEXT = {"stopped": "retry", "unreported": "show", "unreadable": "show"}
@@ -51,18 +51,22 @@ _FINDINGS = """
 """
 
 
-Answers = AsyncIterator[tuple[str, dict[str, Any]]]
-"""Rows of the status, each with the section that it is of."""
+_SHOWN = {
+    "problems": "since problem",
+    "not_known": "what why",
+    "pairs": "pair night verdict exit_code",
+    "backlogs": "pair rows since",
+    "places": "place objects unchecked unread oldest_checked oldest_read",
+    "running": "run_id rows accounted created_at",
+}
+"""Section → what its table shows."""
+Rows = dict[str, list[dict[str, Any]]]
+"""Rows of the status by the section that they are of."""
 
 
-def _problem(text: str, since: str | None = None) -> tuple[str, dict[str, Any]]:
+def _problem(text: str, since: str | None = None) -> dict[str, Any]:
     """What a person has to act on, and since when (ISO 8601, None if unknown)."""
-    return "problems", {"problem": text, "since": since}
-
-
-def _not_known(what: str, why: object) -> tuple[str, dict[str, Any]]:
-    """What could not be looked at."""
-    return "not_known", {"what": what, "why": str(why)}
+    return {"since": since, "problem": text}
 
 
 class ShowStatus(PolicyOptions, LedgerCommand):
@@ -105,38 +109,33 @@ class ShowStatus(PolicyOptions, LedgerCommand):
     async def _show(self, ledger: Ledger, policy: Policy | None) -> Answer:
         document = await _look(ledger, policy)
         if self.openmetrics:
-            return Answer(document, await open_metrics(ledger, policy, document, time.time()))
+            return Answer(document, open_metrics(document, time.time()))
         code = ExitCode.DONE if document["state"] == "well" else ExitCode.FINDINGS
         return Answer(document, status_text(document), code)
 
 
 async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
     """The whole status, JSON-ready."""
-    run_ids, now = await ledger.run_ids(), time.time()
+    run_ids = await ledger.run_ids()
     runs = await summarize_runs(ledger, run_ids[: -RUNS - 1 : -1])
-    questions = [
-        ("what runs", _runs(runs, iso_time(now - RUN_DAYS * 86_400))),
-        (FINDINGS, _findings(ledger, policy)),
-        ("what is checked", _places(ledger)),
-    ]
+    questions = [(FINDINGS, _findings(ledger, policy)), ("what is checked", _places(ledger))]
     if policy:
         names = await list_folders(ledger.store, ledger.location.join("backlog/pair="))  # in the policy or not
         questions += [
             ("what is in the queues", _queues(ledger, policy)),
-            *((f"whether pair {each.name} is well", _pair(ledger, each.name, runs, now)) for each in policy.pairs),
-            *((f"the backlog of {shown(name)}", _backlog(ledger, policy, name, now)) for name in names),
+            *((f"whether pair {pair.name} is well", _night(ledger, policy, pair)) for pair in policy.pairs),
+            *((f"the backlog of {shown(name)}", _backlog(ledger, policy, name, runs)) for name in names),
         ]
-    sections = ("problems", "not_known", "pairs", "backlogs", "places", "running", "findings", "queues")
-    rows: dict[str, list[Any]] = {name: [] for name in sections}
+    rows: Rows = {name: [] for name in (*_SHOWN, "findings", "queues")} | _runs(runs)
     if not policy and not run_ids:
         why = f"no run is in {ledger.location} yet, and no policy is named (--policy)"
-        rows["not_known"].append(_not_known("everything", why)[1])
-    for what, answers in questions:
+        rows["not_known"].append({"what": "everything", "why": why})
+    for what, asked in questions:
         try:
-            async for section, row in answers:
-                rows[section].append(row)
+            for section, found in (await asked).items():
+                rows[section] += found
         except (StoreError, ConfigError) as error:
-            rows["not_known"].append(_not_known(what, error)[1])
+            rows["not_known"].append({"what": what, "why": str(error)})
     return {
         "state": "wrong" if rows["problems"] else "not_known" if rows["not_known"] else "well",
         "ledger": str(ledger.location),
@@ -145,36 +144,33 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
     }
 
 
-async def _runs(runs: Sequence[Mapping[str, Any]], after: str) -> Answers:
+def _runs(runs: Sequence[Mapping[str, Any]]) -> Rows:
     """What runs, runs that did not end, and bad rows that are not in the state.
 
-    `runs`: the latest first. What a person asked for once, as a restore, counts if it began after
-    `after`. A complete run that selected the same rows between the same places, or
-    retried them, answers for those before it.
+    `runs`: the latest first. What a person asked for once, as a restore, counts for `RUN_DAYS`. A complete
+    run that selected the same rows between the same places, or retried them, answers for those before it.
     """
-    answered, retried = list[list[Any]](), set[str | None]()
+    after, answered, problems = iso_time(time.time() - RUN_DAYS * 86_400), list[Any](), list[dict[str, Any]]()
     for run in runs:
         run_id, state, is_kept = run["run_id"], run["state"], run["job"] in IN_STATE
-        if state == "incomplete":
-            yield "running", {name: run[name] for name in ("run_id", "rows", "accounted", "created_at")}
         asked = [run[name] for name in ("job", "source", "destination", "selection", "manifest")]
         is_forgotten = not is_kept and not run["pair"] and (run["created_at"] or after) < after
-        if asked in answered or run_id in retried or is_forgotten:
+        if asked in answered or run_id in answered or is_forgotten:
             continue
-        texts = [f"is {state}"] if state in _NEXT else []
+        says = f"is {state}" if state in _NEXT else ""
         if state == "complete":
-            answered.append(asked)
-            retried.add(run["retry_of"])
+            answered += [asked, run["retry_of"]]
             if run["failures"] and not (is_kept and run["source"] != run["destination"]):  # else it read archives
-                texts.append(f"has ended: {need_attention(run['failures'], run['rows'])}")
-            if run["unread"]:
-                texts.append(f"could not read {plural(run['unread'], 'line or archive')}")
-        if texts:
+                says = f"has ended: {need_attention(run['failures'], run['rows'])}"
+            elif run["unread"]:
+                says = f"could not read {plural(run['unread'], 'line or archive')}"
+        if says:
             command = f"sealift runs {_NEXT.get(state, 'show')} {run_id}"
-            yield _problem(f"run {run_id} {', '.join(texts)}: {command}", run["created_at"])
+            problems.append(_problem(f"run {run_id} {says}: {command}", run["created_at"]))
+    return {"running": [dict(run) for run in runs if run["state"] == "incomplete"], "problems": problems}
 
 
-async def _findings(ledger: Ledger, policy: Policy | None) -> Answers:
+async def _findings(ledger: Ledger, policy: Policy | None) -> Rows:
     """Open and accepted findings by place and code."""
     from jobs.ledger.state import OPEN
     from jobs.ledger.state_files import prefix_sql
@@ -185,108 +181,91 @@ async def _findings(ledger: Ledger, policy: Policy | None) -> Answers:
     async with open_views(ledger, ["findings"]) as database:
         ask, sql = database.connection.sql, _FINDINGS.format(prefix=prefix_sql(copies), open=OPEN)
         found = await in_thread(database.connection, lambda: ask(sql).to_arrow_table().to_pylist())
-    for each in found:
-        yield "findings", each
-        if each["objects"]:
-            text = f"{plural(each['objects'], 'object')} in {shown(each['place'])}: {explained(each['code'], '')}"
-            command = f": sealift runs show {each['found_by']}" if each["found_by"] else ""
-            yield _problem(f"{text} ({shown_key(each['first_key'])}){command}", each["since"])
+    problems = list[dict[str, Any]]()
+    for each in filter(itemgetter("objects"), found):
+        text = f"{plural(each['objects'], 'object')} in {shown(each['place'])}: {explained(each['code'], '')}"
+        command = f": sealift runs show {each['found_by']}" if each["found_by"] else ""
+        problems.append(_problem(f"{text} ({shown_key(each['first_key'])}){command}", each["since"]))
+    return {"findings": found, "problems": problems}
 
 
-async def _places(ledger: Ledger) -> Answers:
+async def _places(ledger: Ledger) -> Rows:
     """How much is checked and read."""
     from jobs.ledger.state_files import summary
 
-    for each in (await summary(ledger)).places:
-        counts = {name: getattr(each, name) for name in ("objects", "unchecked", "unread")}
-        times = {"oldest_checked": each.oldest_checked, "oldest_read": each.oldest_read}
-        when = {name: at and iso_time(at) for name, at in times.items()}
-        yield "places", {"place": f"s3://{each.copy_bucket}/{each.prefix}", **counts, **when}
+    rows = [asdict(each) for each in (await summary(ledger)).places]
+    for row in rows:
+        row["place"] = f"s3://{row['copy_bucket']}/{row['prefix']}"
+        row |= {name: row[name] and iso_time(row[name]) for name in ("oldest_checked", "oldest_read")}
+    return {"places": rows}
 
 
-async def _pair(ledger: Ledger, pair: str, runs: Sequence[Mapping[str, Any]], now: float) -> Answers:
-    """The last ended night, and manifests without a run: a refused plan leaves none."""
-    last, again = next(iter(await last_summaries(ledger, pair, 1)), None), f"sealift nightly --pair {pair}"
-    yield "pairs", {"pair": pair, **{name: getattr(last, name, None) for name in ("night", "verdict", "exit_code")}}
-    if last is None:
-        yield _problem(f"pair {pair}: no night has ended yet. Start one: {again}")
-    else:
-        since, today = iso_time(last.finished_at.timestamp()), datetime.fromtimestamp(now, UTC).date()
-        if (today - date.fromisoformat(last.night)).days > NIGHT_DAYS:
-            yield _problem(f"pair {pair}: no night has ended since {last.night}: {again}", since)
-        elif last.exit_code:
-            # What leads here is left out: what the night has found is among the findings.
-            steps = [each for each in last.next_steps if not each.endswith(": sealift status")]
-            step = next(iter(steps), f"Check again: {again} --again")
-            yield _problem(f"pair {pair}, night of {last.night}: {last.verdict} {step}", since)
+async def _night(ledger: Ledger, policy: Policy, pair: Pair) -> Rows:
+    """The last ended night. Objects and bytes are those of its comparison, by category."""
+    last, hot = await last_summary(ledger, pair.name), pair.destination
+    row: dict[str, Any] = {"pair": pair.name, "destination": f"s3://{hot.bucket}/{hot.prefix}"}
+    row |= {name: getattr(last, name, None) for name in ("night", "verdict", "exit_code")}
+    row["good_at"] = iso_time(last.good_at.timestamp()) if last and last.good_at else None
+    row |= {"objects": last.stages[0].counts, "bytes": last.stages[0].bytes} if last else {"objects": {}, "bytes": {}}
+    return {"pairs": [row], "problems": _judged(pair.name, judge_night(policy, pair, last))}
+
+
+async def _backlog(ledger: Ledger, policy: Policy, name: str, runs: Sequence[Mapping[str, Any]]) -> Rows:
+    """Objects that wait for a run: in the backlog, and in manifests of it that no run has, as a refused plan leaves."""
+    where, folder = (ledger.store, ledger.location, name), ledger.location.join(f"manifests/pair={name}/")
     taken = {str(run["manifest"]).rpartition("-")[0] for run in runs if run["state"] != "unplanned"}
-    began = min((run["created_at"] for run in runs if run["created_at"]), default="") if len(runs) >= RUNS else ""
-    where, folder = (ledger.store, ledger.location, pair), ledger.location.join(f"manifests/pair={pair}/")
-    for number in (await manifest_numbers(*where))[: -RUNS - 1 : -1]:
-        if f"{folder}{number:06d}" in taken:
-            continue
-        each = await read_manifest(*where, number)
-        if (made_at := iso_time(each.created_at)) < began:
-            break  # a run that is not among the latest may have it
-        if each.created_at < now - OVERDUE_SECONDS:
-            command = f"sealift replicate --pair {pair} --manifest {shlex.quote(shown(each.manifest))}"
-            rows = f"the {plural(each.rows, 'row')} of manifest {each.number} of the backlog"
-            yield _problem(f"pair {pair}: no run has taken {rows}: {command}", made_at)
+    numbers = [each for each in (await manifest_numbers(*where))[-RUNS:] if f"{folder}{each:06d}" not in taken]
+    made = await gather_bounded(lambda number: read_manifest(*where, number), numbers)
+    began = runs[-1]["created_at"] or "" if len(runs) == RUNS else ""  # an earlier run may have an earlier manifest
+    left = [each for each in made if iso_time(each.created_at) >= began]
+    waiting = [Waiting(each.manifest, each.created_at, each.rows, each.size_bytes) for each in left]
+    waiting = sorted([*waiting, *await read_backlog(*where)], key=lambda each: each.since)
+    since = iso_time(waiting[0].since) if waiting else None
+    row = {"pair": name, "rows": sum(each.rows for each in waiting), "since": since}
+    return {"backlogs": [row], "problems": _judged(name, judge_backlog(name, policy.pair(name), waiting))}
 
 
-async def _backlog(ledger: Ledger, policy: Policy, name: str, now: float) -> Answers:
-    """Rows that wait for a run, also for longer than the policy says."""
-    waiting, pair = await read_backlog(ledger.store, ledger.location, name), policy.pair(name)
-    oldest, rows = waiting[0].since if waiting else now, sum(each.rows for each in waiting)
-    since, text = iso_time(oldest) if waiting else None, f"{plural(rows, 'row')} of the backlog wait"
-    yield "backlogs", {"pair": name, "rows": rows, "since": since}
-    if waiting and pair is None:
-        yield _problem(f"{text} for a pair {shown(name)} that the policy does not have", since)
-    elif pair and now > oldest + pair.thresholds.backlog_age + OVERDUE_SECONDS:
-        yield _problem(f"pair {shown(name)}: {text}, and no run has taken them: sealift doctor", since)
+def _judged(pair: str, finding: Finding) -> list[dict[str, Any]]:
+    since = None if finding.since is None else iso_time(finding.since)
+    is_well = finding.status == Status.OK
+    return [] if is_well else [_problem(f"pair {shown(pair)}: {finding.says}: {finding.advice}", since)]
 
 
-async def _queues(ledger: Ledger, policy: Policy) -> Answers:
+async def _queues(ledger: Ledger, policy: Policy) -> Rows:
     """How many events, dead letters and undelivered events wait in each queue.
 
     Nothing where no event was ever handled and there is no queue.
     """
-    [events] = await asyncio.to_thread(look_at_queues, policy, EVENT)
-    if events["error"]:
-        places = [ledger.location.join(folder) for folder in ("journal/dt=", "backlog/pair=")]
-        has_events = [each for place in places for each in await list_folders(ledger.store, place)]
-        if is_local() or (events["is_absent"] and not has_events):
-            return
-    for each in [*await asyncio.to_thread(look_at_queues, policy, DEAD, UNDELIVERED), events]:
-        what, queue = each["what"], each["queue"]
-        yield "queues", {name: each[name] for name in ("what", "queue", "waiting", "error")}
+    looks = await asyncio.to_thread(look_at_queues, policy, EVENT, DEAD, UNDELIVERED)
+    folders = [ledger.location.join(folder) for folder in ("journal/dt=", "backlog/pair=")]
+    has_events = any([await list_folders(ledger.store, folder) for folder in folders])
+    if looks[0]["error"] and (is_local() or (looks[0]["is_absent"] and not has_events)):
+        return {}
+    found: Rows = {"queues": looks, "not_known": [], "problems": []}
+    for each in looks:
         if each["error"]:
             why = f"{each['error']} (with a name_prefix in Terraform, set SEALIFT_SYSTEM)"
-            yield _not_known(f"what is in {queue}", why)
-        elif each["waiting"] and what != EVENT:
-            yield _problem(f"{plural(each['waiting'], what)} in {queue}: sealift events list")
+            found["not_known"].append({"what": f"what is in {each['queue']}", "why": why})
+        elif each["waiting"] and each["what"] != EVENT:
+            text = f"{plural(each['waiting'], each['what'])} in {each['queue']}: sealift events list"
+            found["problems"].append(_problem(text))
+    return found
 
 
 def status_text(document: Mapping[str, Any]) -> str:
     """The status as text. "All is well" only where a policy names the pairs, and all could be read."""
-    problems, unknown = len(document["problems"]), len(document["not_known"])
+    problems, unknown, looked_at = len(document["problems"]), len(document["not_known"]), document["looked_at"]
     no_policy = "Nothing wrong was found. No policy is named, so no pair was looked at (--policy)"
     head = {
         "wrong": f"{plural(problems, 'problem')}{f', {unknown:,} not known' if unknown else ''}",
         "not_known": f"Nothing wrong was found, but {plural(unknown, 'thing')} could not be looked at",
-        "well": "All is well" if document["looked_at"]["has_policy"] else no_policy,
+        "well": "All is well" if looked_at["has_policy"] else no_policy,
     }[document["state"]]
     accepted = sum(each["accepted"] for each in document["findings"])
-    lines = [head + (f" ({accepted:,} accepted by hand)" if accepted else "")]
-    for each in document["problems"]:
-        since = f"since {human_time(each['since'])}: " if each["since"] else ""
-        lines.append(f"  ! {since}{each['problem']}")
-    lines += [f"  ? {each['what']} is not known: {each['why']}" for each in document["not_known"]]
-    for rows in (document[name] for name in ("pairs", "backlogs", "places", "running") if document[name]):
-        lines += ["", table(rows)]
-    looked_at = document["looked_at"]
-    seen = f", the latest {looked_at['runs']:,} looked at" if looked_at["runs"] < looked_at["all_runs"] else ""
-    return "\n".join([*lines, "", f"ledger  {document['ledger']}, {plural(looked_at['all_runs'], 'run')}{seen}"])
+    texts = [head + (f" ({accepted:,} accepted by hand)" if accepted else "")]
+    texts += [table(document[name], names.split()) for name, names in _SHOWN.items() if document[name]]
+    seen = f"the latest {looked_at['runs']:,} of {plural(looked_at['all_runs'], 'run')} looked at"
+    return "\n\n".join([*texts, f"ledger  {document['ledger']}, {seen}"])
 
 
 status = Command(ShowStatus, "status")

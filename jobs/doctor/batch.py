@@ -58,14 +58,12 @@ def _queue(system: System, name: str) -> Finding:
     return warning("; ".join(states), APPLY) if states else ok("it starts jobs")
 
 
-def _image(system: System) -> Finding | None:
+def _image(system: System) -> Finding:
     """Of all job definitions: they name the same one."""
     container = system.definition("replicate")
-    if container is None:  # the line on its role says so
-        return None
-    image = _ECR.fullmatch(container["image"])
+    image = _ECR.fullmatch(container["image"]) if container else None
     if image is None:
-        return warning(f"its image {container['image']} is none of ECR by its digest", APPLY)
+        return warning(f"its image {container and container['image']} is none of ECR by its digest", APPLY)
     account, region, repository, digest = image.groups()
     asked = {"registryId": account, "repositoryName": repository, "imageIds": [{"imageDigest": digest}]}
     found = none_if_absent(lambda: system.call("ecr", "DescribeImages", repository, region, **asked))

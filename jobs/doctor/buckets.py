@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from jobs.errors import ManifestError, NoSuchBucket, NotFound
 from jobs.inventory.find import find_inventory
 from jobs.nights.calendar import INVENTORY_HOURS_MAX
 from jobs.policy.model import Source
+from jobs.policy.words import Region
 from jobs.s3.condition_trial import OF_COPIES, OF_STREAMS, find_ignored
 from jobs.s3.operations import Operation
 
@@ -45,21 +46,21 @@ def questions(system: System) -> Iterator[Question]:
     for place, (region, operations) in places.items():
         ask = partial(_conditions, system, place, region, operations)
         yield Question("conditional-writes", str(place), ask, needs_aws=False)
-    yield from _of_sources(system, _notifications)
+    yield from _of_sources(system, is_before=False)
     for bucket, region in _inventoried(system):
         yield Question("inventory", bucket, partial(_inventory, system, bucket, region))
 
 
 def questions_before(system: System) -> Iterator[Question]:
     """What can be asked before Terraform has made anything: what it will take over, and what is there."""
-    return _of_sources(system, _lost)
+    return _of_sources(system, is_before=True)
 
 
-def _of_sources(system: System, notifications: Callable[[System, Source], Finding]) -> Iterator[Question]:
+def _of_sources(system: System, *, is_before: bool) -> Iterator[Question]:
     for source in {pair.source.bucket: pair.source for pair in system.pairs}.values():
         ask = partial(_bucket, system, source.bucket, source.region, _SOURCE_UNVERSIONED)
         yield Question("source", source.bucket, ask, needs_aws=False)
-        yield Question("notifications", source.bucket, partial(notifications, system, source))
+        yield Question("notifications", source.bucket, partial(_notifications, system, source, is_before=is_before))
 
 
 def _inventoried(system: System) -> Iterable[tuple[str, str]]:
@@ -89,69 +90,49 @@ def _bucket(system: System, bucket: str, region: str, unversioned: Finding) -> F
 def _conditions(system: System, place: Location, region: str, operations: Sequence[Operation]) -> Finding:
     """At AWS nothing is tried: its conditions are documented."""
     ignored = system.stored(region, lambda store: find_ignored(store, place, operations))
-    if Operation.PUT in ignored or Operation.COPY in ignored:
-        says = f"the server ignores conditions on {', '.join(ignored)}: two workers can both win"
-        return failure(says, "use another server")
-    if ignored:
-        return warning(f"the server ignores conditions on {', '.join(ignored)}", "use another server")
+    if ignored:  # by the first two, two workers can both win
+        judged = failure if {Operation.PUT, Operation.COPY} & {*ignored} else warning
+        return judged(f"the server ignores conditions on {', '.join(ignored)}", "use another server")
     return ok("the server heeds conditions of writes")
 
 
-def _notifications(system: System, source: Source) -> Finding:
-    """Whether the bucket sends events to where the system listens: a queue of its region, or EventBridge."""
-    now = _configured(system, source)
-    if source.notifications == "replace" and source.region == system.home:
-        queue = system.arn("sqs", f"{system.name}-objects")
-        if any(each["QueueArn"] == queue for each in now.get("QueueConfigurations", ())):
-            return ok(f"it notifies {system.name}-objects")
-        return failure(f"it does not notify {system.name}-objects: somebody replaced its notifications", APPLY)
-    if "EventBridgeConfiguration" in now:
-        return ok("it sends events to EventBridge")
-    if source.notifications == "replace":
-        return failure("it does not send events to EventBridge: somebody replaced its notifications", APPLY)
-    return failure("it does not send events to EventBridge: nothing is backed up at once", _TURN_ON)
+def _notifications(system: System, source: Source, *, is_before: bool) -> Finding:
+    """Whether the bucket sends events to where the system listens: a queue of its region, or EventBridge.
 
-
-def _lost(system: System, source: Source) -> Finding:
-    """What PutBucketNotificationConfiguration would remove: it replaces all that is there."""
-    now = _configured(system, source)
-    ours = system.arn("sqs", f"{system.name}-objects")
-    there = [
-        f"{', '.join(each['Events'])} → {each[target]}"
-        for kind, target in _TARGETS.items()
-        for each in now.get(kind, ())
-        if each[target] != ours
-    ]
-    is_direct = source.region == system.home  # Terraform then sets no EventBridge
-    there += ["all events → EventBridge"] * ("EventBridgeConfiguration" in now and is_direct)
-    if source.notifications == "replace" and there:
-        says = f"terraform apply would remove what it notifies now: {'; '.join(there)}"
-        return failure(says, "notifications: eventbridge in the policy file keeps them")
-    if source.notifications == "replace":
-        return ok("it notifies nobody now: nothing is lost")
-    if "EventBridgeConfiguration" not in now:
-        return warning("it does not send events to EventBridge yet", _TURN_ON)
-    return ok("it sends events to EventBridge, and stays as it is")
-
-
-def _configured(system: System, source: Source) -> Mapping[str, Any]:
+    `is_before`: where Terraform sets that, what PutBucketNotificationConfiguration would remove. It replaces all that
+    is there.
+    """
     owner = {"ExpectedBucketOwner": source.account} if source.account else {}
     operation, bucket = "GetBucketNotificationConfiguration", source.bucket
-    answer: Mapping[str, Any] = system.call("s3", operation, bucket, source.region, Bucket=bucket, **owner)
-    return answer
+    now: Mapping[str, Any] = system.call("s3", operation, bucket, source.region, Bucket=bucket, **owner)
+    has_bridge, is_direct = "EventBridgeConfiguration" in now, source.region == system.home
+    if source.notifications != "replace":
+        lost = failure("it does not send events to EventBridge: nothing is backed up at once", _TURN_ON)
+        return ok("it sends events to EventBridge") if has_bridge else lost
+    ours = system.arn("sqs", f"{system.name}-objects")
+    targets = [(each, each[name]) for kind, name in _TARGETS.items() for each in now.get(kind, ())]
+    if is_before:
+        there = [f"{', '.join(each['Events'])} → {target}" for each, target in targets if target != ours]
+        there += ["all events → EventBridge"] * (has_bridge and is_direct)  # Terraform then sets no EventBridge
+        says = f"terraform apply would remove what it notifies now: {'; '.join(there)}"
+        advice = "notifications: eventbridge in the policy file keeps them"
+        return failure(says, advice) if there else ok("it notifies nobody now: nothing is lost")
+    where = f"{system.name}-objects" if is_direct else "EventBridge"
+    if ours in [target for _, target in targets] if is_direct else has_bridge:
+        return ok(f"it notifies {where}")
+    return failure(f"it does not notify {where}: somebody replaced its notifications", APPLY)
 
 
 def _inventory(system: System, bucket: str, region: str) -> Finding:
-    inventory = system.policy.inventory
-    assert inventory is not None
-    reports = {str(name): str(folder) for name, folder in inventory.buckets.items()}[region]
-    place = f"s3://{reports}/{inventory.prefix}{bucket}/{system.name}/"
+    """A night that finds no fresh report lists the bucket."""
+    reports = system.policy.inventory
+    assert reports is not None
+    place = f"s3://{reports.buckets[Region(region)]}/{reports.prefix}{bucket}/{system.name}/"
     look = "look at the policy and the key of the bucket of reports"
     try:
         report = system.stored(region, lambda store: find_inventory(store, place))
     except ManifestError:
         return warning("no complete report was delivered yet", f"the first one takes two days: after that {look}")
     hours = (time.time() - report.created_at) / 3600
-    if hours > INVENTORY_HOURS_MAX:
-        return failure(f"the last complete report is {hours:,.0f} hours old", look)
-    return ok(f"the last complete report is {hours:,.0f} hours old")
+    says = f"the last complete report is {hours:,.0f} hours old"
+    return failure(says, look) if hours > INVENTORY_HOURS_MAX else ok(says)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import chain
 
-from jobs.doctor import batch, buckets, events, nights, probe, roles
+from jobs.doctor import batch, buckets, events, pairs, probe, roles
 from jobs.doctor.model import Line, Status, ask_all, is_offered
 from jobs.doctor.system import System, region_in
 from jobs.errors import AuthenticationFailed, Denied, StoreError
@@ -25,7 +25,7 @@ def examine(
     examined = System(policy.called(system), (pair,) if pair else policy.pairs)
     try:
         identity, is_aws = _identity(examined)
-        parts = (buckets, events, batch, roles, nights, *[probe] * probes)
+        parts = (buckets, events, batch, roles, pairs, *[probe] * probes)
         questions = chain.from_iterable(part.questions(examined) for part in parts)
         if before:
             questions = chain(buckets.questions_before(examined), batch.quotas(examined))

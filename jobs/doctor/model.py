@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
+from functools import partial
 from typing import NamedTuple
 
 from msgspec import Struct
 
+from jobs.aws.clients import none_if_absent
 from jobs.errors import AuthenticationFailed, ConfigError, Denied, ExitCode, StoreError, Unavailable
 
 APPLY = "run terraform apply"
@@ -50,11 +52,12 @@ class Status(StrEnum):
 
 
 class Finding(NamedTuple):
-    """What a question found. `advice`: what to do about it."""
+    """What a question found. `advice`: what to do about it. `since`: when it began, in epoch seconds."""
 
     status: Status
     says: str
     advice: str = ""
+    since: float | None = None
 
 
 class Line(Struct, frozen=True):
@@ -68,52 +71,36 @@ class Line(Struct, frozen=True):
 
 
 class Question(NamedTuple):
-    """A question and its name. `ask` raises StoreError and ConfigError, and returns None where another line says it.
+    """A question and its name. `ask` raises StoreError and ConfigError.
 
     `needs_aws`: no other server answers it.
     """
 
     check: str
     subject: str
-    ask: Callable[[], Finding | None]
+    ask: Callable[[], Finding]
     needs_aws: bool = True
 
 
-def ok(says: str) -> Finding:
-    """It works."""
-    return Finding(Status.OK, says)
-
-
-def warning(says: str, advice: str) -> Finding:
-    """It works, but costs, hides something, or may stop to work."""
-    return Finding(Status.WARNING, says, advice)
-
-
-def failure(says: str, advice: str) -> Finding:
-    """It does not work, or does harm."""
-    return Finding(Status.FAILURE, says, advice)
+ok, warning, failure = (partial(Finding, each) for each in (Status.OK, Status.WARNING, Status.FAILURE))
+"""It works. It works, but costs, hides something, or may stop to work. It does not work, or does harm."""
 
 
 def ask_all(questions: Iterable[Question]) -> list[Line]:
     """A line for each question, asked from several threads. Raises AuthenticationFailed."""
     with ThreadPoolExecutor(THREADS) as pool:
-        return [line for line in pool.map(_answer, questions) if line is not None]
+        return [*pool.map(_answer, questions)]
 
 
-def _answer(question: Question) -> Line | None:
+def _answer(question: Question) -> Line:
     try:
-        found = question.ask()
+        found = none_if_absent(question.ask) or failure("it is not there", APPLY)
     except AuthenticationFailed:
         raise
     except StoreError as error:
         found = _refusal(error)
-    except ConfigError as error:
-        found = warning(f"not known: {error}", "run the doctor again")
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        says = f"not known: the answer cannot be read ({type(error).__name__}: {error})"
-        found = warning(says, "run the doctor again")
-    if found is None:
-        return None
+    except (ConfigError, KeyError, TypeError, ValueError, IndexError, AttributeError) as error:  # or no such answer
+        found = warning(f"not known: {type(error).__name__}: {error}", "run the doctor again")
     return Line(question.check, found.status, question.subject, found.says, found.advice)
 
 

@@ -9,6 +9,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 
 from jobs.core.model import Attributes, ObjectInfo, ObjectRef
@@ -54,14 +55,11 @@ def _probe(system: System, pair: Pair) -> Finding:
 
 
 async def _await_copy(store: Store, ref: ObjectRef) -> ObjectInfo | None:
-    end = time.monotonic() + WAIT_SECONDS
-    while True:
-        try:
+    for _ in range(round(WAIT_SECONDS / PAUSE_SECONDS)):
+        with suppress(NotFound):
             return await store.head(ref)
-        except NotFound:
-            if time.monotonic() > end:
-                return None
         await asyncio.sleep(PAUSE_SECONDS)
+    return None
 
 
 async def _remove(store: Store, ref: ObjectRef) -> str:

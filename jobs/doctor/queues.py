@@ -54,28 +54,20 @@ def _owner(policy: Policy, side: Side) -> str:
 
 
 def look_at_queues(policy: Policy, *whats: str, limit: int = 0) -> list[dict[str, Any]]:
-    """For each of these queues: how many events wait, and up to `limit` undelivered ones, or why nobody knows.
-
-    A queue that two regions of an imitation share is there once.
-    """
+    """For each of these queues: how many events wait, and up to `limit` undelivered ones, or why nobody knows."""
     from jobs.aws.dead_letters import look
     from jobs.aws.queues import Queue
 
     looks: list[dict[str, Any]] = []
-    arns = set[str]()
     for plan in system_queues(policy, *whats):
-        answer: dict[str, Any] = {**plan._asdict(), "queue": plan.text(policy.ledger.region), "events": []}
+        found: dict[str, Any] = {"error": None, "is_absent": False, "waiting": None, "events": []}
         try:
             queue = Queue.named(plan.name, plan.region, tries=1, owner=plan.account)
-            arn = queue.arn()
-            if arn in arns:
-                continue
-            arns.add(arn)
             waiting, _, delayed = queue.depth()
             events = [describe_undelivered(message) for message in (look(queue, limit) if limit and waiting else ())]
+            found["events"] = [each | {"sent_at": iso_time(each["sent_at"])} for each in events]
+            found["waiting"] = max(waiting + delayed, len(events))
         except (StoreError, ConfigError) as error:
-            looks.append(answer | {"waiting": None, "error": str(error), "is_absent": isinstance(error, NotFound)})
-            continue
-        shown = [each | {"sent_at": iso_time(each["sent_at"])} for each in events]
-        looks.append(answer | {"waiting": max(waiting + delayed, len(events)), "error": None, "events": shown})
+            found |= {"error": str(error), "is_absent": isinstance(error, NotFound)}
+        looks.append({**plan._asdict(), "queue": plan.text(policy.ledger.region), **found})
     return looks

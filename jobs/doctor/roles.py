@@ -43,10 +43,10 @@ _MUST_NOT = ("s3:DeleteObjectVersion", "s3:BypassGovernanceRetention")
 
 
 class Need(NamedTuple):
-    """Actions on resources, with the context that the request brings. `must_not`: they have to be refused."""
+    """Actions on a resource, with the context that the request brings. `must_not`: they have to be refused."""
 
     actions: tuple[str, ...]
-    resources: tuple[str, ...]
+    resource: str
     context: Mapping[str, str]
     must_not: bool = False
 
@@ -60,47 +60,41 @@ def questions(system: System) -> Iterator[Question]:
 def _role(system: System, user: str) -> Finding:
     found = system.function(user) if user in FUNCTIONS else system.definition(user)
     if found is None or found.get("State") == "Failed":
-        return failure("there is no such function or job definition, or Lambda calls it Failed", APPLY)
+        return failure("there is no such job definition, or Lambda calls the function Failed", APPLY)
     role = found.get("Role" if user in FUNCTIONS else "jobRoleArn")
     if role is None:
         return failure("it has no role: it may do nothing", APPLY)
     name, missing = role.rpartition("/")[2], set[str]()
     for need in needs(system, user):
-        for action, resource, answer, unknown in _simulate(system, role, need):
-            if answer == "allowed" and need.must_not:
-                return failure(f"{name} may {action} on {resource}, which no such role should", APPLY)
-            if answer != "allowed" and not need.must_not and not unknown:
-                return failure(f"{name} may not {action} on {resource} ({answer})", APPLY)
-            missing |= unknown if answer != "allowed" and not need.must_not else set()
+        for action, answer, unknown in _simulate(system, role, need):
+            if (answer == "allowed") != need.must_not:
+                continue
+            if need.must_not:
+                return failure(f"{name} may {action} on {need.resource}, which no such role should", APPLY)
+            if not unknown:
+                return failure(f"{name} may not {action} on {need.resource} ({answer})", APPLY)
+            missing |= unknown
     if missing:
         return warning(f"not known: a policy of {name} asks for {', '.join(sorted(missing))}", "look at that policy")
     return ok(f"{name} may do what it has to")
 
 
-def _simulate(system: System, role: str, need: Need) -> Iterator[tuple[str, str, str, set[str]]]:
-    """(action, resource, decision, keys that the context lacks). Raises ValueError if a decision is left out."""
+def _simulate(system: System, role: str, need: Need) -> Iterator[tuple[str, str, set[str]]]:
+    """(action, decision, keys that the context lacks). Raises ValueError if a decision is left out."""
     entries = [
         {"ContextKeyName": name, "ContextKeyType": "string", "ContextKeyValues": [value]}
         for name, value in need.context.items()
     ]
-    asked: dict[str, Any] = {
-        "PolicySourceArn": role, "ActionNames": need.actions, "ResourceArns": need.resources, "ContextEntries": entries,
-    }  # fmt: skip
-    wanted = {(action, resource) for action in need.actions for resource in need.resources}
-    while True:
-        answer = system.call("iam", "SimulatePrincipalPolicy", role, **asked)
+    asked: dict[str, Any] = {"PolicySourceArn": role, "ActionNames": need.actions, "ContextEntries": entries}
+    wanted = {*need.actions}
+    while "Marker" not in asked or asked["Marker"]:
+        answer = system.call("iam", "SimulatePrincipalPolicy", role, **asked, ResourceArns=[need.resource])
         for result in answer["EvaluationResults"]:
-            action = result["EvalActionName"]
-            for part in result.get("ResourceSpecificResults") or [result]:
-                resource = part["EvalResourceName"]
-                decision = part.get("EvalResourceDecision") or part["EvalDecision"]
-                wanted.discard((action, resource))
-                yield action, resource, decision, set(part.get("MissingContextValues", ()))
-        if not answer.get("IsTruncated"):
-            break
-        asked["Marker"] = answer["Marker"]
+            wanted.discard(result["EvalActionName"])
+            yield result["EvalActionName"], result["EvalDecision"], set(result.get("MissingContextValues", ()))
+        asked["Marker"] = answer["Marker"] if answer.get("IsTruncated") else None
     if wanted:
-        raise ValueError(f"no decision on {' on '.join(min(wanted))}")
+        raise ValueError(f"no decision on {min(wanted)} on {need.resource}")
 
 
 def needs(system: System, user: str) -> Iterator[Need]:
@@ -114,8 +108,8 @@ def needs(system: System, user: str) -> Iterator[Need]:
                 yield from _on(place, work[kind], _more(pair, kind, work[kind]))
     copy = next(place for kind, place in _places(policy.pairs[0]) if kind == "copy")
     if user != "expire":
-        yield Need(_MUST_NOT, (_sample(copy),), {}, must_not=True)
-    yield Need(("s3:PutObject",), (f"arn:aws:s3:::{ledger.bucket}/{ledger.key}{FILE_NAME}",), {}, must_not=True)
+        yield Need(_MUST_NOT, _sample(copy), {}, must_not=True)
+    yield Need(("s3:PutObject",), f"arn:aws:s3:::{ledger.bucket}/{ledger.key}{FILE_NAME}", {}, must_not=True)
 
 
 def _more(pair: Pair, kind: str, operations: Sequence[Operation]) -> tuple[str, ...]:
@@ -133,9 +127,9 @@ def _more(pair: Pair, kind: str, operations: Sequence[Operation]) -> tuple[str, 
 def _on(place: Location, operations: Sequence[Operation], more: Sequence[str] = ()) -> Iterator[Need]:
     lists = [action for each in operations if each in _LISTS for action in each.actions]
     objects = [action for each in operations if each not in _LISTS for action in each.actions]
-    yield Need(tuple(dict.fromkeys(lists)), (f"arn:aws:s3:::{place.bucket}",), {"s3:prefix": place.key})
+    yield Need(tuple(dict.fromkeys(lists)), f"arn:aws:s3:::{place.bucket}", {"s3:prefix": place.key})
     if objects:
-        yield Need(tuple(dict.fromkeys((*objects, *more))), (_sample(place),), {})
+        yield Need(tuple(dict.fromkeys((*objects, *more))), _sample(place), {})
 
 
 def _sample(place: Location) -> str:

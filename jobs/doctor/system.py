@@ -8,7 +8,7 @@ from functools import cached_property
 from threading import Lock
 from typing import Any, TypeVar
 
-from jobs.aws.clients import Clients, call, none_if_absent
+from jobs.aws.clients import Clients, call
 from jobs.core.model import Location
 from jobs.ledger.ledger import Ledger
 from jobs.policy.model import Pair, Policy
@@ -84,12 +84,10 @@ class System:
             *["expire"] * any(archive.expire for archive in archives),
         )
 
-    def function(self, function: str) -> Mapping[str, Any] | None:
-        """The configuration of a function."""
+    def function(self, function: str) -> Mapping[str, Any]:
+        """The configuration of a function. Raises NotFound."""
         name = f"{self.name}-{function}"
-        answer: Mapping[str, Any] | None = none_if_absent(
-            lambda: self.call("lambda", "GetFunctionConfiguration", name, FunctionName=name)
-        )
+        answer: Mapping[str, Any] = self.call("lambda", "GetFunctionConfiguration", name, FunctionName=name)
         return answer
 
     def definition(self, job: str) -> Mapping[str, Any] | None:

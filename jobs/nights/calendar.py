@@ -34,10 +34,10 @@ def find_night(now: float, minutes: int, zone: tzinfo) -> date:
     return day
 
 
-def slices(night: date, of: int, enough: float) -> list[Sample]:
-    """The slices that a night may take, in order: that of its day, and wider ones, which hold it. The last one is all.
+def slices(number: int, of: int, enough: float) -> list[Sample]:
+    """The slices that a night may take, in order: number `number`, and wider ones, which hold it. The last one is all.
 
     `enough`: how many times over all objects would be, about. None is much wider than that asks for.
     """
-    day, wider = night.toordinal(), [fewer for fewer in range(of, 1, -1) if of % fewer == 0 and fewer <= 2 * enough]
-    return [*(Sample(day % fewer, fewer) for fewer in wider), Sample(0, 1)]
+    wider = [fewer for fewer in range(of, 1, -1) if of % fewer == 0 and fewer <= 2 * enough]
+    return [*(Sample(number % fewer, fewer) for fewer in wider), Sample(0, 1)]

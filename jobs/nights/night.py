@@ -14,20 +14,17 @@ there yet is made.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import math
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from posixpath import commonprefix
 from typing import Any
 
 import duckdb
-from msgspec import Struct, json, structs
+from msgspec import Struct, json
 from msgspec.structs import replace
 
 from jobs.config import Settings
@@ -35,9 +32,10 @@ from jobs.core.category import Category
 from jobs.core.display import Display
 from jobs.core.enums import Encryption
 from jobs.core.model import Attributes, parse_time
-from jobs.core.run import RunSpec, Side
+from jobs.core.run import RunSpec, RunState, Side
+from jobs.core.sampling import Sample
 from jobs.core.selection import Selection
-from jobs.errors import Denied, ExitCode, LedgerError, LimitExceeded, ManifestError, NoSuchBucket, NotFound
+from jobs.errors import Denied, ExitCode, Interrupted, LedgerError, LimitExceeded, ManifestError, NoSuchBucket, NotFound
 from jobs.inventory.find import find_inventory
 from jobs.ledger.ledger import DIFFERENCES
 from jobs.ledger.run_ids import run_job
@@ -45,8 +43,7 @@ from jobs.ledger.state import BAD, COMPLETE, OVER, service_name
 from jobs.ledger.state_files import compact, fetch_files
 from jobs.ledger.views import open_views
 from jobs.nights.calendar import INVENTORY_HOURS_MAX, slices
-from jobs.nights.documents import Emptied, Known, Night, StageResult, Summary
-from jobs.nights.verdicts import judge, page_of, stage_text
+from jobs.nights.summary import Emptied, Known, Night, StageResult, Summary, judge, page_of, stage_text
 from jobs.policy import run_options
 from jobs.policy.coverage import Scope
 from jobs.policy.model import Pair, Policy
@@ -98,51 +95,48 @@ class NightWork(Struct, frozen=True):
     async def run(self) -> Summary:
         """Start or continue a night that has not ended, and return its summary.
 
-        The summary of a night that cannot continue now is not in the ledger. Exit code 3: the night is done,
-        and something is left to people, or nothing was compared. Code 2 would say that nothing was started. A
-        night that stopped has its run's code.
+        Exit code 3: the night is done, and something is left to people, or nothing was compared. Code 2 would
+        say that nothing was started. Raises Interrupted, with the code of its run, for a night that stopped.
         """
         compared = await self.compare("reconcile")
         results, emptied = [self._result("reconcile", compared)], self._find_emptied(compared)
         asked = {"repair": True, "replica": self.pair.replica, "slice": True, "deep": self.pair.verify.deep}
-        for stage in (stage for stage, is_asked in asked.items() if is_asked and not emptied):
-            results.append(await self._do(stage, compared))
-            if not results[-1].is_over:
-                break
-        night, is_over, known = self.night, results[-1].is_over, Known()
-        if is_over:
-            known = await self._compact_and_ask(compared)
+        stages = [stage for stage, is_asked in asked.items() if is_asked and not emptied]
+        results += [await self._do(stage, compared) for stage in stages]
+        night, known, finished_at = self.night, await self._ask(compared), datetime.fromtimestamp(int(time.time()), UTC)
         summary = Summary(
             pair=night.pair,
             night=str(night.day),
             **run_options.named_places(self.policy, self.pair),
-            state="complete" if is_over else "unfinished",
             left=max(known.left, emptied.objects if emptied else 0),
-            exit_code=results[-1].exit_code,
             began_at=datetime.fromtimestamp(parse_time(compared["created_at"]), UTC),
-            finished_at=datetime.fromtimestamp(int(time.time()), UTC),
+            finished_at=finished_at,
             stages=results,
             known=known,
             emptied=emptied,
             summary=str(night.ledger.location.join(f"{night.name}.json")),
-            report_html=str(night.ledger.location.join(f"{night.name}.html")) if is_over else None,
+            report_html=str(night.ledger.location.join(f"{night.name}.html")),
             ledger=str(night.ledger.location),
         )
         is_well, sentence, steps = judge(summary)
-        verdict = f"{sentence}: {'; '.join(f'{each.stage} {stage_text(each)}' for each in results)}."
-        summary = structs.replace(summary, verdict=verdict, next_steps=steps)
-        if is_over:
-            summary = structs.replace(summary, exit_code=int(ExitCode.DONE if is_well else ExitCode.FINDINGS))
-            await night.write(".json", json.format(json.encode(summary), indent=2))
-            summary = await night.read() or summary
-            await write_page(night, summary)
+        summary = replace(
+            summary,
+            verdict=f"{sentence}: {'; '.join(f'{each.stage} {stage_text(each)}' for each in results)}.",
+            next_steps=steps,
+            exit_code=int(ExitCode.DONE if is_well else ExitCode.FINDINGS),
+            good_at=finished_at if is_well else self.last.good_at if self.last else None,
+        )
+        await night.write(".json", json.format(json.encode(summary), indent=2))
+        summary = await night.read() or summary
+        await write_page(night, summary)
         return summary
 
     def _find_emptied(self, compared: Mapping[str, Any]) -> Emptied | None:
         """The last night in which the source had objects, if it has none now. Each night passes that on to the next."""
-        if compared["source_rows"] or (last := self.last) is None:
+        last = self.last
+        if compared["source_rows"] or last is None:
             return None
-        if last.emptied or not last.known.objects:
+        if not last.known.objects:
             return last.emptied
         # A delete that was mirrored hides a copy, and the version below it is still there.
         source, destination = run_options.sides(self.policy, self.pair)
@@ -152,68 +146,76 @@ class NightWork(Struct, frozen=True):
 
     async def _do(self, stage: str, compared: Mapping[str, Any]) -> StageResult:
         """Do a stage after the comparison, or what is left of it. `compared`: the report of that."""
-        if stage == "replica":
-            try:
+        requests = self._requests(stage, compared)
+        turn = requests[0].options.get("sample") if requests else None
+        try:
+            if stage == "replica":
                 return self._result(stage, await self.compare(stage))
-            except (Denied, NotFound, NoSuchBucket) as error:
-                why, advice = f"since it cannot be looked at: {error}", "See what is wrong with it: sealift doctor"
-                return StageResult(stage=stage, refused=why, advice=advice)
-        if not (requests := self._requests(stage, compared)):
-            return StageResult(stage=stage)
-        turn, limits, too_large = requests[0].options.get("sample"), self.pair.limits, TOO_LARGE.format(self.pair.name)
+            if not requests:
+                return StageResult(stage=stage)
+            spec = await self._find(requests[0]) or await self._plan(requests, compared)
+        except LimitExceeded as error:
+            advice = TOO_LARGE.format(self.pair.name)
+            return StageResult(stage=stage, refused=error.what, advice=advice, slice=turn)
+        except (Denied, NotFound, NoSuchBucket) as error:
+            why, advice = f"since it cannot be looked at: {error}", "See what is wrong with it: sealift doctor"
+            return StageResult(stage=stage, refused=why, advice=advice, slice=turn)
         ledger, how = self.night.ledger, (self.settings, self.executor, self.display)
-        if (spec := await self._find(requests[0])) is None:
-            if stage == "repair":
-                await await_later_second(ledger, compared)
-            with ExitStack() as stack:
-                for request in requests:
-                    planned = await plan(request, ledger, *how, stack)
-                    if planned.plan.rows >= READ_OBJECTS_MIN or planned.plan.size_bytes >= READ_BYTES_MIN:
-                        break
-                try:
-                    launch.check_limits([planned], limits.max_cost, limits.max_objects, launch.OF_PAIR)
-                except LimitExceeded as error:
-                    return StageResult(stage=stage, refused=error.what, advice=too_large, slice=turn)
-                await launch.publish(planned, ledger)
-                spec = planned.spec
         run = spec, await ledger.plan(spec.run_id), ledger
         is_over, kind = await ledger.report(spec.run_id) is not None, KINDS[spec.job]
         report, code, _ = await (end(*run, kind) if is_over else work(*run, *how, kind))
+        if report["state"] != RunState.COMPLETE:
+            stopped = Interrupted(f"{stage} has rows left to do, run {spec.run_id}")
+            stopped.exit_code = ExitCode(code)
+            raise stopped
         return self._result(stage, report, exit_code=code, slice=turn)
+
+    async def _plan(self, requests: Sequence[Request], compared: Mapping[str, Any]) -> RunSpec:
+        """Plan and publish the first of these runs that is large enough, or the last one."""
+        ledger, limits = self.night.ledger, self.pair.limits
+        if requests[0].job == "replicate":
+            await await_later_second(ledger, compared)
+        with ExitStack() as stack:
+            for request in requests:
+                planned = await plan(request, ledger, self.settings, self.executor, self.display, stack)
+                if planned.plan.rows >= READ_OBJECTS_MIN or planned.plan.size_bytes >= READ_BYTES_MIN:
+                    break
+            launch.check_limits([planned], limits.max_cost, limits.max_objects, launch.OF_PAIR)
+            await launch.publish(planned, ledger)
+        return planned.spec
 
     def _requests(self, stage: str, compared: Mapping[str, Any]) -> list[Request]:
         """The runs that a stage may take: the first one that is large enough counts."""
         is_deep, asked, source = stage == "deep", self.pair.verify, compared["source"]
+        (original, copy), (include, exclude) = run_options.sides(self.policy, self.pair), run_options.globs(self.scope)
+        request = Request(
+            job="replicate" if stage == "repair" else "verify",
+            source=original,
+            destination=copy,
+            manifest=None,
+            selection=Selection(include=include, exclude=exclude),
+            options=self._names() | run_options.copy_options(self.pair),  # of copies, since its retry copies
+            prefixes=run_options.prefixes_below(self.scope),
+        )
         if stage == "repair":
-            request = self._request("replicate", self.night.ledger.uri(compared["run_id"], REPAIR))
-            return [replace(request, retry_of=compared["run_id"])] * bool(compared["repair_manifest"])
+            manifest = self.night.ledger.uri(compared["run_id"], REPAIR)
+            found = [replace(request, manifest=manifest, retry_of=compared["run_id"])]
+            return found if compared["repair_manifest"] else []
         # A listing that was just made names the objects. An inventory of yesterday does not.
         is_listed = source["manifest"].startswith(str(self.night.ledger.location))
-        if is_listed and not source["rows"]:  # a listing of nothing is no manifest
+        if stage == "replica" or (is_listed and not source["rows"]):  # a listing of nothing is no manifest
             return []
+        of, day, last = int((is_deep and asked.deep) or asked.rota), self.night.day, self.last
+        before = last.turn(stage, of) if last else None
+        number = day.toordinal() if last is None or before is None else before + (last.night < str(day))
         # Copies of newer objects may be on their way: the next night looks at them.
         older = parse_time(compared["created_at"]) - compared["margin_seconds"]
         enough = max(compared["rows"] / READ_OBJECTS_MIN, compared["bytes"] / READ_BYTES_MIN)
-        rota = self.night.day, int((is_deep and asked.deep) or asked.rota)
-        own, *_ = slices(*rota, math.inf)
-        request = self._request("verify", source["manifest"] if is_listed else None, deep=is_deep, sample=[*own])
-        chosen = replace(request.selection, older_than=older)
-        turns = slices(*rota, enough) if is_deep else [own]
-        return [replace(request, selection=replace(chosen, sample=each)) for each in turns]
-
-    def _request(self, job: str, manifest: str | None, **options: Any) -> Request:
-        """A run of the pair. A verification has the options of copies, too, since its retry copies."""
-        source, destination = run_options.sides(self.policy, self.pair)
-        include, exclude = run_options.globs(self.scope)
-        return Request(
-            job=job,
-            source=source,
-            destination=destination,
-            manifest=manifest,
-            selection=Selection(include=include, exclude=exclude),
-            options=self._names() | run_options.copy_options(self.pair) | options,
-            prefixes=run_options.prefixes_below(self.scope),
-        )
+        turns = slices(number, of, enough) if is_deep else [Sample(number % of, of)]
+        options = {**request.options, "deep": is_deep, "sample": [number % of, of]}
+        request = replace(request, manifest=source["manifest"] if is_listed else None, options=options)
+        chosen = [replace(request.selection, older_than=older, sample=each) for each in turns]
+        return [replace(request, selection=each) for each in chosen]
 
     def _names(self) -> dict[str, Any]:
         return {"pair": self.pair.name, "night": str(self.night.day), "night_label": self.night.label}
@@ -238,22 +240,14 @@ class NightWork(Struct, frozen=True):
             return report
         began = time.time()
         run_id = new_run_id("reconcile", began)
-        made = partial(
-            compare,
-            ledger,
-            run_id,
-            began,
-            maps=maps,
-            margin_seconds=margin_seconds if self.margin_seconds is None else self.margin_seconds,
-            options=options,
-            packed=packed,
-        )
+        margin_seconds = margin_seconds if self.margin_seconds is None else self.margin_seconds
+        how: dict[str, Any] = {"maps": maps, "margin_seconds": margin_seconds, "options": options, "packed": packed}
         reports = [await self._report(side, run_id) for side in both]
         try:
-            return await made(reports)
+            return await compare(ledger, run_id, began, reports, **how)
         except UnusableReport as error:  # it lists nothing, or only a part
-            listed = [each if each.doubted is None else await self._list(each.side, run_id, error) for each in reports]
-            return await made(listed)
+            reports = [each if each.doubted is None else await self._list(each.side, run_id, error) for each in reports]
+        return await compare(ledger, run_id, began, reports, **how)
 
     async def _report(self, side: Side, run_id: str) -> Report:
         """A side's report: S3's if it is fresh, else one that a listing makes."""
@@ -300,18 +294,18 @@ class NightWork(Struct, frozen=True):
     def _result(self, stage: str, report: dict[str, Any], **more: Any) -> StageResult:
         self.display.say(f"{stage}: {report['run_id']} {report['state']}")
         said = {name: report[name] for name in ("run_id", "state", "rows", "report_html")}
-        return StageResult(stage=stage, counts=counted(report)["outcomes"], **said, **more)
+        size = {name: each["bytes"] for name, each in report.get("categories", {}).items()}
+        return StageResult(stage=stage, counts=counted(report)["outcomes"], bytes=size, **said, **more)
 
-    async def _compact_and_ask(self, compared: Mapping[str, Any]) -> Known:
+    async def _ask(self, compared: Mapping[str, Any]) -> Known:
         """Compact the state, and read what it says of the pair."""
-        ledger, pair = self.night.ledger, self.pair
+        ledger, pair, days = self.night.ledger, self.pair, int(self.pair.verify.deep or READ_DAYS)
         copies = [run_options.sides(self.policy, each)[1].location for each in self.policy.pairs]
         await compact(ledger, self.night.name, prefixes=copies)
         ours, theirs = map(service_name, run_options.sides(self.policy, pair))
         async with open_views(ledger, ["state"]) as database:
             differences = await fetch_files(ledger, [f"runs/{compared['run_id']}/{DIFFERENCES}"], database.files)
             sql = known_sql(pair, self.scope, (ours, theirs), parquet(differences))
-            days = int(pair.verify.deep or READ_DAYS)
             return await in_thread(database.connection, ask_state, database.connection, sql, compared, days)
 
 
@@ -327,7 +321,7 @@ def _is_of(spec: RunSpec, wanted: Request) -> bool:
 
 async def write_page(night: Night, summary: Summary) -> None:
     """Write the page of the summary that is in the ledger, if it is not there yet."""
-    await night.write(".html", (await asyncio.to_thread(page_of, summary)).encode(), HTML)
+    await night.write(".html", page_of(summary).encode(), HTML)
 
 
 def ask_state(connection: duckdb.DuckDBPyConnection, sql: str, compared: Mapping[str, Any], days: int) -> Known:

@@ -33,7 +33,8 @@ def test_the_numbers_after_a_night_are_openmetrics(tmp_path: Path) -> None:
         waiting = [("event", "q", 0), ("dead letter", "q-dead", 0), ("undelivered event", "q-undelivered", None)]
         document["queues"] = [dict(zip(("what", "queue", "waiting"), each, strict=True)) for each in waiting]
         document["backlogs"] = [{"pair": "pair", "rows": 3}]
-        return await openmetrics.open_metrics(ledger, policy, document, world.now + 3600)
+        document["pairs"] = (await status._night(ledger, policy, policy.pairs[0]))["pairs"]
+        return openmetrics.open_metrics(document, world.now + 3600)
 
     damaged = patch("jobs.ledger.views.open_views", side_effect=LedgerError("a state file is damaged"))
     with patch.dict(os.environ, ENVIRONMENT):

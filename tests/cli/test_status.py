@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -12,12 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.cli import status
-from jobs.cli.status import Answers, _findings, _look, _pair, _runs
-from jobs.core.model import Location
+from jobs.cli.status import RUN_DAYS, _backlog, _findings, _look, _runs
+from jobs.core.model import Location, parse_time
 from jobs.ledger.backlog import Manifest
 from jobs.ledger.files import write_file
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.state_files import write_delta
+from jobs.policy.model import Policy
+from jobs.policy.reader import parse_policy
 from jobs.reports.document import iso_time
 from tests.doubles.memory_store import MemoryStore
 from tests.ledger.looks import BEGAN, Seen, verdicts
@@ -68,43 +69,15 @@ PART = {"filters": {"include": ["b/*"]}}
         ([run("1", job="reconcile", **BAD)], []),
     ],
 )
-async def test_a_run_counts_until_another_one_took_its_rows(runs: list[dict[str, Any]], named: list[str]) -> None:
-    runs = [each | {"accounted": 0} for each in runs]
-    assert [each["problem"].split()[1].rstrip(":") for each in await answered(_runs(runs, SINCE))] == named
-
-
-async def answered(answers: Answers, section: str = "problems") -> list[dict[str, Any]]:
-    return [row async for name, row in answers if name == section]
-
-
-TO_STATUS, TO_DOCTOR = "See what is wrong, and what helps: sealift status", "See what is wrong with it: sealift doctor"
-AGAIN = "sealift nightly --pair docs"
-
-
-@pytest.mark.parametrize(
-    ("night", "exit_code", "steps", "advice"),
-    [
-        (None, 0, [], AGAIN),
-        ("2026-11-20", 0, [], None),
-        ("2026-11-17", 0, [], AGAIN),
-        ("2026-11-20", 3, [], f"{AGAIN} --again"),
-        ("2026-11-20", 3, [TO_STATUS], f"{AGAIN} --again"),
-        ("2026-11-20", 3, [TO_DOCTOR, TO_STATUS], "sealift doctor"),
-    ],
-)
-async def test_a_pair_needs_a_night_that_is_recent_and_well(
-    monkeypatch: pytest.MonkeyPatch, *, night: str | None, exit_code: int, steps: list[str], advice: str | None
+def test_a_run_counts_until_another_one_took_its_rows(
+    monkeypatch: pytest.MonkeyPatch, runs: list[dict[str, Any]], named: list[str]
 ) -> None:
-    """What a night advises is not what the person does already: to look at the status."""
-    at = datetime(2026, 11, 20, tzinfo=UTC)
-    last: Any = SimpleNamespace(night=night, exit_code=exit_code, finished_at=at, verdict="", next_steps=steps)
-
-    async def last_summaries(*_: object) -> list[Any]:
-        return [last] if night else []
-
-    monkeypatch.setattr("jobs.cli.status.last_summaries", last_summaries)
-    found = await answered(_pair(new_ledger(), "docs", [], at.timestamp()))
-    assert [each["problem"].rpartition(": ")[2] for each in found] == [advice] * (advice is not None)
+    monkeypatch.setattr("time.time", lambda: parse_time(SINCE) + RUN_DAYS * 86_400)
+    found = _runs([each | {"accounted": 0} for each in runs])
+    assert [each["problem"].split()[1].rstrip(":") for each in found["problems"]] == named
+    assert [each["run_id"] for each in found["running"]] == [
+        each["run_id"] for each in runs if each["state"] == "incomplete"
+    ]
 
 
 async def test_findings_are_a_line_for_each_place_and_code(tmp_path: Path) -> None:
@@ -114,11 +87,11 @@ async def test_findings_are_a_line_for_each_place_and_code(tmp_path: Path) -> No
     over = Seen("unknown", 10, code="source_gone")._replace(key="docs/y")
     pq.write_table(verdicts(*rows, *both, over), tmp_path / "delta.parquet")
     await write_delta(ledger, "run1", tmp_path / "delta.parquet")
-    [line] = await answered(_findings(ledger, None))
+    found = await _findings(ledger, None)
+    [line] = found["problems"]
     text = "7 objects in s3://copies/docs/: the sizes differ (docs/0): sealift runs show run"
     assert (line["problem"], str(line["since"])[:4]) == (text, str(datetime.fromtimestamp(BEGAN, UTC).year))
-    found = await answered(_findings(ledger, None), "findings")
-    assert [(each["code"], each["objects"], each["accepted"]) for each in found] == [
+    assert [(each["code"], each["objects"], each["accepted"]) for each in found["findings"]] == [
         ("size_differs", 7, 0),
         ("metadata_differs", 0, 1),
     ]
@@ -133,36 +106,46 @@ async def write_manifest(ledger: Ledger, number: int, at: float) -> str:
 
 async def test_a_manifest_of_the_backlog_whose_run_was_refused_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its rows wait in no backlog any more. The next manifests may come each 5 minutes."""
-    ledger, now = new_ledger(), 1_764_000_000.0
+    ledger, policy, now = new_ledger(), policy_of("docs"), 1_764_000_000.0
     made = [await write_manifest(ledger, number, now - 6000 + 300 * number) for number in range(1, 21)]
     runs = [run(str(number), manifest=made[number - 1]) for number in range(1, 20) if number != 9]
 
-    async def untaken(runs: list[dict[str, Any]], now: float) -> list[str]:
-        found = await answered(_pair(ledger, "docs", runs, now))
-        return [each["problem"] for each in found if "manifest" in each["problem"]]
+    async def waiting(runs: list[dict[str, Any]], now: float) -> tuple[int, list[str]]:
+        monkeypatch.setattr("time.time", lambda: now)
+        found = await _backlog(ledger, policy, "docs", runs)
+        return found["backlogs"][0]["rows"], [each["problem"].rpartition(": ")[2] for each in found["problems"]]
 
-    [problem] = await untaken(runs, now)
-    assert "the 2 rows of manifest 9" in problem
+    assert await waiting(runs, now) == (4, [f"sealift replicate --pair docs --manifest {made[8]}"])
+    assert await waiting(runs, now - 1600) == (4, []), "it is not due yet"
     monkeypatch.setattr(status, "RUNS", 20)
     later = [run(str(number), created_at=iso_time(now - 3200)) for number in range(20)]
-    assert await untaken(later, now - 1400) == []
+    assert (await waiting(later, now))[0] == 2 * 11, "a run that nobody looks at may have the earlier ones"
 
 
 async def test_a_damaged_manifest_hides_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def no_queues(*_: object) -> Answers:
-        for row in list[tuple[str, dict[str, Any]]]():
-            yield row
+    async def no_queues(*_: object) -> dict[str, Any]:
+        return {}
 
     monkeypatch.setattr("jobs.cli.status._queues", no_queues)
-    ledger, pairs = new_ledger(), [SimpleNamespace(name=name) for name in ("docs", "photos")]
+    ledger, policy = new_ledger(), policy_of("docs", "photos")
     for name in ("manifests/pair=docs/000001.json", "backlog/pair=docs/1764000000000-1-5-a.json"):
         await write_file(ledger.store, ledger.location, name, b"?")
-    policy: Any = SimpleNamespace(pairs=pairs, pair=lambda name: None)
-    for each in pairs:
-        each.destination = SimpleNamespace(bucket="copies", prefix="")
     document = await _look(ledger, policy)
-    assert [each["what"] for each in document["not_known"]] == ["whether pair docs is well", "the backlog of docs"]
+    assert [each["what"] for each in document["not_known"]] == ["the backlog of docs"]
     assert [each["pair"] for each in document["pairs"]] == ["docs", "photos"]
+
+
+def policy_of(*names: str) -> Policy:
+    pairs = "".join(
+        f"""
+- name: {name}
+  source: {{bucket: {name}, region: us-east-1}}
+  destination: {{bucket: {name}-hot, region: us-east-1}}
+  thresholds: {{backlog_age: 30m}}"""
+        for name in names
+    )
+    text = f"version: 1\nledger: {{bucket: ledger, region: us-east-1}}\npairs:{pairs}\n"
+    return parse_policy(text.encode(), "policy.yaml")
 
 
 def new_ledger() -> Ledger:

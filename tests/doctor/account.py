@@ -120,8 +120,6 @@ class FakeAccount:
         """Operations that the doctor may not use."""
         self.errors: dict[str, Exception] = {}
         """Operation → the error that answers it."""
-        self.is_flat = False
-        """Whether the simulation answers each resource by a result of its own."""
         self.empty: set[str] = set()
         """Operations that are answered by nothing at all."""
         self.asked: defaultdict[str, int] = defaultdict(int)
@@ -262,19 +260,11 @@ class FakeClient:
     def _simulate_principal_policy(
         self, PolicySourceArn: str, ActionNames: list[str], ResourceArns: list[str], ContextEntries: list[Any]
     ) -> Any:
-        role = PolicySourceArn.rpartition("/")[2]
-        results: list[dict[str, Any]] = []
-        for action in ActionNames:
-            answers = {each: "allowed" if self._may(role, action, each) else "implicitDeny" for each in ResourceArns}
-            if len(answers) == 1 or self._account.is_flat:
-                results += [
-                    {"EvalActionName": action, "EvalResourceName": each, "EvalDecision": answer}
-                    for each, answer in answers.items()
-                ]
-                continue
-            parts = [{"EvalResourceName": each, "EvalResourceDecision": answer} for each, answer in answers.items()]
-            first = {"EvalActionName": action, "EvalResourceName": ResourceArns[0], "EvalDecision": "allowed"}
-            results.append(first | {"ResourceSpecificResults": parts})
+        role, [resource] = PolicySourceArn.rpartition("/")[2], ResourceArns
+        results = [
+            {"EvalActionName": each, "EvalDecision": "allowed" if self._may(role, each, resource) else "implicitDeny"}
+            for each in ActionNames
+        ]
         return {"EvaluationResults": results, "IsTruncated": False}
 
     def _may(self, role: str, action: str, resource: str) -> bool:

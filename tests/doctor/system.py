@@ -15,10 +15,10 @@ import msgspec
 
 from jobs.cli import run
 from jobs.core.model import Attributes, ObjectRef
-from jobs.nights.documents import Known, StageResult, Summary
 from jobs.s3.store import UNGUARDED
 from tests.doctor.account import FakeAccount
 from tests.doubles.memory_store import MemoryStore
+from tests.doubles.nights import summary
 from tests.doubles.policies import resolved
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +40,7 @@ class System:
             self.store.create_bucket(bucket)
         self.put("example-ledger", "sealift/policy.json", resolved(POLICY.read_bytes()))
         for pair in ("scans", "customs", "tracking"):
-            self.put_night(pair, 1)
+            self.put_night(pair)
         places = {"example-scans": "fra", "example-customs-us": "iad", "example-hot-fra": "fra"}
         for bucket, place in (places | {"example-customs-copies": "dub", "example-hot-dub": "dub"}).items():
             self.put_report(f"example-inventory-{place}", bucket, time.time() - 20 * HOUR)
@@ -48,16 +48,11 @@ class System:
     def put(self, bucket: str, key: str, data: bytes) -> None:
         asyncio.run(self.store.put(ObjectRef(bucket, key), data, Attributes(), guard=UNGUARDED))
 
-    def put_night(self, pair: str, days: int, *, exit_code: int = 0, verdict: str = "All is well.") -> None:
-        """A night that ended so many days ago, at this time."""
-        ended = datetime.now(UTC) - timedelta(days=days, hours=-4)
-        night = str((datetime.now(UTC) - timedelta(days=days)).date())
-        stages = [StageResult(stage="slice", state="complete", counts={"verified": 9})]
-        document = Summary(
-            pair=pair, night=night, source="", destination="", state="complete", verdict=verdict, left=0,
-            exit_code=exit_code, began_at=ended, finished_at=ended,
-            stages=stages, known=Known(), emptied=None, summary="", report_html=None, ledger="",
-        )  # fmt: skip
+    def put_night(self, pair: str) -> None:
+        """A night that ended well, 20 hours ago."""
+        ended = datetime.now(UTC) - timedelta(hours=20)
+        night = str((datetime.now(UTC) - timedelta(days=1)).date())
+        document = summary(pair=pair, night=night, finished_at=ended, verdict="All is well.")
         self.put("example-ledger", f"sealift/nights/{pair}/{night}.json", msgspec.json.encode(document))
 
     def put_report(self, reports: str, bucket: str, created_at: float) -> None:
@@ -86,6 +81,10 @@ class System:
             entries = asyncio.run(self.store.list_versions(bucket, "", max_keys=1000)).entries
             found += [(bucket, each.key, each.version_id) for each in entries]
         return found
+
+    def operations(self) -> set[str]:
+        """What was asked of AWS, but for who asks: that needs no permission."""
+        return {name.partition(":")[2] for name in self.account.asked} - {"GetCallerIdentity"}
 
     def doctor(self, *arguments: str) -> tuple[int, list[dict[str, Any]]]:
         """(exit code, lines) of `sealift doctor`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,15 +12,11 @@ from msgspec import json, to_builtins
 from jobs.core.model import Location
 from jobs.errors import LedgerError
 from jobs.ledger.ledger import Ledger
-from jobs.nights.documents import Known, Night, StageResult, Summary, ended_nights, last_summaries
+from jobs.nights.summary import Night, Summary, ended_nights, last_summary
 from tests.doubles.memory_store import MemoryStore
+from tests.doubles.nights import summary
 
-NOW = datetime(2026, 11, 26, 3, tzinfo=UTC)
-SUMMARY = Summary(
-    pair="p", night="2026-11-25", source="s3://in/", destination="s3://copies/", state="complete", left=0, exit_code=0,
-    began_at=NOW, finished_at=NOW, stages=[StageResult(stage="reconcile")], known=Known(), emptied=None,
-    summary="s3://l/n.json", report_html=None, ledger="s3://l/",
-)  # fmt: skip
+SUMMARY = summary(pair="p")
 
 
 def ledger() -> Ledger:
@@ -37,16 +32,16 @@ def test_the_first_summary_of_a_night_counts() -> None:
             await night.write(".json", json.encode(to_builtins(SUMMARY) | {"left": left}))
         return await night.read()
 
-    summary = asyncio.run(write(Night(ledger(), "p", "2026-11-25")))
-    assert summary is not None
-    assert summary.left == 2
+    first = asyncio.run(write(Night(ledger(), "p", "2026-11-25")))
+    assert first is not None
+    assert first.left == 2
 
 
 def test_a_file_whose_name_is_no_day_is_named() -> None:
     night = Night(ledger(), "p", "2026-02-30")
     asyncio.run(night.write(".json", json.encode(to_builtins(SUMMARY) | {"night": "2026-02-30"})))
     with pytest.raises(LedgerError, match=r"nights/p/2026-02-30\.json"):
-        asyncio.run(last_summaries(night.ledger, "p", 1))
+        asyncio.run(last_summary(night.ledger, "p"))
 
 
 @pytest.mark.parametrize(
@@ -64,8 +59,8 @@ def test_a_document_that_was_altered_is_refused(change: Callable[[dict[str, Any]
         return await night.read()
 
     document = to_builtins(SUMMARY)
-    summary = asyncio.run(read(Night(ledger(), "p", "2026-11-25"), document | {"added_later": 1}))
-    assert json.encode(summary) == json.encode(SUMMARY)
+    found = asyncio.run(read(Night(ledger(), "p", "2026-11-25"), document | {"added_later": 1}))
+    assert json.encode(found) == json.encode(SUMMARY)
     with pytest.raises(LedgerError, match=r"nights/p/2026-11-25\.json"):
         asyncio.run(read(Night(ledger(), "p", "2026-11-25"), change(document)))
 
@@ -82,4 +77,6 @@ def test_nights_come_the_latest_first_and_a_second_check_after_the_first() -> No
         return [night.label for night in await ended_nights(place, "p", before="2026-11-25~")]
 
     assert asyncio.run(write()) == [labels[3], labels[4], labels[2], labels[0], labels[1]]
-    assert len(asyncio.run(last_summaries(place, "p", 2))) == 2
+    last = asyncio.run(last_summary(place, "p"))
+    assert last is not None
+    assert last.night == "2026-11-26"

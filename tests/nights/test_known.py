@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from jobs.ledger.state import STATE_TYPES
-from jobs.nights.documents import Known
 from jobs.nights.night import ask_state, known_sql
+from jobs.nights.summary import Known
 from jobs.policy.coverage import scope
 from jobs.policy.reader import parse_policy
 from jobs.reports.document import iso_time

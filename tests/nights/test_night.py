@@ -9,10 +9,9 @@ from unittest.mock import patch
 import pytest
 from msgspec import json, structs
 
-from jobs.errors import UsageError
-from jobs.nights.documents import Night, Summary
-from jobs.nights.verdicts import page_of
-from tests.nights.night_world import World
+from jobs.errors import ExitCode, Interrupted, UsageError
+from jobs.nights.summary import Night, Summary, page_of
+from tests.nights.night_world import AGE_SECONDS, World
 
 
 @pytest.fixture
@@ -46,6 +45,18 @@ def test_a_page_that_a_killed_start_owes_is_written_by_the_next_one(world: World
     page = pages.pop(name)[-1].data
     assert world.start()["ran_before"]
     assert pages[name][-1].data == page
+
+
+def test_a_night_whose_run_has_rows_left_stops_with_its_code_and_goes_on(world: World) -> None:
+    async def broken(*_: Any) -> dict[int, int]:
+        return {0: int(ExitCode.CONFIG)}
+
+    world.now += AGE_SECONDS
+    with patch.object(world, "_execute", broken), pytest.raises(Interrupted, match="has rows left") as stopped:
+        world.start()
+    assert stopped.value.exit_code == ExitCode.CONFIG
+    summary = world.start()
+    assert (summary["ran_before"], summary["exit_code"]) == (False, 0)
 
 
 def test_a_night_that_has_not_begun_is_refused(world: World) -> None:

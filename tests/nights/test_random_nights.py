@@ -7,6 +7,7 @@ judged. Nights in a row cover every key, and nothing is deleted or overwritten f
 from __future__ import annotations
 
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +90,12 @@ class Nights(RuleBasedStateMachine):
 
     @rule(
         nights=st.integers(1, 3),
+        skipped=st.integers(0, 2),
         deaths=st.lists(st.tuples(st.integers(1, 60), st.booleans()), max_size=2) | st.just([]),
     )
-    def pass_nights(self, nights: int, deaths: list[tuple[int, bool]]) -> None:
+    def pass_nights(self, nights: int, skipped: int, deaths: list[tuple[int, bool]]) -> None:
         for number in range(nights):
+            self.world.night += timedelta(days=skipped)
             self.world.pass_night(deaths if number == 0 else ())
 
     def teardown(self) -> None:
@@ -109,6 +112,21 @@ def play(count: int, steps: int) -> None:
 
 def test_a_night_that_says_all_is_well_is_right() -> None:
     play(2, 5)
+
+
+def test_nights_on_some_days_only_take_every_slice_and_a_second_check_takes_its_own_again(tmp_path: Path) -> None:
+    """Two sevenths of the keys never had a turn where no night was at weekends: the date chose the slice."""
+    world = World(tmp_path, "retain", is_versioned=False, has_inventory=False)
+    for key in "abcdefgh":
+        world.put("source", key, b"one")
+        world.copy(key)
+    taken = []
+    for _ in range(SLICES):
+        world.night += timedelta(days=1)
+        world.pass_night(())
+        taken += [summary["stages"] for summary in (world.quiet[-1], world.start("--again"))]
+    first, again, second, _ = [[stage["slice"] for stage in stages[2:]] for stages in taken]
+    assert first == again != second
 
 
 def test_a_source_that_keeps_versions_is_emptied_when_all_of_its_objects_are_deleted(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "marker of an undo": ("jobs.expire.undo:_marker",),
     "look of a rollback": ("jobs.rollback.rules:judge", "jobs.rollback.job:judge"),
     "difference of inventories": ("jobs.reconcile.rules:conclude",),
-    "all is well": ("jobs.nights.verdicts:judge",),
+    "all is well": ("jobs.nights.summary:judge",),
     "filter": ("jobs.runs.filtering:select_rows",),
     # The owner of a run, its records and their sums.
     "look of the owner": ("jobs.ledger.owner:Owner.look",),

@@ -1,0 +1,80 @@
+"""Questions about what the ledger says of the work at each pair: its last night, and what waits for a run.
+
+`sealift status` judges by the same two rules.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from jobs.core.display import shown
+from jobs.doctor.model import Finding, Question, failure, ok, warning
+from jobs.doctor.system import System
+from jobs.ledger.backlog import Waiting, read_backlog
+from jobs.ledger.ledger import Ledger
+from jobs.nights.summary import Summary, last_summary
+from jobs.policy.model import Pair, Policy
+from jobs.reports.figures import human_seconds, plural
+
+OVERDUE_SECONDS = 1800
+"""Half an hour after a backlog is due, a run should have taken it: monitoring.tf."""
+
+
+def questions(system: System) -> Iterator[Question]:
+    """Of each pair."""
+    for pair in system.pairs:
+        for check, ask in (("last-night", _night), ("backlog", _backlog)):
+            asked = partial(ask, system.policy, pair)
+            yield Question(check, f"pair {pair.name}", partial(system.in_ledger, asked), needs_aws=False)
+
+
+async def _night(policy: Policy, pair: Pair, ledger: Ledger) -> Finding:
+    return judge_night(policy, pair, await last_summary(ledger, pair.name))
+
+
+async def _backlog(policy: Policy, pair: Pair, ledger: Ledger) -> Finding:
+    return judge_backlog(pair.name, pair, await read_backlog(ledger.store, ledger.location, pair.name))
+
+
+def judge_night(policy: Policy, pair: Pair, last: Summary | None) -> Finding:
+    """What the last night of a pair says. It has an age only where nights run by themselves."""
+    again = f"sealift nightly --pair {pair.name}"
+    if last is None:
+        by_hand = warning("no night has ended yet", f"play one by hand: {again}")
+        return by_hand if pair.nightly.enabled else ok("it has no nights, as the policy says")
+    ended, wanted = last.finished_at.timestamp(), policy.alarms.night_hours
+    age = time.time() - ended
+    says = f"the last night ended {human_seconds(age)} ago"
+    if age > 3600 * wanted and pair.nightly.enabled:
+        return failure(
+            f"{says}, the policy wants one within {wanted} hours", f"look at its schedule, or: {again}", ended
+        )
+    if last.exit_code:
+        # What leads here is left out: what the night has found is among the findings.
+        steps = [each for each in last.next_steps if not each.endswith(": sealift status")]
+        says = f"the night of {last.night} ended with {last.exit_code}: {last.verdict}"
+        return warning(says, next(iter(steps), f"check again: {again} --again"), ended)
+    return ok(f"{says}: {last.verdict.partition(': ')[0]}")
+
+
+def judge_backlog(name: str, pair: Pair | None, waiting: Sequence[Waiting]) -> Finding:
+    """What waits for a run of the pair of this name, the oldest first: rows of its backlog, or manifests of them."""
+    if not waiting:
+        return ok("nothing waits for a run")
+    since, now = waiting[0].since, time.time()
+    rows = plural(sum(each.rows for each in waiting), "object")
+    says = f"{rows} wait for a run, the oldest for {human_seconds(now - since)}"
+    if pair is None:
+        return failure(says, "the policy has no such pair, add it", since)
+    manifests = [each for each in waiting if each.name.startswith("s3://")]  # they are due at once
+    due = min(manifests[0].since if manifests else now, since + pair.thresholds.backlog_age)
+    if now <= due + OVERDUE_SECONDS:
+        return ok(says)
+    advice = "the log of the function enqueue says why, or that limits.max_cost is reached: sealift runs list"
+    if manifests:
+        manifest = shlex.quote(shown(manifests[0].name))
+        advice = f"no run has taken them: sealift replicate --pair {name} --manifest {manifest}"
+    return failure(says, advice, since)
