@@ -274,13 +274,6 @@ def test_an_empty_answer_is_not_a_good_one_and_a_service_that_cannot_be_reached_
     assert (offered, code) == ({"job-queue": False, "vcpu-quota": False}, 3)
 
 
-def test_a_simulation_is_asked_in_few_calls(system: System):
-    assert system.doctor()[0] == 0
-    assert system.account.asked["iam:SimulatePrincipalPolicy"] < 300
-    system.account.refused.add(("parcels-job-nightly", "s3:ListBucket", "*example-tracking"))
-    assert [line["subject"] for line in bad(system.doctor()[1])] == ["nightly"]
-
-
 def test_one_pair_is_looked_at_alone(system: System):
     without_night(system)
     assert system.doctor()[0] == 3

@@ -1,4 +1,4 @@
-"""Which night it is, what is due in it, and what is left of it."""
+"""Which night it is."""
 
 from __future__ import annotations
 
@@ -9,24 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.sampling import Sample
-from jobs.nights.calendar import find_night, slices
+from jobs.nights.calendar import find_night
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Pacific/Apia", "Australia/Lord_Howe"]
 zones = st.sampled_from(ZONES).map(zoneinfo.ZoneInfo)
 moments = st.integers(1_600_000_000, 1_900_000_000).map(float)
 minutes = st.integers(0, 24 * 60 - 1)
-keys = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
-numbers = st.integers(0, 1_000_000)
-
-
-@given(numbers, st.integers(1, 400), st.floats(0, 400), st.text(max_size=40))
-def test_a_wider_slice_holds_the_one_in_turn_and_the_widest_holds_all(
-    number: int, of: int, enough: float, key: str
-) -> None:
-    turns = slices(number, of, enough)
-    assert turns[-1] == (0, 1)
-    assert not Sample(number % of, of).contains(key) or all(each.contains(key) for each in turns)
 
 
 @given(moments, minutes, zones)
