@@ -14,14 +14,11 @@ EDGE, by listings alone; the first line that fits:
 | the copy is older than the source by more than the skew                   | NO      |
 | otherwise                                                                 | UNASKED |
 
-A comparison replaces that.
-
-A copy that this call wrote is the copy of its version; it is of no other
-one that only UNKNOWN or UNASKED connects to it, but for equal ETags.
+A comparison replaces that. A copy that this call wrote is SAME as its version, and of no other one
+that only UNKNOWN or UNASKED connects to it, but for equal ETags.
 
 ALIGN   SAME edges and UNASKED ones of equal ETags first, then other UNKNOWN and UNASKED ones. Each
-        source version, oldest first, takes the oldest free copy. Matches of doubted versions that are
-        not SAME go.
+        source version, oldest first, takes the oldest free copy.
 """
 
 from __future__ import annotations
@@ -29,7 +26,7 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from enum import IntEnum
 from functools import cached_property
 from itertools import islice
@@ -39,9 +36,9 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from jobs.core.evidence import Verdict, is_md5
-from jobs.core.model import ObjectInfo, ObjectVersion, is_exact
+from jobs.core.model import ObjectInfo, is_exact
 from jobs.core.outcome import Outcome, Status
-from jobs.core.reasons import Reason
+from jobs.core.reasons import Why
 
 _place = attrgetter("place")
 
@@ -50,7 +47,7 @@ class End(NamedTuple):
     """How a version ended, or why it cannot be copied. `detail`: the one fact of the reason."""
 
     status: Status
-    reason: Reason | None = None
+    reason: Why = ""
     detail: str = ""
 
 
@@ -71,10 +68,8 @@ class Version(Struct, eq=False):
 
     `at`: S3's date, epoch seconds. `place`: in its history. `info`, `tags`: as S3 said them.
     Of a source version: `compared`: copy → what a comparison showed. `blocked`: why it cannot be copied
-    now. `is_doubted`: see `rivals`. `copied`: the outcome of this call's copy of it. `refusal`: why a
-    comparison failed.
-    Of a copy: `blocked`: why it cannot be read. `owner`: the version that this call made it of, `NOBODY` if
-    that is none.
+    now. `copied`: the outcome of this call's copy of it. `refusal`: why a comparison failed.
+    Of a copy: `owner`: the version that this call made it of, `NOBODY` if that is none.
     """
 
     version_id: str | None
@@ -88,7 +83,6 @@ class Version(Struct, eq=False):
     tags: Mapping[str, str] | None = None
     compared: dict[Version, Verdict] = {}
     blocked: End | None = None
-    is_doubted: bool = False
     copied: Outcome | None = None
     refusal: End | None = None
     owner: Version | None = None
@@ -101,37 +95,30 @@ NOBODY = Version(None, False, None, None, 0.0)
 _OF_SIZE, _NO_GROUP = "all of the size", "none"
 
 
-class Look:
+class Look(Struct, dict=True, eq=False):
     """Both histories, oldest first, as far as they were read. The edges are found when they are asked for.
 
     `meant`: the version of each row. `is_listed`: False if two HEADs showed what is current, and no
-    more. `bet`: the row that is copied before anything was looked at. `agreed_etags`: a copy of one of
-    these may be replaced although it is newer, so its ETag proves nothing. Nor does any ETag unless
-    `trusts_etags`, since a listing shows no metadata.
+    more. `agreed_etags`: a copy of one of these may be replaced although it is newer, so its ETag
+    proves nothing. Nor does any ETag unless `trusts_etags`, since a listing shows no metadata.
     """
 
-    def __init__(
-        self,
-        source: Sequence[Version],
-        copies: Sequence[Version],
-        meant: Sequence[Version | None] = (),
-        *,
-        skew_seconds: float = 0.0,
-        agreed_etags: Collection[str] = frozenset(),
-        trusts_etags: bool = True,
-        is_listed: bool = True,
-        bet: ObjectVersion | None = None,
-    ):
-        self.source, self.copies, self.meant = source, list[Version](), meant
-        self.named = {version for version in meant if version is not None}
-        self.skew_seconds, self.agreed_etags, self.trusts_etags = skew_seconds, agreed_etags, trusts_etags
-        self.is_listed, self.bet = is_listed, bet
-        self._own: list[Version] = []
+    source: Sequence[Version]
+    copies: list[Version]
+    meant: Sequence[Version | None] = ()
+    skew_seconds: float = 0.0
+    agreed_etags: Collection[str] = frozenset()
+    trusts_etags: bool = True
+    is_listed: bool = True
+
+    def __post_init__(self) -> None:
+        self.named = {version for version in self.meant if version is not None}
         self._groups: defaultdict[tuple[int | None, str | None], list[Version]] = defaultdict(list)
         self._latest: list[float] = []
         """The latest date up to each copy: it rises even where the dates do not."""
-        for place, version in enumerate(source):
+        for place, version in enumerate(self.source):
             version.place = place
+        copies, self.copies = self.copies, []
         for copy in copies:
             self.add_copy(copy)
 
@@ -144,8 +131,6 @@ class Look:
         copy.place = len(self.copies)
         self.copies.append(copy)
         self._latest.append(max([copy.at, *self._latest[-1:]]))
-        if copy.owner is not None:
-            self._own.append(copy)
         if not copy.is_marker:
             for group in (copy.etag, _OF_SIZE):
                 self._groups[copy.size_bytes, group].append(copy)
@@ -157,22 +142,16 @@ class Look:
 
     def newest(self, *, follows_markers: bool) -> Version | None:
         """The source's newest object. None: it has none, or a marker hides it that counts."""
-        for version in reversed(self.source):
-            if not version.is_marker:
-                return version
-            if follows_markers:
-                return None
-        return None
+        newest = next((item for item in reversed(self.source) if follows_markers or not item.is_marker), None)
+        return None if newest is None or newest.is_marker else newest
 
     def edge(self, version: Version, copy: Version) -> Edge:
         """Return the edge, with what this call knows of its own writes."""
         compared = version.compared.get(copy)
         edge = self._listed_edge(version, copy) if compared is None else _COMPARED[compared.same]
-        if copy.owner is None or edge is Edge.SAME:
+        if copy.owner is None or edge is Edge.SAME or (edge is Edge.UNASKED and is_likely(version, copy)):
             return edge
-        if copy.owner is version:
-            return Edge.SAME if edge or compared is None else Edge.NO
-        return edge if edge is Edge.UNASKED and is_likely(version, copy) else Edge.NO
+        return Edge.NO
 
     def _listed_edge(self, version: Version, copy: Version) -> Edge:
         if version.is_marker or copy.is_marker or version.size_bytes != copy.size_bytes:
@@ -191,12 +170,13 @@ class Look:
 
     def known(self, version: Version) -> list[Version]:
         """Return the copies that were compared with a version or made of it, oldest first."""
-        compared = {copy for copy in version.compared if self.copies[copy.place : copy.place + 1] == [copy]}
-        return sorted(compared.union(copy for copy in self._own if copy.owner is version), key=_place)
+        return sorted(
+            (copy for copy in version.compared if self.copies[copy.place : copy.place + 1] == [copy]), key=_place
+        )
 
-    def by_etag(self, version: Version) -> Sequence[Version]:
-        """Return the copies of a source version's size and ETag."""
-        return self._groups.get((version.size_bytes, version.etag or _NO_GROUP), ())
+    def by_etag(self, version: Version) -> tuple[Sequence[Version], int]:
+        """Return the copies of a source version's size and ETag, from the first one on."""
+        return self._groups.get((version.size_bytes, version.etag or _NO_GROUP), ()), 0
 
     def by_size(self, version: Version) -> tuple[Sequence[Version], int]:
         """Return the copies that a source version may have by its size, and the first place that its date allows."""
@@ -206,7 +186,7 @@ class Look:
 
     def near(self, version: Version) -> Iterator[Version]:
         """Yield the copies that a source version has an edge to, those of equal ETags first."""
-        known = dict.fromkeys([*self.by_etag(version), *self.known(version)])
+        known = dict.fromkeys([*self.by_etag(version)[0], *self.known(version)])
         yield from (copy for copy in known if self.edge(version, copy))
         copies, start = self.by_size(version)
         yield from (copy for copy in islice(copies, start, None) if copy not in known and self.edge(version, copy))
@@ -221,41 +201,24 @@ def align(look: Look) -> dict[Version, Version]:
     """Return source version → its copy. Each copy is of one version only."""
     found, taken, passed = dict[Version, Version](), set[Version](), Counter[int]()
 
-    def free(copies: Sequence[Version], start: int = 0) -> Iterator[Version]:
-        """The copies of a group from a place on that are not taken. A beginning that is taken is passed once."""
-        first = max(start, passed[id(copies)])
-        while first < len(copies) and copies[first] in taken:
-            first += 1
-        if start <= passed[id(copies)]:
-            passed[id(copies)] = first
-        return (copy for copy in islice(copies, first, None) if copy not in taken)
-
-    def take(candidates: Callable[[Version], Iterable[Version]], holds: Callable[[Version, Version], object]) -> None:
+    def take(
+        candidates: Callable[[Version], tuple[Sequence[Version], int]], holds: Callable[[Version, Version], object]
+    ) -> None:
         for version in look.source:
             if version.is_marker or version in found:
                 continue
-            for copy in heapq.merge(look.known(version), candidates(version), key=_place):
-                if copy not in taken and holds(version, copy):
-                    found[version] = copy
-                    taken.add(copy)
-                    break
+            copies, start = candidates(version)
+            first = max(start, passed[id(copies)])
+            while first < len(copies) and copies[first] in taken:
+                first += 1
+            if start <= passed[id(copies)]:
+                passed[id(copies)] = first  # a beginning that is taken is passed once
+            nearest = heapq.merge(look.known(version), islice(copies, first, None), key=_place)
+            copy = next((copy for copy in nearest if copy not in taken and holds(version, copy)), None)
+            if copy is not None:
+                found[version] = copy
+                taken.add(copy)
 
-    take(lambda version: free(look.by_etag(version)), look.is_firm)
-    take(lambda version: free(*look.by_size(version)), look.edge)
-    return {
-        version: copy
-        for version, copy in found.items()
-        if not version.is_doubted or look.edge(version, copy) is Edge.SAME
-    }
-
-
-def rivals(look: Look, version: Version) -> set[Version]:
-    """Return the versions whose UNKNOWN copy might be the copy of this one.
-
-    After it was appended, they are doubted and appended, too. Ask before the append.
-    """
-    shared = {copy for copy in look.near(version) if look.edge(version, copy) is Edge.UNKNOWN}
-    found = align(look) if shared else {}
-    if version in found:
-        return set()
-    return {other for other, copy in found.items() if copy in shared and look.edge(other, copy) is Edge.UNKNOWN}
+    take(look.by_etag, look.is_firm)
+    take(look.by_size, look.edge)
+    return found

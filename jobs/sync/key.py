@@ -25,16 +25,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partialmethod
 from typing import Any, NamedTuple, Self
 
-from msgspec.structs import replace
+from msgspec import Struct
 
 from jobs.core.enums import ARCHIVE_CLASSES, StorageClass
 from jobs.core.evidence import Verdict, best_checksum, compare, is_md5, is_md5_etag
 from jobs.core.histories import SKEW_SECONDS, keys_of
-from jobs.core.model import NULL_VERSION, Listed, Location, ObjectInfo, ObjectRef, ObjectVersion, Route, is_exact
+from jobs.core.model import NULL_VERSION, SIZE_LIMIT, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route, is_exact
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.errors import (
@@ -55,10 +56,10 @@ from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import stored_checksums
 from jobs.s3.compare_bytes import is_damaged
 from jobs.s3.copying import Copier, CopyOptions, is_altered
-from jobs.s3.lookup import KeyPages, find
+from jobs.s3.lookup import KeyPages
 from jobs.s3.store import ABSENT, Guard, Store
 from jobs.s3.uploads import ALTERED, NO_RECORDS, UploadRecords
-from jobs.sync.edges import NOBODY, End, Look, Version, rivals
+from jobs.sync.edges import NOBODY, End, Look, Version
 from jobs.sync.look import Side, compare_versions, look_by_lists, places_of
 from jobs.sync.table import WAITING, Act, Overwrite, Rules, Step, next_step
 
@@ -84,19 +85,14 @@ class SyncOptions(CopyOptions, frozen=True):
     """
 
     rules: Rules = Rules()
-    limit_bytes: int | None = None
+    limit_bytes: int = SIZE_LIMIT
     compares_tags: bool = False
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """From a run's spec, which has others as well. The fields of `rules` are options of their own."""
-        known = {name: data[name] for name in cls.__struct_fields__ if name in data}
         rules = Rules(**{name: data[name] for name in Rules._fields if name in data})
-        return cls(**known | {"rules": rules._replace(overwrite=Overwrite(rules.overwrite))})
-
-
-_Copied = tuple[Outcome, ObjectVersion | None]
-_Early = _Copied | StoreError | None
+        return super().from_dict({**data, "rules": rules._replace(overwrite=Overwrite(rules.overwrite))})
 
 
 class KeyResult(NamedTuple):
@@ -116,9 +112,8 @@ class KeyResult(NamedTuple):
 class Sides:
     """Both sides of a route, and what was learned of their servers: the job of one worker, for its whole life.
 
-    `names_copied`: answers to copies name the source's version. `proves_by_etag`: the ETags of both sides
-    are MD5s, `copies_have_md5s`: an ETag of that form is one at the destination, as far as was seen.
-    `share_new`: of the last keys.
+    `names_copied`: answers to copies name the source's version. `proves_by_etag`: ETags of the form of an MD5
+    are one at both sides, as far as was seen. `share_new`: of the last keys.
     """
 
     chains = staticmethod(keys_of)
@@ -130,17 +125,12 @@ class Sides:
     records: UploadRecords = NO_RECORDS
     names_copied: bool = True
     proves_by_etag: bool = True
-    copies_have_md5s: bool = True
     share_new: float = 1.0
     _keeps_versions: bool | None = None
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
-        more = self.budget, self.records
-        self.copier = Copier(self.source, self.destination, self.route, self.options, *more)
-        inside = Route(*[Location(self.route.destination.bucket)] * 2)
-        options = replace(self.options, streamed=False)
-        self.recopier = Copier(self.destination, self.destination, inside, options, *more)
+        self.copier = Copier(self.source, self.destination, self.route, self.options, self.budget, self.records)
 
     async def keeps_versions(self, *, again: bool = False) -> bool:
         """Whether the destination keeps versions: asked once. Unknown counts as what is wanted.
@@ -165,16 +155,9 @@ class Sides:
 
     process_last = partialmethod(process, is_last=True)
 
-    def note_bet(self, *, is_new: bool) -> None:
-        """Learn how many keys are new."""
-        self.share_new += (is_new - self.share_new) / 8
-
-    def may_bet(self, row: ObjectVersion) -> bool:
-        """Whether one request copies a version that nobody has looked at."""
-        is_large = self.options.limit_bytes is not None and (row.size_bytes or 0) > self.options.limit_bytes
-        return not (is_large or row.is_delete_marker) and self.copier.is_simple(row)
-
-    async def copy_current(self, row: ObjectVersion, guard: Guard, source: ObjectInfo | None = None) -> _Copied:
+    async def copy_current(
+        self, row: ObjectVersion, guard: Guard, source: ObjectInfo | None = None
+    ) -> tuple[Outcome, ObjectVersion | None]:
         """Copy what is current at the source if its ETag is the row's. That is also what S3 says then.
 
         Also returns which version that was, as a row: None if nothing shows it. A server that does not name the
@@ -200,61 +183,102 @@ async def sync_key(
     What S3 refuses of an object is an outcome. Raises Unavailable, Conflict or PreconditionFailed
     where a retry may help, ConfigError where the destination keeps no versions of `all_versions`.
     """
-    early: _Early = None
-    is_plain = len(rows) == 1 and not (is_event or sides.options.rules.all_versions)
-    if is_plain and sides.share_new >= BET_FROM and sides.may_bet(row := rows[0]):
-        try:
-            early = await sides.copy_current(row, ABSENT)
-        except StoreError as error:
-            early = error
-        else:
-            is_proven = early[1] is row and early[0].evidence is not Evidence.NONE
-            shows_current = sides.names_copied or not is_exact(row.version_id)
-            if is_proven and shows_current and not sides.options.rules.mirrors_deletes:  # nothing is left to find out
-                sides.note_bet(is_new=True)
-                return KeyResult({row.row: early[0]})
-    return await _Sync(sides, key, rows, early, is_event=is_event, is_last=is_last).run()
+    rules = sides.options.rules
+    if rules.all_versions:
+        await sides.keeps_versions()
+    call = _Sync(sides, key, rows, rules, is_event, is_last)
+    may_be_new = is_event or rules.all_versions or sides.share_new >= BET_FROM
+    is_done = await call.bet() if len(rows) == 1 and may_be_new and not is_last else None
+    return is_done or await call.run()
 
 
-class _Sync:
+class _Sync(Struct, dict=True, eq=False):
     """One key, until it is done. What is learned of a version stays with it.
 
-    `early`: the answer to the bet, which was sent before all this was made: most keys need no more than it.
+    Most keys end with their bet: what only others need is made when it is asked for.
+    `marked`: the source's items that were followed by a delete marker, None if it had none. `is_stale`:
+    something was written, and nothing has shown since that the source is still the same.
     """
 
-    def __init__(
-        self, sides: Sides, key: str, rows: Sequence[ObjectVersion], early: _Early, *, is_event: bool, is_last: bool
-    ):
-        self.sides, self.rows, self.early = sides, rows, early
-        self.ours = Side(sides.source, ObjectRef(sides.route.source.bucket, key))
-        self.options, self.rules, self.copier = sides.options, sides.options.rules, sides.copier
-        self.is_event, self.is_last = is_event, is_last
-        self.missed: set[tuple[Version, bool, Version | None]] = set()
-        self.marked: set[Version | None] = set()
-        self.looks_left = NEWEST_LOOKS + LOOKS * len(rows)
-        self.agreed = {row.condemned_etag for row in rows if row.condemned_etag}
-        """ETags of copies that a run found wrong, and no comparison since has found intact."""
-        self.has_altered = self.is_stale = False
-        """`is_stale`: something was written, and nothing has shown since that the source is still the same."""
-        self.pages: KeyPages | None = None
+    sides: Sides
+    key: str
+    rows: Sequence[ObjectVersion]
+    rules: Rules
+    is_event: bool
+    is_last: bool
+    comparisons: int = 0
+    marked: set[Version | None] = set()
+    has_altered: bool = False
+    is_stale: bool = False
 
     @cached_property
-    def theirs(self) -> Side:  # most bets do not need it
-        return Side(self.sides.destination, self.sides.route.target_of(ObjectVersion(-1, self.ours.ref.key)))
+    def ours(self) -> Side:
+        return Side(self.sides.source, ObjectRef(self.sides.route.source.bucket, self.key))
+
+    @cached_property
+    def theirs(self) -> Side:
+        return Side(self.sides.destination, self.sides.route.target_of(ObjectVersion(-1, self.key)))
+
+    @cached_property
+    def pages(self) -> KeyPages:
+        return KeyPages(self.sides.destination, *self.theirs.ref[:2])
+
+    @cached_property
+    def agreed(self) -> set[str]:
+        """ETags of copies that a run found wrong, and no comparison since has found intact."""
+        return {row.condemned_etag for row in self.rows if row.condemned_etag}
+
+    async def bet(self) -> KeyResult | None:
+        """Copy the one version that is named as if both sides were known: it, and nothing. None: look."""
+        [named], sides = self.rows, self.sides
+        row, info = named, None
+        if self.is_event and not (sides.copier.is_simple(row) and is_md5(row.etag) and sides.proves_by_etag):
+            current = await self.ours.find()
+            if current is None or places_of([row], [current]) != [current] or await _is_archived(self.ours, current):
+                return None
+            row, info = self.ours.row_of(current), current.info
+        is_large = (row.size_bytes or 0) > sides.options.limit_bytes
+        if is_large or row.is_delete_marker or not sides.copier.is_simple(row):
+            return None
+        if self.rules.all_versions and not self.is_event:
+            await self.pages.read_page()
+            if self.pages.versions:
+                return None
+        try:
+            outcome, copied = await sides.copy_current(row, ABSENT, info)
+        except (*REFUSALS, Conflict, PreconditionFailed):
+            sides.share_new *= 7 / 8
+            return None
+        sides.share_new += (1 - sides.share_new) / 8
+        is_right = copied is row and (sides.names_copied or not is_exact(row.version_id))
+        is_open = self.rules.mirrors_deletes or not is_right
+        keeps_it = is_exact(outcome.destination_version_id) or not self.rules.all_versions
+        if row is named and keeps_it and outcome.evidence is not Evidence.NONE and not is_open:
+            return KeyResult({row.row: outcome})
+        version = self.ours.named(row)
+        await self._take(version, copied, outcome)
+        if not keeps_it:
+            await sides.keeps_versions(again=True)
+        elif copied is row and version.copied and (not is_open or await self.ours.find() is version):
+            return KeyResult({named.row: _of_row(named, version.copied)})
+        return None
 
     async def run(self) -> KeyResult:
+        """Look, and take the steps that the table says, until nothing is left to do."""
         if not self.rules.all_versions:
             if len(self.rows) > 1:
                 return self._all(End(Status.BLOCKED, Reason.ONE_OF_SEVERAL))
             if self.rows and self.rows[0].is_delete_marker:
                 return self._all(End(Status.BLOCKED, Reason.IS_MARKER))
         last: StoreError | None = None
-        for attempt in range(ROUNDS + 1):
+        for _ in range(ROUNDS):
             try:
-                result = await (self._follow(await self._look()) if attempt else self._bet())
-                if result is not None:
+                if (result := await self._follow(await self._look())) is not None:
                     return result
             except (PreconditionFailed, Conflict, NotFound) as error:
+                if isinstance(error, NotFound) and isinstance(last, NotFound):
+                    # Seen twice and not found: SeaweedFS with a key that ends in /.
+                    return self._all(End(Status.BLOCKED, Reason.REFUSED, error.fact))
                 last = error
             except REFUSALS as error:  # what was copied before that is copied
                 return self._all(_refusal(error))
@@ -262,53 +286,12 @@ class _Sync:
         raise Conflict("sync", str(self.theirs.ref), "Raced", detail)
 
     def _all(self, end: End, left: Version | None = None) -> KeyResult:
-        return KeyResult({row.row: _ended(row, end) for row in self.rows} | self._copied_rows(), end, left)
+        return KeyResult({row.row: Outcome.of(row, *end) for row in self.rows} | self._copied_rows(), end, left)
 
     def _copied_rows(self) -> dict[int, Outcome]:
         """The rows whose version this call has copied, by what the rows say."""
         named = ((row, self.ours.versions.get((row.version_id or NULL_VERSION, row.etag))) for row in self.rows)
         return {row.row: _of_row(row, version.copied) for row, version in named if version and version.copied}
-
-    # The bet
-
-    async def _bet(self) -> KeyResult | None:
-        """Copy the one version that is named as if both sides were known: it, and nothing. None: look."""
-        sides = self.sides
-        if self.rules.all_versions:
-            await sides.keeps_versions()
-        if len(self.rows) != 1:
-            return None
-        row = self.rows[0]
-        version = self.ours.named(row)
-        if self.is_event and not (self.copier.is_simple(row) and is_md5(row.etag) and sides.proves_by_etag):
-            current = await self.ours.find()
-            if current is None or places_of([row], [current]) != [current] or await _is_archived(self.ours, current):
-                return None
-            version = current
-            row = row._replace(size_bytes=version.size_bytes, etag=version.etag, storage_class=version.storage_class)
-        if not sides.may_bet(row):
-            return None
-        if not self.is_event and self.rules.all_versions:
-            self.pages = KeyPages(sides.destination, *self.theirs.ref[:2])
-            await self.pages.read_page()
-            if self.pages.versions:
-                return None
-        elif not self.is_event and self.early is None:
-            return None
-        try:
-            is_done = await self._append(Look([version], [], is_listed=False, bet=row), version, is_late=False)
-        finally:
-            sides.note_bet(is_new=version.copied is not None)
-        if not is_done or version.copied is None or (self.is_stale and await self.ours.find() is not version):
-            return None
-        return KeyResult({row.row: version.copied})
-
-    def _made(self, outcome: Outcome, owner: Version, at: float = 0.0) -> Version:
-        """The copy that this call has made."""
-        made = outcome.destination_version_id, True, False, outcome.size_bytes, outcome.destination_etag, at, None
-        copy = self.theirs.version(Listed(self.theirs.ref.key, *made))
-        copy.owner = owner
-        return copy
 
     # Looks
 
@@ -320,8 +303,8 @@ class _Sync:
         return await self._begin([here] if here else [], [there] if there else [], is_listed=False)
 
     async def _list(self) -> Look:
-        pages = self.pages or KeyPages(self.sides.destination, *self.theirs.ref[:2])
-        self.pages = None
+        pages = self.pages
+        del self.pages
         return await self._begin(*await look_by_lists(self.ours, self.theirs, pages, self.rows))
 
     async def _begin(self, source: list[Version], copies: list[Version], *, is_listed: bool = True) -> Look:
@@ -332,19 +315,18 @@ class _Sync:
             source,
             copies,
             places_of(self.rows, source),
-            skew_seconds=SKEW_SECONDS if self.options.streamed else 0.0,
+            skew_seconds=SKEW_SECONDS if self.sides.options.streamed else 0.0,
             agreed_etags=self.agreed,
             trusts_etags=keeps_versions,
             is_listed=is_listed,
         )
-        limit = self.options.limit_bytes
-        for each in (*source, *copies):
-            if limit is not None and (each.size_bytes or 0) > limit and each.blocked is None:
-                each.blocked = End(Status.BLOCKED, Reason.TOO_LARGE)
+        for version in source:
+            if (version.size_bytes or 0) > self.sides.options.limit_bytes and version.blocked is None:
+                version.blocked = End(Status.BLOCKED, Reason.TOO_LARGE)
         for row, version in zip(self.rows, look.meant, strict=True):
             if version is not None and row.is_found_damaged and row.etag == version.etag:
                 await self._check_damage(version)
-        if not is_listed and source and copies:
+        if not is_listed and source and copies and copies[0] not in source[0].compared:
             await self._compare(source[0], copies[0])
         return look
 
@@ -352,16 +334,13 @@ class _Sync:
 
     async def _follow(self, look: Look) -> KeyResult | None:
         """Take the steps that one look allows. None: look again."""
-        agreed = len(self.agreed)
         while True:
             step = next_step(look, self.rules)
             if step.act is Act.ASK:
-                if self.is_event and self.looks_left <= 0:
+                if self.is_event and self.comparisons >= NEWEST_LOOKS + LOOKS * len(self.rows):
                     return self._all(End(Status.BLOCKED, Reason.TOO_SLOW), look.source[-1])
                 for version, copy in step.ask:
                     await self._compare(version, copy)
-                if len(self.agreed) != agreed:
-                    return None
             elif step.act is Act.DONE:
                 # A row that names no version means what is current: where that is gone, nothing is copied.
                 is_hidden = not look.source and any(is_exact(row.version_id) for row in self.rows)
@@ -378,9 +357,6 @@ class _Sync:
             elif not await self._write(look, step):
                 return None
 
-    def _newest(self, look: Look) -> Version | None:
-        return look.newest(follows_markers=self.rules.follows_markers)
-
     async def _is_current(self, look: Look) -> bool:
         """True if the source's newest is what the look showed."""
         now, shown = await self.ours.find(), look.source[-1] if look.source else None
@@ -389,9 +365,9 @@ class _Sync:
     # Comparisons
 
     async def _compare(self, version: Version, copy: Version) -> None:
-        self.looks_left -= 1
+        self.comparisons += 1
         is_agreed = copy.etag in self.agreed
-        options, verdict = self.options, Verdict(None, Evidence.NONE, Reason.NOTHING_COMPARABLE)
+        options, verdict = self.sides.options, Verdict(None, Evidence.NONE, Reason.NOTHING_COMPARABLE)
         try:
             verdict = await compare_versions(
                 (self.ours, version),
@@ -438,11 +414,12 @@ class _Sync:
                 await self.sides.keeps_versions(again=True)
             return False
         assert step.version is not None
-        if step.act is Act.AGAIN:
-            return await self._again(look, step.version, step.match)
-        newest, late_below = self._newest(look), max((version.place for version in step.match), default=-1)
-        if newest not in (None, step.version) and await self._find_archived(newest, step.match.get(newest)):
+        newest = look.newest(follows_markers=self.rules.follows_markers)
+        is_above = newest is not step.version
+        if newest and is_above and newest.blocked is None and await _is_archived(self.ours, newest):
+            newest.blocked = End(Status.BLOCKED, Reason.ARCHIVED)  # it could not be put above an older version
             return True
+        late_below = max((version.place for version in step.match), default=-1)
         for version in (step.version, *step.then):
             if not await self._append(look, version, is_late=version.place < late_below):
                 return False
@@ -450,157 +427,96 @@ class _Sync:
                 break
         return True
 
-    async def _find_archived(self, newest: Version, copy: Version | None) -> bool:
-        """True if it is news that the newest version, or its copy, is archived.
-
-        Then it could not be put back above an older version.
-        """
-        is_news = False
-        for side, version in ((self.ours, newest), (self.theirs, copy)):
-            if version is not None and version.blocked is None and await _is_archived(side, version):
-                version.blocked, is_news = End(Status.BLOCKED, Reason.ARCHIVED), True
-        return is_news
-
     async def _append(self, look: Look, version: Version, *, is_late: bool) -> bool:
         """Copy a version on top. False: look again."""
-        more = rivals(look, version) if self.rules.all_versions else set()
-        proves_by_etag = self.sides.proves_by_etag
         try:
-            outcome, copied = await self._copy(look, version)
-        except NotFound as error:
-            missed = version, look.bet is None, look.copies[-1] if look.copies else None
-            if missed not in self.missed:
-                self.missed.add(missed)
-                raise
-            # Listed twice, with nothing changed, and not found: SeaweedFS with a key that ends in /.
-            version.blocked = End(Status.BLOCKED, Reason.REFUSED, error.fact)
-            return True
+            outcome, row = await self._copy(look, version)
         except (*REFUSALS, Conflict, Unavailable) as error:
             if error.code == ALTERED:
-                return await self._blame(version, error)
-            if look.bet and isinstance(error, ArchivedObject):  # what is current may be a later version
+                await self._blame(version, error.fact)
                 return False
             version.blocked = self._final(error)
             return True
-        is_right, is_named = copied is version, self.sides.names_copied or not is_exact(version.version_id)
-        self.is_stale = self.rules.mirrors_deletes or not (is_right and is_named and version is look.source[-1])
-        for other in more:
-            other.is_doubted = True
-        is_open = version.info is None and outcome.evidence is Evidence.NONE and proves_by_etag
-        if version.info is not None or is_open:
-            checked = await self._check_copy(await self.ours.describe(version), outcome, is_open=is_open)
-            if checked is None:
-                self._made(outcome, NOBODY)
-                what = Conflict("CopyObject", str(self.theirs.ref), ALTERED, "the copy's checksum is not the source's")
-                return await self._blame(version, what)
-            outcome = checked
         if is_late and not outcome.reason:
             outcome = outcome._replace(reason=Reason.COPIED_LATE)
-        (copied or version).copied = outcome
-        keeps_it = is_exact(outcome.destination_version_id) or (look.bet and not self.rules.all_versions)
-        if look.bet and is_right and keeps_it and not self.is_stale:
-            return True
-        at = max((each.at for each in (*look.source, *look.copies)), default=0.0)
-        copy = self._made(outcome, copied or NOBODY, at)
-        if not keeps_it:
+        copy = await self._take(version, row, outcome)
+        is_right = copy.owner is version
+        is_named = self.sides.names_copied or not is_exact(version.version_id)
+        self.is_stale = self.rules.mirrors_deletes or not (is_right and is_named and version is look.source[-1])
+        if not is_exact(outcome.destination_version_id):
             await self.sides.keeps_versions(again=True)
             return False
-        if is_right and self.copier.is_one_write(version.size_bytes or 0):
+        if is_right and self.sides.copier.is_one_write(version.size_bytes or 0):
             look.add_copy(copy)
             return True
         return False
 
-    async def _check_copy(self, source: ObjectInfo, outcome: Outcome, *, is_open: bool) -> Outcome | None:
-        """The outcome of a copy that was just made. None: it has another checksum than its source, or another MD5.
-
-        An ETag under a KMS key has that form and is none. A HEAD of a copy tells, once, and where it is open
-        whether ETags prove anything here.
+    async def _copy(self, look: Look, version: Version) -> tuple[Outcome, ObjectVersion | None]:
+        """Copy a version, pinned, if the top is still what was seen. Also returns which version was copied, as a row:
+        None if nothing shows it.
         """
-        etag, sides = outcome.destination_etag, self.sides
-        if is_altered(source, outcome):
-            return None
-        is_other = sides.copies_have_md5s and is_md5_etag(source) and is_md5(etag) and etag != source.etag
-        if not (is_other or is_open):
+        row, sides, guard = self.ours.row_of(version), self.sides, ABSENT
+        if look.on_top is not None:
+            guard = Guard(etag=look.on_top.etag)
+        is_simple = sides.copier.is_simple(row)
+        if not is_simple or (version.info is None and not (is_md5(row.etag) and sides.proves_by_etag)):
+            info = await self.ours.describe(version)
+            if info.is_archived:
+                raise ArchivedObject("CopyObject", str(self.ours.ref_of(version)), "InvalidObjectState", "", 403)
+            if not is_simple:
+                return await sides.copier.copy(row, info, guard), row
+        if version is look.source[-1]:
+            return await sides.copy_current(row, guard, version.info)
+        return (await sides.copier.copy_object(row, row.version_id, guard, version.info))[0], row
+
+    async def _take(self, version: Version, row: ObjectVersion | None, outcome: Outcome) -> Version:
+        """The copy that this call has made, for a version, of the one that the row names. None: nothing shows which."""
+        made = outcome.destination_version_id, True, False, outcome.size_bytes, outcome.destination_etag, 0.0, None
+        copy = self.theirs.version(Listed(self.theirs.ref.key, *made))
+        copy.owner, version = NOBODY, self.ours.named(row) if row else version
+        if (proven := await self._prove(version, copy, outcome)) is not None:
+            version.copied = proven
+            if row is not None:
+                copy.owner, version.compared[copy] = version, Verdict(True)
+        return copy
+
+    async def _prove(self, version: Version, copy: Version, outcome: Outcome) -> Outcome | None:
+        """The outcome of a copy that was just made. None: it has other bytes than its source.
+
+        Where the copy of an MD5 has another ETag, HEADs of both tell, once. It is always so under a KMS key.
+        """
+        sides, verdict = self.sides, Verdict(None)
+        is_open = sides.proves_by_etag and is_md5(version.etag) and copy.etag != version.etag
+        if outcome.evidence is not Evidence.NONE or not (is_open or version.info):
             return outcome
-        try:
-            copy = await find(sides.destination, self.theirs.ref._replace(version_id=outcome.destination_version_id))
-        except REFUSALS:
-            return outcome
-        if copy is None or copy.etag != etag:
-            return outcome
-        sides.copies_have_md5s = is_md5_etag(copy)
-        sides.proves_by_etag &= sides.copies_have_md5s
-        verdict = compare(source, copy)
-        if verdict.reason is Reason.CHECKSUM_DIFFERS:
+        source = await self.ours.describe(version)
+        if is_open:
+            with suppress(*REFUSALS, Conflict):
+                verdict = compare(source, await self.theirs.describe(copy))
+                sides.proves_by_etag = is_md5_etag(source) and copy.info is not None and is_md5_etag(copy.info)
+        if is_altered(source, outcome) or verdict.reason is Reason.CHECKSUM_DIFFERS:
+            await self._blame(version, f"CopyObject: {ALTERED}")
             return None
         return outcome._replace(evidence=verdict.evidence, checksum=best_checksum(source)) if verdict.same else outcome
 
-    async def _copy(self, look: Look, version: Version) -> tuple[Outcome, Version | None]:
-        """Copy a version, pinned, if the top is still what was seen. Also returns which version was copied: None if
-        nothing shows it.
-        """
-        row, guard, sides = look.bet or self.ours.row_of(version), _guard(look), self.sides
-        try:
-            is_known = version.info is not None or (is_md5(row.etag) and sides.proves_by_etag)
-            if not (look.bet or (is_known and self.copier.is_simple(row))):
-                info = await self.ours.describe(version)
-                if info.is_archived:
-                    raise _archived(self.ours.ref_of(version))
-                if not self.copier.is_simple(row):
-                    return await self.copier.copy(row, info, guard), version
-            if version is look.source[-1]:
-                made, self.early = self.early or await sides.copy_current(row, guard, version.info), None
-                if isinstance(made, StoreError):
-                    raise made
-                outcome, of_row = made
-                copied = version if of_row is row else self.ours.named(of_row) if of_row else None
-            else:
-                outcome, copied = (await self.copier.copy_object(row, row.version_id, guard, version.info))[0], version
-        except NotFound as error:
-            if guard.etag is None:
-                raise
-            raise Conflict(error.operation, error.target, "Raced", "source or destination is gone") from error
-        sides.proves_by_etag &= version.info is not None or outcome.evidence is not Evidence.NONE
-        return outcome, copied
-
-    async def _blame(self, version: Version, error: StoreError) -> bool:
-        """A copy has other bytes than its source should have. Block a damaged source, else look again."""
+    async def _blame(self, version: Version, fact: str) -> None:
+        """A copy has other bytes than its source should have. Block a damaged source, and one of a second such copy."""
         if await self._is_damaged(version):
             version.blocked = End(Status.DAMAGED, Reason.DAMAGED)
-            return True
-        if self.has_altered and isinstance(error, Conflict):  # S3's own copies: a third would come out the same
-            version.blocked = End(Status.BLOCKED, Reason.GIVEN_UP, error.fact)
-            return True
-        if self.has_altered:
-            raise error
+        elif self.has_altered:
+            version.blocked = End(Status.BLOCKED, Reason.GIVEN_UP, fact)
         self.has_altered = True
-        return False
-
-    async def _again(self, look: Look, copy: Version, match: Mapping[Version, Version]) -> bool:
-        """Copy one of the destination's copies on top, since the source cannot be read. False: look again."""
-        info = await self.theirs.describe(copy)
-        try:
-            if info.is_archived:
-                raise _archived(self.theirs.ref_of(copy))
-            outcome = await self.sides.recopier.copy(self.theirs.row_of(copy), info, _guard(look))
-        except (*REFUSALS, Conflict) as error:
-            copy.blocked = _refusal(error) if error.code == ALTERED else self._final(error)
-            return True
-        self.is_stale = True
-        self._made(outcome, next((version for version, its in match.items() if its is copy), NOBODY))
-        return False
 
     # The end
 
     async def _conclude(self, look: Look, step: Step) -> KeyResult:
         """The outcomes of all rows."""
         assert step.top is not None
-        outcomes, copied_rows = dict[int, Outcome](), self._copied_rows()
-        all_versions, newest = self.rules.all_versions, self._newest(look)
+        outcomes, copied_rows, all_versions = dict[int, Outcome](), self._copied_rows(), self.rules.all_versions
         for row, meant in zip(self.rows, look.meant, strict=True):
             version = meant if all_versions or step.target is None else step.target
             if version is None:
-                gone = _ended(row, End(Status.MISSING, Reason.SOURCE_GONE, "marker" if row.is_delete_marker else ""))
+                gone = Outcome.of(row, Status.MISSING, Reason.SOURCE_GONE, "marker" if row.is_delete_marker else "")
                 outcomes[row.row] = copied_rows.get(row.row, gone)
                 continue
             end = step.ends.get(version, step.top)
@@ -608,7 +524,7 @@ class _Sync:
             if outcome.reason in ("", Reason.COPY_INCOMPLETE) and not (all_versions or _is_named(row, version)):
                 outcome = outcome._replace(reason=Reason.NEWER_COPIED)
             outcomes[row.row] = outcome
-        left = newest if step.top.reason in WAITING else None
+        left = look.newest(follows_markers=self.rules.follows_markers) if step.top.reason in WAITING else None
         return KeyResult(outcomes, step.top, left, bool(self.marked))
 
     async def _outcome(
@@ -618,13 +534,13 @@ class _Sync:
         if version.copied is not None and end.status is not Status.BLOCKED:
             return _of_row(row, version.copied)
         if version.is_marker:
-            return _ended(row, End(Status.DONE, Reason.DELETED) if version in self.marked else end)
+            return Outcome.of(row, *(End(Status.DONE, Reason.DELETED) if version in self.marked else end))
         if version.refusal is not None and end.status is Status.UNKNOWN:
-            return _ended(row, version.refusal)
+            return Outcome.of(row, *version.refusal)
         is_copy = end.status in (Status.SAME, Status.UNKNOWN)
         if not (copy and is_copy and self.rules.all_versions) and look.copies:
             copy = look.copies[-1]
-        outcome = _ended(row, end)._replace(etag=version.etag, source_modified=version.at)
+        outcome = Outcome.of(row, *end)._replace(etag=version.etag, source_modified=version.at)
         if copy is None:
             return outcome
         outcome = outcome._replace(
@@ -632,29 +548,19 @@ class _Sync:
         )
         if not is_copy:
             return outcome
-        verdict = version.compared.get(copy)
+        by_listing = Evidence.MD5_ETAG if copy.etag == version.etag and is_md5(copy.etag) else Evidence.NONE
+        verdict = version.compared.get(copy) or Verdict(None, by_listing)
         if end.status is Status.SAME:
             ours, theirs = Pinned(self.ours.ref_of(version), version.etag), Pinned(self.theirs.ref_of(copy), copy.etag)
-            lack = await self.copier.complete_annotations(row, ours, version.size_bytes or 0, theirs)
+            lack = await self.sides.copier.complete_annotations(row, ours, version.size_bytes or 0, theirs)
             if lack and not end.reason:
                 outcome = outcome._replace(reason=Reason.COPY_INCOMPLETE, detail=lack)
-        is_md5_proof = verdict is None and copy.etag == version.etag and is_md5(copy.etag)
-        evidence = verdict.evidence if verdict else Evidence.MD5_ETAG if is_md5_proof else Evidence.NONE
-        return outcome._replace(
-            evidence=evidence, size_bytes=version.size_bytes or 0, checksum=verdict and verdict.checksum
-        )
+        size_bytes = version.size_bytes or 0
+        return outcome._replace(evidence=verdict.evidence, size_bytes=size_bytes, checksum=verdict.checksum)
 
 
 async def _is_archived(side: Side, version: Version) -> bool:
     return version.storage_class in _MAY_BE_ARCHIVED and (await side.describe(version)).is_archived
-
-
-def _archived(ref: ObjectRef) -> ArchivedObject:
-    return ArchivedObject("CopyObject", str(ref), "InvalidObjectState", "", 403)
-
-
-def _ended(row: ObjectVersion, end: End) -> Outcome:
-    return Outcome.of(row, end.status, end.reason or "", end.detail)
 
 
 def _of_row(row: ObjectVersion, outcome: Outcome) -> Outcome:
@@ -670,10 +576,6 @@ def _refusal(error: StoreError) -> End:
     is_given_up, is_rejected = isinstance(error, Unavailable | Conflict), isinstance(error, Rejected)
     reason = Reason.GIVEN_UP if is_given_up else Reason.REFUSED if is_rejected else Reason.DENIED
     return End(Status.BLOCKED, reason, error.detail if error.code in _OWN_REFUSALS else error.fact)
-
-
-def _guard(look: Look) -> Guard:
-    return ABSENT if look.on_top is None else Guard(etag=look.on_top.etag)
 
 
 def _is_named(row: ObjectVersion, version: Version) -> bool:

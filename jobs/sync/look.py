@@ -18,10 +18,10 @@ from msgspec.structs import replace
 
 from jobs.core.evidence import Verdict, best_checksum, compare
 from jobs.core.histories import SKEW_SECONDS
-from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, ObjectVersion, is_exact
+from jobs.core.model import NULL_VERSION, SIZE_LIMIT, Listed, ObjectInfo, ObjectRef, ObjectVersion, is_exact
 from jobs.core.outcome import Evidence
 from jobs.core.reasons import Reason
-from jobs.errors import Conflict, NotFound, Rejected
+from jobs.errors import Conflict, Rejected
 from jobs.s3.byte_ranges import ByteBudget, ContentSide
 from jobs.s3.compare_bytes import compare_bytes
 from jobs.s3.lookup import KeyPages, find
@@ -35,8 +35,6 @@ HEADS = 12
 """So many HEADs cost what a LIST costs."""
 AT_ONCE = 16
 PAGE_ROWS = 1_000
-METHOD_NOT_ALLOWED = 405
-"""What S3 says to a HEAD of a delete marker by its id."""
 
 
 class Side(Struct):
@@ -50,9 +48,9 @@ class Side(Struct):
     def version(self, listed: Listed) -> Version:
         """The version that a listing shows, always the same object. Without versions, the ETag identifies it."""
         identity = listed.version_id or NULL_VERSION, listed.etag
-        known = self.versions.get(identity)
-        if known is None:
-            known = self.versions[identity] = Version(listed.version_id, False, None, listed.etag, 0.0)
+        if identity not in self.versions:
+            self.versions[identity] = Version(listed.version_id, False, None, listed.etag, 0.0)
+        known = self.versions[identity]
         known.version_id = listed.version_id or known.version_id
         known.is_marker, known.size_bytes = listed.is_delete_marker, listed.size_bytes
         known.at, known.storage_class = listed.last_modified, listed.storage_class
@@ -72,6 +70,8 @@ class Side(Struct):
     async def find(self, version_id: str | None = None) -> Version | None:
         """What HEAD shows, of the current object unless another one is asked for. None: it is not there."""
         info = await find(self.store, ObjectRef(*self.ref[:2], version_id))
+        if info is not None and info.version_id is None and version_id is not None:
+            info = replace(info, version_id=version_id)  # some servers leave it out
         return None if info is None else self.seen(info)
 
     def ref_of(self, version: Version) -> ObjectRef:
@@ -92,8 +92,6 @@ class Side(Struct):
                 what = "it was overwritten or removed after it was listed"
                 raise Conflict("HeadObject", str(ref), Reason.RACED, what)
             version.info = info
-            if (info.version_id or NULL_VERSION, info.etag) not in self.versions:  # a row may not say the ETag
-                self.seen(info)
         return version.info
 
     async def tags(self, version: Version) -> Mapping[str, str]:
@@ -115,7 +113,7 @@ async def compare_versions(
     must_read: bool = False,
     may_read: bool = True,
     has_tags: bool = False,
-    limit_bytes: int | None = None,
+    limit_bytes: int = SIZE_LIMIT,
 ) -> Verdict:
     """Compare two versions by HEADs, by their tags (`has_tags`), and by their bytes if nothing else
     decides.
@@ -139,7 +137,7 @@ async def compare_versions(
         return verdict
     if source.is_archived or copy.is_archived:
         return Verdict(None, Evidence.NONE, Reason.ARCHIVED, "source" if source.is_archived else "copy")
-    if limit_bytes is not None and source.size_bytes > limit_bytes:
+    if source.size_bytes > limit_bytes:
         return Verdict(None, Evidence.NONE, Reason.TOO_LARGE)
     return await compare_bytes(await ours[0].content(ours[1]), await theirs[0].content(theirs[1]), budget)
 
@@ -206,22 +204,17 @@ def _unseen(rows: Sequence[ObjectVersion], ours: Side, pages: KeyPages) -> list[
 
 
 async def _describe(ours: Side, rows: Sequence[ObjectVersion]) -> list[Version]:
-    """HEAD each version that a row names. Those that are gone are left out."""
+    """HEAD each version that a row names. Those that are gone are left out, but for delete markers."""
 
     async def describe(row: ObjectVersion) -> Version | None:
+        if row.is_delete_marker:  # S3 answers no HEAD of one
+            return ours.named(row)
         try:
-            info = await ours.store.head(ours.ref._replace(version_id=row.version_id or NULL_VERSION))
-        except NotFound as error:
-            if not row.is_delete_marker or error.status != METHOD_NOT_ALLOWED:
-                return None
-            return ours.version(
-                Listed(row.key, row.version_id, False, True, None, None, row.last_modified or 0.0, None)
-            )
+            version = await ours.find(row.version_id or NULL_VERSION)
         except Rejected:  # 400: an id that S3 has never given to a version
             return None
-        if not is_exact(row.version_id) and row.etag not in (None, info.etag):
-            return None
-        return ours.seen(replace(info, version_id=row.version_id or NULL_VERSION))  # some servers leave the id out
+        is_meant = version is not None and (is_exact(row.version_id) or row.etag in (None, version.etag))
+        return version if is_meant else None
 
     named = {row.version_id: row for row in rows}
     return [each for each in await gather_bounded(describe, named.values(), AT_ONCE) if each is not None]

@@ -3,14 +3,14 @@
 The table decides as if UNASKED edges (`jobs.sync.edges`) were UNKNOWN. Where a decision used one, the
 step is `ASK` with these edges instead. So only what decides is compared.
 
-T       Newest source item; skips markers that are not followed, and blocked versions that have neither
-        a match nor a SAME copy. A marker that is followed, or an empty history if deletes are mirrored:
-        DELETED. Followed: deletes are mirrored, or it is a replay of all versions. Such a replay also
-        skips what is neither named nor at the destination.
+T       Newest source item; skips markers that are not followed, and blocked versions without a match.
+        A marker that is followed, or an empty history if deletes are mirrored: DELETED. Followed:
+        deletes are mirrored, or it is a replay of all versions. Such a replay also skips what is neither
+        named nor at the destination.
 FLOOR   The oldest version with a SAME, UNKNOWN or equal-ETag edge. Without one, above all.
-WANTED  Current only, or no versions kept: T. Else named and doubted versions, and of the others those
-        from the floor upwards that have no UNASKED edge: an open edge of an unnamed version counts as
-        a copy. A replay wants no others.
+WANTED  Current only, or no versions kept: T. Else named versions, and of the others those from the
+        floor upwards that have no UNASKED edge: an open edge of an unnamed version counts as a copy. A
+        replay wants no others.
 STEP    First line that fits.
 
 |    | versions are kept or not                                            | step                     |
@@ -18,7 +18,7 @@ STEP    First line that fits.
 |  0 | the source's newest object is damaged                               | done: damaged            |
 |    | **versions are kept**                                               |                          |
 |  1 | wanted object below T, unmatched, not blocked                       | append it, oldest first  |
-|    | but T is blocked and no SAME copy of it is readable                 | it waits: blocked        |
+|    | but T is blocked                                                    | it waits: blocked        |
 |    | but `never`, and an unknown object is on top                        | it waits: changed        |
 |  2 | marker below T, followed, all versions: an older version's copy is  |                          |
 |    | on top, no newer object is matched, and one that is not blocked     |                          |
@@ -50,24 +50,23 @@ STEP    First line that fits.
 | 16 | otherwise, ties included                                            | done: changed            |
 
 "Older" in 10 and 15 counts whole seconds, since HEAD knows no others. "Unknown" on top: an object
-that is neither T's nor an older version's copy. "Append T" of a blocked T is `AGAIN`: a readable SAME
-copy moves on top, where versions are kept; without one it is done as it is blocked. An UNKNOWN copy
-never moves, nor one that was listed and not compared. Nor does 15 replace such a one as an older
-version's. `rivals` says who is doubted after an append. A
-damaged version ends as damaged, also where it has a copy. If T is blocked for good and each named
-version ends well, these end as T: an older one may be on top, and nothing else would say so.
+that is neither T's nor an older version's copy, this call's, or agreed; current only and by `never`
+also an older version's copy. "Append T" of a blocked T: it is done as it is blocked. 15 replaces no copy
+as an older version's that was listed and not compared. A damaged version ends as damaged, also where it
+has a copy. If T is blocked for good and each named version ends well, these end as T: an older one may
+be on top, and nothing else would say so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from functools import cached_property
+from itertools import islice
 from typing import NamedTuple
 
 from jobs.core.evidence import is_multipart
 from jobs.core.outcome import GOOD, Status
-from jobs.core.reasons import Reason
+from jobs.core.reasons import Reason, Why
 from jobs.sync.edges import Edge, End, Look, Version, align
 
 WAITING = (Reason.ARCHIVED, Reason.NEWEST_ARCHIVED, Reason.TOO_LARGE, Reason.TOO_SLOW)
@@ -106,13 +105,11 @@ class Rules(NamedTuple):
 
 
 class Act(StrEnum):
-    """APPEND: copy a source version on top. AGAIN: copy a destination version on top.
-
-    MARK: put a delete marker on top. ASK: compare, then look at the table again.
+    """APPEND: copy a source version on top. MARK: put a delete marker on top. ASK: compare, then look at the table
+    again.
     """
 
     APPEND = "append"
-    AGAIN = "again"
     MARK = "mark"
     ASK = "ask"
     DONE = "done"
@@ -122,9 +119,9 @@ class Step(NamedTuple):
     """What to do next.
 
     APPEND: `version` is the source's; `then` are versions to append after it without another step, as
-    long as nothing fails. AGAIN: `version` is the copy. MARK: it is the source's newest item, or the
-    marker in the middle. ASK: `ask` has (source version, copy), most important first. DONE: `target` is
-    T, `top` how it ended, `ends` how each named version did. `match`: the alignment, but for ASK.
+    long as nothing fails. MARK: it is the source's newest item, or the marker in the middle. ASK: `ask`
+    has (source version, copy), most important first. DONE: `target` is T, `top` how it ended, `ends` how
+    each named version did. `match`: the alignment, but for ASK.
     """
 
     act: Act
@@ -160,11 +157,11 @@ class _Decision:
         self.match = align(look)
         self.version_of = {copy: version for version, copy in self.match.items()}
         self.is_deep = rules.all_versions and rules.keeps_versions
+        self.margin_seconds = 0 if rules.keeps_versions else look.skew_seconds + 1
         self.is_deleted = False
         self.target = self._target()
         self.below = self.source if self.target is None else self.source[: self.target.place]
-        wanted = (each for each in self.source if each in look.named or each.is_doubted or each is self.target)
-        self.wanted = dict.fromkeys(wanted)
+        self.wanted = dict.fromkeys(each for each in self.source if each in look.named or each is self.target)
         self.edge = Edge.NO
         if self.target is not None and self.on_top is not None:
             self.edge = self._look(self.target, self.on_top)
@@ -190,7 +187,7 @@ class _Decision:
                 if self.rules.follows_markers:
                     self.is_deleted = True
                     return None
-            elif version.blocked is None or version in self.match or self._same_copies(version):
+            elif version.blocked is None or version in self.match:
                 return version
             else:
                 self.waits[version] = version.blocked
@@ -201,69 +198,42 @@ class _Decision:
         """True for a version that is named or has a copy, and for a marker that was reproduced: the copies have as
         many. A version that comes late, above that one, must not bring the key back.
         """
-        if version in self.look.named or version in self.match:
-            return True
-        if not version.is_marker:
-            return False
         markers = sum(item.is_marker for item in self.source[: version.place + 1])
-        return sum(copy.is_marker for copy in self.copies) >= markers
+        is_made = version.is_marker and sum(copy.is_marker for copy in self.copies) >= markers
+        return is_made or version in self.look.named or version in self.match
 
-    def _same_copies(self, version: Version) -> list[Version]:
-        """The SAME copies of a version. Asks for likely ones if there is none."""
-        near = list(self.look.near(version))
-        same = [copy for copy in near if self.look.edge(version, copy) is Edge.SAME]
-        if not same:
-            self._ask_nearest(version, near)
-        return same
-
-    def _again(self, version: Version) -> Version | None:
-        """The SAME copy that can be moved on top in place of a version that cannot be copied.
-
-        Its ETag does not show its metadata, so one that nobody has compared is asked for.
-        """
-        same = [copy for copy in self._same_copies(version) if copy.blocked is None]
-        known = [copy for copy in same if copy in version.compared or copy.owner is not None]
-        if same and not known:
-            self.asks[version, same[0]] = None
-        return next(iter(known), None)
+    def _ask(self, pairs: Iterable[tuple[Version, Version]]) -> None:
+        """Ask for the first of these that nobody has compared."""
+        unasked = (pair for pair in pairs if self.look.edge(*pair) is Edge.UNASKED)
+        self.asks.update(dict.fromkeys(islice(unasked, ASKED_AT_ONCE)))
 
     def _ask_nearest(self, version: Version, near: Sequence[Version]) -> None:
         """Ask for the copies that are the likeliest by order: as far from the top as the version is."""
         near = [copy for copy in near if self.look.edge(version, copy) is Edge.UNASKED]
-        if not near:
-            return
         newer = self.source[version.place + 1 :]
         above = sum(not item.is_marker and item.size_bytes == version.size_bytes for item in newer)
         expected = max(0, len(near) - 1 - above)
-        places = sorted(range(len(near)), key=lambda place: (abs(place - expected), place))
-        self.asks.update(dict.fromkeys((version, near[place]) for place in places[:ASKED_AT_ONCE]))
+        places = sorted(range(len(near)), key=lambda place: abs(place - expected))
+        self._ask((version, near[place]) for place in places)
 
     def _ask_wanted(self) -> None:
         """Ask whether the matches of wanted versions are right, then for copies of the unmatched ones."""
         for version in self.wanted:
             copy = self.match.get(version)
-            if copy is not None and self._look(version, copy) is Edge.UNKNOWN:
-                self._ask_rivals(copy)
+            if copy is not None and self._look(version, copy) is Edge.UNKNOWN:  # it may be that of one without a match
+                self._ask((other, copy) for other in self.source if other not in self.match)
         if self.asks:
             return
         held = {copy for version, copy in self.match.items() if self.look.is_firm(version, copy)}
         for version in self.wanted:
-            if version not in self.match and not version.is_doubted:
+            if version not in self.match:
                 self._ask_nearest(version, [copy for copy in self.look.near(version) if copy not in held])
-
-    def _ask_rivals(self, copy: Version) -> None:
-        """Ask whether a copy that nothing proves to be of its version is that of one without a match."""
-        free = (version for version in self.source if version not in self.match)
-        open_ones = [(version, copy) for version in free if self.look.edge(version, copy) is Edge.UNASKED]
-        self.asks.update(dict.fromkeys(open_ones[:ASKED_AT_ONCE]))
 
     def _floor(self) -> int:
         """The place of the oldest version that has a copy, or by its ETag may have one. Without one, above all."""
-        for version in self.source:
-            copy = next(self.look.near(version), None)  # what is proven or likely comes first
-            if copy and (self.look.edge(version, copy) is Edge.UNKNOWN or self.look.is_firm(version, copy)):
-                return version.place
-        return len(self.source)
+        edge, is_firm = self.look.edge, self.look.is_firm
+        known = (each for each in self.match.items() if edge(*each) is Edge.UNKNOWN or is_firm(*each))
+        return min((version.place for version, _ in known), default=len(self.source))
 
     def _is_wanted(self, version: Version, floor: int) -> bool:
         if version in self.wanted or version.place < floor or self.rules.is_replay:
@@ -273,9 +243,8 @@ class _Decision:
     def _below(self) -> Step | None:
         """Lines 1 and 2. Versions that nothing at the destination is like can be appended one after the other."""
         floor, newest_matched = self._floor(), max((version.place for version in self.match), default=-1)
-        is_plain = (self.target is None or self.target.blocked is None) and self.rules.overwrite is not Overwrite.NEVER
         due: list[Version] = []
-        for version in [*self.below, *([] if self.target is None else [self.target])]:
+        for version in self.source[: len(self.below) + 1]:
             if version.is_marker:
                 if due and self.rules.follows_markers:
                     break
@@ -286,7 +255,7 @@ class _Decision:
             elif (end := self._hindrance(version)) is not None:
                 self.waits[version] = end
             else:
-                is_clear = is_plain and next(self.look.near(version), None) is None
+                is_clear = self.rules.overwrite is not Overwrite.NEVER and next(self.look.near(version), None) is None
                 if is_clear or not due:
                     due.append(version)
                 if not is_clear:
@@ -294,17 +263,12 @@ class _Decision:
         return Step(Act.APPEND, due[0], then=tuple(due[1:])) if due else None
 
     def _hindrance(self, version: Version) -> End | None:
-        """Why a version below T is not copied now."""
+        """Why a version below T is not copied now. It would cover a T that cannot be put on top again."""
         if version.blocked is not None:
             return version.blocked
         if self.rules.overwrite is Overwrite.NEVER and self._is_unknown_on_top():
             return End(Status.CHANGED, Reason.DESTINATION_DIFFERS)
-        return self._stuck
-
-    @cached_property
-    def _stuck(self) -> End | None:
-        """How a version ends that would cover a T which cannot be put on top again."""
-        if self.target is None or self.target.blocked is None or not self.copies or self._again(self.target):
+        if self.target is None or self.target.blocked is None:
             return None
         return End(self.target.blocked.status, Reason.NEWEST_ARCHIVED)
 
@@ -315,40 +279,44 @@ class _Decision:
         return self.rules.follows_markers and self.on_top is not None and follows and self._is_older_copy(self.on_top)
 
     def _is_unknown_on_top(self) -> bool:
-        """True if an object is on top that is no copy of T or of an older version, nor this call's."""
+        """True if an object is on top that is no copy of T or of an older version, nor this call's, nor agreed."""
         on_top = self.on_top
-        if on_top is None or on_top.owner is not None:
+        if on_top is None or self.edge or on_top.owner is not None or on_top.etag in self.look.agreed_etags:
             return False
-        return (self.target is None or not self.look.edge(self.target, on_top)) and not self._is_older_copy(on_top)
+        is_kept = self.rules.overwrite is Overwrite.NEVER and not self.is_deep
+        return is_kept or not self._is_older_copy(on_top)
 
     def _is_older_copy(self, on_top: Version) -> bool:
         """True if the top is an older version's copy: surely, if it would be lost. Asks for the newest versions that
         it may be of.
         """
-        if self.target is not None and self.look.edge(self.target, on_top) is Edge.SAME:
+        if self.edge is Edge.SAME:
             return False
         least = Edge.UNKNOWN if self.rules.keeps_versions else Edge.SAME
         edges = {version: edge for version in self.below if (edge := self.look.edge(version, on_top))}
         owner = self.version_of.get(on_top)
         if Edge.SAME in edges.values() or (owner in edges and edges[owner] >= least):
             return True
-        unasked = [version for version, edge in edges.items() if edge is Edge.UNASKED]
-        if owner in unasked:
-            unasked.remove(owner)
-            unasked.append(owner)
-        self.asks.update(dict.fromkeys((version, on_top) for version in unasked[: -ASKED_AT_ONCE - 1 : -1]))
+        newest_first = sorted(edges, key=lambda version: (version is not owner, -version.place))
+        self._ask((version, on_top) for version in newest_first)
         return False
 
     def _topmost(self) -> Step:
         """Lines 3 to 16."""
         rules, target, on_top, edge = self.rules, self.target, self.on_top, self.edge
         if self.is_deleted:
-            return self._delete(on_top)
+            if on_top is None:
+                return self._done(Status.SAME)
+            if not rules.keeps_versions:
+                return self._done(Status.CHANGED, Reason.ONLY_COPY)
+            if not self._may_replace(on_top) and self._is_unknown_on_top():
+                return self._done(Status.CHANGED, self._why_kept())
+            return Step(Act.MARK, self.source[-1] if self.source else None)
         if target is None:
             return self._done(*next(iter(self.waits.values()), End(Status.SAME)))
-        copy, is_never = self.match.get(target), rules.overwrite is Overwrite.NEVER
-        is_due = self.is_deep and copy is None and target.blocked is None
-        if is_due and not (is_never and self._is_unknown_on_top()):
+        copy = self.match.get(target)
+        is_left = rules.overwrite is Overwrite.NEVER and self._is_unknown_on_top()
+        if self.is_deep and copy is None and target.blocked is None and not is_left:
             return Step(Act.APPEND, target)
         if edge is Edge.SAME:
             return self._done(Status.SAME)
@@ -356,8 +324,7 @@ class _Decision:
             return self._done(*_unproven(target, on_top))
         if on_top is None and self._is_hidden_again(target):
             return self._done(Status.CHANGED, Reason.HIDDEN_AGAIN)
-        is_left = is_never and not self.is_deep and on_top and on_top.owner is None
-        if on_top is None or edge or self._may_replace(on_top) or not (is_left or self._is_unknown_on_top()):
+        if on_top is None or edge or self._may_replace(on_top) or not self._is_unknown_on_top():
             return self._append_target(target)
         if copy is not None and not rules.mirrors_deletes and self._look(target, copy) is Edge.SAME:
             if rules.is_replay:
@@ -365,26 +332,11 @@ class _Decision:
             return self._done(Status.LEFT, Reason.DELETE_RETAINED)
         return self._done(Status.CHANGED, self._why_kept())
 
-    def _delete(self, on_top: Version | None) -> Step:
-        """Lines 3, 4 and 12."""
-        if on_top is None:
-            return self._done(Status.SAME)
-        if not self.rules.keeps_versions:
-            return self._done(Status.CHANGED, Reason.ONLY_COPY)
-        if not self._may_replace(on_top) and self._is_unknown_on_top():
-            return self._done(Status.CHANGED, self._why_kept())
-        return Step(Act.MARK, self.source[-1] if self.source else None)
-
     def _may_replace(self, on_top: Version) -> bool:
         """Lines 10 and 15, by what the rules say. An object that would be lost has to be older by both clocks."""
-        rules = self.rules
-        if rules.overwrite is Overwrite.ALWAYS or on_top.etag in self.look.agreed_etags:
-            return True
-        is_mirror = rules.mirrors_deletes and rules.keeps_versions
-        margin_seconds = 0 if rules.keeps_versions else self.look.skew_seconds + 1
-        return rules.overwrite is Overwrite.OLDER and (
-            is_mirror or int(on_top.at) <= int((self.target or self.source[-1]).at) - margin_seconds
-        )
+        if self.rules.overwrite is not Overwrite.OLDER or (self.rules.mirrors_deletes and self.rules.keeps_versions):
+            return self.rules.overwrite is not Overwrite.NEVER
+        return int(on_top.at) <= int((self.target or self.source[-1]).at) - self.margin_seconds
 
     def _is_hidden_again(self, target: Version) -> bool:
         """Line 8: a lifecycle rule or a person hides each copy of T that is put on top."""
@@ -399,20 +351,18 @@ class _Decision:
             return Reason.DESTINATION_DIFFERS
         if self.target is None or self.on_top is None:
             return Reason.DESTINATION_NEWER
-        skew_seconds = 0 if self.rules.keeps_versions else self.look.skew_seconds
-        is_close = int(self.on_top.at) <= int(self.target.at) + skew_seconds
+        is_close = int(self.on_top.at) < int(self.target.at) + self.margin_seconds
         # S3 dates an object in parts by the beginning of its upload.
         return Reason.ORDER_UNKNOWN if is_multipart(self.target.etag) or is_close else Reason.DESTINATION_NEWER
 
     def _append_target(self, target: Version) -> Step:
         if target.blocked is not None:
-            copy = self._again(target)
-            return self._done(*target.blocked) if copy is None else Step(Act.AGAIN, copy)
+            return self._done(*target.blocked)
         if self.rules.keeps_replaced and not self.rules.keeps_versions and self.on_top and self.on_top.owner is None:
             return self._done(Status.BLOCKED, Reason.ONLY_COPY)
         return Step(Act.APPEND, target)
 
-    def _done(self, status: Status, reason: Reason | None = None, detail: str = "") -> Step:
+    def _done(self, status: Status, reason: Why = "", detail: str = "") -> Step:
         top = End(status, reason, detail)
         ends = {version: self._end_of(version, top) for version in self.source if version in self.look.named}
         is_lost = status is Status.BLOCKED and reason not in WAITING

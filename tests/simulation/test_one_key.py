@@ -47,11 +47,17 @@ def test_all_versions_by_other_rules(overwrite: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("broken", "promise"),
-    [(WithoutIfMatch, "guarded"), (WithoutIfNoneMatch, "guarded"), (WithoutSourcePins, "resumable")],
+    ("broken", "setting", "promise"),
+    [
+        (WithoutIfMatch, CURRENT, "guarded"),
+        (WithoutIfNoneMatch, CURRENT, "guarded"),
+        (WithoutSourcePins, ALL, "idempotent"),
+    ],
 )
-def test_a_server_that_ignores_what_a_copy_demands_is_noticed(broken: type[Broken], promise: str) -> None:
-    assert promise in dict(Explorer(CURRENT, broken).explore(scenes(1)).violations)
+def test_a_server_that_ignores_what_a_copy_demands_is_noticed(
+    broken: type[Broken], setting: Setting, promise: str
+) -> None:
+    assert promise in dict(Explorer(setting, broken).explore(scenes(1)).violations)
 
 
 def test_a_server_that_ignores_version_ids_is_noticed() -> None:

@@ -26,7 +26,6 @@ def look(
     different: Pairs = (),
     agreed: str = "",
     blocked: Collection[int] = (),
-    unreadable: Collection[int] = (),
     is_own: bool = False,
     is_damaged: bool = False,
     is_compared: bool = True,
@@ -34,9 +33,8 @@ def look(
 ) -> Look:
     """`?` is an object whose ETag does not say what it is. All others have been compared, if `is_compared`.
 
-    `named`: by their places, all if it is None. `blocked`: nobody can read these of the source, `unreadable`
-    these copies. `is_own`: this call wrote the first copy.
-    `is_damaged`: the newest version is.
+    `named`: by their places, all if it is None. `blocked`: nobody can read these of the source. `is_own`: this call
+    wrote the first copy. `is_damaged`: the newest version is.
     """
     ours, theirs = ([item(word) for word in side.split()] for side in (source, copies))
     meant = ours if named is None else [ours[place] for place in named]
@@ -50,8 +48,8 @@ def look(
     for pairs, is_same in ((unknown, None), (different, False)):
         for here, there in pairs:
             learn(looked, here, there, is_same)
-    for version in (*(ours[place] for place in blocked), *(theirs[place] for place in unreadable)):
-        version.blocked = End(Status.BLOCKED, Reason.ARCHIVED)
+    for place in blocked:
+        ours[place].blocked = End(Status.BLOCKED, Reason.ARCHIVED)
     if is_damaged:
         ours[-1].blocked = End(Status.DAMAGED, Reason.DAMAGED)
     if is_own:

@@ -64,14 +64,6 @@ async def test_current_object_is_copied_and_then_the_same() -> None:
     assert (copy.metadata, copy.tags, copy.headers) == ({"colour": "red"}, {"a": "1"}, {"content-type": "text/plain"})
 
 
-async def test_first_copy_whose_etag_proves_nothing_is_compared_and_copied() -> None:
-    store = make_store()
-    row = await put_in_parts(store, b"one", b"two", algorithm="CRC64NVME")
-    outcome = await sync_one(store, row._replace(version_id=None))
-    assert (outcome.status, outcome.evidence, outcome.version_id) == (COPIED, Evidence.CHECKSUM, None)
-    assert bodies(store) == [b"onetwo"]
-
-
 @pytest.mark.parametrize("is_killed", [False, True])
 async def test_version_that_comes_late_does_not_bring_a_deleted_key_back(is_killed: bool) -> None:
     store = make_store()
@@ -146,19 +138,6 @@ async def test_row_of_a_version_that_was_superseded_leads_to_a_copy_of_the_newes
     assert bodies(store)[-1] == B
 
 
-@pytest.mark.parametrize("newer", [False, True])
-async def test_foreign_object_is_replaced_only_if_it_is_older(newer: bool) -> None:
-    store = make_store()
-    if newer:
-        row = await put(store, A)
-    await put(store, B, COPY)
-    row = row if newer else await put(store, A)
-    outcome = await sync_one(store, row)
-    assert outcome.status is (Status.CHANGED if newer else COPIED)
-    assert outcome.reason == (Reason.DESTINATION_NEWER if newer else "")
-    assert (await sync_one(store, row, overwrite="always")).status is (COPIED if newer else SAME)
-
-
 @pytest.mark.parametrize("step_seconds", [10.0, 400.0])
 async def test_streamed_copy_that_could_be_lost_is_replaced_only_if_it_is_older_by_two_clocks(
     step_seconds: float,
@@ -218,19 +197,6 @@ async def test_rows_that_only_a_history_can_have_fail_one_by_one() -> None:
 
 
 # Histories
-
-
-async def test_history_is_reproduced_in_order_with_its_markers() -> None:
-    store = make_store()
-    for body in (A, B):
-        await put(store, body)
-    await delete(store)
-    await put(store, A)
-    assert statuses(await sync_all(store)) == [COPIED, COPIED, Status.DONE, COPIED]
-    assert bodies(store) == [A, B, None, A]
-    watched = watch(store)
-    assert set(statuses(await sync_all(store))) == {SAME}
-    assert {each.operation for each in watched} == {"is_versioned", "list_versions", "head"}
 
 
 @pytest.mark.parametrize("overwrite", ["older", "never"])
@@ -409,15 +375,6 @@ async def test_older_version_is_not_put_on_top_of_what_cannot_be_put_back() -> N
     result = await sync(store, event_of(late), is_event=True, **EVENT)
     assert (result.outcomes[0].status, result.outcomes[0].reason) == (Status.BLOCKED, Reason.NEWEST_ARCHIVED)
     assert bodies(store) == [B]
-
-
-async def test_proven_copy_of_an_archived_source_is_put_on_top_again() -> None:
-    store = make_store()
-    row = await put(store, A, storage_class="GLACIER")
-    await put(store, A, COPY)
-    await delete(store, COPY)
-    assert (await sync_one(store, row, all_versions=True)).status is SAME
-    assert bodies(store) == [A, None, A]
 
 
 async def test_larger_object_is_left_to_another_worker() -> None:

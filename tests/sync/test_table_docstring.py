@@ -14,7 +14,7 @@ from tests.sync.looks import ALL, CURRENT, MIRROR, NEVER, UNKEPT, C, look
 SCENES: dict[str, list[tuple[Look, Rules]]] = {
     "0a": [(look("A1 B2", "A3", is_damaged=True), ALL), (look("A1 B2", "", is_damaged=True), UNKEPT)],
     "1a": [(look("A1 B2", "B3"), ALL)],
-    "1b": [(look("A1 B2", "B3", blocked={1}, unreadable={0}), ALL)],
+    "1b": [(look("A1 B2", "B3", blocked={1}), ALL)],
     "1c": [(look("A1 B2", "C1"), NEVER)],
     "2a": [(look("A1 M2 B3", "A4"), MIRROR)],
     "3a": [(look("A1 M2", "A3"), MIRROR), (look("", "C3"), MIRROR)],

@@ -13,7 +13,7 @@ from jobs.core.evidence import Verdict
 from jobs.core.outcome import Status
 from jobs.core.reasons import Reason
 from jobs.sync import edges
-from jobs.sync.edges import NOBODY, End, Look, rivals
+from jobs.sync.edges import NOBODY, End, Look
 from jobs.sync.table import Act, Overwrite, Rules, next_step
 
 MARKER = "M"
@@ -92,20 +92,19 @@ class Decided(NamedTuple):
 
 def run(world: World, rules: Rules) -> tuple[World, Ended]:
     """Do all that the table says, for a run that names each source version."""
-    named, own, doubted = frozenset(each.id for each in world.source), frozenset[tuple[int, int]](), frozenset[int]()
+    named, own = frozenset(each.id for each in world.source), frozenset[tuple[int, int]]()
     for _ in range(60):
-        step, doubted = decide(rules, named, world.source, world.copies, own, doubted)
+        step = decide(rules, named, world.source, world.copies, own)
         if step.act is Act.DONE:
             assert step.top is not None
             return world, Ended(step.top, tuple((world.source[place].id, end) for place, end in step.ends))
         if step.act is Act.MARK:
             world = world.put_copy(Version(world.next_id, MARKER, world.now))
             continue
-        is_again = step.act is Act.AGAIN
-        like = world.copies[step.place] if is_again else world.source[step.place]
-        copy = Version(world.next_id, like.content, world.now, like.is_readable, like.of if is_again else like.id)
+        version = world.source[step.place]
+        copy = Version(world.next_id, version.content, world.now, version.is_readable, version.id)
         own |= {(copy.id, copy.of)}
-        world = world.put_copy(copy, like)
+        world = world.put_copy(copy, version)
     raise AssertionError("it does not end")
 
 
@@ -116,24 +115,21 @@ def decide(
     source: tuple[Version, ...],
     copies: tuple[Version, ...],
     own: frozenset[tuple[int, int]],
-    doubted: frozenset[int],
-) -> tuple[Decided, frozenset[int]]:
-    """Ask the table, and compare what it asks for. Returns whom an append puts in doubt as well."""
+) -> Decided:
+    """Ask the table, and compare what it asks for."""
     ours, theirs, writes = {each.id: each.item for each in source}, [each.item for each in copies], dict(own)
     for each, item in zip(copies, theirs, strict=True):
-        item.owner = ours.get(writes[each.id], NOBODY) if each.id in writes else None
-    for number in doubted & ours.keys():
-        ours[number].is_doubted = True
+        if each.id in writes:
+            item.owner = ours.get(writes[each.id], NOBODY)
+            item.owner.compared[item] = Verdict(True)
     meant = [ours[each] for each in named if each in ours]
     look = Look([*ours.values()], theirs, meant, trusts_etags=rules.keeps_versions)
     while (step := next_step(look, rules)).act is Act.ASK:
         for version, copy in step.ask:
             assert copy not in version.compared, "asked twice"
             version.compared[copy] = Verdict(compare(source[version.place], copies[copy.place]))
-    more = rivals(look, step.version) if step.act is Act.APPEND and step.version else ()
     ends = tuple((version.place, end) for version, end in step.ends.items())
-    decided = Decided(step.act, step.version.place if step.version else -1, step.top, ends)
-    return decided, doubted.union(source[version.place].id for version in more)
+    return Decided(step.act, step.version.place if step.version else -1, step.top, ends)
 
 
 def compare(source: Version, copy: Version) -> bool | None:
@@ -200,9 +196,6 @@ def _wrong_top(world: World, ended: Ended, rules: Rules) -> Iterator[str]:
     if not target.is_readable:
         if ended.ends[target.id].status is Status.SAME:
             yield f"{top} is on top instead of {target}, and it ended as {end}"
-        moves = any(each.content == target.content and each.is_readable for each in world.copies)
-        if target.content in "ABC" and moves and rules.keeps_versions and rules.overwrite is Overwrite.ALWAYS:
-            yield f"{top} is on top instead of {target}, of which there is a copy, and it ended as {end}"
         return
     if end.status is Status.UNKNOWN and top is not None and not top.is_readable:
         return
