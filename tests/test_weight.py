@@ -31,7 +31,7 @@ LIMITS = {
     "jobs/rollback": 441,
     "jobs/runs": 2092,
     "jobs/s3": 3948,
-    "jobs/sync": 1121,
+    "jobs/sync": 974,
     "jobs/tables": 400,
     "jobs/verify": 614,
     "names of options": 78,

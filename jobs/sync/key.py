@@ -320,9 +320,9 @@ class _Sync(Struct, dict=True, eq=False):
             trusts_etags=keeps_versions,
             is_listed=is_listed,
         )
-        for version in source:
-            if (version.size_bytes or 0) > self.sides.options.limit_bytes and version.blocked is None:
-                version.blocked = End(Status.BLOCKED, Reason.TOO_LARGE)
+        for each in source:
+            if (each.size_bytes or 0) > self.sides.options.limit_bytes and each.blocked is None:
+                each.blocked = End(Status.BLOCKED, Reason.TOO_LARGE)
         for row, version in zip(self.rows, look.meant, strict=True):
             if version is not None and row.is_found_damaged and row.etag == version.etag:
                 await self._check_damage(version)
@@ -414,9 +414,8 @@ class _Sync(Struct, dict=True, eq=False):
                 await self.sides.keeps_versions(again=True)
             return False
         assert step.version is not None
-        newest = look.newest(follows_markers=self.rules.follows_markers)
-        is_above = newest is not step.version
-        if newest and is_above and newest.blocked is None and await _is_archived(self.ours, newest):
+        newest = look.newest(follows_markers=self.rules.follows_markers) or step.version
+        if newest is not step.version and newest.blocked is None and await _is_archived(self.ours, newest):
             newest.blocked = End(Status.BLOCKED, Reason.ARCHIVED)  # it could not be put above an older version
             return True
         late_below = max((version.place for version in step.match), default=-1)

@@ -20,15 +20,18 @@ STREAMED: dict[str, Any] = PARTS | {"streamed": True}
 async def replicate_while(
     operation: str, other: ObjectRef, size_bytes: int, **options: Any
 ) -> tuple[Outcome, MemoryStore]:
-    """Copy an object of a bucket without versions, in which somebody writes before the last of such requests."""
-    store, asked = make_store(versioned=False), 0
-    row = await put(store, b"a" * size_bytes)
+    """Copy an object of a bucket without versions, in which somebody writes before the last of such requests.
+
+    S3 keeps nothing of the content that would show mixed bytes: the conditions alone have to.
+    """
+    store, asked = make_store(versioned=False, default_checksum=None), 0
+    row = await put(store, b"a" * size_bytes, sse="aws:kms")
 
     async def write_first(request: Request) -> Any:
         nonlocal asked
         asked += 1
         if asked == (2 if size_bytes > 6 * KIB and operation in ("copy_part", "get") else 1):
-            await put(store, b"b" * size_bytes, other)
+            await put(store, b"b" * size_bytes, other, sse="aws:kms")
         return await request()
 
     store.hook(**{operation: write_first})
