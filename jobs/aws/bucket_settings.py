@@ -12,14 +12,11 @@ from jobs.aws.clients import call, none_if_absent
 
 
 class LifecycleRule(NamedTuple):
-    """An enabled lifecycle rule. `expires`: when current versions go, in S3's words. `noncurrent_days`: when older ones
-    go.
-    """
+    """An enabled lifecycle rule. `removes`: when current versions go, else when replaced ones go. Empty: never."""
 
     rule_id: str
     prefix: str
-    expires: str | None
-    noncurrent_days: int | None
+    removes: str
 
 
 class ReplicationRule(NamedTuple):
@@ -55,13 +52,14 @@ def _prefix(rule: Mapping[str, Any]) -> str:
 
 
 def _lifecycle_rule(rule: Mapping[str, Any]) -> LifecycleRule:
-    expiration = rule.get("Expiration", {})
-    expires = f"after {expiration['Days']} days" if "Days" in expiration else None
+    expiration, replaced = rule.get("Expiration", {}), rule.get("NoncurrentVersionExpiration")
+    # SeaweedFS and MinIO take the second without days
+    removes = "" if replaced is None else f"{replaced.get('NoncurrentDays', 0)} days after they are replaced"
+    if "Days" in expiration:
+        removes = f"after {expiration['Days']} days"
     if "Date" in expiration:
-        expires = f"on {expiration['Date']:%Y-%m-%d}"
-    replaced = rule.get("NoncurrentVersionExpiration")  # SeaweedFS and MinIO take it without days
-    noncurrent_days = None if replaced is None else replaced.get("NoncurrentDays", 0)
-    return LifecycleRule(rule.get("ID", ""), _prefix(rule), expires, noncurrent_days)
+        removes = f"on {expiration['Date']:%Y-%m-%d}"
+    return LifecycleRule(rule.get("ID", ""), _prefix(rule), removes)
 
 
 def _replication_rule(rule: Mapping[str, Any]) -> ReplicationRule:

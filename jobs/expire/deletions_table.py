@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from contextlib import closing
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from jobs.core.run import Plan
 from jobs.ledger.ledger import Ledger
 from jobs.runs.folding import open_fold, write_csv
+from jobs.runs.scratch import scratch_folder
 from jobs.tables.duck import quoted
 
 SHOWN_DELETIONS = 100
@@ -23,8 +22,7 @@ async def write_deletions(ledger: Ledger, run_id: str, plan: Plan) -> dict[str, 
     Returns the report's section: `parquet` and `csv` (URIs), `rows`, `bytes`, both by what became of
     them, or what a dry run says of them (`reasons`), and the first of the rows (`shown`).
     """
-    with TemporaryDirectory(prefix="sealift-deletions-") as scratch:
-        folder = Path(scratch)
+    with scratch_folder("fold") as folder:
         connection = await open_fold(ledger, run_id, plan, folder)
         if connection is None:
             return {"parquet": None, "csv": None, "rows": 0, "bytes": 0, "reasons": [], "shown": []}

@@ -22,46 +22,47 @@ comparison took longer, or the machine slept, both are looked at again. Locks ar
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, cast
+
+from msgspec.structs import replace
 
 from jobs.archives.reader import ArchiveReader, content_checksums
 from jobs.core.algorithms import Protection
 from jobs.core.elapsed import TOO_LATE, elapsed_seconds
-from jobs.core.enums import Step
+from jobs.core.enums import SKIP_ANNOTATIONS, Step
 from jobs.core.evidence import Verdict, compare, difference, with_checksums
 from jobs.core.model import NULL_VERSION, Checksum, ObjectInfo, ObjectRef, ObjectVersion, is_exact
 from jobs.core.outcome import Evidence, Outcome, PartlyDone, Status
 from jobs.core.reasons import Cause, Reason, Why
 from jobs.errors import (
+    REFUSALS,
     AuthenticationFailed,
     ConfigError,
     Conflict,
     DamagedArchive,
     Denied,
-    NoSuchBucket,
     NotFound,
     PreconditionFailed,
-    Redirected,
     Rejected,
     SealiftError,
     StoreError,
     Unavailable,
 )
 from jobs.expire.rules import Candidate, CopyAt, Terms, decide, refuse_copy
-from jobs.runs.kind import no_look
+from jobs.runs.kind import Opened
 from jobs.runs.worker import gave_up
 from jobs.s3.annotations import AnnotationPair
-from jobs.s3.byte_ranges import ByteBudget, ContentSide
+from jobs.s3.byte_ranges import ContentSide
 from jobs.s3.checksums import ContentCheck
-from jobs.s3.compare_bytes import check_bytes, update
+from jobs.s3.compare_bytes import check_bytes, check_pieces
 from jobs.s3.gated_store import NoAnswer, patient
 from jobs.s3.lookup import KeyLooks, TagReader, find
 from jobs.s3.retries import gather_bounded, retry, together
-from jobs.s3.store import Store
 
 if TYPE_CHECKING:
     from jobs.ledger.tombstones import Tombstone, Tombstones
@@ -76,47 +77,35 @@ REQUESTS_AT_ONCE = 64
 FRESH_SECONDS = 5.0
 """How long after the beginning of a look at the original, its copy and their places a delete may be sent."""
 
-Content = Verdict | Checksum | ContentCheck
-"""What is known of a copy's bytes: why nothing is, their SHA-256 by the index, or what was read."""
+Content = Verdict | Checksum
+"""What is known of a copy's bytes: whether they are the original's, else the SHA-256 that the original's must have."""
+_DIFFERS = Verdict(False, Evidence.CHECKSUM, Reason.CONTENT_DIFFERS)
 
 
-@dataclass(slots=True)
+@dataclass(eq=False)
 class Expire:
     """The expire job of one worker: `process` takes what `chains` cuts out of a shard.
 
     `look`: at the documents of both places, for S3's time. `terms`: at the time of the plan, when the
-    bucket's conditions were tried. `deletes`: it is no dry run. `look_at_owner`: see
-    `jobs.runs.kind.Opened`.
+    bucket's conditions were tried. `patience_seconds`: for one request of a comparison, with all its tries.
 
-    `is_apart`: originals and copies are on different services. `patience_seconds`: for one request
-    of a comparison, with all its tries. `by_checksum`: no copy is read. What S3 keeps of it counts,
-    also of archived ones. `ignores_annotations`: an original may have some that its copy lacks.
+    Options of the run: `delete`: it is no dry run. `apart`: originals and copies are on different services.
+    `by_checksum`: no copy is read. What S3 keeps of it counts, also of archived ones. `annotations`: an original may
+    have some that its copy lacks, if it says `skip`.
     """
 
-    source: Store
-    destination: Store
-    budget: ByteBudget
+    opened: Opened
     look: Callable[[], Awaitable[float]]
     tombstones: Tombstones
     terms: Terms
     clock: Callable[[], float] = time.time
-    deletes: bool = False
-    look_at_owner: Callable[[], Awaitable[None]] = no_look
-    is_apart: bool = False
     patience_seconds: float = 60.0
-    by_checksum: bool = False
-    ignores_annotations: bool = False
-    _originals: Store = field(init=False)
-    _copies: Store = field(init=False)
-    _tags: TagReader = field(init=False)
-    _annotations: AnnotationPair = field(init=False)
 
     def __post_init__(self) -> None:
-        self._originals, self._copies = (
-            patient(each, self.patience_seconds) for each in (self.source, self.destination)
-        )
-        self._annotations = AnnotationPair(self._originals, self._copies, self.budget)
-        self._tags = TagReader(self._originals)
+        sides = self.opened.source, self.opened.destination
+        self._originals, self._copies = (patient(each, self.patience_seconds) for each in sides)
+        self._annotations = AnnotationPair(self._originals, self._copies, self.opened.budget)
+        self._tags, self._options = TagReader(self._originals), self.opened.spec.options
 
     def chains(self, rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:
         """Yield the rows of a shard in groups, in order."""
@@ -150,7 +139,7 @@ class Expire:
                 outcomes[each.row.row] = _kept(each.row, *decision)
             elif decision is not None:
                 going.append(each._replace(step=decision))
-        if going and self.deletes:
+        if going and self._options["delete"]:
             outcomes |= await self._remove(going, seen_at)
         else:
             outcomes |= {each.row.row: _deleted(each.row, self._tombstone(each), Status.LEFT) for each in going}
@@ -166,7 +155,7 @@ class Expire:
         return float(now)
 
     async def _check_versioning(self) -> None:
-        if await retry(lambda: self.source.is_versioned(self.tombstones.bucket)) is not self.terms.is_versioned:
+        if await retry(lambda: self.opened.source.is_versioned(self.tombstones.bucket)) is not self.terms.is_versioned:
             raise ConfigError(
                 f"s3://{self.tombstones.bucket} keeps versions since the run was planned, or no longer",
                 advice="plan again",
@@ -208,7 +197,7 @@ class Expire:
             return await find_original(looks, row, cast(CopyAt, row.beside), is_versioned=self.terms.is_versioned)
         except NoAnswer as error:  # in time: the others of its group do not wait for it
             return gave_up(row, error)
-        except (Denied, Redirected, Rejected) as error:
+        except REFUSALS as error:
             return Outcome.refused(row, error)
 
     async def _look_at_copy(self, looks: Mapping[str, KeyLooks], at: CopyAt) -> ObjectInfo | Cause:
@@ -217,7 +206,7 @@ class Expire:
             copy = await looks[at.bucket].current(at.key)
         except StoreError as error:
             return _cause(error)
-        return refuse_copy(at, copy, by_checksum=self.by_checksum) or copy or Cause(Reason.COPY_MISSING)
+        return refuse_copy(at, copy, by_checksum=self._options["by_checksum"]) or copy or Cause(Reason.COPY_MISSING)
 
     def _copy_looks(self, candidates: Iterable[Candidate]) -> dict[str, KeyLooks]:
         """A new look at the copies, by bucket. Each key is asked for once."""
@@ -227,7 +216,7 @@ class Expire:
         """Return the outcomes of what is not as it was, and when the looks at the rest began."""
         began = elapsed_seconds()
         # after the tombstones: who owns the run now reads them, or is seen here
-        await self._look_at_places(partial(retry, self.look_at_owner))
+        await self._look_at_places(partial(retry, self.opened.look_at_owner))
         is_old = seen_at <= began - FRESH_SECONDS / 2
         stale = [each for each in going if is_old or each.deleted_id == NULL_VERSION]
         changed = await self.find_changed(stale)
@@ -240,10 +229,8 @@ class Expire:
 
         async def find_change(each: Candidate) -> Cause | None:
             copy = await self._look_at_copy(copies, each.at)
-            if isinstance(copy, Cause):
-                return copy
             if copy != each.copy:
-                return Cause(Reason.SOURCE_CHANGED, "copy")
+                return copy if isinstance(copy, Cause) else Cause(Reason.SOURCE_CHANGED, "copy")
             now = await self._look(originals, each.row)
             if isinstance(now, Outcome) and now.reason:
                 return Cause(now.reason, now.detail)
@@ -259,9 +246,9 @@ class Expire:
 
         What is current at the copy's key counts. Each read is pinned to its version and ETag.
         """
-        looks, at_one_place = self._copy_looks(originals), dict[tuple[str | None, ...], list[Candidate]]()
+        looks, at_one_place = self._copy_looks(originals), defaultdict[CopyAt, list[Candidate]](list)
         for each in originals:
-            at_one_place.setdefault((each.at.place, each.at.etag, each.at.checksum), []).append(each)
+            at_one_place[replace(each.at, member=None)].append(each)
         found = await gather_bounded(partial(self._compare_at, looks), at_one_place.values(), REQUESTS_AT_ONCE)
         return {each.row.row: each for part in found for each in part}
 
@@ -270,18 +257,17 @@ class Expire:
         copy = await self._look_at_copy(looks, originals[0].at)
         if isinstance(copy, Cause):
             return [each._replace(verdict=_unknown(copy)) for each in originals]
-        refuted = {each.row.row: verdict for each in originals if (verdict := self._refute(each, copy))}
-        contents: dict[int, Content] = dict(refuted)
-        left = [each for each in originals if each.row.row not in refuted]
+        contents: dict[int, Content | None] = {each.row.row: self._refute(each, copy) for each in originals}
+        unread = _unknown(Cause(Reason.NOTHING_COMPARABLE))
         try:
-            async for each, content in self._read(left, copy):
+            async for each, content in self._read([each for each in originals if not contents[each.row.row]], copy):
                 contents[each.row.row] = content
         except (StoreError, DamagedArchive) as error:  # of an archive: the rest is not tried
-            contents = dict.fromkeys((each.row.row for each in originals), _unknown(_cause(error))) | contents
+            unread = _unknown(_cause(error))
 
         async def judge(original: Candidate) -> Candidate:
             try:
-                verdict = await self._judge(original, contents[original.row.row])
+                verdict = await self._judge(original, contents[original.row.row] or unread)
                 verdict = (await self._find_lack(original, copy) if verdict.same else None) or verdict
             except StoreError as error:
                 verdict = _unknown(_cause(error))
@@ -292,7 +278,7 @@ class Expire:
     def _refute(self, original: Candidate, copy: ObjectInfo) -> Verdict | None:
         """The verdict that needs no bytes, if there is one."""
         at, ref, info = original.at, original.ref, original.info
-        if not self.is_apart and (ref.bucket, ref.key) == (at.bucket, at.key):
+        if not self._options["apart"] and (ref.bucket, ref.key) == (at.bucket, at.key):
             return _unknown(Cause(Reason.KEPT, "itself"))
         if info.size_bytes != (at.member or copy).size_bytes:
             return Verdict(False, Evidence.NONE, Reason.SIZE_DIFFERS)
@@ -303,54 +289,42 @@ class Expire:
         self, originals: Sequence[Candidate], copy: ObjectInfo
     ) -> AsyncGenerator[tuple[Candidate, Content], None]:
         """What is at one place: a replica, or the members of an archive."""
-        of_member: dict[int, Candidate] = {}
-        for each in originals:
-            if each.at.member and not self.by_checksum:
-                of_member[id(each.at.member)] = each
-            else:
+        at, of_member = originals[0].at if originals else None, {id(each.at.member): each for each in originals}
+        if at is None or at.member is None or self._options["by_checksum"]:
+            for each in originals:
                 yield each, _indexed(each.at, copy) if each.at.member else await self._read_replica(each, copy)
-        if not of_member:
             return
-        at = originals[0].at
-        reader = ArchiveReader(self._copies, ObjectRef(at.bucket, at.key, copy.version_id), copy.etag, self.budget)
+        ref = ObjectRef(at.bucket, at.key, copy.version_id)
+        reader = ArchiveReader(self._copies, ref, copy.etag, self.opened.budget)
         async with aclosing(reader.contents([each.at.member for each in originals if each.at.member])) as members:
             async for member, content in members:
                 original = of_member[id(member)]
                 if isinstance(content, Cause):
                     yield original, _unknown(content)
                     continue
-                check = ContentCheck(original.info, _hashed(original.info))
                 try:
-                    async with aclosing(content) as pieces:
-                        async for piece in pieces:
-                            await update(check, piece)
-                    yield original, check
+                    yield original, _known(await check_pieces(content, original.info, _hashed(original.info)))
                 except DamagedArchive as error:
                     yield original, _unknown(_cause(error))
 
     async def _read_replica(self, original: Candidate, copy: ObjectInfo) -> Content:
         verdict, info = compare(original.info, copy, Protection.INTENT), original.info
-        if verdict.same is False or self.by_checksum:
+        if verdict.same is False or self._options["by_checksum"]:
             return verdict
         theirs = ContentSide(self._copies, ObjectRef(original.at.bucket, original.at.key, copy.version_id), copy)
-        return await check_bytes(theirs, info, self.budget, _hashed(info))
+        return _known(await check_bytes(theirs, info, self.opened.budget, _hashed(info)))
 
     async def _judge(self, original: Candidate, content: Content) -> Verdict:
-        """Whether content is the original's: by what S3 keeps of it, else by its bytes, read now."""
-        info, differs = original.info, Verdict(False, Evidence.CHECKSUM, Reason.CONTENT_DIFFERS)
+        """Whether content is the original's, by the original's bytes, read now, if nothing else says it."""
+        info = original.info
         if isinstance(content, Verdict):
             return content
-        if isinstance(content, ContentCheck):
-            if content.is_refuted or content.evidence is not Evidence.NONE:
-                return differs if content.is_refuted else Verdict(True, content.evidence)
-            sha256, evidence = content.checksum("SHA256"), Evidence.CONTENT
-        else:
-            sha256, evidence = content, Evidence.CHECKSUM
         if info.is_archived:
             return _unknown(Cause(Reason.ARCHIVED, "source"))
-        known = with_checksums(info, (sha256,))
-        check = await check_bytes(ContentSide(self._originals, original.ref, info), known, self.budget)
-        return differs if check.is_refuted else Verdict(True, evidence)
+        source = ContentSide(self._originals, original.ref, info)
+        check = await check_bytes(source, with_checksums(info, (content,)), self.opened.budget)
+        evidence = Evidence.CHECKSUM if self._options["by_checksum"] else Evidence.CONTENT
+        return _DIFFERS if check.is_refuted else Verdict(True, evidence)
 
     async def _find_lack(self, original: Candidate, copy: ObjectInfo) -> Verdict | None:
         """Why the copy lacks tags or annotations of the original, or nobody knows. None: it has all."""
@@ -360,7 +334,9 @@ class Expire:
             there = at.member.tags if at.member else await self._copies.get_tags(replica)
             if not tags.items() <= there.items():
                 return Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, "tags")
-        if self.ignores_annotations or await self._annotations.has_all(ref, None if at.member else replica):
+        if self._options["annotations"] == SKIP_ANNOTATIONS:
+            return None
+        if await self._annotations.has_all(ref, None if at.member else replica):
             return None
         return _unknown(Cause(Reason.METADATA_DIFFERS, "annotations"))
 
@@ -382,10 +358,8 @@ class Expire:
         ended = await gather_bounded(delete, fresh, REQUESTS_AT_ONCE)
         outcomes |= {end.row: end for end, _ in ended if isinstance(end, Outcome)}
         errors = {stone.row: end for end, stone in ended if not isinstance(end, Outcome)}
-        lost = [each.row for each in fresh if _may_be_done(errors.get(each.row.row))]
-        unsure = {row.row for row in lost}
-        done = {end.row for end, _ in ended if isinstance(end, Outcome) and end.status is Status.DONE}
-        gone = [stone for _, stone in ended if stone.row in unsure | done]
+        gone = [stone for end, stone in ended if _may_be_gone(end)]
+        lost = [each.row for each in fresh if _may_be_gone(errors.get(each.row.row))]
         try:
             await self.tombstones.confirm(name, gone)
             if lost:
@@ -409,11 +383,10 @@ class Expire:
         it is looked at again. Somebody else's delete is not for this run to undo.
         """
         row, stone = each.row, self._tombstone(each)
-        ref, etag = ObjectRef(self.tombstones.bucket, row.key, each.deleted_id), each.info.etag
+        ref = ObjectRef(self.tombstones.bucket, row.key, each.deleted_id)
+        etag = each.info.etag if each.deleted_id is None else None
         try:
-            made = await self.source.delete(ref, if_match=etag if each.deleted_id is None else None, send_by=send_by)
-        except NoSuchBucket as error:
-            return error, stone
+            made = await self.opened.source.delete(ref, if_match=etag, send_by=send_by)
         except (PreconditionFailed, NotFound) as error:
             if error.was_sent_once:
                 return _kept(row, Reason.SOURCE_CHANGED), stone
@@ -472,6 +445,13 @@ def _indexed(at: CopyAt, archive: ObjectInfo) -> Content:
     return content_checksums(at.member)[0]
 
 
+def _known(copy: ContentCheck) -> Content:
+    """What the bytes of a copy say, by what S3 keeps of the original."""
+    if copy.is_refuted:
+        return _DIFFERS
+    return copy.checksum("SHA256") if copy.evidence is Evidence.NONE else Verdict(True, copy.evidence)
+
+
 def _hashed(info: ObjectInfo) -> str | None:
     """Without anything strong of the original, its bytes are read and hashed as well."""
     return "SHA256" if ContentCheck(info).evidence is Evidence.NONE else None
@@ -490,11 +470,13 @@ def _cause(error: StoreError | DamagedArchive) -> Cause:
     return Cause(Reason.REFUSED, error.fact)
 
 
-def _may_be_done(error: SealiftError | None) -> bool:
-    """Whether a delete may have been done before its error. What stops the worker, or is late, was not sent."""
-    if not isinstance(error, StoreError) or error.code == TOO_LATE:
+def _may_be_gone(end: Outcome | SealiftError | None) -> bool:
+    """Whether a delete was done, or may have been before its error. What stops the worker, or is late, was not sent."""
+    if isinstance(end, Outcome):
+        return end.status is Status.DONE
+    if not isinstance(end, StoreError) or end.code == TOO_LATE:
         return False
-    return not error.was_sent_once or isinstance(error, Unavailable | Conflict)
+    return not end.was_sent_once or isinstance(end, Unavailable | Conflict)
 
 
 def _kept(row: ObjectVersion, reason: Why, detail: str = "") -> Outcome:

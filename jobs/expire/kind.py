@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from jobs.config import Settings
-from jobs.core.enums import SKIP_ANNOTATIONS
 from jobs.core.run import Plan, RunSpec
 from jobs.errors import LedgerError, UsageError
 from jobs.expire.job import GROUPS_AT_ONCE, Expire
@@ -17,6 +16,7 @@ from jobs.expire.places import Place, look_again
 from jobs.expire.rules import Terms
 from jobs.ledger.ledger import Ledger
 from jobs.runs.kind import Kind, Opened, no_hints
+from jobs.s3.operations import Operation
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,16 +31,11 @@ def _open(opened: Opened) -> Expire:
     places = msgspec.convert(plan.expiry["places"], list[Place])
     (bucket, prefix), *copies = (each.location for each in places)
     return Expire(
-        *(opened.source, opened.destination, opened.budget),
+        opened,
         partial(look_again, opened.source, opened.destination, places, options["apart"]),
         Tombstones(ledger.store, ledger.location, bucket, spec.run_id),
         Terms(spec.created_at, options["grace_seconds"], options["keeps_versions"], copies, prefix),
-        deletes=options["delete"],
-        look_at_owner=opened.look_at_owner,
-        is_apart=options["apart"],
         patience_seconds=Settings.from_environment().patience_seconds,
-        by_checksum=options["by_checksum"],
-        ignores_annotations=options["annotations"] == SKIP_ANNOTATIONS,
     )
 
 
@@ -73,6 +68,7 @@ KIND = Kind(
     report_details=_report_details,
     deletes=True,
     may_be_empty=True,
+    writes=lambda spec: (Operation.DELETE,) if spec.options["delete"] else (),
     hints=no_hints,
     beside=_read_beside,
 )

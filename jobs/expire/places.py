@@ -21,7 +21,7 @@ import re
 import secrets
 import shlex
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import combinations, product
@@ -34,23 +34,14 @@ from jobs.aws.clients import PROMPT_TRIES, open_client
 from jobs.core.model import Attributes, Location, ObjectRef, format_time, overlap
 from jobs.core.run import Side
 from jobs.core.selection import is_sealift_object
-from jobs.errors import (
-    ArchivedObject,
-    ConfigError,
-    Denied,
-    NoSuchBucket,
-    NotFound,
-    Rejected,
-    StoreError,
-    UsageError,
-)
+from jobs.errors import REFUSALS, ConfigError, Denied, NotFound, StoreError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.policy.model import Policy
 from jobs.policy.resolved import FILE_NAME, decode_policy
 from jobs.s3.listing import list_all
 from jobs.s3.lookup import find
-from jobs.s3.retries import gather_bounded, retry
-from jobs.s3.sessions import are_apart, endpoint_of, open_side
+from jobs.s3.retries import gather_bounded, retry, together
+from jobs.s3.sessions import are_apart, endpoint_of, side_store
 from jobs.s3.store import ABSENT, Store, server_time
 
 SETTLED_SECONDS = 10.0
@@ -132,13 +123,12 @@ async def look_at(
     shows at the other side. Raises StoreError.
     """
     first, *others = named
-    looks: list[Callable[[], Awaitable[Any]]] = [partial(read_document, originals, *first)]
-    looks += [partial(read_document, copies, *each) for each in others]
-    looks += [partial(_refuse_shared, *each, originals, first[0], is_apart) for each in others]
-    looks += [partial(_refuse_shared, *first, copies, at, is_apart, may_be_replica=True) for at, _ in others]
-    answers = await gather_bounded(lambda look: look(), looks, len(looks))
+    read = [read_document(copies if number else originals, *each) for number, each in enumerate(named)]
+    replicated = [_refuse_shared(*first, copies, at, is_apart, may_be_replica=True) for at, _ in others]
+    mirrored = [_refuse_shared(*each, originals, first[0], is_apart) for each in others]
+    answers = await together(*read, *mirrored, *replicated)
     places, times = zip(*answers[: len(named)], strict=True)
-    has_replica = [False, *answers[len(named) + len(others) :]]
+    has_replica = [False, *answers[len(read) + len(mirrored) :]]
     found = [msgspec.structs.replace(place, has_replica=has) for place, has in zip(places, has_replica, strict=True)]
     return found, min(times)
 
@@ -154,17 +144,12 @@ async def look_again(originals: Store, copies: Store, pinned: Sequence[Place], i
 
 def check_locations(source: Location, copies: Sequence[Location], is_apart: bool) -> None:
     """Raise UsageError for prefixes that are none of places, and for places that overlap."""
-    named = [("--source", source), *(("--destination", each) for each in copies)]
-    for option, at in named:
+    for at in (source, *copies):
         if at.key and not at.key.endswith("/"):
-            raise UsageError(
-                f"{option} {at}: the prefix of a place is empty or ends with a slash", advice=f"write {at}/"
-            )
-    for (option, at), (_, other) in combinations(named[1:] if is_apart else named, 2):
+            raise UsageError(f"{at}: the prefix of a place is empty or ends with a slash", advice=f"write {at}/")
+    for at, other in combinations(copies if is_apart else [source, *copies], 2):
         if at.overlaps(other):
-            raise UsageError(
-                f"{option} {at} and --destination {other} overlap", advice="name places that have no key in common"
-            )
+            raise UsageError(f"{at} and {other} overlap", advice="name places that have no key in common")
 
 
 def refuse(source: Place, copies: Sequence[Place], now: float, grace_seconds: float) -> str:
@@ -271,10 +256,10 @@ async def read_document(store: Store, at: Location, key: str) -> tuple[Place, fl
     try:
         body = await retry(partial(store.get, ObjectRef(at.bucket, key), end=_LARGEST_BYTES))
         document = msgspec.json.decode(body.data, type=PlaceDocument)
-    except (NotFound, ArchivedObject, Denied) as error:
-        raise ConfigError(f"the document of a place is gone, or cannot be read: {error}") from error
-    except msgspec.MsgspecError as error:
-        raise ConfigError(f"s3://{at.bucket}/{key} is no document of a place: {error}") from error
+    except (*REFUSALS, msgspec.MsgspecError) as error:
+        raise ConfigError(
+            f"s3://{at.bucket}/{key}: the document of a place is gone, or cannot be read: {error}"
+        ) from error
     if body.answered_at is None:
         raise ConfigError(f"{at}: the server sends no Date, so the age of nothing is known there: nothing is deleted")
     info = body.info
@@ -333,11 +318,10 @@ async def refuse_lifecycle(copies: Sequence[Location], side: Side, say: Callable
             say(f"s3://{bucket}: the server has no lifecycle rules that could remove copies")
         for rule in rules or ():
             covered = next((place for place in copies if place.overlaps(Location(bucket, rule.prefix))), None)
-            noncurrent = "" if rule.noncurrent_days is None else f"{rule.noncurrent_days} days after they are replaced"
-            if covered and (when := rule.expires or noncurrent):
+            if covered and rule.removes:
                 raise ConfigError(
                     f"--destination {covered}: the lifecycle rule {rule.rule_id!r} of s3://{bucket} removes objects "
-                    f"below {rule.prefix!r} {when}: exclude the copies from it, or name a narrower place"
+                    f"below {rule.prefix!r} {rule.removes}: exclude the copies from it, or name a narrower place"
                 )
 
 
@@ -383,7 +367,7 @@ async def find_warnings(copies: Store, places: Sequence[Location]) -> list[dict[
     """What a person has to know of places of copies, JSON-ready. A bucket that does not say so keeps no versions."""
 
     async def keeps_versions(at: Location) -> bool:
-        with suppress(Denied, NoSuchBucket, NotFound, Rejected):
+        with suppress(StoreError):
             return await retry(partial(copies.is_versioned, at.bucket))
         return False
 
@@ -435,31 +419,28 @@ async def declare(
     server's clock is behind, it would date the documents too early.
     """
     check_locations(source.location, copies, are_apart(source, destination))
-    stores = open_side(source), open_side(destination)
-    try:
-        there = [await _read_all(stores[0], source.location)]
+    async with side_store(source) as originals, side_store(destination) as others:
+        where = [(originals, source, source.location), *((others, destination, at) for at in copies)]
+        there = [await _read_all(store, at) for store, _, at in where]
         ids = {each.document.id for each in there[0]}
-        there += [[each for each in await _read_all(stores[1], at) if each.document.id not in ids] for at in copies]
-        for store, at in zip(stores, (source.location, copies[0]), strict=True):
+        there[1:] = [[each for each in some if each.document.id not in ids] for some in there[1:]]
+        for store, _, at in where:
             if server_time(store) < clock() - CLOCKS_SECONDS:
                 raise ConfigError(
                     f"the clock of the server of {at} is behind ours, so that its places would be old too early",
                     advice="set the clock that is wrong, and declare then",
                 )
-        first, *others = [max((each.document.rank for each in places), default=None) for places in there]
-        done: list[dict[str, Any]] = []
-        for at, rank, old in zip([source.location, *copies], ranks(first, others), there, strict=True):
-            store, side = (stores[1], destination) if done else (stores[0], source)
-            done.append(await _settle(store, at, rank, old, side.endpoint, replaces=replaces))
-        warnings = await find_warnings(stores[1], copies)
+        first, *rest = [max((each.document.rank for each in places), default=None) for places in there]
+        done = [
+            await _settle(store, at, rank, old, side.endpoint, replaces=replaces)
+            for (store, side, at), rank, old in zip(where, ranks(first, rest), there, strict=True)
+        ]
+        warnings = await find_warnings(others, copies)
         for place in done:
             place["warnings"] = [each for each in warnings if each["uri"] == place["uri"]]
         if all(each["action"] != "denied" for each in done):
-            await read_places(*stores, source, destination, copies, None)
+            await read_places(originals, others, source, destination, copies, None)
         return done
-    finally:
-        for each in stores:
-            await each.close()
 
 
 def told(place: dict[str, Any]) -> str:
@@ -481,17 +462,17 @@ async def _read_all(store: Store, at: Location) -> list[Place]:
 async def _settle(
     store: Store, at: Location, rank: int, old: Sequence[Place], endpoint: str | None, *, replaces: bool
 ) -> dict[str, Any]:
-    if fits := [each.document.rank for each in old] == [rank]:
-        document, old, action = old[0].document, [], "kept"
-    else:
-        is_mirror = any(each.document.deletes == "mirror" for each in old)
-        document = PlaceDocument(id=secrets.token_hex(16), rank=rank, deletes="mirror" if is_mirror else "keep")
-        action = "replaced" if old else "written"
-    if old and not replaces:
+    fits, action = [each.document.rank for each in old] == [rank], "replaced" if old else "written"
+    if old and not (fits or replaces):
         said = ", ".join(f"{_name(at, each.key)} with rank {each.document.rank}" for each in old)
         raise ConfigError(
             f"{at} has {said}, not one document with rank {rank}", advice="see --replace, which says what it ends"
         )
+    if fits:
+        document, old, action = old[0].document, [], "kept"
+    else:
+        is_mirror = any(each.document.deletes == "mirror" for each in old)
+        document = PlaceDocument(id=secrets.token_hex(16), rank=rank, deletes="mirror" if is_mirror else "keep")
     command = None
     try:
         if not fits:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, closing
+from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from posixpath import commonprefix
@@ -30,9 +30,10 @@ from jobs.core import pricing
 from jobs.core.display import Display
 from jobs.core.enums import SKIP_ANNOTATIONS
 from jobs.core.model import Listed, Location
+from jobs.core.pricing import Group, Histogram, PricedWork
 from jobs.core.run import Plan, ShardSummary
 from jobs.core.selection import is_sealift_object
-from jobs.errors import ConfigError, Denied, LimitExceeded, NoSuchBucket, NotFound, Rejected, UsageError
+from jobs.errors import ConfigError, LimitExceeded, UsageError
 from jobs.expire.copy_columns import MEMBER, SCHEMA
 from jobs.expire.places import (
     Place,
@@ -47,19 +48,16 @@ from jobs.ledger.ledger import Ledger
 from jobs.manifests import open_manifest
 from jobs.policy.model import Policy
 from jobs.runs import sharding
-from jobs.runs.planning import write_shards
-from jobs.runs.request import Planned, Request, check_apart, drafting
-from jobs.runs.there import WriteShard
-from jobs.s3.condition_trial import find_ignored, ignored_error, untried_error
+from jobs.runs.planning import priced, write_shards
+from jobs.runs.request import Draft, Planned, Request, check_apart, drafting
 from jobs.s3.listing import list_all
 from jobs.s3.lookup import key_history
-from jobs.s3.operations import Operation
 from jobs.s3.retries import gather_bounded, retry
-from jobs.s3.sessions import are_apart, open_side
+from jobs.s3.sessions import are_apart, side_store
 from jobs.s3.store import Store
-from jobs.tables.duck import connect, in_thread, parquet, quoted, scratch_folder
+from jobs.tables.duck import connect, in_thread, parquet, scratch_folder
 from jobs.tables.ranged_parquet import holds_any
-from jobs.tables.rows import cut, manifest_batch, manifest_schema
+from jobs.tables.rows import batch_of, cut, fill_batch, manifest_schema
 
 MEMORY_LIMIT = "256MB"
 BATCH_ROWS = 10_000
@@ -67,15 +65,10 @@ FEW_KEYS = 1_000
 """Up to so many keys of a manifest are listed one by one, without the rest of their places."""
 LISTS_AT_ONCE = 32
 
-_PLACE: pa.Field[Any] = pa.field("place", pa.int32())
-_LISTED = manifest_schema().append(_PLACE)
-"""What is listed: originals at place 0, and what is current in each place of copies."""
-_TEXTS: list[pa.Field[Any]] = [pa.field(name, pa.string()) for name in ("key", "etag", "checksum")]
-_MEMBERS = pa.schema([_PLACE, *_TEXTS, pa.field("member", MEMBER)])
-"""Members of archives. Key, ETag and checksum are the archive's."""
-_KNOWN = {"key", "version_id", "is_latest", "size_bytes", "etag", "last_modified", "storage_class"}
-_KNOWN |= {"copy_key", "copy_etag", "copy_checksum"}
-"""The columns of a shard that a listing or an index has."""
+_ROW = SCHEMA.remove(0)
+_LISTED = _ROW.append(pa.field("place", pa.int32()))
+"""What is there: originals (place 0) and, by their keys, what is current in each place of copies, and members of
+archives there. Time and class of a member are its archive's."""
 
 
 def exceeds(eligible: int, listed: int, limit: float) -> bool:
@@ -88,8 +81,7 @@ class Candidates:
     """The search for the rows of an expire run.
 
     `places`: that of the originals first. `keeps_versions`: their bucket does. `options`: the
-    request's. `older_than`: epoch seconds before which an original and its copy must be written to
-    count for a share. `is_own`: which keys of the source belong to the pair of the run. None: all.
+    request's. `is_own`: which keys of the source belong to the pair of the run. None: all.
 
     `excluded` counts what was left out, by code. `damage`: archives that cannot be read.
     Their members do not count.
@@ -101,7 +93,7 @@ class Candidates:
     index: ArchiveIndex
     keeps_versions: bool
     options: Mapping[str, Any]
-    older_than: float
+    draft: Draft
     is_own: Callable[[str], bool] | None = None
     excluded: Counter[str] = field(default_factory=Counter)
     damage: Damage = field(default_factory=list)
@@ -114,20 +106,17 @@ class Candidates:
         """Where the originals are."""
         return self.places[0].location
 
-    async def find(
-        self, wanted: AsyncIterator[pa.RecordBatch] | None, write_shard: WriteShard, scratch: Path, settings: Settings
-    ) -> Plan:
-        """Find the rows, weigh them, and write them as shards.
+    async def find(self, wanted: AsyncIterator[pa.RecordBatch] | None, settings: Settings) -> Plan:
+        """Find the rows, weigh them, and write them as shards of the draft.
 
         `wanted`: rows of a manifest. Those that are listed are written, without a copy where none
         was found. None: what is listed and has a copy. A row without a version id is the newest
-        version of its key, and of its ETag if it has one. `write_shard(number, parquet)` is awaited
-        for each shard, in order. The plan's `expiry` has both shares, the prefix that they are of, and
-        what is read. Raises ConfigError when the scratch directory cannot hold the rows, and for the
-        document of another place in a listing, or in the folders between a place and few rows.
+        version of its key, and of its ETag if it has one. The plan's `expiry` has both shares, the prefix
+        that they are of, and what is read. Raises ConfigError when the scratch directory cannot hold the rows,
+        and for the document of another place in a listing, or in the folders between a place and few rows.
         """
         with (
-            scratch_folder(scratch, "expiring-", "sort the rows") as self._folder,
+            scratch_folder(self.draft.scratch, "expiring-", "sort the rows") as self._folder,
             closing(connect(self._folder, memory_limit=MEMORY_LIMIT)) as self._connection,
         ):
             self._is_wanted = wanted is not None
@@ -137,7 +126,7 @@ class Candidates:
             count = sharding.count_shards(
                 plan.rows, plan.size_bytes, rows_per_shard=settings.rows_per_shard, processes=settings.processes
             )
-            shards = await self._write(write_shard, max(1, -(-plan.rows // max(count, 1))))
+            shards = await self._write(max(1, -(-plan.rows // max(count, 1))))
         return replace(plan, shards=shards, excluded=dict(self.excluded))
 
     def _refuse(self, key: str, is_delete_marker: bool = False) -> str:
@@ -168,30 +157,37 @@ class Candidates:
         return sorted(few) if len(few) <= FEW_KEYS else None
 
     async def _list_places(self, keys: list[str] | None) -> None:
-        """Write the files `listed` and `members`: what is in all places now, and in archives there.
+        """Write the file `listed`: what is in all places now, and in archives there.
 
         `keys`: only what belongs to these.
         """
-        with self._writer("listed", _LISTED) as listed, self._writer("members", _MEMBERS) as members:
+        source = self.source_at.key
+        with self._writer("listed", _LISTED) as listed:
             for number, place in enumerate(self.places):
                 at, store = place.location, self.copies if number else self.source
                 records = await self._records(at, keys) if number else {}
-                names = None if keys is None else [at.key + key[len(self.source_at.key) :] for key in keys]
-                archives: dict[str, ArchiveRecord] = {}
-                async for page in _pages(store, at, names and [*names, *records], self.keeps_versions and not number):
+                names = None if keys is None else [*(at.key + key[len(source) :] for key in keys), *records]
+                archives: dict[str, Listed] = {}
+                async for page in _pages(store, at, names, self.keeps_versions and not number):
                     current = (each.key for each in page if each.is_latest and not each.is_delete_marker)
                     if foreign := foreign_places(current, place, self.places[0]):
                         raise ConfigError(
                             f"{at} holds another place, by its document {foreign[0]}",
                             advice="name places that have no key in common, or delete that document",
                         )
-                    there = ((each, records[each.key]) for each in page if each.key in records)
-                    archives |= {each.key: record for each, record in there if record.etag == each.etag}
-                    batch = manifest_batch(page if number else self._take(page))
-                    numbers: Any = pa.array([number] * batch.num_rows, pa.int32())
-                    listed.write_batch(batch.append_column(_PLACE, numbers))
-                for record in archives.values():
-                    await self._write_members(members, number, record, keys)
+                    there = (each for each in page if each.key in records)
+                    archives |= {each.key: each for each in there if each.etag == records[each.key].etag}
+                    rows = [
+                        (*each._replace(key=source + each.key[len(at.key) :]), number, at.bucket, each.key)
+                        for each in (page if number else self._take(page))
+                    ]
+                    listed.write_batch(batch_of(rows, (*Listed._fields, "place", "copy_bucket", "copy_key"), _LISTED))
+                tables = self.index.tables_of(map(records.__getitem__, archives), self.damage, source, keys)
+                async with aclosing(tables):
+                    async for record, table in tables:
+                        with collecting(self.damage, record.location):
+                            await asyncio.to_thread(from_batch, table)  # raises for what no worker could read
+                            listed.write_batch(_members(table, number, record, archives[record.location.key]))
 
     def _take(self, page: Sequence[Listed]) -> list[Listed]:
         """The originals that may be deleted, and the markers above them."""
@@ -207,19 +203,6 @@ class Candidates:
             if record.source_bucket == self.source_at.bucket and holds_any(keys, record.first_key, record.last_key)
         }
 
-    async def _write_members(
-        self, writer: pq.ParquetWriter, place: int, record: ArchiveRecord, keys: list[str] | None
-    ) -> None:
-        at = record.location
-        own = {"place": place, "key": at.key, "etag": record.etag, "checksum": record.checksum}
-        with collecting(self.damage, at):
-            async with aclosing(self.index.tables(at, self.source_at.key, keys)) as tables:
-                async for table in tables:
-                    await asyncio.to_thread(from_batch, table)  # raises for what no worker could read
-                    members: Any = table.select([each.name for each in MEMBER]).cast(pa.schema(list(MEMBER)))
-                    columns: dict[str, Any] = {name: [value] * table.num_rows for name, value in own.items()}
-                    writer.write_table(pa.table(columns | {"member": members.to_struct_array()}, schema=_MEMBERS))
-
     async def _choose(self) -> None:
         """The table `chosen`: each row once, with one copy. `why`: the code of why it has none.
 
@@ -228,28 +211,19 @@ class Candidates:
         comes first: without version ids, an earlier one is of an earlier write. A copy in a class
         that cannot be read without a restore comes last.
         """
+        listed = self._parquet("listed")
         await self._select(
             f"""
             CREATE TABLE there AS SELECT * EXCLUDE (is_delete_marker) FROM (
                 SELECT file_row_number AS id, key, size_bytes, etag, last_modified, storage_class, version_id,
                     is_latest, is_delete_marker, epoch(last_modified) AS listed_at,
-                    coalesce(min(epoch(last_modified)) FILTER (NOT coalesce(regexp_matches(etag, '-[0-9]+$'), false))
-                        OVER above, lag(epoch(last_modified)) OVER newest_first) AS hidden_at,
+                    lag(epoch(last_modified)) OVER newest_first AS hidden_at,
                     coalesce(bool_or(NOT is_delete_marker) OVER above, false) AS is_superseded
-                FROM {self._parquet("listed")} WHERE place = 0
+                FROM {listed} WHERE place = 0
                 WINDOW newest_first AS (PARTITION BY key
                     ORDER BY is_latest DESC, last_modified DESC, file_row_number),
                     above AS (newest_first ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING))
-            WHERE NOT is_delete_marker;
-            CREATE VIEW copies AS
-            SELECT {quoted(self.source_at.key)} || substr(key, length({self._of_place("key")}) + 1) AS key,
-                place, key AS copy_key, size_bytes AS copy_bytes, epoch(last_modified) AS copied_at,
-                storage_class AS copy_class
-            FROM {self._parquet("listed")} WHERE place > 0
-            UNION ALL BY NAME
-            SELECT member.key AS key, place, key AS copy_key, epoch(last_modified) AS copied_at,
-                storage_class AS copy_class, etag AS copy_etag, checksum AS copy_checksum, member
-            FROM {self._parquet("members")} AS m JOIN {self._parquet("listed")} AS l USING (place, key, etag)
+            WHERE NOT is_delete_marker
             """
         )
         asked = ""
@@ -268,17 +242,20 @@ class Candidates:
         await self._select(
             f"""
             CREATE TABLE chosen AS
-            SELECT there.*, copies.* EXCLUDE (key), member IS NOT NULL AS in_archive,
+            SELECT there.*, place, copy_bucket, copy_key, copy_etag, copy_checksum, copy_member,
+                epoch(copies.last_modified) AS copied_at, copies.storage_class AS copy_class,
+                copy_etag IS NOT NULL AS in_archive,
                 CASE WHEN copy_key IS NULL THEN 'no_copy'
-                     WHEN member IS NULL AND copy_bytes IS DISTINCT FROM there.size_bytes THEN 'copy_has_other_size'
-                     WHEN member IS NULL AND is_superseded THEN 'superseded' END AS why
-            FROM there {asked} LEFT JOIN copies ON there.key = copies.key
-                AND (member IS NULL OR (member.etag = there.etag AND member.size_bytes = there.size_bytes
-                    AND (there.version_id IS NULL OR coalesce(member.version_id, 'null') = there.version_id)))
+                     WHEN copy_etag IS NULL AND copies.size_bytes IS DISTINCT FROM there.size_bytes
+                     THEN 'copy_has_other_size'
+                     WHEN copy_etag IS NULL AND is_superseded THEN 'superseded' END AS why
+            FROM there {asked} LEFT JOIN (FROM {listed} WHERE place > 0) AS copies ON there.key = copies.key
+                AND (copy_etag IS NULL OR (copies.etag = there.etag AND copies.size_bytes = there.size_bytes
+                    AND (there.version_id IS NULL OR coalesce(copies.version_id, 'null') = there.version_id)))
             QUALIFY row_number() OVER (PARTITION BY id ORDER BY
                 why IS NOT DISTINCT FROM 'copy_has_other_size', why IS NOT NULL,
                 coalesce(copy_class, '') IN ('GLACIER', 'DEEP_ARCHIVE'), in_archive, place,
-                member.last_modified DESC, copy_key, member.offset) = 1
+                copy_member.last_modified DESC, copy_key, copy_member.offset) = 1
             """
         )
         sql = "SELECT why, count(*) FROM chosen WHERE why <> '' GROUP BY 1"
@@ -294,13 +271,14 @@ class Candidates:
         Rows of a manifest are weighed against the folder that holds all that may go. The listing of
         that ends where so much was seen that no share can be exceeded. The listings of the plan are done.
         """
-        due = f"(why IS NULL AND greatest(listed_at, coalesce(hidden_at, 0)) <= {self.older_than!r})"
-        goes = f"{due} AND copied_at <= {self.older_than!r}"
-        [(rows, size_bytes, current, versions, first, last, compared, hidden)] = await self._select(
+        older_than = self.draft.started - self.options["grace_seconds"]
+        due = f"(why IS NULL AND greatest(listed_at, coalesce(hidden_at, 0)) <= {older_than!r})"
+        goes = f"{due} AND copied_at <= {older_than!r}"
+        [(rows, size_bytes, current, versions, first, last, hidden)] = await self._select(
             f"""
             SELECT count(*), coalesce(sum(size_bytes), 0)::BIGINT, count(*) FILTER ({goes} AND is_latest),
                 count(*) FILTER ({goes}), min(key) FILTER (why IS NULL), max(key) FILTER (why IS NULL),
-                count(*) FILTER ({due}), count(*) FILTER (NOT is_latest)
+                count(*) FILTER (NOT is_latest)
             FROM chosen
             """
         )
@@ -312,46 +290,33 @@ class Candidates:
         else:
             [listed] = await self._select("SELECT count(*) FILTER (is_latest), count(*) FROM there")
         by_checksum, deletes = self.options["by_checksum"], self.options["delete"]
+        looks = 1 + deletes  # at both sides, before bytes are read, and before the delete
         asked = "in_archive" if by_checksum else "contains(etag, '-')"
-        reads = await self._select(
+        groups = await self._select(
             f"""
-            SELECT coalesce(class, 'STANDARD'), sum(greatest(1, ceil(size_bytes / {pricing.RANGE_BYTES})))::BIGINT,
-                sum(size_bytes)::BIGINT
-            FROM (SELECT copy_class AS class, size_bytes FROM chosen WHERE {due} AND NOT {by_checksum}
-                UNION ALL SELECT storage_class, size_bytes FROM chosen WHERE {due} AND {asked})
+            SELECT coalesce(class, 'STANDARD'), false, true, false, sum(looks)::BIGINT, sum(size_bytes)::BIGINT,
+                sum(if(looks > 0, 0, greatest(1, ceil(size_bytes / {pricing.RANGE_BYTES}))))::BIGINT
+            FROM (SELECT copy_class AS class, {looks} * if(is_latest, 1, 2) AS looks, 0 AS size_bytes FROM chosen
+                UNION ALL SELECT copy_class, 0, size_bytes FROM chosen WHERE {due} AND NOT {by_checksum}
+                UNION ALL SELECT storage_class, 0, size_bytes FROM chosen WHERE {due} AND {asked})
             GROUP BY 1 ORDER BY 1
             """
         )
-        looks = 1 + deletes  # before bytes are read, and before the delete
+        read = tuple(Group(*each) for each in groups)
         lists_annotations = self.source.keeps_annotations and self.options["annotations"] != SKIP_ANNOTATIONS
-        requests = {
-            "head": rows + compared * (2 * looks - 1) + hidden * looks,
-            "list": looks * hidden + versions * lists_annotations,  # a plan cannot know how many there are
-            "get": sum(gets for _, gets, _ in reads),
-            "delete": versions * deletes,
+        lists = looks * hidden + versions * lists_annotations  # a plan cannot know how many there are
+        expiry = {
+            "current": {"eligible": current, "listed": listed[0]},  # few rows: at least so many are listed
+            "versions": {"eligible": versions, "listed": listed[1]},
+            "prefix": str(within),
+            "reads": [{"storage_class": each.storage_class, "bytes": each.size_bytes} for each in read if each.parts],
         }
-        prices = pricing.own_prices()
-        priced = [(prices.of_class(name), gets, read) for name, gets, read in reads]
-        dollars = {
-            "heads": requests["head"] * prices.of_class("STANDARD").get_per_1000 / 1000,
-            "gets": sum(gets * price.get_per_1000 / 1000 for price, gets, _ in priced),
-            "retrieval": sum(read / pricing.GIB * price.retrieval_per_gib for price, _, read in priced),
-            "lists": requests["list"] * prices.list_per_1000 / 1000,
-        }
-        return Plan(
-            rows,
-            size_bytes,
-            (),
-            requests={kind: count for kind, count in requests.items() if count},
-            dollars={item: amount for item, amount in dollars.items() if amount},
-            price_table=prices.name,
-            seconds=pricing.estimate_seconds(requests, sum(read for _, _, read in reads), processes),
-            expiry={
-                "current": {"eligible": current, "listed": listed[0]},  # few rows: at least so many are listed
-                "versions": {"eligible": versions, "listed": listed[1]},
-                "prefix": str(within),
-                "reads": [{"storage_class": name, "bytes": read} for name, _, read in reads],
-            },
+        work = PricedWork(is_copying=False, deep=True, sides_read=1)
+        plan = priced(Plan(rows, size_bytes, (), expiry=expiry), Histogram(read, 0), work, processes)
+        return replace(
+            plan,
+            requests={**plan.requests, "list": lists, "delete": versions * deletes},
+            dollars={**plan.dollars, "lists": lists * pricing.own_prices().list_per_1000 / 1000},
         )
 
     async def _count_enough(self, within: Location, *eligible: int) -> list[int]:
@@ -366,27 +331,22 @@ class Candidates:
                 listed = [listed[0] + sum(latest), listed[1] + len(latest)]
         return listed
 
-    async def _write(self, write_shard: WriteShard, rows_each: int) -> tuple[ShardSummary, ...]:
+    async def _write(self, rows_each: int) -> tuple[ShardSummary, ...]:
         """Write the rows as shards. Members of an archive come together, in its order."""
-        own = {"copy_bucket": self._of_place("bucket"), "copy_member": "member", "is_delete_marker": "false"}
-        columns = ", ".join(
-            f"{own.get(name, name if name in _KNOWN else 'NULL')} AS {name}" for name in SCHEMA.names[1:]
-        )
         relation: Any = await in_thread(
             self._connection,
             self._connection.sql,
-            f"""
-            SELECT {columns} FROM chosen ORDER BY in_archive NULLS FIRST, CASE WHEN in_archive THEN place END,
-                CASE WHEN in_archive THEN copy_key END, coalesce(member.frame_offset, member.offset), member.offset,
-                key, version_id
+            """
+            FROM chosen ORDER BY in_archive NULLS FIRST, CASE WHEN in_archive THEN place END,
+                CASE WHEN in_archive THEN copy_key END, coalesce(copy_member.frame_offset, copy_member.offset),
+                copy_member.offset, key, version_id
             """,
         )
-        tables = cut(relation.to_arrow_reader(BATCH_ROWS), rows_each)
-        return (await write_shards(tables, write_shard, self._connection, SCHEMA))[0]
-
-    def _of_place(self, name: str) -> str:
-        """SQL for the bucket or the prefix (`key`) of a row's `place`."""
-        return f"[{', '.join(quoted(getattr(each.location, name)) for each in self.places[1:])}][place]"
+        batches = relation.to_arrow_reader(BATCH_ROWS)
+        rows = (
+            fill_batch(dict(zip(each.schema.names, each.columns, strict=True)), each.num_rows, _ROW) for each in batches
+        )
+        return (await write_shards(cut(rows, rows_each), self.draft.write_shard, self._connection, SCHEMA))[0]
 
     def _writer(self, name: str, schema: pa.Schema) -> pq.ParquetWriter:
         return pq.ParquetWriter(self._folder / f"{name}.parquet", schema, compression="lz4")
@@ -397,6 +357,17 @@ class Candidates:
     async def _select(self, sql: str) -> list[Any]:
         rows: list[Any] = await in_thread(self._connection, lambda: self._connection.execute(sql).fetchall())
         return rows
+
+
+def _members(table: pa.Table, place: int, record: ArchiveRecord, archive: Listed) -> pa.RecordBatch:
+    """Members of an archive at a place."""
+    rows, at = table.num_rows, record.location
+    members: Any = table.select([each.name for each in MEMBER]).cast(pa.schema(list(MEMBER)))
+    copy = {"place": place, "copy_bucket": at.bucket, "copy_key": at.key, "copy_checksum": record.checksum}
+    copy |= {"copy_etag": record.etag, "storage_class": archive.storage_class}
+    columns: dict[str, Any] = {name: table[name] for name in ("key", "version_id", "etag", "size_bytes")}
+    columns |= {name: [value] * rows for name, value in copy.items()} | {"copy_member": members.to_struct_array()}
+    return fill_batch(columns | {"last_modified": [round(archive.last_modified * 1e6)] * rows}, rows, _LISTED)
 
 
 async def _pages(
@@ -447,37 +418,31 @@ async def plan_run(
         if each is not None:
             refuse_mirrors(each, copies_at)
     await refuse_lifecycle(copies_at, destination, display.say)
-    async with AsyncExitStack() as opened:
-        draft = opened.enter_context(drafting(request))
-        originals, copies = (open_side(side, max_in_flight=16) for side in (source, destination))
-        for store in (originals, copies):
-            opened.push_async_callback(store.close)
+    async with side_store(source, max_in_flight=16) as originals, side_store(destination, max_in_flight=16) as copies:
         origin, others = await read_places(originals, copies, source, destination, copies_at, options["grace_seconds"])
         keeps_versions = await retry(lambda: originals.is_versioned(source.location.bucket))
-        if options["delete"]:
-            await refuse_ignoring(originals, source.location)
-        wanted = None
-        if request.manifest is not None:
-            manifest = await open_manifest(request.manifest, ledger.store, bucket=source.location.bucket)
-            wanted = draft.noting(manifest.batches, says_latest=True)
-        older_than, index = draft.started - options["grace_seconds"], ArchiveIndex(ledger.store, ledger.location)
-        places = [origin, *others]
-        found = Candidates(originals, copies, places, index, keeps_versions, options, older_than, is_own)
-        plan = await found.find(wanted, draft.write_shard, draft.scratch, settings)
-        for damaged in found.damage:
-            lacks = "its index is damaged, and nothing that it lacks counts as a copy"
-            display.say(f"{damaged.archive}: {lacks}: {damaged.reason}")
-        _check_share(plan, options, display)
-        expiry = {
-            "source": source.to_dict(),
-            "destination": destination.to_dict(),
-            "copies": options["copies"],
-            "warnings": await find_warnings(copies, copies_at),
-            "places": msgspec.to_builtins(places, enc_hook=str),  # a bucket of a policy is a kind of str
-        }
-        extra = {"apart": are_apart(source, destination), "keeps_versions": keeps_versions}
-        spec = draft.spec(request.manifest or f"listing of {source.location}", extra, source)
-        return draft.planned(spec, replace(plan, expiry={**plan.expiry, **expiry}))
+        with drafting(request) as draft:
+            wanted = None
+            if request.manifest is not None:
+                manifest = await open_manifest(request.manifest, ledger.store, bucket=source.location.bucket)
+                wanted = draft.noting(manifest.batches, says_latest=True)
+            places, index = [origin, *others], ArchiveIndex(ledger.store, ledger.location)
+            found = Candidates(originals, copies, places, index, keeps_versions, options, draft, is_own)
+            plan = await found.find(wanted, settings)
+            for damaged in found.damage:
+                lacks = "its index is damaged, and nothing that it lacks counts as a copy"
+                display.say(f"{damaged.archive}: {lacks}: {damaged.reason}")
+            _check_share(plan, options, display)
+            expiry = {
+                "source": source.to_dict(),
+                "destination": destination.to_dict(),
+                "copies": options["copies"],
+                "warnings": await find_warnings(copies, copies_at),
+                "places": msgspec.to_builtins(places, enc_hook=str),  # a bucket of a policy is a kind of str
+            }
+            extra = {"apart": are_apart(source, destination), "keeps_versions": keeps_versions}
+            spec = draft.spec(request.manifest or f"listing of {source.location}", extra, source)
+            return draft.planned(spec, replace(plan, expiry={**plan.expiry, **expiry}))
 
 
 def _check_share(plan: Plan, options: Mapping[str, Any], display: Display) -> None:
@@ -490,15 +455,3 @@ def _check_share(plan: Plan, options: Mapping[str, Any], display: Display) -> No
             if options["delete"]:
                 raise LimitExceeded(text, advice="if that is meant, raise --max-share")
             display.say(f"{text}: --yes-delete will refuse that without a larger --max-share")
-
-
-async def refuse_ignoring(store: Store, originals: Location) -> None:
-    """Raise ConfigError for a server that ignores If-Match in the bucket as it is, and where that cannot be found
-    out: nothing can be deleted safely there. Raises StoreError.
-    """
-    try:
-        ignored = await find_ignored(store, originals, [Operation.DELETE])
-    except (NotFound, NoSuchBucket, Denied, Rejected) as error:
-        raise untried_error(originals, error) from error
-    if ignored:
-        raise ignored_error(originals, ignored)

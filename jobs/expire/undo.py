@@ -79,19 +79,11 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
     removed = 0
     problems: list[Problem] = []
     lost: set[tuple[str, str | None]] = set()
-    others: list[asyncio.Task[set[tuple[str, str]]]] = []
-
-    async def is_own(stone: Tombstone, marker_id: str) -> bool:
-        """False if another run has set the marker, or hidden the version. An id that this run recorded says enough."""
-        if is_exact(stone.marker_version_id):
-            return True
-        if not others:
-            others.append(asyncio.ensure_future(tombstones.of_others()))
-        return not {(stone.key, marker_id), (stone.key, stone.version_id or NULL_VERSION)} & await others[0]
+    others: asyncio.Task[set[tuple[str, str]]] | None = None
 
     async def bring_back(stone: Tombstone) -> str:
         """Return what is wrong, if anything."""
-        nonlocal removed
+        nonlocal removed, others
         if not stone.key.startswith(prefix):
             there = f"it is not in s3://{tombstones.bucket}/{prefix}: nothing was done"
             return there if stone.step is Step.HIDE else ""
@@ -104,8 +96,10 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
         marker_id, problem = _marker(history, stone) if may_hide else (None, "")
         if marker_id is None:
             return problem
-        if not await is_own(stone, marker_id):
-            return _unsure(stone, marker_id)
+        if not is_exact(stone.marker_version_id):  # another run may have set the marker, or hidden the version
+            others = others or asyncio.ensure_future(tombstones.of_others())
+            if {(stone.key, marker_id), (stone.key, stone.version_id or NULL_VERSION)} & await others:
+                return _unsure(stone, marker_id)
         if marker_id == NULL_VERSION:
             if not await retry(partial(store.is_versioned, tombstones.bucket)):
                 return "its marker is the null version, which the next write replaces: turn versioning on, and repeat"

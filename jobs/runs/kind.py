@@ -112,8 +112,8 @@ class Kind(Struct, frozen=True):
     none of them, and a request names other runs by their whole ids.
     `may_be_empty`: a plan without rows is no mistake, if it says what left them out.
     `carries_bytes`: all bytes pass through its workers, whatever its options say.
-    `writes`: the operations by which a run writes objects at its destination. Their conditions
-    are tried before it begins.
+    `writes`: the operations by which a run writes objects at its destination, or deletes them at its
+    source. Their conditions are tried before it begins.
     `joins_as_text`: the keys of its copies are the destination's prefix as it was typed, and the
     rest of the source's key. Others take the destination for a folder.
     `hints`: the next steps for a complete run with bad rows, by its report, each as `Why: command`.

@@ -170,6 +170,7 @@ async def _last_run(ledger: Ledger, spec: RunSpec) -> tuple[str, float]:
 
 async def try_conditions(planned: Planned, operations: Sequence[Operation], behind: AsyncExitStack) -> Planned:
     """The plan, whose spec names the operations on which the destination ignores conditions (`WITHOUT_CONDITIONS`).
+    Deletes are tried at the source.
 
     The end of `behind` waits until all is removed that the trial has made.
 
@@ -177,12 +178,14 @@ async def try_conditions(planned: Planned, operations: Sequence[Operation], behi
     """
     if not operations or not planned.plan.open_rows:
         return planned
-    spec, place = planned.spec, planned.spec.destination.location
+    spec = planned.spec
+    side = spec.source if Operation.DELETE in operations else spec.destination  # of originals, or in place
+    place = side.location
     is_agreed, ignored = bool(spec.options.get(WITHOUT_CONDITIONS)), list(operations)
-    store = open_side(spec.destination)
+    store = open_side(side)
     behind.push_async_callback(store.close)
     try:
-        trial, address = partial(find_ignored, store, place, operations, behind), partial(endpoint_of, spec.destination)
+        trial, address = partial(find_ignored, store, place, operations, behind), partial(endpoint_of, side)
         ignored = await promptly(trial, f"the trial of conditions at {place}", address)
     except Denied as error:
         if not is_agreed:

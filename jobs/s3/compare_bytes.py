@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import TypeVar
 
@@ -44,9 +44,14 @@ async def check_bytes(
     `also`: an algorithm that the check is asked for. Raises PreconditionFailed when the object
     changes meanwhile.
     """
+    return await check_pieces(read_ranges(side.info.size_bytes, RANGE_BYTES, side.read, budget), known, also)
+
+
+async def check_pieces(pieces: AsyncGenerator[bytes, None], known: ObjectInfo, also: str | None = None) -> ContentCheck:
+    """All pieces of a content in order, as `check_bytes` checks an object's. Raises what they raise."""
     check = ContentCheck(known, also)
-    async with aclosing(read_ranges(side.info.size_bytes, RANGE_BYTES, side.read, budget)) as ranges:
-        async for data in ranges:
+    async with aclosing(pieces):
+        async for data in pieces:
             await update(check, data)
     return check
 

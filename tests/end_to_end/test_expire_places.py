@@ -44,7 +44,7 @@ def forged_expiry(world: World, new_id: str) -> list[str]:
     replicate(world)
     dry = expire(world, *NOW)
     assert dry["outcomes"] == {"left": 3}
-    forged_ledger.copy_run(world, dry["run_id"], new_id, lambda spec: spec["options"].update(delete=True))
+    forged_ledger.copy_run(world, dry["run_id"], new_id, lambda spec: spec["options"].update(delete=True, unguarded=[]))
     return originals
 
 

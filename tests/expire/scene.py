@@ -22,13 +22,15 @@ from jobs.archives.writer import ArchiveWriter
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Listed, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome
-from jobs.core.run import Side
+from jobs.core.run import RunSpec, Side
 from jobs.core.selection import is_sealift_object
 from jobs.expire.job import Expire
 from jobs.expire.places import PlaceDocument, look_again, read_places
 from jobs.expire.rules import CopyAt, Terms
 from jobs.expire.undo import UndoResult, unhide
+from jobs.ledger.ledger import Ledger
 from jobs.ledger.tombstones import Tombstones
+from jobs.runs.kind import Opened
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import full_object
 from jobs.s3.store import UNGUARDED, Upload
@@ -194,23 +196,31 @@ def look_at_places(store: Shop) -> Callable[[], Awaitable[float]]:
     return partial(look_again, store, store, [origin, *others], False)
 
 
-def job(store: Shop, *, delete: bool = True, grace_days: float = 0.0, ignores_annotations: bool = False) -> Expire:
+def opened(store: MemoryStore, bucket: str = "docs", budget_bytes: int = 16 << 20, **options: Any) -> Opened:
+    """A run over a bucket, for its worker."""
+    told = {"delete": True, "apart": False, "by_checksum": False, "annotations": "check"} | options
+    spec = RunSpec("run-1", "expire", NOW, Side(Location(bucket)), Side(Location("copies")), "", told)
+    return Opened(spec, store, store, ByteBudget(budget_bytes), Ledger(store, LEDGER), 1)
+
+
+def job(store: Shop, *, grace_days: float = 0.0, **options: Any) -> Expire:
     places = [Location("copies"), Location("cold")]
     return Expire(
-        *(store, store, ByteBudget(16 << 20), look_at_places(store), Tombstones(store, LEDGER, "docs", "run-1")),
+        *(opened(store, **options), look_at_places(store), Tombstones(store, LEDGER, "docs", "run-1")),
         Terms(math.inf, grace_days * DAY, asyncio.run(store.is_versioned("docs")), places),
         clock=lambda: store.now,
-        deletes=delete,
         patience_seconds=5.0,
-        ignores_annotations=ignores_annotations,
     )
 
 
-def comparing(store: MemoryStore, budget_bytes: int = 32 << 20, **options: Any) -> Expire:
+def comparing(
+    store: MemoryStore, budget_bytes: int = 32 << 20, patience_seconds: float = 60.0, **options: Any
+) -> Expire:
     """The job, for its comparison alone: it knows no place."""
     nothing: Any = None
     tombstones, terms = Tombstones(store, LEDGER, "docs", "run-1"), Terms(NOW, 0.0, True, [])
-    return Expire(store, store, ByteBudget(budget_bytes), nothing, tombstones, terms, **options)
+    run = opened(store, budget_bytes=budget_bytes, **options)
+    return Expire(run, nothing, tombstones, terms, patience_seconds=patience_seconds)
 
 
 def work(expire: Expire, rows: Sequence[ObjectVersion]) -> list[Outcome]:

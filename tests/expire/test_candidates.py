@@ -9,6 +9,7 @@ import itertools
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -105,11 +106,9 @@ class Scene:
             "by_checksum": False,
             "delete": True,
             "annotations": "check",
+            "grace_seconds": 0.0,
         } | terms
-        older_than, is_own = (
-            options.pop(name, default) for name, default in (("older_than", self.now), ("is_own", None))
-        )
-        self.found = Candidates(*(self.store, self.store, PLACES, index, self.versioned, options, older_than, is_own))
+        started, is_own = (options.pop(name, default) for name, default in (("started", self.now), ("is_own", None)))
 
         async def batches() -> AsyncIterator[pa.RecordBatch]:
             yield version_batch(wanted or [])
@@ -117,9 +116,12 @@ class Scene:
         async def write_shard(number: int, data: bytes) -> None:
             self.shards.append(data)
 
+        draft: Any = SimpleNamespace(started=started, scratch=self.scratch, write_shard=write_shard)
+        self.found = Candidates(*(self.store, self.store, PLACES, index, self.versioned, options, draft, is_own))
+
         settings = replace(Settings.from_environment(), rows_per_shard=rows_per_shard, processes=1)
         rows = None if wanted is None else batches()
-        return asyncio.run(self.found.find(rows, write_shard, self.scratch, settings))
+        return asyncio.run(self.found.find(rows, settings))
 
     def shares(self, plan: Plan) -> list[tuple[int, int]]:
         """Of the current objects, and of all versions: what would go, and what is listed."""
@@ -345,9 +347,9 @@ def test_share_counts_what_is_older(scene: Scene) -> None:
     scene.put("in/old", b"newer")
     for name in ("due", "old"):
         scene.copy(name)
-    older_than = scene.now
+    started = scene.now + 5.0
     scene.copy("new copy")
-    found = scene.plan(older_than=older_than)
+    found = scene.plan(started=started, grace_seconds=5.0)
     assert scene.shares(found) == [(1, 4), (1, 5)]
 
 

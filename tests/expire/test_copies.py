@@ -211,7 +211,7 @@ def test_an_original_goes_only_if_its_copy_has_its_annotations(
     texts: dict[str, bytes] | None, is_skipped: bool, status: Status
 ) -> None:
     store = shop(versioned=False)
-    outcome = annotated(store, texts, ignores_annotations=is_skipped)
+    outcome = annotated(store, texts, annotations="skip" if is_skipped else "check")
     assert (outcome.status, outcome.detail == "annotations") == (status, status is Status.BLOCKED), outcome
     assert bool(store.contents()) == (status is Status.BLOCKED)
 
@@ -276,7 +276,7 @@ def test_an_archive_that_was_written_again_is_not_the_indexed_one() -> None:
 def test_an_object_is_no_copy_of_itself(is_apart: bool, expected: bool | None) -> None:
     store = world()
     ref = store.put_now("docs", "k", CONTENT)
-    assert verdict(store, pair(store, ref, CopyAt("docs", "k")), is_apart=is_apart).same is expected
+    assert verdict(store, pair(store, ref, CopyAt("docs", "k")), apart=is_apart).same is expected
 
 
 CHANGES: Mapping[str, tuple[Change, bool]] = {

@@ -29,10 +29,9 @@ from jobs.expire.places import PlaceDocument, look_again, read_places
 from jobs.expire.rules import CopyAt, Terms
 from jobs.expire.undo import unhide
 from jobs.ledger.tombstones import Tombstone, Tombstones
-from jobs.s3.byte_ranges import ByteBudget
 from tests.doubles.hooks import Killed
 from tests.doubles.memory_store import Request
-from tests.expire.scene import DAY, LEDGER, PLACES, replica, row_of, shop
+from tests.expire.scene import DAY, LEDGER, PLACES, opened, replica, row_of, shop
 
 KEYS = ("a", "b")
 PLACE = PlaceDocument(id=f"{1:032x}", rank=1).key("")
@@ -110,9 +109,7 @@ class World:
         origin, others = await read_places(store, store, *sides, [following], 0.0, lambda: store.now)
         terms = Terms(math.inf, grace_days * DAY, await store.is_versioned(bucket), [following])
         look = partial(look_again, store, store, [origin, *others], False)
-        run = Expire(
-            store, store, ByteBudget(1 << 20), look, self.tombstones(bucket), terms, lambda: store.now, deletes=True
-        )
+        run = Expire(opened(store, bucket, 1 << 20), look, self.tombstones(bucket), terms, lambda: store.now)
         return [each.status for each in await run.process(self.rows[bucket])]
 
     async def end(self) -> list[Status]:

@@ -410,7 +410,7 @@ def declared(
     made: World, *copies: Location, source: Location = DOCS, replaces: bool = False, ours: float = NOW
 ) -> list[dict[str, Any]]:
     sides = Side(source, endpoint="http://s3.test"), Side(copies[0], endpoint="http://s3.test")
-    with patch("jobs.expire.places.open_side", lambda _: made):
+    with patch("jobs.s3.sessions.open_side", lambda _: made):
         return asyncio.run(declare(*sides, copies, replaces=replaces, clock=lambda: ours))
 
 
