@@ -15,7 +15,7 @@ LIMITS = {
     "jobs/backup": 168,
     "jobs/checksum_reports": 275,
     "jobs/cli": 2885,
-    "jobs/compact": 847,
+    "jobs/compact": 858,
     "jobs/core": 1225,
     "jobs/doctor": 721,
     "jobs/expire": 1388,
