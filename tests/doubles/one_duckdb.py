@@ -23,8 +23,9 @@ KEPT = 100
 class Instance:
     """An instance of the process, and the files that are attached to it."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self._numbers, self._settings = itertools.count(), settings
+    def __init__(self, settings: dict[str, Any], *before: str) -> None:
+        """`before`: statements that each connection in memory begins with."""
+        self._numbers, self._settings, self._before = itertools.count(), settings, before
         self._attached: dict[str, Path] = {}
         self._begin()
 
@@ -49,7 +50,7 @@ class Instance:
             self._begin()
         self._in_memory += 1
         name, connection = f"memory_{next(self._numbers)}", self._root.cursor()
-        connection.execute(f"ATTACH ':memory:' AS {name}; USE {name}")
+        connection.execute("; ".join([f"ATTACH ':memory:' AS {name}", f"USE {name}", *self._before]))
         return connection
 
 
@@ -75,9 +76,11 @@ def connect_unlocked(database: str, config: dict[str, Any] | None = None) -> duc
 
 @cache
 def _shared(process_id: int) -> Instance:
-    return Instance({"threads": 1})
+    return Instance({"threads": 1, "python_enable_replacements": False}, "PRAGMA disable_optimizer")
 
 
 def connect_to_shared(database: str = ":memory:", config: dict[str, Any] | None = None) -> duckdb.DuckDBPyConnection:
-    """The same in one thread, whatever the settings and the file: for a few rows that nobody reads again."""
+    """The same in one thread, whatever the settings and the file, and as the query says it: for a few rows that nobody
+    reads again, of which a plan takes longer than the rest.
+    """
     return _shared(os.getpid()).open_in_memory()

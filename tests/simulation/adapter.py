@@ -11,6 +11,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,8 +23,10 @@ import duckdb
 
 from jobs.aws.clients import open_client
 from jobs.cli import cli
-from jobs.cli.command import Answer
+from jobs.cli.command import Answer, JsonCommand
 from jobs.cli.console import emit
+from jobs.cli.options import Command
+from jobs.cli.worker import WorkerCommand
 from jobs.core import part_sizes
 from jobs.core.elapsed import refuse_late
 from jobs.core.evidence import compare
@@ -35,7 +38,7 @@ from jobs.errors import SealiftError, StoreError, store_error
 from jobs.interrupts import run as run_in_a_loop
 from jobs.interrupts import stopped_by_signals
 from jobs.ledger.backlog import manifest_numbers, read_manifest
-from jobs.ledger.owner import claim_run
+from jobs.ledger.owner import claim_run, process_began
 from jobs.runs import local_executor
 from jobs.runs.request import open_ledger, open_prompt_ledger
 from jobs.s3 import downloads
@@ -78,6 +81,8 @@ SCALE = {
 FILE_RANGE_BYTES = 2_048
 """Tables of the ledger have some KiB, whatever the scale: two or three ranges."""
 AGAIN = (75, -9)
+IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+"""Where scratch folders are: a disk takes longer to make and remove them."""
 PLACE = ".sealift/place-"
 PLACES = [
     (bucket, f"{prefix}{PLACE}{rank:032x}.json", b'{"format":1,"id":"%032x","rank":%d}' % (rank, rank))
@@ -95,6 +100,10 @@ NO_RULES = SimpleNamespace(
     get_bucket_replication=lambda **_: {"ReplicationConfiguration": {"Rules": []}},
 )
 """All that is asked of a client that is no store."""
+_command = cache(Command)
+"""What a command takes is the same each time: fifty options to make."""
+ASKS_CLICK = frozenset({"--pair", "--archives", "--as-of"})
+"""With these a command asks click while it works, or takes the time of its start: it is parsed each time."""
 SEAMS = {"compare": compare}
 """Decisions that breaks may replace."""
 
@@ -111,16 +120,19 @@ class Program:
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
         """All that is Sealift's own code works in the world."""
+        is_full = self._world.schedule.is_full
+        connect = one_duckdb.connect_unlocked if is_full else one_duckdb.connect_to_shared
         swaps: list[Any] = [
-            *swaps_of(self._world), *CACHED, *([] if self._world.schedule.is_full else QUICK), *self.extra,
+            *swaps_of(self._world), *CACHED, *([] if is_full else QUICK), *self.extra,
             (run_in_a_loop, _begin), (stopped_by_signals, _stopped_by), (open_prompt_ledger, open_ledger),
             (open_store, lambda *_, **__: self._connection), (open_client, lambda *_, **__: NO_RULES),
+            (Command, _command), (process_began, lambda pid: None), (duckdb.connect, connect),
             (local_executor.execute, self._execute), (emit, _say_nothing),
-            (click.echo, _say_nothing), (log._write, _say_nothing), (duckdb.connect, one_duckdb.connect_to_shared),
+            (click.echo, _say_nothing), (log._write, _say_nothing),
             (part_sizes.COPY_LIMIT_BYTES, 16), (part_sizes.PREFERRED_PART_BYTES, 8),
         ]  # fmt: skip
         with (
-            tempfile.TemporaryDirectory() as folder,
+            tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder,
             patch.dict(os.environ, self._environment(folder)),
             patch.object(tempfile, "tempdir", folder),
             replaced(swaps, SCALE),
@@ -140,8 +152,9 @@ class Program:
 
     async def command(self, *words: str) -> int:
         """Do what a command line says; the exit code."""
+        is_whole = self._world.schedule.is_full or bool(ASKS_CLICK & set(words))
         try:
-            code = cli.main(list(words), standalone_mode=False)
+            code = cli.main(list(words), standalone_mode=False) if is_whole else _parsed(words).main()
         except Begun as begun:
             ended = await begun.args[0]
             code = ended.code if isinstance(ended, Answer) else ended
@@ -236,6 +249,22 @@ def _row(row: ObjectVersion, of: Outcome | None) -> Row:
 @cache
 def _resolved(text: str) -> bytes:
     return resolved(text.encode())
+
+
+def _parsed(words: tuple[str, ...]) -> Any:
+    """The options of a command line. Lines that differ by the id of their run are parsed once."""
+    at = {"worker": 1, "runs": 2}.get(words[0])
+    return _parse(words) if at is None else replace(_parse((*words[:at], "RUN", *words[at + 1 :])), run_id=words[at])
+
+
+@cache
+def _parse(words: tuple[str, ...]) -> Any:
+    with patch.object(JsonCommand, "main", _itself), patch.object(WorkerCommand, "main", _itself):
+        return cli.main(list(words), standalone_mode=False)
+
+
+def _itself(options: Any) -> Any:
+    return options
 
 
 def _say_nothing(*_: Any, **__: Any) -> None:
