@@ -61,9 +61,11 @@ def _queue(system: System, name: str) -> Finding:
 def _image(system: System) -> Finding:
     """Of all job definitions: they name the same one."""
     container = system.definition("replicate")
-    image = _ECR.fullmatch(container["image"]) if container else None
+    if container is None:
+        return failure("there is no such job definition", APPLY)
+    image = _ECR.fullmatch(container["image"])
     if image is None:
-        return warning(f"its image {container and container['image']} is none of ECR by its digest", APPLY)
+        return warning(f"its image {container['image']} is none of ECR by its digest", APPLY)
     account, region, repository, digest = image.groups()
     asked = {"registryId": account, "repositoryName": repository, "imageIds": [{"imageDigest": digest}]}
     found = none_if_absent(lambda: system.call("ecr", "DescribeImages", repository, region, **asked))

@@ -107,7 +107,9 @@ def _notifications(system: System, source: Source, *, is_before: bool) -> Findin
     now: Mapping[str, Any] = system.call("s3", operation, bucket, source.region, Bucket=bucket, **owner)
     has_bridge, is_direct = "EventBridgeConfiguration" in now, source.region == system.home
     if source.notifications != "replace":
-        lost = failure("it does not send events to EventBridge: nothing is backed up at once", _TURN_ON)
+        lost = warning("it does not send events to EventBridge yet", _TURN_ON)
+        if not is_before:
+            lost = failure("it does not send events to EventBridge: nothing is backed up at once", _TURN_ON)
         return ok("it sends events to EventBridge") if has_bridge else lost
     ours = system.arn("sqs", f"{system.name}-objects")
     targets = [(each, each[name]) for kind, name in _TARGETS.items() for each in now.get(kind, ())]

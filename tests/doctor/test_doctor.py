@@ -192,7 +192,7 @@ def test_before_says_what_would_be_lost_and_what_has_to_be_asked_for(system: Sys
     status, says = found["notifications", "example-scans"]
     assert (status, "function:theirs" in says) == ("failure", True)
     assert "s3:ObjectCreated:* → arn:aws:sns:eu-central-1:1:theirs" in says
-    assert found["notifications", "example-tracking"][0] == "failure"
+    assert found["notifications", "example-tracking"][0] == "warning"
     assert found["notifications", "example-customs-us"][0] == "ok"
     assert {check for check, _ in found} == {"credentials", "source", "notifications", "vcpu-quota", "lambda-quota"}
     assert code == 10
