@@ -52,10 +52,11 @@ def open_metrics(document: Mapping[str, Any], now: float) -> str:
         times = {"good_night": [pair["good_at"]]}
         for gauge, name in (("oldest_verified", "oldest_checked"), ("oldest_read", "oldest_read")):
             times[gauge] = [each[name] for each in places]
-        for gauge, known in times.items():
-            if ends := [*map(parse_time, filter(None, known))]:
+        for gauge, at in times.items():
+            if ends := [*map(parse_time, filter(None, at))]:
                 series[f"sealift_{gauge}_age_seconds"][label] = now - min(ends)
-        for what in ("objects", "bytes") if pair["night"] else ():
+        known = ["objects"] * bool(pair["night"]) + ["bytes"] * bool(pair["bytes"])  # earlier nights kept no bytes
+        for what in known:
             for status in STATUSES:
                 series[f"sealift_{what}"][f'{label},status="{status.replace(" ", "_")}"'] = pair[what].get(status, 0)
     lines = []

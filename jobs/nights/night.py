@@ -109,6 +109,7 @@ class NightWork(Struct, frozen=True):
             night=str(night.day),
             **run_options.named_places(self.policy, self.pair),
             left=max(known.left, emptied.objects if emptied else 0),
+            exit_code=int(ExitCode.FINDINGS),
             began_at=datetime.fromtimestamp(parse_time(compared["created_at"]), UTC),
             finished_at=finished_at,
             stages=results,
@@ -124,7 +125,7 @@ class NightWork(Struct, frozen=True):
             verdict=f"{sentence}: {'; '.join(f'{each.stage} {stage_text(each)}' for each in results)}.",
             next_steps=steps,
             exit_code=int(ExitCode.DONE if is_well else ExitCode.FINDINGS),
-            good_at=finished_at if is_well else self.last.good_at if self.last else None,
+            good_at=finished_at if is_well else self.last.last_good_at if self.last else None,
         )
         await night.write(".json", json.format(json.encode(summary), indent=2))
         summary = await night.read() or summary
@@ -165,7 +166,9 @@ class NightWork(Struct, frozen=True):
         is_over, kind = await ledger.report(spec.run_id) is not None, KINDS[spec.job]
         report, code, _ = await (end(*run, kind) if is_over else work(*run, *how, kind))
         if report["state"] != RunState.COMPLETE:
-            stopped = Interrupted(f"{stage} has rows left to do, run {spec.run_id}")
+            night = f"--pair {self.pair.name} --night {self.night.day} --again"
+            what = f"the night of {self.night.day} is not finished: {stage} has rows left to do, run {spec.run_id}"
+            stopped = Interrupted(what, advice=f"go on with it: sealift nightly {night}")
             stopped.exit_code = ExitCode(code)
             raise stopped
         return self._result(stage, report, exit_code=code, slice=turn)

@@ -90,7 +90,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     verdict: str = ""
     next_steps: Sequence[str] = ()
     left: Count
-    exit_code: Count = 0
+    exit_code: Count
     began_at: Time
     finished_at: Time
     good_at: Time | None = None
@@ -100,6 +100,11 @@ class Summary(Struct, frozen=True, kw_only=True):
     summary: str
     report_html: str | None
     ledger: str
+
+    @property
+    def last_good_at(self) -> datetime | None:
+        """`good_at`, which an earlier version did not write: of a night that was well, its end."""
+        return self.good_at if self.exit_code else self.finished_at
 
     def turn(self, stage: str, of: int) -> int | None:
         """The slice of `of` that a stage of this night took. None: it took no such slice."""

@@ -14,4 +14,4 @@ def summary(**more: Any) -> Summary:
     places = {"source": "s3://in/", "destination": "s3://copies/", "summary": "s3://l/n.json", "ledger": "s3://l/"}
     when = {"night": "2026-11-25", "began_at": NOW, "finished_at": NOW}
     found: dict[str, Any] = {"left": 0, "stages": [StageResult(stage="reconcile")], "known": Known(), "emptied": None}
-    return Summary(**{"pair": "docs", "report_html": None, **places, **when, **found, **more})
+    return Summary(**{"pair": "docs", "report_html": None, "exit_code": 0, **places, **when, **found, **more})

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
-from msgspec import json, to_builtins
+from msgspec import convert, json, to_builtins
 
 from jobs.core.model import Location
 from jobs.errors import LedgerError
@@ -49,6 +50,7 @@ def test_a_file_whose_name_is_no_day_is_named() -> None:
     [
         lambda document: document | {"left": -1},
         lambda document: {name: value for name, value in document.items() if name != "known"},
+        lambda document: {name: value for name, value in document.items() if name != "exit_code"},
         lambda document: document | {"night_version": 99},
         lambda document: document | {"night": "2026-11-26"},
     ],
@@ -63,6 +65,14 @@ def test_a_document_that_was_altered_is_refused(change: Callable[[dict[str, Any]
     assert json.encode(found) == json.encode(SUMMARY)
     with pytest.raises(LedgerError, match=r"nights/p/2026-11-25\.json"):
         asyncio.run(read(Night(ledger(), "p", "2026-11-25"), change(document)))
+
+
+@pytest.mark.parametrize(("exit_code", "good_at"), [(0, SUMMARY.finished_at), (3, None)])
+def test_a_summary_of_an_earlier_version_tells_when_the_last_good_night_was(
+    exit_code: int, good_at: datetime | None
+) -> None:
+    document = {name: value for name, value in to_builtins(SUMMARY).items() if name != "good_at"}
+    assert convert(document | {"exit_code": exit_code}, Summary).last_good_at == good_at
 
 
 def test_nights_come_the_latest_first_and_a_second_check_after_the_first() -> None:

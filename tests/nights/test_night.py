@@ -55,6 +55,7 @@ def test_a_night_whose_run_has_rows_left_stops_with_its_code_and_goes_on(world: 
     with patch.object(world, "_execute", broken), pytest.raises(Interrupted, match="has rows left") as stopped:
         world.start()
     assert stopped.value.exit_code == ExitCode.CONFIG
+    assert "--night" in (stopped.value.advice or ""), "by then another night may be the latest one"
     summary = world.start()
     assert (summary["ran_before"], summary["exit_code"]) == (False, 0)
 
