@@ -29,7 +29,7 @@ from jobs.ledger.ledger import Ledger
 from jobs.nights.summary import last_summary
 from jobs.policy.model import Pair, Policy
 from jobs.reports.document import iso_time, need_attention
-from jobs.reports.figures import plural
+from jobs.reports.figures import human_time, plural
 from jobs.runs.request import open_prompt_ledger
 from jobs.runs.summaries import summarize_runs
 from jobs.s3.retries import gather_bounded
@@ -51,15 +51,13 @@ _FINDINGS = """
 """
 
 
-_SHOWN = {
-    "problems": "since problem",
-    "not_known": "what why",
+_TABLES = {
     "pairs": "pair night verdict exit_code",
     "backlogs": "pair rows since",
     "places": "place objects unchecked unread oldest_checked oldest_read",
     "running": "run_id rows accounted created_at",
 }
-"""Section → what its table shows."""
+"""Section → what its table shows. Problems are no table: its folds would break the commands in them."""
 Rows = dict[str, list[dict[str, Any]]]
 """Rows of the status by the section that they are of."""
 
@@ -120,13 +118,14 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
     runs = await summarize_runs(ledger, run_ids[: -RUNS - 1 : -1])
     questions = [(FINDINGS, _findings(ledger, policy)), ("what is checked", _places(ledger))]
     if policy:
-        names = await list_folders(ledger.store, ledger.location.join("backlog/pair="))  # in the policy or not
+        kept = [ledger.location.join(folder) for folder in ("backlog/pair=", "manifests/pair=")]
+        names = {name for place in kept for name in await list_folders(ledger.store, place)}  # in the policy or not
         questions += [
             ("what is in the queues", _queues(ledger, policy)),
             *((f"whether pair {pair.name} is well", _night(ledger, policy, pair)) for pair in policy.pairs),
-            *((f"the backlog of {shown(name)}", _backlog(ledger, policy, name, runs)) for name in names),
+            *((f"the backlog of {shown(name)}", _backlog(ledger, policy, name, runs)) for name in sorted(names)),
         ]
-    rows: Rows = {name: [] for name in (*_SHOWN, "findings", "queues")} | _runs(runs)
+    rows: Rows = {name: [] for name in ("problems", "not_known", *_TABLES, "findings", "queues")} | _runs(runs)
     if not policy and not run_ids:
         why = f"no run is in {ledger.location} yet, and no policy is named (--policy)"
         rows["not_known"].append({"what": "everything", "why": why})
@@ -157,16 +156,16 @@ def _runs(runs: Sequence[Mapping[str, Any]]) -> Rows:
         is_forgotten = not is_kept and not run["pair"] and (run["created_at"] or after) < after
         if asked in answered or run_id in answered or is_forgotten:
             continue
-        says = f"is {state}" if state in _NEXT else ""
+        texts = [f"is {state}"] if state in _NEXT else []
         if state == "complete":
             answered += [asked, run["retry_of"]]
             if run["failures"] and not (is_kept and run["source"] != run["destination"]):  # else it read archives
-                says = f"has ended: {need_attention(run['failures'], run['rows'])}"
-            elif run["unread"]:
-                says = f"could not read {plural(run['unread'], 'line or archive')}"
-        if says:
+                texts.append(f"has ended: {need_attention(run['failures'], run['rows'])}")
+            if run["unread"]:
+                texts.append(f"could not read {plural(run['unread'], 'line or archive')}")
+        if texts:
             command = f"sealift runs {_NEXT.get(state, 'show')} {run_id}"
-            problems.append(_problem(f"run {run_id} {says}: {command}", run["created_at"]))
+            problems.append(_problem(f"run {run_id} {', '.join(texts)}: {command}", run["created_at"]))
     return {"running": [dict(run) for run in runs if run["state"] == "incomplete"], "problems": problems}
 
 
@@ -201,13 +200,22 @@ async def _places(ledger: Ledger) -> Rows:
 
 
 async def _night(ledger: Ledger, policy: Policy, pair: Pair) -> Rows:
-    """The last ended night. Objects and bytes are those of its comparison, by category."""
+    """The last ended night. Objects and bytes are those of its comparison, by category.
+
+    Where nights do not run by themselves, a pair without a recent one has no problem, but is not well either.
+    """
     last, hot = await last_summary(ledger, pair.name), pair.destination
     row: dict[str, Any] = {"pair": pair.name, "destination": f"s3://{hot.bucket}/{hot.prefix}"}
     row |= {name: getattr(last, name, None) for name in ("night", "verdict", "exit_code")}
-    row["good_at"] = iso_time(last.good_at.timestamp()) if last and last.good_at else None
+    row["good_at"] = iso_time(good_at.timestamp()) if last and (good_at := last.last_good_at) else None
     row |= {"objects": last.stages[0].counts, "bytes": last.stages[0].bytes} if last else {"objects": {}, "bytes": {}}
-    return {"pairs": [row], "problems": _judged(pair.name, judge_night(policy, pair, last))}
+    found = {"pairs": [row], "problems": _judged(pair.name, judge_night(policy, pair, last))}
+    hours = policy.alarms.night_hours
+    if not found["problems"] and (last is None or last.finished_at.timestamp() < time.time() - 3600 * hours):
+        why = f"its nights are off in the policy, and none has ended within {hours} hours"
+        advice = f"sealift nightly --pair {pair.name}"
+        found["not_known"] = [{"what": f"whether pair {pair.name} is well", "why": f"{why}: {advice}"}]
+    return found
 
 
 async def _backlog(ledger: Ledger, policy: Policy, name: str, runs: Sequence[Mapping[str, Any]]) -> Rows:
@@ -228,7 +236,7 @@ async def _backlog(ledger: Ledger, policy: Policy, name: str, runs: Sequence[Map
 def _judged(pair: str, finding: Finding) -> list[dict[str, Any]]:
     since = None if finding.since is None else iso_time(finding.since)
     is_well = finding.status == Status.OK
-    return [] if is_well else [_problem(f"pair {shown(pair)}: {finding.says}: {finding.advice}", since)]
+    return [] if is_well else [_problem(f"pair {shown(pair)}: {finding.says.rstrip('.')}: {finding.advice}", since)]
 
 
 async def _queues(ledger: Ledger, policy: Policy) -> Rows:
@@ -262,10 +270,15 @@ def status_text(document: Mapping[str, Any]) -> str:
         "well": "All is well" if looked_at["has_policy"] else no_policy,
     }[document["state"]]
     accepted = sum(each["accepted"] for each in document["findings"])
-    texts = [head + (f" ({accepted:,} accepted by hand)" if accepted else "")]
-    texts += [table(document[name], names.split()) for name, names in _SHOWN.items() if document[name]]
-    seen = f"the latest {looked_at['runs']:,} of {plural(looked_at['all_runs'], 'run')} looked at"
-    return "\n\n".join([*texts, f"ledger  {document['ledger']}, {seen}"])
+    lines = [head + (f" ({accepted:,} accepted by hand)" if accepted else "")]
+    for each in document["problems"]:
+        since = f"since {human_time(each['since'])}: " if each["since"] else ""
+        lines.append(f"  ! {since}{each['problem']}")
+    lines += [f"  ? {each['what']} is not known: {each['why']}" for each in document["not_known"]]
+    tables = [table(document[name], names.split()) for name, names in _TABLES.items() if document[name]]
+    seen = f", the latest {looked_at['runs']:,} looked at" if looked_at["runs"] < looked_at["all_runs"] else ""
+    ledger = f"ledger  {document['ledger']}, {plural(looked_at['all_runs'], 'run')}{seen}"
+    return "\n\n".join(["\n".join(lines), *tables, ledger])
 
 
 status = Command(ShowStatus, "status")

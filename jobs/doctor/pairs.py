@@ -74,7 +74,7 @@ def judge_backlog(name: str, pair: Pair | None, waiting: Sequence[Waiting]) -> F
     if now <= due + OVERDUE_SECONDS:
         return ok(says)
     advice = "the log of the function enqueue says why, or that limits.max_cost is reached: sealift runs list"
-    if manifests:
+    if manifests and now > manifests[0].since + OVERDUE_SECONDS:
         manifest = shlex.quote(shown(manifests[0].name))
         advice = f"no run has taken them: sealift replicate --pair {name} --manifest {manifest}"
     return failure(says, advice, since)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.cli import status
-from jobs.cli.status import RUN_DAYS, _backlog, _findings, _look, _runs
+from jobs.cli.status import RUN_DAYS, _backlog, _findings, _look, _night, _runs, status_text
 from jobs.core.model import Location, parse_time
 from jobs.ledger.backlog import Manifest
 from jobs.ledger.files import write_file
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.state_files import write_delta
+from jobs.nights.summary import Night
 from jobs.reports.document import iso_time
 from tests.doubles.memory_store import MemoryStore
+from tests.doubles.nights import summary
 from tests.doubles.policies import policy_of
 from tests.ledger.looks import BEGAN, Seen, verdicts
 
@@ -128,6 +130,48 @@ async def test_a_damaged_manifest_hides_nothing_else(monkeypatch: pytest.MonkeyP
     document = await _look(ledger, policy)
     assert [each["what"] for each in document["not_known"]] == ["the backlog of docs"]
     assert [each["pair"] for each in document["pairs"]] == ["docs", "photos"]
+
+
+async def test_a_manifest_is_looked_at_when_nothing_is_left_of_the_backlog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lifecycle removes the rows of a backlog after 90 days, and keeps its manifests."""
+
+    async def no_queues(*_: object) -> dict[str, Any]:
+        return {}
+
+    monkeypatch.setattr("jobs.cli.status._queues", no_queues)
+    ledger, policy = new_ledger(), policy_of("docs", nightly={"enabled": False})
+    manifest = await write_manifest(ledger, 1, 1_764_000_000.0)
+    document = await _look(ledger, policy)
+    assert [each["problem"].rpartition(" ")[2] for each in document["problems"]] == [manifest]
+
+
+@pytest.mark.parametrize("hours", [None, 27, 25])
+async def test_a_pair_whose_nights_are_off_is_well_only_by_a_recent_night(hours: int | None) -> None:
+    ledger, policy = new_ledger(), policy_of("docs", nightly={"enabled": False})
+    if hours:
+        at = datetime.now(UTC) - timedelta(hours=hours)
+        night = summary(night=str(at.date()), finished_at=at)
+        await Night(ledger, "docs", night.night).write(".json", msgspec.json.encode(night))
+    found = await _night(ledger, policy, policy.pairs[0])
+    assert found["problems"] == []
+    assert [each["what"] for each in found.get("not_known", ())] == ["whether pair docs is well"] * (hours != 25)
+
+
+def test_a_run_with_bad_rows_and_unread_lines_says_both() -> None:
+    [problem] = _runs([run("1", pair="docs", unread=2, **BAD) | {"accounted": 0}])["problems"]
+    assert "needs attention" in problem["problem"]
+    assert "could not read 2" in problem["problem"]
+
+
+def test_a_command_stays_whole_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    problem = f"pair docs: no run has taken them: sealift replicate --pair docs --manifest s3://{'long-' * 20}.csv"
+    sections = {name: list[Any]() for name in ("not_known", "pairs", "backlogs", "places", "running", "findings")}
+    looked_at = {"has_policy": True, "runs": 1, "all_runs": 1}
+    document = {"state": "wrong", "ledger": "s3://ledger/", "looked_at": looked_at, **sections}
+    text = status_text(document | {"problems": [{"since": "2026-11-20T03:00:00+00:00", "problem": problem}]})
+    assert f"\n  ! since 2026-11-20 03:00 UTC: {problem}\n" in text
 
 
 def new_ledger() -> Ledger:

@@ -58,6 +58,7 @@ def test_a_pair_needs_a_night_that_is_recent_and_well(
         ("docs", [("a", 61), ("b", 1)], Status.FAILURE, ADVICE),
         ("docs", [(MANIFEST, 29)], Status.OK, ""),
         ("docs", [("a", 50), (MANIFEST, 31)], Status.FAILURE, f"{COPY} {MANIFEST}"),
+        ("docs", [("a", 61), (MANIFEST, 1)], Status.FAILURE, ADVICE),
         ("gone", [("a", 0)], Status.FAILURE, "the policy has no such pair, add it"),
     ],
 )

@@ -60,7 +60,7 @@ def test_a_pair_needs_a_night_and_a_queue_that_nobody_can_look_at_is_never_well(
     assert problems(result)[problem] is None
     text = world.sealift("status", SEALIFT_POLICY=policy).stdout
     assert text.startswith(f"{len(problems(result))} problems, {len(unknown(result))} not known\n")
-    assert problem in text
+    assert f"\n  ! {problem}\n" in text
     copied(world, "a")
     world.put("logs/b")
     world.client.put_object(Bucket=world.destination, Key="elsewhere/logs/b", Body=b"content")
@@ -73,4 +73,4 @@ def test_a_pair_needs_a_night_and_a_queue_that_nobody_can_look_at_is_never_well(
     assert "what is in sealift-objects" in unknown(result)
     text = world.sealift("status", SEALIFT_POLICY=policy).stdout
     assert text.startswith("Nothing wrong was found, but ")
-    assert "\nwhat is in sealift-objects  " in text
+    assert "\n  ? what is in sealift-objects is not known: " in text
