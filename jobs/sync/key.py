@@ -188,16 +188,22 @@ async def sync_key(
         await sides.keeps_versions()
     call = _Sync(sides, key, rows, rules, is_event, is_last)
     may_be_new = is_event or rules.all_versions or sides.share_new >= BET_FROM
-    is_done = await call.bet() if len(rows) == 1 and may_be_new and not is_last else None
-    return is_done or await call.run()
+    if len(rows) == 1 and may_be_new and not is_last:
+        try:
+            if (result := await call.bet()) is not None:
+                return result
+        except (*REFUSALS, Conflict, PreconditionFailed):  # the looks show why, and how it ends
+            sides.share_new *= 7 / 8
+    return await call.run()
 
 
 class _Sync(Struct, dict=True, eq=False):
     """One key, until it is done. What is learned of a version stays with it.
 
     Most keys end with their bet: what only others need is made when it is asked for.
-    `marked`: the source's items that were followed by a delete marker, None if it had none. `is_stale`:
-    something was written, and nothing has shown since that the source is still the same.
+    `marked`: the source's items that were followed by a delete marker, None if it had none. `missed`:
+    versions that a copy did not find, and what was on top. `is_stale`: something was written, and nothing
+    has shown since that the source is still the same.
     """
 
     sides: Sides
@@ -208,6 +214,7 @@ class _Sync(Struct, dict=True, eq=False):
     is_last: bool
     comparisons: int = 0
     marked: set[Version | None] = set()
+    missed: set[tuple[Version, Version | None]] = set()
     has_altered: bool = False
     is_stale: bool = False
 
@@ -244,11 +251,8 @@ class _Sync(Struct, dict=True, eq=False):
             await self.pages.read_page()
             if self.pages.versions:
                 return None
-        try:
-            outcome, copied = await sides.copy_current(row, ABSENT, info)
-        except (*REFUSALS, Conflict, PreconditionFailed):
-            sides.share_new *= 7 / 8
-            return None
+            del self.pages  # a write follows, which they do not show
+        outcome, copied = await sides.copy_current(row, ABSENT, info)
         sides.share_new += (1 - sides.share_new) / 8
         is_right = copied is row and (sides.names_copied or not is_exact(row.version_id))
         is_open = self.rules.mirrors_deletes or not is_right
@@ -276,9 +280,6 @@ class _Sync(Struct, dict=True, eq=False):
                 if (result := await self._follow(await self._look())) is not None:
                     return result
             except (PreconditionFailed, Conflict, NotFound) as error:
-                if isinstance(error, NotFound) and isinstance(last, NotFound):
-                    # Seen twice and not found: SeaweedFS with a key that ends in /.
-                    return self._all(End(Status.BLOCKED, Reason.REFUSED, error.fact))
                 last = error
             except REFUSALS as error:  # what was copied before that is copied
                 return self._all(_refusal(error))
@@ -430,6 +431,14 @@ class _Sync(Struct, dict=True, eq=False):
         """Copy a version on top. False: look again."""
         try:
             outcome, row = await self._copy(look, version)
+        except NotFound as error:
+            missed = version, look.on_top
+            if missed not in self.missed:
+                self.missed.add(missed)
+                raise
+            # Seen twice and not found: SeaweedFS with a key that ends in /.
+            version.blocked = End(Status.BLOCKED, Reason.REFUSED, error.fact)
+            return True
         except (*REFUSALS, Conflict, Unavailable) as error:
             if error.code == ALTERED:
                 await self._blame(version, error.fact)

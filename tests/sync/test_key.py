@@ -10,7 +10,7 @@ import pytest
 from jobs.core.model import ObjectVersion
 from jobs.core.outcome import Evidence, Status
 from jobs.core.reasons import Reason
-from jobs.errors import ConfigError, Conflict, NoSuchBucket, NotFound, Unavailable
+from jobs.errors import ConfigError, Conflict, Denied, NoSuchBucket, NotFound, Unavailable
 from jobs.sync.edges import End
 from jobs.sync.key import sync_key
 from tests.doubles.hooks import nth, once, refuse, watch
@@ -301,6 +301,31 @@ async def test_delete_that_is_handled_while_its_object_is_copied_is_not_forgotte
     assert bodies(store) in ([], [A, None])
 
 
+async def test_removal_right_after_the_copy_of_a_row_is_mirrored() -> None:
+    """What was read of the destination before the copy does not show it."""
+    store = make_store()
+    row = await put(store, A)
+
+    async def then_remove(request: Request) -> Any:
+        written = await request()
+        await delete(store, SOURCE._replace(version_id=row.version_id))
+        return written
+
+    store.hook(copy=then_remove)
+    await sync_one(store, row, all_versions=True, mirrors_deletes=True)
+    assert bodies(store) == [A, None]
+
+
+@pytest.mark.parametrize(("bucket", "is_event"), [("source", True), ("destination", False)])
+async def test_refusal_before_the_first_copy_is_an_outcome(bucket: str, is_event: bool) -> None:
+    store = make_store()
+    row = await put(store, A)
+    denied = Denied("any", f"s3://{bucket}", "AccessDenied", "", 403)
+    store.hook(every=refuse(denied, lambda request: request.place.bucket == bucket))
+    end = (await sync(store, event_of(row) if is_event else row, is_event=is_event, all_versions=True)).outcomes[0]
+    assert (end.status, end.reason, bodies(store)) == (Status.BLOCKED, Reason.DENIED, [])
+
+
 async def test_delete_marker_hides_no_copy_that_came_after_the_look() -> None:
     store = make_store()
     await sync(store, event_of(await put(store, A)), is_event=True, mirrors_deletes=True, **EVENT)
@@ -418,6 +443,15 @@ async def test_version_that_is_listed_and_never_found_is_refused_at_once(all_ver
     outcome = await sync_one(store, row, all_versions=all_versions)
     assert (outcome.status, outcome.reason) == (Status.BLOCKED, Reason.REFUSED)
     assert len(asked) <= 3
+
+
+async def test_version_that_is_never_found_keeps_no_others_from_being_copied() -> None:
+    store = make_store()
+    gone = await put(store, A)
+    await put(store, B)
+    store.hook(copy=refuse(NotFound("CopyObject", "s3://source/key", "NoSuchKey", "", 404), of_version(gone)))
+    assert statuses(await sync_all(store)) == [Status.BLOCKED, COPIED]
+    assert bodies(store) == [B]
 
 
 async def test_version_that_is_removed_before_it_is_copied_is_missing() -> None:
