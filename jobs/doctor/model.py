@@ -83,7 +83,8 @@ class Question(NamedTuple):
 
 
 ok, warning, failure = (partial(Finding, each) for each in (Status.OK, Status.WARNING, Status.FAILURE))
-"""It works. It works, but costs, hides something, or may stop to work. It does not work, or does harm."""
+"""`ok`: it works. `warning`: it works, but costs, hides something, or may stop to work. `failure`: it does not work, or
+does harm."""
 
 
 def ask_all(questions: Iterable[Question]) -> list[Line]:
@@ -99,8 +100,11 @@ def _answer(question: Question) -> Line:
         raise
     except StoreError as error:
         found = _refusal(error)
-    except (ConfigError, KeyError, TypeError, ValueError, IndexError, AttributeError) as error:  # or no such answer
-        found = warning(f"not known: {type(error).__name__}: {error}", "run the doctor again")
+    except ConfigError as error:
+        found = warning(f"not known: {error}", "run the doctor again")
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        says = f"not known: the answer cannot be read ({type(error).__name__}: {error})"
+        found = warning(says, "run the doctor again")
     return Line(question.check, found.status, question.subject, found.says, found.advice)
 
 

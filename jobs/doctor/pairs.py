@@ -40,7 +40,7 @@ async def _backlog(policy: Policy, pair: Pair, ledger: Ledger) -> Finding:
 
 
 def judge_night(policy: Policy, pair: Pair, last: Summary | None) -> Finding:
-    """What the last night of a pair says. It has an age only where nights run by themselves."""
+    """Whether the last night of a pair was good and, where nights run by themselves, recent."""
     again = f"sealift nightly --pair {pair.name}"
     if last is None:
         by_hand = warning("no night has ended yet", f"play one by hand: {again}")

@@ -16,7 +16,8 @@ from botocore.validate import ParamValidator
 from jobs.cli import run
 from jobs.core.model import Attributes, ObjectRef
 from jobs.doctor import probe
-from jobs.doctor.model import _PERMISSIONS
+from jobs.doctor.model import _PERMISSIONS, Finding, Question, ask_all
+from jobs.errors import ConfigError
 from jobs.s3.store import UNGUARDED, Guard, Written
 from tests.doctor.account import ACCOUNT, FUNCTIONS, IMAGE, JOBS, arn, refused
 from tests.doctor.system import HOUR, POLICY, ROOT, System
@@ -266,12 +267,27 @@ def test_an_empty_answer_is_not_a_good_one_and_a_service_that_cannot_be_reached_
     code, lines = system.doctor()
     kinds = {line["check"]: line["status"] for line in lines}
     assert ({kinds[check] for check in ("role", "queue", "job-queue", "vcpu-quota")}, code) == ({"warning"}, 3)
+    assert any("the answer cannot be read (KeyError: " in line["says"] for line in bad(lines))
     system.account.empty = set()
     system.account.errors["DescribeJobQueues"] = EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
     system.account.errors["GetServiceQuota"] = refused("GetServiceQuota", "NotImplemented", 501)
     code, lines = system.doctor()
     offered = {line["check"]: "is not offered here" not in line["says"] for line in bad(lines)}
     assert (offered, code) == ({"job-queue": False, "vcpu-quota": False}, 3)
+
+
+def test_an_error_that_speaks_for_itself_is_not_named_after_its_class():
+    def ask() -> Finding:
+        raise ConfigError("no region is set")
+
+    [line] = ask_all([Question("queue", "parcels-objects", ask)])
+    assert (line.status, line.says) == ("warning", "not known: no region is set")
+
+
+def test_a_job_definition_that_is_missing_has_no_image(system: System):
+    of("definitions", "parcels-replicate", status="INACTIVE")(system)
+    says = {line["check"]: line["says"] for line in bad(system.doctor()[1])}
+    assert "no such job definition" in says["image"]
 
 
 def test_one_pair_is_looked_at_alone(system: System):
