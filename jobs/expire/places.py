@@ -34,7 +34,7 @@ from jobs.aws.clients import PROMPT_TRIES, open_client
 from jobs.core.model import Attributes, Location, ObjectRef, format_time, overlap
 from jobs.core.run import Side
 from jobs.core.selection import is_sealift_object
-from jobs.errors import REFUSALS, ConfigError, Denied, NotFound, StoreError, UsageError
+from jobs.errors import REFUSALS, ConfigError, Denied, NoSuchBucket, NotFound, StoreError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.policy.model import Policy
 from jobs.policy.resolved import FILE_NAME, decode_policy
@@ -367,7 +367,7 @@ async def find_warnings(copies: Store, places: Sequence[Location]) -> list[dict[
     """What a person has to know of places of copies, JSON-ready. A bucket that does not say so keeps no versions."""
 
     async def keeps_versions(at: Location) -> bool:
-        with suppress(StoreError):
+        with suppress(NoSuchBucket, *REFUSALS):  # no other error says anything of the bucket
             return await retry(partial(copies.is_versioned, at.bucket))
         return False
 

@@ -18,7 +18,7 @@ import pytest
 
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.run import Side
-from jobs.errors import ConfigError, Denied, NotFound, StoreError, UsageError
+from jobs.errors import AuthenticationFailed, ConfigError, Denied, NotFound, StoreError, Unavailable, UsageError
 from jobs.expire import places
 from jobs.expire.places import (
     Place,
@@ -527,6 +527,18 @@ def test_copies_without_versions_are_told(versioned: bool, denied: bool) -> None
     is_told = denied or not versioned
     assert [each["warnings"] for each in (source, *others)] == ([[], *warnings] if is_told else [[], [], []])
     assert ["copies_unversioned" in told(each) for each in others] == [is_told] * 2
+
+
+@pytest.mark.parametrize("kind", [Unavailable, AuthenticationFailed])
+def test_a_server_that_does_not_answer_says_nothing_of_versions(kind: type[StoreError]) -> None:
+    made = World()
+
+    async def fail(request: Request) -> Any:
+        raise kind("GetBucketVersioning", "s3://copies", "NoAnswer")
+
+    made.hook(is_versioned=fail)
+    with pytest.raises(kind):
+        declared(made, COPIES)
 
 
 def test_one_bucket_by_two_names_is_told_at_once() -> None:
