@@ -18,7 +18,7 @@ LIMITS = {
     "jobs/compact": 858,
     "jobs/core": 1225,
     "jobs/doctor": 721,
-    "jobs/expire": 1388,
+    "jobs/expire": 1393,
     "jobs/inventory": 534,
     "jobs/ledger": 1466,
     "jobs/local": 434,

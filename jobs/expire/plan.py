@@ -292,11 +292,14 @@ class Candidates:
         by_checksum, deletes = self.options["by_checksum"], self.options["delete"]
         looks = 1 + deletes  # at both sides, before bytes are read, and before the delete
         asked = "in_archive" if by_checksum else "contains(etag, '-')"
+        # what is too new takes one HEAD, and a row of a comparison is priced as two
         groups = await self._select(
             f"""
-            SELECT coalesce(class, 'STANDARD'), false, true, false, sum(looks)::BIGINT, sum(size_bytes)::BIGINT,
-                sum(if(looks > 0, 0, greatest(1, ceil(size_bytes / {pricing.RANGE_BYTES}))))::BIGINT
-            FROM (SELECT copy_class AS class, {looks} * if(is_latest, 1, 2) AS looks, 0 AS size_bytes FROM chosen
+            SELECT coalesce(class, 'STANDARD'), false, true, false, ceil(sum(heads) / 2)::BIGINT,
+                sum(size_bytes)::BIGINT,
+                sum(if(heads > 0, 0, greatest(1, ceil(size_bytes / {pricing.RANGE_BYTES}))))::BIGINT
+            FROM (SELECT copy_class AS class, if({due}, 2 * {looks}, 1) + if(is_latest, 0, {looks}) AS heads,
+                    0 AS size_bytes FROM chosen
                 UNION ALL SELECT copy_class, 0, size_bytes FROM chosen WHERE {due} AND NOT {by_checksum}
                 UNION ALL SELECT storage_class, 0, size_bytes FROM chosen WHERE {due} AND {asked})
             GROUP BY 1 ORDER BY 1
@@ -311,12 +314,15 @@ class Candidates:
             "prefix": str(within),
             "reads": [{"storage_class": each.storage_class, "bytes": each.size_bytes} for each in read if each.parts],
         }
-        work = PricedWork(is_copying=False, deep=True, sides_read=1)
-        plan = priced(Plan(rows, size_bytes, (), expiry=expiry), Histogram(read, 0), work, processes)
+        work, histogram = PricedWork(is_copying=False, deep=True, sides_read=1), Histogram(read, 0)
+        plan = priced(Plan(rows, size_bytes, (), expiry=expiry), histogram, work, processes)
+        requests = {**plan.requests, "list": lists, "delete": versions * deletes}
+        dollars = {**plan.dollars, "lists": lists * pricing.own_prices().list_per_1000 / 1000}
         return replace(
             plan,
-            requests={**plan.requests, "list": lists, "delete": versions * deletes},
-            dollars={**plan.dollars, "lists": lists * pricing.own_prices().list_per_1000 / 1000},
+            requests={kind: count for kind, count in requests.items() if count},
+            dollars={item: amount for item, amount in dollars.items() if amount},
+            seconds=pricing.estimate_seconds(requests, pricing.bytes_moved(work, histogram), processes),
         )
 
     async def _count_enough(self, within: Location, *eligible: int) -> list[int]:

@@ -21,6 +21,7 @@ from jobs.archives.index import ArchiveIndex
 from jobs.archives.index_tables import TableWriter
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.config import Settings
+from jobs.core import pricing
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Checksum, Location, ObjectRef, ObjectVersion
 from jobs.core.run import Plan
@@ -379,6 +380,19 @@ def test_reads_by_class(scene: Scene, by_checksum: bool, gets: int, reads: dict[
     plan = scene.plan([small, large, new], by_checksum=by_checksum)
     assert {each["storage_class"]: each["bytes"] for each in plan.expiry["reads"]} == reads
     assert (plan.requests["get"], "retrieval" in plan.dollars) == (gets, not by_checksum)
+
+
+def test_what_is_too_new_is_priced_as_one_look_and_what_is_not_sent_is_left_out(scene: Scene) -> None:
+    """Each delete takes its time. Rows within their grace period made a daily run four times too dear."""
+    scene.put("in/due")
+    scene.copy("due")
+    started = scene.now + 5.0
+    for number in range(4):
+        scene.put(f"in/new {number}")
+        scene.copy(f"new {number}")
+    found = scene.plan(started=started, grace_seconds=5.0, annotations="skip")
+    assert (found.requests, [*found.dollars]) == ({"head": 8, "get": 1, "delete": 1}, ["gets"])
+    assert found.seconds == pytest.approx(10 / pricing.REQUESTS_PER_SECOND)
 
 
 @pytest.mark.parametrize("is_readable", [False, True])
