@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from jobs.core.run import Plan, ShardSummary
 from jobs.errors import ConfigError, Denied, LedgerError
@@ -70,10 +71,11 @@ def test_a_run_that_deletes_is_refused_before_it_begins_and_loses_nothing(
         assert keys(store) == before
 
 
-def test_a_worker_refuses_a_run_that_does_not_say_what_was_tried() -> None:
+@pytest.mark.parametrize("plan", [None, Plan(0, 0, ())])
+def test_a_worker_refuses_a_run_that_does_not_say_in_what_state_the_bucket_was(plan: Plan | None) -> None:
     assert KIND.open_job is not None
     with pytest.raises(LedgerError, match="no plan of this release"):
-        KIND.open_job(opened(shop()))
+        KIND.open_job(replace(opened(shop()), plan=plan))
 
 
 @pytest.mark.parametrize("versioned", [True, False])
