@@ -59,7 +59,7 @@ def is_failure(response: Response, *, is_content: bool) -> bool:
     """
     if not 200 <= response.status < 300:
         return True
-    return bool(response.body) and not is_content and wire.ERROR.match(response.body) is not None
+    return not is_content and b"Error" in response.body and wire.ERROR.match(response.body) is not None
 
 
 def failure_of(

@@ -37,7 +37,7 @@ from jobs.s3.http.answers import NoAnswer, Response
 from jobs.s3.http.connect import Dialer
 from jobs.s3.http.connection_pool import Bounds, Pool
 from jobs.s3.http.endpoints import Endpoint, Route, Routes
-from jobs.s3.http.proxies import Proxies
+from jobs.s3.http.proxies import Proxies, Proxy
 from jobs.s3.http.signing import EMPTY_SHA256, UNSIGNED, Credentials, InvalidHead
 from jobs.s3.http.tls import tls_context
 from jobs.s3.operations import CONTENT, Operation, Patience
@@ -79,7 +79,6 @@ class _Request(NamedTuple):
     asked: Sequence[tuple[str, str]]
     body: bytes | None
     payload_sha256: str
-    bounds: Bounds
 
 
 class Transport:
@@ -146,10 +145,11 @@ class Transport:
         bounds = bounds_of(operation, content_bytes)
         if send_by is not None:
             bounds = bounds._replace(send_by=send_by)
-        request = _Request(operation, place, query, owned, headers, body, payload, bounds)
+        request = _Request(operation, place, query, owned, headers, body, payload)
         attempt, unanswered, asked_at = 0, 0, time.perf_counter()
         earlier: StoreError | None = None
-        corrections, is_repeated = set[str](), False
+        corrections: set[str] = set()
+        is_repeated = False
         while True:
             attempt += 1
             try:
@@ -161,7 +161,12 @@ class Transport:
             credentials, began = self._credentials(), time.perf_counter()
             try:
                 route = route or self._routes.find(place.bucket)
-                response = await self._exchange(request, route, credentials)
+                head = self._head(request, route, credentials)
+                response = await self._pool.exchange(route.host, head, body, bounds)
+                if (date := response.headers.get("date", "")) != self._date:
+                    self._note(date)
+                if response.status == 407 and (proxy := self._proxy_of(route.host)):
+                    raise NoAnswer("ProxyDenied", proxy.wants_password)
             except NoAnswer as error:
                 if error.code == TOO_LATE:
                     continue  # it is refused above
@@ -221,23 +226,24 @@ class Transport:
         """Close the connections."""
         self._pool.close()
 
-    async def _exchange(self, request: _Request, route: Route, credentials: Credentials) -> Response:
-        """The answer to the request, signed now."""
-        operation, place, query, headers, _, body, payload_sha256, bounds = request
-        method, (host, prefix, signer) = operation.method, route
+    def _proxy_of(self, host: str) -> Proxy | None:
+        """The proxy that gets the request itself. TLS goes through one unseen."""
+        return None if self.endpoint.is_tls else self._proxies.of(host)
+
+    def _head(self, request: _Request, route: Route, credentials: Credentials) -> bytes:
+        """The request's head, signed now."""
+        operation, place, query, headers, _, body, payload_sha256 = request
+        host, prefix, signer = route
         path, fields = prefix + wire.quote_key(place.key), [("host", host), *headers, *self._always]
-        proxy = None if self.endpoint.is_tls else self._proxies.of(host)  # TLS goes through it unseen
-        signed = credentials, time.time(), method, path, query, fields, payload_sha256
-        head = signer.head(*signed, base=f"http://{host}" if proxy else "", body_bytes=len(body or b""))
-        if proxy:
-            head = head[:-2] + f"{proxy.header}\r\n".encode()
-        response = await self._pool.exchange(host, head, body, bounds)
-        if (date := response.headers.get("date", "")) != self._date:
-            self._date, epoch_seconds = date, wire.parse_http_date(date)
-            self.server_clock = epoch_seconds - elapsed_seconds() if epoch_seconds else self.server_clock
-        if proxy and response.status == 407:
-            raise NoAnswer("ProxyDenied", proxy.wants_password)
-        return response
+        proxy, signed = self._proxy_of(host), (credentials, time.time(), operation.method, path, query, fields)
+        base = f"http://{host}" if proxy else ""
+        head = signer.head(*signed, payload_sha256, base=base, body_bytes=len(body) if body else 0)
+        return head[:-2] + f"{proxy.header}\r\n".encode() if proxy else head
+
+    def _note(self, date: str) -> None:
+        """Learn the server's time from an answer."""
+        self._date, epoch_seconds = date, wire.parse_http_date(date)
+        self.server_clock = epoch_seconds - elapsed_seconds() if epoch_seconds else self.server_clock
 
     async def _correct(
         self, request: _Request, error: StoreError, region: str, route: Route, used: Credentials, corrections: set[str]

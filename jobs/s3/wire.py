@@ -51,8 +51,6 @@ _LOCK_MODE, _LOCK_UNTIL = "x-amz-object-lock-mode", "x-amz-object-lock-retain-un
 _LEGAL_HOLD, _EVENT_HOLD = "x-amz-object-lock-legal-hold", "x-amz-object-lock-event-hold"
 _EVENT_LASTS = f"{_EVENT_HOLD}-duration-days", f"{_EVENT_HOLD}-duration-years"
 _NOT_ALGORITHMS = frozenset({"type", "mode", "algorithm"})
-_ETAG = re.compile(rb"<ETag>([^<\x80-\xff]*)</ETag>")
-_LAST_MODIFIED = re.compile(rb"<LastModified>([^<\x80-\xff]*)</LastModified>")
 ERROR = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?<(?:[\w.-]+:)?Error[\s/>]")
 """The beginning of an `<Error>` document."""
 _OPENINGS = {each: b"<" + each.body.encode() for each in Operation}
@@ -280,10 +278,8 @@ def parse_written(operation: Operation, headers: Headers, body: bytes) -> Writte
         if "etag" not in headers:
             raise Malformed("no ETag in the answer")
         return Written(unquote_etag(headers["etag"]), version_id, header_checksums(headers), note)
-    match = _ETAG.search(body) if _OPENINGS[operation] in body else None
-    if match:
-        etag: str | None = plain(match.group(1).decode())
-    else:  # a server that spells its XML otherwise than S3, or no such server
+    etag = _element(body, b"ETag") if _OPENINGS[operation] in body else None
+    if etag is None:  # a server that spells its XML otherwise than S3, or no such server
         etag = parse_document(body, operation.body).findtext("{*}ETag")
     if not etag:
         raise Malformed("no ETag in the answer")
@@ -296,9 +292,15 @@ def parse_written(operation: Operation, headers: Headers, body: bytes) -> Writte
         )
     if operation is not Operation.COPY:
         return Written(unquote_etag(etag), version_id, checksums, note)
-    match, source_version_id = _LAST_MODIFIED.search(body), headers.get("x-amz-copy-source-version-id")
-    modified = epoch_seconds(match.group(1).decode()) if match else None
-    return Written(unquote_etag(etag), version_id, checksums, note, source_version_id, modified)
+    modified, source_version_id = _element(body, b"LastModified"), headers.get("x-amz-copy-source-version-id")
+    at_seconds = epoch_seconds(modified) if modified else None
+    return Written(unquote_etag(etag), version_id, checksums, note, source_version_id, at_seconds)
+
+
+def _element(body: bytes, name: bytes) -> str | None:
+    """The text of the first element of this name, as S3 spells it. None: there is none, or it is spelled otherwise."""
+    text, end, _ = body.partition(b"<%b>" % name)[2].partition(b"</%b>" % name)
+    return plain(text.decode()) if end and text.isascii() and b"<" not in text else None
 
 
 def texts(element: ElementTree.Element) -> dict[str, str]:

@@ -81,19 +81,32 @@ class Pool:
         try:
             idle = self._idle.setdefault(host, [])
             lost: NoAnswer | None = None
-            while idle:
-                connection = idle.pop()
-                if connection.is_quiet():
-                    try:
-                        return await self._use(connection, idle, head, body, bounds)
-                    except NoAnswer as error:
-                        if not error.is_stale:
-                            raise
-                        lost = error
-                        break  # the others may be closed as well: a fresh one is not
-            connection = await self._dialer.connect(host, lambda: _Connection(self.buffer, loop))
-            response = await self._use(connection, idle, head, body, bounds, lost)
-            return response._replace(is_repeated=True) if lost else response
+            while True:
+                while idle and not idle[-1].is_quiet():
+                    idle.pop()
+                if lost or not idle:  # where one was lost, the others may be closed as well: a fresh one is not
+                    connection = await self._dialer.connect(host, lambda: _Connection(self.buffer, loop))
+                else:
+                    connection = idle.pop()
+                if elapsed_seconds() > bounds.send_by:
+                    connection.abort()
+                    raise lost or NoAnswer(TOO_LATE, "nothing was sent: no connection was free in time")
+                if self._sweep is None:
+                    self._sweep = loop.call_later(SWEEP_SECONDS, self._close_silent)
+                self._busy.add(connection)
+                try:
+                    response = await connection.send(head, body, bounds)
+                    return response._replace(is_repeated=True) if lost else response
+                except NoAnswer as error:
+                    if not error.is_stale:
+                        raise
+                    lost = error
+                finally:
+                    self._busy.discard(connection)
+                    if connection.is_kept:
+                        idle.append(connection)
+                    else:  # also of a cancelled caller: what is still to come has no owner
+                        connection.abort()
         finally:
             gate.release()
 
@@ -111,34 +124,6 @@ class Pool:
         self._idle.clear()
         self._busy.clear()
         self._loop, self._gate, self._sweep = loop, asyncio.Semaphore(self._limit), None
-
-    async def _use(
-        self,
-        connection: _Connection,
-        idle: list[_Connection],
-        head: bytes,
-        body: bytes | None,
-        bounds: Bounds,
-        lost: NoAnswer | None = None,
-    ) -> Response:
-        """`lost`: why no answer came when the request was sent before."""
-        self._busy.add(connection)
-        if self._sweep is None:
-            self._sweep = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._close_silent)
-        try:
-            if elapsed_seconds() > bounds.send_by:
-                raise lost or NoAnswer(TOO_LATE, "nothing was sent: no connection was free in time")
-            response = await connection.send(head, body, bounds)
-        except BaseException:  # also a cancelled caller: what is still to come has no owner
-            connection.abort()
-            raise
-        finally:
-            self._busy.discard(connection)
-        if connection.is_kept:
-            idle.append(connection)
-        else:
-            connection.abort()
-        return response
 
     def _close_silent(self) -> None:
         """Give up on servers that are silent or slow for long. They would be waited for forever."""
@@ -174,13 +159,14 @@ class _Connection(asyncio.BufferedProtocol):
             self.abort()
         return not self.is_closed
 
-    async def send(self, head: bytes, body: bytes | None, bounds: Bounds) -> Response:
+    def send(self, head: bytes, body: bytes | None, bounds: Bounds) -> asyncio.Future[Response]:
         self._answer = Answer(bounds.body_bytes, bounds.is_bodiless)
         self._bounds, self._sent_bytes = bounds, len(body) if body else 0
         self._sent_at = self._heard_at = self._loop.time()
+        self.is_kept = False
         self._waiter = self._loop.create_future()
         self._transport.writelines((head, body) if body else (head,))
-        return await self._waiter
+        return self._waiter
 
     def check_time(self, now: float) -> None:
         """Give up on a server that is silent for long, or moves too little for the time."""

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jobs import __version__
 
@@ -68,7 +68,7 @@ class Signer(NamedTuple):
         `host`. Those that only describe an object are not signed. `base`: what is before `path` in the request line.
         Raises InvalidHead for what would be another request than the one that is signed.
         """
-        stamp, credential, signed_first, key = _second(credentials, int(epoch_seconds), self.region)
+        stamp, credential, signed_first, keyed = _second(credentials, int(epoch_seconds), self.region)
         pairs = [*headers, ("x-amz-content-sha256", payload_sha256), ("x-amz-date", stamp)]
         if credentials.token:
             pairs.append(("x-amz-security-token", credentials.token))
@@ -80,7 +80,10 @@ class Signer(NamedTuple):
             lines = layout.lines % tuple(map(_trimmed, signed))
         canonical = f"{method}\n{path}\n{_canonical_query(query)}\n{lines}\n{layout.signed}\n{payload_sha256}"
         digest = hashlib.sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
-        signature = hmac.digest(key, f"{signed_first}{digest}".encode(), "sha256").hex()
+        inner, outer = keyed[0].copy(), keyed[1].copy()
+        inner.update(f"{signed_first}{digest}".encode())
+        outer.update(inner.digest())
+        signature = outer.hexdigest()
         authorization = f"{_ALGORITHM} {credential}, SignedHeaders={layout.signed}, Signature={signature}"
         length = f"content-length: {body_bytes}\r\n" if method in ("PUT", "POST") else ""
         target = f"{base}{path}?{query}" if query else base + path
@@ -92,14 +95,17 @@ class Signer(NamedTuple):
 
 
 @lru_cache(8)
-def _second(credentials: Credentials, second: int, region: str) -> tuple[str, str, str, bytes]:
-    """What all requests of a second have: the time, the credential, what is signed before the digest, and the key."""
+def _second(credentials: Credentials, second: int, region: str) -> tuple[str, str, str, list[Any]]:
+    """What all requests of a second have: the time, the credential, what is signed before the digest, and the inner and
+    the outer hash of HMAC with the key in them (RFC 2104): `hmac.digest` begins both anew, which takes as long again.
+    """
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
     scope, key = (stamp[:8], region, "s3", "aws4_request"), f"AWS4{credentials.secret_key}".encode()
     for part in scope:
         key = hmac.digest(key, part.encode(), "sha256")
     within = "/".join(scope)
-    return stamp, f"Credential={credentials.access_key}/{within}", f"{_ALGORITHM}\n{stamp}\n{within}\n", key
+    keyed = [hashlib.sha256(bytes(byte ^ pad for byte in key.ljust(64, b"\0"))) for pad in (0x36, 0x5C)]
+    return stamp, f"Credential={credentials.access_key}/{within}", f"{_ALGORITHM}\n{stamp}\n{within}\n", keyed
 
 
 def _trimmed(value: str) -> str:
