@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from jobs.config import Settings
 from jobs.core.elapsed import elapsed_seconds
@@ -185,7 +185,9 @@ class Worker:
     async def _run(self, shard: bytes) -> None:
         self._last_answer = self._last_checkpoint = self.elapsed()
         rows, tasks = itertools.chain.from_iterable(read_shard(shard, self.beside)), self._tasks
-        self._chains = (each for each in self.job.chains(rows) if any(row.row not in self._settled for row in each))
+        chains, settled = self.job.chains(rows), self._settled
+        open_chains = (each for each in chains if not settled.issuperset(row.row for row in each))
+        self._chains = open_chains if settled else iter(chains)
         try:
             self._begin()
             while tasks and self.elapsed() < self._must_end_at:
@@ -205,16 +207,13 @@ class Worker:
         if self._ending is not None and not (isinstance(self._ending, TooManyFailures) and is_complete):
             raise self.owner.lost or self._ending
 
-    def _begin(self, ended: Any = None) -> None:
-        """Begin as many chains as may be in flight. A task that has `ended` makes room for others."""
-        self._tasks.discard(ended)
+    def _begin(self) -> None:
+        """Begin as many chains as may be in flight."""
         try:
             while self._ending is None and len(self._tasks) < self._pace.in_flight:
                 if (rows := next(self._chains, None)) is None:
                     break
-                task = asyncio.create_task(self._work_on(rows))
-                self._tasks.add(task)
-                task.add_done_callback(self._begin)
+                self._tasks.add(asyncio.create_task(self._work_on(rows)))
         except Exception as error:  # noqa: BLE001  `run` raises it
             self._end_by(error)
         if not self._tasks:
@@ -227,7 +226,7 @@ class Worker:
             self._settled.update(read_row_numbers(data))
 
     async def _work_on(self, rows: list[ObjectVersion]) -> None:
-        """Work at one chain. A task that goes on with the next one takes a third more of the processor."""
+        """Work at one chain, and begin others in its place. A task that goes on with the next one costs more."""
         began = elapsed_seconds()
         try:
             self._add(await self._process(rows))
@@ -239,6 +238,9 @@ class Worker:
             self._end_by(done.error)
         except BaseException as error:  # noqa: BLE001  `run` raises it
             self._end_by(error)
+        finally:
+            self._tasks.discard(asyncio.current_task())
+            self._begin()
 
     def _end_by(self, error: BaseException) -> None:
         """Stop. What is sent, as deletes, ends and is recorded."""
