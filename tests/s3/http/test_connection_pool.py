@@ -170,25 +170,34 @@ def test_a_connection_that_was_idle_for_long_serves_no_request() -> None:
     assert connections_seen == 2
 
 
-def test_a_cancelled_exchange_does_not_answer_the_next() -> None:
-    asked = threading.Event()
+@pytest.mark.parametrize("is_used", [False, True])
+def test_a_cancelled_exchange_does_not_answer_the_next(is_used: bool) -> None:
+    """Not on a fresh connection, and not on one that has served a request."""
+    asked, go_on = threading.Event(), threading.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        request = await reader.readuntil(b"\r\n\r\n")
-        if b"/slow" in request:
-            asked.set()
-            await reader.read()
-        writer.write(OK)
+        while True:
+            request = await reader.readuntil(b"\r\n\r\n")
+            if b"/slow" in request:
+                asked.set()
+                await asyncio.to_thread(go_on.wait, 20)
+                writer.write(OK.replace(b"ok", b"no"))
+            writer.write(OK)
 
     async def use(pool: Pool, host: str) -> None:
+        if is_used:
+            await pool.exchange(host, REQUEST, None)
         slow = asyncio.create_task(pool.exchange(host, REQUEST.replace(b"/ ", b"/slow "), None))
         await asyncio.to_thread(asked.wait, 20)
         slow.cancel()
-        assert (await pool.exchange(host, REQUEST, None)).body == b"ok"
         with pytest.raises(asyncio.CancelledError):
             await slow
+        following = asyncio.create_task(pool.exchange(host, REQUEST, None))
+        await asyncio.sleep(0)
+        go_on.set()
+        assert (await following).body == b"ok"
 
-    talk(serve, use, limit=2)
+    talk(serve, use, limit=1)
 
 
 def test_a_server_that_falls_silent_is_given_up() -> None:
