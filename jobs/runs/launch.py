@@ -23,7 +23,7 @@ from jobs.core.model import Route
 from jobs.core.pricing import PricedWork, part_rule
 from jobs.core.rate_limits import RateLimits
 from jobs.core.run import UNSIZED_ROWS, WITHOUT_CONDITIONS, Plan, RunSpec, RunState
-from jobs.errors import Denied, LedgerError, LimitExceeded
+from jobs.errors import Denied, LedgerError, LimitExceeded, Rejected
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.one_bucket import check_ledger_apart, warning_of_one
 from jobs.ledger.run_ids import run_job
@@ -187,8 +187,8 @@ async def try_conditions(planned: Planned, operations: Sequence[Operation], behi
     try:
         trial, address = partial(find_ignored, store, place, operations, behind), partial(endpoint_of, side)
         ignored = await promptly(trial, f"the trial of conditions at {place}", address)
-    except Denied as error:
-        if not is_agreed:
+    except (Denied, Rejected) as error:
+        if not is_agreed or isinstance(error, Rejected):
             raise untried_error(place, error) from error
     if ignored and not is_agreed:
         raise ignored_error(place, ignored)

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from jobs.core.run import Plan, ShardSummary
-from jobs.errors import ConfigError, Denied, LedgerError
+from jobs.errors import ConfigError, Denied, LedgerError, Rejected
 from jobs.expire.kind import KIND
 from jobs.runs import launch
 from jobs.runs.request import Planned
@@ -35,6 +35,10 @@ async def deny(request: Request) -> Any:
     raise Denied("PutObject", request.place.key, "AccessDenied", "no", 403)
 
 
+async def reject(request: Request) -> Any:
+    raise Rejected("PutObject", request.place.key, "NotImplemented", "no", 501)
+
+
 def keys(store: Shop) -> set[str]:
     return {each.key for each in asyncio.run(store.list_versions("docs", "")).entries}
 
@@ -45,6 +49,7 @@ def keys(store: Shop) -> set[str]:
         (True, {"delete": ignore}, "ignores conditions on DeleteObject"),
         (True, {"delete": deny}, r"permit .*s3:PutObject.* s3://docs/\.sealift/trial-\*"),
         (True, {"put": deny}, r"permit .*s3:PutObject.* s3://docs/\.sealift/trial-\*"),
+        (True, {"put": reject}, r"cannot be found out whether the server of s3://docs/ heeds .*NotImplemented"),
         (False, {"delete": ignore, "put": deny}, ""),
     ],
 )
