@@ -21,7 +21,7 @@ from jobs.core.histories import SKEW_SECONDS
 from jobs.core.model import NULL_VERSION, SIZE_LIMIT, Listed, ObjectInfo, ObjectRef, ObjectVersion, is_exact
 from jobs.core.outcome import Evidence
 from jobs.core.reasons import Reason
-from jobs.errors import Conflict, Rejected
+from jobs.errors import Conflict, NotFound, Rejected
 from jobs.s3.byte_ranges import ByteBudget, ContentSide
 from jobs.s3.compare_bytes import compare_bytes
 from jobs.s3.lookup import KeyPages, find
@@ -35,6 +35,8 @@ HEADS = 12
 """So many HEADs cost what a LIST costs."""
 AT_ONCE = 16
 PAGE_ROWS = 1_000
+METHOD_NOT_ALLOWED = 405
+"""What S3 says to a HEAD of a delete marker by its id."""
 
 
 class Side(Struct):
@@ -204,13 +206,14 @@ def _unseen(rows: Sequence[ObjectVersion], ours: Side, pages: KeyPages) -> list[
 
 
 async def _describe(ours: Side, rows: Sequence[ObjectVersion]) -> list[Version]:
-    """HEAD each version that a row names. Those that are gone are left out, but for delete markers."""
+    """HEAD each version that a row names. Those that are gone are left out."""
 
     async def describe(row: ObjectVersion) -> Version | None:
-        if row.is_delete_marker:  # S3 answers no HEAD of one
-            return ours.named(row)
+        ref = ours.ref._replace(version_id=row.version_id or NULL_VERSION)
         try:
-            version = await ours.find(row.version_id or NULL_VERSION)
+            if row.is_delete_marker:
+                return ours.named(row) if await _is_marker(ours.store, ref) else None
+            version = await ours.find(ref.version_id)
         except Rejected:  # 400: an id that S3 has never given to a version
             return None
         is_meant = version is not None and (is_exact(row.version_id) or row.etag in (None, version.etag))
@@ -218,6 +221,14 @@ async def _describe(ours: Side, rows: Sequence[ObjectVersion]) -> list[Version]:
 
     named = {row.version_id: row for row in rows}
     return [each for each in await gather_bounded(describe, named.values(), AT_ONCE) if each is not None]
+
+
+async def _is_marker(store: Store, ref: ObjectRef) -> bool:
+    try:
+        await store.head(ref)
+    except NotFound as error:
+        return error.status == METHOD_NOT_ALLOWED
+    return False
 
 
 def _time(version: Version) -> float:

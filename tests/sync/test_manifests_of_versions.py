@@ -14,6 +14,7 @@ from jobs.core.model import ObjectRef, ObjectVersion
 from jobs.core.outcome import Status
 from jobs.core.reasons import Reason
 from jobs.errors import ConfigError
+from jobs.s3.store import Marker
 from tests.doubles.hooks import names, once, watch
 from tests.doubles.memory_store import MemoryStore, Request
 from tests.sync.scene import (
@@ -100,6 +101,24 @@ async def test_a_delete_marker_that_the_source_no_longer_has_hides_no_copy(is_hi
     await store.delete(SOURCE._replace(version_id=rows[1].version_id))
     assert statuses(await replay(store, rows)) == [Status.DONE, Status.MISSING]
     assert bodies(store)[-1] == b"one"
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+async def test_a_delete_marker_below_the_page_that_is_read_is_made_if_the_source_has_it(is_gone: bool) -> None:
+    store = await written(b"one", MARKER, b"three")
+    rows = (await rows_of(store))[:2]
+
+    async def list_newest(request: Request) -> Any:
+        page = await request()
+        if request.place.bucket != SOURCE.bucket:
+            return page
+        return page._replace(entries=page.entries[:1], next_marker=Marker(SOURCE.key, page.entries[0].version_id))
+
+    store.hook(list_versions=list_newest)
+    if is_gone:
+        await store.delete(SOURCE._replace(version_id=rows[1].version_id))
+    assert statuses(await replay(store, rows)) == [Status.DONE, Status.MISSING if is_gone else Status.DONE]
+    assert bodies(store) == ([b"one"] if is_gone else [b"one", None])
 
 
 async def test_a_delete_marker_is_not_made_once_the_object_is_back_at_the_source() -> None:
