@@ -522,7 +522,10 @@ class _Sync(Struct, dict=True, eq=False):
         assert step.top is not None
         outcomes, copied_rows, all_versions = dict[int, Outcome](), self._copied_rows(), self.rules.all_versions
         for row, meant in zip(self.rows, look.meant, strict=True):
-            version = meant if all_versions or step.target is None else step.target
+            version = step.target
+            # A newer one that is blocked is not done by an older one that is on top instead.
+            if all_versions or version is None or (meant is not None and meant.place > version.place):
+                version = meant
             if version is None:
                 gone = Outcome.of(row, Status.MISSING, Reason.SOURCE_GONE, "marker" if row.is_delete_marker else "")
                 outcomes[row.row] = copied_rows.get(row.row, gone)

@@ -383,6 +383,16 @@ async def test_archived_version_is_left_and_others_are_copied() -> None:
     assert (await sync(store, event_of(old), is_event=True, **EVENT)).outcomes[0].status is SAME
 
 
+async def test_older_version_on_top_does_not_settle_the_row_of_an_archived_newest_one() -> None:
+    store = make_store()
+    await put(store, A)
+    await put(store, C, COPY)
+    row = await put(store, B, storage_class="GLACIER")
+    for _ in range(2):
+        ended = await sync_one(store, row._replace(version_id=None), overwrite="always")
+        assert (ended.status, ended.reason, bodies(store)) == (Status.BLOCKED, Reason.ARCHIVED, [C, A])
+
+
 async def test_bet_on_what_is_archived_by_now_blocks_no_older_version_of_the_same_bytes() -> None:
     """It was copied over itself, to another class."""
     store = make_store()
