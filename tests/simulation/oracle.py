@@ -510,11 +510,21 @@ class Oracle(Observer):
             wanted = [each for each in now if not each.is_delete_marker][-1:]
             for each in wanted if wanted and self._find(SOURCE, key, wanted[0]).at > 0 else ():
                 is_on_top = top is not None and top.data == each.data
+                if not is_on_top and top is not None and self._is_retained(key, each, top):
+                    self.limits["the copy of a removed version stays on top: deletes are retained"] += 1
+                    continue
                 self.demand(is_on_top, "newest on top", f"{key}: {top and top.version_id}, not {each.version_id}")
             for each in now if not self.world.schedule.lateness else ():
                 copies = [copy.data for copy in self.world.versions(DESTINATION, COPIES + key)]
                 is_stored = each.is_delete_marker or self._find(SOURCE, key, each).at == 0 or each.data in copies
                 self.demand(is_stored, "newest on top", f"{key} {each.version_id} was not stored")
+
+    def _is_retained(self, key: str, newest: Version, top: Version) -> bool:
+        """Whether the top is a copy of a version that was removed, and that was above the newest one of now."""
+        came = self.places[SOURCE, key]
+        later = came[came.index(self._find(SOURCE, key, newest)) + 1 :]
+        is_of_removed = any(each.gone_at is not None and each.version.data == top.data for each in later)
+        return is_of_removed and not self.world.schedule.mirrors_deletes
 
     def _is_cold_or_hindered(self, key: str) -> bool:
         sides = self.places[SOURCE, key], self.places[DESTINATION, COPIES + key]
