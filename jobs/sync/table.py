@@ -7,7 +7,7 @@ T       Newest source item; skips markers that are not followed, and blocked ver
         A marker that is followed, or an empty history if deletes are mirrored: DELETED. Followed:
         deletes are mirrored, or it is a replay of all versions. Such a replay also skips what is neither
         named nor at the destination.
-FLOOR   The oldest version with a SAME, UNKNOWN or equal-ETag edge. Without one, above all.
+FLOOR   The oldest version whose own copy has a SAME, UNKNOWN or equal-ETag edge. Without one, above all.
 WANTED  Current only, or no versions kept: T. Else named versions, and of the others those from the
         floor upwards that have no UNASKED edge: an open edge of an unnamed version counts as a copy. A
         replay wants no others.
@@ -38,6 +38,7 @@ STEP    First line that fits.
 | 10 | top is unknown: agreed; `always`; `older` and (mirrored or not      |                          |
 |    | newer than T, to the second)                                        | append T                 |
 | 11 | top is unknown otherwise, T has a SAME copy, deletes are retained   | done: left (retained)    |
+|    | T is blocked, and has a copy that nobody here can compare           | done: blocked            |
 |    | otherwise                                                           | done: changed            |
 |    | **no versions are kept**                                            |                          |
 | 12 | T is DELETED, an object is on top                                   | done: changed            |
@@ -330,6 +331,8 @@ class _Decision:
             if rules.is_replay:
                 return self._done(Status.CHANGED, Reason.COPY_COVERED)
             return self._done(Status.LEFT, Reason.DELETE_RETAINED)
+        if copy is not None and target.blocked is not None:
+            return self._done(*target.blocked)
         return self._done(Status.CHANGED, self._why_kept())
 
     def _may_replace(self, on_top: Version) -> bool:
