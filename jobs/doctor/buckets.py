@@ -118,7 +118,7 @@ def _notifications(system: System, source: Source, *, is_before: bool) -> Findin
         there += ["all events → EventBridge"] * (has_bridge and is_direct)  # Terraform then sets no EventBridge
         says = f"terraform apply would remove what it notifies now: {'; '.join(there)}"
         advice = "notifications: eventbridge in the policy file keeps them"
-        return failure(says, advice) if there else ok("it notifies nobody now: nothing is lost")
+        return failure(says, advice) if there else ok("it has no notifications now: nothing is lost")
     where = f"{system.name}-objects" if is_direct else "EventBridge"
     if ours in [target for _, target in targets] if is_direct else has_bridge:
         return ok(f"it notifies {where}")

@@ -54,7 +54,7 @@ def _owner(policy: Policy, side: Side) -> str:
 
 
 def look_at_queues(policy: Policy, *whats: str, limit: int = 0) -> list[dict[str, Any]]:
-    """For each of these queues: how many events wait, and up to `limit` undelivered ones, or why nobody knows."""
+    """For each of these queues: how many events wait, and up to `limit` undelivered ones, or why this is not known."""
     from jobs.aws.dead_letters import look
     from jobs.aws.queues import Queue
 

@@ -298,7 +298,7 @@ def parse_written(operation: Operation, headers: Headers, body: bytes) -> Writte
 
 
 def _element(body: bytes, name: bytes) -> str | None:
-    """The text of the first element of this name, as S3 spells it. None: there is none, or it is spelled otherwise."""
+    """The text of the first element of this name. None: there is none, or it is not written as S3 writes it."""
     text, end, _ = body.partition(b"<%b>" % name)[2].partition(b"</%b>" % name)
     return plain(text.decode()) if end and text.isascii() and b"<" not in text else None
 

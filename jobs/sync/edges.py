@@ -69,7 +69,7 @@ class Version(Struct, eq=False):
     `at`: S3's date, epoch seconds. `place`: in its history. `info`, `tags`: as S3 said them.
     Of a source version: `compared`: copy → what a comparison showed. `blocked`: why it cannot be copied
     now. `copied`: the outcome of this call's copy of it. `refusal`: why a comparison failed.
-    Of a copy: `owner`: the version that this call made it of, `NOBODY` if that is none.
+    Of a copy that this call made: `owner`: the version that it was made of, `NOBODY` if this is not known.
     """
 
     version_id: str | None

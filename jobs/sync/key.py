@@ -523,7 +523,7 @@ class _Sync(Struct, dict=True, eq=False):
         outcomes, copied_rows, all_versions = dict[int, Outcome](), self._copied_rows(), self.rules.all_versions
         for row, meant in zip(self.rows, look.meant, strict=True):
             version = step.target
-            # A newer one that is blocked is not done by an older one that is on top instead.
+            # An older version on top does not settle the row of a newer one that is blocked.
             if all_versions or version is None or (meant is not None and meant.place > version.place):
                 version = meant
             if version is None:

@@ -7,7 +7,8 @@ T       Newest source item; skips markers that are not followed, and blocked ver
         A marker that is followed, or an empty history if deletes are mirrored: DELETED. Followed:
         deletes are mirrored, or it is a replay of all versions. Such a replay also skips what is neither
         named nor at the destination.
-FLOOR   The oldest version whose own copy has a SAME, UNKNOWN or equal-ETag edge. Without one, above all.
+FLOOR   The oldest version that is matched to a copy by a SAME, UNKNOWN or equal-ETag edge. Without one,
+        above all.
 WANTED  Current only, or no versions kept: T. Else named versions, and of the others those from the
         floor upwards that have no UNASKED edge: an open edge of an unnamed version counts as a copy. A
         replay wants no others.
@@ -38,7 +39,7 @@ STEP    First line that fits.
 | 10 | top is unknown: agreed; `always`; `older` and (mirrored or not      |                          |
 |    | newer than T, to the second)                                        | append T                 |
 | 11 | top is unknown otherwise, T has a SAME copy, deletes are retained   | done: left (retained)    |
-|    | T is blocked, and has a copy that nobody here can compare           | done: blocked            |
+|    | T is blocked, and has a copy that cannot be compared                | done: blocked            |
 |    | otherwise                                                           | done: changed            |
 |    | **no versions are kept**                                            |                          |
 | 12 | T is DELETED, an object is on top                                   | done: changed            |
@@ -204,7 +205,7 @@ class _Decision:
         return is_made or version in self.look.named or version in self.match
 
     def _ask(self, pairs: Iterable[tuple[Version, Version]]) -> None:
-        """Ask for the first of these that nobody has compared."""
+        """Ask for the first of these that have not been compared."""
         unasked = (pair for pair in pairs if self.look.edge(*pair) is Edge.UNASKED)
         self.asks.update(dict.fromkeys(islice(unasked, ASKED_AT_ONCE)))
 

@@ -116,7 +116,7 @@ async def test_a_manifest_of_the_backlog_whose_run_was_refused_is_a_problem(monk
     assert await waiting(runs, now - 1600) == (4, []), "it is not due yet"
     monkeypatch.setattr(status, "RUNS", 20)
     later = [run(str(number), created_at=iso_time(now - 3200)) for number in range(20)]
-    assert (await waiting(later, now))[0] == 2 * 11, "a run that nobody looks at may have the earlier ones"
+    assert (await waiting(later, now))[0] == 2 * 11, "an earlier run than the latest ones may have taken them"
 
 
 async def no_queues(*_: object) -> dict[str, Any]:

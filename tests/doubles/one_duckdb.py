@@ -80,7 +80,8 @@ def _shared(process_id: int) -> Instance:
 
 
 def connect_to_shared(database: str = ":memory:", config: dict[str, Any] | None = None) -> duckdb.DuckDBPyConnection:
-    """The same in one thread, whatever the settings and the file, and as the query says it: for a few rows that nobody
-    reads again, of which a plan takes longer than the rest.
+    """A connection in memory and in one thread, without DuckDB's optimizer, whatever file and settings are named.
+
+    For a few rows a better plan of the query costs more than it saves.
     """
     return _shared(os.getpid()).open_in_memory()

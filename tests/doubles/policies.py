@@ -21,7 +21,7 @@ def resolved(document: dict[str, Any] | bytes) -> bytes:
 
 
 def policy_of(*names: str, **terms: Any) -> Policy:
-    """A policy of pairs of these names, each with these terms, whose backlogs are due after half an hour."""
+    """A policy of pairs with these names. Each has these terms, and a backlog that is due after half an hour."""
     terms = {"thresholds": {"backlog_age": "30m"}, **terms}
     pairs = [
         {"name": each, "source": {"bucket": each, "region": "us-east-1"}}

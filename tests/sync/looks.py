@@ -33,7 +33,7 @@ def look(
 ) -> Look:
     """`?` is an object whose ETag does not say what it is. All others have been compared, if `is_compared`.
 
-    `named`: by their places, all if it is None. `blocked`: nobody can read these of the source. `is_own`: this call
+    `named`: by their places, all if it is None. `blocked`: source versions that cannot be read. `is_own`: this call
     wrote the first copy. `is_damaged`: the newest version is.
     """
     ours, theirs = ([item(word) for word in side.split()] for side in (source, copies))

@@ -36,7 +36,7 @@ FIRST_STEPS = {
     "a named version is wanted below the floor": ("A1 B2", "B4", ALL, {"named": {0}}, 0),
     "a marker in the middle is not made afterwards": ("A1 M2 B3", "A4 B5", MIRROR, {}, SAME),
     "the copy of a removed version stays on top": ("A1", "A2 B4", ALL, {}, RETAINED),
-    "what nobody here can compare waits below it": (
+    "a copy that cannot be compared waits below another object": (
         "?1",
         "?2 B4",
         ALL,

@@ -96,8 +96,8 @@ class Signer(NamedTuple):
 
 @lru_cache(8)
 def _second(credentials: Credentials, second: int, region: str) -> tuple[str, str, str, list[Any]]:
-    """What all requests of a second have: the time, the credential, what is signed before the digest, and the inner and
-    the outer hash of HMAC with the key in them (RFC 2104): `hmac.digest` begins both anew, which takes as long again.
+    """What all requests of a second share: the time, the credential, and what is signed before the digest. Also the
+    inner and the outer hash of HMAC (RFC 2104), which have taken the key: to begin them anew takes as long again.
     """
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
     scope, key = (stamp[:8], region, "s3", "aws4_request"), f"AWS4{credentials.secret_key}".encode()
