@@ -46,7 +46,7 @@ def play(broken: Break, tests: list[str]) -> str:
     if code is None:
         return f"keeps its tests busy for more than {LIMIT_SECONDS} s"
     if code not in (0, TESTS_FAILED):
-        return f"cannot be planted, or its tests not run:\n{output[-3000:]}"
+        return f"cannot be planted, or its tests not run (exit code {code}):\n{output[-3000:]}"
     if not calls:
         return f"is not reached: no test calls {broken.seam}"
     if code != TESTS_FAILED or " failed" not in output.splitlines()[-1]:

@@ -41,4 +41,6 @@ def _pytest(arguments: Sequence[str], environment: Mapping[str, str], output: Pa
         os.dup2(said.fileno(), 2)
     import pytest
 
-    sys.exit(int(pytest.main(list(arguments))))
+    code = int(pytest.main(list(arguments)))
+    sys.stdout.flush()
+    os._exit(code)  # the end of an interpreter whose libraries were loaded before a fork may crash, which says nothing
