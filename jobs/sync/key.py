@@ -479,8 +479,8 @@ class _Sync(Struct, dict=True, eq=False):
 
     async def _take(self, version: Version, row: ObjectVersion | None, outcome: Outcome) -> Version:
         """The copy that this call has made, for a version, of the one that the row names. None: nothing shows which."""
-        made = outcome.destination_version_id, True, False, outcome.size_bytes, outcome.destination_etag, 0.0, None
-        copy = self.theirs.version(Listed(self.theirs.ref.key, *made))
+        made = outcome.destination_version_id, True, False, outcome.size_bytes, outcome.destination_etag
+        copy = self.theirs.version(Listed(self.theirs.ref.key, *made, outcome.copy_modified or 0.0, None))
         copy.owner, version = NOBODY, self.ours.named(row) if row else version
         if (proven := await self._prove(version, copy, outcome)) is not None:
             version.copied = proven

@@ -464,6 +464,18 @@ async def test_version_that_is_never_found_keeps_no_others_from_being_copied() -
     assert bodies(store) == [B]
 
 
+async def test_row_that_is_blocked_below_a_new_copy_tells_when_that_was_made() -> None:
+    store = make_store()
+    await put(store, A, storage_class="GLACIER")
+    await put(store, B)
+    blocked, copied = await sync_all(store)
+    assert (blocked.status, copied.status) == (Status.BLOCKED, COPIED)
+    assert (blocked.destination_version_id, blocked.copy_modified) == (
+        copied.destination_version_id,
+        copied.copy_modified,
+    )
+
+
 async def test_version_that_is_removed_before_it_is_copied_is_missing() -> None:
     store = make_store()
     row = await put(store, A)
