@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,34 +18,9 @@ from scheduler.enqueue import handle
 from scheduler.runtime import Runtime
 from tests.doubles.lambda_invoke import LambdaApi
 from tests.scheduler.conftest import Place
-from tests.scheduler.event_samples import batch
 from tests.scheduler.scene import Scene, slow
 
 WITHIN = {"bucket": "source", "region": "us-east-1", "prefixes": ["in/"]}
-ODD_KEYS = ("plain", 'a,b"c', "a b+c", "ünïcode/日本", "100%25", "line\nbreak")
-
-
-@pytest.mark.slow
-def test_what_the_backup_function_handed_over_is_copied_by_a_run(place: Place, api: LambdaApi) -> None:
-    """Events, backlog, manifest, `sealift replicate`: odd keys and versions arrive as they are."""
-    place.write_policy(thresholds={"lambda_max_size": "10 B", "backlog_rows": 6})
-    told = [place.event(key, b"more than ten bytes") for key in ODD_KEYS]
-    with place.function("backup") as backup, place.function("enqueue") as enqueue:
-        assert backup.invoke(batch(*told[:5])).failed == []
-        assert enqueue.invoke({"action": "backlog", "scheduled_at": "2026-11-25T02:00:00Z"}).payload == {
-            "manifests": []
-        }
-        assert backup.invoke(batch(*told[4:], *told[4:])).failed == []
-        (published,) = enqueue.invoke({"action": "backlog"}).payload["manifests"]
-        (line,) = [each for each in enqueue.lines() if each.get("event") == "manifest"]
-    assert (published["number"], published["rows"]) == (1, 6)
-    assert api.calls == [("sealift-submit", {"action": "manifest", "pair": "pair", "number": 1})]
-    assert line["manifest"] == published["manifest"]
-    command = [sys.executable, "-m", "jobs", "replicate", "--pair", "pair", "--manifest", published["manifest"]]
-    done = subprocess.run([*command, "--json"], env=place.environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["outcomes"] == {"done": 6}
-    assert [place.copy_of(key) for key in ODD_KEYS] == [b"more than ten bytes"] * 6
 
 
 def test_a_manifest_that_submit_has_not_started_is_told_again(place: Place, api: LambdaApi) -> None:

@@ -21,6 +21,8 @@ from tests.scheduler.conftest import Place
 from tests.scheduler.event_samples import batch
 
 LATER = {"of_another_release": {"since": "2.0"}}
+ODD_KEYS = ("plain", 'a,b"c', "a b+c", "ünïcode/日本", "100%25", "line\nbreak")
+LARGE = b"more than ten bytes"
 
 
 def as_another_release(place: Place, *folders: str) -> int:
@@ -42,16 +44,20 @@ def test_functions_of_one_release_and_workers_of_another_share_a_ledger(
     document["policy"]["pairs"][0]["source"] |= LATER
     place.policy.write_text(json.dumps(document | LATER))
     with place.function("backup") as backup:
-        assert backup.invoke(batch(place.event("large", b"more than ten bytes"), place.event("small"))).failed == []
+        told = [place.event(key, LARGE) for key in ODD_KEYS]
+        assert backup.invoke(batch(*told, *told, place.event("small"))).failed == []
     assert as_another_release(place, "backlog/", "journal/") >= 2
     with place.function("enqueue") as enqueue:
         (published,) = enqueue.invoke({"action": "backlog"}).payload["manifests"]
+    assert (published["number"], published["rows"]) == (1, len(ODD_KEYS))
+    assert api.calls == [("sealift-submit", {"action": "manifest", "pair": "pair", "number": 1})]
     assert as_another_release(place, "manifests/") == 1
     command = [sys.executable, "-m", "jobs", "replicate", "--pair", "pair", "--manifest", published["manifest"]]
     done = subprocess.run([*command, "--json"], env=place.environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
-    assert (report["outcomes"], place.copy_of("large")) == ({"done": 1}, b"more than ten bytes")
+    assert report["outcomes"] == {"done": len(ODD_KEYS)}
+    assert [place.copy_of(key) for key in ODD_KEYS] == [LARGE] * len(ODD_KEYS)
 
     name = f"runs/{report['run_id']}/report.json"
     body = json.dumps(json.loads(place.read(name)) | LATER).encode()
