@@ -17,7 +17,7 @@ from jobs.aws.batch import Batch, ChildFailure, JobState
 from jobs.aws.batch_arrays import Placement, Submission, make_submission
 from jobs.core.outcome import Outcome, Status
 from jobs.core.run import Plan, ShardSummary
-from jobs.errors import ConfigError, Rejected, Unavailable
+from jobs.errors import ConfigError, LedgerError, Rejected, Unavailable
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.runs.batch_executor import (
     Submitted,
@@ -239,3 +239,25 @@ def test_a_submission_that_there_is_not_is_an_error_of_the_ledger(site: Site) ->
     with pytest.raises(ConfigError, match=r"there is no batch/007.json of run"):
         asyncio.run(read_submission(site.ledger, RUN, 7))
     assert asyncio.run(last_submission(site.ledger, RUN)) is None
+
+
+@pytest.mark.parametrize(
+    "forged", [{"ledger": "s3://evil/runs"}, {"run_id": RUN.replace("replicate", "expire")}, {"shards": [[0, 10**12]]}]
+)
+def test_a_forged_submission_sends_nothing(site: Site, forged: dict[str, Any]) -> None:
+    write(site, forged)
+    with pytest.raises(LedgerError, match="altered"):
+        site.send(submission())
+    assert site.server.names() == []
+
+
+def test_where_a_run_goes_is_not_the_documents_affair(site: Site) -> None:
+    write(site, {"placement": {"queue": "calm", "job_definition": "sealift-expire", "system": None}})
+    site.send(submission())
+    sent = [site.server.job(name).request for name in site.server.names()]
+    assert [(each["jobQueue"], each["jobDefinition"]) for each in sent] == [tuple(PLACEMENT)[:2]] * 2
+
+
+def write(site: Site, forged: dict[str, Any]) -> None:
+    """Write the document of a submission as somebody does who may write to the ledger."""
+    asyncio.run(site.ledger.write_document(RUN, "batch/000.json", submission().to_dict() | forged))
