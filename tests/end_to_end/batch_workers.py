@@ -97,7 +97,7 @@ class Fleet:
 def open_yard(world: World, tmp_path: Path) -> Iterator[Fleet]:
     """A fleet that has nothing to carry."""
     runner = ProcessRunner(world.environment(), tmp_path)
-    with batch_server(runner, max_running=4, second_seconds=1000.0) as batch:
+    with batch_server(runner, max_running=4) as batch:
         batch.add_queue("spot")
         batch.add_queue("calm")
         for name in ("sealift", "sealift-replicate", "sealift-verify"):

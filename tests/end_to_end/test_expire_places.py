@@ -16,28 +16,6 @@ from tests.end_to_end.expiry import NOW, compact, expire, fill, keys, replicate
 from tests.end_to_end.pair_policy import write_policy
 
 
-def test_the_policy_names_the_places_of_a_pair(world: World, tmp_path: Path) -> None:
-    fill(world, 2)
-    world.put("drafts/kept")
-    compact(world, "--include", "docs/*")
-    rule = {"name": "all", "older_than": "30d"}
-    archive = {"bucket": world.destination, "region": REGION, "prefix": "packed/", "rules": [rule]}
-    file = write_policy(world, tmp_path, docs={"archive": archive})
-    given = ["expire", "--pair", "docs", "--policy", file, "--json"]
-    refused = world.sealift(*given)
-    assert (refused.code, "lets nothing of it expire" in refused.stderr) == (2, True)
-    file = write_policy(world, tmp_path, docs={"archive": archive | {"expire": {"grace": "1s", "max_share": "90%"}}})
-    declared = world.sealift(*given, "--declare").document["places"]
-    assert [(each["uri"], each["rank"]) for each in declared] == [
-        (f"s3://{world.source}/", 0), (f"s3://{world.destination}/packed/", 1)
-    ]  # fmt: skip
-    time.sleep(2)
-    said = world.sealift(*given)
-    assert said.document.get("outcomes") == {"left": 2}, said.stderr
-    assert said.document["expiry"]["current"] == {"eligible": 2, "listed": 3}
-    assert said.document["expiry"]["copies"] == [f"s3://{world.destination}/packed/"]
-
-
 def forged_expiry(world: World, new_id: str) -> list[str]:
     """A run that says it deletes all originals, and has not ended. The originals."""
     originals = fill(world, 3)
@@ -85,28 +63,29 @@ def test_a_worker_deletes_only_what_its_launcher_has_pinned(world: World) -> Non
     assert (done.code, keys(world)) == (0, []), done.stderr
 
 
-def pair_rule(world: World) -> dict[str, Any]:
-    """An archive whose originals may expire at once."""
-    rule = {"name": "all", "older_than": "30d"}
-    archive = {"bucket": world.destination, "region": REGION, "prefix": "packed/", "rules": [rule]}
-    return {"archive": archive | {"expire": {"grace": "1s", "max_share": "100%"}}}
-
-
-def fill_around(world: World) -> list[str]:
-    """Two keys of the pair `docs`, and keys between them that are not the pair's: these."""
+def test_a_pair_expires_only_what_the_policy_says_is_its(world: World, tmp_path: Path) -> None:
+    """The policy names its places. Between its keys are some that are not the pair's, and one has no copy."""
     for name in ("docs/1", "drafts/2", "docs/tmp/3", "data/4", "d-other/5"):
         world.put(name, b"content of " + name.encode())
-    return ["d-other/5", "data/4", "docs/tmp/3"]
-
-
-def test_a_pair_expires_only_what_the_policy_says_is_its(world: World, tmp_path: Path) -> None:
-    others = fill_around(world)
     compact(world)
-    given = ["expire", "--pair", "docs", "--policy", write_policy(world, tmp_path, docs=pair_rule(world)), "--json"]
-    assert world.sealift(*given, "--declare").code == 0
+    world.put("drafts/kept")
+    rule = {"name": "all", "older_than": "30d"}
+    archive = {"bucket": world.destination, "region": REGION, "prefix": "packed/", "rules": [rule]}
+    file = write_policy(world, tmp_path, docs={"archive": archive})
+    given = ["expire", "--pair", "docs", "--policy", file, "--json"]
+    refused = world.sealift(*given)
+    assert (refused.code, "lets nothing of it expire" in refused.stderr) == (2, True)
+    write_policy(world, tmp_path, docs={"archive": archive | {"expire": {"grace": "1s", "max_share": "100%"}}})
+    declared = world.sealift(*given, "--declare").document["places"]
+    packed = f"s3://{world.destination}/packed/"
+    assert [(each["uri"], each["rank"]) for each in declared] == [(f"s3://{world.source}/", 0), (packed, 1)]
     time.sleep(2)
+    said = world.sealift(*given)
+    assert said.document.get("outcomes") == {"left": 2}, said.stderr
+    assert said.document["expiry"]["current"] == {"eligible": 2, "listed": 3}
+    assert said.document["expiry"]["copies"] == [packed]
     report = world.sealift(*given, "--yes-delete")
     assert report.document["outcomes"] == {"done": 2}, report.stderr
-    assert keys(world) == others
+    assert keys(world) == ["d-other/5", "data/4", "docs/tmp/3", "drafts/kept"]
     plan = world.sealift("runs", "show", report.document["run_id"], "--json").document["plan"]
-    assert plan["excluded"] == {"other_pair": 3, "sealift_object": 1}
+    assert plan["excluded"] == {"no_copy": 1, "other_pair": 3, "sealift_object": 1}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 from collections.abc import Iterator
@@ -14,7 +13,6 @@ import pytest
 from jobs.cli.local import SAMPLE
 from tests.doubles.batch.account import await_value
 from tests.doubles.local_process import LocalProcess, local_process
-from tests.end_to_end.commands import call
 
 MIB = 1024 * 1024
 
@@ -50,17 +48,6 @@ def test_each_way_to_write_is_told_and_newer_versions_replace_older_ones(local: 
     client.delete_objects(Bucket="freight-in", Delete={"Objects": [{"Key": "ways/copy"}], "Quiet": True})
     local.await_copy("ways/put", None)
     local.await_copy("ways/copy", None)
-
-
-@pytest.mark.slow
-def test_what_is_too_large_becomes_a_run_by_itself(local: LocalProcess) -> None:
-    body = os.urandom(9 * MIB)
-    local.put("large", body)
-    local.await_copy("large", body)
-    local.await_status(lambda status: status["runs"] == 0 and any("backfill" in each for each in status["told"]))
-    code, stdout, stderr = call(["runs", "list", "--json"], os.environ | local.environment)
-    assert code == 0, stderr
-    assert [run["job"] for run in json.loads(stdout)["runs"]][:1] == ["replicate"]
 
 
 def processes_below(parent: int) -> set[int]:

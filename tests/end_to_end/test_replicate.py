@@ -39,19 +39,6 @@ def test_every_object_is_copied_with_what_it_carries(world: World) -> None:
     assert world.copy_of("copy/empty") == b""
 
 
-def test_a_source_that_moved_on_is_copied_as_it_is_and_said_to_be(world: World) -> None:
-    world.put("stays", b"1")
-    world.put("moves", b"1")
-    manifest = world.sealift(
-        "inventory", f"s3://{world.source}", "--destination", f"s3://{world.ledger}/inv", "--json"
-    ).document
-    world.put("moves", b"22")
-    report = world.run("replicate", "--manifest", manifest["manifest"])
-    assert (report["code"], report["outcomes"]) == (0, {"done": 2})
-    assert [(each["reason"], each["rows"]) for each in report["reasons"]] == [("newer_copied", 1)]
-    assert world.copy_of("moves") == b"22"
-
-
 def test_nothing_overwrites_a_newer_object(world: World) -> None:
     world.put("k", b"old")
     world.client.put_object(Bucket=world.destination, Key="k", Body=b"newer and other")

@@ -1,29 +1,35 @@
-"""The requests that runs really send, counted before a server: what a plan says, and what a user pays."""
+"""The requests that runs really send, by their log: what a plan says, and what a user pays."""
 
 from __future__ import annotations
 
-from tests.doubles.request_counter import request_counter
-from tests.end_to_end.conftest import World
+import re
+from collections import Counter
+
+from tests.end_to_end.conftest import Result, World
 
 OBJECTS = 20
+KINDS = {"replicate": {"CopyObject": OBJECTS}, "verify": {"HeadObject": 2 * OBJECTS}}
 OVERHEAD = {"replicate": 48, "verify": 3}
 """What a run asks about its two buckets, whatever it has to do. All but four are its trial, none at AWS."""
+
+
+def asked(world: World, *arguments: str) -> tuple[Result, Counter[str]]:
+    """A command, and the operations that it asked of buckets other than the ledger's."""
+    result = world.sealift("--debug", *arguments, "--yes", "--json")
+    assert result.code == 0, result.stderr
+    log = re.findall(r"Z (\w+) (\S+): \d+.* in \d+ ms, id ", result.stderr)
+    return result, Counter(operation for operation, target in log if world.ledger not in target)
 
 
 def test_a_run_sends_the_requests_that_its_plan_says_and_a_second_one_only_lists(world: World) -> None:
     for number in range(OBJECTS):
         world.put(f"docs/{number:03d}", b"%d" % number)
     sides = ["--source", f"s3://{world.source}/docs/", "--destination", f"s3://{world.destination}/copies/"]
-    for verb in ("replicate", "verify"):
+    for verb, kinds in KINDS.items():
         planned = world.sealift(verb, *sides, "--dry-run", "--json").document["requests"]
-        with request_counter(world.server.endpoint, {world.ledger}) as counter:
-            result = world.sealift(verb, *sides, "--yes", "--json", AWS_ENDPOINT_URL_S3=counter.url)
-        assert result.code == 0, result.stderr
-        assert planned == {"replicate": {"copy": OBJECTS}, "verify": {"head": 2 * OBJECTS}}[verb]
-        assert all(counter.kinds[kind] >= count for kind, count in planned.items()), counter.kinds
-        others = counter.kinds.total() - counter.kinds["ledger"] - sum(planned.values())
-        assert others <= OVERHEAD[verb], counter.kinds
-    with request_counter(world.server.endpoint, {world.ledger}) as counter:
-        again = world.sealift("replicate", *sides, "--yes", "--json", AWS_ENDPOINT_URL_S3=counter.url)
-    del counter.kinds["ledger"]
-    assert (again.document["outcomes"], counter.kinds) == ({"same": OBJECTS}, {"list": 4})
+        assert planned == {{"CopyObject": "copy", "HeadObject": "head"}[name]: count for name, count in kinds.items()}
+        sent = asked(world, verb, *sides)[1]
+        assert all(sent[name] >= count for name, count in kinds.items()), sent
+        assert sent.total() - sum(planned.values()) <= OVERHEAD[verb], sent
+    again, sent = asked(world, "replicate", *sides)
+    assert (again.document["outcomes"], sent) == ({"same": OBJECTS}, {"ListObjectsV2": 4})

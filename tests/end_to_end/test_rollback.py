@@ -92,17 +92,6 @@ def test_a_prefix_goes_back_in_place_and_the_undo_gives_the_first_state_version_
     assert f"--undo {done['run_id']}" in shown.stdout
 
 
-def test_what_changed_after_the_run_stays_at_its_undo(versioned: World) -> None:
-    world, at = versioned, harm(versioned)
-    done = report(rollback(world, "--as-of", at, "--max-share", "100%"))
-    world.put(HARMED, b"newer")
-    undone = report(rollback(world, "--undo", done["run_id"]))
-    assert (undone["code"], undone["outcomes"]) == (3, {"done": 3, "changed": 1})
-    assert world.read(world.source, HARMED) == b"newer"
-    [failed] = world.failed_rows(undone)
-    assert (failed["key"], failed["reason"], failed["detail"]) == (HARMED, "destination_differs", "plan")
-
-
 def test_a_killed_command_is_gone_on_with_and_taken_back_exactly(versioned: World) -> None:
     world, keys = versioned, [f"docs/{number:03}" for number in range(120)]
     for key in keys:

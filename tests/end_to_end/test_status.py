@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ from tests.end_to_end.conftest import Result, World
 from tests.end_to_end.pair_policy import write_policy
 from tests.end_to_end.scenes import settle
 
-EARLIER, LATER = (datetime.now(UTC).date() - timedelta(days=ago) for ago in (2, 1))
-"""Two nights in a row, so of slices in a row. Both have begun at any time of the day, and neither is old."""
+LAST_NIGHT = datetime.now(UTC).date() - timedelta(days=1)
+"""A night that has begun at any time of the day, and is not old."""
 
 
 @pytest.fixture
@@ -25,10 +25,10 @@ def status(world: World, policy: str, **extra: str) -> Result:
     return world.sealift("status", "--json", SEALIFT_POLICY=policy, **extra)
 
 
-def night(world: World, policy: str, *more: str, of: date = LATER) -> dict[str, Any]:
+def night(world: World, policy: str) -> dict[str, Any]:
     """Without a date, the hour would choose: until the pair's hour the last night to begin is yesterday's."""
     settle()
-    command = ["nightly", "--pair", "docs", "--night", f"{of}", "--margin", "0s", "--json", *more]
+    command = ["nightly", "--pair", "docs", "--night", f"{LAST_NIGHT}", "--margin", "0s", "--json"]
     result = world.sealift(*command, SEALIFT_POLICY=policy)
     assert result.code in (0, 3), result.stderr
     return result.document
@@ -66,7 +66,7 @@ def test_a_pair_needs_a_night_and_a_queue_that_nobody_can_look_at_is_never_well(
     world.client.put_object(Bucket=world.destination, Key="elsewhere/logs/b", Body=b"content")
     assert night(world, policy)["exit_code"] == 0
     settle()
-    logs = ["nightly", "--pair", "logs", "--night", f"{LATER}", "--margin", "0s"]
+    logs = ["nightly", "--pair", "logs", "--night", f"{LAST_NIGHT}", "--margin", "0s"]
     assert world.sealift(*logs, SEALIFT_POLICY=policy).code == 0
     result = status(world, policy)
     assert (result.code, result.document["state"], problems(result)) == (3, "not_known", {})
