@@ -1,17 +1,13 @@
-"""Two inventory reports of millions of rows, one in a thousand different, and a join of them by hand."""
+"""Two inventory reports of millions of rows, one in a thousand different."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.benchmarks.peers import Client
-
 MADE = datetime(2026, 11, 1, tzinfo=UTC).timestamp()
-MEMORY_MIB = 768
 FILE_ROWS = 1_000_000
 _SCHEMA = (
     "message s3.inventory { required binary bucket (STRING); required binary key (STRING); "
@@ -75,34 +71,3 @@ def make(folder: Path, rows: int) -> None:
         manifest.parent.mkdir(parents=True, exist_ok=True)
         manifest.write_bytes(content)
         manifest.with_suffix(".checksum").write_text(hashlib.md5(content, usedforsecurity=False).hexdigest())
-
-
-def by_hand(folder: Path) -> Client:
-    """The same join as somebody who knows DuckDB writes it: not verified, no reasons, no breakdowns."""
-    return Client("hand-written SQL", lambda _: [sys.executable, "-m", "tests.benchmarks.inventories", str(folder)])
-
-
-def join(folder: Path) -> None:
-    import duckdb
-
-    connection = duckdb.connect(config={"memory_limit": f"{MEMORY_MIB}MiB", "temp_directory": str(folder / "spill")})
-    connection.execute("SET preserve_insertion_order = false")
-    source, destination = (
-        f"read_parquet('{folder}/{side}/daily/data/*.parquet')" for side in ("source", "destination")
-    )
-    connection.execute(
-        f"""
-        CREATE TABLE found AS SELECT * FROM (
-            SELECT key, s.size AS size, d.size AS other_size, s.e_tag AS etag, d.e_tag AS other_etag,
-                   s.last_modified_date AS modified, d.last_modified_date AS other_modified,
-                   CASE WHEN s.size IS NULL THEN 'extra' WHEN d.size IS NULL THEN 'missing'
-                        WHEN s.size <> d.size OR s.e_tag <> d.e_tag THEN 'different' END AS category
-            FROM {source} s FULL JOIN {destination} d USING (key)) WHERE category IS NOT NULL
-        """
-    )
-    connection.execute(f"COPY (FROM found ORDER BY key) TO '{folder}/sql.parquet'")
-    connection.execute(f"COPY (FROM found ORDER BY key) TO '{folder}/sql.csv'")
-
-
-if __name__ == "__main__":
-    join(Path(sys.argv[1]))

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.benchmarks import raw
 
 SEALIFT, BASE = "sealift", "before"
-PART_MIB = raw.PART_BYTES >> 20
+PART_MIB = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +112,10 @@ def rclone(verb: str, source: str, environment: Mapping[str, str], *options: str
     return Client(f"rclone {verb}", command, remote)
 
 
-def awscrt_loop(act: str, keys: Path, inflight: int) -> Client:
-    """The raw limit: it is given the keys and ETags, and does nothing but send requests."""
+def awscrt_loop(keys: Path, inflight: int) -> Client:
+    """The raw limit of copies: it is given the keys and ETags, and does nothing but send requests."""
     options = ["--inflight", str(inflight)]
     return Client(
-        f"bare awscrt {act}",
-        lambda run: [sys.executable, raw.__file__, act, str(keys), "--to", run.destination, *options],
+        "bare awscrt copy",
+        lambda run: [sys.executable, raw.__file__, "copy", str(keys), "--to", run.destination, *options],
     )

@@ -3,7 +3,7 @@
     python raw.py ACT KEYS [--to s3://bucket/prefix] [--inflight N]
 
 KEYS is a file of JSON lines [bucket, key, etag, size_bytes]. Acts: `put` (makes the
-benchmark's objects), `copy`, `multipart` (UploadPartCopy, 64 MiB parts).
+benchmark's objects), `copy`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import base64
 import hashlib
 import json
 import os
-import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +22,6 @@ from urllib.parse import quote, urlsplit
 
 from awscrt import auth, checksums, http, io, s3
 
-PART_BYTES = 64 << 20
 TAGS = "department=documents&retention=years-7"
 METADATA = [("x-amz-meta-shipment", "SL-2026-000001"), ("x-amz-meta-checked-by", "harbour-office")]
 
@@ -41,17 +39,13 @@ class Key(NamedTuple):
         return f"/{self.bucket}/{quote(self.key)}"
 
 
-Answer = Callable[[dict[str, str], bytes], None]
-
-
 class Request(NamedTuple):
-    """One request, and what to do with the answer: `then` gets its headers (lower case) and body."""
+    """One request."""
 
     method: str
     path: str
     headers: list[tuple[str, str]]
     body: bytes | None = None
-    then: Answer | None = None
 
 
 class Loop:
@@ -103,27 +97,11 @@ class Loop:
         done.wait()
 
     def _send(self, request: Request, step: Callable[[], None]) -> None:
-        headers: dict[str, str] = {}
-        chunks: list[bytes] = []
-        size = str(len(request.body or b""))
-        fields = [("Host", self.host), *request.headers]
-        if request.method != "GET" and request.method != "HEAD":
-            fields.append(("Content-Length", size))
-        keep = request.then is not None
-
-        def on_headers(headers: list[tuple[str, str]], _into: dict[str, str] = headers, **_: Any) -> None:
-            if keep:
-                _into.update((name.lower(), value) for name, value in headers)
-
-        def on_body(chunk: bytes, **_: Any) -> None:
-            if keep:
-                chunks.append(chunk)
+        fields = [("Host", self.host), *request.headers, ("Content-Length", str(len(request.body or b"")))]
 
         def on_done(error: Exception | None, error_body: bytes | None, **_: Any) -> None:
             if error:
                 self.errors.append(f"{request.method} {request.path}: {error} {(error_body or b'')[:200]!r}")
-            elif request.then:
-                request.then(headers, b"".join(chunks))
             step()
 
         body = BytesIO(request.body) if request.body is not None else None
@@ -131,8 +109,6 @@ class Loop:
             type=s3.S3RequestType.DEFAULT,
             request=http.HttpRequest(request.method, request.path, http.HttpHeaders(fields), body),
             operation_name="Any",
-            on_headers=on_headers,
-            on_body=on_body,
             on_done=on_done,
         )
 
@@ -160,59 +136,10 @@ def copies(keys: list[Key], target: str) -> Iterator[Request]:
         yield Request("PUT", f"{target}{quote(key.key)}", [("x-amz-copy-source", key.path), *guards])
 
 
-def copy_in_parts(loop: Loop, keys: list[Key], target: str, inflight: int) -> None:
-    """Multipart copies: create all, copy all parts, complete all."""
-    uploads: dict[str, str] = {}
-    parts: dict[str, dict[int, str]] = {key.key: {} for key in keys}
-
-    def found(pattern: str, body: bytes) -> str:
-        match = re.search(pattern, body.decode())
-        return match.group(1).replace("&quot;", '"').replace("&#34;", '"') if match else ""
-
-    def note_upload(name: str) -> Answer:
-        return lambda _, body: uploads.__setitem__(name, found("<UploadId>(.*?)</UploadId>", body))
-
-    def note_part(name: str, number: int) -> Answer:
-        return lambda _, body: parts[name].__setitem__(number, found("<ETag>(.*?)</ETag>", body))
-
-    def creates() -> Iterator[Request]:
-        for key in keys:
-            path = f"{target}{quote(key.key)}?uploads"
-            yield Request("POST", path, [("x-amz-tagging", TAGS), *METADATA], then=note_upload(key.key))
-
-    def part_copies() -> Iterator[Request]:
-        for key in keys:
-            for number, start in enumerate(range(0, key.size_bytes, PART_BYTES), 1):
-                end = min(start + PART_BYTES, key.size_bytes) - 1
-                path = f"{target}{quote(key.key)}?partNumber={number}&uploadId={uploads[key.key]}"
-                headers = [
-                    ("x-amz-copy-source", key.path),
-                    ("x-amz-copy-source-range", f"bytes={start}-{end}"),
-                    ("x-amz-copy-source-if-match", f'"{key.etag}"'),
-                ]
-                yield Request("PUT", path, headers, then=note_part(key.key, number))
-
-    def completes() -> Iterator[Request]:
-        for key in keys:
-            rows = "".join(
-                f"<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>"
-                for number, etag in sorted(parts[key.key].items())
-            )
-            body = f"<CompleteMultipartUpload>{rows}</CompleteMultipartUpload>".encode()
-            path = f"{target}{quote(key.key)}?uploadId={uploads[key.key]}"
-            yield Request("POST", path, [("If-None-Match", "*")], body)
-
-    for stage in (creates, part_copies, completes):
-        loop.run(stage(), inflight)
-
-
 def work(act: str, keys: list[Key], target: str, inflight: int, connections: int) -> int:
     """One process's part; returns how many requests failed, after saying why the first ones did."""
     loop = Loop(connections)
-    if act == "multipart":
-        copy_in_parts(loop, keys, target, inflight)
-    else:
-        loop.run(puts(keys) if act == "put" else copies(keys, target), inflight)
+    loop.run(puts(keys) if act == "put" else copies(keys, target), inflight)
     for error in loop.errors[:3]:
         print(error, file=sys.stderr)
     return len(loop.errors)
@@ -221,7 +148,7 @@ def work(act: str, keys: list[Key], target: str, inflight: int, connections: int
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("act", choices=["put", "copy", "multipart"])
+    parser.add_argument("act", choices=["put", "copy"])
     parser.add_argument("keys")
     parser.add_argument("--to", default="s3://none/")
     parser.add_argument("--inflight", type=int, default=64)

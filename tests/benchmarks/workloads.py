@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.benchmarks import inventories, peers, raw
+from tests.benchmarks import inventories, peers
 from tests.benchmarks.data import Data, Dataset
 from tests.benchmarks.peers import Client, sealift
 
@@ -77,19 +77,19 @@ def uri(dataset: Dataset) -> str:
 def in_parts(dataset: Dataset) -> dict[str, str]:
     """Variables with which large objects are copied in parts of the size that the peers use."""
     folder, root = (str(Path(__file__).parents[place]) for place in (1, 2))
-    is_large = dataset.size_bytes > raw.PART_BYTES
+    is_large = dataset.size_bytes > peers.PART_MIB * MIB
     path = f"{folder}/doubles/small_parts:{root}"
     return {"PYTHONPATH": path, "SMALL_PARTS_MIB": str(peers.PART_MIB)} if is_large else {}
 
 
 def copies(bench: Bench, dataset: Dataset) -> Workload:
-    keys, source, is_large = bench.data.key_file(dataset), uri(dataset), dataset.size_bytes > raw.PART_BYTES
+    keys, source, is_large = bench.data.key_file(dataset), uri(dataset), dataset.size_bytes > peers.PART_MIB * MIB
     cutoff = ["--s3-copy-cutoff", f"{peers.PART_MIB}Mi", "--s3-chunk-size", f"{peers.PART_MIB}Mi"]
     clients = [
         sealift("replicate", "--source", source, "--yes"),
         peers.s5cmd_copy(source),
         peers.rclone("copy", source, bench.environment, "--transfers", "8" if is_large else "64", *cutoff),
-        peers.awscrt_loop("multipart" if is_large else "copy", keys, 16 if is_large else 64),
+        *([] if is_large else [peers.awscrt_loop(keys, 64)]),
     ]
     title = f"{dataset.count:,} server-side copies of {size(dataset)}"
     return Workload(title, dataset.count, clients, {**bench.environment, **in_parts(dataset)}, dataset.count)
@@ -103,7 +103,7 @@ def late(bench: Bench) -> Workload:
     clients = [
         sealift("replicate", "--source", source, "--yes"),
         *(peers.s5cmd_copy(source, workers) for workers in (256, 1024, 2048)),
-        peers.awscrt_loop("copy", keys, 1024),
+        peers.awscrt_loop(keys, 1024),
     ]
     title = f"{dataset.count:,} copies of {dataset.size_bytes} bytes, each answered after 40 ms"
     return Workload(title, dataset.count, clients, environment)
@@ -163,8 +163,8 @@ def reconcile(bench: Bench) -> Workload:
     places = [
         each for side in ("source", "destination") for each in (f"--{side}-inventory", str(folder / side / "daily"))
     ]
-    own, by_hand = sealift("reconcile", *places, into="", exit_code=3), inventories.by_hand(folder)
-    return Workload(f"reconcile two inventories of {rows:,} rows", rows, [own, by_hand], bench.environment)
+    own = sealift("reconcile", *places, into="", exit_code=3)
+    return Workload(f"reconcile two inventories of {rows:,} rows", rows, [own], bench.environment)
 
 
 def size(dataset: Dataset) -> str:
