@@ -91,10 +91,14 @@ def test_it_is_made_tried_reported_and_destroyed(machine, capsys):
     assert json.loads(report.read_text())["counts"]["same"] == 2
 
 
-def test_a_second_plan_that_is_not_empty_is_a_difference(machine, capsys):
-    machine.say("drift")
-    assert kit.main(machine.arguments) == 3
-    assert "✗ second plan: different" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("word", "code", "says"), [("drift", 3, "✗ second plan: different"), ("broken", 10, "It ended early: `")]
+)
+def test_a_start_that_goes_wrong_destroys_and_says_why(machine, capsys, word, code, says):
+    machine.say(word)
+    assert kit.main(machine.arguments) == code
+    assert says in capsys.readouterr().out
+    assert machine.folders() == []
 
 
 @pytest.mark.slow
@@ -128,14 +132,6 @@ def test_a_second_start_destroys_what_a_killed_one_left(machine, capsys):
     assert f"{left} is left of an earlier start: it is destroyed first." in text
     assert text.index(f"── destroy {left}") < text.index("── make")
     assert len(machine.calls("destroy")) == 4  # of each the system, and then the repository
-    assert machine.folders() == []
-
-
-def test_a_start_that_fails_destroys_and_says_why(machine, capsys):
-    machine.say("broken")
-    assert kit.main(machine.arguments) == 10
-    text = capsys.readouterr().out
-    assert "It ended early: `" in text
     assert machine.folders() == []
 
 
