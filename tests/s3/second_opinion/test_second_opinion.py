@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -181,23 +180,6 @@ def test_both_clients_make_the_same_of_the_same_answer(pair: Pair, method: str, 
             assert ours.code in (theirs.response["Error"]["Code"], "DeleteMarker")
     elif not isinstance(ours, StoreError):
         assert comparable(ours) == comparable(theirs)
-
-
-@pytest.mark.parametrize("sent", ["other", "null"])
-@pytest.mark.parametrize(
-    ("method", "header"),
-    [
-        ("get_annotation", "x-amz-object-version-id"),
-        ("list_annotations", "x-amz-object-version-id"),
-        ("put_annotation", "x-amz-object-version-id"),
-        ("get_tags", "x-amz-version-id"),
-    ],
-)
-def test_what_belongs_to_another_version_is_refused(pair: Pair, method: str, header: str, sent: str) -> None:
-    [call], reply = CALLS[method], REPLIES[method]
-    assert pair.play(call, replace(reply, headers={header: sent}))[0].code == "MalformedAnswer"
-    for headers in ({}, {header: "v1"}):
-        assert not isinstance(pair.play(call, replace(reply, headers=headers))[0], StoreError)
 
 
 def comparable(result: Any) -> Any:
