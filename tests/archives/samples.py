@@ -56,9 +56,7 @@ async def pack(
     streamed_from: int = 1 << 40,
 ) -> Packed:
     """Write an archive; members of `streamed_from` bytes come in pieces."""
-    store = MemoryStore(clock=lambda: 1_750_000_000.0)
-    store.create_bucket("cold")
-    store.create_bucket("docs")
+    store = MemoryStore(clock=lambda: 1_750_000_000.0, buckets=["cold", "docs"])
     location = Location("cold", f"packed/one.{kind.value}")
     attributes = Attributes(metadata={"sealift-source": "docs", "sealift-run": "r"})
     writer = ArchiveWriter(ObjectUpload(store, ObjectRef(*location), attributes, PART_BYTES), kind)

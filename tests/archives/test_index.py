@@ -43,9 +43,7 @@ def own_index(members: list[Member]) -> io.BytesIO:
 
 @pytest.fixture
 def store() -> MemoryStore:
-    made = MemoryStore()
-    made.create_bucket("ledger")
-    return made
+    return MemoryStore(buckets=["ledger"])
 
 
 @pytest.fixture

@@ -64,9 +64,7 @@ def make(
 
 def filled(objects: dict[str, bytes], **attributes: Any) -> tuple[MemoryStore, list[ObjectVersion]]:
     """A store with these objects in `docs`, and their rows."""
-    store = MemoryStore(clock=lambda: 1_750_000_000.0)
-    for bucket in ("docs", "cold", "ledger"):
-        store.create_bucket(bucket)
+    store = MemoryStore(clock=lambda: 1_750_000_000.0, buckets=("docs", "cold", "ledger"))
 
     async def fill() -> list[ObjectVersion]:
         rows = []

@@ -295,9 +295,7 @@ async def denied(request: Request) -> Any:
 
 def test_no_member_has_the_tags_of_what_replaced_it() -> None:
     """Without versions, tags are those of what is there now, and no condition pins them."""
-    store = MemoryStore()
-    for bucket in ("docs", "cold", "ledger"):
-        store.create_bucket(bucket, versioned=False)
+    store = MemoryStore(buckets=("docs", "cold", "ledger"), versioned=False)
 
     async def late(request: Request) -> Any:
         await store.put(ObjectRef("docs", "k"), b"new", Attributes(tags={"team": "new"}), guard=UNGUARDED)

@@ -26,8 +26,7 @@ SIZES = {"a": 1, "b": 2, "large": 9_000, "y": 1, "z": 2}
 
 async def test_what_follows_a_large_object_is_read_when_it_has_been_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.compact.member_reader.SMALL_BYTES", 8_000)
-    store, budget = MemoryStore(), ByteBudget(10_000)
-    store.create_bucket("source")
+    store, budget = MemoryStore(buckets=["source"]), ByteBudget(10_000)
     rows = []
     for number, (key, size_bytes) in enumerate(SIZES.items()):
         etag = (await store.put(ObjectRef("source", key), bytes(size_bytes), Attributes(), guard=UNGUARDED)).etag
@@ -55,8 +54,7 @@ async def test_bytes_that_are_not_the_object_s_are_not_packed(monkeypatch: pytes
         info = replace(body.info, etag="0" * 32 + "-2", size_bytes=2, checksums=())
         return body._replace(data=body.data[:2], info=info)
 
-    store = MemoryStore(default_checksum=None, on={"get": alter})
-    store.create_bucket("source")
+    store = MemoryStore(default_checksum=None, on={"get": alter}, buckets=["source"])
     large, small = [
         ObjectVersion(0, key, size_bytes=size_bytes, etag=written.etag)
         for key, size_bytes in (("large", 9_000), ("small", 3))

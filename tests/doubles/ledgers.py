@@ -11,6 +11,4 @@ from tests.doubles.memory_store import MemoryStore
 
 def make_ledger(prefix: str = "", **store: Any) -> Ledger:
     """An empty ledger. `store`: settings of its MemoryStore."""
-    memory = MemoryStore(**store)
-    memory.create_bucket("ledger")
-    return Ledger(memory, Location("ledger", prefix))
+    return Ledger(MemoryStore(**store, buckets=["ledger"]), Location("ledger", prefix))

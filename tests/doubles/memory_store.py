@@ -10,7 +10,7 @@ import hashlib
 import inspect
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -96,7 +96,7 @@ OPERATIONS = (
 
 
 class MemoryStore:
-    """A Store without a server; buckets are made with `create_bucket`.
+    """A Store without a server, with these `buckets`; others are made with `create_bucket`.
 
     `default_checksum`: what S3 adds to an object that came without a checksum (None: nothing,
     as servers before 2025). `minimum_part_bytes`: the least size of a part that is not the last.
@@ -130,6 +130,8 @@ class MemoryStore:
         default_checksum: str | None = "CRC64NVME",
         minimum_part_bytes: int = MINIMUM_PART_BYTES,
         on: Mapping[str, Hook] | None = None,
+        buckets: Iterable[str] = (),
+        versioned: bool = True,
     ):
         self._default_checksum, self._minimum_part_bytes = default_checksum, minimum_part_bytes
         self._buckets = Buckets(clock, new_id)
@@ -141,6 +143,8 @@ class MemoryStore:
         """What CreateMultipartUpload drops without a word, as Ceph 18.2 does: `tags`, `lock`, `sse`."""
         self._hooks: dict[str, Hook | None] = {}
         self.hook(**on or {})
+        for bucket in buckets:
+            self.create_bucket(bucket, versioned)
 
     def hook(self, **hooks: Hook | None) -> None:
         """Set hooks, as `on` does."""

@@ -34,9 +34,7 @@ def packed_copies(
     """An archive of copies (key, content, other fields of its index) of this time that lay in the bucket."""
 
     async def pack() -> PackedCopies:
-        store = MemoryStore()
-        for name in ("cold", "ledger"):
-            store.create_bucket(name, versioned=False)
+        store = MemoryStore(buckets=("cold", "ledger"), versioned=False)
         etag = (
             await store.put(ObjectRef(*ARCHIVE), b"archive" if is_there else b"other", Attributes(), guard=UNGUARDED)
         ).etag

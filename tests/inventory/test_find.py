@@ -33,8 +33,7 @@ def folder_with_reports(folder: Path, prefix: str = "inventory/") -> list[Path]:
 
 def upload(folder: Path) -> Any:
     """A store with the folder's files in the bucket `reports`, at their own paths: `//` and all."""
-    store = MemoryStore()
-    store.create_bucket("reports")
+    store = MemoryStore(buckets=["reports"])
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             key = str(path.relative_to(folder))

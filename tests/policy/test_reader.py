@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import hashlib
 import json
@@ -334,16 +333,12 @@ def test_what_is_no_text_or_no_file_is_refused(tmp_path):
         read_policy(str(tmp_path / "none.yaml"))
 
 
-def test_a_policy_comes_from_s3_as_well():
-    async def scenario() -> None:
-        store = MemoryStore()
-        store.create_bucket("config")
-        await store.put(ObjectRef("config", "policy.yaml"), TEXT.encode(), Attributes(), guard=UNGUARDED)
-        assert await load_policy("s3://config/policy.yaml", store) == read_policy(str(EXAMPLE))
-        with pytest.raises(PolicyError, match="s3://config/none: the file: not there"):
-            await load_policy("s3://config/none", store)
-
-    asyncio.run(scenario())
+async def test_a_policy_comes_from_s3_as_well():
+    store = MemoryStore(buckets=["config"])
+    await store.put(ObjectRef("config", "policy.yaml"), TEXT.encode(), Attributes(), guard=UNGUARDED)
+    assert await load_policy("s3://config/policy.yaml", store) == read_policy(str(EXAMPLE))
+    with pytest.raises(PolicyError, match="s3://config/none: the file: not there"):
+        await load_policy("s3://config/none", store)
 
 
 def places(value: Any, steps: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

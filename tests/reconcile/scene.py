@@ -186,8 +186,7 @@ def run(
             side = Side(Location(bucket or inventory.source_bucket))
             reports.append(Report(side, inventory, NO_STORE, [file] if file else [], doubted=store))
         how: dict[str, Any] = {"maps": PrefixMap(), "margin_seconds": 900.0} | options
-        store, versions = MemoryStore(), "all" if how.pop("all_versions", False) else "current"
-        store.create_bucket("ledger")
+        store, versions = MemoryStore(buckets=["ledger"]), "all" if how.pop("all_versions", False) else "current"
         both = reports[0].side, reports[1].side
         ledger, spec = recorded or (Ledger(store, Location("ledger")), RunSpec("r", "reconcile", 0.0, *both, "m"))
         spec = replace(spec, options={"versions": versions, **spec.options})

@@ -23,8 +23,7 @@ PREFIXES = PrefixMap((("in/", "out/"),), excluded=("in/tmp/",))
 def store_of(*keys: str, at: float = OLD) -> MemoryStore:
     """The source's bucket, with these keys, written at that time. What comes later is of `MADE`."""
     times = iter([at] * len(keys))
-    store = MemoryStore(clock=lambda: next(times, MADE))
-    store.create_bucket("src")
+    store = MemoryStore(clock=lambda: next(times, MADE), buckets=["src"])
     for key in keys:
         asyncio.run(store.put(ObjectRef("src", key), b"", Attributes(), guard=UNGUARDED))
     return store

@@ -93,8 +93,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    store = MemoryStore()
-    store.create_bucket("ledger")
+    store = MemoryStore(buckets=["ledger"])
     return World(tmp_path, Ledger(store, Location("ledger")))
 
 

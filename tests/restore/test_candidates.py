@@ -56,9 +56,7 @@ async def test_damage_refuses_a_restore_unless_it_is_known_to_be_of_another_buck
 
 async def test_copies_without_an_event_in_the_journal_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """The copy of `event` is dated by its event, and that of `night`, which has none, by its own date."""
-    store = MemoryStore(clock=lambda: 1_000.0)
-    for bucket in ("copies", "ledger"):
-        store.create_bucket(bucket)
+    store = MemoryStore(clock=lambda: 1_000.0, buckets=("copies", "ledger"))
     monkeypatch.setattr(candidates, "open_side", lambda *_, **__: store)
     options = {**OPTIONS, "archives": None, "at": 1_100.0}
     source = Side(Location("copies"))
@@ -91,8 +89,7 @@ def entry(key: str, at: float, *, bucket: str = "hot") -> Entry:
 
 
 async def read(files: dict[str, bytes], prefix: str = "", until: float = NOON) -> list[tuple[str, str, float]]:
-    store = MemoryStore()
-    store.create_bucket("ledger")
+    store = MemoryStore(buckets=["ledger"])
     for name, data in files.items():
         await store.put(ObjectRef("ledger", f"l/{name}"), data, Attributes(), guard=UNGUARDED)
     batches = journal_rows(store, Location("ledger", "l/"), "hot", prefix, until)

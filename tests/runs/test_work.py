@@ -20,8 +20,7 @@ SPEC = RunSpec("run", "expire", 0.0, Side(Location("originals")), Side(Location(
 async def test_a_ledger_that_never_answers_ends_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of three attempts waited for it, and then the command."""
     monkeypatch.setattr("jobs.s3.retries.PATIENCE_SECONDS", 0.05)
-    store = MemoryStore()
-    store.create_bucket("ledger")
+    store = MemoryStore(buckets=["ledger"])
 
     async def hang(request: Request) -> Any:
         await asyncio.Event().wait()

@@ -349,8 +349,7 @@ async def test_a_checkpoint_that_is_never_answered_ends_the_attempt(monkeypatch:
 
 
 async def test_a_stopped_worker_sends_no_delete_and_what_it_writes_may_end() -> None:
-    store, ledger = MemoryStore(), await ledger_with_a_shard()
-    store.create_bucket("data", versioned=False)
+    store, ledger = MemoryStore(buckets=["data"], versioned=False), await ledger_with_a_shard()
     owner = await claim_run(ledger, "run", "a command")
     own = checked(store, owner.check)
 
@@ -475,8 +474,8 @@ async def test_a_checkpoint_is_due_by_time_while_the_last_row_takes_long(monkeyp
 
 async def test_rows_that_wait_for_their_turn_go_back_as_soon_as_the_worker_stops() -> None:
     """No clock moves here: only the refusal of their turns ends the rows."""
-    ledger, never, memory = await ledger_with_a_shard(), asyncio.Event(), MemoryStore(clock=lambda: 0.0)
-    memory.create_bucket("bucket")
+    memory = MemoryStore(clock=lambda: 0.0, buckets=["bucket"])
+    ledger, never = await ledger_with_a_shard(), asyncio.Event()
     waiting = asyncio.Event()
 
     async def sleep(seconds: float) -> None:

@@ -15,9 +15,7 @@ from tests.doubles.memory_store import MemoryStore, Request
 
 
 def make_store() -> MemoryStore:
-    store = MemoryStore()
-    store.create_bucket("source")
-    return store
+    return MemoryStore(buckets=["source"])
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,7 @@ async def test_a_null_version_has_the_etag_that_requests_know(data: bytes, liste
         page = await request()
         return page._replace(entries=[each._replace(etag=listed) for each in page.entries])
 
-    store = MemoryStore(on={"list_versions": as_listed})
-    store.create_bucket("b", versioned=False)
+    store = MemoryStore(on={"list_versions": as_listed}, buckets=["b"], versioned=False)
     written = await store.put(ObjectRef("b", "k"), data, Attributes(), guard=ABSENT)
     assert [each.etag for each in await key_history(store, "b", "k")] == [written.etag]
 

@@ -40,9 +40,7 @@ async def test_parts_that_were_copied_in_any_order_have_the_sources_checksum(
     """The composite checksum was taken of the parts that were there, and then of the missing ones."""
     monkeypatch.setattr("jobs.core.part_sizes.MIN_PART_BYTES", PART_BYTES)
     monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
-    store = MemoryStore(minimum_part_bytes=1)
-    for bucket in ("a", "b"):
-        store.create_bucket(bucket)
+    store = MemoryStore(minimum_part_bytes=1, buckets=("a", "b"))
     upload = await store.create_multipart(
         ObjectRef("a", "k"), Attributes(), checksum=Checksum("SHA256", "", is_composite=True)
     )

@@ -31,8 +31,7 @@ class Clock:
 
 
 def make(limits: RateLimits) -> tuple[Clock, MemoryStore, Store]:
-    clock, memory = Clock(), MemoryStore()
-    memory.create_bucket("bucket")
+    clock, memory = Clock(), MemoryStore(buckets=["bucket"])
     return clock, memory, Throttle(limits, clock, clock.sleep).throttled(memory)
 
 

@@ -26,8 +26,7 @@ PLACE = ObjectRef("b", "k")
 def test_what_comes_up_is_the_file(tmp_path: Path, size_bytes: int) -> None:
     path = tmp_path / "file"
     path.write_bytes(os.urandom(size_bytes))
-    store = MemoryStore()
-    store.create_bucket("b")
+    store = MemoryStore(buckets=["b"])
     attributes = Attributes(headers={"content-type": "text/plain"})
     asyncio.run(upload_file(store, path, PLACE, attributes, guard=ABSENT, part_bytes=PART))
     body = asyncio.run(store.get(ObjectRef("b", "k")))
@@ -40,8 +39,7 @@ def test_what_comes_up_is_the_file(tmp_path: Path, size_bytes: int) -> None:
 def test_what_is_there_stays_and_no_part_is_left(tmp_path: Path, size_bytes: int) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(size_bytes))
-    store = MemoryStore()
-    store.create_bucket("b")
+    store = MemoryStore(buckets=["b"])
     asyncio.run(store.put(ObjectRef("b", "k"), b"first", Attributes(), guard=ABSENT))
     with pytest.raises(PreconditionFailed):
         asyncio.run(upload_file(store, path, PLACE, Attributes(), guard=ABSENT, part_bytes=PART))
@@ -53,8 +51,7 @@ def test_what_is_there_stays_and_no_part_is_left(tmp_path: Path, size_bytes: int
 @pytest.mark.parametrize("what", ["object and delete", "object"])
 async def test_what_came_while_the_parts_were_sent_is_on_top_and_said(what: str, is_versioned: bool) -> None:
     """S3 orders versions by the beginning of their uploads, and the condition sees no delete marker."""
-    store = MemoryStore()
-    store.create_bucket("b", versioned=is_versioned)
+    store = MemoryStore(buckets=["b"], versioned=is_versioned)
     upload = ObjectUpload(store, ObjectRef("b", "k"), Attributes(), PART, UNGUARDED if what == "object" else ABSENT)
     await upload.write(bytes(PART + 1))
     await asyncio.gather(*upload._running)
@@ -78,8 +75,7 @@ async def test_each_part_and_the_whole_carry_a_checksum_that_s3_has_to_find() ->
         sent.append((request.arguments.get("number"), request.arguments["checksum"]))
         return request()
 
-    store = MemoryStore(on={"put_part": note, "complete_multipart": note})
-    store.create_bucket("b")
+    store = MemoryStore(on={"put_part": note, "complete_multipart": note}, buckets=["b"])
     upload = ObjectUpload(store, ObjectRef("b", "k"), Attributes(), PART, parts_in_flight=1)
     await upload.write(bytes(PART) + b"123456789")
     await upload.finish()
@@ -96,8 +92,7 @@ PARTS = [bytes(PART), b"123456789"]
 @pytest.mark.parametrize("pieces", [[b""], PARTS])
 async def test_s3_keeps_the_sha256_of_parts(pieces: list[bytes]) -> None:
     """An object of one part has its own SHA-256."""
-    store = MemoryStore()
-    store.create_bucket("b")
+    store = MemoryStore(buckets=["b"])
     upload = ObjectUpload(
         store, ObjectRef("b", "k"), Attributes(), PART, checksum=Checksum("SHA256", "", is_composite=True)
     )
@@ -119,8 +114,7 @@ def test_an_abort_that_is_not_answered_is_tried_as_often_as_any_request(monkeypa
         raise Unavailable("AbortMultipartUpload", "k", "InternalError", "", 500)
 
     monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
-    store = MemoryStore(on={"abort_multipart": fail})
-    store.create_bucket("b")
+    store = MemoryStore(on={"abort_multipart": fail}, buckets=["b"])
     with pytest.raises(Unavailable):
         asyncio.run(abort_upload(store, Upload("b", "k", "u")))
     assert len(asked) == retry.count

@@ -227,18 +227,15 @@ def test_a_server_that_falls_silent_is_given_up() -> None:
         (Operation.COPY, 300),
     ],
 )
-def test_a_silent_server_is_given_up_as_soon_as_the_operation_allows(operation: Operation, seconds: int) -> None:
-    async def run() -> None:
-        loop = asyncio.get_running_loop()
-        connection = connection_pool._Connection(memoryview(bytearray(1)), loop)
-        connection._bounds = bounds_of(operation, 1 << 20)
-        connection._sent_at = connection._heard_at = 0.0
-        connection.check_time(seconds - 1.0)
-        assert not connection.is_closed
-        connection.check_time(seconds + 1.0)
-        assert connection.is_closed
-
-    asyncio.run(run())
+async def test_a_silent_server_is_given_up_as_soon_as_the_operation_allows(operation: Operation, seconds: int) -> None:
+    loop = asyncio.get_running_loop()
+    connection = connection_pool._Connection(memoryview(bytearray(1)), loop)
+    connection._bounds = bounds_of(operation, 1 << 20)
+    connection._sent_at = connection._heard_at = 0.0
+    connection.check_time(seconds - 1.0)
+    assert not connection.is_closed
+    connection.check_time(seconds + 1.0)
+    assert connection.is_closed
 
 
 def sending(loop: asyncio.AbstractEventLoop, endpoint: Any = None) -> Any:
@@ -284,87 +281,73 @@ async def both(host: str, port: int, **_: Any) -> Any:
     return [six, (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
 
 
-def test_another_family_is_tried_where_the_first_one_does_not_answer() -> None:
+async def test_another_family_is_tried_where_the_first_one_does_not_answer() -> None:
     """`localhost` is ::1 first, and the server listens on 127.0.0.1 alone. The family that answered is first then."""
+    loop = asyncio.get_running_loop()
+    tried, connected = list[Any](), connect._connected
 
-    async def run() -> None:
-        loop = asyncio.get_running_loop()
-        tried, connected = list[Any](), connect._connected
+    async def watched(resolved: Any) -> socket.socket:
+        tried.append(resolved[0])
+        return await connected(resolved)
 
-        async def watched(resolved: Any) -> socket.socket:
-            tried.append(resolved[0])
-            return await connected(resolved)
-
-        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        dialer = Dialer(None, DIRECT)
-        with mock.patch.object(loop, "getaddrinfo", both), mock.patch.object(connect, "_connected", watched):
-            for _ in range(2):
-                await dialer.connect(f"localhost:{port}", asyncio.BufferedProtocol)
-        server.close()
-        await server.wait_closed()
-        assert tried == [socket.AF_INET6, socket.AF_INET, socket.AF_INET]
-
-    asyncio.run(run())
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    dialer = Dialer(None, DIRECT)
+    with mock.patch.object(loop, "getaddrinfo", both), mock.patch.object(connect, "_connected", watched):
+        for _ in range(2):
+            await dialer.connect(f"localhost:{port}", asyncio.BufferedProtocol)
+    server.close()
+    await server.wait_closed()
+    assert tried == [socket.AF_INET6, socket.AF_INET, socket.AF_INET]
 
 
-def test_connections_that_all_addresses_refuse_at_once_all_fail_alike() -> None:
+async def test_connections_that_all_addresses_refuse_at_once_all_fail_alike() -> None:
     """The second one is refused by its first address after the first one has forgotten all addresses."""
+    loop = asyncio.get_running_loop()
+    tried, is_over = list[Any](), asyncio.Event()
 
-    async def run() -> None:
-        loop = asyncio.get_running_loop()
-        tried, is_over = list[Any](), asyncio.Event()
+    async def refused(resolved: Any) -> socket.socket:
+        tried.append(resolved)
+        await (is_over.wait() if len(tried) == 2 else asyncio.sleep(0))
+        raise ConnectionRefusedError(111, "Connection refused")
 
-        async def refused(resolved: Any) -> socket.socket:
-            tried.append(resolved)
-            await (is_over.wait() if len(tried) == 2 else asyncio.sleep(0))
-            raise ConnectionRefusedError(111, "Connection refused")
-
-        dialer = Dialer(None, DIRECT)
-        with mock.patch.object(loop, "getaddrinfo", both), mock.patch.object(connect, "_connected", refused):
-            first, second = (
-                asyncio.ensure_future(dialer.connect("localhost:9000", asyncio.BufferedProtocol)) for _ in range(2)
-            )
-            first.add_done_callback(lambda _: is_over.set())
-            failed = await asyncio.wait_for(asyncio.gather(first, second, return_exceptions=True), 20)
-        assert [isinstance(each, NoAnswer) and each.code for each in failed] == ["ConnectFailed"] * 2
-
-    asyncio.run(run())
+    dialer = Dialer(None, DIRECT)
+    with mock.patch.object(loop, "getaddrinfo", both), mock.patch.object(connect, "_connected", refused):
+        first, second = (
+            asyncio.ensure_future(dialer.connect("localhost:9000", asyncio.BufferedProtocol)) for _ in range(2)
+        )
+        first.add_done_callback(lambda _: is_over.set())
+        failed = await asyncio.wait_for(asyncio.gather(first, second, return_exceptions=True), 20)
+    assert [isinstance(each, NoAnswer) and each.code for each in failed] == ["ConnectFailed"] * 2
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-def test_a_name_is_looked_up_once_for_all_who_need_it(is_known: bool) -> None:
-    async def run() -> None:
-        loop = asyncio.get_running_loop()
-        asked, resolve = list[str](), loop.getaddrinfo
+async def test_a_name_is_looked_up_once_for_all_who_need_it(is_known: bool) -> None:
+    loop = asyncio.get_running_loop()
+    asked, resolve = list[str](), loop.getaddrinfo
 
-        async def watched(host: str, *rest: Any, **more: Any) -> Any:
-            asked.append(host)
-            await asyncio.sleep(0)
-            if not is_known:
-                raise socket.gaierror(socket.EAI_NONAME, "nobody knows it")
-            return await resolve(host, *rest, **more)
+    async def watched(host: str, *rest: Any, **more: Any) -> Any:
+        asked.append(host)
+        await asyncio.sleep(0)
+        if not is_known:
+            raise socket.gaierror(socket.EAI_NONAME, "nobody knows it")
+        return await resolve(host, *rest, **more)
 
-        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
-        host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        dialer = Dialer(None, DIRECT)
-        with mock.patch.object(loop, "getaddrinfo", watched):
-            called_off = asyncio.ensure_future(dialer.connect(host, asyncio.BufferedProtocol))
-            others = [dialer.connect(host, asyncio.BufferedProtocol) for _ in range(4)]
-            loop.call_soon(called_off.cancel)
-            answers = await asyncio.gather(called_off, *others, return_exceptions=True)
-        server.close()
-        await server.wait_closed()
-        assert asked == ["127.0.0.1"]
-        assert [isinstance(each, NoAnswer) for each in answers[1:]] == [not is_known] * 4
-
-    asyncio.run(run())
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    dialer = Dialer(None, DIRECT)
+    with mock.patch.object(loop, "getaddrinfo", watched):
+        called_off = asyncio.ensure_future(dialer.connect(host, asyncio.BufferedProtocol))
+        others = [dialer.connect(host, asyncio.BufferedProtocol) for _ in range(4)]
+        loop.call_soon(called_off.cancel)
+        answers = await asyncio.gather(called_off, *others, return_exceptions=True)
+    server.close()
+    await server.wait_closed()
+    assert asked == ["127.0.0.1"]
+    assert [isinstance(each, NoAnswer) for each in answers[1:]] == [not is_known] * 4
 
 
-def test_what_is_no_name_of_a_host_is_unknown() -> None:
-    async def run() -> None:
-        with pytest.raises(NoAnswer) as failed:
-            await Dialer(None, DIRECT).connect("minio..local:9000", asyncio.BufferedProtocol)
-        assert failed.value.code == "UnknownHost"
-
-    asyncio.run(run())
+async def test_what_is_no_name_of_a_host_is_unknown() -> None:
+    with pytest.raises(NoAnswer) as failed:
+        await Dialer(None, DIRECT).connect("minio..local:9000", asyncio.BufferedProtocol)
+    assert failed.value.code == "UnknownHost"
