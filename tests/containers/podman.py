@@ -1,10 +1,7 @@
-"""podman with all that it keeps in one folder, an image of this repository in it, and Batch's children as containers.
+"""podman with all that it keeps in one folder, and an image of this repository in it.
 
-    with podman_in(folder) as podman:
-        image = build_image(podman, build_base(podman))
-        runner = PodmanRunner(podman, environment, logs)
-
-Imports nothing of pytest, so that the benchmark can use it too.
+with podman_in(folder) as podman:
+    image = build_image(podman, build_base(podman))
 """
 
 from __future__ import annotations
@@ -14,24 +11,17 @@ import os
 import resource
 import shutil
 import subprocess
-import threading
-import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-
-from tests.doubles.batch.runners import OUT_OF_MEMORY, Child, Exit
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ("podman", "runc", "conmon", "mmdebstrap")
 PACKAGES = ("podman", "runc", "crun", "netavark", "nftables", "catatonit", "mmdebstrap")
 SUITE = "trixie"
 BASE = "localhost/base:test"
-VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_BATCH", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 """What the image under test lets jobs bring: its S3 is another one, and there are no roles here."""
-_NOT_STARTED = 125, 126, 127
-"""What `podman run` itself exits with when there was no container, or nothing in it to run."""
-_KILLED = 128 + 9
 
 
 def missing() -> str:
@@ -44,10 +34,9 @@ def missing() -> str:
 
 @dataclass(frozen=True)
 class Podman:
-    """podman whose images, containers and locks all lie in `folder`. `followers`: who waits for containers to end."""
+    """podman whose images, containers and locks all lie in `folder`."""
 
     folder: Path
-    followers: list[threading.Thread] = field(default_factory=list, compare=False)
 
     def command(self, *arguments: str) -> list[str]:
         """The command line. runc: it knows how to limit memory where cgroups are still version 1."""
@@ -71,10 +60,8 @@ class Podman:
         return _checked(self.command(*arguments), self.environment())
 
     def settle(self) -> None:
-        """End containers, and wait until the last of them is removed."""
+        """End containers, and remove the last of them."""
         self.run("stop", "--all", "--time", "0")
-        for thread in self.followers:
-            thread.join()
         self.run("rm", "--all", "--force", "--volumes", "--time", "0")
 
     def clear(self) -> None:
@@ -139,94 +126,3 @@ def _checked(command: list[str], environment: Mapping[str, str]) -> str:
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} exited {done.returncode}: {(done.stdout + done.stderr)[-3000:]}")
     return done.stdout
-
-
-@dataclass
-class Container:
-    """A child in a container. A thread waits for its end, so that nobody else has to."""
-
-    podman: Podman
-    name: str
-    process: subprocess.Popen[bytes]
-    log: Path
-    exit: Exit | None = None
-
-    def __post_init__(self) -> None:
-        thread = threading.Thread(target=self._follow, name=self.name, daemon=True)
-        self.podman.followers.append(thread)
-        thread.start()
-
-    def poll(self) -> Exit | None:
-        """How it ended; None while it runs."""
-        return self.exit
-
-    def terminate(self, grace_seconds: float) -> None:
-        """SIGTERM to the container's first process, as ECS does; SIGKILL after the grace."""
-        subprocess.Popen(
-            self.podman.command("stop", "--ignore", "--time", str(round(grace_seconds)), self.name),
-            env=self.podman.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-
-    def _follow(self) -> None:
-        code = self.process.wait()
-        if code in _NOT_STARTED:
-            last = self.log.read_text(errors="replace").strip().splitlines()[-1:]
-            end = Exit(None, f"CannotStartContainerError: {''.join(last)}"[:255])
-        elif code == _KILLED:
-            killed = self.podman.run("inspect", "--format", "{{.State.OOMKilled}}", self.name).strip() == "true"
-            end = Exit(code, OUT_OF_MEMORY if killed else "")
-        else:
-            end = Exit(code)
-        self.exit = end  # from here on the next child may start, as Batch does not wait for a host to tidy up either
-        self.podman.run("rm", "--force", "--ignore", "--volumes", "--time", "0", self.name)
-
-
-@dataclass
-class PodmanRunner:
-    """Runs Batch's children as containers: as the image's user, read-only but for the scratch volume, no capability.
-
-    `environment` stands for what the job's role gives a container. `logs` gets a file per log stream (`/` in its
-    name becomes `_`).
-    """
-
-    podman: Podman
-    environment: Mapping[str, str]
-    logs: Path
-    containers: list[Container] = field(default_factory=list)
-
-    def start(self, child: Child) -> Container:
-        """The container; host network, since the S3 server is on loopback."""
-        name = f"child-{uuid.uuid4().hex[:12]}"
-        variables = {**self.environment, **child.environment}
-        command = self.podman.command(
-            "run",
-            f"--name={name}",
-            "--pull=never",
-            "--network=host",
-            "--read-only",
-            "--cap-drop=all",
-            "--security-opt=no-new-privileges",
-            "--ulimit=host",
-            "--log-driver=none",
-            f"--memory={child.memory_mib}m",
-            f"--memory-swap={child.memory_mib}m",
-            *(f"--env={key}={value}" for key, value in variables.items()),
-            child.image,
-            *child.command,
-        )
-        path = self.logs / child.log_stream.replace("/", "_")
-        with path.open("ab") as log:
-            process = subprocess.Popen(
-                command,
-                cwd=self.podman.folder,  # conmon leaves a file named oom where it was started
-                env=self.podman.environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        container = Container(self.podman, name, process, path)
-        self.containers.append(container)
-        return container

@@ -88,7 +88,7 @@ def test_the_loader_finds_nothing_to_preload(built: Built) -> None:
 
 
 def test_what_the_image_was_built_to_let_in_comes_in(built: Built) -> None:
-    """The arrays of this folder need it: their S3 is not AWS's."""
+    """The runs of this folder need it: their S3 is not AWS's."""
     brought = {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
     assert start(built, IN_BATCH | brought, "--version") == (ExitCode.DONE, VERSION, "")
 

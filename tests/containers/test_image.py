@@ -9,7 +9,6 @@ from typing import Any
 
 import jobs
 from tests.containers.conftest import Built
-from tests.containers.podman import ROOT
 
 SIZE_BYTES_MAX = 600 * 1000 * 1000
 
@@ -61,20 +60,3 @@ def test_only_the_scratch_folder_can_be_written(built: Built) -> None:
     )
     lines = built.run("-c", probe, entrypoint="/opt/sealift/bin/python").splitlines()
     assert lines == ["65532 65532 /scratch", *["Read-only file system"] * 4]
-
-
-def test_it_has_the_files_that_the_packages_read(built: Built) -> None:
-    wanted = {
-        str(path.relative_to(ROOT))
-        for package in ("jobs", "scheduler")
-        for path in (ROOT / package).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    }
-    probe = (
-        "import pathlib, sysconfig\n"
-        "site = pathlib.Path(sysconfig.get_path('purelib'))\n"
-        "files = (p for name in ('jobs', 'scheduler') for p in (site / name).rglob('*') if p.is_file())\n"
-        "print(*(p.relative_to(site) for p in files), sep='\\n')"
-    )
-    there = set(built.run("-c", probe, entrypoint="/opt/sealift/bin/python").splitlines())
-    assert wanted - there == set()

@@ -78,9 +78,9 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def answering(answer: Callable[[Asked], Reply], address: str = "127.0.0.1") -> Iterator[str]:
+def answering(answer: Callable[[Asked], Reply]) -> Iterator[str]:
     """Serve for as long as the block lasts; the server's URL. Each connection has a thread."""
-    with _Server((address, 0), type("Handler", (_Handler,), {"answer": staticmethod(answer)})) as server:
+    with _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"answer": staticmethod(answer)})) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        yield f"http://{address}:{server.server_port}"
+        yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()

@@ -15,14 +15,14 @@ import queue
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from tests.doubles.answering import Asked, Reply, answering
 
 ROOT = Path(__file__).resolve().parents[2]
 ARN = "arn:aws:lambda:us-east-1:123456789012:function:sealift"
@@ -50,6 +50,25 @@ class _Api:
 
     invocations: queue.Queue[tuple[str, bytes, float]] = field(default_factory=queue.Queue)
     answers: queue.Queue[tuple[str, str, Any]] = field(default_factory=queue.Queue)
+    has_ended: bool = False
+
+    def answer(self, asked: Asked) -> Reply:
+        """Hand out the next invocation, once there is one, or take the answer to one."""
+        if asked.method == "POST":
+            *_, name, last = asked.path.split("/")
+            self.answers.put(("init" if name == "init" else last, name, json.loads(asked.body)))
+            return Reply(202)
+        while not self.has_ended:
+            with contextlib.suppress(queue.Empty):
+                request_id, body, deadline = self.invocations.get(timeout=0.2)
+                headers = {
+                    "Lambda-Runtime-Aws-Request-Id": request_id,
+                    "Lambda-Runtime-Deadline-Ms": str(int(deadline * 1000)),
+                    "Lambda-Runtime-Invoked-Function-Arn": ARN,
+                    "Content-Type": "application/json",
+                }
+                return Reply(200, headers, body)
+        return Reply(0)
 
 
 @dataclass
@@ -84,15 +103,12 @@ class Function:
 def function(handler: str, environment: Mapping[str, str]) -> Iterator[Function]:
     """Start a function; it ends with the block."""
     api = _Api()
-    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"api": api}))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    with tempfile.TemporaryDirectory(prefix="sealift-lambda-") as folder:
+    with answering(api.answer) as endpoint, tempfile.TemporaryDirectory(prefix="sealift-lambda-") as folder:
         log = Path(folder) / "log"
         values = {
             **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
             "PYTHONPATH": str(ROOT),
-            "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{server.server_port}",
+            "AWS_LAMBDA_RUNTIME_API": endpoint.removeprefix("http://"),
             "AWS_LAMBDA_FUNCTION_NAME": "sealift",
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256",
             **environment,
@@ -106,56 +122,4 @@ def function(handler: str, environment: Mapping[str, str]) -> Iterator[Function]
         finally:
             process.kill()
             process.wait()
-            server.shutdown()
-            server.server_close()
-            thread.join()
-
-
-class _Server(ThreadingHTTPServer):
-    has_ended = False
-
-    def shutdown(self) -> None:
-        self.has_ended = True
-        super().shutdown()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A function that is killed drops its connection."""
-        if not isinstance(sys.exc_info()[1], ConnectionError):
-            super().handle_error(request, client_address)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    api: _Api
-    server: _Server
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        assert self.path.endswith("/runtime/invocation/next")
-        while True:
-            try:
-                request_id, body, deadline = self.api.invocations.get(timeout=0.2)
-            except queue.Empty:
-                if self.server.has_ended:
-                    self.close_connection = True
-                    return
-            else:
-                break
-        self.send_response(200)
-        self.send_header("Lambda-Runtime-Aws-Request-Id", request_id)
-        self.send_header("Lambda-Runtime-Deadline-Ms", str(int(deadline * 1000)))
-        self.send_header("Lambda-Runtime-Invoked-Function-Arn", ARN)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def do_POST(self) -> None:
-        document = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        parts = self.path.split("/")
-        self.send_response(202)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-        self.api.answers.put((parts[-1] if parts[-2] != "init" else "init", parts[-2], document))
-
-    def log_message(self, *arguments: Any) -> None:
-        """Nothing to say."""
+            api.has_ended = True

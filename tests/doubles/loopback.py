@@ -19,10 +19,10 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @contextlib.contextmanager
-def listening(serve: Serve, limit: int = HEAD_BYTES_MAX, tls: ssl.SSLContext | None = None) -> Iterator[str]:
+def listening(serve: Serve, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """Serve each connection with `serve`, then close it, for as long as the block lasts; the server's URL.
 
-    `limit`: bytes of a head. A connection that breaks off, or ends within a request, ends `serve`.
+    A connection that breaks off, or ends within a request, ends `serve`.
     """
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
@@ -36,7 +36,7 @@ def listening(serve: Serve, limit: int = HEAD_BYTES_MAX, tls: ssl.SSLContext | N
                 writer.close()
 
     async def start() -> asyncio.Server:
-        return await asyncio.start_server(handle, "127.0.0.1", 0, limit=limit, ssl=tls)
+        return await asyncio.start_server(handle, "127.0.0.1", 0, limit=HEAD_BYTES_MAX, ssl=tls)
 
     async def stop() -> None:
         server.close()
@@ -82,9 +82,7 @@ class Relayed:
 
 
 @contextlib.contextmanager
-def relaying(
-    upstream: str, exchange: Callable[[Relayed], Awaitable[bytes | None]], tls: ssl.SSLContext | None = None
-) -> Iterator[str]:
+def relaying(upstream: str, exchange: Callable[[Relayed], Awaitable[bytes | None]]) -> Iterator[str]:
     """A server in front of another one, whose URL is `upstream`, for as long as the block lasts; its own URL.
 
     `exchange` returns the answer to a request. None: the connection ends.
@@ -103,7 +101,7 @@ def relaying(
         finally:
             below.close()
 
-    with listening(serve, HEAD_BYTES_MAX, tls) as url:
+    with listening(serve) as url:
         yield url
 
 

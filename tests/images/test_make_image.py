@@ -1,7 +1,4 @@
-"""`make image` builds on a digest: a tag is another image tomorrow. Nothing is built here.
-
-Both are played against a registry in tests/containers/test_registry.py.
-"""
+"""`make image` builds on a digest: a tag is another image tomorrow. Nothing is built here."""
 
 from __future__ import annotations
 

@@ -21,15 +21,12 @@ class Puppet:
 
     child: Child
     exit: Exit | None = None
-    terminated: bool = False
-    stubborn: bool = False
 
     def poll(self) -> Exit | None:
         return self.exit
 
     def terminate(self, grace_seconds: float) -> None:
-        self.terminated = True
-        self.exit = Exit(137) if self.stubborn else Exit(75)
+        self.exit = Exit(75)
 
 
 @dataclass
@@ -45,10 +42,6 @@ class Puppets:
         with self.lock:
             self.started.append(puppet)
         return puppet
-
-    def of(self, index: int) -> list[Puppet]:
-        wanted = str(index)
-        return [each for each in self.started if each.child.environment.get("AWS_BATCH_JOB_ARRAY_INDEX") == wanted]
 
 
 def await_value(look: Callable[[], Any], seconds: float = 20) -> Any:
@@ -81,8 +74,3 @@ def register(
         "resourceRequirements": [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": "2048"}],
     }
     client.register_job_definition(jobDefinitionName=name, type="container", containerProperties=container, **extra)
-
-
-def succeed(puppets: list[Puppet]) -> None:
-    for puppet in puppets:
-        puppet.exit = puppet.exit or Exit(0)

@@ -5,7 +5,7 @@ all behind it.
 https://docs.aws.amazon.com/batch/latest/userguide/job_scheduling.html
 
 A thread advances the jobs a few hundred times a second; whoever wants to change them holds the `lock`.
-The phrases (`Host EC2 …`, `Dependent Job failed`, …) are the service's own.
+The phrases (`Dependent Job failed`, …) are the service's own.
 """
 
 from __future__ import annotations
@@ -60,9 +60,7 @@ class Job:
     container: dict[str, Any] = field(default_factory=dict)
     stopped_at: int = 0
     ending: str = ""
-    """Why the running attempt was told to stop, in the words of its status reason."""
-    is_final: bool = False
-    """Whether that stop is the last word: a timeout or a termination is not retried."""
+    """Why the running attempt was told to stop, in the words of its status reason. It is not retried."""
     ended_children: int = 0
 
     @property
@@ -77,12 +75,6 @@ class Job:
     def retry_strategy(self) -> dict[str, Any]:
         """The request's, else the definition's."""
         found: dict[str, Any] = self.request.get("retryStrategy") or self.definition.get("retryStrategy") or {}
-        return found
-
-    def timeout_seconds(self) -> int | None:
-        """The request's, else the definition's."""
-        timeout = self.request.get("timeout") or self.definition.get("timeout") or {}
-        found: int | None = timeout.get("attemptDurationSeconds")
         return found
 
 
@@ -103,13 +95,10 @@ class Place:
 
 
 class Engine:
-    """The jobs of one account, run by `runner`, at most `max_running` children at once.
+    """The jobs of one account, run by `runner`, at most `max_running` children at once. No job takes too long."""
 
-    `second_seconds`: how long a second of a job's timeout takes (a test has no minute to wait).
-    """
-
-    def __init__(self, runner: Runner, max_running: int, second_seconds: float):
-        self.runner, self.max_running, self.second_seconds = runner, max_running, second_seconds
+    def __init__(self, runner: Runner, max_running: int):
+        self.runner, self.max_running = runner, max_running
         self.lock = threading.RLock()
         self.jobs: dict[str, Job] = {}
         self.places: dict[str, Place] = defaultdict(Place)
@@ -156,17 +145,8 @@ class Engine:
                 if each.status != "RUNNING":
                     self._end(each, "FAILED", reason)
                 else:
-                    self._stop(each, reason, is_final=True)
-
-    def reclaim(self, job: Job, grace_seconds: float = STOP_GRACE_SECONDS) -> None:
-        """EC2 takes the Spot instance of a running child back."""
-        with self.lock:
-            instance = f"i-{uuid.uuid4().hex[:17]}"
-            self._stop(job, f"Host EC2 (instance {instance}) terminated.", is_final=False, grace_seconds=grace_seconds)
-
-    def _stop(self, job: Job, reason: str, *, is_final: bool, grace_seconds: float = STOP_GRACE_SECONDS) -> None:
-        job.ending, job.is_final = reason, is_final
-        job.attempts[-1].running.terminate(grace_seconds)
+                    each.ending = reason
+                    each.attempts[-1].running.terminate(STOP_GRACE_SECONDS)
 
     def _live(self) -> None:
         while not self._closed.wait(TICK_SECONDS):
@@ -247,12 +227,6 @@ class Engine:
             if (end := attempt.running.poll()) is not None:
                 self._running.remove(job)
                 self._conclude(job, attempt, end)
-                continue
-            timeout = job.timeout_seconds()
-            if timeout is None or job.ending:
-                continue
-            if now_ms() - attempt.started_at >= timeout * self.second_seconds * 1000:
-                self._stop(job, "Job attempt duration exceeded timeout", is_final=True)
 
     def _conclude(self, job: Job, attempt: Attempt, end: Exit) -> None:
         attempt.stopped_at, attempt.exit_code, attempt.reason = now_ms(), end.code, end.reason
@@ -260,10 +234,11 @@ class Engine:
             attempt.status_reason = "Task failed to start"
         else:
             attempt.status_reason = job.ending or "Essential container in task exited"
-        was_final, job.ending, job.is_final = job.is_final, "", False
-        if end.code == 0 and not was_final:
+        if job.ending:
+            self._end(job, "FAILED", attempt.status_reason)
+        elif end.code == 0:
             self._end(job, "SUCCEEDED", attempt.status_reason)
-        elif not was_final and _is_retried(job.retry_strategy(), len(job.attempts), attempt):
+        elif _is_retried(job.retry_strategy(), len(job.attempts), attempt):
             self._make_runnable(job)
         else:
             self._end(job, "FAILED", attempt.status_reason)

@@ -35,8 +35,8 @@ class Queue:
 class BatchServer:
     """The API. `calls` counts operations; `throttle` and `lose` hold how many calls of each are to fail."""
 
-    def __init__(self, runner: Runner, *, max_running: int, second_seconds: float):
-        self.engine = Engine(runner, max_running, second_seconds)
+    def __init__(self, runner: Runner, *, max_running: int):
+        self.engine = Engine(runner, max_running)
         self.queues: dict[str, Queue] = {}
         self.definitions: dict[str, list[dict[str, Any]]] = {}
         self.calls: Counter[str] = Counter()
@@ -293,11 +293,9 @@ def _short(definition: dict[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def batch_server(
-    runner: Runner, *, max_running: int = 4, second_seconds: float = 1.0, address: str = "127.0.0.1"
-) -> Iterator[BatchServer]:
-    """A Batch of its own on a free port. `second_seconds`: how long a second of a job timeout takes."""
-    batch = BatchServer(runner, max_running=max_running, second_seconds=second_seconds)
+def batch_server(runner: Runner, *, max_running: int = 4) -> Iterator[BatchServer]:
+    """A Batch of its own on a free port."""
+    batch = BatchServer(runner, max_running=max_running)
 
     def reply(asked: Asked) -> Reply:
         operation = paths().get(asked.path, "")
@@ -314,7 +312,7 @@ def batch_server(
             return Reply(0)
         return answer
 
-    with answering(reply, address) as batch.endpoint:
+    with answering(reply) as batch.endpoint:
         try:
             yield batch
         finally:
