@@ -484,10 +484,7 @@ class Oracle(Observer):
         return bool(like) and is_listed_same and _carried(original) != _carried(copy)
 
     def check_undone(self, run_id: str, since: float) -> None:
-        """What an expire run has hidden can be seen again, unless others have written since, or another run removed it.
-
-        Without an answer to its delete, a run does not know its marker, and what remains of one above nothing hides nothing.
-        """
+        """What an expire run has hidden can be seen again, unless others have written since, or have removed it."""
         for row in self.runs[run_id].rows if run_id in self.runs else ():
             own = [
                 each
@@ -498,9 +495,10 @@ class Oracle(Observer):
                 and each.gone_at is None
             ]
             touched = self.touched.get((SOURCE, row.key), 0.0) >= self.runs[run_id].since
-            is_any_below = any(each.is_object and each.gone_at is None for each in self.places[SOURCE, row.key])
+            here = [each for each in self._sources(row.key) if each.gone_at is None]
+            is_there = any(row.etag in (None, each.version.etag) for each in here)
             self.demand(
-                not own or touched or not is_any_below,
+                not own or touched or not is_there,
                 "nothing destroyed",
                 f"{row.key} is still hidden after the undo of {run_id}",
             )
