@@ -33,7 +33,7 @@ LIMITS = {
     "jobs/s3": 3943,
     "jobs/sync": 994,
     "jobs/tables": 400,
-    "jobs/verify": 614,
+    "jobs/verify": 557,
     "names of options": 78,
     "options of one command": 25,
     "scheduler": 927,

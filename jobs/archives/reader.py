@@ -141,19 +141,7 @@ class ArchiveReader(Struct, frozen=True):
             async for member, data, _, cause in (read async for batch in batches for read in batch):
                 yield member, (cause or UNPROVEN) if data is None else _once(data)
         for member in filter(is_large, members):
-            yield member, self.stream(member)
-
-    async def prove(self, member: Member) -> MemberRead:
-        """Read a large member for its proof alone. `data` stays None, no `cause` means proven."""
-        if not content_checksums(member):
-            return MemberRead(member, None, cause=UNPROVEN)
-        try:
-            async with aclosing(self.stream(member)) as pieces:
-                async for _ in pieces:
-                    pass
-        except DamagedArchive as error:
-            return MemberRead(member, None, cause=Cause(Reason.ARCHIVE_DAMAGED, str(error)))
-        return MemberRead(member, None, Evidence.CHECKSUM)
+            yield member, self.stream(member) if content_checksums(member) else UNPROVEN
 
     async def _read(self, span: Span, members: Sequence[Member]) -> list[MemberRead]:
         reads = await asyncio.to_thread(_judge_all, members, span.start, await self._get(span.start, span.end))

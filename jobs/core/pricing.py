@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct, structs
@@ -178,11 +178,10 @@ def own_prices() -> PriceTable:
     return msgspec.json.decode(text, type=PriceTable)
 
 
-def part_rule(work: PricedWork) -> dict[str, Any]:
+def part_rule(work: PricedWork) -> tuple[int, int]:
     """For a plan's `histogram`: the size from which a job works in parts, and the parts' size."""
     is_read = work.streamed if work.is_copying else work.deep
-    at_bytes, part_bytes = (RANGE_BYTES, RANGE_BYTES) if is_read else (COPY_LIMIT_BYTES, PREFERRED_PART_BYTES)
-    return {"multipart_threshold_bytes": at_bytes, "part_size_bytes": part_bytes}
+    return (RANGE_BYTES, RANGE_BYTES) if is_read else (COPY_LIMIT_BYTES, PREFERRED_PART_BYTES)
 
 
 def requests_for(work: PricedWork, histogram: Histogram) -> dict[str, int]:

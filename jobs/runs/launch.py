@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from importlib import import_module
@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from jobs.config import Settings
 from jobs.core.display import Display
-from jobs.core.model import Route
+from jobs.core.model import Location
 from jobs.core.pricing import PricedWork, part_rule
 from jobs.core.rate_limits import RateLimits
 from jobs.core.run import UNSIZED_ROWS, WITHOUT_CONDITIONS, Plan, RunSpec, RunState
@@ -37,7 +37,7 @@ from jobs.s3.store import server_time
 from jobs.tables.rows import PLANNED, done_outcomes
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from jobs.runs.sorting import Sorting
 
 UPLOADS = 8
 UNKNOWN_TIMES = 10.0
@@ -51,14 +51,11 @@ OF_PAIR = "limits.max_{}"
 """The limits of a pair, as the policy names them."""
 LOOKS = 5
 """How far back, and at how many runs of the kind, one of the place is looked for."""
-RowsPreparer = Callable[
-    ["AsyncIterator[pa.RecordBatch]", Request, Route, Ledger, Draft, Display],
-    Coroutine[Any, Any, "tuple[AsyncIterator[pa.RecordBatch], dict[str, Any]]"],
-]
-"""Adds to the rows of a manifest what a kind of work knows of them.
-
-Returns the rows, and options for the run's spec.
-"""
+Join = Callable[[RunSpec, "Sorting"], None]
+"""Adds to the rows of a plan what a kind of work knows of them."""
+Prepared = Coroutine[Any, Any, tuple[Join | None, dict[str, Any]]]
+Preparer = Callable[[Request, Location, Ledger, Draft, Display], Prepared]
+"""Reads what a kind of work knows of the rows. Returns the join with it, and options for the run's spec."""
 
 
 async def plan_run(
@@ -68,7 +65,7 @@ async def plan_run(
     display: Display,
     *,
     copies: bool,
-    prepare: RowsPreparer | None = None,
+    prepare: Preparer | None = None,
     lists_copies: Callable[[RunSpec], bool] = lambda spec: False,
 ) -> Planned:
     """Plan a run over copies: read and filter the manifest, cut it into shards, price it.
@@ -87,10 +84,8 @@ async def plan_run(
 
         if warning := await warning_of_one(source, request.destination):
             display.say(warning)
-        extra: dict[str, Any] = {}
-        if prepare is not None:
-            route = Route(source.location, request.destination.location)
-            batches, extra = await prepare(batches, request, route, ledger, draft, display)
+        prepared = prepare and await prepare(request, source.location, ledger, draft, display)
+        join, extra = prepared or (None, {})
         spec = draft.spec(description, extra | draft.ways(source), source)
         work = PricedWork.of(spec, is_copying=copies)
         lists, packed = lists_copies(spec), PackedCopies.of(request.options, ledger)
@@ -99,7 +94,8 @@ async def plan_run(
             request.selection,
             **draft.sharding(settings),
             copies=Copies(spec, packed, lists, partial(server_time, ledger.store)) if lists or packed else None,
-            **part_rule(work),
+            join=join and partial(join, spec),
+            parts=part_rule(work),
         )
         if unsized := histogram.unsized_rows:
             spec = replace(spec, options={**spec.options, UNSIZED_ROWS: unsized})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
@@ -47,23 +47,26 @@ async def plan_rows(
     scratch_directory: Path,
     rows_per_shard: int = ROWS_PER_SHARD,
     processes: int = 1,
-    multipart_threshold_bytes: int = COPY_LIMIT_BYTES,
-    part_size_bytes: int = PREFERRED_PART_BYTES,
+    parts: tuple[int, int] = (COPY_LIMIT_BYTES, PREFERRED_PART_BYTES),
     copies: Copies | None = None,
+    join: Callable[[Sorting], None] | None = None,
 ) -> tuple[Plan, Histogram]:
     """Take the selected rows of `batches` (in `manifest_schema()`) and write them as shards.
 
     `write_shard(number, parquet)` is awaited once for each shard, in order from 0, none of them
     empty. Each object version is in one row of one shard. The versions of a key are in one shard,
-    oldest first. `copies`: the destination is listed, and rows whose copies are there are in the
-    last shards. Returns the plan, so far without its price, and the rows that are not done, by what decides
-    the price. Raises ConfigError when the scratch directory cannot hold the rows.
+    oldest first. `parts`: see `pricing.part_rule`. `copies`: the destination is listed, and rows whose copies
+    are there are in the last shards. `join` adds to the rows what else is known of them. Returns the plan, so
+    far without its price, and the rows that are not done, by what decides the price. Raises ConfigError when
+    the scratch directory cannot hold the rows.
     """
     with scratch_folder(scratch_directory, "planning-", "sort the manifest") as folder:
         excluded = await spool(batches, selection, folder / "rows.parquet")
-        sorting = Sorting(folder, multipart_threshold_bytes, part_size_bytes, MEMORY_LIMIT)
+        sorting = Sorting(folder, *parts, MEMORY_LIMIT)
         try:
             rows, size_bytes, duplicates = await in_thread(sorting.connection, sorting.count)
+            if join:
+                await in_thread(sorting.connection, join, sorting)
             at = int(copies.now()) if copies else 0
             there = await find_there(copies.run, sorting) if copies and rows else None
             if copies and copies.packed and there:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from posixpath import commonprefix
 from typing import Any, NamedTuple
 
@@ -22,9 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import Struct
 
-from jobs.archives.files import list_archives
-from jobs.archives.index import ArchiveIndex, DamagedIndex, collecting
-from jobs.archives.unindexed import UNREADABLE
+from jobs.archives.index import ArchiveIndex, Damage
+from jobs.archives.unindexed import etags_of_archives
 from jobs.core.model import Location
 from jobs.core.pricing import ALIKE, OTHER
 from jobs.core.run import RunSpec, Side
@@ -72,16 +71,16 @@ class PackedCopies(Struct, frozen=True):
 
         Only archives count that are there as their indexes say.
         """
-        there, damage = dict[Location, str](), list[DamagedIndex]()
-        with suppress(*UNREADABLE):
-            there = {archive: etag async for archive, etag in list_archives(self.store, self.archives)}
-        for record in await self.index.records(self.archives, damage):
-            is_there = record.source_bucket == bucket and there.get(record.location) == record.etag
-            if is_there and record.first_key <= last and first <= record.last_key:
-                with collecting(damage, record.location):
-                    async with aclosing(self.index.tables(record.location)) as tables:
-                        async for table in tables:
-                            yield table
+        there, damage = await etags_of_archives(self.store, self.archives) or {}, Damage()
+        records = (
+            record
+            for record in await self.index.records(self.archives, damage)
+            if record.source_bucket == bucket and there.get(record.location) == record.etag
+            if record.first_key <= last and first <= record.last_key
+        )
+        async with aclosing(self.index.tables_of(records, damage)) as tables:
+            async for _, table in tables:
+                yield table
 
 
 class Copies(NamedTuple):

@@ -66,7 +66,7 @@ class VerifyOptions(Struct, frozen=True):
     has all tags and annotations of its source, and may have more.
 
     `source_checksums`, `destination_checksums`: the report of checksums at rest that the rows'
-    attestations come from, with its `uri`, `computed_at` (epoch seconds) and `age_hours` when the
+    attestations come from, with its `uri` and `computed_at` (epoch seconds) when the
     run was planned.
     """
 
@@ -75,11 +75,6 @@ class VerifyOptions(Struct, frozen=True):
     compares_tags: bool = False
     source_checksums: Mapping[str, Any] | None = None
     destination_checksums: Mapping[str, Any] | None = None
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> VerifyOptions:
-        """Read the options from a run's spec, which has others as well."""
-        return cls(**{name: data[name] for name in cls.__struct_fields__ if name in data})
 
 
 @dataclass(eq=False)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from jobs.core.display import shown
 from jobs.core.outcome import Status
 from jobs.core.reasons import Reason
@@ -14,7 +16,7 @@ from jobs.verify.job import Verify, VerifyOptions
 
 
 def _open(opened: Opened) -> Verify:
-    options = VerifyOptions.from_dict(opened.spec.options)
+    options = msgspec.convert(dict(opened.spec.options), VerifyOptions)
     return Verify(opened.source, opened.destination, opened.route, options, opened.budget)
 
 

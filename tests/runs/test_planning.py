@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.core.model import LATEST_SECONDS, ObjectVersion
-from jobs.core.part_sizes import choose_part_size, count_parts
+from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES, choose_part_size, count_parts
 from jobs.core.pricing import Histogram, PricedWork
 from jobs.core.run import Plan
 from jobs.core.selection import Selection
@@ -178,7 +178,7 @@ def test_the_histogram_counts_what_makes_the_price():
         row("c", "m", is_delete_marker=True, size_bytes=None),
         row("d", size_bytes=None),
     ]
-    _, histogram, _ = weighed(rows, multipart_threshold_bytes=10 * MIB, part_size_bytes=50 * MIB)
+    _, histogram, _ = weighed(rows, parts=(10 * MIB, 50 * MIB))
     assert histogram.keys == 4
     assert [group[:-1] for group in histogram.groups] == [
         ("STANDARD", False, False, False, 1, 0, 1),
@@ -192,7 +192,7 @@ def test_the_histogram_counts_what_makes_the_price():
 @settings(max_examples=examples(15), deadline=None)
 def test_parts_are_counted_as_the_copy_will_cut_them(sizes, part_size_bytes):
     rows = [row(str(n), size_bytes=size) for n, size in enumerate(sizes)]
-    _, histogram, _ = weighed(rows, part_size_bytes=part_size_bytes)
+    _, histogram, _ = weighed(rows, parts=(COPY_LIMIT_BYTES, part_size_bytes))
     expected = sum(count_parts(size, choose_part_size(size, part_size_bytes)) for size in sizes)
     assert sum(group.parts for group in histogram.groups) == expected
 
@@ -253,7 +253,7 @@ def test_globs_mean_the_same_in_both_engines(glob, some_keys):
 def test_every_selected_row_is_in_exactly_one_shard(rows, selection, rows_per_shard, threshold_bytes, batch_rows):
     with mock.patch.object(sorting, "BATCH_ROWS", batch_rows):
         planned, histogram, shards = weighed(
-            rows, selection, rows_per_shard=rows_per_shard, multipart_threshold_bytes=threshold_bytes
+            rows, selection, rows_per_shard=rows_per_shard, parts=(threshold_bytes, PREFERRED_PART_BYTES)
         )
     taken = [each for each in rows if reason(selection, each) is None]
     planned_rows = [each for shard in shards for each in shard]

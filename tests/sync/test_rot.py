@@ -132,7 +132,7 @@ async def test_a_damaged_source_is_never_copied_over_the_good_copy(way: str, ove
         found = await verify(store, row, deep=True)
     else:
         attested = f"CRC64NVME:FULL_OBJECT:{full_object('CRC64NVME', ROTTEN).value}:etag={row.etag}"
-        report = {"uri": "s3://reports/m.json", "computed_at": time.time() + 60, "age_hours": 1.0}
+        report = {"uri": "s3://reports/m.json", "computed_at": time.time() + 60}
         row = row._replace(source_attested=attested)
         found = await verify(store, row, source_checksums=report)
     assert found.status is Status.DAMAGED, found

@@ -20,11 +20,11 @@ from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.core.reasons import Reason
-from jobs.errors import Denied
+from jobs.errors import ArchivedObject, Denied, StoreError
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
 from jobs.s3.uploads import ObjectUpload
-from jobs.verify.archives_job import VerifyArchives
+from jobs.verify.archives_kind import VerifyArchives
 from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore, Request
 
@@ -125,15 +125,22 @@ def test_a_cold_archive_is_archived_until_it_is_thawed() -> None:
     assert verify(store).status is Status.VERIFIED
 
 
-def test_an_archive_that_may_not_be_read_is_denied() -> None:
+@pytest.mark.parametrize(
+    ("error", "code", "reason"),
+    [(Denied, "AccessDenied", Reason.DENIED), (ArchivedObject, "InvalidObjectState", Reason.ARCHIVED)],
+)
+def test_an_archive_that_cannot_be_read_says_why(error: type[StoreError], code: str, reason: Reason) -> None:
+    """Also when a thaw ends between the look at it and its bytes."""
+
     async def closed(request: Request) -> Any:
         if request.place.bucket == "cold":
-            raise Denied("GetObject", str(request.place), "AccessDenied", "no", 403)
+            raise error("GetObject", str(request.place), code, "no", 403)
         return await request()
 
     store = shelf(ArchiveFormat.TAR)
     store.hook(get=closed)
-    assert verify(store).reason == Reason.DENIED
+    outcome = verify(store)
+    assert (outcome.status, outcome.reason) == (Status.BLOCKED, reason)
 
 
 def test_an_archive_that_is_gone_is_missing() -> None:
