@@ -307,7 +307,7 @@ _CODES: dict[type[StoreError], str] = {
     "InvalidSecurity NotSignedUp RequestTimeTooSkewed",
     Redirected: "PermanentRedirect AuthorizationHeaderMalformed IllegalLocationConstraintException 301 307",
     PreconditionFailed: "PreconditionFailed 412",
-    Conflict: "ConditionalRequestConflict OperationAborted 409",
+    Conflict: "ConditionalRequestConflict OperationAborted ObjectAlreadyInActiveTierError 409",
     ArchivedObject: "InvalidObjectState ObjectNotInActiveTierError",
     # S3 has no room for it: other tiers work. Not implemented: it will not be a moment later.
     Rejected: "GlacierExpeditedRetrievalNotAvailable 501",

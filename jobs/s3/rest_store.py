@@ -52,6 +52,9 @@ Parse = Callable[[Response], T]
 
 _WITH_CHECKSUMS = ("x-amz-checksum-mode", "ENABLED")
 _IS_XML = ("Content-Type", "application/xml")
+_RESTORING = {"RestoreAlreadyInProgress": Restoring.UNDER_WAY, "ObjectAlreadyInActiveTierError": Restoring.READY}
+"""Errors of RestoreObject that say how far a restore is:
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_RestoreObject.html"""
 _RANGE = re.compile("bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
 _NAMED_BY: Mapping[Operation, str] = {
     **dict.fromkeys((Operation.HEAD, Operation.GET, Operation.GET_TAGS), "x-amz-version-id"),
@@ -181,9 +184,9 @@ class RestStore:
         try:
             return await self._ask(Operation.RESTORE, ref, _restoring, headers=[_IS_XML], body=body)
         except Conflict as error:
-            if error.code != "RestoreAlreadyInProgress":
+            if error.code not in _RESTORING:
                 raise
-            return Restoring.UNDER_WAY
+            return _RESTORING[error.code]
         except ArchivedObject as error:  # InvalidObjectState means here that there is nothing to restore
             raise error.recast(Rejected) from error
 

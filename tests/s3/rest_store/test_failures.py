@@ -18,6 +18,7 @@ from jobs.s3.http import connection_pool
 from jobs.s3.rest_store import RestStore
 from jobs.s3.retries import PAUSE_SECONDS_MAX, retry
 from jobs.s3.sessions import open_store
+from jobs.s3.store import Restoring
 from jobs.s3.transport import TRIES_PATIENT, TRIES_UNANSWERED, Transport
 from tests.doubles.loopback import listening
 from tests.doubles.scripted_server import COPIED, REF, Reply, Script, ask, copy, copy_part, error_body
@@ -54,6 +55,7 @@ def test_content_that_looks_like_an_error_is_content(script: Script, code: str) 
         (500, "InternalError", errors.Unavailable),
         (503, "SlowDown", errors.Throttled),
         (503, "ServiceUnavailable", errors.Throttled),
+        (503, "GlacierExpeditedRetrievalNotAvailable", errors.Rejected),
     ],
 )
 def test_an_error_answer_becomes_its_error(
@@ -64,6 +66,20 @@ def test_an_error_answer_becomes_its_error(
         ask(script, copy, is_paced=True)
     assert type(caught.value) is kind
     assert len(script.seen) <= 2  # whoever calls decides about more
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "answer"),
+    [
+        (409, "RestoreAlreadyInProgress", Restoring.UNDER_WAY),
+        (403, "ObjectAlreadyInActiveTierError", Restoring.READY),
+    ],
+)
+def test_a_restore_that_was_asked_for_before_is_no_error(
+    script: Script, status: int, code: str, answer: Restoring
+) -> None:
+    script.reply = Reply(status, body=error_body(code))
+    assert ask(script, lambda store: store.request_restore(REF, days=1, tier="Bulk")) is answer
 
 
 def test_a_missing_bucket_is_found_by_the_first_head_that_finds_nothing(script: Script) -> None:
