@@ -31,9 +31,9 @@ from jobs.core.display import Display
 from jobs.core.enums import SKIP_ANNOTATIONS
 from jobs.core.model import Listed, Location
 from jobs.core.pricing import Group, Histogram, PricedWork
-from jobs.core.run import Plan, ShardSummary
+from jobs.core.run import Plan
 from jobs.core.selection import is_sealift_object
-from jobs.errors import ConfigError, LimitExceeded, UsageError
+from jobs.errors import ConfigError, UsageError
 from jobs.expire.copy_columns import MEMBER, SCHEMA
 from jobs.expire.places import (
     Place,
@@ -47,8 +47,7 @@ from jobs.expire.places import (
 from jobs.ledger.ledger import Ledger
 from jobs.manifests import open_manifest
 from jobs.policy.model import Policy
-from jobs.runs import sharding
-from jobs.runs.planning import priced, write_shards
+from jobs.runs.planning import check_share, cut_shards, exceeds, priced
 from jobs.runs.request import Draft, Planned, Request, check_apart, drafting
 from jobs.s3.listing import list_all
 from jobs.s3.lookup import key_history
@@ -57,10 +56,9 @@ from jobs.s3.sessions import are_apart, side_store
 from jobs.s3.store import Store
 from jobs.tables.duck import connect, in_thread, parquet, scratch_folder
 from jobs.tables.ranged_parquet import holds_any
-from jobs.tables.rows import batch_of, cut, fill_batch, manifest_schema
+from jobs.tables.rows import batch_of, fill_batch, manifest_schema
 
 MEMORY_LIMIT = "256MB"
-BATCH_ROWS = 10_000
 FEW_KEYS = 1_000
 """Up to so many keys of a manifest are listed one by one, without the rest of their places."""
 LISTS_AT_ONCE = 32
@@ -69,11 +67,6 @@ _ROW = SCHEMA.remove(0)
 _LISTED = _ROW.append(pa.field("place", pa.int32()))
 """What is there: originals (place 0) and, by their keys, what is current in each place of copies, and members of
 archives there. Time and class of a member are its archive's."""
-
-
-def exceeds(eligible: int, listed: int, limit: float) -> bool:
-    """Return True if what would go is more than this part of all. 1.0 allows everything."""
-    return limit < 1.0 and eligible > limit * listed
 
 
 @dataclass(slots=True)
@@ -123,10 +116,16 @@ class Candidates:
             await self._list_places(None if wanted is None else await self._read_wanted(wanted))
             await self._choose()
             plan = await self._weigh(settings.processes)
-            count = sharding.count_shards(
-                plan.rows, plan.size_bytes, rows_per_shard=settings.rows_per_shard, processes=settings.processes
+            # Members of an archive come together, in its order.
+            in_order = self._connection.sql(
+                """
+                FROM chosen ORDER BY in_archive NULLS FIRST, CASE WHEN in_archive THEN place END,
+                    CASE WHEN in_archive THEN copy_key END, coalesce(copy_member.frame_offset, copy_member.offset),
+                    copy_member.offset, key, version_id
+                """
             )
-            shards = await self._write(max(1, -(-plan.rows // max(count, 1))))
+            where, sizes = (self._connection, in_order), (settings.rows_per_shard, settings.processes)
+            shards = await cut_shards(*where, plan.rows, plan.size_bytes, self.draft.write_shard, *sizes, SCHEMA)
         return replace(plan, shards=shards, excluded=dict(self.excluded))
 
     def _refuse(self, key: str, is_delete_marker: bool = False) -> str:
@@ -315,15 +314,8 @@ class Candidates:
             "reads": [{"storage_class": each.storage_class, "bytes": each.size_bytes} for each in read if each.parts],
         }
         work, histogram = PricedWork(is_copying=False, deep=True, sides_read=1), Histogram(read, 0)
-        plan = priced(Plan(rows, size_bytes, (), expiry=expiry), histogram, work, processes)
-        requests = {**plan.requests, "list": lists, "delete": versions * deletes}
-        dollars = {**plan.dollars, "lists": lists * pricing.own_prices().list_per_1000 / 1000}
-        return replace(
-            plan,
-            requests={kind: count for kind, count in requests.items() if count},
-            dollars={item: amount for item, amount in dollars.items() if amount},
-            seconds=pricing.estimate_seconds(requests, pricing.bytes_moved(work, histogram), processes),
-        )
+        plan = Plan(rows, size_bytes, (), expiry=expiry)
+        return priced(plan, histogram, work, processes, lists=lists, deletes=versions * deletes)
 
     async def _count_enough(self, within: Location, *eligible: int) -> list[int]:
         """Count the current objects and all versions in a folder, until no share can be exceeded."""
@@ -336,23 +328,6 @@ class Candidates:
                 latest = [each.is_latest for each in page if not self._refuse(each.key, each.is_delete_marker)]
                 listed = [listed[0] + sum(latest), listed[1] + len(latest)]
         return listed
-
-    async def _write(self, rows_each: int) -> tuple[ShardSummary, ...]:
-        """Write the rows as shards. Members of an archive come together, in its order."""
-        relation: Any = await in_thread(
-            self._connection,
-            self._connection.sql,
-            """
-            FROM chosen ORDER BY in_archive NULLS FIRST, CASE WHEN in_archive THEN place END,
-                CASE WHEN in_archive THEN copy_key END, coalesce(copy_member.frame_offset, copy_member.offset),
-                copy_member.offset, key, version_id
-            """,
-        )
-        batches = relation.to_arrow_reader(BATCH_ROWS)
-        rows = (
-            fill_batch(dict(zip(each.schema.names, each.columns, strict=True)), each.num_rows, _ROW) for each in batches
-        )
-        return (await write_shards(cut(rows, rows_each), self.draft.write_shard, self._connection, SCHEMA))[0]
 
     def _writer(self, name: str, schema: pa.Schema) -> pq.ParquetWriter:
         return pq.ParquetWriter(self._folder / f"{name}.parquet", schema, compression="lz4")
@@ -438,7 +413,10 @@ async def plan_run(
             for damaged in found.damage:
                 lacks = "its index is damaged, and nothing that it lacks counts as a copy"
                 display.say(f"{damaged.archive}: {lacks}: {damaged.reason}")
-            _check_share(plan, options, display)
+            for what, share in (("current objects", "current"), ("object versions", "versions")):
+                counted = plan.expiry[share]["eligible"], plan.expiry[share]["listed"]
+                goes, say = f"{what} in {plan.expiry['prefix']} would go", None if options["delete"] else display.say
+                check_share(*counted, goes, options["max_share"], say)
             expiry = {
                 "source": source.to_dict(),
                 "destination": destination.to_dict(),
@@ -449,15 +427,3 @@ async def plan_run(
             extra = {"apart": are_apart(source, destination), "keeps_versions": keeps_versions}
             spec = draft.spec(request.manifest or f"listing of {source.location}", extra, source)
             return draft.planned(spec, replace(plan, expiry={**plan.expiry, **expiry}))
-
-
-def _check_share(plan: Plan, options: Mapping[str, Any], display: Display) -> None:
-    """Raises LimitExceeded when too large a share of the prefix would go. A dry run only says so."""
-    for what, name in (("current objects", "current"), ("object versions", "versions")):
-        eligible, listed = plan.expiry[name]["eligible"], plan.expiry[name]["listed"]
-        goes = f"{eligible:,} of the {listed:,} {what} in {plan.expiry['prefix']} would go"
-        text = f"{goes}, more than {options['max_share']:.0%} of them"
-        if exceeds(eligible, listed, options["max_share"]):
-            if options["delete"]:
-                raise LimitExceeded(text, advice="if that is meant, raise --max-share")
-            display.say(f"{text}: --yes-delete will refuse that without a larger --max-share")

@@ -38,15 +38,14 @@ from jobs.restore.as_of import NOT_RESTORED
 from jobs.restore.as_of_journal import Event
 from jobs.restore.candidates import SCHEMA, Choose, RestoreQuery
 from jobs.restore.thawing import ColdObjects, Tier, estimate_thaw, thaw_class
-from jobs.runs import sharding as shards
-from jobs.runs.planning import spool, write_shards
+from jobs.runs.planning import cut_shards, spool
 from jobs.runs.request import Planned, Request, check_outside, check_sides, drafting
 from jobs.runs.sorting import SORT_BYTES, limit_sort
 from jobs.runs.there import WriteShard
 from jobs.s3.retries import gather_bounded
 from jobs.s3.sessions import side_store
 from jobs.tables.duck import Database, in_thread, parquet, scratch_folder
-from jobs.tables.rows import cut, fill_batch, manifest_schema, version_batch
+from jobs.tables.rows import fill_batch, manifest_schema, version_batch
 
 BATCH_ROWS = 20_000
 LOOKS_AT_ONCE = 64
@@ -93,14 +92,13 @@ async def plan_restore(
             await in_thread(connection, _choose_rows, connection, folder / "rows.parquet", choose, excluded, chosen)
             counted = await in_thread(connection, _count, connection, parquet(chosen))
             rows, size_bytes = sum(each.rows for _, each in counted), sum(each.size_bytes for _, each in counted)
-            shard_count = shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
             # The rows of an archive are together, in its order, the others spread by hash.
             in_order: Any = connection.sql(
                 f"FROM {parquet(chosen)} "
                 "ORDER BY archive NULLS FIRST, CASE WHEN archive IS NULL THEN hash(key) END, key"
             )
-            tables = cut(in_order.to_arrow_reader(BATCH_ROWS), -(-rows // max(shard_count, 1)))
-            written, _ = await write_shards(tables, write_shard, connection)
+            sizes = rows_per_shard, processes
+            written = await cut_shards(connection, in_order, rows, size_bytes, write_shard, *sizes)
     return RestoreSelection(written, excluded, [each for each in counted if each[0] not in NOT_RESTORED])
 
 

@@ -20,28 +20,26 @@ import pyarrow.parquet as pq
 from msgspec.structs import replace
 
 from jobs.config import Settings
-from jobs.core import pricing
 from jobs.core.display import Display
 from jobs.core.model import Listed, Location, ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
 from jobs.core.pricing import Group, Histogram, PricedWork
 from jobs.core.run import Plan, RunState
-from jobs.errors import ConfigError, LimitExceeded, UsageError
+from jobs.errors import ConfigError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reports.document import iso_time
 from jobs.rollback.rules import Move, Step, decide, turn_round
 from jobs.runs.folding import open_fold
-from jobs.runs.planning import priced, spool, write_shards
+from jobs.runs.planning import check_share, cut_shards, priced, spool
 from jobs.runs.request import Draft, Planned, Request, check_apart, check_sides, drafting
-from jobs.runs.sharding import count_shards
 from jobs.runs.sorting import SORT_BYTES, limit_sort
 from jobs.s3.listing import list_all
 from jobs.s3.retries import retry
 from jobs.s3.sessions import side_store
 from jobs.s3.store import Store
 from jobs.tables.duck import connect, in_thread, parquet, quoted, scratch_folder
-from jobs.tables.rows import batch_of, cut, manifest_batch, schema_of, shard_schema
+from jobs.tables.rows import batch_of, manifest_batch, schema_of, shard_schema
 
 BATCH_ROWS = 20_000
 MOVE = schema_of(Move)
@@ -75,11 +73,8 @@ async def plan_run(request: Request, ledger: Ledger, settings: Settings, display
         spec = draft.spec(what, draft.ways(source), source)
         work = replace(PricedWork.of(spec, is_copying=True), object_lock=True)  # it has a HEAD before each copy
         plan = await _cut(draft, folder, work, settings)
-        if plan.rows > options["max_share"] * keys:
-            what = f"{plan.rows:,} of the {keys:,} keys would change, more than {options['max_share']:.0%} of them"
-            if not options["dry_run"]:
-                raise LimitExceeded(what, advice="if that is meant, raise --max-share")
-            display.say(f"{what}: without --dry-run that takes a larger --max-share")
+        say = display.say if options["dry_run"] else None
+        check_share(plan.rows, keys, "keys would change", options["max_share"], say)
         return draft.planned(spec, replace(plan, rollback={"keys": keys, **plan.rollback}))
 
 
@@ -171,11 +166,8 @@ async def _cut(draft: Draft, folder: Path, work: PricedWork, settings: Settings)
         ).fetchall()
         histogram, rows = Histogram(tuple(Group(*each) for each in groups), 0), sum(steps.values())
         size_bytes = sum(each.size_bytes for each in histogram.groups)
-        count = count_shards(rows, size_bytes, rows_per_shard=settings.rows_per_shard, processes=settings.processes)
-        in_order: Any = connection.sql(f"FROM {relation} ORDER BY hash(key), key")
-        tables = cut(in_order.to_arrow_reader(BATCH_ROWS), -(-rows // max(count, 1)))
-        shards, _ = await write_shards(tables, draft.write_shard, connection, SCHEMA)
-    plan = priced(Plan(rows, size_bytes, shards, rollback=steps), histogram, work, settings.processes)
+        in_order = connection.sql(f"FROM {relation} ORDER BY hash(key), key")
+        sizes = settings.rows_per_shard, settings.processes
+        shards = await cut_shards(connection, in_order, rows, size_bytes, draft.write_shard, *sizes, SCHEMA)
     lists = steps.get(Step.UNHIDE, 0) + steps.get(Step.REMOVE, 0)
-    dollars = {"lists": lists * pricing.own_prices().list_per_1000 / 1000} if lists else {}
-    return replace(plan, requests={**plan.requests, "list": lists}, dollars={**plan.dollars, **dollars})
+    return priced(Plan(rows, size_bytes, shards, rollback=steps), histogram, work, settings.processes, lists=lists)

@@ -27,16 +27,17 @@ from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
 from jobs.core.pricing import Histogram, PricedWork
 from jobs.core.run import Plan, ShardSummary
 from jobs.core.selection import Selection
-from jobs.errors import ManifestError
+from jobs.errors import LimitExceeded, ManifestError
 from jobs.runs import sharding
 from jobs.runs.filtering import select_rows
 from jobs.runs.sorting import Sorting
 from jobs.runs.there import Copies, WriteShard, find_there, leave_out_packed
 from jobs.tables.duck import in_thread, scratch_folder
-from jobs.tables.rows import REPETITIVE, manifest_schema, shard_schema, write_parquet
+from jobs.tables.rows import REPETITIVE, cut, fill_batch, manifest_schema, shard_schema, write_parquet
 
 MEMORY_LIMIT = "176MB"
 SPOOL_BYTES = 8 * 1024**2
+CUT_ROWS = 10_000
 
 
 async def plan_rows(
@@ -94,13 +95,20 @@ async def plan_rows(
     return Plan(rows, size_bytes, summaries, dict(+excluded), there=known), Histogram(groups, keys - done_keys)
 
 
-def priced(plan: Plan, histogram: Histogram, work: PricedWork, processes: int) -> Plan:
-    """The plan with what its rows take in requests, dollars and time."""
-    prices, requests = pricing.own_prices(), pricing.requests_for(work, histogram)
+def priced(
+    plan: Plan, histogram: Histogram, work: PricedWork, processes: int, *, lists: int = 0, deletes: int = 0
+) -> Plan:
+    """The plan with what its rows take in requests, dollars and time.
+
+    `lists`, `deletes`: so many requests that the histogram does not tell.
+    """
+    prices = pricing.own_prices()
+    requests = Counter(pricing.requests_for(work, histogram)) + Counter(list=lists, delete=deletes)
+    own_dollars = {"lists": lists * prices.list_per_1000 / 1000, "deletes": deletes * prices.delete_per_1000 / 1000}
     return replace(
         plan,
-        requests=requests,
-        dollars=pricing.estimate(work, histogram, prices),
+        requests=dict(requests),
+        dollars=dict(Counter(pricing.estimate(work, histogram, prices)) + Counter(own_dollars)),
         price_table=prices.name,
         seconds=pricing.estimate_seconds(requests, pricing.bytes_moved(work, histogram), processes),
     )
@@ -176,6 +184,46 @@ async def write_shards(
         row += summary.rows
         keys += own_keys
     return tuple(summaries), keys
+
+
+async def cut_shards(
+    connection: duckdb.DuckDBPyConnection,
+    in_order: Any,
+    rows: int,
+    size_bytes: int,
+    write_shard: WriteShard,
+    rows_per_shard: int,
+    processes: int,
+    schema: pa.Schema | None = None,
+) -> tuple[ShardSummary, ...]:
+    """Write a sorted relation of a connection as shards of about equal size.
+
+    `schema`: a shard's, if not a usual one's. A column that the relation lacks holds its default.
+    """
+    own = (schema or shard_schema()).remove(0)
+    filled = (
+        fill_batch(dict(zip(each.schema.names, each.columns, strict=True)), each.num_rows, own)
+        for each in in_order.to_arrow_reader(CUT_ROWS)
+    )
+    count = sharding.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
+    return (await write_shards(cut(filled, -(-rows // max(count, 1))), write_shard, connection, schema))[0]
+
+
+def check_share(changed: int, of: int, what: str, limit: float, say: Callable[[str], None] | None) -> None:
+    """Raise LimitExceeded if a run changes a larger share than `limit` (`--max-share`).
+
+    `what`: what is counted, and becomes of it. `say`: a dry run's, which only says so.
+    """
+    if exceeds(changed, of, limit):
+        text = f"{changed:,} of the {of:,} {what}, more than {limit:.0%} of them"
+        if say is None:
+            raise LimitExceeded(text, advice="if that is meant, raise --max-share")
+        say(f"{text}: the run itself takes a larger --max-share")
+
+
+def exceeds(changed: int, of: int, limit: float) -> bool:
+    """Return True if what would change is more than this part of all. 1.0 allows everything."""
+    return limit < 1.0 and changed > limit * of
 
 
 def _encode(table: pa.Table, first_row: int, schema: pa.Schema | None = None) -> tuple[bytes, ShardSummary, int]:

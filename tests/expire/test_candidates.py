@@ -31,6 +31,7 @@ from jobs.expire.copy_columns import read_copies
 from jobs.expire.places import Place, PlaceDocument
 from jobs.expire.plan import Candidates
 from jobs.expire.rules import CopyAt
+from jobs.runs.planning import exceeds
 from jobs.s3.store import UNGUARDED
 from jobs.tables.rows import read_shard, version_batch
 from tests.archives.samples import member
@@ -361,7 +362,7 @@ def test_share_of_a_manifest_is_that_of_its_folder(scene: Scene) -> None:
         scene.copy(f"a/{number}")
     found = scene.plan(rows[:2], max_share=0.4)
     current = scene.shares(found)[0]
-    assert (found.expiry["prefix"], current, planning.exceeds(*current, 0.4)) == ("s3://docs/in/a/", (2, 4), True)
+    assert (found.expiry["prefix"], current, exceeds(*current, 0.4)) == ("s3://docs/in/a/", (2, 4), True)
 
 
 @pytest.mark.parametrize(

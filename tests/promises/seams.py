@@ -53,7 +53,7 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "mirrored deletes": ("jobs.expire.places:refuse_mirrors",),
     "lifecycle": ("jobs.expire.places:refuse_lifecycle",),
     "last look": ("jobs.expire.job:Expire._look_again",),
-    "share": ("jobs.expire.plan:exceeds",),
+    "share": ("jobs.runs.planning:exceeds",),
     # Limits and clocks.
     "planned requests": ("jobs.core.pricing:requests_for",),
     "limits of a plan": ("jobs.runs.launch:check_limits",),
