@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import NamedTuple, cast
 
 from jobs.core.enums import Step
 from jobs.core.model import NULL_VERSION, Listed, ObjectRef, is_exact
-from jobs.errors import Denied, NotFound, PreconditionFailed, Rejected
+from jobs.errors import Denied, LedgerError, NotFound, PreconditionFailed, Rejected
 from jobs.expire.rules import ATTEMPT_SECONDS
 from jobs.ledger.ledger import UNDONE, Ledger
 from jobs.ledger.owner import claim_run
@@ -43,12 +43,14 @@ class Problem(NamedTuple):
 class UndoResult(NamedTuple):
     """The number of removed markers, and the problems with others.
 
-    `lost`: the number of versions of the run that S3 no longer has. No undo brings them back.
+    `lost`: the number of versions of the run that S3 no longer has. No undo brings them back. `tombstones`: so many
+    were read. Several attempts may have announced one delete.
     """
 
     markers: int
     problems: list[Problem]
     lost: int = 0
+    tombstones: int = 0
 
 
 async def undo_run(
@@ -66,9 +68,21 @@ async def undo_run(
         say(f"Run {run_id} was stopped in a delete. Its last requests may take {LAST_SECONDS:.0f} s.")
         await asyncio.sleep(LAST_SECONDS)
     undone, now = await unhide(store, tombstones, prefix), time.time()
+    if (lacking := await _deletions(ledger, run_id) - undone.tombstones) > 0:
+        problem = f"the tombstones of {lacking:,} deletions or more are lost: find them in deletions.csv of the report"
+        undone = undone._replace(problems=[*undone.problems, Problem(run_id, problem)])
     counts = {"markers": undone.markers, "lost": undone.lost, "problems": len(undone.problems)}
     await ledger.write_document(run_id, f"{UNDONE}{round(now * 1000):015}.json", {"at": iso_time(now)} | counts)
     return undone
+
+
+async def _deletions(ledger: Ledger, run_id: str) -> int:
+    """How many versions the run has deleted by its report. 0: it has none that can be read, or was a dry run."""
+    with suppress(LedgerError, LookupError, TypeError, ValueError):
+        report = await ledger.report(run_id)
+        if report and not report["dry_run"]:
+            return int(report["deletions"]["rows"])
+    return 0
 
 
 async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> UndoResult:
@@ -76,7 +90,7 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
 
     Repeating it is harmless. Versions above a marker stay where they are.
     """
-    removed = 0
+    removed = read = 0
     problems: list[Problem] = []
     lost: set[tuple[str, str | None]] = set()
     others: asyncio.Task[set[tuple[str, str]]] | None = None
@@ -119,10 +133,11 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
 
     async with aclosing(cast("AsyncGenerator[list[Tombstone], None]", tombstones.taken())) as groups:
         async for stones in groups:
+            read += len(stones)
             told = await gather_bounded(bring_back, stones, LISTED_AT_ONCE)
             problems += [Problem(stone.key, each) for stone, each in zip(stones, told, strict=True) if each]
     problems += [Problem(name, f"{why}: ignored") for name, why in sorted(tombstones.unreadable.items())]
-    return UndoResult(removed, [*dict.fromkeys(problems)], len(lost))  # two attempts may name one version
+    return UndoResult(removed, [*dict.fromkeys(problems)], len(lost), read)  # two attempts may name one version
 
 
 def _marker(history: Sequence[Listed], stone: Tombstone) -> tuple[str | None, str]:

@@ -162,6 +162,35 @@ def test_the_last_delete_of_a_run_that_was_stopped_in_one_is_waited_for(monkeypa
     assert (undone.markers, undone.problems, store.current(), len(said)) == (1, [], {"k": b"content"}, 1)
 
 
+@pytest.mark.parametrize(
+    ("report", "problems"),
+    [
+        ({"dry_run": False, "deletions": {"rows": 1}}, 0),
+        ({"dry_run": False, "deletions": {"rows": 3}}, 1),
+        ({"dry_run": True, "deletions": {"rows": 3}}, 0),
+        ({"dry_run": False, "deletions": {"rows": None}}, 0),  # altered, and no obstacle
+        ({"dry_run": False, "deletions": []}, 0),
+        ({"run_id": "another run's"}, 0),
+        (None, 0),
+    ],
+)
+def test_an_undo_says_how_many_deletions_have_lost_their_tombstones(
+    report: dict[str, Any] | None, problems: int
+) -> None:
+    """Somebody, or a lifecycle rule, removed some files of the ledger: undo said that all was back."""
+    store = shop()
+    row = store.original()
+    ledger, run_id = Ledger(store, LEDGER), "20261125T003345Z-expire-1f3a02"
+    tombstones = Tombstones(store, LEDGER, "docs", run_id)
+    name = asyncio.run(tombstones.announce([stone_of(row)]))
+    store.hide(row)
+    asyncio.run(tombstones.confirm(name, [stone_of(row)]))
+    if report is not None:
+        asyncio.run(ledger.write_document(run_id, "report.json", report))
+    undone = asyncio.run(undo_run(ledger, store, tombstones, "", lambda _: None))
+    assert (undone.markers, len(undone.problems), store.current()) == (1, problems, {"k": b"content"})
+
+
 def test_a_version_that_two_attempts_name_has_one_problem() -> None:
     store = shop()
     row = store.original()
