@@ -39,7 +39,7 @@ LIMITS = {
     "scheduler": 927,
     "terraform": 2402,
     "terraform/modules": 487,
-    "tests": 44573,
+    "tests": 43800,
     "the product": 25801,
 }
 
