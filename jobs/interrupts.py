@@ -13,7 +13,7 @@ import asyncio
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 END_SECONDS = 10.0
@@ -25,11 +25,10 @@ T = TypeVar("T")
 class _Process:
     """The state of this process. `end`: ends it at once, None until `install`."""
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.end: Callable[[], None] | None = None
-        self.cancel: Callable[[], None] | None = None
-        self.is_ending = False
+    count = 0
+    end: Callable[[], None] | None = None
+    cancel: Callable[[], None] | None = None
+    is_ending = False
 
     def take(self, number: int, frame: object) -> None:
         """Handle a signal. Python calls it in the main thread, between two instructions."""
@@ -111,20 +110,25 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 @contextmanager
-def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` on the event loop for each SIGTERM or Ctrl-C while the block runs."""
-    loop = asyncio.get_running_loop()
-
-    def take(number: int, frame: object) -> None:
-        _process.note()
-        loop.call_soon_threadsafe(stop)
-
-    before = {number: signal.signal(number, take) for number in SIGNALS}
+def handled(take: Callable[[int], object]) -> Iterator[None]:
+    """Call `take` with the number of each SIGTERM or Ctrl-C while the block runs, and do nothing else."""
+    before = {each: signal.signal(each, lambda number, _: take(number)) for each in SIGNALS}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def stopped_by_signals(stop: Callable[[], None]) -> AbstractContextManager[None]:
+    """Call `stop` on the event loop for each SIGTERM or Ctrl-C while the block runs."""
+    loop = asyncio.get_running_loop()
+
+    def take(number: int) -> None:
+        _process.note()
+        loop.call_soon_threadsafe(stop)
+
+    return handled(take)
 
 
 @contextmanager

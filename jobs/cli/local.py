@@ -6,11 +6,10 @@ import contextlib
 import fcntl
 import json
 import shlex
-import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +82,8 @@ class Local(Options):
         out, named = sys.stdout, self.policy or Settings.from_environment().policy
         if named is not None and named.startswith("s3://"):
             raise UsageError(f"--policy {named}", advice="name a file of this machine, because nothing here asks AWS")
-        with _stopped_by_signals() as stops, _folder(self.data) as folder:
+        stops: list[int] = []  # signals: each asks to stop, since what was started has to be ended in order
+        with interrupts.handled(stops.append), _folder(self.data) as folder:
             from jobs.local.system import running
 
             policy = Path(named) if named is not None else _sample(folder)
@@ -151,15 +151,3 @@ def _sample(folder: Path) -> Path:
     if not policy.exists():
         policy.write_text(SAMPLE)
     return policy
-
-
-@contextlib.contextmanager
-def _stopped_by_signals() -> Iterator[Sequence[int]]:
-    """The signals that came. Each is a request to stop, since what was started has to be ended in order."""
-    stops: list[int] = []
-    before = {each: signal.signal(each, lambda number, _: stops.append(number)) for each in interrupts.SIGNALS}
-    try:
-        yield stops
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
