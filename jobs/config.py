@@ -89,11 +89,6 @@ class Settings(Tuning, frozen=True, kw_only=True):
         return int(self.buffer_mib * 1024 * 1024)
 
     @staticmethod
-    def is_in_batch() -> bool:
-        """Whether this process is a job of AWS Batch."""
-        return bool(os.environ.get("AWS_BATCH_JOB_ID"))
-
-    @staticmethod
     def inherited(environment: Mapping[str, str] | None = None) -> dict[str, str]:
         """The variables that a job in AWS Batch has to get from the process that submits it.
 

@@ -139,7 +139,7 @@ async def promptly(work: Callable[[], Awaitable[T]], what: str, address: Callabl
     `address`: where its requests go, for the message. In AWS Batch, where no person waits, there is
     no limit. Raises Unavailable.
     """
-    if Settings.is_in_batch():
+    if Settings.from_environment().batch_job_id:
         return await work()
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
