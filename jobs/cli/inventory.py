@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from msgspec import to_builtins
+
 from jobs.cli.command import Answer, JsonCommand, SidesAccess
 from jobs.cli.console import meter
 from jobs.cli.options import Place, argument, shared
@@ -49,14 +51,6 @@ class Inventory(SidesAccess, JsonCommand):
                 on_progress=lambda rows, size_bytes: shown.update(rows, 0, size_bytes),
             )
         seconds = time.time() - started
-        document = {
-            "job": "inventory",
-            "state": "complete",
-            "manifest": written.manifest,
-            "rows": written.rows,
-            "bytes": written.size_bytes,
-            "files": written.files,
-            "seconds": round(seconds, 3),
-        }
+        document = {"job": "inventory", "state": "complete", **to_builtins(written), "seconds": round(seconds, 3)}
         text = f"{written.rows:,} objects ({human_bytes(written.size_bytes)}) of {self.location} "
         return Answer(document, f"{text}listed in {human_seconds(seconds)}\n{written.manifest}")

@@ -38,7 +38,7 @@ configuration."""
 MANIFEST_VERSION = "2016-11-30"
 
 
-class InventoryWritten(Struct, frozen=True):
+class InventoryWritten(Struct, frozen=True, rename={"size_bytes": "bytes"}):
     """A finished report: its manifest's URI, its rows, the bytes of their objects, its files."""
 
     manifest: str
