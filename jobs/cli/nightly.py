@@ -13,7 +13,7 @@ from msgspec import to_builtins
 from jobs import interrupts
 from jobs.cli.command import Answer, LedgerCommand, PolicyOptions, choose_pair
 from jobs.cli.console import TERMINAL
-from jobs.cli.options import flag, option, shared
+from jobs.cli.options import choice, flag, option, shared
 from jobs.config import Settings
 from jobs.errors import Interrupted, UsageError
 from jobs.ledger.claims import claim
@@ -49,7 +49,7 @@ class Nightly(PolicyOptions, LedgerCommand):
     )
     again: bool = flag("Check again now, in a night that has already run.")
     margin: float | None = shared("margin", show_default="15m; of a replica without replication time control a day")
-    executor: str | None = shared("executor", type=click.Choice(["local", "batch"]))
+    executor: str | None = shared("executor", type=choice("local", "batch"))
 
     def run(self) -> Answer:
         """The night's summary."""

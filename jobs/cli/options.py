@@ -150,7 +150,8 @@ def _shared(
     return {"help": help, "heading": heading, **kinds, **attributes}
 
 
-def _choice(*values: str) -> click.Choice[str]:
+def choice(*values: str) -> click.Choice[str]:
+    """One of these words, for a field's `type`."""
     return click.Choice([str(each) for each in values])
 
 
@@ -179,7 +180,7 @@ SHARED: Mapping[str, Mapping[str, Any]] = {
         "Which rows: manifest.json, .csv, .parquet, run:ID (its failed rows), proven:ID (its others).", Manifest
     ),
     "pair": _shared("Which pair of the policy.", metavar="NAME"),
-    "versions": _shared("Which versions.", _choice("current", "all"), default="current"),
+    "versions": _shared("Which versions.", choice("current", "all"), default="current"),
     "include": _shared("Take only keys that match. May be repeated.", **_GLOBS),
     "exclude": _shared("Leave out keys that match. May be repeated.", **_GLOBS),
     "newer-than": _shared("Take only objects modified after: 30d, 12h, 2026-11-01.", When),
@@ -190,7 +191,7 @@ SHARED: Mapping[str, Mapping[str, Any]] = {
         Age,
     ),
     "prefix": _shared("Only keys that begin with this."),
-    "storage-class": _shared("Storage class.", _choice(*StorageClass), COPIES),
+    "storage-class": _shared("Storage class.", choice(*StorageClass), COPIES),
     "sse": _shared("Encryption: AES256, aws:kms, aws:kms=KEY-ARN, aws:kms:dsse. Default: the bucket's.", _SSE, COPIES),
     "unguarded": _shared(
         "Write to a server that ignores conditions: a write by others at the same moment can be lost.", _FLAG, OTHER
@@ -206,12 +207,12 @@ SHARED: Mapping[str, Mapping[str, Any]] = {
     ),
     "executor": _shared(
         "Where the work runs: here, in AWS Batch, or there without waiting for it.",
-        _choice("local", "batch", "detached"),
+        choice("local", "batch", "detached"),
         EVERYWHERE,
     ),
     "annotations": _shared(
         "Whether annotations are carried or looked at. skip: as if there were none.",
-        _choice(*AnnotationRule),
+        choice(*AnnotationRule),
         COPIES,
         default=AnnotationRule.COPY.value,
     ),
@@ -258,8 +259,7 @@ def shared(name: str, help: str | None = None, **attributes: Any) -> Any:
 
 def checked_annotations(help: str) -> Any:
     """A field that is the option --annotations of a command that carries none: check or skip."""
-    kind = click.Choice([CHECK_ANNOTATIONS, SKIP_ANNOTATIONS])
-    return shared("annotations", help, type=kind, default=CHECK_ANNOTATIONS)
+    return shared("annotations", help, type=choice(CHECK_ANNOTATIONS, SKIP_ANNOTATIONS), default=CHECK_ANNOTATIONS)
 
 
 def flag(help: str, *, name: str = "", heading: str = "") -> Any:

@@ -15,7 +15,7 @@ from jobs.core.display import shown
 from jobs.core.model import Location
 from jobs.errors import ConfigError, ExitCode, Mistake, PolicyError, UsageError
 from jobs.policy.coverage import Explanation, explain, to_dict
-from jobs.policy.model import ArchiveRule, Destination, Pair, Policy, Replica
+from jobs.policy.model import Archive, ArchiveRule, Destination, Pair, Policy, Replica
 from jobs.policy.reader import path_of, resolve_policy
 from jobs.policy.resolved import encode_policy
 from jobs.policy.rules import Finding, find_refusals, find_warnings
@@ -114,7 +114,7 @@ def _explanation_text(answer: Explanation) -> str:
     pair = answer.pair
     if pair is None:
         return shown(f"{answer.source}: not protected: {answer.reason}")
-    hot, limit = pair.destination, pair.thresholds.lambda_max_size
+    hot, limit, replica = pair.destination, pair.thresholds.lambda_max_size, pair.replica
     storage_class = hot.storage_class or "the source's class"
     key = {None: "", "create": " with a key of its own"}.get(hot.kms_key, f" with {hot.kms_key}")
     lock = f"{hot.object_lock.mode} for {plural(hot.object_lock.days, 'day')}" if hot.object_lock else "none"
@@ -125,11 +125,11 @@ def _explanation_text(answer: Explanation) -> str:
         f"  pair        {pair.name}: {answer.reason}",
         f"  copy        {answer.copy} in {hot.region}{_owner_text(hot)}, {storage_class}, {hot.encryption}{key}",
         f"  copied      at once up to {size_text(limit)}, by a run above",
-        f"  replica     {_replica_text(answer)}",
+        f"  replica     {f'{answer.replica} in {replica.region}{_owner_text(replica)}' if replica else 'none'}",
         f"  lock        {lock}",
         f"  deleted     {deletes}",
         f"  verified    by checksums {_each(pair.verify.rota)}{deep}",
-        f"  archived    {_archive_text(answer)}",
+        f"  archived    {_archive_text(pair.archive, answer)}",
     ]
     if answer.copy_problem:
         lines.insert(3, f"  impossible  {answer.copy_problem}")
@@ -145,13 +145,7 @@ def _each(slices: int) -> str:
     return "each night" if slices == 1 else f"once in {slices:d} nights"
 
 
-def _replica_text(answer: Explanation) -> str:
-    replica = answer.pair.replica if answer.pair else None
-    return f"{answer.replica} in {replica.region}{_owner_text(replica)}" if replica else "none"
-
-
-def _archive_text(answer: Explanation) -> str:
-    archive = answer.pair.archive if answer.pair else None
+def _archive_text(archive: Archive | None, answer: Explanation) -> str:
     if archive is None or not answer.rules:
         return "never: no rule takes it"
     expire = f"; the original may go {age_text(archive.expire.grace)} after its proof" if archive.expire else ""

@@ -14,7 +14,7 @@ import msgspec
 from jobs import interrupts
 from jobs.cli.command import LedgerOptions, ledger_location
 from jobs.cli.console import ANSWER, safe, say, table
-from jobs.cli.options import Run, argument, option
+from jobs.cli.options import Run, argument, choice, option
 from jobs.errors import ConfigError, ExitCode, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.runs.request import open_prompt_ledger
@@ -50,7 +50,7 @@ class Query(LedgerOptions):
     run_id: str | None = option(
         "Only this run's rows. Default: the whole ledger's.", name="--run", type=Run, metavar="RUN"
     )
-    file_format: str = option(name="--format", type=click.Choice(["table", "csv", "json", "parquet"]), default="table")
+    file_format: str = option(name="--format", type=choice("table", "csv", "json", "parquet"), default="table")
     output: Path | None = option("Write to this file, not to stdout.", type=click.Path(path_type=Path, dir_okay=False))
 
     def main(self) -> int:

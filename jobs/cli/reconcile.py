@@ -9,12 +9,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import click
 from msgspec.structs import replace
 
 from jobs.cli.command import Answer, ChecksumsOptions, LedgerCommand, SidesAccess, Work, ledger_location
 from jobs.cli.console import TERMINAL, confirm, say
-from jobs.cli.options import FILTERS, flag, option, shared
+from jobs.cli.options import FILTERS, choice, flag, option, shared
 from jobs.cli.texts import repair_text, report_text
 from jobs.config import Settings
 from jobs.core.category import REPAIRABLE
@@ -63,7 +62,7 @@ class Reconcile(SidesAccess, ChecksumsOptions, LedgerCommand):
     unguarded: bool = shared("unguarded")
     max_cost: float | None = shared("max-cost", "Refuse a repair that costs more.")
     max_objects: int | None = shared("max-objects", "Refuse a repair with more objects.")
-    executor: str | None = shared("executor", "Of the repair.", type=click.Choice(["local", "batch"]))
+    executor: str | None = shared("executor", "Of the repair.", type=choice("local", "batch"))
     yes: bool = shared("yes", "Repair without asking (on a terminal it asks).")
 
     def run(self) -> Work:

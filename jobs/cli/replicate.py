@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 
-import click
-
 from jobs.cli.command import PolicyOptions, Work, choose_pair
-from jobs.cli.options import COPIES, OTHER, Text, flag, option, refuse, shared
+from jobs.cli.options import COPIES, OTHER, Text, choice, flag, option, refuse, shared
 from jobs.cli.run_command import CopiesOptions, WriteOptions
 from jobs.core.enums import StorageClass
 from jobs.core.run import FROM_EVENTS
@@ -40,7 +38,7 @@ class Replicate(CopiesOptions, WriteOptions, PolicyOptions):
     pair: str | None = shared("pair", "Copy what is in this pair's source, or in the part that --source names.")
     overwrite: str = option(
         "Which differing objects at the destination may be replaced.",
-        type=click.Choice([each.value for each in Overwrite]),
+        type=choice(*Overwrite),
         default=Overwrite.OLDER.value,
     )
     storage_class: str = shared("storage-class", "Class of the copies. keep: the source's.", type=Text, default=KEEP)

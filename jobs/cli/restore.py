@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import time
 
-import click
-
 from jobs.cli.command import SidesAccess, Work
-from jobs.cli.options import FILTERS, OTHER, Place, Text, When, flag, option, shared
+from jobs.cli.options import FILTERS, OTHER, Place, Text, When, choice, flag, option, shared
 from jobs.cli.run_command import StartOptions, WriteOptions
 from jobs.core.enums import StorageClass
 from jobs.core.model import Location
@@ -52,15 +50,11 @@ class Restore(SidesAccess, StartOptions, WriteOptions):
         heading=OTHER,
     )
     in_place: bool = flag("Allow the original bucket as destination. Nothing is overwritten there.", heading=OTHER)
-    tier: str = option(
-        "How fast to thaw archived objects, for a week.",
-        type=click.Choice([each.value for each in Tier]),
-        default=Tier.BULK.value,
-    )
+    tier: str = option("How fast to thaw archived objects, for a week.", type=choice(*Tier), default=Tier.BULK.value)
     storage_class: str = shared(
         "storage-class",
         "Class of the restored objects. keep: the class that they had.",
-        type=click.Choice([KEEP, *(each.value for each in StorageClass)]),
+        type=choice(KEEP, *StorageClass),
         default="STANDARD",
     )
 
