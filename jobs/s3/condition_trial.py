@@ -149,7 +149,7 @@ class _Trial:
             elif operation is Operation.COPY:
                 await store.copy(source, source_etag, ref, CopySettings(), guard=guard)
             elif operation is Operation.COPY_PART:
-                await store.copy_part(source, source_etag, 0, len(_BODY), upload, 1)
+                await store.copy_part(source, source_etag, 0, None, upload, 1)
             elif operation is Operation.COMPLETE:
                 await store.complete_multipart(upload, [await store.put_part(upload, 1, _BODY)], guard=guard)
             else:

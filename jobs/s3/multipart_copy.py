@@ -63,7 +63,8 @@ async def copy_parts(source: ContentSide, upload: ObjectUpload) -> Written:
 
         async def copy_part(span: Range) -> PartDone:
             number, start, end = span
-            copy = partial(upload.store.copy_part, source.ref, source.info.etag, start, end, upload.upload)
+            until = None if (start, end) == (0, source.info.size_bytes) else end
+            copy = partial(upload.store.copy_part, source.ref, source.info.etag, start, until, upload.upload)
             return await keep(await retry(partial(copy, number)))
 
         missing = [each for each in part_ranges(source.info.size_bytes, part_size_bytes) if each[0] not in there]

@@ -272,9 +272,13 @@ class Store(Protocol):
         """
 
     async def copy_part(
-        self, source: ObjectRef, source_etag: str, start: int, end: int, upload: Upload, number: int
+        self, source: ObjectRef, source_etag: str, start: int, end: int | None, upload: Upload, number: int
     ) -> PartDone:
-        """UploadPartCopy of bytes `start` to `end` (exclusive), pinned to the version and ETag."""
+        """UploadPartCopy of bytes `start` to `end` (exclusive), pinned to the version and ETag.
+
+        `end`: None for the whole object. S3 copies ranges of more than 5 MiB only:
+        https://docs.aws.amazon.com/AmazonS3/latest/API/API_UploadPartCopy.html
+        """
 
     async def put_part(self, upload: Upload, number: int, data: bytes, *, checksum: Checksum | None = None) -> PartDone:
         """Upload one part. S3 checks the bytes as it does in `put`."""

@@ -99,7 +99,8 @@ class MemoryStore:
     """A Store without a server, with these `buckets`; others are made with `create_bucket`.
 
     `default_checksum`: what S3 adds to an object that came without a checksum (None: nothing,
-    as servers before 2025). `minimum_part_bytes`: the least size of a part that is not the last.
+    as servers before 2025). `minimum_part_bytes`: the least size of a part that is not the
+    last, and what an object has to exceed for a copy of a range.
 
     `on`: name of an operation → a hook around it, which gets the `Request`. It may count, refuse,
     change arguments or answer, lose the answer, or let others write first. The hook of `every` is
@@ -332,12 +333,14 @@ class MemoryStore:
         return Upload(*ref[:2], upload_id)
 
     async def copy_part(
-        self, source: ObjectRef, source_etag: str, start: int, end: int, upload: Upload, number: int
+        self, source: ObjectRef, source_etag: str, start: int, end: int | None, upload: Upload, number: int
     ) -> PartDone:
         """UploadPartCopy."""
         there = self._upload("UploadPartCopy", upload)
         origin = self._buckets.source("UploadPartCopy", source, source_etag, upload.place)
-        if not 0 <= start < end <= len(origin.data):
+        if end is not None and len(origin.data) <= self._minimum_part_bytes:
+            raise store_error("UploadPartCopy", str(source), "InvalidRequest", "too small for a copy of a range", 400)
+        if not 0 <= start < (end or len(origin.data)) <= len(origin.data):
             raise store_error("UploadPartCopy", str(source), "InvalidArgument", "no such range in the source", 400)
         return self._add_part(there, number, origin.data[start:end])
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jobs.core.model import Attributes, Checksum, ObjectRef
-from jobs.errors import Unavailable
+from jobs.errors import Rejected, Unavailable
 from jobs.s3.byte_ranges import ContentSide
 from jobs.s3.checksums import full_object
 from jobs.s3.multipart_copy import copy_parts
@@ -31,6 +31,19 @@ class Records(UploadRecords):
 
     def give_back(self, upload: Upload) -> None:
         self.left = upload
+
+
+async def test_an_object_of_one_part_is_copied_whole() -> None:
+    """S3 refuses a range of an object of at most 5 MiB."""
+    store = MemoryStore(buckets=("a", "b"))
+    ref = ObjectRef("a", "k")
+    await store.put(ref, b"small", Attributes(), guard=ABSENT)
+    source = ContentSide(store, ref, await store.head(ref))
+    await copy_parts(source, ObjectUpload(store, ObjectRef("b", "k"), Attributes(), PART_BYTES))
+    assert (await store.get(ObjectRef("b", "k"))).data == b"small"
+    upload = await store.create_multipart(ObjectRef("b", "k"), Attributes())
+    with pytest.raises(Rejected, match="InvalidRequest"):
+        await store.copy_part(ref, source.info.etag, 0, 5, upload, 1)
 
 
 @pytest.mark.parametrize("failing", [1, 2, 3])

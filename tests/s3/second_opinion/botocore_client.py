@@ -166,7 +166,7 @@ class BotocoreClient:
             Operation.COPY_PART,
             **_part(upload, number),
             **_source(source, source_etag),
-            CopySourceRange=f"bytes={start}-{end - 1}",
+            CopySourceRange=None if end is None else f"bytes={start}-{end - 1}",
         )
         return _part_done(number, _written(answer, answer.get("CopyPartResult") or {}))
 

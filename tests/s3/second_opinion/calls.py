@@ -152,7 +152,7 @@ ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
     "abort_multipart": _named(UPLOADS),
     "complete_multipart": _completions(),
     "copy": _named(SOURCES, st.none() | ETAGS, TARGETS, SETTINGS, guard=GUARDS),
-    "copy_part": _named(SOURCES, ETAGS, st.just(3), st.integers(4, 99), UPLOADS, st.integers(1, 10_000)),
+    "copy_part": _named(SOURCES, ETAGS, st.just(3), st.none() | st.integers(4, 99), UPLOADS, st.integers(1, 10_000)),
     "create_multipart": _named(
         TARGETS,
         ATTRIBUTES,
