@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from jobs.aws.clients import none_if_absent
 from jobs.errors import AuthenticationFailed, ConfigError, Denied, ExitCode, StoreError, Unavailable
+from jobs.s3.operations import Operation
 
 APPLY = "run terraform apply"
 THREADS = 8
@@ -33,12 +34,11 @@ _SERVICES = {
     "cloudwatch": ("GetMetricStatistics",),
 }
 _PERMISSIONS = {name: f"{service}:{name}" for service, names in _SERVICES.items() for name in names} | {
+    **{each.value: each.actions[0] for each in Operation},
     "HeadBucket": "s3:ListBucket",
-    "ListObjectsV2": "s3:ListBucket",
-    "HeadObject": "s3:GetObject",
     "GetBucketNotificationConfiguration": "s3:GetBucketNotification",
 }
-"""Operation → the action that allows it. Of S3, those that have another name:
+"""Operation → the action that allows it. Of S3, those of our client and those that have another name:
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html"""
 
 

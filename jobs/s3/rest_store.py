@@ -205,9 +205,8 @@ class RestStore:
         self, source: ObjectRef, source_etag: str, start: int, end: int | None, upload: Upload, number: int
     ) -> PartDone:
         """UploadPartCopy."""
-        headers = wire.source_headers(source, source_etag)
-        if end is not None:
-            headers.append(("x-amz-copy-source-range", f"bytes={start}-{end - 1}"))
+        span = [] if end is None else [("x-amz-copy-source-range", f"bytes={start}-{end - 1}")]
+        headers = [*wire.source_headers(source, source_etag), *span]
         part = _part(upload, number)
         parse = _written(Operation.COPY_PART)
         result = await self._ask(Operation.COPY_PART, upload.place, parse, part, headers=headers, source=source)

@@ -230,6 +230,18 @@ def permission(operation: str) -> str:
     return _PERMISSIONS.get(operation, f"s3:{operation}")
 
 
+@pytest.mark.parametrize(
+    ("operation", "action"),
+    [
+        ("ListObjectVersions", "s3:ListBucketVersions"),
+        ("HeadObject", "s3:GetObject"),
+        ("GetQueueUrl", "sqs:GetQueueUrl"),
+    ],
+)
+def test_a_permission_is_named_as_iam_names_it(operation: str, action: str):
+    assert permission(operation) == action
+
+
 def test_the_page_lists_every_permission_that_is_used(system: System):
     system.doctor()
     used = {permission(each) for each in system.operations()}
