@@ -30,7 +30,7 @@ LIMITS = {
     "jobs/restore": 972,
     "jobs/rollback": 441,
     "jobs/runs": 2096,
-    "jobs/s3": 3943,
+    "jobs/s3": 3946,
     "jobs/sync": 994,
     "jobs/tables": 400,
     "jobs/verify": 557,
