@@ -31,6 +31,7 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "marker of an undo": ("jobs.expire.undo:_marker",),
     "look of a rollback": ("jobs.rollback.rules:judge", "jobs.rollback.job:judge"),
     "difference of inventories": ("jobs.reconcile.rules:conclude",),
+    "rule of the state": ("jobs.ledger.state:judged_sql",),
     "all is well": ("jobs.nights.summary:judge",),
     "filter": ("jobs.runs.filtering:select_rows",),
     # The owner of a run, its records and their sums.
