@@ -69,9 +69,13 @@ class Sorting:
         """
         total, size_bytes = self.total()
         self.connection.execute(
+            "CREATE TABLE suspects AS SELECT hash(key, version_id) AS suspect "
+            f"FROM {self.relation} GROUP BY 1 HAVING count(*) > 1"
+        )
+        if not self._one("SELECT count(*) FROM suspects")[0]:
+            return total, size_bytes, 0
+        self.connection.execute(
             f"""
-            CREATE TABLE suspects AS
-            SELECT hash(key, version_id) AS suspect FROM {self.relation} GROUP BY 1 HAVING count(*) > 1;
             CREATE TABLE newest AS
             SELECT arg_max(place, {_RECENCY}) AS place
             FROM {self.relation} WHERE hash(key, version_id) IN (SELECT suspect FROM suspects)

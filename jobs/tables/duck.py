@@ -65,8 +65,8 @@ def connect(
     # The progress bar goes to stdout, which belongs to the command's own output.
     connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
     if "threads" not in settings:
-        (cores,) = connection.execute("SELECT current_setting('threads')").fetchall()[0]
-        connection.execute(f"SET threads = {min(cores, max(parse_size(memory_limit) // THREAD_BYTES, 1))}")
+        most = max(parse_size(memory_limit) // THREAD_BYTES, 1)
+        connection.execute(f"SET threads = least(current_setting('threads'), {most})")
     with contextlib.suppress(duckdb.ParserException):  # other releases have no such pass
         connection.execute(f"SET disabled_optimizers = '{COSTLY_PASS}'")
     return connection
