@@ -93,14 +93,18 @@ class Outcome(NamedTuple):
     @classmethod
     def refused(cls, row: ObjectVersion, error: StoreError) -> Outcome:
         """The outcome of a row for which S3 refused a request, or which was given up."""
-        is_denied, is_given_up = isinstance(error, Denied | Redirected), isinstance(error, Unavailable | Conflict)
-        reason = Reason.DENIED if is_denied else Reason.GIVEN_UP if is_given_up else Reason.REFUSED
-        return cls.of(row, Status.BLOCKED, reason, error.fact)
+        return cls.of(row, Status.BLOCKED, reason_of(error), error.fact)
 
     def ended(self, at: float, attempt: str) -> Outcome:
         """This outcome with the time and the name of the attempt. Where contents were compared, they were read."""
         depth = Depth.BYTES if self.evidence is Evidence.CONTENT else self.depth
         return Outcome(*self[:-5], depth, self.source_modified, self.copy_modified, at, attempt)
+
+
+def reason_of(error: StoreError) -> Reason:
+    """Why a row is blocked for which S3 refused a request, or which was given up."""
+    is_denied, is_given_up = isinstance(error, Denied | Redirected), isinstance(error, Unavailable | Conflict)
+    return Reason.DENIED if is_denied else Reason.GIVEN_UP if is_given_up else Reason.REFUSED
 
 
 # Which outcome counts when several attempts at a shard reported on one row. What was found

@@ -36,7 +36,7 @@ from jobs.core.enums import ARCHIVE_CLASSES, StorageClass
 from jobs.core.evidence import Verdict, best_checksum, compare, is_md5, is_md5_etag
 from jobs.core.histories import SKEW_SECONDS, keys_of
 from jobs.core.model import NULL_VERSION, SIZE_LIMIT, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route, is_exact
-from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.core.outcome import Evidence, Outcome, Status, reason_of
 from jobs.core.reasons import Reason
 from jobs.errors import (
     REFUSALS,
@@ -388,12 +388,9 @@ class _Sync(Struct, dict=True, eq=False):
 
     async def _check_damage(self, version: Version) -> None:
         """Block a version that was found damaged, unless its bytes are right now."""
-        info = await self.ours.describe(version)
-        if not stored_checksums(info) or info.is_archived or await self._is_damaged(version):
+        side = await self.ours.content(version)
+        if not stored_checksums(side.info) or side.info.is_archived or await is_damaged(side, self.sides.budget):
             version.blocked = End(Status.DAMAGED, Reason.FOUND_DAMAGED)
-
-    async def _is_damaged(self, version: Version) -> bool:
-        return await is_damaged(await self.ours.content(version), self.sides.budget)
 
     def _final(self, error: StoreError) -> End:
         """How a version ends by an error. Raises it where another look, or a retry, may help."""
@@ -509,7 +506,7 @@ class _Sync(Struct, dict=True, eq=False):
 
     async def _blame(self, version: Version, fact: str) -> None:
         """A copy has other bytes than its source should have. Block a damaged source, and one of a second such copy."""
-        if await self._is_damaged(version):
+        if await is_damaged(await self.ours.content(version), self.sides.budget):
             version.blocked = End(Status.DAMAGED, Reason.DAMAGED)
         elif self.has_altered:
             version.blocked = End(Status.BLOCKED, Reason.GIVEN_UP, fact)
@@ -584,9 +581,7 @@ def _refusal(error: StoreError) -> End:
         return End(Status.MISSING, Reason.SOURCE_GONE, error.fact)
     if isinstance(error, ArchivedObject):
         return End(Status.BLOCKED, Reason.ARCHIVED)
-    is_given_up, is_rejected = isinstance(error, Unavailable | Conflict), isinstance(error, Rejected)
-    reason = Reason.GIVEN_UP if is_given_up else Reason.REFUSED if is_rejected else Reason.DENIED
-    return End(Status.BLOCKED, reason, error.detail if error.code in _OWN_REFUSALS else error.fact)
+    return End(Status.BLOCKED, reason_of(error), error.detail if error.code in _OWN_REFUSALS else error.fact)
 
 
 def _is_named(row: ObjectVersion, version: Version) -> bool:

@@ -24,18 +24,7 @@ from jobs.core.histories import SKEW_SECONDS, is_in_order, keys_of
 from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectVersion, Route, is_exact
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.reasons import Reason
-from jobs.errors import (
-    REFUSALS,
-    ArchivedObject,
-    Conflict,
-    Denied,
-    NotFound,
-    PreconditionFailed,
-    Redirected,
-    Rejected,
-    StoreError,
-    Unavailable,
-)
+from jobs.errors import REFUSALS, ArchivedObject, Conflict, NotFound, PreconditionFailed, StoreError, Unavailable
 from jobs.s3.annotations import AnnotationPair
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.compare_bytes import check_content
@@ -53,7 +42,7 @@ AT_ONCE = 8
 RULES = Rules(all_versions=True, is_replay=True)
 """What is asked for is the copy of each version that a row names, and what is on top."""
 CHANGED = (Conflict, NotFound, PreconditionFailed)
-REFUSED = (ArchivedObject, Denied, Redirected, Rejected, Unavailable)
+REFUSED = (*REFUSALS, Unavailable)
 _STATUSES = {True: Status.VERIFIED, False: Status.DIFFERENT, None: Status.UNKNOWN}
 _SAME = {Status.VERIFIED: True, Status.DIFFERENT: False, Status.CHANGED: False}
 """What an outcome says of two versions. All others leave it unknown."""
@@ -123,12 +112,13 @@ class _Key:
         self.ends: dict[tuple[int, Version, Version], Outcome] = {}
 
     def refused(self, row: ObjectVersion, error: StoreError) -> Outcome:
-        """How a row ends that S3 refuses for good. Raises the error where a retry may help."""
+        """How a row ends that S3 refuses for good. Raises the error where another look, or a retry, may help."""
+        may_pass = isinstance(error, Unavailable) and not (self.is_last and error.is_of_object)
+        if may_pass or isinstance(error, CHANGED):
+            raise error
         if isinstance(error, ArchivedObject):
             which = "copy" if error.target.startswith(str(self.theirs.ref)) else "source"
             return Outcome.of(row, Status.UNKNOWN, Reason.ARCHIVED, which)
-        if isinstance(error, Unavailable) and not (self.is_last and error.is_of_object):
-            raise error
         return Outcome.refused(row, error)
 
     async def compare(self, row: ObjectVersion, version: Version, copy: Version) -> Outcome:
@@ -146,12 +136,12 @@ class _Key:
         """How a row ends by the copy of its version. `known`: what `by_known` says of the two."""
         options, there = self.job.options, await self.theirs.describe(copy)
         if known is not None and known.same:
-            return _judged(row, row.etag, there, known, row.known_checksum)
+            return _judged(row, row, there, known)
         try:
             source = await self.ours.describe(version)
         except Conflict:
             if known is not None:
-                return _judged(row, row.etag, there, known, None)  # nothing excuses the copy
+                return _judged(row, row, there, known)  # nothing excuses the copy
             if not is_exact(version.version_id):
                 raise
             return Outcome.of(row, Status.CHANGED, Reason.SOURCE_GONE)
@@ -172,7 +162,7 @@ class _Key:
             verdict = known  # the copy is not what was proven: the source cannot be read, or has rotted to the same
         if verdict.same and options.compares_tags and (lack := await self._lack(version, source, copy)):
             verdict = Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, lack)
-        return _judged(row, source.etag, there, verdict, verdict.checksum, source.last_modified)
+        return _judged(row, source, there, verdict)
 
     async def by_known(self, row: ObjectVersion, copy: Version) -> Verdict | None:
         """Compare the copy's bytes with what an earlier run has proven of the content. None: that proves nothing here.
@@ -188,12 +178,12 @@ class _Key:
         content = await self.theirs.content(copy)
         try:
             verdict, md5 = await check_content(content, checksum, self.job.budget, has_md5=is_md5(row.etag))
-        except (*REFUSALS, Unavailable):
+        except REFUSED:
             return None
         is_weak = not protects(checksum.partition(":")[0], Protection.INTENT)
         if verdict.same and is_weak and is_md5(row.etag) and md5 != row.etag:
             return None
-        return verdict._replace(evidence=Evidence.CONTENT)
+        return verdict._replace(evidence=Evidence.CONTENT, checksum=checksum)
 
     async def _lack(self, version: Version, source: ObjectInfo, copy: Version) -> str:
         """What the copy lacks: `tags`, `annotations`, or nothing. No ETag pins these, version ids do."""
@@ -215,11 +205,11 @@ async def verify_current(key: _Key, row: ObjectVersion) -> Outcome:
     if key.job.options.deep and row.known_checksum and (first := await key.theirs.find()):
         known = await key.by_known(row, first)
         if known is not None and known.same:
-            return _judged(row, row.etag, await key.theirs.describe(first), known, row.known_checksum)
+            return _judged(row, row, await key.theirs.describe(first), known)
     # The source first: what is copied between the two looks is then seen to have changed.
     version, copy = await key.ours.find(row.version_id), await key.theirs.find()
     if version is None and copy is not None and known is not None:
-        return _judged(row, row.etag, await key.theirs.describe(copy), known, None)  # nothing excuses the copy
+        return _judged(row, row, await key.theirs.describe(copy), known)  # nothing excuses the copy
     if version is None:
         return Outcome.of(row, Status.CHANGED, Reason.SOURCE_GONE)
     if not is_named(row, await key.ours.describe(version)):
@@ -228,12 +218,12 @@ async def verify_current(key: _Key, row: ObjectVersion) -> Outcome:
         return Outcome.of(row, Status.MISSING, Reason.COPY_MISSING)
     try:
         end = await key.judge(row, version, copy, known if copy is first else await key.by_known(row, copy))
-    except REFUSED as error:
-        return key.refused(row, error)
     except CHANGED:
         if await _has_changed(key, version):
             return Outcome.of(row, Status.CHANGED, Reason.SOURCE_CHANGED)
         raise
+    except REFUSED as error:
+        return key.refused(row, error)
     if end.status is Status.DIFFERENT and await _has_changed(key, version):
         return Outcome.of(row, Status.CHANGED, Reason.SOURCE_CHANGED)
     return end
@@ -267,17 +257,16 @@ async def verify_history(key: _Key) -> list[Outcome]:
     | unmatched                                                        | missing                  |
     """
     copies = await key_history(key.theirs.store, *key.theirs.ref[:2])
-    first: Sequence[Outcome | None] = [None] * len(key.rows)
+    by_rows: Sequence[Outcome] = ()
     if is_in_order(key.rows) and all(row.size_bytes is not None or row.is_delete_marker for row in key.rows):
-        ends = await _History(key, [*map(key.ours.named, key.rows)], copies).outcomes()
-        if all(end.status is Status.VERIFIED for end in ends):
-            return ends
-        first = [end if row.known_checksum else None for row, end in zip(key.rows, ends, strict=True)]
+        by_rows = await _History(key, [*map(key.ours.named, key.rows)], copies).outcomes()
+        if all(end.status is Status.VERIFIED for end in by_rows):
+            return [*by_rows]
     source = await key_history(key.ours.store, *key.ours.ref[:2])
     ends = await _History(key, [*map(key.ours.version, source)], copies).outcomes()
     return [
-        earlier if earlier is not None and end.reason is Reason.SOURCE_GONE else end
-        for earlier, end in zip(first, ends, strict=True)
+        by_row if row.known_checksum and end.reason is Reason.SOURCE_GONE else end
+        for row, by_row, end in zip(key.rows, by_rows or ends, ends, strict=True)
     ]
 
 
@@ -299,11 +288,10 @@ class _History:
 
     def _match_top(self) -> None:
         """What is on top is the newest version's copy if it is the same, and not an older one's as well."""
-        newest, top = next(iter(self.look.source[-1:]), None), self.look.on_top
-        other = next((version for version, copy in self.found.items() if copy is top), newest)
-        if newest is None or other is None or top is None or other is newest or newest not in self.found:
+        other = next((version for version, copy in self.found.items() if copy is self.look.on_top), None)
+        if other is None or (newest := self.look.source[-1]) is other or newest not in self.found:
             return
-        if newest in self.rows and self.look.edge(newest, top) is Edge.SAME:
+        if newest in self.rows and self.look.edge(newest, self.found[other]) is Edge.SAME:
             freed, self.found[newest] = self.found[newest], self.found.pop(other)
             if self.look.edge(other, freed):
                 self.found[other] = freed
@@ -324,8 +312,7 @@ class _History:
         if version.is_marker:
             return self._marker(row, version)
         copy = self.found.get(version)
-        end = await (self._unmatched(row, version) if copy is None else self._matched(row, version, copy))
-        return end._replace(row=row.row, version_id=row.version_id)
+        return await (self._unmatched(row, version) if copy is None else self._matched(row, version, copy))
 
     async def _matched(self, row: ObjectVersion, version: Version, copy: Version) -> Outcome:
         top = self.look.copies[-1]
@@ -374,28 +361,21 @@ class _History:
         return Outcome.of(row, Status.MISSING, Reason.COPY_MISSING)
 
 
-def _judged(
-    row: ObjectVersion,
-    source_etag: str | None,
-    destination: ObjectInfo,
-    verdict: Verdict,
-    checksum: str | None,
-    source_modified: float | None = None,
-) -> Outcome:
-    status = Status.DAMAGED if verdict.is_source_damaged else _STATUSES[verdict.same]
+def _judged(row: ObjectVersion, source: ObjectInfo | ObjectVersion, copy: ObjectInfo, verdict: Verdict) -> Outcome:
+    """How a row ends by a comparison. `source`: as S3 shows it, or as the row describes it if nobody has asked."""
     return Outcome(
         row.row,
         row.key,
         row.version_id,
-        status,
+        Status.DAMAGED if verdict.is_source_damaged else _STATUSES[verdict.same],
         verdict.reason,
         evidence=verdict.evidence if verdict.same is not None else Evidence.NONE,
-        size_bytes=destination.size_bytes,
-        etag=source_etag,
-        destination_version_id=destination.version_id,
-        destination_etag=destination.etag,
-        checksum=checksum if verdict.same else None,
+        size_bytes=copy.size_bytes,
+        etag=source.etag,
+        destination_version_id=copy.version_id,
+        destination_etag=copy.etag,
+        checksum=verdict.checksum if verdict.same else None,
         detail=verdict.detail,
-        source_modified=row.last_modified if source_modified is None else source_modified,
-        copy_modified=destination.last_modified,
+        source_modified=source.last_modified,
+        copy_modified=copy.last_modified,
     )
