@@ -1,4 +1,4 @@
-"""One contract for every Store: memory, and our client on SeaweedFS and on Ceph.
+"""One contract for every Store: memory, and our client on SeaweedFS, on moto's server and on Ceph.
 
 What S3 documents is what a check demands. Where a double does otherwise it stands in DEVIATIONS, and
 the check must fail there: a double that was mended makes this suite fail until its line is removed.
@@ -25,7 +25,7 @@ from tests.doubles.ceph_server import is_on_ceph
 from tests.doubles.deviation import Deviation
 from tests.s3.contract.deviations import DEVIATIONS
 
-FAST, SLOW, CEPH = ("memory", "seaweedfs"), ("seaweedfs/tls",), ("ceph",)
+FAST, SLOW, CEPH = ("memory", "seaweedfs"), ("seaweedfs/tls", "moto"), ("ceph",)
 STORES = CEPH if is_on_ceph() else (*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW))
 ENDLESS_SECONDS = 60
 """A server whose listings do not advance fails its check, and does not stop all others."""

@@ -24,7 +24,7 @@ def subjects() -> dict[str, Subject]:
 def subject(store: str, subjects: dict[str, Subject], request: pytest.FixtureRequest) -> Subject:
     if store not in subjects:
         # With Ceph, that is the server of the fixture `seaweed`.
-        server: Server = request.getfixturevalue("seaweed")
+        server: Server = request.getfixturevalue("moto_server" if store == "moto" else "seaweed")
         subjects[store] = _subject_on(server.over_tls or server if store == "seaweedfs/tls" else server)
     return subjects[store]
 
