@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
-import gzip
 import io
-import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -34,7 +32,7 @@ from msgspec import Struct
 
 from jobs.core.model import NULL_VERSION, Location, ObjectRef
 from jobs.errors import ConfigError, ManifestError, UsageError
-from jobs.inventory.rows import decode_keys
+from jobs.inventory.rows import GZIP_ERRORS, GzipFile, decode_keys
 from jobs.s3.downloads import download
 from jobs.s3.store import Store
 from jobs.tables.rows import DEFAULTS, fill_batch, manifest_schema
@@ -131,9 +129,8 @@ async def _pieces(uri: str, store: Store, read: Callable[[Path], Iterator[_Piece
 def _read_csv(uri: str, path: Path, bucket: str | None) -> Iterator[_Piece]:
     import smart_open  # it loads botocore
 
-    compression = ".gz" if uri.lower().endswith(".gz") else "disable"
-    with _reading(uri), smart_open.open(path.absolute(), "rb", compression=compression) as plain:
-        yield from read_csv(uri, plain, bucket)
+    with _reading(uri), smart_open.open(path.absolute(), "rb", compression="disable") as raw:
+        yield from read_csv(uri, GzipFile(fileobj=raw) if uri.lower().endswith(".gz") else raw, bucket)
 
 
 def read_csv(uri: str, raw: IO[bytes], bucket: str | None = None) -> Iterator[_Piece]:
@@ -251,7 +248,7 @@ def _reading(uri: str) -> Iterator[None]:
         raise ManifestError(f"{uri} is not a readable Parquet file: {_first_line(error)}") from error
     except (csv.Error, UnicodeDecodeError) as error:
         raise ManifestError(f"{uri} is not CSV in UTF-8: {error}") from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:  # the first of them is an OSError
+    except GZIP_ERRORS as error:  # one of them is an OSError
         raise ManifestError(f"{uri} is truncated or damaged: {error}") from error
     except OSError as error:
         why = error.strerror or str(error)

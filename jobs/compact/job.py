@@ -36,6 +36,7 @@ from jobs.errors import (
     Unavailable,
 )
 from jobs.runs.kind import Opened
+from jobs.s3.operations import Operation
 from jobs.s3.store import Written
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ class Compact:
             async with aclosing(self._reader.pieces(read)) as pieces:
                 added = await writer.add_stream(read.member, pieces)
         except StoreError as error:
-            is_its_own = error.operation == "GetObject" and not isinstance(error, NoSuchBucket | AuthenticationFailed)
+            is_its_own = error.operation == Operation.GET and not isinstance(error, NoSuchBucket | AuthenticationFailed)
             if not is_its_own or (isinstance(error, Unavailable) and not error.is_of_object):
                 raise
             raise _Refused(refused(read.row, error, Reason.SOURCE_CHANGED)) from error

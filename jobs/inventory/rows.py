@@ -5,6 +5,7 @@ Keys are form-encoded in CSV, raw in ORC and Parquet.
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -31,8 +32,9 @@ _ARROW = {TEXT: pa.string(), NUMBER: pa.int64(), FLAG: pa.bool_(), TIME: pa.time
 _WORD = pa.dictionary(pa.int32(), pa.string())
 """A text of few values."""
 # isal's stubs are incomplete.
-_GzipFile: Any = igzip.IGzipFile
-_GzipError = cast("type[Exception]", isal_zlib.error)
+GzipFile: Any = igzip.IGzipFile
+GZIP_ERRORS = cast("type[Exception]", isal_zlib.error), gzip.BadGzipFile, EOFError
+"""What reading a damaged or truncated file raises."""
 
 _SOURCES = {"size_bytes": "size", "last_modified": "lastmodifieddate"}
 """Column of a manifest → field, where the two differ."""
@@ -94,12 +96,12 @@ def _read_csv(path: Path, wanted: list[str], columns: Sequence[str]) -> Iterator
         false_values=["false"],
     )
     try:
-        with _GzipFile(path) as text:
+        with GzipFile(path) as text:
             if not text.peek(1):
                 return  # no rows, which pyarrow takes for an error
             with pyarrow.csv.open_csv(text, read_options=read, convert_options=convert) as rows:
                 yield from rows
-    except _GzipError as error:
+    except GZIP_ERRORS as error:
         raise ValueError(str(error)) from error
 
 

@@ -11,6 +11,7 @@ from jobs.core.display import shown
 from jobs.core.outcome import Status
 from jobs.core.reasons import Reason
 from jobs.runs.kind import Kind, Opened, bad_outcomes, planned_by, verify_options
+from jobs.s3.operations import Operation
 from jobs.verify.attest import attest
 from jobs.verify.job import Verify, VerifyOptions
 
@@ -21,7 +22,7 @@ def _open(opened: Opened) -> Verify:
 
 
 def _is_unread(counted: Mapping[str, Any]) -> bool:
-    return counted["reason"] == Reason.ARCHIVED or "GetObject" in (counted.get("detail") or "")
+    return counted["reason"] == Reason.ARCHIVED or Operation.GET in (counted.get("detail") or "")
 
 
 def _hints(report: Mapping[str, Any]) -> list[str]:
