@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -19,6 +20,7 @@ from jobs.ledger.write_rules import Change, change_of
 from jobs.s3.listing import list_pages
 from jobs.s3.retries import Tries, once, retry
 from jobs.s3.store import ABSENT, UNGUARDED, Guard, Marker, Store
+from jobs.s3.uploads import upload_file
 
 JSON = Attributes(headers={"content-type": "application/json"})
 PARQUET = Attributes(headers={"content-type": "application/vnd.apache.parquet"})
@@ -39,13 +41,17 @@ def ledger_guard(name: str, replaced_etag: str | None = None) -> Guard:
 
 
 async def write_file(
-    store: Store, ledger: Location, name: str, data: bytes, attributes: Attributes = JSON, *, tries: Tries = retry
+    store: Store, ledger: Location, name: str, data: bytes | Path, attributes: Attributes = JSON, tries: Tries = retry
 ) -> None:
     """Write a file under the guard of its name. The same bytes there are those of an earlier try.
 
-    Raises PreconditionFailed when other bytes are there, and may not change.
+    `data`: a Path where a local file of any size has it. Raises PreconditionFailed when other bytes are there, and may
+    not change, and when anything is there in place of a local file.
     """
     ref, guard = ObjectRef(*ledger.join(name)), ledger_guard(name)
+    if isinstance(data, Path):
+        await upload_file(store, data, ref, attributes, guard=guard)
+        return
     try:
         await tries(lambda: store.put(ref, data, attributes, guard=guard))
     except PreconditionFailed:

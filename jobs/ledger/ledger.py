@@ -30,14 +30,13 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from msgspec import Struct
 
-from jobs.core.model import Attributes, Location, ObjectRef
+from jobs.core.model import Attributes, Location
 from jobs.core.run import SPEC_VERSION, Plan, RunSpec
 from jobs.errors import ConfigError, LedgerError, NoSuchBucket, NotFound, PreconditionFailed, UsageError
-from jobs.ledger.files import JSON, PARQUET, ledger_guard, list_files, list_folders, list_names, read_file, write_file
+from jobs.ledger.files import JSON, PARQUET, list_files, list_folders, list_names, read_file, write_file
 from jobs.ledger.run_ids import begin_order, is_spec_of, run_job
 from jobs.s3.retries import Tries
 from jobs.s3.store import Marker, Store
-from jobs.s3.uploads import upload_file
 
 DIFFERENCES = "differences/00000.parquet"
 """The file of a reconciliation with the rows that are neither the same nor excluded."""
@@ -90,9 +89,13 @@ class Ledger(Struct, frozen=True):
     store: Store
     location: Location
 
+    def at(self, run_id: str, name: str = "") -> Location:
+        """Where a run's folder is, or a file in it."""
+        return self.location.join(f"runs/{run_id}/{name}")
+
     def uri(self, run_id: str, name: str = "") -> str:
-        """The S3 URI of a run's folder, or of a file in it."""
-        return str(self._at(run_id, name))
+        """The S3 URI of `at`."""
+        return str(self.at(run_id, name))
 
     async def create(self, spec: RunSpec) -> None:
         """Write the run's spec. Raises PreconditionFailed when the ledger already holds the run."""
@@ -131,7 +134,7 @@ class Ledger(Struct, frozen=True):
         otherwise = f"planning did not finish, start a new run instead of {run_id} ({self.uri(run_id)})"
         plan = await self.read(run_id, "plan.json", Plan.from_dict, otherwise)
         if run_job(run_id) == "reconcile":
-            await self.document(run_id, "report.json", otherwise)
+            await self.read(run_id, "report.json", dict, otherwise)
         return plan
 
     async def write_checkpoint(self, run_id: str, checkpoint: Checkpoint, data: bytes) -> None:
@@ -143,8 +146,8 @@ class Ledger(Struct, frozen=True):
 
         Raises LedgerError for a file that is not a checkpoint, and for a shard that the plan lacks.
         """
-        folder = self._at(run_id, "outcomes/").key
-        place = self._at(run_id, "outcomes/" if shard is None else f"outcomes/{shard:05d}/")
+        folder = self.at(run_id, "outcomes/").key
+        place = self.at(run_id, "outcomes/" if shard is None else f"outcomes/{shard:05d}/")
         checkpoints = []
         async for entry in list_files(self.store, place):
             number, _, name = entry.key[len(folder) :].partition("/")
@@ -172,18 +175,10 @@ class Ledger(Struct, frozen=True):
         return self.uri(run_id, f"{name}.parquet")
 
     async def write_file(self, run_id: str, name: str, data: bytes | Path, content_type: str) -> str:
-        """Write a file beside the report, before the report → its URI. The first writer wins.
-
-        `data`: a Path where a local file of any size has it.
-        """
-        attributes, place = Attributes(headers={"content-type": content_type}), self._at(run_id, name)
+        """Write a file beside the report, before the report → its URI. The first writer wins."""
         with contextlib.suppress(PreconditionFailed):
-            if isinstance(data, bytes):
-                await self._write(run_id, name, data, attributes)
-            else:
-                ref, guard = ObjectRef(*place), ledger_guard(f"runs/{run_id}/{name}")
-                await upload_file(self.store, data, ref, attributes, guard=guard)
-        return str(place)
+            await self._write(run_id, name, data, Attributes(headers={"content-type": content_type}))
+        return self.uri(run_id, name)
 
     async def publish_report(self, run_id: str, report: dict[str, Any]) -> dict[str, Any]:
         """Write the report: from now on the run has ended → the report that won, perhaps another
@@ -207,14 +202,10 @@ class Ledger(Struct, frozen=True):
         data = msgspec.json.encode({**document, "spec_version": SPEC_VERSION})
         await self._write(run_id, name, msgspec.json.format(data), JSON)
 
-    async def document(self, run_id: str, name: str, otherwise: str = "") -> dict[str, Any]:
-        """`read` as it is."""
-        return await self.read(run_id, name, dict, otherwise)
-
     async def find_document(self, run_id: str, name: str) -> dict[str, Any] | None:
-        """`document`. None: it is missing."""
+        """`read` as it is. None: it is missing."""
         with contextlib.suppress(Missing):
-            return await self.document(run_id, name)
+            return await self.read(run_id, name, dict)
         return None
 
     async def read(self, run_id: str, name: str, parse: Callable[[dict[str, Any]], T], otherwise: str = "") -> T:
@@ -236,11 +227,11 @@ class Ledger(Struct, frozen=True):
 
     async def names(self, run_id: str, folder: str) -> list[str]:
         """The names of the run's files in a folder (`batch/`), without the folder, in order."""
-        return await list_names(self.store, self._at(run_id, folder))
+        return await list_names(self.store, self.at(run_id, folder))
 
     async def written_at(self, run_id: str) -> float:
         """When the last of the run's files was written, in epoch seconds. 0: there is none."""
-        times = [entry.last_modified or 0.0 async for entry in list_files(self.store, self._at(run_id, ""))]
+        times = [entry.last_modified or 0.0 async for entry in list_files(self.store, self.at(run_id, ""))]
         return max(times, default=0.0)
 
     async def run_ids(self, since: str = "") -> list[str]:
@@ -255,9 +246,6 @@ class Ledger(Struct, frozen=True):
                 advice="create it, or name another one with --ledger or SEALIFT_LEDGER",
             ) from error
 
-    def _at(self, run_id: str, name: str) -> Location:
-        return self.location.join(f"runs/{run_id}/{name}")
-
     async def _read(self, run_id: str, name: str, otherwise: str = "") -> bytes:
         try:
             return await read_file(self.store, self.location, f"runs/{run_id}/{name}")
@@ -270,6 +258,6 @@ class Ledger(Struct, frozen=True):
             advice="restore an earlier version of it, or start a new run",
         )
 
-    async def _write(self, run_id: str, name: str, data: bytes, attributes: Attributes) -> None:
+    async def _write(self, run_id: str, name: str, data: bytes | Path, attributes: Attributes) -> None:
         """Write once. Raises PreconditionFailed when other bytes are there."""
         await write_file(self.store, self.location, f"runs/{run_id}/{name}", data, attributes, tries=WRITE_TRIES)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jobs.core.bucket_names import is_second_name
-from jobs.core.model import Listed, Location, overlap
+from jobs.core.model import Listed, overlap
 from jobs.core.run import RunSpec, Side
 from jobs.errors import Denied, Rejected, UsageError
 from jobs.ledger.ledger import Ledger
@@ -51,9 +51,8 @@ async def check_ledger_apart(spec: RunSpec, ledger: Ledger) -> None:
 
     No other bucket has a key with the run's id. Raises UsageError, and StoreError where a side cannot be listed.
     """
-    place = Location.parse(ledger.uri(spec.run_id, "spec.json"))
     for name, side in (("source", spec.source), ("destination", spec.destination)):
-        if _may_be_one(side, Side(ledger.location)) and await _first(side, place.key):
+        if _may_be_one(side, Side(ledger.location)) and await _first(side, ledger.at(spec.run_id, "spec.json").key):
             raise UsageError(
                 f"the {name} {side.location} is an access point of the ledger's bucket and shows {ledger.location}: "
                 "copies would be written over documents of the ledger, or the other way",

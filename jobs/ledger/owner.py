@@ -42,7 +42,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from jobs.core.elapsed import elapsed_seconds
-from jobs.core.model import Location, ObjectRef
+from jobs.core.model import ObjectRef
 from jobs.errors import Conflict, Interrupted, NotFound, PreconditionFailed, TakenOver, Unavailable
 from jobs.ledger.files import last_number, numbered
 from jobs.ledger.ledger import Ledger
@@ -90,16 +90,13 @@ class Owner(Struct):
         """Raises TakenOver if the run has another owner since. Raises StoreError without an answer."""
         began, name = self.clock(), FOLDER + numbered(self.number + 1)
         if self.lost is None:
-            place = Location.parse(self.ledger.uri(self.run_id, name))
             try:
-                await self.ledger.store.head(ObjectRef(place.bucket, place.key))
+                await self.ledger.store.head(ObjectRef(*self.ledger.at(self.run_id, name)))
             except NotFound:
                 self.looked_at = max(self.looked_at, began)  # a slow look may end after one that began later
                 return
-            by = await self.ledger.document(self.run_id, name)
-            who = f" (process {by['pid']} on {by.get('host')})" if by.get("pid") else ""
-            who = f" (Batch job {by['batch_job_id']})" if by.get("batch_job_id") else who
-            self.lost = TakenOver(f"run {self.run_id}: {by.get('what', 'another command')}{who} took over")
+            by = await self.ledger.read(self.run_id, name, dict)
+            self.lost = TakenOver(f"run {self.run_id}: {by.get('what', 'another command')} took over")
         raise self.lost
 
     async def check(self) -> float:
@@ -122,9 +119,7 @@ class Owner(Struct):
         self._may_delete = False
 
 
-async def claim_run(
-    ledger: Ledger, run_id: str, what: str, *, owner_id: str = "", batch_job_id: str | None = None
-) -> Owner:
+async def claim_run(ledger: Ledger, run_id: str, what: str, *, owner_id: str = "") -> Owner:
     """Own the run from now on: the workers of all earlier owners stop.
 
     `what`: the owner, for people. `owner_id`: all who claim the run by this id are one owner, whoever
@@ -132,9 +127,9 @@ async def claim_run(
     """
     document: dict[str, Any] = {"id": owner_id, "what": what}
     if not owner_id:  # the rest is for people who read it, and for those who ask whether the process lives
-        since, pid = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), os.getpid()
-        document |= {"id": secrets.token_hex(8), "host": os.uname().nodename, "pid": pid, "since": since}
-        document |= {"began": process_began(pid), "batch_job_id": batch_job_id}
+        since, pid, host = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), os.getpid(), os.uname().nodename
+        document = {"id": secrets.token_hex(8), "what": f"{what} (process {pid} on {host})", "host": host, "pid": pid}
+        document |= {"since": since, "began": process_began(pid)}
     for number in itertools.count(1):
         with contextlib.suppress(PreconditionFailed):
             await ledger.write_document(run_id, FOLDER + numbered(number), document)
@@ -144,5 +139,5 @@ async def claim_run(
 
 async def last_owner(ledger: Ledger, run_id: str) -> tuple[int, Mapping[str, Any]]:
     """The number and the document of the run's owner. 0, and an empty one, for a run without an owner."""
-    number = await last_number(ledger.store, Location.parse(ledger.uri(run_id, FOLDER)))
-    return number, await ledger.document(run_id, FOLDER + numbered(number)) if number else {}
+    number = await last_number(ledger.store, ledger.at(run_id, FOLDER))
+    return number, await ledger.read(run_id, FOLDER + numbered(number), dict) if number else {}

@@ -42,7 +42,7 @@ async def since_then(ledger: Ledger, spec: RunSpec, report: Mapping[str, Any]) -
     No keys where nothing is better than the report says.
     """
     names, more = await ledger.names(spec.run_id, UNDONE), dict[str, Any]()
-    if undone := [await ledger.document(spec.run_id, UNDONE + name) for name in names]:
+    if undone := [await ledger.read(spec.run_id, UNDONE + name, dict) for name in names]:
         more = {"undone": undone, "next_steps": list(map(_undone_text, undone))}
     if not findings_count(report):
         return more, []

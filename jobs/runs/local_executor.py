@@ -56,8 +56,8 @@ async def execute(
 
     `work_here`: None: every worker is a process. Returns the exit code of each shard.
     """
-    what = "another command that works on this run"
-    owner = (await claim_run(ledger, spec.run_id, what, batch_job_id=settings.batch_job_id)).number
+    where = f" in Batch job {settings.batch_job_id}" if settings.batch_job_id else ""
+    owner = (await claim_run(ledger, spec.run_id, f"another command that works on this run{where}")).number
     stops: Stops | WorkerProcesses
     asked_at = math.inf  # when we began to ask the ledger without an answer so far
 

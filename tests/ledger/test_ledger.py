@@ -18,8 +18,8 @@ from jobs.ledger.run_ids import run_job
 from jobs.ledger.views import open_views
 from jobs.runs.request import new_run_id
 from jobs.runs.summaries import summarize_run
+from tests.doubles.ledgers import make_ledger
 from tests.doubles.lost_answers import LostAnswers
-from tests.doubles.memory_store import MemoryStore
 
 SPEC = RunSpec(
     "19700101T000001Z-verify-800abc",
@@ -37,14 +37,8 @@ PLAN = Plan(
 )
 
 
-def open_ledger(store: MemoryStore | None = None) -> Ledger:
-    store = store or MemoryStore()
-    store.create_bucket("ledger")
-    return Ledger(store, Location("ledger", "some/where"))
-
-
 async def test_spec_and_plan_come_back_as_they_were() -> None:
-    ledger = open_ledger()
+    ledger = make_ledger()
     await ledger.create(SPEC)
     await ledger.publish_plan(SPEC.run_id, PLAN)
     assert await ledger.spec(SPEC.run_id) == SPEC
@@ -56,7 +50,7 @@ async def test_spec_and_plan_come_back_as_they_were() -> None:
 @pytest.mark.parametrize("rows", [0, 3])
 async def test_a_comparison_that_was_killed_before_its_report_was_never_planned(rows: int) -> None:
     """Its plan is written before its report, and no retry can make that: `status` called it at work for ever."""
-    ledger = open_ledger()
+    ledger = make_ledger()
     options = {"destination_manifest": "s3://b/manifest.json"}
     spec = replace(SPEC, run_id="19700101T000001Z-reconcile-800abc", job="reconcile", options=options)
     await ledger.create(spec)
@@ -70,7 +64,7 @@ async def test_a_comparison_that_was_killed_before_its_report_was_never_planned(
 
 async def test_runs_of_one_second_are_listed_in_the_order_in_which_they_began() -> None:
     """A retry within the second of its verification came before it: `latest` was the verification."""
-    ledger, ids = open_ledger(), []
+    ledger, ids = make_ledger(), []
     for job, at in [("verify", 0.2), ("replicate", 0.4), ("reconcile", 0.6), ("expire", 0.8)]:
         ids.append(new_run_id(job, SPEC.created_at + at))
         await ledger.create(
@@ -80,7 +74,7 @@ async def test_runs_of_one_second_are_listed_in_the_order_in_which_they_began() 
 
 
 async def test_a_run_that_is_there_already_is_refused_and_left_alone() -> None:
-    ledger = open_ledger()
+    ledger = make_ledger()
     await ledger.create(SPEC)
     with pytest.raises(PreconditionFailed):
         await ledger.create(RunSpec(**{**fields(SPEC), "job": "replicate"}))
@@ -92,7 +86,7 @@ def fields(spec: RunSpec) -> dict[str, Any]:
 
 
 async def test_a_run_whose_outcomes_are_expired_is_as_it_ended() -> None:
-    ledger = open_ledger()
+    ledger = make_ledger()
     await ledger.create(SPEC)
     await ledger.publish_plan(SPEC.run_id, PLAN)
     ended = {"state": "complete", "rows": 3, "seconds": 1.0, "outcomes": {"missing": 3}, "failures": 3}
@@ -106,7 +100,7 @@ async def test_a_run_whose_outcomes_are_expired_is_as_it_ended() -> None:
 
 
 async def test_the_first_report_stands() -> None:
-    ledger = open_ledger()
+    ledger = make_ledger()
     await ledger.publish_report("run", {"state": "complete"})
     await ledger.publish_report("run", {"state": "other"})
     assert (await ledger.report("run") or {})["state"] == "complete"
@@ -117,7 +111,7 @@ async def test_the_first_report_stands() -> None:
     [{"job": "replicate"}, {"run_id": "19700101T000001Z-verify-800abd"}, {"manifest": 5}, {"created_at": 1e300}],
 )
 async def test_a_spec_that_is_not_the_runs_is_refused(forged: dict[str, Any]) -> None:
-    ledger = open_ledger()
+    ledger = make_ledger()
     document = SPEC.to_dict() | forged
     await ledger.write_document(SPEC.run_id, "spec.json", document)
     with pytest.raises(LedgerError, match=r"spec\.json is not what Sealift writes"):
@@ -134,7 +128,7 @@ def test_the_id_of_a_run_names_its_job(run_id: str, job: str | None) -> None:
 
 
 async def test_a_shard_written_twice_or_altered_is_an_error() -> None:
-    ledger = open_ledger()
+    ledger = make_ledger()
     await ledger.write_shard("run", 0, b"1")
     await ledger.write_shard("run", 0, b"1")
     with pytest.raises(PreconditionFailed):
@@ -160,8 +154,9 @@ def test_a_foreign_file_among_the_outcomes_is_named(name: str) -> None:
 
 
 async def test_runs_are_listed_by_one_request_and_a_missing_bucket_is_named() -> None:
-    store = MemoryStore(on={"list_objects": (listings := LostAnswers(0))})
+    listings = LostAnswers(0)
+    ledger = make_ledger(on={"list_objects": listings})
     with pytest.raises(ConfigError, match="the ledger's bucket none does not exist"):
-        await Ledger(store, Location("none", "")).run_ids()
-    ledger, before = open_ledger(store), listings.requests
+        await Ledger(ledger.store, Location("none", "")).run_ids()
+    before = listings.requests
     assert (await ledger.run_ids(), listings.requests - before) == ([], 1)

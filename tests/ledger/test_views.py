@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.core.model import Attributes, Location, ObjectRef
+from jobs.core.model import Attributes, ObjectRef
 from jobs.core.outcome import GOOD, Evidence, Outcome, Status
 from jobs.errors import ConfigError, LedgerError, UsageError
 from jobs.ledger.ledger import Checkpoint, Ledger
@@ -23,16 +23,14 @@ from jobs.s3.store import ABSENT
 from jobs.tables import duck
 from jobs.tables.duck import Database, check_select, named_tables, refusals
 from jobs.tables.rows import write_outcomes, write_parquet
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.ledgers import make_ledger
 from tests.doubles.plain_fold import fold
 
 RUN = "20261125T000000Z-verify-1"
 
 
 def ledger() -> Ledger:
-    store = MemoryStore()
-    store.create_bucket("ledger")
-    return Ledger(store, Location("ledger", "here"))
+    return make_ledger("here")
 
 
 async def put(ledger: Ledger, name: str, data: bytes) -> None:
