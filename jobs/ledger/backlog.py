@@ -64,16 +64,12 @@ class Taken(NamedTuple):
         Lifecycle removes old objects: names that are gone need not be remembered. `before` passes
         nothing that waits. It follows the slower of two clocks, ours and the store's.
         """
-        own = frozenset(own)
-        taken = own | {each.key for each in present if self.has(each.key)}
+        taken = {*own} | {each.key for each in present if self.has(each.key)}
         newest = min(now, max((each.last_modified for each in present), default=0.0))
-        first = min((each.key for each in present if each.key not in taken), default=None)
-        before = max(self.before, int((newest - SETTLED_SECONDS) * 1000))
-        if first is not None and first < f"{before:013d}":
-            found = parse_waiting(first)
-            before = max(self.before, int(found.since * 1000)) if found else self.before
-        settled = Taken(before)
-        return Taken(before, frozenset(name for name in taken if not settled.has(name)))
+        left = [found for each in present if each.key not in taken and (found := parse_waiting(each.key))]
+        before = int(min([newest - SETTLED_SECONDS, *(each.since for each in left)]) * 1000)
+        settled = Taken(max(self.before, before))
+        return Taken(settled.before, frozenset(name for name in taken if not settled.has(name)))
 
 
 class Manifest(Struct, frozen=True):
@@ -105,13 +101,12 @@ def parse_waiting(name: str) -> Waiting | None:
 async def read_backlog(store: Store, ledger: Location, pair: str, objects_max: int = OBJECTS_MAX) -> list[Waiting]:
     """What no manifest has taken, the oldest first, of at most `objects_max`. Raises StoreError, LedgerError."""
     _, taken = await latest_manifest(store, ledger, pair)
-    waiting, objects = list[Waiting](), 0
+    names = list[str]()
     async for each in list_backlog(store, ledger, pair, taken):
-        if not taken.has(each.key) and (found := parse_waiting(each.key)):
-            waiting.append(found)
-        if (objects := objects + 1) >= objects_max:
+        names.append(each.key)
+        if len(names) >= objects_max:
             break
-    return sorted(waiting, key=lambda each: each.since)
+    return [found for name in names if not taken.has(name) and (found := parse_waiting(name))]
 
 
 async def list_backlog(store: Store, ledger: Location, pair: str, taken: Taken) -> AsyncGenerator[Listed, None]:

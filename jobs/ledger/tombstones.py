@@ -11,17 +11,16 @@ be gone. Both files have the columns of `SCHEMA`.
 from __future__ import annotations
 
 import io
-import itertools
 import re
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from msgspec import Struct, field
+from msgspec import Struct
 
 from jobs.core.enums import Step
 from jobs.core.model import NULL_VERSION, Location, ObjectVersion
@@ -71,8 +70,6 @@ class Tombstones(Struct, frozen=True):
     ledger: Location
     bucket: str
     run_id: str
-    _id: str = field(default_factory=lambda: f"{time.time_ns() // 1_000_000:013x}{secrets.token_hex(4)}")
-    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     unreadable: dict[str, str] = {}
     """Files that `taken` left out because Sealift did not write them, each with what is wrong."""
 
@@ -117,7 +114,7 @@ class Tombstones(Struct, frozen=True):
         that they may have hidden. A file that cannot be read counts for nothing.
         """
         found = set[tuple[str, str]]()
-        for stones, name in await _files_of_all(self.store, self.ledger, self.bucket):
+        for stones, name in await _all_latest(self.store, self.ledger, self.bucket):
             if stones.run_id != self.run_id:
                 hides = [each for each in await stones.readable(name) if each.step is Step.HIDE or not each.version_id]
                 found.update((each.key, each.marker_version_id or each.version_id or NULL_VERSION) for each in hides)
@@ -127,9 +124,7 @@ class Tombstones(Struct, frozen=True):
         """The latest file of each group, the oldest first: what was done, else what was intended. Each with the time
         when S3 received it.
         """
-        found = await _listed(self.store, self.ledger.join(self._path("")))
-        names = sorted(latest_files(found), key=lambda name: (found[name], name.split("-", 2)[-1]))
-        return {name: found[name] for name in names}
+        return await _latest(self.store, self.ledger.join(self._path("")))
 
     async def read(self, name: str) -> list[Tombstone]:
         """The tombstones of one file. Raises LedgerError for one that Sealift did not write for this run."""
@@ -147,7 +142,7 @@ class Tombstones(Struct, frozen=True):
 
     def _name(self, tombstones: Sequence[Tombstone]) -> str:
         rows = [each.row for each in tombstones]
-        return f"{min(rows)}-{max(rows)}-{self._id}{next(self._numbers):06d}"
+        return f"{min(rows)}-{max(rows)}-{time.time_ns():016x}{secrets.token_hex(4)}"
 
     async def _write(self, name: str, tombstones: Sequence[Tombstone]) -> None:
         rows = [(*each, self.run_id, self.bucket) for each in tombstones]
@@ -163,12 +158,6 @@ def _may_have(name: str, first_row: int, last_row: int) -> bool:
     """False if a file has none of these rows, by its name."""
     match = _NAME.fullmatch(name)
     return match is None or (int(match[1]) <= last_row and int(match[2]) >= first_row)
-
-
-def latest_files(names: Iterable[str]) -> list[str]:
-    """Of the names of files those that count: what was done, else what was intended."""
-    there = {*names}
-    return [name for name in there if name.endswith(DONE) or name.removesuffix(INTENT) + DONE not in there]
 
 
 def read_tombstones(data: bytes, run_id: str, bucket: str) -> list[Tombstone]:
@@ -193,7 +182,7 @@ async def expired_rows(
     the copy is. Intents without a confirmation yield versions only, because their marker ids are
     unknown. Raises LedgerError for a file that Sealift did not write there.
     """
-    latest = await _files_of_all(store, ledger, bucket)
+    latest = await _all_latest(store, ledger, bucket)
     for start in range(0, len(latest), FILES_AT_ONCE):
         files = latest[start : start + FILES_AT_ONCE]
         read = await gather_bounded(lambda file: file[0].read(file[1]), files, FILES_AT_ONCE)
@@ -212,13 +201,15 @@ def _rows(stone: Tombstone) -> list[ObjectVersion]:
     return [ObjectVersion(0, stone.key, version_id, False, not is_removal, *what, archive=stone.copy)]
 
 
-async def _files_of_all(store: Store, ledger: Location, bucket: str) -> list[tuple[Tombstones, str]]:
+async def _all_latest(store: Store, ledger: Location, bucket: str) -> list[tuple[Tombstones, str]]:
     """The latest files of all runs in a bucket, each with its run's tombstones."""
-    names = sorted(latest_files(await _listed(store, ledger.join(f"{FOLDER}{bucket}/"))))
-    return [(Tombstones(store, ledger, bucket, run), file) for run, _, file in (name.partition("/") for name in names)]
+    names = [name.partition("/") for name in await _latest(store, ledger.join(f"{FOLDER}{bucket}/"))]
+    return [(Tombstones(store, ledger, bucket, run_id), file) for run_id, _, file in names]
 
 
-async def _listed(store: Store, folder: Location) -> dict[str, float]:
-    """The files of a folder, each with the time when S3 received it."""
+async def _latest(store: Store, folder: Location) -> dict[str, float]:
+    """The files of a folder that count: what was done, else what was intended. See `Tombstones.latest`."""
     async with aclosing(list_all(store, folder, versions=False, concurrency=1)) as pages:
-        return {entry.key[len(folder.key) :]: entry.last_modified async for page in pages for entry in page}
+        there = {entry.key[len(folder.key) :]: entry.last_modified async for page in pages for entry in page}
+    latest = [name for name in there if name.endswith(DONE) or name.removesuffix(INTENT) + DONE not in there]
+    return {name: there[name] for name in sorted(latest, key=lambda name: (there[name], name.split("-", 2)[-1]))}
