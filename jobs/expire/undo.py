@@ -16,7 +16,7 @@ from typing import NamedTuple, cast
 
 from jobs.core.enums import Step
 from jobs.core.model import NULL_VERSION, Listed, ObjectRef, is_exact
-from jobs.errors import Denied, LedgerError, NotFound, PreconditionFailed, Rejected
+from jobs.errors import Denied, LedgerError, NotFound, PreconditionFailed, Rejected, StoreError
 from jobs.expire.rules import ATTEMPT_SECONDS
 from jobs.ledger.ledger import UNDONE, Ledger
 from jobs.ledger.owner import claim_run
@@ -78,7 +78,7 @@ async def undo_run(
 
 async def _deletions(ledger: Ledger, run_id: str) -> int:
     """How many versions the run has deleted by its report. 0: it has none that can be read, or was a dry run."""
-    with suppress(LedgerError, LookupError, TypeError, ValueError):
+    with suppress(LedgerError, StoreError, LookupError, TypeError, ValueError):
         report = await ledger.report(run_id)
         if report and not report["dry_run"]:
             return int(report["deletions"]["rows"])

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from jobs.core.enums import Step
 from jobs.core.model import ObjectRef, ObjectVersion
 from jobs.core.outcome import PartlyDone, Status
-from jobs.errors import NotFound, Unavailable
+from jobs.errors import Denied, NotFound, Unavailable
 from jobs.expire.undo import LAST_SECONDS, undo_run, unhide
-from jobs.ledger.ledger import Ledger
+from jobs.ledger.ledger import UNDONE, Ledger
 from jobs.ledger.tombstones import Tombstone, Tombstones
 from jobs.s3.store import Deleted
 from tests.doubles.hooks import Killed
@@ -189,6 +190,26 @@ def test_an_undo_says_how_many_deletions_have_lost_their_tombstones(
         asyncio.run(ledger.write_document(run_id, "report.json", report))
     undone = asyncio.run(undo_run(ledger, store, tombstones, "", lambda _: None))
     assert (undone.markers, len(undone.problems), store.current()) == (1, problems, {"k": b"content"})
+
+
+def test_an_undo_is_written_down_though_the_report_may_not_be_read() -> None:
+    """The markers were gone by then, and the command ended with an error in place of their number."""
+    store = shop()
+    row = store.original()
+    announce(store, stone_of(row))
+    store.hide(row)
+
+    async def deny(request: Request) -> Any:
+        if request.place.key.endswith("/report.json"):
+            raise Denied("GetObject", str(request.place), "AccessDenied", "no", 403)
+        return await request()
+
+    store.hook(get=deny)
+    ledger, tombstones = Ledger(store, LEDGER), job(store).tombstones
+    with patch("jobs.expire.undo.LAST_SECONDS", 0.0):
+        undone = asyncio.run(undo_run(ledger, store, tombstones, "", lambda _: None))
+    assert (undone.markers, undone.problems, store.current()) == (1, [], {"k": b"content"})
+    assert len(asyncio.run(ledger.names(tombstones.run_id, UNDONE))) == 1
 
 
 def test_a_version_that_two_attempts_name_has_one_problem() -> None:
