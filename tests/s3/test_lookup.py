@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from jobs.core.model import Attributes, ObjectInfo, ObjectLock, ObjectRef
 from jobs.s3.lookup import key_history, not_kept
@@ -25,7 +26,19 @@ async def test_a_null_version_has_the_etag_that_requests_know(data: bytes, liste
     assert [each.etag for each in await key_history(store, "b", "k")] == [written.etag]
 
 
-@pytest.mark.parametrize(("shown", "lost"), [("2030-01-01T00:00:00.000Z", []), ("soon", ["retention"])])
-def test_a_retention_is_compared_by_its_date_and_one_that_is_none_is_lost(shown: str, lost: list[str]) -> None:
-    asked, has = (Attributes(lock=ObjectLock("GOVERNANCE", each)) for each in ("2030-01-01T00:00:00Z", shown))
-    assert not_kept(asked, ObjectInfo(1, "e", 0.0, None, "STANDARD", attributes=has), {}) == lost
+UNTIL = ObjectLock("GOVERNANCE", "2030-01-01T00:00:00Z")
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown", "lost"),
+    [
+        (UNTIL, replace(UNTIL, retain_until="2030-01-01T00:00:00.000Z"), []),
+        (UNTIL, replace(UNTIL, retain_until="soon"), ["retention"]),
+        (ObjectLock(legal_hold=True, event_hold=True), None, ["legal hold", "event hold"]),
+    ],
+)
+def test_a_lock_is_kept_if_its_date_and_its_holds_are(
+    asked: ObjectLock, shown: ObjectLock | None, lost: list[str]
+) -> None:
+    info = ObjectInfo(1, "e", 0.0, None, "STANDARD", attributes=Attributes(lock=shown))
+    assert not_kept(Attributes(lock=asked), info, {}) == lost

@@ -112,11 +112,12 @@ async def test_an_upload_that_fails_is_aborted(stage: str, kind: type[StoreError
     assert store.uploads("destination") == []
 
 
-async def test_parts_of_other_bytes_twice_are_given_up() -> None:
+@pytest.mark.parametrize("code", ["BadDigest", "XAmzContentChecksumMismatch"])
+async def test_parts_of_other_bytes_twice_are_given_up(code: str) -> None:
     """Of an intact source, by a server whose checksum of the whole never comes out: each try copies all of it."""
     store = make_store()
     row = await put(store, bytes(11 * KIB))
-    store.hook(complete_multipart=refuse(Unavailable("CompleteMultipartUpload", "it", "BadDigest", "", 400)))
+    store.hook(complete_multipart=refuse(Unavailable("CompleteMultipartUpload", "it", code, "", 400)))
     requests = watch(store)
     outcome = await replicate(store, row, **PARTS)
     assert (outcome.status, outcome.reason) == (Status.BLOCKED, Reason.GIVEN_UP)
