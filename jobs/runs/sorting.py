@@ -195,8 +195,8 @@ class Sorting:
 
 def limit_sort(connection: duckdb.DuckDBPyConnection, relation: str) -> None:
     """Let a connection sort all rows of a relation by their texts, with the memory that it takes."""
-    query = f"SELECT coalesce(max(strlen(key) + coalesce(strlen(archive), 0)), 0) FROM {relation}"
-    [(text_bytes,)] = connection.execute(query).fetchall()
+    texts = "key, archive, source_attested, destination_attested"
+    [(text_bytes,)] = connection.execute(f"SELECT coalesce(max(strlen(concat({texts}))), 0) FROM {relation}").fetchall()
     limit_bytes = SORT_BYTES + max(text_bytes - USUAL_TEXT_BYTES, 0) * 2 * MERGED_ROWS
     connection.execute(f"SET threads = 1; SET memory_limit = '{limit_bytes // 10**6}MB'")
 

@@ -50,6 +50,9 @@ def long_key(number: int) -> str:
         pytest.param(lambda number: {"key": long_key(number), "size_bytes": 10**10}, 100_000, id="large objects"),
         pytest.param(lambda number: {"key": long_key(number // 2), "size_bytes": 1}, 50_000, id="each twice"),
         pytest.param(lambda number: {"key": long_key(0), "size_bytes": 1}, 1, id="one again and again"),
+        pytest.param(
+            lambda number: {"key": f"{number}", "source_attested": long_key(number) * 2}, 100_000, id="attested"
+        ),
     ],
 )
 def test_long_keys_do_not_end_a_plan(
