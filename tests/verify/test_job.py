@@ -415,3 +415,13 @@ def test_copies_of_other_versions_of_the_same_size_are_not_called_damaged(sse: s
         put(store, "there", data, sse)
     row = row_of(put(store, "here", b"two", sse), 3)
     assert statuses(verify(store, [row], all_versions=True, deep=True)) == [Status.MISSING]
+
+
+@pytest.mark.parametrize("all_versions", [False, True])
+def test_a_copy_that_is_what_was_proven_keeps_the_checksum_of_the_proof(all_versions: bool) -> None:
+    store = store_of(here=True, there=True)
+    written = put(store, "here", GOOD)
+    put(store, "there", GOOD)
+    known = f"SHA256:{full_object('SHA256', GOOD).value}"
+    [outcome] = verify(store, [row_of(written, len(GOOD), known_checksum=known)], all_versions=all_versions, deep=True)
+    assert (outcome.status, outcome.checksum) == (Status.VERIFIED, known)
