@@ -7,7 +7,7 @@ members would be packed again. Each of them would be billed for the minimum stay
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -88,20 +88,16 @@ async def _is_stored_as(store: Store, record: ArchiveRecord, options: CompactOpt
     return info is not None and (record.encryption == options.encryption or not options.missing(info.attributes))
 
 
-def archived_rows_sql(rows: str, members: str) -> str:
-    """SQL for the `place` of the rows (a relation) that are among the members (a Parquet file).
+def archived_rows_sql(rows: str, members: str) -> Iterator[str]:
+    """SQL for the `place` of the rows (a relation) that are among the members (a Parquet file), in two statements.
 
     A version id names the same bytes for ever. A row without one, or with the null version that
-    can be overwritten, has to agree in ETag, size and time. Listings have whole seconds.
+    can be overwritten, has to agree in ETag, size and time. Listings have whole seconds. Rows are
+    joined by a SHA-256: joins of long texts spill too late for a small limit of memory.
     """
-    members = parquet(Path(members))
-    return f"""
-        SELECT place FROM {rows} AS r SEMI JOIN {members} AS m
-            ON r.key = m.key AND r.version_id = m.version_id
-        WHERE r.version_id <> 'null'
-        UNION ALL
-        SELECT place FROM {rows} AS r SEMI JOIN {members} AS m
-            ON r.key = m.key AND r.etag = m.etag AND r.size_bytes = m.size_bytes
-            AND r.last_modified // 1000000 = m.last_modified // 1000000
-        WHERE r.version_id IS NULL OR r.version_id = 'null'
-        """
+    members, alike = parquet(Path(members)), "size_bytes || ':' || (last_modified // 1000000) || ':' || etag"
+    for which, of in (("version_id <> 'null'", "version_id"), ("coalesce(version_id, 'null') = 'null'", alike)):
+        digest = f"unhex(sha256(strlen(key) || ':' || key || ':' || {of})) AS digest"
+        yield f"""
+            SELECT place, 'already_archived' AS name FROM (SELECT place, {digest} FROM {rows} WHERE {which})
+            SEMI JOIN (SELECT {digest} FROM {members}) USING (digest)"""

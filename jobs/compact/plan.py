@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +145,7 @@ async def plan_groups(
             with pq.ParquetWriter(known, ARCHIVED_SCHEMA, compression="lz4") as writer:
                 async for table in archived:
                     writer.write_table(table)
-            await in_thread(sorting.connection, sorting.leave_out, partial(_left_out, packing=packing, archived=known))
+            await in_thread(sorting.connection, sorting.leave_out, *_left_out(sorting.relation, packing, known))
             counted = sorting.connection.execute("SELECT name, count(*) FROM left_out GROUP BY name")
             excluded.update(dict(counted.fetchall()))
             _, _, excluded["duplicate"] = await in_thread(sorting.connection, sorting.count)
@@ -168,21 +167,19 @@ async def plan_groups(
     return grouped
 
 
-def _left_out(rows: str, packing: CompactOptions, archived: Path) -> str:
+def _left_out(rows: str, packing: CompactOptions, archived: Path) -> Iterator[str]:
     """SQL for the `place` of the rows (a relation) that are left out, with the `name` of the reason."""
     by_rule = [
-        f"SELECT place, 'earlier_rule' AS name FROM {rows} WHERE starts_with(key, {quoted(rule.prefix)}) "
+        f" OR starts_with(key, {quoted(rule.prefix)}) "
         f"AND last_modified < {int(rule.older_than * 1e6)} AND size_bytes < {rule.smaller_than_bytes}"
         for rule in packing.earlier_rules
         if not rule.tags  # tags show when an object is read
     ]
-    places = [
-        f"SELECT place, 'delete_marker' AS name FROM {rows} WHERE is_delete_marker",
-        f"SELECT place, 'too_large' AS name FROM {rows} WHERE size_bytes > {MEMBER_BYTES_MAX}",
-        f"SELECT place, 'already_archived' AS name FROM ({archived_rows_sql(rows, str(archived))})",
-        *by_rule,
-    ]
-    return f"SELECT place, min(name) AS name FROM ({' UNION ALL '.join(places)}) GROUP BY place"
+    yield from archived_rows_sql(rows, str(archived))
+    yield f"""
+        SELECT place, CASE WHEN is_delete_marker THEN 'delete_marker' WHEN false{"".join(by_rule)} THEN 'earlier_rule'
+            WHEN size_bytes > {MEMBER_BYTES_MAX} THEN 'too_large' END AS name
+        FROM {rows} ANTI JOIN left_out USING (place) WHERE name IS NOT NULL"""
 
 
 async def _described(batches: AsyncIterator[pa.RecordBatch]) -> AsyncIterator[pa.RecordBatch]:

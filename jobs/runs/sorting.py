@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -52,9 +52,14 @@ class Sorting:
         self.folder = folder
         self.relation = parquet(folder / "rows.parquet")
 
-    def leave_out(self, places_sql: Callable[[str], str]) -> int:
-        """Leave out the rows whose `place` the SQL selects from a relation → how many they are."""
-        self.connection.execute(f"CREATE TABLE left_out AS {places_sql(self.relation)}")
+    def leave_out(self, *places_sql: str) -> int:
+        """Leave out the rows whose `place` the SQL selects, no row twice → how many they are.
+
+        One statement after the other: a join cannot spill what another one of its statement holds.
+        """
+        self.connection.execute("CREATE TABLE left_out (place BIGINT, name VARCHAR)")
+        for each in places_sql:
+            self.connection.execute(f"INSERT INTO left_out BY NAME {each}")
         count = int(self._one("SELECT count(*) FROM left_out")[0])
         if count:
             self.relation = f"(FROM {self.relation} ANTI JOIN left_out USING (place))"

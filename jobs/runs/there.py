@@ -200,8 +200,6 @@ async def leave_out_packed(packed: PackedCopies, spec: RunSpec, sorting: Sorting
             async for table in tables:
                 writer.write_table(table.select(_MEMBERS.names).cast(_MEMBERS))
 
-    def places(_: str) -> str:
-        return f"""SELECT place FROM (SELECT * {lacking} WHERE regexp_full_match(etag, '[0-9a-f]{{32}}')) AS r
-            SEMI JOIN {parquet(path)} AS m ON m.key = r.copy_key AND m.etag = r.etag AND m.size_bytes = r.size_bytes"""
-
+    places = f"""SELECT place FROM (SELECT * {lacking} WHERE regexp_full_match(etag, '[0-9a-f]{{32}}')) AS r
+        SEMI JOIN {parquet(path)} AS m ON m.key = r.copy_key AND m.etag = r.etag AND m.size_bytes = r.size_bytes"""
     return await in_thread(connection, sorting.leave_out, places)

@@ -12,7 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from jobs.compact import plan
+from jobs.compact.archived import SCHEMA
+from jobs.compact.packing import CompactOptions, PackingRule
 from jobs.core.model import Listed, Location
+from jobs.core.pricing import own_prices
 from jobs.core.run import RunSpec, Side
 from jobs.core.selection import Selection
 from jobs.restore.plan import plan_restore
@@ -24,6 +28,7 @@ from jobs.tables.rows import fill_batch, manifest_batch
 
 pytestmark = pytest.mark.slow
 BATCH_ROWS = 10_000
+ARCHIVED_ROWS = 200_000
 MONTH_MICROS = 31 * 86_400 * 10**6
 ALL = Selection(versions="all")
 Values = Callable[[int], dict[str, Any]]
@@ -113,6 +118,25 @@ def test_long_keys_do_not_end_the_sort_of_a_compaction(tmp_path: Path) -> None:
     sorting = Sorting(tmp_path, 10**9, 10**7, planning.MEMORY_LIMIT)
     sorting.count()
     assert sum(batch.num_rows for batch in sorting.in_packing_order()) == 300_000
+
+
+def test_archived_rows_do_not_end_the_plan_of_a_compaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of a bucket was packed before: with a quarter of the memory, so a quarter of the rows are enough."""
+
+    def values(number: int) -> dict[str, Any]:
+        version = f"{number:032d}" if number % 2 else None
+        key, etag = f"{number:0100d}", f"{number:032x}"
+        return {"key": key, "version_id": version, "size_bytes": 1, "etag": etag, "last_modified": 10**7}
+
+    async def archived() -> AsyncIterator[pa.Table]:
+        async for batch in manifest(ARCHIVED_ROWS, values):
+            yield pa.Table.from_batches([batch]).select(SCHEMA.names).cast(SCHEMA)
+
+    monkeypatch.setattr(plan, "MEMORY_LIMIT", "44MB")
+    options: dict[str, Any] = {"archived": archived(), "write_shard": forget, "scratch_directory": tmp_path}
+    packing = CompactOptions(PackingRule())
+    grouped = asyncio.run(plan.plan_groups(manifest(ARCHIVED_ROWS, values), ALL, packing, own_prices(), **options))
+    assert grouped.excluded == {"already_archived": ARCHIVED_ROWS}
 
 
 CODE = """
