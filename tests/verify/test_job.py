@@ -425,3 +425,19 @@ def test_a_copy_that_is_what_was_proven_keeps_the_checksum_of_the_proof(all_vers
     known = f"SHA256:{full_object('SHA256', GOOD).value}"
     [outcome] = verify(store, [row_of(written, len(GOOD), known_checksum=known)], all_versions=all_versions, deep=True)
     assert (outcome.status, outcome.checksum) == (Status.VERIFIED, known)
+
+
+def test_a_version_that_vanishes_while_its_tags_are_read_is_looked_for_again() -> None:
+    store = store_of(here=True, there=True)
+    written = put(store, "here", GOOD, tags={"a": "b"})
+    put(store, "there", GOOD, tags={"a": "b"})
+    refusals = [NotFound("GetObjectTagging", "it", "NoSuchVersion")]
+
+    async def vanish_once(request: Request) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return await request()
+
+    store.hook(get_tags=vanish_once)
+    [outcome] = verify(store, [row_of(written, len(GOOD))], all_versions=True, compares_tags=True)
+    assert (outcome.status, refusals) == (Status.VERIFIED, [])
