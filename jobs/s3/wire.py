@@ -341,13 +341,13 @@ def plain(text: str) -> str:
 
 
 def parse_xml(body: bytes) -> ElementTree.Element:
-    """The document's root. Raises Malformed for invalid XML, for a DOCTYPE (S3 sends none), and for more elements than
-    any answer of S3 has: each takes some 200 bytes.
+    """The document's root. Raises Malformed for invalid XML, for a DOCTYPE (S3 sends none), and for more elements or
+    quotes of attributes than any answer of S3 has: each element or attribute takes some 200 bytes.
 
-    The document is UTF-8 whatever it declares: in another encoding a DOCTYPE might not be seen.
+    The document is UTF-8 whatever it declares: in another encoding (NUL: UTF-16) a DOCTYPE might not be seen.
     """
-    if b"<!DOCTYPE" in body or b"\0" in body or body.count(b"<") > TAGS_MAX:  # NUL: UTF-16
-        raise Malformed("XML with a DOCTYPE, in another encoding than UTF-8, or with too many elements")
+    if b"<!DOCTYPE" in body or b"\0" in body or any(body.count(each) > TAGS_MAX for each in (b"<", b'"', b"'")):
+        raise Malformed("XML with a DOCTYPE, in another encoding than UTF-8, or with too many elements or attributes")
     try:
         return ElementTree.fromstring(body.lstrip(), ElementTree.XMLParser(encoding="utf-8"))
     except (ElementTree.ParseError, ValueError) as error:

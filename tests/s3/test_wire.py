@@ -73,6 +73,13 @@ def test_a_doctype_is_refused_in_any_encoding(body: bytes) -> None:
         wire.parse_xml(body)
 
 
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_more_attributes_than_any_answer_has_are_refused(quote: str) -> None:
+    attributes = " ".join(f"a{number}={quote}{quote}" for number in range(wire.TAGS_MAX))
+    with pytest.raises(wire.Malformed, match="too many"):
+        wire.parse_xml(f"<Error {attributes}/>".encode())
+
+
 def test_errors_are_read_and_anything_else_is_none() -> None:
     body = b"<Error><Code>SlowDown</Code><Message>Please\n  wait</Message><Region>eu-west-1</Region></Error>"
     assert wire.parse_error(body) == ("SlowDown", "Please wait", "eu-west-1")
