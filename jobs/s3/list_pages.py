@@ -41,7 +41,7 @@ def parse_page(body: bytes, operation: Operation, after: Marker | None = None, p
     if other := next((each.key for each in page.entries if not each.key.startswith(plain)), ""):
         raise Malformed(f"the page has {other[:100]!r}, which does not begin with {prefix[:100]!r}")
     check_advance(page, after)
-    return page
+    return page if page.next_marker is None else page._replace(next_marker=_proceed(page.next_marker, after))
 
 
 def check_advance(page: Page, after: Marker | None) -> None:
@@ -53,10 +53,22 @@ def check_advance(page: Page, after: Marker | None) -> None:
     if marker is None:
         return
     is_nowhere = not (marker.token or marker.key)
-    is_same = marker.token == after.token if after and marker.token else marker == after
+    is_same = marker.token == after.token if after and marker.token else marker[:3] == (after or ())[:3]
     has_same_end = after is not None and marker.token and page.entries and page.entries[-1].key == after.key
     if is_nowhere or is_same or has_same_end:
         raise Malformed(f"the page ends where the one before it ended, at {marker.key[:100]!r}: it would never end")
+
+
+def _proceed(marker: Marker, after: Marker | None) -> Marker:
+    """The marker with the course of the listing. Of all places where pages ended it has one: that of the page
+    whose number is the last power of two. Raises Malformed for a listing that comes there again: it would never end.
+    """
+    place = (marker.key, marker.version_id) if marker.key else marker.token
+    pages, known = after.course if after else (0, None)
+    if place == known:
+        raise Malformed(f"the listing comes to {marker.key[:100]!r} for the second time: it would never end")
+    pages += 1
+    return marker._replace(course=(pages, place if pages.bit_count() == 1 else known))
 
 
 def _page(body: bytes, operation: Operation) -> Page:

@@ -110,11 +110,15 @@ class Page(NamedTuple):
 
 
 class Marker(NamedTuple):
-    """Where the next page of a listing begins: after this key (and, for versions, this version)."""
+    """Where the next page of a listing begins: after this key (and, for versions, this version).
+
+    `course`: how many pages there were, and where an earlier one ended (`jobs.s3.list_pages`).
+    """
 
     key: str
     version_id: str | None = None
     token: str | None = None
+    course: tuple[int, object] = (0, None)
 
 
 class Upload(Struct, frozen=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import reduce
 from urllib.parse import quote_plus
 from xml.sax.saxutils import escape
 
@@ -100,13 +101,14 @@ def versions_page(keys: list[str], marker: str, more: str = "") -> bytes:
 def test_the_marker_of_a_page_is_its_last_key_however_the_server_spells_it(
     key: str, spell: Callable[[str], str]
 ) -> None:
-    assert parse_page(versions_page(["A", key], spell(key)), Operation.LIST_VERSIONS).next_marker == Marker(key, "v")
+    page = parse_page(versions_page(["A", key], spell(key)), Operation.LIST_VERSIONS)
+    assert (page.next_marker or ())[:3] == Marker(key, "v")[:3]
 
 
 def test_the_marker_of_a_page_may_be_its_last_prefix() -> None:
     prefix = "<CommonPrefixes><Prefix>a%2Bb%2F</Prefix></CommonPrefixes>"
     page = parse_page(versions_page(["A"], "a+b/", prefix), Operation.LIST_VERSIONS)
-    assert page.next_marker == Marker("a+b/", "v")
+    assert (page.next_marker or ())[:3] == Marker("a+b/", "v")[:3]
 
 
 def test_an_empty_etag_is_none() -> None:
@@ -136,6 +138,22 @@ def test_a_page_that_does_not_advance_is_malformed(
     entries = [Listed(key, None, True, False, 1, "e", 0.0, "STANDARD")] if key else []
     with nullcontext() if advances else pytest.raises(Malformed):
         check_advance(Page(entries, [], marker), after)
+
+
+@pytest.mark.parametrize("ends", ["abab", "abcdefgabcdefgab", "1234abababab"], ids=["two", "seven", "two of six"])
+@pytest.mark.parametrize("operation", [Operation.LIST_OBJECTS, Operation.LIST_VERSIONS])
+def test_a_listing_that_goes_round_is_found_out(ends: str, operation: Operation) -> None:
+    """No page ends where the one before it ended."""
+
+    def follow(after: Marker | None, numbered: tuple[int, str]) -> Marker | None:
+        number, key = numbered
+        page = versions_page([key], key, f"<NextContinuationToken>{number}</NextContinuationToken>")
+        if operation is Operation.LIST_OBJECTS:
+            page = page.replace(b"Versions", b"Bucket").replace(b"Version>", b"Contents>")
+        return parse_page(page, operation, after).next_marker
+
+    with pytest.raises(Malformed, match="for the second time"):
+        reduce(follow, enumerate(ends), None)
 
 
 def test_a_page_of_another_question_is_no_answer() -> None:
