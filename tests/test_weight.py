@@ -30,7 +30,7 @@ LIMITS = {
     "jobs/restore": 970,
     "jobs/rollback": 433,
     "jobs/runs": 2129,
-    "jobs/s3": 3946,
+    "jobs/s3": 3954,
     "jobs/sync": 990,
     "jobs/tables": 400,
     "jobs/verify": 538,
@@ -40,7 +40,7 @@ LIMITS = {
     "terraform": 2402,
     "terraform/modules": 487,
     "tests": 43730,
-    "the product": 25670,
+    "the product": 25671,
 }
 
 
