@@ -15,7 +15,7 @@ LIMITS = {
     "jobs/backup": 168,
     "jobs/checksum_reports": 275,
     "jobs/cli": 2832,
-    "jobs/compact": 859,
+    "jobs/compact": 851,
     "jobs/core": 1225,
     "jobs/doctor": 692,
     "jobs/expire": 1377,
@@ -29,7 +29,7 @@ LIMITS = {
     "jobs/reports": 736,
     "jobs/restore": 970,
     "jobs/rollback": 433,
-    "jobs/runs": 2129,
+    "jobs/runs": 2130,
     "jobs/s3": 3954,
     "jobs/sync": 990,
     "jobs/tables": 400,
@@ -39,7 +39,7 @@ LIMITS = {
     "scheduler": 927,
     "terraform": 2402,
     "terraform/modules": 487,
-    "tests": 43730,
+    "tests": 43787,
     "the product": 25671,
 }
 
