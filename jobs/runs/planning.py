@@ -56,10 +56,10 @@ async def plan_rows(
 
     `write_shard(number, parquet)` is awaited once for each shard, in order from 0, none of them
     empty. Each object version is in one row of one shard. The versions of a key are in one shard,
-    oldest first. `parts`: see `pricing.part_rule`. `copies`: the destination is listed, and rows whose copies
-    are there are in the last shards. `join` adds to the rows what else is known of them. Returns the plan, so
-    far without its price, and the rows that are not done, by what decides the price. Raises ConfigError when
-    the scratch directory cannot hold the rows.
+    oldest first. `parts`: see `pricing.part_rule`. With `copies` the destination is listed, and the last
+    shards have the rows that need no copy any more. `join` adds what else is known of the rows. Returns the
+    plan, still without its price, and the rows that are not done, by what decides the price. Raises
+    ConfigError when the scratch directory cannot hold the rows.
     """
     with scratch_folder(scratch_directory, "planning-", "sort the manifest") as folder:
         excluded = await spool(batches, selection, folder / "rows.parquet")

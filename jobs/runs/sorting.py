@@ -53,7 +53,7 @@ class Sorting:
         self.relation = parquet(folder / "rows.parquet")
 
     def leave_out(self, *places_sql: str) -> int:
-        """Leave out the rows whose `place` the SQL selects, no row twice → how many they are.
+        """Leave out the rows that the SQL selects by their `place`. Returns their number. No row may come twice.
 
         One statement after the other: a join cannot spill what another one of its statement holds.
         """

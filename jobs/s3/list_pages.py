@@ -60,8 +60,9 @@ def check_advance(page: Page, after: Marker | None) -> None:
 
 
 def _proceed(marker: Marker, after: Marker | None) -> Marker:
-    """The marker with the course of the listing. Of all places where pages ended it has one: that of the page
-    whose number is the last power of two. Raises Malformed for a listing that comes there again: it would never end.
+    """The marker, with the number of pages so far and where one earlier page ended: page 1, 2, 4, 8 and so on.
+
+    A listing that ends a page there again goes round and would never end. Raises Malformed for it.
     """
     place = (marker.key, marker.version_id) if marker.key else marker.token
     pages, known = after.course if after else (0, None)

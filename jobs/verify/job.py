@@ -362,7 +362,7 @@ class _History:
 
 
 def _judged(row: ObjectVersion, source: ObjectInfo | ObjectVersion, copy: ObjectInfo, verdict: Verdict) -> Outcome:
-    """How a row ends by a comparison. `source`: as S3 shows it, or as the row describes it if nobody has asked."""
+    """The outcome of a row by a comparison. `source`: what S3 shows, or the row itself where S3 was not asked."""
     return Outcome(
         row.row,
         row.key,

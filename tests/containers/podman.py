@@ -34,7 +34,7 @@ def missing() -> str:
 
 @dataclass(frozen=True)
 class Podman:
-    """podman whose images, containers and locks all lie in `folder`."""
+    """podman that keeps its images, containers and locks in `folder`."""
 
     folder: Path
 

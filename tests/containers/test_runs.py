@@ -33,7 +33,7 @@ def world(seaweed: Server) -> Iterator[World]:
 
 
 def start(built: Built, world: World, name: str, *arguments: str) -> subprocess.Popen[str]:
-    """A command in a container; host network, since the S3 server is on loopback."""
+    """Start a command in a container. It has the host's network, because the S3 server is on loopback."""
     ledger = {"SEALIFT_LEDGER": f"s3://{world.ledger}/runs"}
     variables = tuned(world.server.environment() | ledger | SLOW) | IN_BATCH
     flags = ["--rm", f"--name={name}", "--pull=never", "--network=host", "--read-only", "--cap-drop=all"]

@@ -43,4 +43,4 @@ def _pytest(arguments: Sequence[str], environment: Mapping[str, str], output: Pa
 
     code = int(pytest.main(list(arguments)))
     sys.stdout.flush()
-    os._exit(code)  # the end of an interpreter whose libraries were loaded before a fork may crash, which says nothing
+    os._exit(code)  # libraries that were loaded before the fork may crash at exit

@@ -1,4 +1,4 @@
-"""Checksums that S3 computed at rest: which rows get them, and of which object they are true."""
+"""Checksums that S3 computed at rest: how they reach their rows, and when they are true of an object."""
 
 from __future__ import annotations
 
