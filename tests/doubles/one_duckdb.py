@@ -16,7 +16,7 @@ import duckdb
 
 _connect = duckdb.connect
 _LIMITS = frozenset({"memory_limit", "temp_directory"})
-KEPT = 1_000
+KEPT = 100
 """So many databases in memory share an instance: nobody says when one is not needed any more."""
 
 

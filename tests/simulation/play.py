@@ -130,7 +130,7 @@ class Play:
             if run_id and verb is not Verb.EXPIRE:
                 words = self.program.words(Verb.RETRY, run_id)
             await asyncio.sleep(10.0)
-        self.oracle.violate("resumable", f"{verb} has no end, whatever one does: {words}")
+        self.oracle.violate("resumable", f"{verb} has no end, whatever one does: {words}: {self.world.trace[-6:]}")
         return None
 
     def _must_work(self, verb: Verb, run_id: str) -> bool:
