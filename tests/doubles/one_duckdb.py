@@ -17,7 +17,10 @@ import duckdb
 _connect = duckdb.connect
 _LIMITS = frozenset({"memory_limit", "temp_directory"})
 KEPT = 100
-"""So many databases in memory share an instance: nobody says when one is not needed any more."""
+"""So many databases in memory share an instance: nobody says when one is not needed any more.
+
+Some 850 of them filled the 152 MiB that a plan leaves it, and commands ended with 10: no schedule was to blame.
+"""
 
 
 class Instance:

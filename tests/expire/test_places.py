@@ -229,7 +229,7 @@ def test_side_that_may_not_be_read_is_refused() -> None:
             return await request()
 
         world.hook(**{operation: deny})
-        refused(world.read, "AccessDenied", (ConfigError, StoreError))  # type: ignore[arg-type]
+        refused(world.read, "AccessDenied", (ConfigError, StoreError))  # type: ignore[arg-type]  # pytest.raises takes several
 
 
 def test_document_that_s3_replication_brought_is_allowed_if_it_carries_no_deletes(
