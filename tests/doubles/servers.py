@@ -17,10 +17,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -143,16 +144,23 @@ def seaweedfs(directory: str | Path | None = None, certificate: Certificate | No
 
 @contextlib.contextmanager
 def moto() -> Iterator[Server]:
-    """moto's server in a thread of this process, on a free port."""
-    from moto.server import ThreadedMotoServer
+    """moto's server in this process, one request at a time: its writes are not atomic as S3's are."""
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+    from werkzeug.serving import make_server
 
-    (port,) = free_ports(1)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
-    server.start()
+    application, lock = DomainDispatcherApplication(create_backend_app), threading.Lock()
+
+    def one_at_a_time(environ: Any, start_response: Any) -> Iterable[bytes]:
+        with lock:
+            return application(environ, start_response)
+
+    server = make_server("127.0.0.1", 0, one_at_a_time, threaded=True, request_handler=MotoRequestHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield Server(f"http://127.0.0.1:{port}", "mototest", "mototest")
+        yield Server(f"http://127.0.0.1:{server.server_port}", "mototest", "mototest")
     finally:
-        server.stop()
+        server.shutdown()
+        server.server_close()
 
 
 def _start_weed(folder: Path, log_name: str, certificate: Certificate | None) -> tuple[subprocess.Popen[bytes], Server]:
