@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import pytest
@@ -45,6 +46,7 @@ from tests.compact.samples import (
     work,
 )
 from tests.doubles.examples import examples
+from tests.doubles.hooks import once, refuse
 from tests.doubles.memory_store import MemoryStore, Request
 
 MIB = 1 << 20
@@ -282,27 +284,20 @@ def test_nothing_is_packed_without_its_tags_where_nobody_says_how_many_it_has(ma
 
     store.hook(get=uncounted, head=uncounted)
     if not may_read_tags:
-        store.hook(get_tags=denied)
+        store.hook(get_tags=refuse(Denied("GetObjectTagging", "it", "AccessDenied", "no", 403)))
     outcomes = work(roomy(store), rows)
     assert statuses(outcomes) == {Status.DONE if may_read_tags else Status.BLOCKED}
     hits = [asyncio.run(index_of(store).find(key)) for key in OBJECTS]
     assert [hit.member.tags for [hit] in filter(None, hits)] == [{"claim": "none"}] * len(outcomes) * may_read_tags
 
 
-async def denied(request: Request) -> Any:
-    raise Denied(request.operation, str(request.place), "AccessDenied", "no", 403)
-
-
 def test_no_member_has_the_tags_of_what_replaced_it() -> None:
     """Without versions, tags are those of what is there now, and no condition pins them."""
     store = MemoryStore(buckets=("docs", "cold", "ledger"), versioned=False)
 
-    async def late(request: Request) -> Any:
-        await store.put(ObjectRef("docs", "k"), b"new", Attributes(tags={"team": "new"}), guard=UNGUARDED)
-        return await request()
-
+    late = partial(store.put, ObjectRef("docs", "k"), b"new", Attributes(tags={"team": "new"}), guard=UNGUARDED)
     made = asyncio.run(store.put(ObjectRef("docs", "k"), b"old", Attributes(tags={"team": "old"}), guard=UNGUARDED))
-    store.hook(get_tags=late)
+    store.hook(get_tags=once(late))
     row = ObjectVersion(0, "k", None, size_bytes=3, etag=made.etag, last_modified=1_750_000_000.0)
     assert work(make(store), [row])["k"].status is Status.CHANGED
     assert unpacked(store) == {}

@@ -16,6 +16,7 @@ from jobs.errors import CustomerKeyNeeded
 from jobs.rollback.rules import Move, Step
 from jobs.s3.copying import CopyOptions
 from jobs.s3.store import UNGUARDED
+from tests.doubles.hooks import refuse
 from tests.doubles.memory_buckets import Version
 from tests.doubles.memory_store import MemoryStore, Request
 from tests.rollback import scene
@@ -129,14 +130,8 @@ def test_what_cannot_be_put_back_says_why() -> None:
 
 def test_an_object_under_a_customers_key_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     world = made(b"one", b"encrypted")
-    hook = world.hook
-
-    async def refuse(request: Request) -> Any:
-        if request.operation == "head":
-            raise CustomerKeyNeeded("HeadObject", "a", "CustomerKeyNeeded", status=400)
-        return await hook(request)
-
-    monkeypatch.setattr(world, "hook", refuse)
+    needed = CustomerKeyNeeded("HeadObject", "a", "CustomerKeyNeeded", status=400)
+    monkeypatch.setattr(world, "hook", refuse(needed, lambda request: request.operation == "head"))
     assert end(run(world)) == (Status.BLOCKED, Reason.DENIED, "HeadObject: CustomerKeyNeeded")
     assert len(key(world)) == 2
 

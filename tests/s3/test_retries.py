@@ -6,6 +6,7 @@ import asyncio
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -91,13 +92,7 @@ def test_each_retry_waits_as_the_backoff_says(how: Any, monkeypatch: pytest.Monk
 
     monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: attempt + 0.5 + 0 * jitter)
     monkeypatch.setattr("jobs.s3.retries.asyncio.sleep", sleep)
-    failures = [Unavailable("GetObject", "k", "InternalError", "", 500) for _ in range(3)]
-
-    async def work() -> str:
-        if failures:
-            raise failures.pop()
-        return "done"
-
+    work = AsyncMock(side_effect=[*[Unavailable("GetObject", "k", "InternalError", "", 500)] * 3, "done"])
     assert asyncio.run(how(work)) == "done"
     assert waits == [1.5, 2.5, 3.5]
 
