@@ -66,6 +66,7 @@ class World:
 
     `dark`: keys whose copy's bytes are others under an unchanged ETag, which only reading finds.
     `is_stale`: a report is older than the last change. `accepted`: keys that a person has accepted as they are.
+    `known`: those that were wrong in the last night, and are as they were.
     `quiet`: the summaries since the last change. `refused`: keys whose copies nobody may read. `skew`:
     by how many seconds the clock of the command is ahead of S3's.
     """
@@ -78,6 +79,7 @@ class World:
     dark: set[str] = field(default_factory=set)
     is_stale: bool = False
     accepted: set[str] = field(default_factory=set)
+    known: set[str] = field(default_factory=set)
     quiet: list[dict[str, Any]] = field(default_factory=list)
     objects_before: int = 0
     refused: set[str] = field(default_factory=set)
@@ -161,8 +163,7 @@ class World:
     def refuse(self, key: str) -> None:
         """Nobody may read the key any more, at neither side."""
         self.refused.add(key)
-        self.accepted.discard(key)
-        self.quiet = []
+        self._forget(key)
 
     def allow(self) -> None:
         """All keys can be read again."""
@@ -178,7 +179,7 @@ class World:
                 if versions or (is_latest and not version.is_delete_marker):
                     rows.append(_row(key, version, is_latest))
         fields = [each for each in (VERSIONS if versions else CURRENT) if each not in absent]
-        target, self.is_stale = self.folder / "reports", False
+        target, self.is_stale, self.quiet = self.folder / "reports", False, []
         self.now += AGE_SECONDS
         deliver(target, bucket, rows, fields=fields, file_format=file_format, created_at=self.now)
         for path in sorted(target.rglob("*")):
@@ -193,15 +194,19 @@ class World:
 
     def _changed(self, key: str) -> None:
         self.dark.discard(key.removeprefix("copies/"))
-        self.accepted.discard(key.removeprefix("copies/"))
-        self.is_stale, self.quiet = self.has_inventory, []
+        self._forget(key.removeprefix("copies/"))
+        self.is_stale = self.has_inventory
+
+    def _forget(self, key: str) -> None:
+        self.accepted.discard(key)
+        self.known.discard(key)
+        self.quiet = []
 
     def accept(self) -> None:
-        """A person accepts all that is known to be wrong."""
+        """A person accepts all that is known to be wrong. Ask for it where the last night has judged it all."""
         with patch("time.time", self.clock):
             asyncio.run(accept(Ledger(self.store, Location("ledger", "l/")), "true", "as it is meant", "somebody"))
-        if self.quiet and not self.is_stale:
-            self.accepted = self._wrong()
+        self.accepted |= self.known
 
     # The nights.
 
@@ -222,6 +227,7 @@ class World:
         self._check(summary, missing)
         self._check_readers(summary)
         self.quiet.append(summary)
+        self.known = set() if self.is_stale else self._wrong()
         self._check_rota()
         self.objects_before = len(self._keys())
 
@@ -259,7 +265,7 @@ class World:
             try:
                 job = kind_of(spec).open_job
                 assert job is not None
-                await Worker(Owner(ledger, spec.run_id, 0), plan, shard, job(opened), limits).run()
+                await Worker(Owner(ledger, spec.run_id, 0), plan, shard, job(opened), limits, (self.store,)).run()
                 codes[shard] = int(ExitCode.DONE)
             except SealiftError as error:
                 codes[shard] = int(error.exit_code)

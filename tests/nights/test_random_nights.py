@@ -69,6 +69,7 @@ class Nights(RuleBasedStateMachine):
     def allow_all(self) -> None:
         self.world.allow()
 
+    @precondition(lambda self: not self.world.is_stale and (self.world.quiet or not self.world.has_inventory))
     @rule()
     def accept_what_is_known(self) -> None:
         self.world.accept()
