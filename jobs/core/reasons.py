@@ -41,21 +41,17 @@ class Reason(StrEnum):
         "source_replaced",
         "the source is not the object that the manifest names",
         "make a new manifest",
-        {"packed": "it was written again after it was packed: compact it again"},
+        {"packed": "it was written again after it was packed, so its archive has an older one: compact it again"},
     )
     SOURCE_CHANGED = "source_changed", "it changed while it was read", "take it again"
     ARCHIVED = "archived", "it must be restored from its archive class first"
     NEWEST_ARCHIVED = "newest_archived", "the newest version is archived, and could not be put back on top: restore it"
-    TOO_LARGE = "too_large", "it is too large"
+    TOO_LARGE = "too_large", "it is larger than the limit"
     TOO_SLOW = "too_slow", "there was no time left for it"
-    NO_PAIR = "no_pair", "no pair of the policy has it", "add a pair, or stop the notifications of its bucket"
-    DAMAGED = "damaged", "the source is damaged: its bytes are not those that S3 keeps a checksum of", _MEND_SOURCE
-    FOUND_DAMAGED = (
-        "found_damaged",
-        "verify found the source damaged, and nothing has proven it right since",
-        _MEND_SOURCE,
-    )
-    BOTH_DAMAGED = "both_damaged", "source and copy are damaged: S3 keeps a checksum of other bytes", _MEND_SOURCE
+    NO_PAIR = "no_pair", "no pair of the policy covers it", "add a pair, or stop the notifications of its bucket"
+    DAMAGED = "damaged", "the source is damaged: its bytes do not match the checksum that S3 keeps", _MEND_SOURCE
+    FOUND_DAMAGED = "found_damaged", "verify found the source damaged, and nothing proves it right", _MEND_SOURCE
+    BOTH_DAMAGED = "both_damaged", "source and copy are damaged: neither matches its checksum", _MEND_SOURCE
     EITHER_DAMAGED = (
         "either_damaged",
         "source and copy differ, and nothing shows which is wrong: S3 keeps a checksum of the copy alone",
@@ -85,7 +81,10 @@ class Reason(StrEnum):
         "",
         {"plan": "it changed since the plan, and was left as it is"},
     )
-    ORDER_UNKNOWN = "order_unknown", "which is newer is unknown: dates are too close, or the source came in parts"
+    ORDER_UNKNOWN = (
+        "order_unknown",
+        "it is unknown which is newer: dates are close, or the source was uploaded in parts",
+    )
     ONE_OF_SEVERAL = (
         "one_of_several",
         "the manifest names several versions of this key, and each copy would replace the one before",
@@ -112,31 +111,31 @@ class Reason(StrEnum):
     COPY_MISSING = "copy_missing", "nothing is at the destination"
     SIZE_DIFFERS = "size_differs", "the sizes differ"
     CHECKSUM_DIFFERS = "checksum_differs", "the checksums differ"
-    ETAG_DIFFERS = "etag_differs", "the ETags differ, which are MD5s"
+    ETAG_DIFFERS = "etag_differs", "the MD5 ETags differ"
     CONTENT_DIFFERS = "content_differs", "the bytes differ"
     METADATA_DIFFERS = "metadata_differs", "the metadata differs"
-    NOTHING_COMPARABLE = "nothing_comparable", "nothing comparable is known of both"
-    EVIDENCE_WEAK = "evidence_weak", "only checksums agree that other content can be made to have"
+    NOTHING_COMPARABLE = "nothing_comparable", "no checksum or ETag can be compared"
+    EVIDENCE_WEAK = "evidence_weak", "only weak checksums agree: other content can be made to match them"
     UNKNOWN_ALGORITHM = "unknown_algorithm", "this release does not know a checksum's algorithm", "update Sealift"
-    CHECKSUMS_AT_REST = "checksums_at_rest", "by checksums at rest"
-    COPY_INCOMPLETE = "copy_incomplete", "the copy is not all that was asked for"
+    CHECKSUMS_AT_REST = "checksums_at_rest", "proven by checksums at rest"
+    COPY_INCOMPLETE = "copy_incomplete", "the copy lacks something that was asked for"
     TOO_NEW = "too_new", "it is too new to be judged"
-    REPLICATION = "replication", "S3's replication of it has not ended well"
+    REPLICATION = "replication", "S3 has not replicated it"
     # what S3 answered
-    DENIED = "denied", "the credentials are not allowed to do this"
-    REFUSED = "refused", "S3 refuses this"
+    DENIED = "denied", "the credentials lack a permission"
+    REFUSED = "refused", "S3 refuses the request"
     GIVEN_UP = "given_up", "given up after the last try", "retry the run"
-    RACED = "raced", "others changed it each time that it was looked at", "retry the run"
+    RACED = "raced", "it changed at each look", "retry the run"
     # what expire does not delete
     KEPT = (
         "kept",
         "it is not deleted",
         "",
         {
-            "outside": "it is outside of the place that this run is about",
-            "copies": "its copy is in none of the places where this run looks for copies",
+            "outside": "it is outside the place of originals of this run",
+            "copies": "its copy is outside the places of copies of this run",
             "itself": "its copy is the original itself",
-            "metadata": "it, or its copy, has metadata that S3 cannot say in headers and that cannot be compared",
+            "metadata": "it, or its copy, has metadata that S3 does not send, so the two cannot be compared",
             "expires": "a lifecycle rule will remove its copy",
             "folder": "this server keeps no versions of a key that ends with a slash: it would be gone for good",
             "suspended": "the versioning of its bucket is suspended, so a delete marker would replace it: enable it",
@@ -145,7 +144,7 @@ class Reason(StrEnum):
     )
     # packing
     TAG_MISSING = "tag_missing", "it lacks a tag"
-    EARLIER_RULE = "earlier_rule", "its tags are those of an earlier rule of the policy, which packs it"
+    EARLIER_RULE = "earlier_rule", "an earlier rule of the policy packs it, by its tags"
     HAS_ANNOTATIONS = "has_annotations", "no archive holds its annotations", "--annotations skip packs it without them"
     UNPACKABLE = "unpackable", "no archive can hold it"
     DOES_NOT_PAY = "does_not_pay", "packing it would not pay within two years"
@@ -158,11 +157,11 @@ class Reason(StrEnum):
     )
     NOT_INDEXED = (
         "not_indexed",
-        "no index has it by now",
-        "sealift archives reindex --source URI, unless it is a copy that expire left",
+        "no index has it",
+        "rebuild the index with sealift archives reindex --source URI, unless it is the copy of another archive",
     )
     ARCHIVE_GONE = "archive_gone", "its archive is gone"
-    ARCHIVE_DAMAGED = "archive_damaged", "its archive is not what the index says"
+    ARCHIVE_DAMAGED = "archive_damaged", "its archive is damaged, or is not the one of the index"
     IN_ARCHIVE = "in_archive", "its copy is in an archive"
     THAWING = "thawing", "it is being restored from its archive class", "retry the run then"
     CURRENT_UNKNOWN = (
@@ -170,10 +169,9 @@ class Reason(StrEnum):
         "nothing says which version was current then",
         "",
         {
-            "one second": "archives hold several versions of its newest second: restore the right one by a manifest of "
-            "it",
+            "one second": "archives hold several versions of that second: restore the right one by a manifest",
             "overwritten": "versioning was off or suspended, so what was current then may have been replaced for good: "
-            "restore this version by a manifest of it",
+            "restore this version by a manifest",
         },
     )
 

@@ -226,7 +226,7 @@ def test_nothing_that_comes_from_a_bucket_becomes_markup(text: str):
             render(reconciliation(), findings=findings(40)),
             ["1,465 of 5,000,000 rows need attention", "4,874,703", "37.8 TiB", "too new to judge by these inventories",
              "albums/2025/11/", "exports/<b>raw</b>/\\u202etpl/", "Parquet, listed 2025-11-23 23:45 UTC, 27 h", "ORC",
-             "15 min", "nothing comparable is known of both (no MD5: in parts)", "has no EncryptionStatus",
+             "15 min", "no checksum or ETag can be compared (no MD5: in parts)", "has no EncryptionStatus",
              "The first 40 of 1,465; 1,425 more are in the files named below.", HOSTILE_SHOWN, "3HL4kqtJlcpXroDTDm",
              "the sizes differ", "differences.parquet", "differences.csv"],
         ),
