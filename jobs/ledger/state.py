@@ -34,8 +34,10 @@ that make no copies say nothing of copies.
 The state of a source object and of its copy at one place, from all verdicts about the two:
 
 - A bad verdict counts, until a good one is later and at least as deep, or is about a newer copy: one
-  that a run made, or a look at least as deep as the bad one. Of a copy that was missing any look will
-  do. A damaged source is not mended by a newer copy. In one second bad wins.
+  that a run made, or a look at least as deep as the bad one. Where a copy was missing, a list that shows
+  one that was written since will do. What may be damage of the source (`damaged`, `found_damaged`,
+  `both_damaged`, `either_damaged`, and `bytes_lost` unless it is the copy's) no newer copy mends. In one
+  second bad wins.
 - An unknown one neither opens nor ends anything. It is `blocked` until a later good or bad one, where
   reading failed until one that has read; but for what only says that nothing could be compared yet:
   that one is there, and unchecked.
