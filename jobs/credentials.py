@@ -93,7 +93,7 @@ def lend(profile: str | None) -> Loan:
     try:
         found = resolve(open_session(profile), profile)
         if found is None:
-            raise ConfigError("no AWS credentials were found")
+            raise ConfigError("no AWS credentials were found", advice="set AWS_PROFILE, or AWS_ACCESS_KEY_ID")
         with _process.lending:  # a request during a renewal gets the new ones
             found.get_frozen_credentials()  # credentials of a role have an expiry once they are fetched
             expires_at = getattr(found, "_expiry_time", None)

@@ -108,7 +108,7 @@ class ListArchives(_IndexCommand):
         if self.archive is None and self.prefix:
             raise UsageError("--prefix chooses members of one archive", advice="name the archive, or give --source")
         if self.archive is not None and self.source is not None:
-            raise UsageError("name one archive, or give --source")
+            raise UsageError("ARCHIVE and --source exclude each other", advice="give one of them")
         return super().run()
 
     async def ask(self, index: ArchiveIndex) -> Answer:

@@ -60,7 +60,7 @@ class Compact(RowsOptions, WriteOptions, PolicyOptions):
     def run(self) -> Work:
         """Pack what the options choose, or a rule of a pair."""
         if bool(self.pair) != bool(self.rule):
-            raise UsageError("--pair and --rule go together")
+            raise UsageError("--pair and --rule go together", advice="give both, or neither")
         if self.pair and self.rule:
             return self._run_rule(self.pair, self.rule)
         return self._pack(PackingRule(max(self.target_size, 1)))

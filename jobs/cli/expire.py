@@ -101,7 +101,7 @@ class Expire(SidesAccess, PolicyOptions, LedgerCommand):
                 f"--manifest {self.manifest}: no run's word decides what is deleted", advice="name a file of rows"
             )
         if self.replace and not self.declare:
-            raise UsageError("--replace belongs to --declare")
+            raise UsageError("--replace belongs to --declare", advice="add --declare")
         if sum(map(bool, (self.manifest or self.yes_delete, self.undo, self.declare))) > 1:
             raise UsageError(
                 "--declare, --undo RUN and a deletion are commands of their own", advice="give one of them"
@@ -116,7 +116,7 @@ class Expire(SidesAccess, PolicyOptions, LedgerCommand):
         """The originals, and the way to all copies. Raises UsageError if the places are not named."""
         if self.source is None or not self.destination:
             raise UsageError(
-                "name both places: --source s3://bucket/prefix/ and --destination s3://bucket/prefix/, or --pair"
+                "no places", advice="give --source s3://bucket/prefix/ and --destination s3://bucket/prefix/, or --pair"
             )
         return self.source_side(self.source), self.destination_side(self.destination[0])
 
@@ -182,7 +182,7 @@ class Expire(SidesAccess, PolicyOptions, LedgerCommand):
         from jobs.ledger.tombstones import Tombstones
 
         if self.source is None:
-            raise UsageError("--undo needs --source from you: where it removes delete markers, the ledger must not say")
+            raise UsageError("--undo removes delete markers, and the ledger must not say where", advice="add --source")
         spec = await ledger.spec(run_id)
         if kind_of(spec) is not KIND or spec.source.location.bucket != self.source.bucket:
             raise UsageError(

@@ -59,7 +59,7 @@ class Nightly(PolicyOptions, LedgerCommand):
         latest = find_night(time.time(), minutes_of(pair.nightly.hour), zone)
         night = self.night.date() if self.night else latest
         if night > latest:
-            raise UsageError(f"--night {night}: that night has not begun, the latest one is {latest}")
+            raise UsageError(f"--night {night}: that night has not begun", advice=f"the latest one is {latest}")
         check_apart(*sides(policy, pair), place)
         ledger, name = open_ledger(place), pair.name
 

@@ -90,7 +90,7 @@ def _write(name: str, target: str) -> Policy:
     try:
         there.write_bytes(encode_policy(resolved))
     except OSError as error:
-        raise ConfigError(f"--write {target}: {error.strerror}") from error
+        raise ConfigError(f"--write {target}: {error.strerror}", advice="name another file") from error
     return resolved.policy
 
 

@@ -75,7 +75,7 @@ class Replicate(CopiesOptions, WriteOptions, PolicyOptions):
         policy, pair, ledger = choose_pair(name, self.policy, self.ledger)
         keys, manifest, prefix = scope(policy, pair), self.manifest, self.source.key if self.source else ""
         if self.source and self.source.bucket != pair.source.bucket:
-            raise UsageError(f"--source {self.source}: the pair {pair.name} copies s3://{pair.source.bucket}")
+            raise UsageError(f"--source {self.source} is not the pair's", advice=f"name s3://{pair.source.bucket}")
         source, destination = sides(policy, pair)
         include, exclude = globs(keys)
         options, max_cost = self.written() | copy_options(pair) | {"pair": pair.name}, pair.limits.max_cost

@@ -95,7 +95,7 @@ class StartOptions(LedgerCommand):
             if asks(is_agreed=self.yes, as_json=self.as_json):
                 await trial.aclose()  # what it removes would wait for the answer, and give up
             if not confirm("Start?", is_agreed=self.yes, as_json=self.as_json):
-                raise UsageError("nothing was started, as you said")
+                raise UsageError("nothing was started, as you said", advice="--yes does not ask")
             await launch.publish(planned, ledger)
             planned.discard()  # work may take days
             return await self.work_through(planned.spec, planned.plan, ledger, settings)

@@ -123,7 +123,7 @@ def parse_when(text: str, now: float) -> float:
         at_seconds = parse_time(text.strip())
     except ValueError:
         example = "write 30d, 12h, 2026-11-01 or 2026-11-01T06:00:00Z"
-        raise UsageError(f"{text!r} is neither an age nor a date: {example}") from None
+        raise UsageError(f"{text!r} is neither an age nor a date", advice=example) from None
     if at_seconds > LATEST_SECONDS:
         raise UsageError(f"{text!r} is after the year 9999 in UTC", advice="write an earlier time")
     return max(0.0, at_seconds)

@@ -245,8 +245,8 @@ def _only(at: Location, keys: Sequence[str]) -> tuple[Location, str]:
         )
     if len(keys) > 1:
         raise ConfigError(
-            f"{at} has {len(keys)} documents of places: it is another place by its other name, or gets its objects. "
-            "Delete those of other places, or replace all with --declare --replace"
+            f"{at} has {len(keys)} documents of places: it is another place by its other name, or gets its objects",
+            advice="delete those of other places, or replace all with --declare --replace",
         )
     return at, keys[0]
 
@@ -257,14 +257,13 @@ async def read_document(store: Store, at: Location, key: str) -> tuple[Place, fl
         body = await retry(partial(store.get, ObjectRef(at.bucket, key), end=_LARGEST_BYTES))
         document = msgspec.json.decode(body.data, type=PlaceDocument)
     except (*REFUSALS, msgspec.MsgspecError) as error:
-        raise ConfigError(
-            f"s3://{at.bucket}/{key}: the document of a place is gone, or cannot be read: {error}"
-        ) from error
+        raise ConfigError(f"s3://{at.bucket}/{key}: the document of a place is gone or invalid: {error}") from error
     if body.answered_at is None:
         raise ConfigError(f"{at}: the server sends no Date, so the age of nothing is known there: nothing is deleted")
     info = body.info
     if key != document.key(at.key) or info.replication_status == REPLICA:
-        raise ConfigError(f"s3://{at.bucket}/{key} is the document of another place: delete it, and declare this one")
+        why = f"s3://{at.bucket}/{key} is the document of another place"
+        raise ConfigError(why, advice="delete it, and declare this one")
     return Place(at, key, info.version_id, info.etag, info.last_modified, document), body.answered_at
 
 
@@ -321,7 +320,8 @@ async def refuse_lifecycle(copies: Sequence[Location], side: Side, say: Callable
             if covered and rule.removes:
                 raise ConfigError(
                     f"--destination {covered}: the lifecycle rule {rule.rule_id!r} of s3://{bucket} removes objects "
-                    f"below {rule.prefix!r} {rule.removes}: exclude the copies from it, or name a narrower place"
+                    f"below {rule.prefix!r} {rule.removes}",
+                    advice="exclude the copies from it, or name a narrower place",
                 )
 
 
@@ -342,8 +342,8 @@ async def refuse_replicated_deletes(source: Side, copies: Location, *, is_replic
         is_carried = rule.replicates_markers or not is_aws
         if is_carried and (rule.destination == copies.bucket or not is_named):
             raise ConfigError(
-                f"--destination {copies}: the replication rule {rule.rule_id!r} of s3://{bucket} carries deletes, or "
-                "may do so: turn that off, or pack the originals and name the archives"
+                f"--destination {copies}: the replication rule {rule.rule_id!r} of s3://{bucket} may carry deletes",
+                advice="turn that off, or pack the originals and name the archives",
             )
 
 

@@ -117,7 +117,7 @@ def s3_server(folder: Path, variables: Mapping[str, str], *, keeps_data: bool) -
     """
     weed = shutil.which("weed", path=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
     if weed is None:
-        raise ConfigError(f"there is no `weed` (SeaweedFS) here: {_INSTALL}")
+        raise ConfigError("there is no `weed` (SeaweedFS) here", advice=_INSTALL)
     data, log = folder.resolve() / "s3", folder / "weed.log"
     data.mkdir(mode=0o700, exist_ok=True)
     keys = {f"WEED_JWT_{name}_KEY": secrets.token_hex(32) for name in _TOKEN_KEYS}

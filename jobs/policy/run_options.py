@@ -74,7 +74,7 @@ def prefixes_below(scope: Scope, prefix: str = "") -> tuple[str, ...]:
     related = [each for each in scope.prefixes if each.startswith(prefix) or prefix.startswith(each)]
     kept = _outermost(max(each, prefix, key=len) for each in related)
     if not kept or prefix.startswith(scope.excluded):
-        raise UsageError(f"{prefix!r}: the pair protects no keys that begin with it")
+        raise UsageError(f"the pair protects no keys that begin with {prefix!r}", advice="see `sealift policy explain`")
     return kept
 
 

@@ -271,7 +271,7 @@ async def failures_of(ledger: Ledger, run_id: str) -> str:
         raise ConfigError(f"run {run_id} has not ended", advice=f"finish it with {continuation(run_id)} first")
     uri, folder = earlier.get("failures_manifest"), ledger.uri(run_id)
     if uri is None and not earlier.get("failures"):
-        raise ConfigError(f"run {run_id} has no failed rows: there is nothing to do")
+        raise ConfigError(f"run {run_id} has no failed rows", advice="there is nothing to do")
     uri = str(uri)
     if not re.fullmatch(r"failures(-[0-9a-f]{16})?\.parquet", uri.removeprefix(folder)):
         raise LedgerError(

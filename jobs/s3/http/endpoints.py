@@ -168,7 +168,7 @@ def aws_endpoint(region: str, *, is_fips: bool = False, is_dualstack: bool = Fal
     """
     suffix = next((suffix for start, suffix in _SUFFIXES.items() if region.startswith(start)), "amazonaws.com")
     if is_fips and region.startswith("cn-"):
-        raise ConfigError(f"region {region}: there are no FIPS endpoints in China, unset AWS_USE_FIPS_ENDPOINT")
+        raise ConfigError(f"region {region}: China has no FIPS endpoints", advice="unset AWS_USE_FIPS_ENDPOINT")
     service = ("s3-fips" if is_fips else "s3") + (".dualstack" if is_dualstack else "")
     return Endpoint(f"{service}.{region}.{suffix}", is_tls=True, is_virtual=True)
 
