@@ -60,23 +60,23 @@ class Settings(Tuning, frozen=True, kw_only=True):
     batch_queue: str | None = None
     batch_job_definition: str | None = None
     system: str | None = None
+    topic: str | None = None
     executor: str
     batch_processes: int
     batch_job_id: str | None
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
         """Raises ConfigError for a number that is not positive, or an unknown word."""
-        values = os.environ if environment is None else environment
-        tuned = dict(each.partition("=")[::2] for each in values.get(TUNING, "").replace(",", " ").split())
+        tuned = dict(each.partition("=")[::2] for each in environment.get(TUNING, "").replace(",", " ").split())
         if unknown := tuned.keys() - {*TUNING_NAMES}:
             advice = f"write NAME=VALUE, with a name of {', '.join(TUNING_NAMES)}"
             raise ConfigError(f"{TUNING}: {', '.join(sorted(unknown))}", advice=advice)
-        names = ("ledger", "policy", "batch_queue", "batch_job_definition", "system")
-        said = {name: values.get(f"SEALIFT_{name.upper()}") or None for name in names} | {
-            "executor": "batch" if values.get("SEALIFT_BATCH_QUEUE") else "local",
+        names = ("ledger", "policy", "batch_queue", "batch_job_definition", "system", "topic")
+        said = {name: environment.get(f"SEALIFT_{name.upper()}") or None for name in names} | {
+            "executor": "batch" if environment.get("SEALIFT_BATCH_QUEUE") else "local",
             "batch_processes": tuned.get("processes", BATCH_PROCESSES),
-            "batch_job_id": values.get("AWS_BATCH_JOB_ID") or None,
+            "batch_job_id": environment.get("AWS_BATCH_JOB_ID") or None,
         }
         try:
             return msgspec.convert(tuned | said, cls, strict=False)
@@ -89,17 +89,17 @@ class Settings(Tuning, frozen=True, kw_only=True):
         return int(self.buffer_mib * 1024 * 1024)
 
     @staticmethod
-    def inherited(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    def inherited(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
         """The variables that a job in AWS Batch has to get from the process that submits it.
 
         Of its tuning only when to end early: all else is about the machine that submits. What is
         returned takes the place of the job definition's own variable.
         """
-        own = (os.environ if environment is None else environment).get(TUNING, "").replace(",", " ").split()
+        own = environment.get(TUNING, "").replace(",", " ").split()
         most = [each for each in own if each.startswith("max_failed_percent=")]
         return {TUNING: most[-1]} if most else {}
 
     @staticmethod
-    def is_endpoints_only(environment: Mapping[str, str] | None = None) -> bool:
+    def is_endpoints_only(environment: Mapping[str, str] = os.environ) -> bool:
         """Whether workers reach S3 by VPC endpoints only: `SEALIFT_ENDPOINTS_ONLY` is set."""
-        return bool((os.environ if environment is None else environment).get("SEALIFT_ENDPOINTS_ONLY"))
+        return bool(environment.get("SEALIFT_ENDPOINTS_ONLY"))

@@ -86,7 +86,7 @@ async def add(runtime: Runtime, pair: str, rows: Sequence[BacklogRow]) -> str:
 
 async def waiting(runtime: Runtime, pair: str) -> list[Waiting]:
     """The objects that no manifest has taken, the oldest first. Raises StoreError, LedgerError."""
-    return await read_backlog(runtime.store(), runtime.settings.ledger, pair, sys.maxsize)
+    return await read_backlog(runtime.store(), runtime.ledger, pair, sys.maxsize)
 
 
 async def publish(
@@ -107,13 +107,13 @@ async def publish(
     pair has, are left out. The log says all of it.
     """
     policy = await runtime.policy()
-    number, taken = await latest_manifest(runtime.store(), runtime.settings.ledger, pair)
+    number, taken = await latest_manifest(runtime.store(), runtime.ledger, pair)
     names = [each.name for each in taking if not taken.has(each.name)]
     own = await _read_objects(runtime, policy, pair, names, rows_max, deadline)
     if not own:
         return None
     rows = {(row.bucket, row.key, row.version_id): row for name in sorted(own) for row in own[name]}
-    present = [each async for each in list_backlog(runtime.store(), runtime.settings.ledger, pair, taken)]
+    present = [each async for each in list_backlog(runtime.store(), runtime.ledger, pair, taken)]
     taken = taken.with_these(own, present, runtime.clock())
     return await _write(runtime, pair, number + 1, list(rows.values()), reason, taken)
 

@@ -40,15 +40,13 @@ from jobs.errors import (
 from jobs.ledger.journal import SETTLED, Ending, Entry, file_name, to_lines
 from jobs.policy.coverage import match
 from jobs.policy.model import Pair, Policy
-from jobs.policy.run_options import sides
-from jobs.policy.words import CREATE
+from jobs.policy.run_options import copy_options, sides
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.copying import KEEP
 from jobs.s3.retries import Tries
 from jobs.sync.edges import Version
 from jobs.sync.key import KeyResult, Sides, SyncOptions, sync_key
 from jobs.sync.look import places_of
-from jobs.sync.table import WAITING, Rules
+from jobs.sync.table import WAITING
 from scheduler import backlog
 from scheduler.backlog import BacklogRow
 from scheduler.event_metrics import publish_metrics
@@ -130,7 +128,6 @@ class _Batch(Struct):
     deliveries: list[_Delivery] = []
     to_backlog: dict[str, list[tuple[_Delivery, BacklogRow]]] = field(default_factory=lambda: defaultdict(list))
     sides: dict[str, Sides] = {}
-    unknown_buckets: set[str] = field(default_factory=set)
 
     async def handle(self, messages: Sequence[Mapping[str, Any]]) -> set[str]:
         """Return the ids of the messages that have failed."""
@@ -170,9 +167,8 @@ class _Batch(Struct):
         elif delivery.pair is None:
             is_known = any(pair.source.bucket == event.bucket for pair in self.policy.pairs)
             self._finish(delivery, Ending.SKIPPED if is_known else Ending.FAILED, Reason.NO_PAIR)
-            if not is_known and event.bucket not in self.unknown_buckets:
+            if not is_known:
                 say("error", "unknown bucket", bucket=event.bucket, message=delivery.message_id)
-                self.unknown_buckets.add(event.bucket)
         elif is_sealift_object(event.key) or event.kind is EventKind.OTHER:
             self._finish(delivery, Ending.SKIPPED)
         return delivery
@@ -244,18 +240,13 @@ class _Batch(Struct):
     def _sides_of(self, pair: Pair) -> Sides:
         if pair.name in self.sides:
             return self.sides[pair.name]
-        hot = pair.destination
-        # A key that Terraform makes is the bucket's default, which S3 takes by itself.
-        key = None if hot.kms_key == CREATE else hot.kms_key
-        options = SyncOptions(
-            storage_class=hot.storage_class.value if hot.storage_class else KEEP,
-            sse=hot.encryption.value if key else None,
-            kms_key_id=key,
-            annotations=hot.annotations,
-            rules=Rules(all_versions=True, mirrors_deletes=pair.deletes == "mirror"),
-            limit_bytes=int(pair.thresholds.lambda_max_size),
-            compares_tags=True,
-        )
+        of_events = {
+            "all_versions": True,
+            "compares_tags": True,
+            "mirrors_deletes": pair.deletes == "mirror",
+            "limit_bytes": int(pair.thresholds.lambda_max_size),
+        }
+        options = SyncOptions.from_dict(copy_options(pair) | of_events)
         ours, theirs = sides(self.policy, pair)
         source, destination = self.runtime.pair(ours, theirs)
         route = Route(ours.location, theirs.location)

@@ -67,7 +67,7 @@ async def start(
         return answer | {"job_id": json.loads(await runtime.read(record))["job_id"], "is_new": False}
     except NotFound:
         pass
-    if not await claim(runtime.store(), runtime.settings.ledger, what.place, {"caller": caller}):
+    if not await claim(runtime.store(), runtime.ledger, what.place, {"caller": caller}):
         raise Unavailable("SubmitJob", name, "Claimed", "another call is about to start it")
     request = _request(runtime, policy, what, name)
     job_id = await asyncio.to_thread((batch or Batch()).submit, request, is_new=False)
@@ -85,9 +85,9 @@ def _request(runtime: Runtime, policy: Policy, what: Start, name: str) -> dict[s
     """SubmitJob's request. Queue and definition are Terraform's, unless settings name others."""
     settings = runtime.settings
     definition = settings.batch_job_definition or f"{policy.name}-{{job}}"
-    environment = {"SEALIFT_LEDGER": str(settings.ledger), **Settings.inherited()}
-    if settings.policy.startswith("s3://"):
-        environment["SEALIFT_POLICY"] = settings.policy
+    environment = {"SEALIFT_LEDGER": str(runtime.ledger), **Settings.inherited()}
+    if runtime.policy_file.startswith("s3://"):
+        environment["SEALIFT_POLICY"] = runtime.policy_file
     tags = {SYSTEM_TAG: policy.name, "sealift:start": what.job}
     request = {
         "jobName": name,

@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from jobs.aws.clients import invoke
 from jobs.core.enums import StorageClass
 from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
 from jobs.core.pricing import Group, Histogram, PricedWork, estimate, own_prices
-from jobs.errors import SealiftError, Unavailable
+from jobs.errors import Unavailable
 from jobs.ledger.backlog import Manifest, Waiting, manifest_numbers, read_manifest, read_manifests
 from jobs.policy.model import Pair, Policy
 from jobs.policy.words import age_text
@@ -32,7 +32,6 @@ from scheduler import backlog
 from scheduler.batch_starts import BACKFILL, started
 from scheduler.log import measure, say
 from scheduler.runtime import Runtime, current_runtime
-from scheduler.submit import find_pair
 
 RESERVE_SHARE = 0.2
 """The share of the time that is reserved for manifests that were read, and for submit."""
@@ -41,49 +40,45 @@ MANIFESTS_OF_A_DAY = 300
 """There is at most one each five minutes."""
 LISTING_SECONDS = 15.0
 """So long a manifest may take beyond its time before its pair is given up."""
-
-
-class Enqueued(NamedTuple):
-    """The manifests for which runs must be started, and what kept others from being made."""
-
-    manifests: list[Manifest]
-    failures: list[SealiftError]
-
-    def check(self) -> None:
-        """Raise the first failure. Call it when the manifests have been announced."""
-        if self.failures:
-            raise self.failures[0]
+Announce = Callable[[Manifest], Awaitable[object]]
+_ANNOUNCED = ("pair", "number", "manifest", "rows", "size_bytes")
 
 
 def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     """The function's entry point. Raises SealiftError, after it has done what it could."""
-    runtime = current_runtime()
-    enqueued = runtime.run(handle(runtime, event, context.get_remaining_time_in_millis() / 1000))
-    following = str(context.function_name).removesuffix("enqueue") + "submit"
-    answer = runtime.run(_call_submit(enqueued.manifests, following, context.aws_request_id))
-    enqueued.check()
-    return answer
+    runtime, following = current_runtime(), str(context.function_name).removesuffix("enqueue") + "submit"
+    announced: list[dict[str, Any]] = []
+
+    async def call_submit(each: Manifest) -> None:
+        await asyncio.to_thread(invoke, following, {"action": "manifest", "pair": each.pair, "number": each.number})
+        announced.append({name: getattr(each, name) for name in _ANNOUNCED})
+        say("info", "manifest", request=context.aws_request_id, **announced[-1])
+
+    runtime.run(handle(runtime, event, call_submit, context.get_remaining_time_in_millis() / 1000))
+    return {"manifests": announced}
 
 
-async def handle(runtime: Runtime, event: Mapping[str, Any], remaining_seconds: float = math.inf) -> Enqueued:
-    """Handle one event without Lambda. A failure of one pair does not keep the others from theirs.
+async def handle(
+    runtime: Runtime, event: Mapping[str, Any], announce: Announce, remaining_seconds: float = math.inf
+) -> None:
+    """Handle one event without Lambda: `announce` each manifest for which a run must be started, oldest first.
 
-    Raises PolicyError, UsageError.
+    What could not be announced is announced by the next call. A failure of one pair does not keep the others from
+    theirs: it is raised in the end. Raises PolicyError, UsageError, StoreError, LedgerError.
     """
     policy = await runtime.policy()
     end = asyncio.get_running_loop().time() + remaining_seconds * (1 - RESERVE_SHARE)
-    pairs = policy.pairs if event.get("pair") is None else (find_pair(policy, event["pair"]),)
+    pairs = policy.pairs if event.get("pair") is None else (policy.find_pair(event["pair"]),)
     works = [_enqueue_in_time(runtime, policy, pair, bool(event.get("now")), end) for pair in pairs]
-    enqueued = Enqueued([], [])
-    for answer in await asyncio.gather(*works, return_exceptions=True):
-        if isinstance(answer, SealiftError):
-            say("error", "not enqueued", error=str(answer))
-            enqueued.failures.append(answer)
-        elif isinstance(answer, BaseException):
-            raise answer
-        else:
-            enqueued.manifests.extend(answer)
-    return enqueued
+    answers = await asyncio.gather(*works, return_exceptions=True)
+    failures = [each for each in answers if isinstance(each, BaseException)]
+    for failure in failures:
+        say("error", "not enqueued", error=str(failure))
+    for manifests in answers:
+        for each in [] if isinstance(manifests, BaseException) else manifests:
+            await announce(each)
+    if failures:
+        raise failures[0]
 
 
 async def _enqueue_in_time(runtime: Runtime, policy: Policy, pair: Pair, is_asked: bool, end: float) -> list[Manifest]:
@@ -108,7 +103,7 @@ async def _enqueue_backlog(runtime: Runtime, policy: Policy, pair: Pair, is_aske
 async def _affordable(runtime: Runtime, pair: Pair, waiting: Sequence[Waiting]) -> list[Waiting]:
     """What of the backlog may start: with the manifests of the last 24 hours it stays within the pair's `max_cost`."""
     began = runtime.clock() - DAY_SECONDS
-    published = await read_manifests(runtime.store(), runtime.settings.ledger, pair.name, MANIFESTS_OF_A_DAY)
+    published = await read_manifests(runtime.store(), runtime.ledger, pair.name, MANIFESTS_OF_A_DAY)
     dollars = sum(_dollars(pair, each.rows, each.size_bytes) for each in published if each.created_at > began)
     taken: list[Waiting] = []
     for each in waiting:
@@ -153,21 +148,8 @@ async def _unstarted(runtime: Runtime, pair: Pair) -> list[Manifest]:
     manifest and not for later ones.
     """
     known = await started(runtime, pair.name, BACKFILL)
-    where = runtime.store(), runtime.settings.ledger, pair.name
+    where = runtime.store(), runtime.ledger, pair.name
     return [await read_manifest(*where, each) for each in await manifest_numbers(*where) if f"{each:06d}" not in known]
-
-
-async def _call_submit(published: Sequence[Manifest], function: str, request_id: str) -> dict[str, Any]:
-    """Call submit for each manifest, oldest first. What could not be announced is announced by the next call."""
-    for each in published:
-        payload = {"action": "manifest", "pair": each.pair, "number": each.number}
-        await asyncio.to_thread(invoke, function, payload)
-        say("info", "manifest", request=request_id, **_summary(each))
-    return {"manifests": [_summary(each) for each in published]}
-
-
-def _summary(each: Manifest) -> dict[str, Any]:
-    return {name: getattr(each, name) for name in ("pair", "number", "manifest", "rows", "size_bytes")}
 
 
 def _measure(policy: Policy, pair: str, waiting: Sequence[Waiting], now: float) -> None:

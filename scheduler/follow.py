@@ -60,19 +60,17 @@ https://docs.aws.amazon.com/batch/latest/userguide/job_dependencies.html
 def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     """The function's entry point."""
     runtime = current_runtime()
-    return runtime.run(handle(runtime, event, str(context.invoked_function_arn)))
+    return runtime.run(handle(runtime, event))
 
 
-async def handle(runtime: Runtime, event: Mapping[str, Any], function_arn: str) -> dict[str, Any]:
+async def handle(runtime: Runtime, event: Mapping[str, Any]) -> dict[str, Any]:
     """Handle one event without Lambda. Returns `action`, what was done, and `about`.
 
-    `function_arn` says whose topic it is, if no setting and no policy names one. Raises
-    PolicyError, UsageError, StoreError, ConfigError.
+    Raises PolicyError, UsageError, StoreError, ConfigError.
     """
     policy = await runtime.policy()
     if event.get("detail-type") == "Batch Job State Change":
-        topic = _topic(runtime, policy, function_arn)
-        done = await _Follower(runtime, policy, topic, str(event.get("id"))).follow(event["detail"])
+        done = await _Follower(runtime, policy, runtime.setting("topic"), str(event.get("id"))).follow(event["detail"])
     else:
         done = await _restored(runtime, policy, parse_message(json.dumps(event))[0], str(event.get("id")))
     say("info", "followed", **done)
@@ -102,7 +100,7 @@ class _Follower:
 
     async def _close(self, run_id: str, number: str) -> dict[str, Any]:
         """Start the job that accounts for a submission whose work failed, once."""
-        command = ("worker", run_id, "--report", "--ledger", str(self.runtime.settings.ledger))
+        command = ("worker", run_id, "--report", "--ledger", str(self.runtime.ledger))
         closing = Start("", REPORT, f"{run_id}-{number}", command)
         closed = await start(self.runtime, self.policy, closing, self.event_id)
         return _did("closing", run_id, job_id=closed["job_id"])
@@ -215,7 +213,7 @@ async def _restored(runtime: Runtime, policy: Policy, event: ObjectEvent, event_
     # A key may be another's folder.
     if runs := [run_id for name in waiting if "/" not in name and can_wait(run_id := name.removesuffix(".json"))]:
         for run_id in runs:
-            command = ("runs", "retry", run_id, "--ledger", str(runtime.settings.ledger), "--yes")
+            command = ("runs", "retry", run_id, "--ledger", str(runtime.ledger), "--yes")
             await start(runtime, policy, Start("", RESTORE, run_id, command), event_id)
         return _did("resumed", about, runs=runs)
     pair = match(policy, event.bucket, event.key)
@@ -223,14 +221,6 @@ async def _restored(runtime: Runtime, policy: Policy, event: ObjectEvent, event_
         return _did("ignored", about)
     name = await backlog.add(runtime, pair.name, [BacklogRow.of(event, Reason.ARCHIVED)])
     return _did("enqueued", about, backlog=name)
-
-
-def _topic(runtime: Runtime, policy: Policy, function_arn: str) -> str:
-    """The topic of the settings, of the policy, or the one that Terraform makes."""
-    if named := runtime.settings.topic or policy.alarms.topic:
-        return str(named)
-    _, partition, _, region, account, *_ = function_arn.split(":")
-    return f"arn:{partition}:sns:{region}:{account}:{policy.name}-alarms"
 
 
 def _why(job: Mapping[str, Any]) -> str:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import lru_cache
 from typing import Any, TypeVar
 
+from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.run import Side
-from jobs.errors import PreconditionFailed
+from jobs.errors import ConfigError, PreconditionFailed
 from jobs.ledger.files import list_names, read_file, write_file
 from jobs.policy.model import Policy
 from jobs.policy.resolved import decode_policy, load_bytes
@@ -18,7 +19,6 @@ from jobs.s3.condition_trial import OF_COPIES, find_ignored, ignored_error
 from jobs.s3.retries import Tries
 from jobs.s3.sessions import open_store
 from jobs.s3.store import Store
-from scheduler.settings import FunctionSettings
 
 T = TypeVar("T")
 
@@ -29,25 +29,33 @@ WRITE_TRIES = Tries(5)
 
 
 class Runtime:
-    """What a handler works with.
+    """What a handler works with: `SEALIFT_POLICY` (a policy.json), `SEALIFT_LEDGER`, and what else Terraform sets.
 
     `open_region` opens the store of a region (None: the function's own), with the owners of buckets.
     """
 
     def __init__(
         self,
-        settings: FunctionSettings,
+        settings: Settings,
         *,
         open_region: Callable[[str | None, Mapping[str, str]], Store] | None = None,
         clock: Callable[[], float] = time.time,
     ):
         self.settings, self.clock = settings, clock
+        self.policy_file, self.ledger = self.setting("policy"), Location.parse(self.setting("ledger"))
         self._open = open_region or _open_region
         self._stores: dict[tuple[object, ...], Store] = {}
         self._tried: set[Location] = set()
         self._trial = asyncio.Lock()
         self._policy: tuple[float, Policy] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    def setting(self, name: str) -> str:
+        """A setting that this function needs. Raises ConfigError."""
+        value: str | None = getattr(self.settings, name)
+        if value is None:
+            raise ConfigError(f"SEALIFT_{name.upper()} is not set: this function needs it in its environment")
+        return value
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run work to its end on the runtime's own loop, which its connections belong to."""
@@ -86,18 +94,17 @@ class Runtime:
         """
         now = self.clock()
         if self._policy is None or now - self._policy[0] > POLICY_SECONDS:
-            where = self.settings.policy
-            policy = decode_policy(await load_bytes(where, self.store()), where)
+            policy = decode_policy(await load_bytes(self.policy_file, self.store()), self.policy_file)
             self._policy = (now, policy.called(self.settings.system))
         return self._policy[1]
 
     def place(self, name: str) -> Location:
         """Where an object of the ledger is."""
-        return self.settings.ledger.join(name)
+        return self.ledger.join(name)
 
     async def read(self, name: str) -> bytes:
         """An object of the ledger. Raises NotFound, StoreError."""
-        return await read_file(self.store(), self.settings.ledger, name)
+        return await read_file(self.store(), self.ledger, name)
 
     async def names(self, prefix: str) -> list[str]:
         """The names of the ledger's objects below a prefix, without it, in order."""
@@ -108,7 +115,7 @@ class Runtime:
         StoreError.
         """
         try:
-            await write_file(self.store(), self.settings.ledger, name, data, tries=WRITE_TRIES)
+            await write_file(self.store(), self.ledger, name, data, tries=WRITE_TRIES)
         except PreconditionFailed:
             return False
         return True
@@ -121,4 +128,4 @@ def _open_region(region: str | None, owners: Mapping[str, str]) -> Store:
 @lru_cache(maxsize=1)
 def current_runtime() -> Runtime:
     """The runtime of this process. Raises ConfigError if the environment lacks something."""
-    return Runtime(FunctionSettings.from_environment())
+    return Runtime(Settings.from_environment())

@@ -49,11 +49,11 @@ async def _wanted(runtime: Runtime, policy: Policy, event: Mapping[str, Any]) ->
     action = event.get("action")
     if action not in ("nightly", "manifest"):
         raise UsageError(f"there is no action {action!r}: nightly or manifest")
-    pair = find_pair(policy, event.get("pair"))
+    pair = policy.find_pair(event.get("pair"))
     if action == "nightly":
         return nightly(pair, parse_time(event["scheduled_at"]) if "scheduled_at" in event else runtime.clock())
     number = int(event["number"])
-    published = await read_manifest(runtime.store(), runtime.settings.ledger, pair.name, number)
+    published = await read_manifest(runtime.store(), runtime.ledger, pair.name, number)
     return for_manifest(pair.name, number, published.manifest)
 
 
@@ -61,15 +61,6 @@ def for_manifest(pair: str, number: int, manifest: str) -> Start:
     """The run of a manifest of a pair."""
     command = ("replicate", "--pair", pair, "--yes", "--manifest", manifest)
     return Start(pair, BACKFILL, f"{number:06d}", command)
-
-
-def find_pair(policy: Policy, name: Any) -> Pair:
-    """The pair of this name. Raises UsageError, with the names that there are."""
-    pair = policy.pair(str(name))
-    if pair is None:
-        names = ", ".join(each.name for each in policy.pairs)
-        raise UsageError(f"there is no pair {name!r} in the policy, only {names}")
-    return pair
 
 
 def nightly(pair: Pair, at: float) -> Start:

@@ -132,16 +132,7 @@ def choose_pair(name: str, policy_file: str | None, ledger: str | None) -> tuple
     UsageError, PolicyError, StoreError.
     """
     policy = read_policy(policy_file)
-    return policy, find_pair(policy, name), ledger_location(ledger, policy)
-
-
-def find_pair(policy: Policy, name: str) -> Pair:
-    """The pair of this name. Raises UsageError, with the names that there are."""
-    pair = policy.pair(name)
-    if pair is not None:
-        return pair
-    names = ", ".join(str(each.name) for each in policy.pairs)
-    raise UsageError(f"--pair {name!r}: the policy has no such pair", advice=f"name one of {names}")
+    return policy, policy.find_pair(name), ledger_location(ledger, policy)
 
 
 def read_policy(file: str | None) -> Policy:

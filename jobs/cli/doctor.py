@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import asdict
 
-from jobs.cli.command import Answer, JsonCommand, PolicyOptions, find_pair, read_policy
+from jobs.cli.command import Answer, JsonCommand, PolicyOptions, read_policy
 from jobs.cli.console import table
 from jobs.cli.options import flag, shared
 from jobs.config import Settings
@@ -41,7 +41,7 @@ class Doctor(PolicyOptions, JsonCommand):
         from jobs.doctor.model import Status, exit_code
 
         policy, system = read_policy(self.policy), Settings.from_environment().system
-        pair = find_pair(policy, self.pair) if self.pair is not None else None
+        pair = policy.find_pair(self.pair) if self.pair is not None else None
         lines = examine(policy, pair, system, before=self.before, probes=self.probe)
         code = exit_code(lines)
         counts = {status.value: sum(line.status == status for line in lines) for status in Status}

@@ -14,7 +14,7 @@ from jobs.config import Settings
 from jobs.core.display import shown
 from jobs.core.model import Location
 from jobs.errors import ConfigError, ExitCode, Mistake, PolicyError, UsageError
-from jobs.policy.coverage import Explanation, explain, to_dict
+from jobs.policy.coverage import Explanation, explain
 from jobs.policy.model import Archive, ArchiveRule, Destination, Pair, Policy, Replica
 from jobs.policy.reader import path_of, resolve_policy
 from jobs.policy.resolved import encode_policy
@@ -74,7 +74,7 @@ class Explain(PolicyOptions, JsonCommand):
         """The explanation."""
         answer = explain(read_policy(self.policy), self.uri.bucket, self.uri.key)
         code = ExitCode.DONE if answer.pair and not answer.copy_problem else ExitCode.FINDINGS
-        return Answer(to_dict(answer), _explanation_text(answer), code)
+        return Answer(msgspec.to_builtins(answer), _explanation_text(answer), code)
 
 
 def _write(name: str, target: str) -> Policy:
@@ -111,7 +111,7 @@ def _pair_text(policy: Policy, pair: Pair) -> str:
 
 
 def _explanation_text(answer: Explanation) -> str:
-    pair = answer.pair
+    pair = answer.policy
     if pair is None:
         return shown(f"{answer.source}: not protected: {answer.reason}")
     hot, limit, replica = pair.destination, pair.thresholds.lambda_max_size, pair.replica
@@ -146,10 +146,11 @@ def _each(slices: int) -> str:
 
 
 def _archive_text(archive: Archive | None, answer: Explanation) -> str:
-    if archive is None or not answer.rules:
+    rules = [_rule_text(rule) for rule in archive.rules if rule.name in answer.archive_rules] if archive else []
+    if archive is None or not rules:
         return "never: no rule takes it"
     expire = f"; the original may go {age_text(archive.expire.grace)} after its proof" if archive.expire else ""
-    return f"in {archive.uri}, by the first that holds: {'; '.join(map(_rule_text, answer.rules))}{expire}"
+    return f"in {archive.uri}, by the first that holds: {'; '.join(rules)}{expire}"
 
 
 def _rule_text(rule: ArchiveRule) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from jobs.aws.batch import Batch
 from jobs.core.parentage import TIED
 from jobs.errors import ExitCode
+from jobs.ledger.backlog import Manifest
 from jobs.local.seaweedfs import stop
 from scheduler import enqueue
 from scheduler.batch_starts import start
@@ -66,11 +67,12 @@ class LocalRuns(Batch):
 
     async def _look(self) -> None:
         policy = await self._runtime.policy()
-        enqueued = await enqueue.handle(self._runtime, {"action": "backlog"})
-        for published in enqueued.manifests:
+
+        async def begin(published: Manifest) -> None:
             what = for_manifest(published.pair, published.number, published.manifest)
             await start(self._runtime, policy, what, "local", self)
-        enqueued.check()
+
+        await enqueue.handle(self._runtime, {"action": "backlog"}, begin)
 
     def _run(self, name: str, command: Sequence[str]) -> None:
         """Try a run in a process of its own. Its stdin closes when this process ends, however that happens."""

@@ -7,12 +7,12 @@ pair, as prefixes in and out, so that runs and events never disagree.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import msgspec
+from msgspec import Struct
 
 from jobs.core.model import Location
-from jobs.policy.model import ArchiveRule, Pair, Policy
+from jobs.policy.model import Pair, Policy
 
 KEY_BYTES_MAX = 1_024
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html"""
@@ -29,26 +29,21 @@ class Scope(NamedTuple):
         return key.startswith(self.prefixes) and not (self.excluded and key.startswith(self.excluded))
 
 
-class Explanation(NamedTuple):
-    """What the policy means for an object. Without a pair, only `source` and `reason` are set.
+class Explanation(Struct, frozen=True, kw_only=True):
+    """What the policy means for an object, as `--json` shows it. Without a pair, only `source` and `reason` are set.
 
-    `rules`: archive rules that take it if their conditions hold, the first of them.
+    `copy_problem`: why the copy cannot be made, whatever is tried. `archive_rules`: those that take it if their
+    conditions hold, the first of them. `policy`: of the pair.
     """
 
-    source: Location
-    pair: Pair | None
+    source: str
     reason: str
-    copy: Location | None = None
-    replica: Location | None = None
-    rules: tuple[ArchiveRule, ...] = ()
-
-    @property
-    def copy_problem(self) -> str:
-        """Why the copy cannot be made, whatever is tried. Empty if it can."""
-        length = len(self.copy.key.encode("utf-8", "surrogatepass")) if self.copy else 0
-        if length <= KEY_BYTES_MAX:
-            return ""
-        return f"its key would have {length:,} bytes, and S3 takes {KEY_BYTES_MAX:,}: shorten destination.prefix"
+    pair: str | None = None
+    copy: str | None = None
+    copy_problem: str | None = None
+    replica: str | None = None
+    archive_rules: tuple[str, ...] = ()
+    policy: Pair | None = None
 
 
 def match(policy: Policy, bucket: str, key: str) -> Pair | None:
@@ -74,36 +69,25 @@ def scope(policy: Policy, pair: Pair) -> Scope:
 def explain(policy: Policy, bucket: str, key: str) -> Explanation:
     """What the policy means for the object."""
     pair, prefix, hidden = _find(policy, bucket, key)
-    here = Location(bucket, key)
+    here = str(Location(bucket, key))
     if pair is None:
-        return Explanation(here, None, _nobody(policy, bucket))
+        return Explanation(source=here, reason=_nobody(policy, bucket))
     if hidden is not None:
-        return Explanation(here, None, f"the pair {pair.name} leaves out keys that begin with {hidden!r}")
+        return Explanation(source=here, reason=f"the pair {pair.name} leaves out keys that begin with {hidden!r}")
     copy_key = pair.copy_key(key)
+    rules = pair.archive.rules if pair.archive else ()
+    length = len(copy_key.encode("utf-8", "surrogatepass"))
+    problem = f"its key would have {length:,} bytes, and S3 takes {KEY_BYTES_MAX:,}: shorten destination.prefix"
     return Explanation(
         source=here,
-        pair=pair,
+        pair=pair.name,
         reason=f"its longest matching prefix is {prefix!r}" if prefix else "the pair takes all keys of the bucket",
-        copy=Location(pair.destination.bucket, copy_key),
-        replica=Location(pair.replica.bucket, copy_key) if pair.replica else None,
-        rules=tuple(rule for rule in (pair.archive.rules if pair.archive else ()) if key.startswith(rule.prefix)),
+        copy=str(Location(pair.destination.bucket, copy_key)),
+        copy_problem=problem if length > KEY_BYTES_MAX else None,
+        replica=str(Location(pair.replica.bucket, copy_key)) if pair.replica else None,
+        archive_rules=tuple(rule.name for rule in rules if key.startswith(rule.prefix)),
+        policy=pair,
     )
-
-
-def to_dict(explanation: Explanation) -> dict[str, Any]:
-    """JSON-ready."""
-    pair = explanation.pair
-    document: dict[str, Any] = {"source": str(explanation.source), "reason": explanation.reason, "pair": None}
-    if pair is None:
-        return document
-    return document | {
-        "pair": pair.name,
-        "copy": str(explanation.copy),
-        "copy_problem": explanation.copy_problem or None,
-        "replica": str(explanation.replica) if explanation.replica else None,
-        "archive_rules": [rule.name for rule in explanation.rules],
-        "policy": msgspec.to_builtins(pair),
-    }
 
 
 def _find(policy: Policy, bucket: str, key: str) -> tuple[Pair | None, str, str | None]:

@@ -15,6 +15,7 @@ from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
 from jobs.core.enums import AnnotationRule, ArchiveFormat, Encryption, StorageClass
+from jobs.errors import UsageError
 from jobs.policy.words import (
     AccountId,
     Age,
@@ -300,6 +301,13 @@ class Policy(Struct, frozen=True, kw_only=True):
     def pair(self, name: str) -> Pair | None:
         """The pair of this name."""
         return next((pair for pair in self.pairs if pair.name == name), None)
+
+    def find_pair(self, name: object) -> Pair:
+        """The pair of this name. Raises UsageError, with the names that there are."""
+        if (pair := self.pair(str(name))) is not None:
+            return pair
+        names = ", ".join(each.name for each in self.pairs)
+        raise UsageError(f"the policy has no pair {name!r}", advice=f"name one of {names}")
 
 
 class PolicyFile(Policy, frozen=True, kw_only=True):

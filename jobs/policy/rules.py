@@ -85,8 +85,9 @@ def find_mistakes(policy: Policy) -> Iterator[Finding]:
 
 def find_refusals(policy: Policy) -> Iterator[Finding]:
     """What AWS refuses when Terraform applies the policy."""
-    for steps, prefix in _granted(policy):
-        if any(character > LAST_OF_IAM for character in prefix):
+    for steps, prefix in _leaves(msgspec.to_builtins(policy)):
+        is_granted = steps[-1] == "prefix" or "prefixes" in steps  # in policies of roles
+        if is_granted and any(character > LAST_OF_IAM for character in prefix):
             yield Finding(steps, prefix, "characters up to U+00FF (ÿ): IAM takes no others in policies of roles")
     prefixes: dict[str, list[str]] = {}
     for number, pair in enumerate(policy.pairs):
@@ -129,19 +130,12 @@ def find_warnings(policy: Policy, first: date) -> Iterator[Finding]:
             yield Finding(("pairs", number, "nightly", "hour"), pair.nightly.hour, expected)
 
 
-def _granted(policy: Policy) -> Iterator[tuple[Steps, str]]:
-    """Every prefix that stands in policies of roles."""
-    yield ("ledger", "prefix"), policy.ledger.prefix
-    if policy.inventory:
-        yield ("inventory", "prefix"), policy.inventory.prefix
-    for number, pair in enumerate(policy.pairs):
-        for place, prefix in enumerate(pair.source.prefixes):
-            yield ("pairs", number, "source", "prefixes", place), prefix
-        yield ("pairs", number, "destination", "prefix"), pair.destination.prefix
-        if pair.archive:
-            yield ("pairs", number, "archive", "prefix"), pair.archive.prefix
-            for place, rule in enumerate(pair.archive.rules):
-                yield ("pairs", number, "archive", "rules", place, "prefix"), rule.prefix
+def _leaves(value: Any, steps: Steps = ()) -> Iterator[tuple[Steps, Any]]:
+    """The single values of a document, with their places."""
+    if not isinstance(value, dict | list):
+        yield steps, value
+    for step, each in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from _leaves(each, (*steps, step))
 
 
 def _day_without(minutes: int, zone: ZoneInfo, first: date) -> date | None:

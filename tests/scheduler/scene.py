@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from jobs.core.model import Attributes, Listed, Location, ObjectRef
+from jobs.config import Settings
+from jobs.core.model import Attributes, Listed, ObjectRef
+from jobs.ledger.backlog import Manifest
 from jobs.s3.store import UNGUARDED
 from scheduler.backup import handle
 from scheduler.runtime import Runtime
-from scheduler.settings import FunctionSettings
 from tests.doubles.memory_store import Hook, MemoryStore, Request
 from tests.doubles.policies import resolved
 from tests.scheduler.event_samples import batch, notification, record
@@ -30,9 +31,14 @@ class Scene:
         place = {"bucket": "source", "region": "us-east-1"}
         pair = {"name": "pair", "source": place, "destination": place | {"bucket": "hotter"}, **pair}
         self.write_policy(folder, [pair])
-        settings = FunctionSettings(str(folder / "policy.json"), Location("ledger", "l"))
+        names = {"POLICY": str(folder / "policy.json"), "LEDGER": "s3://ledger/l", "TOPIC": "topic"}
+        settings = Settings.from_environment({f"SEALIFT_{name}": value for name, value in names.items()})
         self.runtime = Runtime(settings, open_region=lambda *_: self.store)
         self.sequencer = 0
+        self.announced: list[Manifest] = []
+
+    async def announce(self, manifest: Manifest) -> None:
+        self.announced.append(manifest)
 
     def write_policy(self, folder: Path, pairs: list[dict[str, Any]], **more: Any) -> None:
         document = {"version": 1, "ledger": {"bucket": "ledger", "region": "us-east-1"}, "pairs": pairs, **more}

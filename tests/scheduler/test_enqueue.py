@@ -70,9 +70,9 @@ def row(key: str) -> BacklogRow:
 
 
 def enqueue(scene: Scene, **event: Any) -> list[Manifest]:
-    enqueued = scene.runtime.run(handle(scene.runtime, event))
-    enqueued.check()
-    return enqueued.manifests
+    scene.announced = []
+    scene.runtime.run(handle(scene.runtime, event, scene.announce))
+    return scene.announced
 
 
 def test_a_day_of_a_backlogs_runs_costs_no_more_than_the_policy_allows(

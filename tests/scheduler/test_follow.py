@@ -35,7 +35,7 @@ def mail(monkeypatch: pytest.MonkeyPatch) -> Mails:
 
 def follow(scene: Scene, event: dict[str, Any]) -> str:
     """What was done."""
-    done = scene.run(handle(scene.runtime, event, f"arn:aws:lambda:{REGION}:1:function:follow"))
+    done = scene.run(handle(scene.runtime, event))
     return str(done["action"])
 
 
@@ -104,11 +104,11 @@ def test_the_report_of_a_run_is_told_by_a_topic_or_the_call_fails(place: Place, 
     for name, text in (("report", document()), ("spec", {"options": {"pair": "pair"}})):
         key = f"l/runs/{RUN}/{name}.json"
         place.client.put_object(Bucket=place.ledger, Key=key, Body=json.dumps(text).encode())
-    topics = place.more | {"SEALIFT_TOPIC": f"arn:aws:sns:{REGION}:123456789012:not-there"}, place.more
-    place.more = topics[0]
+    arn = f"arn:aws:sns:{REGION}:123456789012:"
+    place.more["SEALIFT_TOPIC"] = f"{arn}not-there"
     with place.function("follow") as function:
         assert function.invoke(FAILED).error_type == "NotFound"
-    place.more = topics[1]
+    place.more["SEALIFT_TOPIC"] = f"{arn}sealift-alarms"
     with place.function("follow") as function:
         assert [function.invoke(FAILED).payload["action"] for _ in range(2)] == ["told", "told before"]
     [message] = queue.receive(wait_seconds=0)

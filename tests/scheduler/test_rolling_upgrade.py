@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 
-from jobs.core.model import Location
+from jobs.config import Settings
 from scheduler.follow import handle
 from scheduler.runtime import Runtime
-from scheduler.settings import FunctionSettings
 from tests.doubles.lambda_invoke import LambdaApi
 from tests.scheduler.conftest import Place
 from tests.scheduler.event_samples import batch
@@ -66,8 +65,8 @@ def test_functions_of_one_release_and_workers_of_another_share_a_ledger(
         monkeypatch.setenv(variable, value)
     mails: list[str] = []
     monkeypatch.setattr("scheduler.follow.publish", lambda topic, subject, text: mails.append(subject))
-    runtime = Runtime(FunctionSettings(str(place.policy), Location(place.ledger, "l/"), topic="topic"))
+    runtime = Runtime(Settings.from_environment(place.environment() | {"SEALIFT_TOPIC": "topic"}))
     job = {"jobName": f"{report['run_id']}-000-report", "jobId": "1", "status": "SUCCEEDED"}
     ended = {"detail-type": "Batch Job State Change", "detail": job}
-    assert runtime.run(handle(runtime, ended, "arn:aws:lambda:us-east-1:1:function:follow"))["action"] == "told"
+    assert runtime.run(handle(runtime, ended))["action"] == "told"
     assert [subject.startswith("Sealift replicate:") for subject in mails] == [True]

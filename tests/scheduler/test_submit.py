@@ -119,7 +119,7 @@ def test_of_many_that_start_at_once_one_submits(scene: Scene, jobs: BatchServer)
 
 def test_what_makes_no_sense_is_refused(scene: Scene) -> None:
     for event, says in (
-        ({"action": "nightly", "pair": "other"}, "no pair 'other' in the policy, only pair"),
+        ({"action": "nightly", "pair": "other"}, "no pair 'other': name one of pair"),
         ({"action": "nightly"}, "no pair None"),
         ({"action": "dance", "pair": "pair"}, "no action 'dance'"),
         ({"hello": "world"}, "no action None"),

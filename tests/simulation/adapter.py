@@ -27,6 +27,7 @@ from jobs.cli.command import Answer, JsonCommand
 from jobs.cli.console import emit
 from jobs.cli.options import Command
 from jobs.cli.worker import WorkerCommand
+from jobs.config import Settings
 from jobs.core import part_sizes
 from jobs.core.elapsed import refuse_late
 from jobs.core.evidence import compare
@@ -48,7 +49,6 @@ from jobs.s3.store import UNGUARDED
 from jobs.sync.key import Sides, SyncOptions
 from scheduler import backlog, backup, log
 from scheduler.runtime import Runtime
-from scheduler.settings import FunctionSettings
 from tests.doubles import one_duckdb
 from tests.doubles.few_rows import CACHED, QUICK, outcomes_of, rows_of
 from tests.doubles.plain_fold import fold
@@ -203,7 +203,7 @@ class Program:
 
     def runtime(self) -> Runtime:
         """A function's, which has just begun."""
-        return Runtime(FunctionSettings(os.environ["SEALIFT_POLICY"], Location(LEDGER, "l/")), clock=_process().clock)
+        return Runtime(Settings.from_environment(), clock=_process().clock)
 
     async def handle(self, runtime: Runtime, bodies: dict[str, str], seconds: float) -> set[str]:
         """Give messages (id → body) to the backup function. Returns those that it has not done."""
@@ -216,7 +216,7 @@ class Program:
         runtime = self.runtime()
         if waiting := await backlog.waiting(runtime, PAIR):
             await backlog.publish(runtime, PAIR, waiting, "due")
-        where = runtime.store(), runtime.settings.ledger, PAIR
+        where = runtime.store(), runtime.ledger, PAIR
         found = [await read_manifest(*where, number) for number in await manifest_numbers(*where)]
         return [f"replicate --pair {PAIR} --manifest {each.manifest} --yes --json".split() for each in found]
 

@@ -14,7 +14,6 @@ from jobs.config import Settings
 from jobs.errors import ExitCode
 from jobs.policy.reader import read_policy
 from jobs.policy.words import minutes_of
-from scheduler.settings import FunctionSettings
 from tests.terraform.conftest import applied
 from tests.terraform.iam import Answer, decide
 from tests.terraform.world import ROOT, written
@@ -71,7 +70,7 @@ def test_functions_find_policy_and_ledger(example):
         assert values["handler"] == f"scheduler.{name}.handler"
         module, _, function = values["handler"].rpartition(".")
         assert callable(getattr(import_module(module), function))
-        settings = FunctionSettings.from_environment(values["environment"][0]["variables"])
+        settings = Settings.from_environment(values["environment"][0]["variables"])
         assert settings.policy == example.output("policy")
         assert str(settings.ledger).rstrip("/") == policy.ledger.uri
         assert settings.topic == example.output("topic")
