@@ -23,7 +23,7 @@ from typing import Any
 from jobs.aws.clients import invoke
 from jobs.core.enums import StorageClass
 from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
-from jobs.core.pricing import Group, Histogram, PricedWork, estimate, own_prices
+from jobs.core.pricing import Bill, Group, Histogram, PricedWork
 from jobs.errors import Unavailable
 from jobs.ledger.backlog import Manifest, Waiting, manifest_numbers, read_manifest, read_manifests
 from jobs.policy.model import Pair, Policy
@@ -129,7 +129,7 @@ def _dollars(pair: Pair, rows: int, size_bytes: int) -> float:
     in_parts = rows > 0 and size_bytes / rows > COPY_LIMIT_BYTES
     parts = max(rows, -(-size_bytes // PREFERRED_PART_BYTES)) if in_parts else rows
     group = Group(StorageClass.STANDARD, in_parts, True, False, rows, size_bytes, parts)
-    return sum(estimate(work, Histogram((group,), rows), own_prices()).values())
+    return sum(Bill(work, Histogram((group,), rows)).dollars.values())
 
 
 def _is_due(pair: Pair, waiting: Sequence[Waiting], now: float) -> str:

@@ -25,11 +25,10 @@ from jobs.compact.grouping import Group, cut_shards, number_groups
 from jobs.compact.packing import MEMBER_BYTES_MAX, CompactOptions
 from jobs.compact.savings import Savings
 from jobs.config import ROWS_PER_SHARD, Settings
-from jobs.core import pricing
 from jobs.core.display import Display
 from jobs.core.enums import SKIP_ANNOTATIONS
 from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
-from jobs.core.pricing import PricedWork, PriceTable, own_prices
+from jobs.core.pricing import Bill, Histogram, PricedWork, PriceTable, own_prices
 from jobs.core.reasons import Reason
 from jobs.core.run import Plan, ShardSummary
 from jobs.core.selection import Selection
@@ -76,7 +75,7 @@ async def plan_run(request: Request, ledger: Ledger, settings: Settings, display
             )
         spec = draft.spec(description, draft.ways(source), source)
         work = PricedWork.of(spec, is_copying=True)
-        return draft.planned(spec, forecast(grouped, work, settings.processes, prices))
+        return draft.planned(spec, forecast(grouped, work, settings.processes))
 
 
 class Grouped(Struct):
@@ -211,30 +210,22 @@ def _read(path: Path, kept: Mapping[str, Group]) -> Iterator[pa.RecordBatch]:
             yield batch.filter(pc.is_in(batch["archive"], numbers))
 
 
-def forecast(grouped: Grouped, work: PricedWork, processes: int, prices: PriceTable) -> Plan:
+def forecast(grouped: Grouped, work: PricedWork, processes: int) -> Plan:
     """The plan of a compaction.
 
     Its dollars leave out `early_delete`, which only the expiry of the originals costs. They include
     one list of annotations for each member. What decides whether a group pays does not.
     """
-    packed = grouped.packed
-    lists = packed.members * (work.annotations != SKIP_ANNOTATIONS)
-    requests = {"put": grouped.archives, "part": packed.parts, "get": packed.members, "list": lists}
-    dollars = {
-        "puts": packed.puts,
-        "gets": packed.gets,
-        "lists": lists * prices.list_per_1000 / 1000,
-        "retrieval": packed.retrieval,
-        "transfer": packed.size_bytes / pricing.GIB * pricing.far_per_gib(work, prices),
-    }
-    return Plan(
+    bill, packed = Bill(work, Histogram((), 0)), grouped.packed
+    bill.add(Counter(list=packed.members * (work.annotations != SKIP_ANNOTATIONS)), size_bytes=packed.size_bytes)
+    bill.requests.update(put=grouped.archives, part=packed.parts, get=packed.members)
+    bill.dollars |= {"puts": packed.puts, "gets": packed.gets, "retrieval": packed.retrieval}
+    bill.moved_bytes += packed.archive_bytes
+    plan = Plan(
         rows=grouped.rows,
         size_bytes=grouped.size_bytes,
         shards=tuple(grouped.shards),
         excluded=grouped.excluded,
-        requests={kind: count for kind, count in requests.items() if count},
-        dollars={item: amount for item, amount in dollars.items() if amount},
-        price_table=prices.name,
-        seconds=pricing.estimate_seconds(requests, packed.size_bytes + packed.archive_bytes, processes),
         savings=grouped.savings(),
     )
+    return bill.of(plan, processes)

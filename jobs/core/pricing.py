@@ -12,7 +12,7 @@ from msgspec import Struct, structs
 
 from jobs.core.enums import AnnotationRule
 from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
-from jobs.core.run import RunSpec
+from jobs.core.run import Plan, RunSpec
 
 RANGE_BYTES = 8 * 1024**2
 """What the worker reads at once when bytes pass through it, and so the part size of a streamed
@@ -34,11 +34,9 @@ GIB = 1024**3
 ENDPOINT_PER_GIB = 0.01
 """Dollars for what an interface endpoint carries: https://aws.amazon.com/privatelink/pricing/"""
 
-_PUTS = ("copy", "put", "complete")
-_STAGED = ("create", "part")
-"""Requests before an object has its class. The archive classes bill them as STANDARD does."""
-_GETS = ("head", "get", "tagging")
-KINDS = ("copy", "put", "create", "part", "complete", "head", "get", "tagging", "list", "delete")
+_WRITES = ("copy", "put", "create", "part", "complete", "delete")
+_DATA_KEYS: Mapping[str | None, int] = {"aws:kms": 1, "aws:kms:dsse": 2}
+"""How many data keys of KMS a request takes that writes bytes, by the encryption."""
 
 
 class PricedWork(Struct, frozen=True):
@@ -184,7 +182,89 @@ def part_rule(work: PricedWork) -> tuple[int, int]:
     return (RANGE_BYTES, RANGE_BYTES) if is_read else (COPY_LIMIT_BYTES, PREFERRED_PART_BYTES)
 
 
-def requests_for(work: PricedWork, histogram: Histogram) -> dict[str, int]:
+class Bill:
+    """What work takes: `requests` by kind, `dollars` by item of Sealift's own prices, and `moved_bytes`, which are
+    copied or read, once for each side that reads them.
+
+    | item        | what is counted                                                                        |
+    |-------------|----------------------------------------------------------------------------------------|
+    | `puts`      | writes, in the class of the copy                                                       |
+    | `gets`      | reads, in the class of what is read                                                    |
+    | `lists`, `deletes` |                                                                                 |
+    | `retrieval` | bytes that are read, in the class of what is read                                      |
+    | `kms`       | one data key for each request that writes with a key of KMS, two with dsse. What the   |
+    |             | source's key costs no manifest tells                                                   |
+    | `transfer`  | `far_per_gib`                                                                          |
+
+    Retries and what is skipped as the same are not counted. `more`: requests that the histogram does not tell.
+    """
+
+    def __init__(self, work: PricedWork, histogram: Histogram, **more: int):
+        self.work, self.prices, self.moved_bytes = work, own_prices(), 0
+        self.requests, self.dollars = Counter[str](), defaultdict[str, float](float)
+        for group in histogram.groups:
+            size_bytes = 0 if group.there == ALIKE else group.size_bytes
+            self.add(requests_of(work, group), group.storage_class, size_bytes)
+        lists = _history_lists(work, histogram) if work.all_versions else 0
+        self.add(Counter(more) + Counter(list=lists))
+
+    def add(self, requests: Counter[str], stored: str = "STANDARD", size_bytes: int = 0, packed_in: str = "") -> None:
+        """Add requests for objects of the storage class `stored`, and their bytes. `packed_in`: the class of the
+        archive that holds them.
+        """
+        work, prices, read = self.work, self.prices, self.prices.of_class(packed_in or stored)
+        written = prices.of_class(stored if work.storage_class == "keep" else work.storage_class)
+        sides = 1 if work.is_copying else work.sides_read if work.deep else 0
+        for item, kinds, per_1000 in (
+            ("puts", ("copy", "put", "complete"), written.put_per_1000),
+            ("puts", ("create", "part"), written.part_per_1000),  # archive classes bill them as STANDARD does
+            ("gets", ("head", "get", "tagging"), read.get_per_1000),
+            ("lists", ("list",), prices.list_per_1000),
+            ("deletes", ("delete",), prices.delete_per_1000),
+            ("kms", ("copy", "put", "part"), _DATA_KEYS.get(work.sse, 0) * prices.kms_per_1000),
+        ):
+            self.dollars[item] += sum(requests[kind] for kind in kinds) * per_1000 / 1000
+        self.requests.update(requests)
+        self.moved_bytes += sides * size_bytes
+        self.dollars["retrieval"] += sides * size_bytes / GIB * read.retrieval_per_gib
+        self.dollars["transfer"] += bool(sides) * size_bytes / GIB * far_per_gib(work, prices)
+
+    def of(self, plan: Plan, processes: int) -> Plan:
+        """The plan with what it takes. Its seconds are a lower bound: the slowest of client requests, writes in a
+        prefix, and bytes.
+        """
+        writes = sum(self.requests[kind] for kind in _WRITES)
+        return structs.replace(
+            plan,
+            requests={kind: count for kind, count in self.requests.items() if count},
+            dollars={item: amount for item, amount in self.dollars.items() if amount},
+            price_table=self.prices.name,
+            seconds=max(
+                self.requests.total() / (REQUESTS_PER_SECOND * processes),
+                writes / WRITES_PER_SECOND,
+                self.moved_bytes / (BYTES_PER_SECOND * processes),
+            ),
+        )
+
+
+def far_per_gib(work: PricedWork, prices: PriceTable) -> float:
+    """Dollars for a GiB on its way from the source to the destination.
+
+    | work             | the price                                                         |
+    |------------------|-------------------------------------------------------------------|
+    | `endpoint_hops`  | for each hop between regions: the transfer, and the VPC endpoint  |
+    | `streamed` apart | the internet's: the sides are different services                  |
+    | `cross_region`   | the transfer between regions                                      |
+    | none of these    | nothing                                                           |
+    """
+    if work.endpoint_hops:
+        return work.endpoint_hops * (prices.cross_region_per_gib + ENDPOINT_PER_GIB)
+    if work.streamed and work.apart:
+        return prices.internet_per_gib
+    return prices.cross_region_per_gib if work.cross_region else 0.0
+
+
+def requests_of(work: PricedWork, group: Group) -> Counter[str]:
     """Requests by kind if nothing has to be tried again. Rows are new at the destination, unless a
     list of it shows otherwise.
 
@@ -207,78 +287,12 @@ def requests_for(work: PricedWork, histogram: Histogram) -> dict[str, int]:
     Comparisons: 2 head. Deep: and a get of each range on both sides. Tags: and 2 tagging and a list,
     if each object has tags and none has annotations. All versions: a list per key.
     """
-    total: Counter[str] = Counter()
-    for group in histogram.groups:
-        total.update(_requests(work, group))
-    if work.all_versions:
-        total["list"] += _history_lists(work, histogram)
-    return {kind: total[kind] for kind in KINDS if total[kind]}
-
-
-def bytes_moved(work: PricedWork, histogram: Histogram) -> int:
-    """Bytes that have to be copied or read, once for each side that reads them."""
-    sides = 1 if work.is_copying else work.sides_read if work.deep else 0
-    return sides * sum(group.size_bytes for group in histogram.groups if group.there != ALIKE)
-
-
-def far_per_gib(work: PricedWork, prices: PriceTable) -> float:
-    """Dollars for a GiB on its way from the source to the destination.
-
-    | work             | the price                                                         |
-    |------------------|-------------------------------------------------------------------|
-    | `endpoint_hops`  | for each hop between regions: the transfer, and the VPC endpoint  |
-    | `streamed` apart | the internet's: the sides are different services                  |
-    | `cross_region`   | the transfer between regions                                      |
-    | none of these    | nothing                                                           |
-    """
-    if work.endpoint_hops:
-        return work.endpoint_hops * (prices.cross_region_per_gib + ENDPOINT_PER_GIB)
-    if work.streamed and work.apart:
-        return prices.internet_per_gib
-    return prices.cross_region_per_gib if work.cross_region else 0.0
-
-
-def estimate(work: PricedWork, histogram: Histogram, prices: PriceTable) -> dict[str, float]:
-    """Dollars by item: `puts`, `gets`, `lists`, `retrieval`, `kms`, `transfer`.
-
-    Those that cost nothing are left out.
-
-    Writes are priced in the class of the copy. `kms` counts one data key for each request that
-    writes with a key of KMS. What the source's key costs no manifest tells. `transfer`: see
-    `far_per_gib`. Retries and what is skipped as the same are not counted.
-    """
-    dollars: defaultdict[str, float] = defaultdict(float)
-    per_gib = far_per_gib(work, prices)
-    for group in histogram.groups:
-        requests = _requests(work, group)
-        read = prices.of_class(group.storage_class)
-        written = read if work.storage_class == "keep" else prices.of_class(work.storage_class)
-        puts = sum(requests[kind] for kind in _PUTS)
-        staged = sum(requests[kind] for kind in _STAGED)
-        dollars["puts"] += (puts * written.put_per_1000 + staged * written.part_per_1000) / 1000
-        dollars["gets"] += sum(requests[kind] for kind in _GETS) * read.get_per_1000 / 1000
-        dollars["deletes"] += requests["delete"] * prices.delete_per_1000 / 1000
-        dollars["lists"] += requests["list"] * prices.list_per_1000 / 1000
-        moved_gib = bytes_moved(work, Histogram((group,), 0)) / GIB
-        dollars["retrieval"] += moved_gib * read.retrieval_per_gib
-        if work.is_copying and (work.sse or "").startswith("aws:kms"):
-            keys = 2 if work.sse == "aws:kms:dsse" else 1
-            writes = requests["copy"] + requests["put"] + requests["part"]
-            dollars["kms"] += keys * writes * prices.kms_per_1000 / 1000
-        dollars["transfer"] += group.size_bytes * bool(moved_gib) / GIB * per_gib
-    if work.all_versions:
-        dollars["lists"] += _history_lists(work, histogram) * prices.list_per_1000 / 1000
-    return {item: amount for item, amount in dollars.items() if amount}
-
-
-def estimate_seconds(requests: Mapping[str, int], bytes_moved: int, processes: int) -> float:
-    """Lower bound in seconds: the slowest of client requests, writes in a prefix, and bytes."""
-    writes = sum(requests.get(kind, 0) for kind in (*_PUTS, *_STAGED, "delete"))
-    return max(
-        sum(requests.values()) / (REQUESTS_PER_SECOND * processes),
-        writes / WRITES_PER_SECOND,
-        bytes_moved / (BYTES_PER_SECOND * processes),
-    )
+    if work.is_copying:
+        return _copy_requests(work, group)
+    if group.is_delete_marker:
+        return Counter()
+    requests = Counter(head=2 * group.rows, get=work.sides_read * group.parts if work.deep else 0)
+    return requests + Counter(tagging=2 * group.rows, list=group.rows) if work.compares_tags else requests
 
 
 def _history_lists(work: PricedWork, histogram: Histogram) -> int:
@@ -288,15 +302,6 @@ def _history_lists(work: PricedWork, histogram: Histogram) -> int:
     versions = sum(group.rows for group in histogram.groups)
     several = min(histogram.keys, max(0, versions - histogram.keys)) if work.is_copying else 0
     return histogram.keys + several
-
-
-def _requests(work: PricedWork, group: Group) -> Counter[str]:
-    if work.is_copying:
-        return _copy_requests(work, group)
-    if group.is_delete_marker:
-        return Counter()
-    requests = Counter(head=2 * group.rows, get=work.sides_read * group.parts if work.deep else 0)
-    return requests + Counter(tagging=2 * group.rows, list=group.rows) if work.compares_tags else requests
 
 
 def _copy_requests(work: PricedWork, group: Group) -> Counter[str]:

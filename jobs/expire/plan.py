@@ -30,7 +30,7 @@ from jobs.core import pricing
 from jobs.core.display import Display
 from jobs.core.enums import SKIP_ANNOTATIONS
 from jobs.core.model import Listed, Location
-from jobs.core.pricing import Group, Histogram, PricedWork
+from jobs.core.pricing import Bill, Group, Histogram, PricedWork
 from jobs.core.run import Plan
 from jobs.core.selection import is_sealift_object
 from jobs.errors import ConfigError, UsageError
@@ -47,7 +47,7 @@ from jobs.expire.places import (
 from jobs.ledger.ledger import Ledger
 from jobs.manifests import open_manifest
 from jobs.policy.model import Policy
-from jobs.runs.planning import check_share, cut_shards, exceeds, priced
+from jobs.runs.planning import check_share, cut_shards, exceeds
 from jobs.runs.request import Draft, Planned, Request, check_apart, drafting
 from jobs.s3.listing import list_all
 from jobs.s3.lookup import key_history
@@ -313,9 +313,9 @@ class Candidates:
             "prefix": str(within),
             "reads": [{"storage_class": each.storage_class, "bytes": each.size_bytes} for each in read if each.parts],
         }
-        work, histogram = PricedWork(is_copying=False, deep=True, sides_read=1), Histogram(read, 0)
-        plan = Plan(rows, size_bytes, (), expiry=expiry)
-        return priced(plan, histogram, work, processes, lists=lists, deletes=versions * deletes)
+        work = PricedWork(is_copying=False, deep=True, sides_read=1)
+        bill = Bill(work, Histogram(read, 0), list=lists, delete=versions * deletes)
+        return bill.of(Plan(rows, size_bytes, (), expiry=expiry), processes)
 
     async def _count_enough(self, within: Location, *eligible: int) -> list[int]:
         """Count the current objects and all versions in a folder, until no share can be exceeded."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import closing
 from operator import attrgetter
@@ -23,12 +23,11 @@ from jobs.archives.files import head_archive
 from jobs.archives.model import ArchiveRecord
 from jobs.archives.spans import SPAN_BYTES
 from jobs.config import ROWS_PER_SHARD, Settings
-from jobs.core import pricing
 from jobs.core.display import Display
 from jobs.core.enums import ARCHIVE_CLASSES
 from jobs.core.model import ObjectInfo, ObjectVersion
 from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
-from jobs.core.pricing import GIB, Group, Histogram, PricedWork
+from jobs.core.pricing import Bill, Group, Histogram, PricedWork
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.core.selection import Selection
 from jobs.errors import REFUSALS
@@ -204,7 +203,7 @@ def forecast(
     together. Raises UsageError if the tier cannot thaw an archive, or versions that the bucket
     still has.
     """
-    prices, work = pricing.own_prices(), PricedWork.of(spec, is_copying=True)
+    work = PricedWork.of(spec, is_copying=True)
     cold = {
         uri: ColdObjects(thaw_class(info.storage_class, info.archive_tier), info.size_bytes, info.is_restoring)
         for uri, info in archives.items()
@@ -212,43 +211,28 @@ def forecast(
     }
     own = [group for archive, group in chosen.taken if archive is None]  # versions that are copied
     members = [(archive, group) for archive, group in chosen.taken if archive is not None]
-    size_bytes = sum(each.size_bytes for each in chosen.shards)
     # A listing does not say which versions are thawed already.
     versions = [
         ColdObjects(group.storage_class, group.size_bytes, objects=group.rows)
         for group in own
         if group.storage_class in ARCHIVE_CLASSES
     ]
-    thaw = estimate_thaw([*cold.values(), *versions], Tier(spec.options["tier"]), prices)
-    histogram = Histogram(tuple(own), sum(group.rows for group in own))
-    requests = Counter(pricing.requests_for(work, histogram))
-    dollars = defaultdict(float, pricing.estimate(work, histogram, prices))
-    per_gib = pricing.far_per_gib(work, prices)
-    names = {archive for archive, _ in members}
-    requests["head"] += len(names)
+    bill = Bill(work, Histogram(tuple(own), sum(group.rows for group in own)))
+    thaw = estimate_thaw([*cold.values(), *versions], Tier(spec.options["tier"]), bill.prices)
     for archive, group in members:
-        info = archives.get(archive)
-        read = prices.of_class(info.storage_class if info else "STANDARD")
-        written = prices.of_class(group.storage_class if work.storage_class == "keep" else work.storage_class)
         gets = -(-group.size_bytes // SPAN_BYTES) + 1
-        requests.update(get=gets, put=group.rows)
-        dollars["gets"] += gets * read.get_per_1000 / 1000
-        dollars["retrieval"] += group.size_bytes / GIB * read.retrieval_per_gib
-        dollars["puts"] += group.rows * written.put_per_1000 / 1000
-        dollars["transfer"] += group.size_bytes / GIB * per_gib
-    requests["restore"] = thaw.cold - thaw.restoring
-    dollars["thaw_requests"] += thaw.requests
-    dollars["thaw_retrieval"] += thaw.retrieval
-    dollars["thaw_storage"] += thaw.storage
-    return Plan(
+        packed_in = archives[archive].storage_class if archive in archives else "STANDARD"
+        bill.add(Counter(get=gets, put=group.rows), group.storage_class, group.size_bytes, packed_in)
+    names = {archive for archive, _ in members}
+    bill.requests.update(head=len(names), restore=thaw.cold - thaw.restoring)
+    bill.dollars |= {"thaw_requests": thaw.requests, "thaw_retrieval": thaw.retrieval, "thaw_storage": thaw.storage}
+    size_bytes = sum(each.size_bytes for each in chosen.shards)
+    bill.moved_bytes = 2 * size_bytes
+    plan = Plan(
         rows=sum(each.rows for each in chosen.shards),
         size_bytes=size_bytes,
         shards=tuple(chosen.shards),
         excluded=dict(chosen.excluded),
-        requests={kind: count for kind, count in requests.items() if count},
-        dollars={item: amount for item, amount in dollars.items() if amount},
-        price_table=prices.name,
-        seconds=pricing.estimate_seconds(requests, 2 * size_bytes, processes),
         restore=thaw._asdict()
         | {
             "archives": len(names),
@@ -258,3 +242,4 @@ def forecast(
             "cold_versions": sum(each.objects for each in versions),
         },
     )
+    return bill.of(plan, processes)

@@ -24,14 +24,14 @@ from jobs.core.display import Display
 from jobs.core.model import Listed, Location, ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
-from jobs.core.pricing import Group, Histogram, PricedWork
+from jobs.core.pricing import Bill, Group, Histogram, PricedWork
 from jobs.core.run import Plan, RunState
 from jobs.errors import ConfigError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reports.document import iso_time
 from jobs.rollback.rules import Move, Step, decide, turn_round
 from jobs.runs.folding import open_fold
-from jobs.runs.planning import check_share, cut_shards, priced, spool
+from jobs.runs.planning import check_share, cut_shards, spool
 from jobs.runs.request import Draft, Planned, Request, check_apart, check_sides, drafting
 from jobs.runs.sorting import SORT_BYTES, limit_sort
 from jobs.s3.listing import list_all
@@ -169,5 +169,5 @@ async def _cut(draft: Draft, folder: Path, work: PricedWork, settings: Settings)
         in_order = connection.sql(f"FROM {relation} ORDER BY hash(key), key")
         sizes = settings.rows_per_shard, settings.processes
         shards = await cut_shards(connection, in_order, rows, size_bytes, draft.write_shard, *sizes, SCHEMA)
-    lists = steps.get(Step.UNHIDE, 0) + steps.get(Step.REMOVE, 0)
-    return priced(Plan(rows, size_bytes, shards, rollback=steps), histogram, work, settings.processes, lists=lists)
+    bill = Bill(work, histogram, list=steps.get(Step.UNHIDE, 0) + steps.get(Step.REMOVE, 0))
+    return bill.of(Plan(rows, size_bytes, shards, rollback=steps), settings.processes)

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.model import Location
-from jobs.core.pricing import PricedWork, part_rule
+from jobs.core.pricing import Bill, PricedWork, part_rule
 from jobs.core.rate_limits import RateLimits
 from jobs.core.run import UNSIZED_ROWS, WITHOUT_CONDITIONS, Plan, RunSpec, RunState
 from jobs.errors import Denied, LedgerError, LimitExceeded, Rejected
@@ -79,7 +79,7 @@ async def plan_run(
         sides = check_sides(source, draft.destination, all_versions=bool(request.options.get("all_versions")))
         # DuckDB takes a while to load, meanwhile both sides answer.
         (source, draft.destination), _ = await together(sides, asyncio.to_thread(import_module, "jobs.runs.planning"))
-        from jobs.runs.planning import plan_rows, priced
+        from jobs.runs.planning import plan_rows
         from jobs.runs.there import Copies, PackedCopies
 
         if warning := await warning_of_one(source, request.destination):
@@ -99,7 +99,7 @@ async def plan_run(
         )
         if unsized := histogram.unsized_rows:
             spec = replace(spec, options={**spec.options, UNSIZED_ROWS: unsized})
-        return draft.planned(spec, priced(plan, histogram, work, settings.processes))
+        return draft.planned(spec, Bill(work, histogram).of(plan, settings.processes))
 
 
 def check_limits(

@@ -17,14 +17,12 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from msgspec.structs import replace
 
 from jobs.config import ROWS_PER_SHARD
-from jobs.core import pricing
 from jobs.core.display import shown
 from jobs.core.model import SIZE_LIMIT
 from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
-from jobs.core.pricing import Histogram, PricedWork
+from jobs.core.pricing import Histogram
 from jobs.core.run import Plan, ShardSummary
 from jobs.core.selection import Selection
 from jobs.errors import LimitExceeded, ManifestError
@@ -93,25 +91,6 @@ async def plan_rows(
     done = sum(first >= rows - done_rows for first, _ in zip(first_rows, summaries, strict=False))
     known = there | {"shards": done, "at": at} if there else {}
     return Plan(rows, size_bytes, summaries, dict(+excluded), there=known), Histogram(groups, keys - done_keys)
-
-
-def priced(
-    plan: Plan, histogram: Histogram, work: PricedWork, processes: int, *, lists: int = 0, deletes: int = 0
-) -> Plan:
-    """The plan with what its rows take in requests, dollars and time.
-
-    `lists`, `deletes`: so many requests that the histogram does not tell.
-    """
-    prices = pricing.own_prices()
-    requests = Counter(pricing.requests_for(work, histogram)) + Counter(list=lists, delete=deletes)
-    own_dollars = {"lists": lists * prices.list_per_1000 / 1000, "deletes": deletes * prices.delete_per_1000 / 1000}
-    return replace(
-        plan,
-        requests=dict(requests),
-        dollars=dict(Counter(pricing.estimate(work, histogram, prices)) + Counter(own_dollars)),
-        price_table=prices.name,
-        seconds=pricing.estimate_seconds(requests, pricing.bytes_moved(work, histogram), processes),
-    )
 
 
 async def spool(

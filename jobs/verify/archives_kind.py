@@ -25,7 +25,7 @@ from jobs.core.display import Display
 from jobs.core.histories import keys_of
 from jobs.core.model import Location, ObjectInfo, ObjectVersion
 from jobs.core.outcome import Evidence, Outcome, Status
-from jobs.core.pricing import PricedWork, part_rule
+from jobs.core.pricing import Bill, PricedWork, part_rule
 from jobs.core.reasons import Cause, Reason
 from jobs.core.run import RunSpec
 from jobs.errors import REFUSALS, ArchivedObject, DamagedArchive, NotFound, UsageError
@@ -145,7 +145,7 @@ def _not_retried(spec: RunSpec) -> UsageError:
 
 async def _plan(request: Request, ledger: Ledger, settings: Settings, display: Display) -> Planned:
     """Make the archives rows, indexed or not."""
-    from jobs.runs.planning import plan_rows, priced
+    from jobs.runs.planning import plan_rows
 
     side, damage = request.destination, Damage()
     with drafting(request) as draft:
@@ -159,7 +159,7 @@ async def _plan(request: Request, ledger: Ledger, settings: Settings, display: D
         rows = _once(version_batch([*known.values()]))
         plan, histogram = await plan_rows(rows, request.selection, **draft.sharding(settings), parts=part_rule(_WORK))
         spec = draft.spec(f"archives in {side.location}", {}, side)
-        return draft.planned(spec, priced(plan, histogram, _WORK, settings.processes))
+        return draft.planned(spec, Bill(_WORK, histogram).of(plan, settings.processes))
 
 
 async def _once(batch: pa.RecordBatch) -> AsyncIterator[pa.RecordBatch]:

@@ -97,14 +97,14 @@ def test_shards_hold_every_row_that_pays_once_in_whole_groups(
 def test_the_plan_counts_requests_dollars_and_savings() -> None:
     found = [entry(f"k{n:04}", 50_000, storage_class="STANDARD_IA") for n in range(400)]
     grouped, _ = planned(found, PackingRule(5_000_000), storage_class="DEEP_ARCHIVE")
-    plan = forecast(grouped, PricedWork(), 1, TABLE)
+    plan = forecast(grouped, PricedWork(), 1)
     assert plan.rows == 400
     assert plan.requests == {"put": grouped.archives, "part": grouped.packed.parts, "get": 400, "list": 400}
     assert plan.dollars["gets"] == pytest.approx(0.4 * 0.001)
     assert plan.savings["monthly_before"] == pytest.approx(400 * 128 / 1024**2 * 0.0125)
     assert plan.savings["archives"] == grouped.archives == 5
     assert plan.savings["monthly_after"] < plan.savings["monthly_before"] / 10
-    far = forecast(grouped, PricedWork(cross_region=True), 1, TABLE)
+    far = forecast(grouped, PricedWork(cross_region=True), 1)
     assert far.dollars["transfer"] == pytest.approx(400 * 50_000 / 1024**3 * 0.02)
 
 

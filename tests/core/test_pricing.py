@@ -10,24 +10,25 @@ from jobs.core.model import Location
 from jobs.core.pricing import (
     GIB,
     RANGE_BYTES,
+    Bill,
     Group,
     Histogram,
     PricedWork,
-    bytes_moved,
-    estimate,
-    estimate_seconds,
     far_per_gib,
     own_prices,
     part_rule,
-    requests_for,
 )
-from jobs.core.run import RunSpec, Side
+from jobs.core.run import Plan, RunSpec, Side
 
 README = Path(__file__).parents[2] / "README.md"
 SMALL = Group("STANDARD", False, True, False, 1000, 4_000_000, 1000)
 UNKNOWN = Group("STANDARD", False, False, False, 10, 0, 10)
 LARGE = Group("STANDARD_IA", True, True, False, 2, 100 * GIB, 1600)
 MARKERS = Group("STANDARD", False, False, True, 5, 0, 5)
+
+
+def planned(work, *groups, keys=300):
+    return Bill(work, Histogram(groups, keys)).of(Plan(0, 0, ()), processes=2)
 
 
 IN_PARTS = "create 2, part 1600, complete 2, head 4, tagging 2"
@@ -57,7 +58,7 @@ IN_PARTS = "create 2, part 1600, complete 2, head 4, tagging 2"
 )
 def test_requests(is_copying, options, groups, expected):
     counts = {kind: int(count) for kind, _, count in (each.partition(" ") for each in expected.split(", ") if each)}
-    assert requests_for(PricedWork(is_copying, **options), Histogram(tuple(groups), 300)) == counts
+    assert planned(PricedWork(is_copying, **options), *groups).requests == counts
 
 
 READ = {"gets": 0.000006, "lists": 0.00001, "retrieval": 1.0}
@@ -83,8 +84,7 @@ READ = {"gets": 0.000006, "lists": 0.00001, "retrieval": 1.0}
     ],
 )
 def test_dollars(is_copying, options, groups, expected):
-    dollars = estimate(PricedWork(is_copying, **options), Histogram(tuple(groups), 300), own_prices())
-    assert dollars == pytest.approx(expected)
+    assert planned(PricedWork(is_copying, **options), *groups).dollars == pytest.approx(expected)
 
 
 def test_an_unknown_storage_class_is_priced_as_the_dearest():
@@ -115,12 +115,11 @@ groups = st.builds(
     groups,
 )
 def test_more_rows_never_cost_less(is_copying, options, some, more):
-    prices, work = own_prices(), PricedWork(is_copying, **options)
-    before, after = Histogram(tuple(some), 10), Histogram((*some, more), 11)
-    assert sum(estimate(work, before, prices).values()) <= sum(estimate(work, after, prices).values()) * 1.000001
-    fewer, all_ = requests_for(work, before), requests_for(work, after)
-    assert all(count <= all_[kind] for kind, count in fewer.items())
-    assert estimate_seconds(fewer, bytes_moved(work, before), 2) <= estimate_seconds(all_, bytes_moved(work, after), 2)
+    work = PricedWork(is_copying, **options)
+    before, after = planned(work, *some, keys=10), planned(work, *some, more, keys=11)
+    assert before.total_dollars <= after.total_dollars * 1.000001
+    assert all(count <= after.requests[kind] for kind, count in before.requests.items())
+    assert before.seconds <= after.seconds
 
 
 @pytest.mark.parametrize(
@@ -134,7 +133,10 @@ def test_more_rows_never_cost_less(is_copying, options, some, more):
     ],
 )
 def test_seconds(requests, bytes_moved, processes, seconds):
-    assert estimate_seconds(requests, bytes_moved, processes) == pytest.approx(seconds)
+    bill = Bill(PricedWork(), Histogram((), 0))
+    bill.requests.update(requests)
+    bill.moved_bytes = bytes_moved
+    assert bill.of(Plan(0, 0, ()), processes).seconds == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(
@@ -173,10 +175,9 @@ def test_the_table_that_comes_with_sealift_says_what_it_is():
     ],
 )
 def test_readme_says_what_a_million_objects_cost(what, work):
-    million = Histogram((Group("STANDARD", False, True, False, 10**6, 10**6 * 1024**2, 10**6),), 10**6)
-    requests = ", ".join(f"{count:,} {kind}" for kind, count in requests_for(work, million).items())
-    dollars = sum(estimate(work, million, own_prices()).values())
-    assert f"| {what} | {requests} | ${dollars:.2f} |" in README.read_text()
+    plan = planned(work, Group("STANDARD", False, True, False, 10**6, 10**6 * 1024**2, 10**6))
+    requests = ", ".join(f"{count:,} {kind}" for kind, count in plan.requests.items())
+    assert f"| {what} | {requests} | ${plan.total_dollars:.2f} |" in README.read_text()
 
 
 @pytest.mark.parametrize(

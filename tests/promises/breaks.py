@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -199,7 +200,7 @@ BREAKS: tuple[Break, ...] = (
     Break("checkpoint-is-lost", "resumable", "checkpoint", _nothing),
     Break("done-rows-are-done-again", "resumable", "checkpoints", _answer(lambda _: [])),
     Break("memory-without-bound", "bounded", "memory", _with(count=1)),
-    Break("requests-not-planned", "foreseeable", "planned requests", _answer(lambda counts: dict.fromkeys(counts, 0))),
+    Break("requests-not-planned", "foreseeable", "planned requests", _answer(lambda _: Counter())),
     Break("limit-not-heeded", "foreseeable", "limits of a plan", _nothing),
     Break("put-without-attributes", "faithful", "store.put", _with(attributes=Attributes())),
     Break("parts-without-attributes", "faithful", "store.create_multipart", _with(attributes=Attributes())),

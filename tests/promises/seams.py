@@ -56,7 +56,7 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "last look": ("jobs.expire.job:Expire._look_again",),
     "share": ("jobs.runs.planning:exceeds",),
     # Limits and clocks.
-    "planned requests": ("jobs.core.pricing:requests_for",),
+    "planned requests": ("jobs.core.pricing:requests_of",),
     "limits of a plan": ("jobs.runs.launch:check_limits",),
     "failures": ("jobs.runs.worker:Worker._check_failures",),
     "rate": ("jobs.core.rate_limits:TokenBucket.take",),

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from jobs.core.model import LATEST_SECONDS, ObjectVersion
 from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES, choose_part_size, count_parts
-from jobs.core.pricing import Histogram, PricedWork
+from jobs.core.pricing import Bill, Histogram, PricedWork
 from jobs.core.run import Plan
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, ManifestError
 from jobs.runs import sorting
 from jobs.runs.filtering import select_rows
-from jobs.runs.planning import plan_rows, priced
+from jobs.runs.planning import plan_rows
 from jobs.tables.rows import manifest_schema, read_shard, shard_schema
 from tests.doubles.examples import examples
 from tests.doubles.selecting import plain_filter_of
@@ -149,7 +149,7 @@ def test_nothing_selected_is_a_plan_without_shards():
     assert (planned.rows, planned.size_bytes, planned.shards, shards) == (0, 0, (), [])
     assert planned.excluded == {"prefix": 2}
     assert histogram == Histogram((), 0)
-    assert priced(planned, histogram, PricedWork(), 2).total_dollars == 0
+    assert Bill(PricedWork(), histogram).of(planned, 2).total_dollars == 0
     assert plan([])[0].rows == 0
 
 
@@ -283,7 +283,7 @@ def test_every_selected_row_is_in_exactly_one_shard(rows, selection, rows_per_sh
 
 def test_the_forecast_is_a_plan_that_survives_json():
     planned, histogram, _ = weighed([row("a", size_bytes=6_000_000_000), row("b"), row("c", size_bytes=None)])
-    found = priced(planned, histogram, PricedWork(), 2)
+    found = Bill(PricedWork(), histogram).of(planned, 2)
     assert found.requests == {"copy": 2, "create": 1, "part": 90, "complete": 1, "head": 4, "tagging": 1, "list": 1}
     assert found.total_dollars == pytest.approx((95 * 0.005 + 5 * 0.0004) / 1000)
     assert found.price_table.startswith("us-east-1")
