@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
-from jobs.core.model import Checksum
+import pytest
+from msgspec.structs import asdict
+
+from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectLock
 from jobs.s3 import wire
 from jobs.s3.operations import Operation
 from jobs.s3.store import Written
@@ -100,3 +103,56 @@ def test_errors_are_read_and_anything_else_is_none() -> None:
 )
 def test_http_dates(text: str, seconds: float) -> None:
     assert wire.parse_http_date(text) == seconds
+
+
+HTTP_DATE = "Wed, 25 Nov 2026 00:33:40 GMT"
+META, SSE, CLASS = "x-amz-meta-", "x-amz-server-side-encryption", "x-amz-storage-class"
+SUM, LOCK, HOLD = "x-amz-checksum-", "x-amz-object-lock-", "x-amz-object-lock-event-hold"
+TIERING = "INTELLIGENT_TIERING"
+THAWING, THAWED = ({"x-amz-restore": f'ongoing-request="{word}"'} for word in ("true", "false"))
+CONTENT = {"content-type": "a/b", "expires": "0", "content-language": "de"}
+NOTHING_SAID = ObjectInfo(0, "", 0.0, None, "STANDARD", attributes=Attributes(storage_class="STANDARD"))
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, {}),
+        ({"content-length": "7", "etag": '"e-3"', "date": HTTP_DATE}, {"size_bytes": 7, "etag": "e-3"}),
+        ({"content-length": "9" * 20, "x-amz-tagging-count": "-1", "x-amz-mp-parts-count": "many"}, {}),
+        ({"last-modified": HTTP_DATE, "x-amz-version-id": "v"}, {"last_modified": 1795566820.0, "version_id": "v"}),
+        ({"x-amz-tagging-count": "2", "x-amz-mp-parts-count": "3"}, {"tag_count": 2, "parts_count": 3}),
+        ({"x-amz-missing-meta": "4", "x-amz-expiration": "soon"}, {"unsent_metadata": 4, "expiration": "soon"}),
+        ({"x-amz-replication-status": "REPLICA"}, {"replication_status": "REPLICA"}),
+        ({CLASS: "STANDARD_IA"}, {"storage_class": "STANDARD_IA"}),
+        ({CLASS: "GLACIER"}, {"storage_class": "GLACIER", "is_archived": True}),
+        ({CLASS: "GLACIER"} | THAWING, {"storage_class": "GLACIER", "is_archived": True, "is_restoring": True}),
+        ({CLASS: "GLACIER"} | THAWED, {"storage_class": "GLACIER"}),
+        (
+            {CLASS: TIERING, "x-amz-archive-status": "ARCHIVE_ACCESS"},
+            {"storage_class": TIERING, "is_archived": True, "archive_tier": "ARCHIVE_ACCESS"},
+        ),
+        (
+            {SUM + "crc64nvme": "a=", SUM + "type": "FULL_OBJECT", SUM + "new": "b="},
+            {"checksums": (Checksum("CRC64NVME", "a=", False), Checksum("NEW", "b=", False))},
+        ),
+        ({SUM + "sha1": "a=-3"}, {"checksums": (Checksum("SHA1", "a=-3", True),)}),
+        ({SUM + "crc32": "a=", SUM + "type": "COMPOSITE"}, {"checksums": (Checksum("CRC32", "a=", True),)}),
+        (CONTENT | {"x-amz-id-2": "x"}, {"headers": CONTENT}),
+        (
+            {META + "port": "Oslo", META + "empty": "", META + "word": "=?UTF-8?B?xYHDs2TFug==?="},
+            {"metadata": {"port": "Oslo", "empty": "", "word": "Łódź"}},
+        ),
+        ({SSE: "aws:kms", SSE + "-aws-kms-key-id": "key/k"}, {"sse": "aws:kms", "kms_key_id": "key/k"}),
+        ({LOCK + "mode": "GOVERNANCE", LOCK + "retain-until-date": "2099"}, {"lock": ObjectLock("GOVERNANCE", "2099")}),
+        ({LOCK + "legal-hold": "ON"}, {"lock": ObjectLock(legal_hold=True)}),
+        ({LOCK + "legal-hold": "OFF", HOLD: "OFF", HOLD + "-duration-days": "3"}, {}),
+        ({HOLD: "ON", HOLD + "-duration-days": "3"}, {"lock": ObjectLock(event_hold=True, event_days=3)}),
+        ({HOLD: "ON", HOLD + "-duration-years": "2"}, {"lock": ObjectLock(event_hold=True, event_years=2)}),
+    ],
+)
+def test_each_header_of_an_answer_is_read(headers: dict[str, str], expected: dict[str, Any]) -> None:
+    found, plain = wire.object_info(headers), NOTHING_SAID
+    said = asdict(found) | asdict(found.attributes)
+    usual = asdict(plain) | asdict(plain.attributes)
+    assert {name: value for name, value in said.items() if name != "attributes" and value != usual[name]} == expected

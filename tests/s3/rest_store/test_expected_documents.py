@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from jobs import errors
-from jobs.core.model import Attributes, ObjectRef
+from jobs.core.model import Attributes, Checksum, ObjectRef
 from jobs.s3.rest_store import RestStore
-from jobs.s3.store import UNGUARDED, Upload
+from jobs.s3.store import UNGUARDED, Annotation, AnnotationPage, Deleted, PartDone, PartPage, Upload, Written
 from tests.doubles.scripted_server import REF, Reply, Script, ask, complete, copy, copy_part, error_body
 
 Request = Callable[[RestStore], Awaitable[Any]]
@@ -59,6 +59,52 @@ def test_another_document_in_a_200_is_no_answer(script: Script, operation: str, 
 def test_no_document_for_tags_is_no_tags(script: Script) -> None:
     script.reply = Reply()
     assert ask(script, lambda store: store.get_tags(REF)) == {}
+
+
+KIND = "<ChecksumType>COMPOSITE</ChecksumType>"
+RESULT = f"<ETag>&quot;e&quot;</ETag><ChecksumCRC32>aa=</ChecksumCRC32>{KIND}"
+SUMS = (Checksum("CRC32", "aa=", True),)
+HEADERS = {"ETag": '"e"', "x-amz-version-id": "v", "x-amz-checksum-crc32": "aa=", "x-amz-checksum-type": "COMPOSITE"}
+EXPIRES = {"x-amz-expiration": 'expiry-date="soon", rule-id="a%20b"'}
+NOTE = "a lifecycle rule of its bucket removes it later (rule a b)"
+PART = f"<Part><PartNumber>2</PartNumber><Size>5</Size>{RESULT}</Part>"
+PARTS = f"<IsTruncated>true</IsTruncated><NextPartNumberMarker>2</NextPartNumberMarker>{KIND}{PART}"
+ENTRY = "<AnnotationEntry><AnnotationName>{}</AnnotationName><Size>{}</Size>{}</AnnotationEntry>"
+NEXT = "<NextContinuationToken>t</NextContinuationToken>"
+NOTES = ENTRY.format("n", 3, "<ETag>e</ETag>") + ENTRY.format("m", 0, "") + NEXT
+TAGS = "<Tag><Key>a</Key><Value>b</Value></Tag><Tag><Key>c</Key><Value/></Tag>"
+
+
+ANNOTATIONS = AnnotationPage([Annotation("n", 3, "e"), Annotation("m", 0, None)], "t")
+COPIED_VERSION = "x-amz-copy-source-version-id"
+
+
+def list_parts(store: RestStore) -> Awaitable[Any]:
+    return store.list_parts(Upload("bucket", "k", "u"))
+
+
+@pytest.mark.parametrize(
+    ("request_", "headers", "root", "text", "expected"),
+    [
+        (copy, {COPIED_VERSION: "v1"} | EXPIRES, "CopyObjectResult", RESULT, Written("e", None, SUMS, NOTE, "v1")),
+        (copy_part, {}, "CopyPartResult", RESULT, PartDone(1, "e", SUMS)),
+        (complete, {"x-amz-version-id": "v"}, "CompleteMultipartUploadResult", RESULT, Written("e", "v", SUMS)),
+        (list_parts, {}, "ListPartsResult", PARTS, PartPage([PartDone(2, "e", SUMS, 5)], 2)),
+        (DOCUMENTS["ListObjectAnnotations"], {}, "ListObjectAnnotationsOutput", NOTES, ANNOTATIONS),
+        (DOCUMENTS["GetObjectTagging"], {}, "Tagging", f"<TagSet>{TAGS}</TagSet>", {"a": "b", "c": ""}),
+        (DOCUMENTS["GetBucketVersioning"], {}, "VersioningConfiguration", "<Status>Enabled</Status>", True),
+        (DOCUMENTS["GetBucketVersioning"], {}, "VersioningConfiguration", "<Status>Suspended</Status>", False),
+        (BODILESS["PutObject"], HEADERS | EXPIRES, "", "", Written("e", "v", SUMS, NOTE)),
+        (BODILESS["UploadPart"], HEADERS, "", "", PartDone(1, "e", SUMS)),
+        (BODILESS["DeleteObject"], HEADERS | {"x-amz-delete-marker": "true"}, "", "", Deleted("v", True)),
+        (BODILESS["DeleteObject"], {"x-amz-delete-marker": "false"}, "", "", Deleted(None, False)),
+    ],
+)
+def test_what_an_answer_says_is_what_is_returned(
+    script: Script, request_: Request, headers: dict[str, str], root: str, text: str, expected: Any
+) -> None:
+    script.reply = Reply(200, headers, f"<{root}>{text}</{root}>".encode() if root else b"")
+    assert ask(script, request_) == expected
 
 
 @pytest.mark.parametrize("operation", REQUESTS)

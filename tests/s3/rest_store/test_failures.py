@@ -71,14 +71,14 @@ def test_an_error_answer_becomes_its_error(
 @pytest.mark.parametrize(
     ("status", "code", "answer"),
     [
+        (202, "", Restoring.REQUESTED),
+        (200, "", Restoring.READY),
         (409, "RestoreAlreadyInProgress", Restoring.UNDER_WAY),
         (403, "ObjectAlreadyInActiveTierError", Restoring.READY),
     ],
 )
-def test_a_restore_that_was_asked_for_before_is_no_error(
-    script: Script, status: int, code: str, answer: Restoring
-) -> None:
-    script.reply = Reply(status, body=error_body(code))
+def test_a_restore_begins_or_was_asked_for_before(script: Script, status: int, code: str, answer: Restoring) -> None:
+    script.reply = Reply(status, body=error_body(code) if code else b"")
     assert ask(script, lambda store: store.request_restore(REF, days=1, tier="Bulk")) is answer
 
 

@@ -11,7 +11,6 @@ from jobs.core.model import Attributes, Checksum, ObjectLock, ObjectRef
 from jobs.s3 import checksums
 from jobs.s3.operations import BY_CALL
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, Marker, PartDone, Upload
-from tests.doubles.scripted_server import Reply
 
 BUCKET = "bucket"
 Call = Callable[[Any], Any]
@@ -64,35 +63,6 @@ SETTINGS = st.builds(
 MARKERS = (
     st.none() | st.builds(Marker, KEYS, st.none() | VERSIONS, st.none()) | st.builds(Marker, KEYS, st.none(), TOKENS)
 )
-
-VERSIONING = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
-REPLIES = {
-    "abort_multipart": Reply(204),
-    "complete_multipart": Reply(
-        body=b'<CompleteMultipartUploadResult><ETag>"e"</ETag></CompleteMultipartUploadResult>'
-    ),
-    "copy": Reply(body=b'<CopyObjectResult><ETag>"e"</ETag></CopyObjectResult>'),
-    "copy_part": Reply(body=b'<CopyPartResult><ETag>"e"</ETag></CopyPartResult>'),
-    "create_multipart": Reply(
-        body=b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
-    ),
-    "delete": Reply(204),
-    "get": Reply(200, {"ETag": '"e"'}, b"content"),
-    "get_annotation": Reply(200, {}, b"text"),
-    "get_tags": Reply(body=b"<Tagging><TagSet/></Tagging>"),
-    "head": Reply(200, {"ETag": '"e"'}),
-    "is_versioned": Reply(body=VERSIONING),
-    "list_annotations": Reply(body=b"<ListObjectAnnotationsOutput/>"),
-    "list_objects": Reply(body=b"<ListBucketResult/>"),
-    "list_parts": Reply(body=b"<ListPartsResult/>"),
-    "list_versions": Reply(body=b"<ListVersionsResult/>"),
-    "may_read_locks": Reply(body=b"<Retention/>"),
-    "put": Reply(200, {"ETag": '"e"'}),
-    "put_annotation": Reply(body=b"<PutObjectAnnotationOutput/>"),
-    "put_part": Reply(200, {"ETag": '"e"'}),
-    "request_restore": Reply(202),
-}
-"""An answer of success to each method."""
 
 
 def _checksum(data: bytes, algorithm: str | None) -> Checksum | None:
