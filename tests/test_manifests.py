@@ -144,7 +144,13 @@ def test_a_wrong_manifest_is_refused_with_its_row_or_column(tmp_path, content, c
 
 
 @pytest.mark.parametrize(
-    "content", [b"docs,a\n", gzip.compress(b"docs,a\n" * 9999, mtime=0)[:-20], gzip.compress(b"", mtime=0)[:5]]
+    "content",
+    [
+        b"docs,a\n",
+        b"docs,a\n" * 9,
+        *(gzip.compress(b"docs,a\n" * 9999, mtime=0)[:cut] for cut in (5, -20)),
+        gzip.compress(b"", mtime=0)[:10] + b"\xff" * 20,
+    ],
 )
 def test_a_damaged_gz_is_refused(tmp_path, content):
     with pytest.raises(ManifestError, match="truncated or damaged"):
