@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 import msgspec
 
 from jobs.cli.command import PolicyOptions, Work, choose_pair
-from jobs.cli.options import FILTERS, OTHER, Size, checked_annotations, flag, option, refuse, shared
+from jobs.cli.options import Size, checked_annotations, flag, option, shared
 from jobs.cli.run_command import RowsOptions, WriteOptions
 from jobs.compact.packing import EarlierRule, PackingRule
-from jobs.core.enums import SKIP_ANNOTATIONS, AnnotationRule, Encryption, StorageClass
+from jobs.core.enums import SKIP_ANNOTATIONS, AnnotationRule, StorageClass
 from jobs.core.model import Location
 from jobs.errors import UsageError
 from jobs.policy.coverage import scope
-from jobs.policy.run_options import globs, packed_side
-
-_BY_RULE = (
-    "source", "manifest", "destination", "include", "exclude", "older_than", "max_size", "target_size",
-    "storage_class", "sse",
-)  # fmt: skip
-"""Options that a rule of the policy replaces."""
+from jobs.policy.run_options import encryption_options, globs, packed_side
 
 
 class Compact(RowsOptions, WriteOptions, PolicyOptions):
@@ -44,11 +37,11 @@ class Compact(RowsOptions, WriteOptions, PolicyOptions):
     destination: Location | None = shared("destination", "Where the archives go.")
     pair: str | None = shared("pair", "What and where, from a pair of the policy. Needs --rule.")
     rule: str | None = option("Which of the pair's archive rules.", metavar="NAME")
-    include: tuple[str, ...] = shared("include", heading=FILTERS)
-    exclude: tuple[str, ...] = shared("exclude", heading=FILTERS)
+    include: tuple[str, ...] = shared("include", is_rare=True)
+    exclude: tuple[str, ...] = shared("exclude", is_rare=True)
     max_size: int | None = option("Take only objects of at most this size: 1MiB.", type=Size)
-    versions: str = shared("versions", heading=FILTERS)
-    target_size: int = option("Approximate size of an archive.", type=Size, default="1GiB", heading=OTHER)
+    versions: str = shared("versions", is_rare=True)
+    target_size: int = option("Approximate size of an archive.", type=Size, default="1GiB", is_rare=True)
     storage_class: str = shared(
         "storage-class", "Storage class of the archives.", default=StorageClass.GLACIER_IR.value
     )
@@ -80,7 +73,6 @@ class Compact(RowsOptions, WriteOptions, PolicyOptions):
 
         Raises UsageError for a rule that the pair does not have, and for options that the rule replaces.
         """
-        refuse(_BY_RULE.__contains__, "with --pair the policy's rule says it")
         policy, pair, ledger = choose_pair(pair_name, self.policy, self.ledger)
         archive = pair.archive
         rules = {str(rule.name): rule for rule in archive.rules} if archive is not None else {}
@@ -94,9 +86,9 @@ class Compact(RowsOptions, WriteOptions, PolicyOptions):
             for each in list(rules.values())[: list(rules).index(rule_name)]
         ]
         inside, outside = globs(scope(policy, pair))
-        is_default = archive.encryption is Encryption.S3 or archive.kms_key == "create"
-        completed = replace(
-            self,
+        completed = self.replaced(
+            "with --pair the policy's rule says it",
+            manifest=None,
             source=Location(side.bucket, added + rule.prefix),
             source_owner=self.source_owner or side.account,
             destination=Location(archive.bucket, archive.prefix),
@@ -105,9 +97,10 @@ class Compact(RowsOptions, WriteOptions, PolicyOptions):
             exclude=tuple(added + each for each in outside),
             older_than=now - rule.older_than,
             max_size=rule.smaller_than - 1,
+            target_size=int(rule.target_size),
             storage_class=rule.storage_class.value,
-            sse=None if is_default else (archive.encryption.value, archive.kms_key and str(archive.kms_key)),
+            sse=encryption_options(archive),
             annotations=self.annotations if pair.destination.annotations is AnnotationRule.COPY else SKIP_ANNOTATIONS,
             ledger=str(ledger),
         )
-        return completed._pack(PackingRule(int(rule.target_size), rule.format, rule.tags), earlier)
+        return completed._pack(PackingRule(completed.target_size, rule.format, rule.tags), earlier)

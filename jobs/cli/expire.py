@@ -6,13 +6,12 @@ Only this command deletes originals, and only with --yes-delete.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from posixpath import commonprefix
 
 from jobs.cli.command import Answer, LedgerCommand, PolicyOptions, SidesAccess, Work, choose_pair, read_policy
 from jobs.cli.console import say
-from jobs.cli.options import OTHER, Age, Run, Share, checked_annotations, flag, option, refuse, shared
+from jobs.cli.options import Age, Run, Share, checked_annotations, flag, option, shared
 from jobs.cli.run_command import StartOptions
 from jobs.config import Settings
 from jobs.core.display import shown_key
@@ -28,9 +27,6 @@ from jobs.policy.run_options import packed_side
 from jobs.registry import kind_of
 from jobs.runs.request import Request
 from jobs.s3.sessions import side_store
-
-REPLACED = ("source", "destination", "grace", "max_share")
-"""Options that --pair replaces by the policy's values."""
 
 
 class Expire(SidesAccess, PolicyOptions, LedgerCommand):
@@ -67,7 +63,7 @@ class Expire(SidesAccess, PolicyOptions, LedgerCommand):
     )
     pair: str | None = shared("pair", "Take the places, grace and share from the policy.")
     declare: bool = flag("Declare the places, with a document in each. Nothing else is done.")
-    replace: bool = flag("With --declare: replace documents whose ranks do not fit.", heading=OTHER)
+    replace: bool = flag("With --declare: replace documents whose ranks do not fit.", is_rare=True)
     manifest: str | None = shared("manifest", "Only these rows. Default: all that is listed and has a copy.")
     grace: float = option(
         "Keep what was written, copied, hidden or declared less than this ago.",
@@ -85,7 +81,7 @@ class Expire(SidesAccess, PolicyOptions, LedgerCommand):
     )
     by_checksum: bool = flag(
         "Compare what S3 keeps (SHA or MD5) of both sides instead of bytes. Cold copies can be compared no other way.",
-        heading=OTHER,
+        is_rare=True,
     )
     undo: str | None = option("Remove the delete markers of this expire run.", type=Run, metavar="RUN")
     yes_delete: bool = flag("Delete. Without it nothing is deleted.")
@@ -127,7 +123,6 @@ class Expire(SidesAccess, PolicyOptions, LedgerCommand):
         value says which keys in it are the pair's. Raises UsageError for a pair whose policy lets
         nothing expire, and for options that --pair replaces.
         """
-        refuse(REPLACED.__contains__, "with --pair the policy says it")
         policy, pair, ledger = choose_pair(name, self.policy, self.ledger)
         archive = pair.archive
         if archive is None or archive.expire is None:
@@ -136,8 +131,8 @@ class Expire(SidesAccess, PolicyOptions, LedgerCommand):
             )
         side, added = packed_side(pair, archive)
         below = added + commonprefix(pair.source.prefixes)
-        by_policy = replace(
-            self,
+        by_policy = self.replaced(
+            "with --pair the policy says it",
             source=Location(side.bucket, below[: below.rfind("/") + 1]),
             source_owner=self.source_owner or side.account,
             destination=(Location(archive.bucket, archive.prefix),),

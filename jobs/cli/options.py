@@ -7,28 +7,26 @@
     Command(Show, "show")
 
 The class's docstring is the help, and its `main` the work. `SHARED` has the options that several
-commands take. `--help` shows the options that most need, `--help-all` all of them, below their
-headings, the shared ones first.
+commands take. `--help` shows the options that most need, `--help-all` all of them, the rare ones
+last.
 """
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from inspect import getdoc
-from typing import Any, dataclass_transform
+from typing import Any, Self, dataclass_transform
 
 import click
 from click.core import ParameterSource
 
 from jobs.cli.console import log_requests
-from jobs.core.enums import CHECK_ANNOTATIONS, SKIP_ANNOTATIONS, AnnotationRule, Encryption, StorageClass
+from jobs.core.enums import CHECK_ANNOTATIONS, SKIP_ANNOTATIONS, AnnotationRule, StorageClass
 from jobs.core.model import Location
-from jobs.core.rate_limits import RateLimits
 from jobs.core.selection import parse_age, parse_size, parse_when
 from jobs.errors import UsageError
 from jobs.s3.http.endpoints import given_endpoint
@@ -56,72 +54,31 @@ class ParsedType(click.ParamType[Any]):
             self.fail(str(error), param, ctx)
 
 
-def _parse_text(text: str) -> str:
-    """Any text but the empty one, which a script's unset variable leaves."""
-    if not text:
-        raise UsageError("the value is empty", advice="name what you mean, or leave it out")
-    return text
+def _matching(pattern: str, what: str, advice: str, meaning: Callable[[str], Any] = str) -> Callable[[str], Any]:
+    """The function that parses texts of a pattern."""
 
-
-def _matching(pattern: str, what: str, advice: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if not re.fullmatch(pattern, text):
+    def parse(text: str) -> Any:
+        if not re.fullmatch(pattern, text, re.ASCII | re.DOTALL):
             raise UsageError(f"{text!r} is not {what}", advice=advice)
-        return text
+        return meaning(text)
 
     return parse
 
 
-# One folder in the ledger: no slash, and neither `.` nor `..`.
-_parse_run_id = _matching("[A-Za-z0-9][A-Za-z0-9_.-]*", "the id of a run", "see `sealift runs list`")
-
-
-def _parse_manifest(text: str) -> str:
-    for kind in ("run:", "proven:"):
-        if text.startswith(kind):
-            _parse_run_id(text.removeprefix(kind))
-    return _parse_text(text)
-
-
-def _parse_rate(text: str) -> RateLimits:
-    """`200`: requests a second. `50MiB`: bytes a second."""
-    try:
-        float(text)
-    except ValueError:
+def _parse_rate(text: str) -> tuple[str, float]:
+    """`200`: requests a second. `50MiB`: bytes a second. As an option of a run (`RateLimits.of`)."""
+    if text.endswith(("B", "b")):
         size_bytes = parse_size(text)
         if size_bytes < MIN_BYTES_A_SECOND:
-            raise UsageError(f"{text!r} is too slow", advice="give at least 1KiB a second") from None
-        return RateLimits(size_bytes=size_bytes)
-    return RateLimits(requests=_parse_number(text))
+            raise UsageError(f"{text!r} is too slow", advice="give at least 1KiB a second")
+        return "bandwidth_bytes", size_bytes
+    return "max_rate", _parse_number(text)
 
 
-def _parse_number(text: str) -> float:
-    """A number above zero. Neither `nan` nor infinity is one: no comparison would end there."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 < number < math.inf:
-        raise UsageError(f"{text!r} is not a number above zero", advice="write one, such as 2.5")
-    return number
-
-
-def _parse_share(text: str) -> float:
-    """`50%` → 0.5."""
-    match = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)%", text)
-    if match is None or float(match[1]) > 100:
-        raise UsageError(f"{text!r} is no share", advice="write a percentage from 0% to 100%, for example 50%")
-    return float(match[1]) / 100
-
-
-def _parse_sse(text: str) -> tuple[str, str | None]:
-    """`AES256`, `aws:kms`, `aws:kms=ARN`: the encryption, and its key."""
+def _parse_sse(text: str) -> dict[str, str | None]:
+    """`aws:kms=ARN`: the encryption and its key, as options of a run."""
     kind, _, key = text.partition("=")
-    if kind not in set(Encryption) or (key and kind == Encryption.S3):
-        raise UsageError(
-            f"{text!r} is no encryption", advice="write AES256, aws:kms, aws:kms:dsse, or one of the last two =KEY-ARN"
-        )
-    return kind, key or None
+    return {"sse": kind, "kms_key_id": key or None}
 
 
 def _parse_endpoint(text: str) -> str:
@@ -130,24 +87,27 @@ def _parse_endpoint(text: str) -> str:
     return text
 
 
+# The empty text is what a script's unset variable leaves.
+_parse_text = _matching(".+", "a value", "name what you mean, or leave it out")
+# No number but a finite one: no comparison would end.
+_parse_number = _matching(r"(?=.*[1-9])\d{1,15}(\.\d+)?", "a number above zero", "write one, such as 2.5", float)
+_RUN = "[A-Za-z0-9][A-Za-z0-9_.-]*"  # one folder in the ledger: no slash, and neither `.` nor `..`
+
+Text = ParsedType("text", _parse_text)
 Place = ParsedType("s3://bucket/prefix", Location.parse)
-Text, Run = ParsedType("text", _parse_text), ParsedType("RUN", _parse_run_id)
+Run = ParsedType("RUN", _matching(_RUN, "the id of a run", "see `sealift runs list`"))
 Size, Age = ParsedType("size", parse_size), ParsedType("age", parse_age)
 When = ParsedType("when", lambda text: parse_when(text, time.time()))
-Manifest, Share = ParsedType("URI", _parse_manifest), ParsedType("PERCENT", _parse_share)
+Manifest = ParsedType(
+    "URI", _matching(f"(run|proven):{_RUN}|(?!run:|proven:).+", "a manifest", "name a file, run:ID or proven:ID")
+)
+_SHARE = _matching(r"(\d{1,2}(\.\d+)?|100)%", "a share", "write a percentage, such as 50%", lambda text: text[:-1])
+Share = ParsedType("PERCENT", lambda text: float(_SHARE(text)) / 100)
 Positive = click.IntRange(min=1)
 
-HEADINGS = FILTERS, COPIES, LIMITS, ACCESS, OTHER, EVERYWHERE = (
-    "Filters", "Copies", "Limits", "Access", "Other", "Options of many commands"
-)  # fmt: skip
-"""The headings of `--help-all`. `--help` shows the options without a heading."""
 
-
-def _shared(
-    help: str, kind: click.ParamType[Any] | None = None, heading: str = "", **attributes: Any
-) -> dict[str, Any]:
-    kinds = {"is_flag": True} if kind is click.BOOL else {"type": kind or Text}
-    return {"help": help, "heading": heading, **kinds, **attributes}
+def _shared(help: str, type: click.ParamType[Any] = Text, **attributes: Any) -> dict[str, Any]:
+    return {"help": help, "type": type, **attributes}
 
 
 def choice(*values: str) -> click.Choice[str]:
@@ -155,23 +115,25 @@ def choice(*values: str) -> click.Choice[str]:
     return click.Choice([str(each) for each in values])
 
 
+def _rare(options: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    return {name: {**attributes, "is_rare": True} for name, attributes in options.items()}
+
+
 def _of_side(side: str) -> dict[str, dict[str, Any]]:
     """How a side is reached, and what is known of its objects."""
     checksums = f"Evidence at rest of the {side}: manifest.json of a Compute checksum job."
     return {
-        f"{side}-checksums": _shared(checksums, heading=OTHER, metavar="URI"),
-        f"{side}-endpoint": _shared(f"Endpoint of the {side}. Default: the one that boto3 finds.", _URL, ACCESS),
-        f"{side}-profile": _shared(f"Credentials profile for the {side}.", heading=ACCESS, metavar="NAME"),
-        f"{side}-owner": _shared(f"Account that has to own the bucket of the {side}.", _ACCOUNT, ACCESS),
+        f"{side}-checksums": _shared(checksums, metavar="URI"),
+        f"{side}-endpoint": _shared(f"Endpoint of the {side}. Default: the one that boto3 finds.", _URL),
+        f"{side}-profile": _shared(f"Credentials profile for the {side}.", metavar="NAME"),
+        f"{side}-owner": _shared(f"Account that has to own the bucket of the {side}.", _ACCOUNT),
     }
 
 
-_URL, _ACCOUNT, _RATE = (
-    ParsedType("URL", _parse_endpoint),
-    ParsedType("ID", _matching("[0-9]{12}", "an account", "write its 12 digits")),
-    ParsedType("RATE", _parse_rate),
-)
-_FLAG, _SSE = click.BOOL, ParsedType("KIND[=KEY]", _parse_sse)
+_URL = ParsedType("URL", _parse_endpoint)
+_ACCOUNT = ParsedType("ID", _matching(r"\d{12}", "an account", "write its 12 digits"))
+_KEYS = "write AES256, aws:kms, aws:kms:dsse, or one of the last two =KEY-ARN"
+_SSE = ParsedType("KIND[=KEY]", _matching("AES256|aws:kms(:dsse)?(=.+)?", "an encryption", _KEYS, _parse_sse))
 _GLOBS: dict[str, Any] = {"multiple": True, "metavar": "GLOB"}
 SHARED: Mapping[str, Mapping[str, Any]] = {
     "source": _shared("What to take: a bucket or a prefix in it.", Place),
@@ -191,63 +153,57 @@ SHARED: Mapping[str, Mapping[str, Any]] = {
         Age,
     ),
     "prefix": _shared("Only keys that begin with this."),
-    "storage-class": _shared("Storage class.", choice(*StorageClass), COPIES),
-    "sse": _shared("Encryption: AES256, aws:kms, aws:kms=KEY-ARN, aws:kms:dsse. Default: the bucket's.", _SSE, COPIES),
-    "unguarded": _shared(
-        "Write to a server that ignores conditions: a write by others at the same moment can be lost.", _FLAG, OTHER
-    ),
-    "requester-pays": _shared("Agree to pay for requests to the source's bucket.", _FLAG, ACCESS),
-    "max-cost": _shared("Refuse a plan that costs more.", ParsedType("DOLLARS", _parse_number), LIMITS),
-    "max-objects": _shared("Refuse a plan with more objects.", Positive, LIMITS, metavar="N"),
-    "max-rate": _shared(
-        "At most so many requests (200) or bytes (50MiB) a second, all workers together. Twice: both.",
-        _RATE,
-        LIMITS,
-        multiple=True,
-    ),
-    "executor": _shared(
-        "Where the work runs: here, in AWS Batch, or there without waiting for it.",
-        choice("local", "batch", "detached"),
-        EVERYWHERE,
-    ),
-    "annotations": _shared(
-        "Whether annotations are carried or looked at. skip: as if there were none.",
-        choice(*AnnotationRule),
-        COPIES,
-        default=AnnotationRule.COPY.value,
-    ),
     "limit": _shared("Show N at most.", Positive, metavar="N", default=50),
-    **_of_side("source"),
-    **_of_side("destination"),
-    "dry-run": _shared("Print what would be done, and what it costs. Nothing is started.", _FLAG),
-    "yes": _shared("Start without asking (on a terminal it asks).", _FLAG),
-    "json": _shared("Print exactly one JSON document on stdout.", _FLAG),
-    "ledger": _shared(
-        "Where runs are recorded, s3://bucket/prefix. Default: SEALIFT_LEDGER.", heading=EVERYWHERE, metavar="URI"
-    ),
-    "policy": _shared("The policy: a path or s3://. Default: SEALIFT_POLICY.", heading=EVERYWHERE, metavar="FILE"),
-}
+    "dry-run": _shared("Print what would be done, and what it costs. Nothing is started.", click.BOOL),
+    "yes": _shared("Start without asking (on a terminal it asks).", click.BOOL),
+    "json": _shared("Print exactly one JSON document on stdout.", click.BOOL),
+} | _rare(
+    {
+        "storage-class": _shared("Storage class.", choice(*StorageClass)),
+        "sse": _shared("Encryption: AES256, aws:kms, aws:kms=KEY-ARN, aws:kms:dsse. Default: the bucket's.", _SSE),
+        "annotations": _shared(
+            "Whether annotations are carried or looked at. skip: as if there were none.",
+            choice(*AnnotationRule),
+            default=AnnotationRule.COPY.value,
+        ),
+        "max-cost": _shared("Refuse a plan that costs more.", ParsedType("DOLLARS", _parse_number)),
+        "max-objects": _shared("Refuse a plan with more objects.", Positive, metavar="N"),
+        "max-rate": _shared(
+            "At most so many requests (200) or bytes (50MiB) a second, all workers together. Twice: both.",
+            ParsedType("RATE", _parse_rate),
+            multiple=True,
+        ),
+        "requester-pays": _shared("Agree to pay for requests to the source's bucket.", click.BOOL),
+        **_of_side("source"),
+        **_of_side("destination"),
+        "unguarded": _shared(
+            "Write to a server that ignores conditions: a write by others at the same moment can be lost.", click.BOOL
+        ),
+        "executor": _shared(
+            "Where the work runs: here, in AWS Batch, or there without waiting for it.",
+            choice("local", "batch", "detached"),
+        ),
+        "ledger": _shared("Where runs are recorded, s3://bucket/prefix. Default: SEALIFT_LEDGER.", metavar="URI"),
+        "policy": _shared("The policy: a path or s3://. Default: SEALIFT_POLICY.", metavar="FILE"),
+    }
+)
 """Options that several commands take, as for `click.option`, by name."""
 COMMON = ("dry-run", "yes", "json", "executor", "ledger", "policy")
 """The shared options that mean the same wherever they are taken. `sealift --help` lists them once."""
 _PLACES = {f"--{name}": place for place, name in enumerate(SHARED)}
 
 
-def option(help: str | None = None, *, name: str = "", heading: str = "", **attributes: Any) -> Any:
+def option(help: str | None = None, *, name: str = "", type: click.ParamType[Any] = Text, **attributes: Any) -> Any:
     """A field that is an option, described as for `click.option`.
 
     `name`: by default the field's, as `--max-cost` for `max_cost`. A text must not be empty: a
-    script's unset variable is no value.
+    script's unset variable is no value. `is_rare`: only `--help-all` shows it.
     """
-    if not attributes.keys() & {"type", "is_flag"}:
-        attributes["type"] = Text
-    attributes.setdefault("show_default", True)
-    if not attributes.keys() & {"default", "required", "multiple"}:
-        attributes["default"] = False if "is_flag" in attributes else None
+    attributes = {"is_flag": type is click.BOOL, "show_default": True, **attributes}
 
     def make(parameter: str) -> click.Parameter:
         declared = [parameter, name or f"--{parameter.replace('_', '-')}"]
-        return _Option(declared, help=help, heading=heading, **attributes)
+        return _Option(declared, help=help, type=type, **attributes)
 
     return _field(make, attributes)
 
@@ -262,9 +218,9 @@ def checked_annotations(help: str) -> Any:
     return shared("annotations", help, type=choice(CHECK_ANNOTATIONS, SKIP_ANNOTATIONS), default=CHECK_ANNOTATIONS)
 
 
-def flag(help: str, *, name: str = "", heading: str = "") -> Any:
+def flag(help: str, **attributes: Any) -> Any:
     """A field that is an option without a value."""
-    return option(help, name=name, is_flag=True, heading=heading)
+    return option(help, type=click.BOOL, **attributes)
 
 
 def argument(**attributes: Any) -> Any:
@@ -288,17 +244,26 @@ class Options(ABC):
         """These options by name, as a run's spec has them."""
         return {name: getattr(self, name) for name in names}
 
+    def replaced(self, why: str, **values: Any) -> Self:
+        """These options with other values. Raises UsageError for what the command line says otherwise."""
+        refuse(lambda name: name in values and values[name] != getattr(self, name), why)
+        return replace(self, **values)  # type: ignore[type-var]  # a dataclass
+
     @abstractmethod
     def main(self) -> int:
         """What a command with these options does, outside of any event loop. Returns the exit code."""
 
 
 class _Option(click.Option):
-    """An option with the heading that it has in `--help-all`."""
+    """An option that `--help` does not show if it `is_rare`."""
 
-    def __init__(self, *arguments: Any, heading: str = "", **attributes: Any):
+    def __init__(self, *arguments: Any, is_rare: bool = False, **attributes: Any):
         super().__init__(*arguments, **attributes)
-        self.heading = heading
+        self.is_rare = is_rare
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """What a help says of it, if it does."""
+        return super().get_help_record(ctx) if ctx.meta.get(ALL) or not self.is_rare else None
 
 
 def _show_all(ctx: click.Context, _: click.Parameter, is_given: bool) -> None:
@@ -319,7 +284,7 @@ _HELP_ALL = click.Option(
 )
 DEBUG = _Option(
     ["--debug"],
-    heading=EVERYWHERE,
+    is_rare=True,
     is_flag=True,
     expose_value=False,
     callback=lambda _, __, is_given: log_requests() if is_given else None,
@@ -332,7 +297,7 @@ class Command(click.Command):
 
     def __init__(self, kind: type[Options], name: str, *, hidden: bool = False):
         made = [each.metadata["make"](each.name) for each in fields(kind)]  # type: ignore[arg-type]  # a dataclass
-        made.sort(key=lambda each: (isinstance(each, click.Option), _PLACES.get(each.opts[-1], len(_PLACES))))
+        made.sort(key=lambda each: (getattr(each, "is_rare", -1), _PLACES.get(each.opts[-1], len(_PLACES))))
         self.kind, self._common = kind, [each for each in made if each.opts[-1].removeprefix("--") in COMMON]
         own = [each for each in made if each not in self._common]
 
@@ -349,25 +314,10 @@ class Command(click.Command):
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write what it does: the first paragraph and the examples, or all."""
         first, *others = (self.help or "").split("\n\n")
-        if not ctx.meta.get(ALL):
-            others = [each for each in others if each.startswith("\b")]
-        for each in (first, *others):
-            formatter.write_paragraph()
-            with formatter.indentation():
-                formatter.write_text(each)
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options that most need, or all below their headings."""
-        sections: dict[str, list[tuple[str, str]]] = {heading: [] for heading in ("", *HEADINGS)}
-        for parameter in self.get_params(ctx):
-            heading = getattr(parameter, "heading", "")
-            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
-            if record is not None and (ctx.meta.get(ALL) or not heading):
-                sections[heading].append(record)
-        for heading, records in sections.items():
-            if records:
-                with formatter.section(heading or "Options"):
-                    formatter.write_dl(records)
+        shown = [first, *(each for each in others if ctx.meta.get(ALL) or each.startswith("\b"))]
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text("\n\n".join(shown))
 
 
 def refuse(is_refused: Callable[[str], bool], why: str) -> None:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from jobs.cli.command import Answer, ChecksumsOptions, LedgerCommand, SidesAccess, Work, ledger_location
 from jobs.cli.console import TERMINAL, confirm, say
-from jobs.cli.options import FILTERS, choice, flag, option, shared
+from jobs.cli.options import choice, flag, option, shared
 from jobs.cli.texts import repair_text, report_text
 from jobs.config import Settings
 from jobs.core.category import REPAIRABLE
@@ -54,7 +54,7 @@ class Reconcile(SidesAccess, ChecksumsOptions, LedgerCommand):
         name="--map",
         multiple=True,
         metavar="FROM=TO",
-        heading=FILTERS,
+        is_rare=True,
     )
     margin: float = shared("margin", default="15m")
     repair: bool = flag("Copy what is missing or stale, or is a copy of an older version, then verify it.")

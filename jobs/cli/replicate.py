@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from jobs.cli.command import PolicyOptions, Work, choose_pair
-from jobs.cli.options import COPIES, OTHER, Text, choice, flag, option, refuse, shared
+from jobs.cli.options import Text, choice, flag, option, refuse, shared
 from jobs.cli.run_command import CopiesOptions, WriteOptions
 from jobs.core.enums import StorageClass
 from jobs.core.run import FROM_EVENTS
@@ -42,9 +42,9 @@ class Replicate(CopiesOptions, WriteOptions, PolicyOptions):
         default=Overwrite.OLDER.value,
     )
     storage_class: str = shared("storage-class", "Class of the copies. keep: the source's.", type=Text, default=KEEP)
-    object_lock: bool = flag("Copy retention and legal hold, too (one more request each).", heading=COPIES)
+    object_lock: bool = flag("Copy retention and legal hold, too (one more request each).", is_rare=True)
     annotations: str = shared("annotations")
-    stream: bool = flag("Read and write the bytes here, even where S3 could copy them itself.", heading=OTHER)
+    stream: bool = flag("Read and write the bytes here, even where S3 could copy them itself.", is_rare=True)
 
     def run(self) -> Work:
         """Copy rows that the options choose, or those of a pair."""

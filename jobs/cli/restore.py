@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from jobs.cli.command import SidesAccess, Work
-from jobs.cli.options import FILTERS, OTHER, Place, Text, When, choice, flag, option, shared
+from jobs.cli.options import Place, Text, When, choice, flag, option, shared
 from jobs.cli.run_command import StartOptions, WriteOptions
 from jobs.core.enums import StorageClass
 from jobs.core.model import Location
@@ -39,17 +39,17 @@ class Restore(SidesAccess, StartOptions, WriteOptions):
     destination: Location = shared("destination", "Where the objects go.", required=True)
     keys: tuple[str, ...] = option("This key. May be repeated.", name="--key", type=Text, multiple=True, metavar="KEY")
     prefix: str | None = shared("prefix")
-    include: tuple[str, ...] = shared("include", heading=FILTERS)
-    exclude: tuple[str, ...] = shared("exclude", heading=FILTERS)
-    manifest: str | None = shared("manifest", heading=FILTERS)
+    include: tuple[str, ...] = shared("include", is_rare=True)
+    exclude: tuple[str, ...] = shared("exclude", is_rare=True)
+    manifest: str | None = shared("manifest", is_rare=True)
     bucket: str | None = option(
-        "Only what was in this bucket, where archives are of several.", metavar="NAME", heading=FILTERS
+        "Only what was in this bucket, where archives are of several.", metavar="NAME", is_rare=True
     )
     skip_damaged: bool = flag(
         "Also restore keys of which an archive with a damaged index may hold a newer version. The exit code stays 3.",
-        heading=OTHER,
+        is_rare=True,
     )
-    in_place: bool = flag("Allow the original bucket as destination. Nothing is overwritten there.", heading=OTHER)
+    in_place: bool = flag("Allow the original bucket as destination. Nothing is overwritten there.", is_rare=True)
     tier: str = option("How fast to thaw archived objects, for a week.", type=choice(*Tier), default=Tier.BULK.value)
     storage_class: str = shared(
         "storage-class",

@@ -11,11 +11,10 @@ from msgspec.structs import replace
 
 from jobs.cli.command import Answer, LedgerCommand, SidesAccess
 from jobs.cli.console import TERMINAL, asks, confirm, say
-from jobs.cli.options import FILTERS, Options, shared
+from jobs.cli.options import Options, shared
 from jobs.cli.texts import plan_text, report_ended, retried_text
 from jobs.config import Settings
 from jobs.core.model import Location
-from jobs.core.rate_limits import RateLimits
 from jobs.core.run import WITHOUT_CONDITIONS, Plan, RunSpec
 from jobs.core.sampling import Sample
 from jobs.core.selection import Selection
@@ -38,18 +37,10 @@ class StartOptions(LedgerCommand):
     """How a run is planned, limited, placed and reported."""
 
     max_cost: float | None = shared("max-cost", default=None)
-    max_rate: tuple[RateLimits, ...] = shared("max-rate", default=())
+    max_rate: tuple[tuple[str, float], ...] = shared("max-rate", default=())
     executor: str | None = shared("executor", default=None)
     dry_run: bool = shared("dry-run", default=False)
     yes: bool = shared("yes", default=False)
-
-    def rates(self) -> RateLimits:
-        """What the run may take a second. Raises UsageError for two limits of a kind."""
-        requests = [each.requests for each in self.max_rate if each.requests is not None]
-        size_bytes = [each.size_bytes for each in self.max_rate if each.size_bytes is not None]
-        if len(requests) > 1 or len(size_bytes) > 1:
-            raise UsageError("--max-rate: two limits of a kind", advice="give requests and bytes once each")
-        return RateLimits(next(iter(requests), None), next(iter(size_bytes), None))
 
     async def launch(
         self,
@@ -69,7 +60,7 @@ class StartOptions(LedgerCommand):
         the rows of a retry.
         """
         request = await _with_whole_run_id(request, ledger)
-        request = replace(request, options=dict(request.options) | self.rates().options())
+        request = replace(request, options=dict(request.options) | dict(self.max_rate))
         kind = kind_of(request)
         plan_run = plan_run or kind.plan
         if plan_run is None:
@@ -111,13 +102,13 @@ class StartOptions(LedgerCommand):
 class WriteOptions(Options):
     """How objects are written."""
 
-    sse: tuple[str, str | None] | None = shared("sse")
+    sse: Mapping[str, str | None] | None = shared("sse")
     unguarded: bool = shared("unguarded")
 
     def written(self) -> dict[str, Any]:
         """Options of a request."""
-        kind, key = self.sse or (None, None)
-        return {"sse": kind, "kms_key_id": key} | ({WITHOUT_CONDITIONS: True} if self.unguarded else {})
+        bucket_default = {"sse": None, "kms_key_id": None}
+        return {**bucket_default, **(self.sse or {}), **({WITHOUT_CONDITIONS: True} if self.unguarded else {})}
 
 
 class RowsOptions(SidesAccess, StartOptions):
@@ -153,8 +144,8 @@ class RowsOptions(SidesAccess, StartOptions):
 class CopiesOptions(RowsOptions):
     """Which rows, and where their copies are. What `replicate` and `verify` share."""
 
-    newer_than: float | None = shared("newer-than", heading=FILTERS)
-    older_than: float | None = shared("older-than", heading=FILTERS)
+    newer_than: float | None = shared("newer-than", is_rare=True)
+    older_than: float | None = shared("older-than", is_rare=True)
     requester_pays: bool = shared("requester-pays")
 
     def copies(self, job: str, options: Mapping[str, Any], sample: Sample | None = None) -> Request:

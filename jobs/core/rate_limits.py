@@ -5,7 +5,7 @@ A run has them as options, `max_rate` and `bandwidth_bytes`. Its workers share t
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -27,11 +27,6 @@ class RateLimits(NamedTuple):
         """Those of a run. What is no limit limits nothing."""
         named = spec.options.get("max_rate"), spec.options.get("bandwidth_bytes")
         return cls(*(value if isinstance(value, int | float) and value > 0 else None for value in named))
-
-    def options(self) -> dict[str, Any]:
-        """As options of a run. Nothing for no limit."""
-        named = {"max_rate": self.requests, "bandwidth_bytes": self.size_bytes}
-        return {name: value for name, value in named.items() if value is not None}
 
     def shared_by(self, workers: int) -> RateLimits:
         """The share of one of so many workers."""

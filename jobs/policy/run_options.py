@@ -33,9 +33,8 @@ def packed_side(pair: Pair, archive: Archive) -> tuple[Source | Destination, str
 
 def named_places(policy: Policy, pair: Pair) -> dict[str, Any]:
     """What the summary of a night calls the source and the destination of its pair."""
-    source = pair.source
     return {
-        "source": ", ".join(f"s3://{source.bucket}/{prefix}" for prefix in source.prefixes),
+        "source": ", ".join(f"s3://{pair.source.bucket}/{prefix}" for prefix in pair.source.prefixes),
         "destination": str(sides(policy, pair)[1].location),
     }
 
@@ -46,23 +45,29 @@ def copy_options(pair: Pair) -> dict[str, Any]:
 
     A copy that they replace has to stay, as an older version: the original may be what is wrong.
     `packed`: where archives hold copies that expire (`jobs.runs.there`).
-
-    Where the policy names the hot bucket's own default (S3's keys, or the key that Terraform makes
-    for the bucket), the copies ask for nothing, so that the default applies.
     """
     hot, archive = pair.destination, pair.archive
     packed = None
     if archive is not None and archive.expire is not None and archive.side == "destination":
         packed = {"uri": archive.uri, "region": archive.region, "owner": archive.account}
-    is_default = hot.encryption is Encryption.S3 or hot.kms_key == "create"
     return {
         "storage_class": hot.storage_class.value if hot.storage_class else "keep",
-        "sse": None if is_default else hot.encryption.value,
-        "kms_key_id": None if is_default or hot.kms_key is None else str(hot.kms_key),
+        **encryption_options(hot),
         "annotations": hot.annotations.value,
         "keeps_replaced": True,
         "packed": packed,
     }
+
+
+def encryption_options(bucket: Destination | Archive) -> dict[str, str | None]:
+    """The encryption of what a run writes to a bucket.
+
+    Where the policy names the bucket's own default (S3's keys, or the key that Terraform makes for
+    the bucket), the run asks for nothing, so that the default applies.
+    """
+    if bucket.encryption is Encryption.S3 or bucket.kms_key == "create":
+        return {"sse": None, "kms_key_id": None}
+    return {"sse": bucket.encryption.value, "kms_key_id": bucket.kms_key and str(bucket.kms_key)}
 
 
 def prefixes_below(scope: Scope, prefix: str = "") -> tuple[str, ...]:

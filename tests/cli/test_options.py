@@ -29,7 +29,7 @@ class Sample(Sides):
 
     margin: str = option("An age.", name="--older", default="15m")
     place: str = argument()
-    max_cost: float | None = option("Dollars.", type=float)
+    max_cost: float | None = option("Dollars.", type=click.FLOAT)
     yes: bool = flag("Do not ask.")
     as_json: bool = shared("json")
 
@@ -49,7 +49,7 @@ def test_click_reads_what_the_fields_say() -> None:
     ]
     short, own = command.get_help(click.Context(command)), [each.name for each in command.params]
     assert ("--max-cost" in short, "--json" in short, "--source-profile" in short) == (True, True, False)
-    assert own == ["place", "max_cost", "source", "copies", "margin"], "shared ones first, common ones apart"
+    assert own == ["place", "max_cost", "margin", "source", "copies"], "rare ones last, common ones apart"
 
 
 @pytest.mark.parametrize("path", sorted(COMMANDS))

@@ -48,6 +48,6 @@ def test_limits_are_shared_by_the_workers_and_say_how_long_work_takes() -> None:
     assert limits.shared_by(4) == (25, 250)
     assert (limits.seconds(500, 0), limits.seconds(1, 9000), RateLimits().seconds(5, 5)) == (5, 9, 0)
     side = Side(Location("bucket"))
-    spec = RunSpec("id", "verify", 0.0, side, side, "m", limits.options())
+    spec = RunSpec("id", "verify", 0.0, side, side, "m", {"max_rate": 100, "bandwidth_bytes": 1000})
     assert RateLimits.of(spec) == limits
     assert RateLimits.of(replace(spec, options={"max_rate": 0, "bandwidth_bytes": "fast"})) == RateLimits()
