@@ -1,9 +1,10 @@
 """The command line: the only code that prints or exits. A command loads when it is used.
 
-Each command has a module of its name, with a class of that name, or a group of several: its fields
-are the options (`options`), its `run` makes the answer. Reading order: `options`, `command` (the frame:
-what is opened, the one way to answer), `run_command` (the frame of what plans, asks, runs and reports),
-`texts` (plans and reports as text), `console` (progress, tables, JSON, standard streams).
+Each command has a module of its name, with a class of that name, or `COMMANDS` of a group, whose help is
+the module's docstring. The fields of a class are the options (`options`), its `run` makes the answer.
+Reading order: `options`, `command` (the frame: what is opened, the one way to answer), `run_command` (the
+frame of what plans, asks, runs and reports), `texts` (plans and reports as text), `console` (progress,
+tables, JSON, standard streams).
 
 Nothing here decides what happens to an object.
 """
@@ -26,7 +27,7 @@ import click
 
 from jobs import __version__, interrupts
 from jobs.cli.console import ANSWER, emit, say
-from jobs.cli.options import DEBUG, Command
+from jobs.cli.options import DEBUG, Command, Options
 from jobs.core.display import without_passwords
 from jobs.core.parentage import PARENT
 from jobs.errors import ConfigError, ExitCode, Interrupted, SealiftError, SealiftWarning, StoreError, UsageError
@@ -86,8 +87,11 @@ class _LazyGroup(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module = importlib.import_module(f"jobs.cli.{cmd_name}")
-        group: click.Command | None = getattr(module, cmd_name, None)
-        return group or Command(getattr(module, cmd_name.capitalize()), cmd_name)
+        kinds: dict[str, type[Options]] = getattr(module, "COMMANDS", {})
+        if not kinds:
+            return Command(getattr(module, cmd_name.capitalize()), cmd_name, hidden=not _COMMANDS[cmd_name])
+        commands = [Command(kind, name) for name, kind in kinds.items()]
+        return click.Group(cmd_name, help=module.__doc__, commands=commands)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -1,4 +1,4 @@
-"""`sealift archives`: shows the index, and rebuilds it from the archives."""
+"""List archives or members of one, find a key among all of them, rebuild a lost index."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import click
-
 from jobs.archives.model import Member
 from jobs.cli.command import Answer, LedgerCommand, SourceAccess, Work, ledger_location
 from jobs.cli.console import table
-from jobs.cli.options import Command, Place, argument, shared
+from jobs.cli.options import Place, argument, shared
 from jobs.core.display import shown, shown_key
 from jobs.core.model import Location
 from jobs.errors import (
@@ -269,8 +267,4 @@ def _document(member: Member) -> dict[str, Any]:
     return member._asdict() | {"checksums": checksums, "last_modified": iso_time(member.last_modified)}
 
 
-archives = click.Group(
-    "archives",
-    help="List archives or members of one, find a key among all of them, rebuild a lost index.",
-    commands=[Command(ListArchives, "list"), Command(FindMember, "find"), Command(Reindex, "reindex")],
-)
+COMMANDS = {"list": ListArchives, "find": FindMember, "reindex": Reindex}

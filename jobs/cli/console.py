@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from jobs import interrupts
+from jobs.core.category import Category
 from jobs.core.display import Meter, shown, shown_key, without_passwords
 from jobs.errors import Interrupted
 from jobs.reports.document import iso_time
@@ -22,6 +23,8 @@ from jobs.reports.figures import UNKNOWN, human_bytes, human_dollars, human_seco
 PLAIN_INTERVAL_SECONDS = 10.0
 BAR_WIDTH = 10
 PIPE_WIDTH = 100_000
+IN_FLIGHT = f'"{Category.IN_FLIGHT}": ', '"in_flight": '
+"""The only name of the ledger's documents that has two words, and what `--json` calls it."""
 
 
 def say(message: str) -> None:
@@ -79,30 +82,8 @@ def emit(document: Any, *, as_json: bool, text: str) -> None:
     """Print the command's answer on stdout: one JSON document, or text."""
     ANSWER.is_given = True
     if as_json:
-        text = json.dumps(snake_case(document), indent=2, ensure_ascii=False)
+        text = json.dumps(document, indent=2, ensure_ascii=False).replace(*IN_FLIGHT)
     click.echo(safe(text, "\n" if as_json else "\n\t"))
-
-
-_WORDS = re.compile(r"--[a-z]+(?:-[a-z]+)*|[a-z]+(?: [a-z]+)+")
-"""An option, or several words. Other keys stay, such as the name of a pair or a region."""
-
-
-def snake_case(document: Any) -> Any:
-    """The document with keys in snake_case.
-
-    The ledger's documents have keys of several words, such as `in flight`.
-    """
-    if isinstance(document, Mapping):
-        return {_key(name): snake_case(value) for name, value in document.items()}
-    if isinstance(document, list | tuple):
-        return [snake_case(each) for each in document]
-    return document
-
-
-def _key(name: Any) -> Any:
-    if isinstance(name, str) and _WORDS.fullmatch(name):
-        return re.sub("[ -]+", "_", name.removeprefix("--"))
-    return name
 
 
 def safe(text: str, kept: str = "\n\t") -> str:
@@ -155,9 +136,9 @@ def _cell(name: str, value: Any) -> str:
 
 @contextmanager
 def meter(title: str, total_rows: int) -> Iterator[Meter]:
-    """A live bar on a terminal, else one plain line per `PLAIN_INTERVAL_SECONDS`.
+    """Progress on stderr: on a terminal a live bar, else one plain line per `PLAIN_INTERVAL_SECONDS`.
 
-    Both on stderr. `total_rows` 0: nobody knows how many there are.
+    `total_rows` 0: nobody knows how many there are.
     """
     if not sys.stderr.isatty():
         yield _Meter(title, total_rows)
@@ -184,24 +165,15 @@ class _Meter:
         count = f"{rows:,} of {self._total:,}" if self._total else f"{rows:,}"
         text = f"{count} objects, {bad_rows:,} errors, {human_bytes(size_bytes)}, {rate:,.0f}/s{left}"
         if self._live is not None:
-            self._live.update(self._bar(text, rows, trouble))
+            from rich.console import Group
+            from rich.text import Text
+
+            bar = "━" * (BAR_WIDTH * rows // self._total) if self._total else ""
+            lines = [f"{self._title} {bar:╌<{BAR_WIDTH}} {text}", *[trouble] * bool(trouble)]
+            self._live.update(Group(*(Text(each, no_wrap=True, overflow="ellipsis") for each in lines)))
         elif now - self._last >= PLAIN_INTERVAL_SECONDS:
             self._last = now
             say(f"{self._title}: {text}{f', {trouble}' if trouble else ''}")
-
-    def _bar(self, text: str, rows: int, trouble: str) -> Any:
-        from rich.console import Group
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-        from rich.text import Text
-
-        line = Table.grid(padding=(0, 1))
-        for _ in range(3):
-            line.add_column(no_wrap=True, overflow="ellipsis")
-        bar = ProgressBar(self._total or None, rows, width=BAR_WIDTH, pulse=not self._total)
-        line.add_row(Text(self._title), bar, Text(text))
-        below = [Text(trouble, no_wrap=True, overflow="ellipsis")] if trouble else []
-        return Group(line, *below)
 
 
 class Terminal:

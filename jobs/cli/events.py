@@ -1,15 +1,13 @@
-"""`sealift events`: lists and returns events that no attempt could handle."""
+"""List events that no attempt could handle, and return them to their queue."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from jobs.cli.command import Answer, JsonCommand, PolicyOptions
 from jobs.cli.console import table
-from jobs.cli.options import Command, shared
+from jobs.cli.options import shared
 from jobs.doctor.queues import UNDELIVERED, look_at_queues
 from jobs.reports.document import iso_time
 from jobs.reports.figures import plural
@@ -110,8 +108,4 @@ def _undelivered_text(look: Mapping[str, Any]) -> str:
     return text
 
 
-events = click.Group(
-    "events",
-    help="List events that no attempt could handle, and return them to their queue.",
-    commands=[Command(ListEvents, "list"), Command(Redrive, "redrive")],
-)
+COMMANDS = {"list": ListEvents, "redrive": Redrive}

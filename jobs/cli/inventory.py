@@ -10,7 +10,6 @@ from jobs.cli.command import Answer, JsonCommand, SidesAccess
 from jobs.cli.console import meter
 from jobs.cli.options import Place, argument, shared
 from jobs.core.model import Location
-from jobs.errors import ConfigError, NoSuchBucket
 from jobs.inventory.write import write_inventory
 from jobs.reports.figures import human_bytes, human_seconds
 from jobs.s3.sessions import open_side
@@ -33,13 +32,8 @@ class Inventory(SidesAccess, JsonCommand):
     async def run(self) -> Answer:
         """List, and write the report."""
         started, target = time.time(), open_side(self.destination_side(self.destination))
-        try:  # before a listing that may take hours
-            await target.list_objects(self.destination.bucket, self.destination.key, max_keys=1)
-        except NoSuchBucket as error:
-            raise ConfigError(
-                f"--destination {self.destination}: the bucket {self.destination.bucket} does not exist",
-                advice="create it, or name another one",
-            ) from error
+        where = self.destination  # is it there? The listing may take hours
+        await target.list_objects(where.bucket, where.key, max_keys=1)
         with meter("inventory", 0) as shown:
             written = await write_inventory(
                 open_side(self.source_side(self.location)),

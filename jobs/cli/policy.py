@@ -1,26 +1,28 @@
-"""`sealift policy`: checks the policy file, and explains it for an object."""
+"""Check the policy file, and explain what it means for an object.
+
+The file names each protected bucket, where its copy goes, and how the copy is proven.
+policy.example.yaml explains every field.
+"""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
 
-import click
 import msgspec
 
 from jobs.cli.command import Answer, JsonCommand, PolicyOptions, read_policy
-from jobs.cli.options import Command, Place, argument, option
+from jobs.cli.options import Place, argument, option
 from jobs.config import Settings
 from jobs.core.display import shown
 from jobs.core.model import Location
 from jobs.errors import ConfigError, ExitCode, Mistake, PolicyError, UsageError
-from jobs.policy.coverage import Explanation, explain
-from jobs.policy.model import Archive, ArchiveRule, Destination, Pair, Policy, Replica
+from jobs.policy.coverage import explain
+from jobs.policy.model import Pair, Policy
 from jobs.policy.reader import path_of, resolve_policy
 from jobs.policy.resolved import encode_policy
 from jobs.policy.rules import Finding, find_refusals, find_warnings
 from jobs.policy.run_options import named_places
-from jobs.policy.words import age_text, size_text
 from jobs.reports.figures import plural
 
 
@@ -65,7 +67,7 @@ class Explain(PolicyOptions, JsonCommand):
     """Explain which pair protects an object and why, where its copies go, and which archive rules
     may take it.
 
-    It asks S3 nothing.
+    It asks S3 nothing. With --json the answer holds all settings of the pair.
     """
 
     uri: Location = argument(metavar="s3://BUCKET/KEY", type=Place)
@@ -74,7 +76,12 @@ class Explain(PolicyOptions, JsonCommand):
         """The explanation."""
         answer = explain(read_policy(self.policy), self.uri.bucket, self.uri.key)
         code = ExitCode.DONE if answer.pair and not answer.copy_problem else ExitCode.FINDINGS
-        return Answer(msgspec.to_builtins(answer), _explanation_text(answer), code)
+        whose = f"the pair {answer.pair}" if answer.pair else "not protected"
+        said = {"copy": answer.copy, "problem": answer.copy_problem, "replica": answer.replica}
+        said["archived"] = ", ".join(f"by {name}" for name in answer.archive_rules)
+        lines = [f"{answer.source}: {whose}: {answer.reason}"]
+        lines += [f"  {name:10}{value}" for name, value in said.items() if value]
+        return Answer(msgspec.to_builtins(answer), "\n".join(map(shown, lines)), code)
 
 
 def _write(name: str, target: str) -> Policy:
@@ -110,61 +117,4 @@ def _pair_text(policy: Policy, pair: Pair) -> str:
     return shown(f"  {pair.name}: {source} → {copy} ({where}, {night})")
 
 
-def _explanation_text(answer: Explanation) -> str:
-    pair = answer.policy
-    if pair is None:
-        return shown(f"{answer.source}: not protected: {answer.reason}")
-    hot, limit, replica = pair.destination, pair.thresholds.lambda_max_size, pair.replica
-    storage_class = hot.storage_class or "the source's class"
-    key = {None: "", "create": " with a key of its own"}.get(hot.kms_key, f" with {hot.kms_key}")
-    lock = f"{hot.object_lock.mode} for {plural(hot.object_lock.days, 'day')}" if hot.object_lock else "none"
-    deletes = "a delete marker on the copy" if pair.deletes == "mirror" else "the copy stays"
-    deep = f", byte by byte {_each(pair.verify.deep)}" if pair.verify.deep else ""
-    lines = [
-        f"{answer.source}",
-        f"  pair        {pair.name}: {answer.reason}",
-        f"  copy        {answer.copy} in {hot.region}{_owner_text(hot)}, {storage_class}, {hot.encryption}{key}",
-        f"  copied      at once up to {size_text(limit)}, by a run above",
-        f"  replica     {f'{answer.replica} in {replica.region}{_owner_text(replica)}' if replica else 'none'}",
-        f"  lock        {lock}",
-        f"  deleted     {deletes}",
-        f"  verified    by checksums {_each(pair.verify.rota)}{deep}",
-        f"  archived    {_archive_text(pair.archive, answer)}",
-    ]
-    if answer.copy_problem:
-        lines.insert(3, f"  impossible  {answer.copy_problem}")
-    return "\n".join(map(shown, lines))
-
-
-def _owner_text(side: Destination | Replica) -> str:
-    return f" of account {side.account}" if side.account else ""
-
-
-def _each(slices: int) -> str:
-    """How often a key has its turn."""
-    return "each night" if slices == 1 else f"once in {slices:d} nights"
-
-
-def _archive_text(archive: Archive | None, answer: Explanation) -> str:
-    rules = [_rule_text(rule) for rule in archive.rules if rule.name in answer.archive_rules] if archive else []
-    if archive is None or not rules:
-        return "never: no rule takes it"
-    expire = f"; the original may go {age_text(archive.expire.grace)} after its proof" if archive.expire else ""
-    return f"in {archive.uri}, by the first that holds: {'; '.join(rules)}{expire}"
-
-
-def _rule_text(rule: ArchiveRule) -> str:
-    tags = "".join(f", tagged {name}={value}" for name, value in rule.tags.items())
-    age, size = age_text(rule.older_than), size_text(rule.smaller_than)
-    return f"{rule.name} ({rule.storage_class}, older than {age}, smaller than {size}{tags})"
-
-
-policy = click.Group(
-    "policy",
-    help="""Check the policy file, and explain what it means for an object.
-
-    The file names each protected bucket, where its copy goes, and how the copy is proven.
-    policy.example.yaml explains every field.
-    """,
-    commands=[Command(Check, "check"), Command(Explain, "explain")],
-)
+COMMANDS = {"check": Check, "explain": Explain}

@@ -1,4 +1,4 @@
-"""`sealift runs`: shows the runs in the ledger, and continues them."""
+"""List, show, follow, cancel and retry runs, from the ledger (and AWS Batch)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from msgspec import structs
 
 from jobs.cli.command import Answer, PromptCommand
 from jobs.cli.console import TERMINAL, meter, say, table
-from jobs.cli.options import Command, Options, Run, argument, flag, option, shared
+from jobs.cli.options import Options, Run, argument, flag, option, shared
 from jobs.cli.run_command import StartOptions
 from jobs.cli.texts import plan_text, report_ended, report_text
 from jobs.config import Settings
@@ -165,7 +165,9 @@ class Retry(_Run, PromptCommand, StartOptions):
             if kind.not_resumed is not None:
                 raise kind.not_resumed(spec)
             if start.dry_run:
-                return await _plan_continuation(ledger, spec)
+                run = await summarize_run(ledger, run_id)
+                document = run | {"dry_run": True, "retried": {"rows": run["rows"] - run["accounted"]}}
+                return Answer(document, _under_way_text(spec, run))
             return await start.work_through(spec, plan, ledger, Settings.from_environment())
         if "failures" in ended and not ended["failures"]:
             answer = await _nothing_to_do(ledger, spec, ended, "retry")
@@ -231,14 +233,6 @@ async def _write_page(file: Path, document: Mapping[str, Any], left: Sequence[An
     return int(ExitCode.DONE)
 
 
-async def _plan_continuation(ledger: Ledger, spec: RunSpec) -> Answer:
-    """Say how many rows a retry of an unfinished run would do."""
-    run = await summarize_run(ledger, spec.run_id)
-    rows = run["rows"] - run["accounted"]
-    text = f"Dry run: a retry of {spec.run_id} would go on with {rows:,} of {run['rows']:,} rows, by its own plan."
-    return Answer(run | {"dry_run": True, "retried": {"rows": rows}}, text)
-
-
 def retry_request(spec: RunSpec) -> Request:
     """The request that acts on a run's failed rows as the run would have.
 
@@ -258,8 +252,4 @@ def retry_request(spec: RunSpec) -> Request:
     )
 
 
-runs = click.Group(
-    "runs",
-    help="List, show, follow, cancel and retry runs, from the ledger (and AWS Batch).",
-    commands=[Command(ListRuns, "list"), Command(Show, "show"), Command(Cancel, "cancel"), Command(Retry, "retry")],
-)
+COMMANDS = {"list": ListRuns, "show": Show, "cancel": Cancel, "retry": Retry}

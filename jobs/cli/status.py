@@ -14,12 +14,12 @@ from msgspec.structs import asdict
 from jobs.cli.command import Answer, LedgerCommand, PolicyOptions, Work, is_local, ledger_location
 from jobs.cli.console import table
 from jobs.cli.openmetrics import FINDINGS, open_metrics
-from jobs.cli.options import Command, flag, option
+from jobs.cli.options import flag, option
 from jobs.config import Settings
 from jobs.core.display import shown, shown_key
 from jobs.core.model import Location
 from jobs.core.words import explained
-from jobs.doctor.model import Finding, Status
+from jobs.doctor.model import Finding
 from jobs.doctor.pairs import judge_backlog, judge_night
 from jobs.doctor.queues import DEAD, EVENT, UNDELIVERED, look_at_queues
 from jobs.errors import ConfigError, ExitCode, StoreError, UsageError
@@ -67,7 +67,7 @@ def _problem(text: str, since: str | None = None) -> dict[str, Any]:
     return {"since": since, "problem": text}
 
 
-class ShowStatus(PolicyOptions, LedgerCommand):
+class Status(PolicyOptions, LedgerCommand):
     """Show what is wrong and since when, the pairs and their last nights, how much is checked and
     read, what runs and what waits.
 
@@ -235,7 +235,7 @@ async def _backlog(ledger: Ledger, policy: Policy, name: str, runs: Sequence[Map
 
 def _judged(pair: str, finding: Finding) -> list[dict[str, Any]]:
     since = None if finding.since is None else iso_time(finding.since)
-    is_well = finding.status == Status.OK
+    is_well = finding.status == "ok"
     return [] if is_well else [_problem(f"pair {shown(pair)}: {finding.says.rstrip('.')}: {finding.advice}", since)]
 
 
@@ -279,6 +279,3 @@ def status_text(document: Mapping[str, Any]) -> str:
     seen = f", the latest {looked_at['runs']:,} looked at" if looked_at["runs"] < looked_at["all_runs"] else ""
     ledger = f"ledger  {document['ledger']}, {plural(looked_at['all_runs'], 'run')}{seen}"
     return "\n\n".join(["\n".join(lines), *tables, ledger])
-
-
-status = Command(ShowStatus, "status")

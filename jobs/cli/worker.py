@@ -19,7 +19,7 @@ from jobs import __version__, interrupts
 from jobs.cli import fail
 from jobs.cli.command import LedgerOptions
 from jobs.cli.console import emit
-from jobs.cli.options import Command, Positive, Run, argument, flag, option
+from jobs.cli.options import Positive, Run, argument, flag, option
 from jobs.config import Settings
 from jobs.core.rate_limits import RateLimits
 from jobs.core.run import Plan, RunSpec, Side, ignored_conditions, is_destructive, run_digest
@@ -30,7 +30,8 @@ from jobs.ledger.uploads import ShardUploads
 from jobs.registry import kind_of
 from jobs.runs import parent_pipe
 from jobs.runs.kind import Opened
-from jobs.runs.worker import LOST_GRACE_SECONDS, Stops, Worker, new_attempt
+from jobs.runs.worker import LOST_GRACE_SECONDS, Stops, new_attempt
+from jobs.runs.worker import Worker as Attempt
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.gated_store import Throttle, checked, looking_first
 from jobs.s3.retries import promptly
@@ -38,11 +39,11 @@ from jobs.s3.sessions import open_side
 from jobs.s3.store import Store
 
 
-class WorkerCommand(LedgerOptions):
+class Worker(LedgerOptions):
     """Work through one shard of a run, or the shards of one child of a submission to AWS Batch."""
 
     run_id: str = argument(type=Run)
-    shard: int | None = option("Which shard.", type=click.IntRange(min=0), envvar="AWS_BATCH_JOB_ARRAY_INDEX")
+    shard: int = option("Which shard.", type=click.IntRange(min=0), envvar="AWS_BATCH_JOB_ARRAY_INDEX", default=0)
     submission: int | None = option("In AWS Batch: the shards of this child of it.", type=click.IntRange(min=0))
     owner: int | None = option("The run's owner that starts it. A later one stops it.", type=click.IntRange(min=0))
     run_sha256: str | None = option(
@@ -85,7 +86,7 @@ def _yield_to_others() -> None:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-async def _work(settings: Settings, ledger: Ledger, options: WorkerCommand) -> int:
+async def _work(settings: Settings, ledger: Ledger, options: Worker) -> int:
     run_id, run_sha256 = options.run_id, options.run_sha256
     spec = await promptly(lambda: ledger.spec(run_id), "the run", lambda: ledger.location)
     if spec.sealift_version != __version__:
@@ -109,16 +110,13 @@ async def _work(settings: Settings, ledger: Ledger, options: WorkerCommand) -> i
     return int(ExitCode.DONE)
 
 
-async def _shards(ledger: Ledger, options: WorkerCommand) -> Sequence[int]:
-    """The shard that the command names, or those of a child of a submission. Raises LedgerError, UsageError."""
-    if options.submission is None and options.shard is None:
-        raise UsageError("no shard", advice="give --shard or set AWS_BATCH_JOB_ARRAY_INDEX")
-    child = options.shard or 0  # a plain job has no index
+async def _shards(ledger: Ledger, options: Worker) -> Sequence[int]:
+    """The shard that the command names, or those of a child of a submission. Raises LedgerError."""
     if options.submission is None:
-        return [child]
+        return [options.shard]
     from jobs.runs.batch_executor import read_submission
 
-    return (await read_submission(ledger, options.run_id, options.submission)).shards_of(child)
+    return (await read_submission(ledger, options.run_id, options.submission)).shards_of(options.shard)
 
 
 async def work_here(spec: RunSpec, plan: Plan, settings: Settings, ledger: Ledger, owner: int, stops: Stops) -> int:
@@ -136,7 +134,7 @@ async def work_here(spec: RunSpec, plan: Plan, settings: Settings, ledger: Ledge
 
 def open_attempt(
     settings: Settings, spec: RunSpec, plan: Plan, shard: int, owner: Owner, stops: Stops, workers: int = 1
-) -> Worker:
+) -> Attempt:
     """One attempt at a shard, which has not begun. `workers`: how many share the run's rate limits."""
     ledger, kind, run_id, attempt_id = owner.ledger, kind_of(spec), spec.run_id, new_attempt()
     if kind.open_job is None:
@@ -148,7 +146,7 @@ def open_attempt(
     paced = replace(settings, in_flight=kind.at_once or settings.in_flight)
     opened = Opened(spec, source, destination, budget, ledger, settings.in_flight, records, throttle, plan, owner.look)
     stores = tuple(dict.fromkeys(sides))
-    attempt = Worker(owner, plan, shard, kind.open_job(opened), paced, stores, kind.beside, attempt=attempt_id)
+    attempt = Attempt(owner, plan, shard, kind.open_job(opened), paced, stores, kind.beside, attempt=attempt_id)
     if not kind.deletes:  # what is gone must be known, so the requests behind a delete have their turns
         attempt.on_stop = throttle.stop
     gc.freeze()  # these objects stay: no need to walk them at each collection
@@ -156,7 +154,7 @@ def open_attempt(
     return attempt
 
 
-async def work_apart(attempt: Worker, spec: RunSpec) -> None:
+async def work_apart(attempt: Attempt, spec: RunSpec) -> None:
     """Work, and add what the attempt says to the ledger's state, if the run's fold may have come before it."""
     ledger = attempt.owner.ledger
     try:
@@ -190,6 +188,3 @@ def open_sides(spec: RunSpec, max_in_flight: int) -> tuple[Store, Store]:
             f"the plan of run {spec.run_id} did not try the conditions of its destination", advice="plan again"
         )
     return source, looking_first(destination, ignored) if ignored else destination
-
-
-worker = Command(WorkerCommand, "worker", hidden=True)

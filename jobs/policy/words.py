@@ -95,9 +95,3 @@ def age_text(seconds: int) -> str:
     """Seconds as the file has them: `30d`."""
     unit = next(unit for unit in "dhms" if seconds % UNIT_SECONDS[unit] == 0)
     return f"{seconds // UNIT_SECONDS[unit]}{unit}"
-
-
-def size_text(size_bytes: int) -> str:
-    """Bytes as the file has them: `256 MiB`."""
-    power = next((each for each in (5, 4, 3, 2, 1) if size_bytes and size_bytes % 1024**each == 0), 0)
-    return f"{size_bytes // 1024**power} {('B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB')[power]}"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cli.console import snake_case
+from jobs.cli.console import IN_FLIGHT
 from tests.doubles.servers import REGION
 from tests.end_to_end.conftest import World
 from tests.end_to_end.nights import NIGHT, command, counted, nightly, stage
@@ -65,8 +65,8 @@ def test_a_night_mends_proves_and_sums_up(damaged: World, tmp_path: Path) -> Non
     assert all(damaged.copy_of(f"copies/{key}") for key in DOCS)
     assert damaged.copy_of(f"copies/{DOCS[2]}") == b"a newer original"
     assert "copies/docs/tmp/a" not in damaged.keys(damaged.destination)
-    stored = json.loads(damaged.fetch(night["summary"]))
-    assert snake_case(stored) == {name: value for name, value in night.items() if name not in ("code", "ran_before")}
+    stored = json.loads(damaged.fetch(night["summary"]).decode().replace(*IN_FLIGHT))
+    assert stored == {name: value for name, value in night.items() if name not in ("code", "ran_before")}
     assert night["summary"] == f"s3://{damaged.ledger}/runs/nights/docs/{NIGHT}.json"
     assert jobs(damaged) == {"reconcile": 1, "replicate": 1, "verify": 2}
     compared = damaged.sealift("runs", "show", stage(night, "reconcile")["run_id"], "--json").document

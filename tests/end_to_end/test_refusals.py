@@ -48,7 +48,7 @@ def test_what_is_not_on_the_server_is_named(world: World) -> None:
         (f"replicate --source {gone} --destination {destination}", 10, "--source"),
         (f"replicate --source {source} --destination {gone}", 10, "--destination"),
         (f"reconcile --source {gone} --destination {destination}", 10, "no-such-bucket-here"),
-        (f"inventory {source} --destination {gone}/i", 10, "--destination"),
+        (f"inventory {source} --destination {gone}/i", 10, "no-such-bucket-here"),
         (f"runs list --ledger {gone}/x", 10, "the ledger's bucket"),
         (f"restore --archives {gone} --key a --destination {destination}", 2, "archives reindex"),
         (f"runs show {run_id}", 10, run_id),

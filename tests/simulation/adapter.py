@@ -26,7 +26,7 @@ from jobs.cli import cli
 from jobs.cli.command import Answer, JsonCommand
 from jobs.cli.console import emit
 from jobs.cli.options import Command
-from jobs.cli.worker import WorkerCommand
+from jobs.cli.worker import Worker
 from jobs.config import Settings
 from jobs.core import part_sizes
 from jobs.core.elapsed import refuse_late
@@ -259,7 +259,7 @@ def _parsed(words: tuple[str, ...]) -> Any:
 
 @cache
 def _parse(words: tuple[str, ...]) -> Any:
-    with patch.object(JsonCommand, "main", _itself), patch.object(WorkerCommand, "main", _itself):
+    with patch.object(JsonCommand, "main", _itself), patch.object(Worker, "main", _itself):
         return cli.main(list(words), standalone_mode=False)
 
 
