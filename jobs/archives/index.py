@@ -326,7 +326,7 @@ def _record(table: RangedTable, archive: Location) -> ArchiveRecord:
     Members are read from the location in the record, so it has to be this archive.
     """
     try:
-        record = ArchiveRecord.from_dict(msgspec.json.decode(table.metadata[RECORD]))
+        record = ArchiveRecord.from_dict(msgspec.json.decode((table.footer.metadata or {})[RECORD]))
     except LaterArchive:
         raise
     except (KeyError, ValueError, RecursionError, DamagedArchive) as error:

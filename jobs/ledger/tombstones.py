@@ -29,7 +29,7 @@ from jobs.ledger.files import PARQUET, read_file, write_file
 from jobs.s3.listing import list_all
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Store
-from jobs.tables.rows import batch_of, column_values, schema_of, unaltered, version_batch, write_parquet
+from jobs.tables.rows import batch_of, column_values, manifest_batch, schema_of, unaltered, write_parquet
 
 FOLDER = "tombstones/"
 INTENT, DONE = "-intent.parquet", "-done.parquet"
@@ -188,7 +188,7 @@ async def expired_rows(
         read = await gather_bounded(lambda file: file[0].read(file[1]), files, FILES_AT_ONCE)
         rows = [row for stones in read for each in stones if each.key.startswith(prefix) for row in _rows(each)]
         if rows:
-            yield version_batch(rows)
+            yield manifest_batch(rows)
 
 
 def _rows(stone: Tombstone) -> list[ObjectVersion]:

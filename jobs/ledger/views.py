@@ -19,7 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from jobs.core.outcome import precedence_sql
+from jobs.core.outcome import Outcome, precedence_sql
 from jobs.errors import LedgerError, UsageError
 from jobs.ledger.files import list_names
 from jobs.ledger.journal import Entry
@@ -29,7 +29,7 @@ from jobs.ledger.state_files import copy_verdicts, fetch_files, local_path, read
 from jobs.ledger.tombstones import SCHEMA as TOMBSTONES
 from jobs.s3.retries import gather_bounded
 from jobs.tables.duck import Database, check_select, file_list, in_thread, parquet, quoted, refusals
-from jobs.tables.rows import outcome_schema, schema_of, shard_schema
+from jobs.tables.rows import schema_of, shard_schema
 
 _TEXT, _COUNT, _TIME, _FLAG = "VARCHAR", "BIGINT", "TIMESTAMP WITH TIME ZONE", "BOOLEAN"
 
@@ -50,7 +50,7 @@ TABLES: dict[str, dict[str, str]] = {
     | _all("DOUBLE", "planned_dollars seconds")
     | _all(_TIME, "created_at"),
     "manifest": _SHARD | _types(shard_schema()),
-    "outcomes": _SHARD | _types(outcome_schema()),
+    "outcomes": _SHARD | _types(schema_of(Outcome)),
     "differences": _all(_TEXT, "run_id key destination_key version_id destination_version_id category reason detail")
     | _all(_FLAG, "is_finding")
     | _all(_COUNT, "source_size_bytes destination_size_bytes")

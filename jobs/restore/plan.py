@@ -44,7 +44,7 @@ from jobs.runs.there import WriteShard
 from jobs.s3.retries import gather_bounded
 from jobs.s3.sessions import side_store
 from jobs.tables.duck import Database, in_thread, parquet, scratch_folder
-from jobs.tables.rows import fill_batch, manifest_schema, version_batch
+from jobs.tables.rows import fill_batch, manifest_batch, manifest_schema
 
 BATCH_ROWS = 20_000
 LOOKS_AT_ONCE = 64
@@ -120,7 +120,7 @@ def _choose_rows(
     taken = wanted()
     with pq.ParquetWriter(chosen, manifest_schema(), compression="lz4") as writer:
         while batch := list(itertools.islice(taken, BATCH_ROWS)):
-            writer.write_batch(version_batch(batch))
+            writer.write_batch(manifest_batch(batch))
 
 
 def _candidates(connection: duckdb.DuckDBPyConnection, rows: Path) -> Iterator[ObjectVersion]:

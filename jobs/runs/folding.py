@@ -24,7 +24,7 @@ from jobs.ledger.state import has_verdicts, run_verdicts_sql
 from jobs.ledger.state_files import copy_verdicts, write_delta
 from jobs.runs.scratch import scratch_folder
 from jobs.s3.retries import gather_bounded
-from jobs.tables.duck import connect, harmless_columns, in_thread, parquet, quoted
+from jobs.tables.duck import connect, harmless, in_thread, parquet, quoted
 from jobs.tables.rows import manifest_schema, unaltered, write_parquet
 
 MEMORY_LIMIT = "256MB"
@@ -280,7 +280,9 @@ def write_csv(connection: duckdb.DuckDBPyConnection, rows: str, csv: Path, *text
     In these, and in the columns `texts`, formulas and control characters are made plain text
     (`jobs.tables.duck.harmless`). `escaped` says where.
     """
-    safe, escaped = harmless_columns(*texts, "reason")
+    columns = {name: harmless(name) for name in (*texts, "reason")}
+    safe = ", ".join(f"{text} AS {name}" for name, text in columns.items())
+    escaped = " OR ".join(f"{name} IS DISTINCT FROM {text}" for name, text in columns.items())
     connection.execute(
         f"COPY (SELECT * REPLACE ({safe}), {escaped} AS escaped FROM (SELECT * EXCLUDE (detail) "
         f"REPLACE ({explained_sql()} AS reason) FROM {rows})) "

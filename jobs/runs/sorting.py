@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from jobs.core.part_sizes import MAX_PART_BYTES, MAX_PARTS, MIN_PART_BYTES
 from jobs.core.pricing import Group
 from jobs.runs import sharding
 from jobs.tables.duck import connect, parquet
-from jobs.tables.rows import manifest_schema
+from jobs.tables.rows import joined, manifest_schema
 
 BATCH_ROWS = 20_000
 SORT_BYTES = 160_000_000
@@ -162,9 +160,7 @@ class Sorting:
         beginning. A listing names the newest version first, so rows with equal times come in reverse.
         """
         rows = self._in_order("shard, key, is_latest, last_modified NULLS FIRST, place DESC", "shard")
-        pieces = (piece for batch in rows for piece in _cut(batch))
-        for _, some in itertools.groupby(pieces, key=itemgetter(0)):
-            yield pa.Table.from_batches([piece for _, piece in some])
+        return joined(piece for batch in rows for piece in _cut(batch))
 
     def in_packing_order(self) -> Iterator[pa.RecordBatch]:
         """All rows by the month of their last change, then by key, versions oldest first, for

@@ -142,9 +142,8 @@ class Database:
         options = {"csv": "FORMAT csv, HEADER", "parquet": "FORMAT parquet, COMPRESSION zstd"}[file_format]
         columns = []
         for name, kind in zip(map(identifier, answer.columns), answer.types, strict=True):
-            text, _ = harmless(f"CAST({name} AS VARCHAR)")
             is_safe = file_format == "parquet" or _NUMBERS.fullmatch(str(kind))
-            columns.append(name if is_safe else f"{text} AS {name}")
+            columns.append(name if is_safe else f"{harmless(f'CAST({name} AS VARCHAR)')} AS {name}")
         with refusals():
             sql = f"COPY (SELECT {', '.join(columns)} FROM __answer) TO {quoted(path)} ({options})"
             self.connection.execute(sql)
@@ -177,9 +176,8 @@ _NUMBERS = re.compile(r"BOOLEAN|U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|
 """Types whose values are never text from a bucket."""
 
 
-def harmless(name: str) -> tuple[str, str]:
-    r"""For a CSV file that people open: a column's text in SQL, and a condition that says whether
-    it was changed.
+def harmless(name: str) -> str:
+    r"""For a CSV file that people open: a column's text in SQL.
 
     Text that a spreadsheet would take for a formula gets a `'` in front. Control characters become
     escapes such as `\u001b`: a terminal must not obey a key.
@@ -190,15 +188,7 @@ def harmless(name: str) -> tuple[str, str]:
     escape = f"lambda c: CASE WHEN regexp_matches(c, '{_CONTROL}') THEN {written} ELSE c END"
     visible = f"array_to_string(list_transform(regexp_extract_all({name}, '(?s).'), {escape}), '')"
     mark = f"CASE WHEN {is_formula} THEN {quoted(chr(39))} ELSE '' END"
-    text = f"{mark} || CASE WHEN {has_control} THEN {visible} ELSE {name} END"
-    return text, f"coalesce({is_formula} OR {has_control}, false)"
-
-
-def harmless_columns(*columns: str) -> tuple[str, str]:
-    """`harmless` for several columns: `REPLACE` expressions, and whether any of them was changed."""
-    texts = {name: harmless(name) for name in columns}
-    safe = ", ".join(f"{text} AS {name}" for name, (text, _) in texts.items())
-    return safe, " OR ".join(changed for _, changed in texts.values())
+    return f"{mark} || CASE WHEN {has_control} THEN {visible} ELSE {name} END"
 
 
 def quoted(value: object) -> str:

@@ -46,32 +46,19 @@ class RangedTable(Struct, frozen=True):
     size_bytes: int
     footer: Any
 
-    @property
-    def metadata(self) -> dict[bytes, bytes]:
-        """The footer's own entries."""
-        found: dict[bytes, bytes] = self.footer.metadata or {}
-        return found
-
     def groups(self) -> Iterator[KeyRange]:
         """The row groups, in order. Raises DamagedArchive for one that cannot be in the file."""
         for number in range(self.footer.num_row_groups):
             with _undamaged(self.ref):
-                group = self._group(number)
-            yield group
-
-    def _group(self, number: int) -> KeyRange:
-        group = self.footer.row_group(number)
-        columns = [group.column(index) for index in range(group.num_columns)]
-        start = min(
-            min(each.data_page_offset, each.dictionary_page_offset or each.data_page_offset) for each in columns
-        )
-        end = start + sum(each.total_compressed_size for each in columns)
-        keys = group.column(0).statistics
-        known = keys is not None and keys.has_min_max
-        first, last = (keys.min, keys.max) if known else (None, None)
-        if not 0 <= start < end <= self.size_bytes or not all(isinstance(key, str | None) for key in (first, last)):
-            raise ValueError(f"row group {number} is not where the file is, or has no keys")
-        return KeyRange(number, start, end, first, last)
+                group = self.footer.row_group(number)
+                keys = group.column(0)
+                start = keys.dictionary_page_offset or keys.data_page_offset
+                end = start + sum(group.column(index).total_compressed_size for index in range(group.num_columns))
+                is_known = keys.is_stats_set and keys.statistics.has_min_max
+                ends = (keys.statistics.min, keys.statistics.max) if is_known else (None, None)
+                if not 0 <= start < end <= self.size_bytes or not all(isinstance(key, str | None) for key in ends):
+                    raise ValueError(f"row group {number} is not where the file is, or has no keys")
+            yield KeyRange(number, start, end, *ends)
 
     async def read(self, group: KeyRange) -> pa.Table:
         """One row group, by one ranged read.
@@ -104,10 +91,9 @@ async def open_table(store: Store, ref: ObjectRef) -> RangedTable:
     start = max(0, info.size_bytes - TAIL_BYTES)
     tail = (await store.get(ref, start=start, if_match=info.etag)).data
     footer_bytes = int.from_bytes(tail[-8:-4], "little") + 8
-    if tail[-4:] != b"PAR1" or footer_bytes + 4 > info.size_bytes:
-        raise DamagedArchive(
-            f"{ref} is not a Parquet file, or was cut short", advice="rebuild it with sealift archives reindex"
-        )
+    with _undamaged(ref):
+        if tail[-4:] != b"PAR1" or footer_bytes + 4 > info.size_bytes:
+            raise ValueError("not a Parquet file, or cut short")
     if footer_bytes > len(tail):
         tail = (await store.get(ref, start=info.size_bytes - footer_bytes, if_match=info.etag)).data
     with _undamaged(ref):

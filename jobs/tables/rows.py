@@ -10,7 +10,8 @@ import contextlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from itertools import starmap
+from itertools import groupby, starmap
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from jobs.core.model import Listed, ObjectVersion
@@ -31,6 +32,7 @@ DEFAULTS = {"is_latest": True, "is_delete_marker": False}
 """What a manifest's row is where its manifest does not say."""
 
 
+@cache
 def schema_of(kind: type[Any]) -> pa.Schema:
     """The Arrow schema of a NamedTuple or Struct: floats are times, what may be None is nullable, the rest is text."""
     import pyarrow as pa
@@ -43,53 +45,47 @@ def schema_of(kind: type[Any]) -> pa.Schema:
     return pa.schema(fields)
 
 
-@cache
 def shard_schema() -> pa.Schema:
     """The columns of a shard: an ObjectVersion's fields, without what some shards have beside them."""
     return schema_of(ObjectVersion).remove(len(ObjectVersion._fields) - 1)
 
 
-@cache
 def manifest_schema() -> pa.Schema:
     """The columns of a manifest: a shard's without the row number."""
     return shard_schema().remove(0)
 
 
-@cache
-def outcome_schema() -> pa.Schema:
-    """The columns of an outcome file: an Outcome's fields."""
-    return schema_of(Outcome)
-
-
 def write_parquet(table: pa.Table | pa.RecordBatch) -> bytes:
     """The table as a Parquet file (zstd, row groups of 10,000 rows, so readers can stream)."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if isinstance(table, pa.RecordBatch):
-        table = pa.Table.from_batches([table])
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", row_group_size=10_000, use_dictionary=REPETITIVE)
+    with pq.ParquetWriter(sink, table.schema, compression="zstd", use_dictionary=REPETITIVE) as writer:
+        writer.write(table, row_group_size=10_000)
     return sink.getvalue()
 
 
 def cut(batches: Iterable[pa.RecordBatch], rows_each: int) -> Iterator[pa.Table]:
     """The rows in tables of `rows_each`, in order. The last one may be shorter."""
+
+    def pieces() -> Iterator[tuple[int, pa.RecordBatch]]:
+        row = 0
+        for batch in batches:
+            start = 0
+            while start < batch.num_rows:
+                piece = batch.slice(start, rows_each - row % rows_each)
+                yield row // rows_each, piece
+                start, row = start + piece.num_rows, row + piece.num_rows
+
+    return joined(pieces())
+
+
+def joined(pieces: Iterable[tuple[int, pa.RecordBatch]]) -> Iterator[pa.Table]:
+    """A table of the neighbours that have the same number."""
     import pyarrow as pa
 
-    pending: list[pa.RecordBatch] = []
-    waiting = 0
-    for batch in batches:
-        rest = batch
-        while waiting + rest.num_rows >= rows_each:
-            head, rest = rest.slice(0, rows_each - waiting), rest.slice(rows_each - waiting)
-            yield pa.Table.from_batches([*pending, head])
-            pending, waiting = [], 0
-        if rest.num_rows:
-            pending.append(rest)
-            waiting += rest.num_rows
-    if pending:
-        yield pa.Table.from_batches(pending)
+    for _, some in groupby(pieces, key=itemgetter(0)):
+        yield pa.Table.from_batches([piece for _, piece in some])
 
 
 def fill_batch(columns: Mapping[str, Any], rows: int, schema: pa.Schema | None = None) -> pa.RecordBatch:
@@ -126,14 +122,9 @@ def batch_of(rows: Sequence[tuple[Any, ...]], names: Sequence[str], schema: pa.S
     return fill_batch(columns, len(rows), schema)
 
 
-def manifest_batch(entries: Sequence[Listed]) -> pa.RecordBatch:
-    """A page of a listing in the manifest's columns."""
-    return batch_of(entries, Listed._fields, manifest_schema())
-
-
-def version_batch(rows: Sequence[ObjectVersion], schema: pa.Schema | None = None) -> pa.RecordBatch:
-    """Rows of a manifest in its columns, or in others. Their numbers are not among a manifest's."""
-    return batch_of(rows, ObjectVersion._fields, schema or manifest_schema())
+def manifest_batch(rows: Sequence[Listed] | Sequence[ObjectVersion]) -> pa.RecordBatch:
+    """A page of a listing, or rows of a manifest, in a manifest's columns."""
+    return batch_of(rows, rows[0]._fields if rows else (), manifest_schema())
 
 
 ReadBeside = Callable[["pa.RecordBatch"], Iterable[object]]
@@ -165,7 +156,7 @@ def read_row_numbers(data: bytes) -> list[int]:
 
 def write_outcomes(outcomes: Sequence[Outcome]) -> bytes:
     """Outcomes as one Parquet file."""
-    return write_parquet(batch_of(outcomes, Outcome._fields, outcome_schema()))
+    return write_parquet(batch_of(outcomes, Outcome._fields, schema_of(Outcome)))
 
 
 def done_outcomes(shard: bytes, at: float) -> bytes:
@@ -178,18 +169,16 @@ def done_outcomes(shard: bytes, at: float) -> bytes:
     import pyarrow.parquet as pq
 
     rows = pq.ParquetFile(pa.BufferReader(shard)).read()
-    is_marker: Any = rows["is_delete_marker"]
-    constant = {"status": Status.SAME, "reason": "", "detail": "", "attempt": PLANNED, "depth": Depth.LISTED}
-    columns: dict[str, Any] = {name: rows[name] for name in ("row", "key", "version_id", "etag")}
-    columns |= {name: pa.repeat(str(value), rows.num_rows) for name, value in constant.items()}
-    columns |= {
-        "at": pa.repeat(int(at * 1e6), rows.num_rows),
-        "evidence": pc.if_else(is_marker, Evidence.NONE.value, Evidence.MD5_ETAG.value),
+    known: dict[str, Any] = {name: rows[name] for name in rows.schema.names} | {
+        "evidence": pc.if_else(rows["is_delete_marker"], Evidence.NONE.value, Evidence.MD5_ETAG.value),
         "size_bytes": pc.fill_null(rows["size_bytes"], pa.scalar(0, pa.int64())),
         "destination_etag": rows["etag"],
         "source_modified": rows["last_modified"],
     }
-    return write_parquet(fill_batch(columns, rows.num_rows, outcome_schema()))
+    constant: dict[str, Any] = {"status": Status.SAME.value, "reason": "", "detail": "", "attempt": PLANNED}
+    constant |= {"depth": Depth.LISTED.value, "at": int(at * 1e6)}
+    repeated = {name: pa.repeat(value, rows.num_rows) for name, value in constant.items()}
+    return write_parquet(fill_batch(known | repeated, rows.num_rows, schema_of(Outcome)))
 
 
 def read_outcomes(data: bytes) -> Iterator[Outcome]:
@@ -201,7 +190,7 @@ def read_outcomes(data: bytes) -> Iterator[Outcome]:
 
     with unaltered("a checkpoint of the run"):
         for batch in pq.ParquetFile(io.BytesIO(data)).iter_batches():
-            for values in zip(*column_values(batch, outcome_schema()), strict=True):
+            for values in zip(*column_values(batch, schema_of(Outcome)), strict=True):
                 outcome = Outcome._make(values)
                 status, evidence = Status(outcome.status), Evidence(outcome.evidence)
                 yield outcome._replace(status=status, evidence=evidence, depth=Depth(outcome.depth))

@@ -36,7 +36,7 @@ from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.retries import retry
 from jobs.s3.sessions import side_store
 from jobs.s3.store import Store
-from jobs.tables.rows import version_batch
+from jobs.tables.rows import manifest_batch
 
 ARCHIVES_AT_ONCE = 2
 GAP_BYTES = 1024**2
@@ -156,7 +156,7 @@ async def _plan(request: Request, ledger: Ledger, settings: Settings, display: D
         for each in records:
             about = each.size_bytes, each.etag, None, each.storage_class
             known[each.location.key] = ObjectVersion(0, each.location.key, each.version_id, True, False, *about)
-        rows = _once(version_batch([*known.values()]))
+        rows = _once(manifest_batch([*known.values()]))
         plan, histogram = await plan_rows(rows, request.selection, **draft.sharding(settings), parts=part_rule(_WORK))
         spec = draft.spec(f"archives in {side.location}", {}, side)
         return draft.planned(spec, Bill(_WORK, histogram).of(plan, settings.processes))

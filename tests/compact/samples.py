@@ -25,7 +25,7 @@ from jobs.ledger.ledger import Ledger
 from jobs.runs.kind import Opened
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
-from jobs.tables.rows import version_batch
+from jobs.tables.rows import manifest_batch
 from tests.archives.samples import read_member
 from tests.doubles.memory_store import Hook, MemoryStore, Request
 
@@ -80,7 +80,7 @@ def filled(objects: dict[str, bytes], **attributes: Any) -> tuple[MemoryStore, l
 def grouped(rows: Sequence[ObjectVersion], rule: PackingRule) -> tuple[list[ObjectVersion], list[Group]]:
     """The rows as a plan yields them, with the numbers of their groups, and the groups."""
     in_order = sorted(rows, key=lambda row: (time.gmtime(row.last_modified)[:2], row.key.encode()))
-    batch, groups = version_batch(in_order), list[Group]()
+    batch, groups = manifest_batch(in_order), list[Group]()
     place = batch.schema.get_field_index("last_modified")
     batch = batch.set_column(place, "last_modified", batch["last_modified"].cast(pa.int64()))
     halves = [batch.slice(0, len(rows) // 2), batch.slice(len(rows) // 2)]

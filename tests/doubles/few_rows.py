@@ -220,7 +220,7 @@ def _failures(rows: Sequence[ObjectVersion], bad: dict[int, Outcome]) -> bytes:
     first = {key: min(row.row for row in some) for key, some in groupby(rows, key=lambda row: row.key)}
     rows = sorted(rows, key=lambda row: (first[row.key], -row.row))
     failed = [_condemned(row, bad[row.row]) for row in rows]
-    table = pa.Table.from_batches([tables.version_batch(failed)])
+    table = pa.Table.from_batches([tables.manifest_batch(failed)])
     for name in ("status", "reason", "detail"):
         table = table.append_column(name, pa.array([str(getattr(bad[row.row], name)) for row in rows], pa.string()))
     return tables.write_parquet(table)

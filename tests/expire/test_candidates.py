@@ -33,7 +33,7 @@ from jobs.expire.plan import Candidates
 from jobs.expire.rules import CopyAt
 from jobs.runs.planning import exceeds
 from jobs.s3.store import UNGUARDED
-from jobs.tables.rows import read_shard, version_batch
+from jobs.tables.rows import manifest_batch, read_shard
 from tests.archives.samples import member
 from tests.doubles.memory_store import MemoryStore, Request
 
@@ -113,7 +113,7 @@ class Scene:
         started, is_own = (options.pop(name, default) for name, default in (("started", self.now), ("is_own", None)))
 
         async def batches() -> AsyncIterator[pa.RecordBatch]:
-            yield version_batch(wanted or [])
+            yield manifest_batch(wanted or [])
 
         async def write_shard(number: int, data: bytes) -> None:
             self.shards.append(data)

@@ -22,7 +22,7 @@ from jobs.restore.as_of import NEVER_COPIED, NOT_RESTORED, pick_asked
 from jobs.restore.as_of_journal import Event, is_event
 from jobs.restore.candidates import Choose, event_batch
 from jobs.restore.plan import RestoreSelection, forecast, plan_restore
-from jobs.tables.rows import read_shard, version_batch
+from jobs.tables.rows import manifest_batch, read_shard
 from tests.doubles.examples import examples
 
 KEYS = st.sampled_from([f"k/{n}" for n in range(12)] + ["é", "z"])
@@ -51,7 +51,7 @@ def plan(
             if events:
                 yield event_batch(events)
             if len(events) < len(some):
-                yield version_batch([row for row in some if not is_event(row)])
+                yield manifest_batch([row for row in some if not is_event(row)])
 
     async def write_shard(number: int, data: bytes) -> None:
         assert number == len(shards)

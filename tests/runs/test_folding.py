@@ -22,7 +22,7 @@ from jobs.ledger.views import open_views
 from jobs.runs import folding
 from jobs.runs.folding import Folded, fold_run, write_late_verdicts
 from jobs.runs.progress import RunProgress, find_progress
-from jobs.tables.rows import manifest_schema, shard_schema, version_batch, write_outcomes, write_parquet
+from jobs.tables.rows import batch_of, manifest_schema, shard_schema, write_outcomes, write_parquet
 from tests.doubles.examples import examples
 from tests.doubles.ledgers import make_ledger
 from tests.doubles.plain_fold import fold
@@ -66,7 +66,7 @@ async def folded(ledger: Ledger, spec: RunSpec | None = None) -> Folded:
 async def written(checkpoints: list[list[Outcome]], keys: Sequence[str] = KEYS) -> Ledger:
     ledger = make_ledger("here")
     rows = [ObjectVersion(row, key, f"v{row}", etag="e") for row, key in enumerate(keys)]
-    await ledger.write_shard("run", 0, write_parquet(version_batch(rows, shard_schema())))
+    await ledger.write_shard("run", 0, write_parquet(batch_of(rows, ObjectVersion._fields, shard_schema())))
     for number, outcomes in enumerate(checkpoints):
         if outcomes:
             bad_rows = sum(each.status not in GOOD for each in outcomes)

@@ -23,7 +23,7 @@ from jobs.core.selection import Selection
 from jobs.runs import there
 from jobs.runs.planning import plan_rows
 from jobs.runs.there import Copies, PackedCopies
-from jobs.tables.rows import PLANNED, done_outcomes, manifest_batch, read_outcomes, read_shard, version_batch
+from jobs.tables.rows import PLANNED, done_outcomes, manifest_batch, read_outcomes, read_shard
 from tests.doubles.examples import examples
 from tests.doubles.few_rows import there_of
 from tests.doubles.packed_copies import md5, packed_copies
@@ -66,7 +66,7 @@ class Planning:
         self.listed = listed
 
         async def batches() -> AsyncIterator[pa.RecordBatch]:
-            yield version_batch(rows)
+            yield manifest_batch(rows)
 
         async def plan() -> tuple[Plan, Histogram]:
             with tempfile.TemporaryDirectory() as folder, mock.patch.object(there, "listed_rows", self.pages_of):

@@ -37,7 +37,7 @@ from jobs.runs import worker as worker_module
 from jobs.runs.worker import TRIES, Worker
 from jobs.s3.gated_store import Throttle, checked
 from jobs.s3.store import UNGUARDED, Store
-from jobs.tables.rows import read_outcomes, shard_schema, version_batch, write_parquet
+from jobs.tables.rows import batch_of, read_outcomes, shard_schema, write_parquet
 from tests.doubles.ledgers import make_ledger
 from tests.doubles.memory_store import MemoryStore, Request
 from tests.doubles.plain_fold import fold
@@ -71,7 +71,7 @@ async def copied(row: ObjectVersion) -> Status:
 async def ledger_with_a_shard(versions_per_key: int = 1, count: int = ROWS) -> Ledger:
     ledger = make_ledger()
     rows = [ObjectVersion(row, f"k{row // versions_per_key:03d}", f"v{row}") for row in range(count)]
-    await ledger.write_shard("run", 0, write_parquet(version_batch(rows, shard_schema())))
+    await ledger.write_shard("run", 0, write_parquet(batch_of(rows, ObjectVersion._fields, shard_schema())))
     await ledger.publish_plan("run", Plan(count, 0, (ShardSummary(count, 0),)))
     return ledger
 
