@@ -17,9 +17,7 @@ from jobs.errors import ConfigError, ExitCode
 from jobs.rollback.rules import Found
 from jobs.s3.store import UNGUARDED, CopySettings
 from jobs.sync.table import Overwrite, Rules
-
-Change = Callable[..., Any]
-"""What is called instead of a function: with the function itself, then its arguments."""
+from tests.doubles.changes import Change, answering, sending
 
 
 class Break(NamedTuple):
@@ -29,35 +27,6 @@ class Break(NamedTuple):
     """The promise of the table in CONTRIBUTING.md that this breaks."""
     seam: str
     change: Change
-
-
-def _with(**changes: Any) -> Change:
-    """Call it with other arguments: values, or functions of the values given."""
-
-    def change(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        bound = inspect.signature(original).bind(*args, **kwargs)
-        bound.apply_defaults()
-        for name, value in changes.items():
-            bound.arguments[name] = value(bound.arguments[name]) if callable(value) else value
-        return original(*bound.args, **bound.kwargs)
-
-    return change
-
-
-def _answer(alter: Callable[[Any], Any]) -> Change:
-    """Alter what it returns."""
-
-    def change(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        answer = original(*args, **kwargs)
-        if not inspect.isawaitable(answer):
-            return alter(answer)
-
-        async def wait() -> Any:
-            return alter(await answer)
-
-        return wait()
-
-    return change
 
 
 def _at_any_time(original: Callable[..., Any], *args: Any) -> Any:
@@ -88,15 +57,15 @@ def _fold_files(select: str) -> Change:
         connection.execute(f"CREATE VIEW folded AS {select}")
         return connection
 
-    return _answer(alter)
+    return answering(alter)
 
 
 _SAME = Verdict(True, Evidence.CHECKSUM)
 _BYTES_SAME = Verdict(True, Evidence.CONTENT)
-_always_overwrites = _with(rules=lambda rules: rules._replace(overwrite=Overwrite.ALWAYS))
-_newest_version = _with(source=lambda ref: ref._replace(version_id=None))
-_one_page = _answer(lambda page: page._replace(next_marker=None))
-_is_well = _answer(lambda _: ExitCode.DONE)
+_always_overwrites = sending(rules=lambda rules: rules._replace(overwrite=Overwrite.ALWAYS))
+_newest_version = sending(source=lambda ref: ref._replace(version_id=None))
+_one_page = answering(lambda page: page._replace(next_marker=None))
+_is_well = answering(lambda _: ExitCode.DONE)
 
 
 def _null_version(ref: ObjectRef) -> ObjectRef:
@@ -140,98 +109,98 @@ BREAKS: tuple[Break, ...] = (
     Break("fold-takes-two-outcomes", "accounted", "fold", _fold_files("FROM whole UNION ALL (FROM whole LIMIT 1)")),
     Break("findings-end-well", "exit-codes", "exit code", _is_well),
     Break("copy-of-another-version", "pinned", "store.copy", _newest_version),
-    Break("copy-of-another-etag", "pinned", "store.copy", _with(source_etag=None)),
+    Break("copy-of-another-etag", "pinned", "store.copy", sending(source_etag=None)),
     Break("part-of-another-version", "pinned", "store.copy_part", _newest_version),
-    Break("any-source-is-the-named-one", "pinned", "named", _answer(lambda _: True)),
-    Break("read-of-another-etag", "pinned-reads", "store.get", _with(if_match=None)),
-    Break("copy-without-condition", "guarded", "store.copy", _with(guard=UNGUARDED)),
-    Break("parts-without-condition", "guarded", "store.complete_multipart", _with(guard=UNGUARDED)),
+    Break("any-source-is-the-named-one", "pinned", "named", answering(lambda _: True)),
+    Break("read-of-another-etag", "pinned-reads", "store.get", sending(if_match=None)),
+    Break("copy-without-condition", "guarded", "store.copy", sending(guard=UNGUARDED)),
+    Break("parts-without-condition", "guarded", "store.complete_multipart", sending(guard=UNGUARDED)),
     Break("newer-is-replaced", "guarded", "step of a key", _always_overwrites),
-    Break("older-stays-on-top", "in-order", "step of a key", _with(rules=_never)),
-    Break("conditions-not-tried", "conditions-tried", "trial of a plan", _with(operations=())),
+    Break("older-stays-on-top", "in-order", "step of a key", sending(rules=_never)),
+    Break("conditions-not-tried", "conditions-tried", "trial of a plan", sending(operations=())),
     Break("no-look-before-a-write", "conditions-tried", "look before a write", _nothing),
-    Break("any-server-may-delete", "conditions-tried", "trial", _answer(lambda _: [])),
+    Break("any-server-may-delete", "conditions-tried", "trial", answering(lambda _: [])),
     Break("deletes-in-any-state", "conditions-tried", "heeded deletes", _nothing),
-    Break("unknown-is-same", "proven", "compare", _answer(lambda v: _SAME if v.same is None else v)),
+    Break("unknown-is-same", "proven", "compare", answering(lambda v: _SAME if v.same is None else v)),
     Break(
         "other-metadata-is-same",
         "proven",
         "compare",
-        _answer(lambda v: _SAME if v.reason == "metadata_differs" else v),
+        answering(lambda v: _SAME if v.reason == "metadata_differs" else v),
     ),
-    Break("different-is-same", "proven", "compare", _answer(lambda v: _SAME if v.same is False else v)),
+    Break("different-is-same", "proven", "compare", answering(lambda v: _SAME if v.same is False else v)),
     Break(
         "alike-is-same",
         "proven",
         "list of copies",
         lambda fill, sorting, sql: fill(sorting, sql.replace("alike", "same")),
     ),
-    Break("different-bytes-are-same", "proven-by-bytes", "compare bytes", _answer(lambda _: _BYTES_SAME)),
-    Break("weak-checksum-lets-go", "deleted-with-proof", "strong algorithm", _answer(lambda _: True)),
-    Break("any-bytes-are-the-copys", "deleted-with-proof", "bytes of a copy", _answer(lambda _: _AnyBytes())),
-    Break("any-object-is-a-copy", "deleted-with-proof", "copy of expire", _answer(lambda _: "")),
+    Break("different-bytes-are-same", "proven-by-bytes", "compare bytes", answering(lambda _: _BYTES_SAME)),
+    Break("weak-checksum-lets-go", "deleted-with-proof", "strong algorithm", answering(lambda _: True)),
+    Break("any-bytes-are-the-copys", "deleted-with-proof", "bytes of a copy", answering(lambda _: _AnyBytes())),
+    Break("any-object-is-a-copy", "deleted-with-proof", "copy of expire", answering(lambda _: "")),
     Break(
         "step-without-proof",
         "deleted-with-proof",
         "step of expire",
-        _with(candidate=lambda each: (each.verdict and each._replace(verdict=_BYTES_SAME)) or each),
+        sending(candidate=lambda each: (each.verdict and each._replace(verdict=_BYTES_SAME)) or each),
     ),
-    Break("delete-of-another-etag", "deletes-are-exact", "store.delete", _with(if_match=None)),
-    Break("delete-of-another-version", "deletes-are-exact", "store.delete", _with(ref=_null_version)),
+    Break("delete-of-another-etag", "deletes-are-exact", "store.delete", sending(if_match=None)),
+    Break("delete-of-another-version", "deletes-are-exact", "store.delete", sending(ref=_null_version)),
     Break("mirrors-are-places", "copies-last", "mirrored deletes", _nothing),
     Break("copies-may-expire", "copies-last", "lifecycle", _nothing),
     Break("no-last-look", "looked-again", "last look", _all_may_go),
     Break("late-delete-is-sent", "looked-again", "last moment", _nothing),
-    Break("metadata-may-differ", "deleted-with-proof", "carried", _answer(lambda _: None)),
-    Break("any-rank-will-do", "ranks", "ranks of places", _answer(lambda _: "")),
-    Break("foreign-places-pass", "ranks", "foreign places", _answer(lambda _: [])),
+    Break("metadata-may-differ", "deleted-with-proof", "carried", answering(lambda _: None)),
+    Break("any-rank-will-do", "ranks", "ranks of places", answering(lambda _: "")),
+    Break("foreign-places-pass", "ranks", "foreign places", answering(lambda _: [])),
     Break("replaced-place-counts", "ranks", "look at places", _any_document),
     Break("second-name-passes", "second-names", "shared documents", _nothing),
-    Break("clock-ahead-ends-grace", "grace", "look at places", _answer(lambda _: math.inf)),
-    Break("any-share-goes", "share", "share", _answer(lambda _: False)),
+    Break("clock-ahead-ends-grace", "grace", "look at places", answering(lambda _: math.inf)),
+    Break("any-share-goes", "share", "share", answering(lambda _: False)),
     Break(
         "undo-removes-any-version", "undo", "marker of an undo", lambda _, history, stone: (stone.marker_version_id, "")
     ),
-    Break("rollback-covers-newer-writes", "rolled-back", "store.copy", _with(guard=UNGUARDED)),
-    Break("each-key-is-as-planned", "rolled-back", "look of a rollback", _answer(lambda _: (Found.AS_PLANNED, None))),
-    Break("any-version-is-a-copy", "rolled-back", "compare", _answer(lambda _: _SAME)),
+    Break("rollback-covers-newer-writes", "rolled-back", "store.copy", sending(guard=UNGUARDED)),
+    Break("each-key-is-as-planned", "rolled-back", "look of a rollback", answering(lambda _: (Found.AS_PLANNED, None))),
+    Break("any-version-is-a-copy", "rolled-back", "compare", answering(lambda _: _SAME)),
     Break("owner-never-looks", "one-owner", "look of the owner", _nothing),
     Break("deletes-of-a-former-owner", "one-owner", "check of the owner", _at_any_time),
     Break("checkpoint-is-lost", "resumable", "checkpoint", _nothing),
-    Break("done-rows-are-done-again", "resumable", "checkpoints", _answer(lambda _: [])),
-    Break("memory-without-bound", "bounded", "memory", _with(count=1)),
-    Break("requests-not-planned", "foreseeable", "planned requests", _answer(lambda _: Counter())),
+    Break("done-rows-are-done-again", "resumable", "checkpoints", answering(lambda _: [])),
+    Break("memory-without-bound", "bounded", "memory", sending(count=1)),
+    Break("requests-not-planned", "foreseeable", "planned requests", answering(lambda _: Counter())),
     Break("limit-not-heeded", "foreseeable", "limits of a plan", _nothing),
-    Break("put-without-attributes", "faithful", "store.put", _with(attributes=Attributes())),
-    Break("parts-without-attributes", "faithful", "store.create_multipart", _with(attributes=Attributes())),
-    Break("copy-with-default-settings", "faithful", "store.copy", _with(settings=CopySettings())),
+    Break("put-without-attributes", "faithful", "store.put", sending(attributes=Attributes())),
+    Break("parts-without-attributes", "faithful", "store.create_multipart", sending(attributes=Attributes())),
+    Break("copy-with-default-settings", "faithful", "store.copy", sending(settings=CopySettings())),
     Break("page-left-out", "whole-listings", "store.list_objects", _one_page),
     Break("versions-left-out", "whole-listings", "store.list_versions", _one_page),
     Break("failures-without-limit", "max-failures", "failures", _nothing),
-    Break("rate-without-limit", "rates", "rate", _answer(lambda _: 0.0)),
-    Break("unknown-size-is-filtered", "filters", "filter", _with(batch=_no_size_is_large)),
-    Break("ledger-is-overwritten", "written-once", "condition of the ledger", _answer(lambda _: UNGUARDED)),
-    Break("forged-run-is-taken", "forged-runs", "agreement", _answer(lambda _: True)),
+    Break("rate-without-limit", "rates", "rate", answering(lambda _: 0.0)),
+    Break("unknown-size-is-filtered", "filters", "filter", sending(batch=_no_size_is_large)),
+    Break("ledger-is-overwritten", "written-once", "condition of the ledger", answering(lambda _: UNGUARDED)),
+    Break("forged-run-is-taken", "forged-runs", "agreement", answering(lambda _: True)),
     Break("places-overlap", "places-apart", "places apart", _nothing),
-    Break("any-owner-will-do", "bucket-owners", "owner of a bucket", _answer(lambda _: [])),
+    Break("any-owner-will-do", "bucket-owners", "owner of a bucket", answering(lambda _: [])),
     Break("line-break-in-a-request", "injection", "request head", _nothing),
-    Break("answer-of-another-request", "own-answers", "idle connection", _answer(lambda _: True)),
+    Break("answer-of-another-request", "own-answers", "idle connection", answering(lambda _: True)),
     Break("endless-answer", "own-answers", "size of an answer", _nothing),
     Break(
         "differences-are-same",
         "reconciled",
         "difference of inventories",
-        _answer(lambda j: j._replace(category="same")),
+        answering(lambda j: j._replace(category="same")),
     ),
-    Break("any-look-ends-a-finding", "findings", "rule of the state", _answer(_any_good_ends)),
-    Break("all-is-always-well", "nights", "all is well", _answer(lambda judged: (True, *judged[1:]))),
+    Break("any-look-ends-a-finding", "findings", "rule of the state", answering(_any_good_ends)),
+    Break("all-is-always-well", "nights", "all is well", answering(lambda judged: (True, *judged[1:]))),
     Break("unproven-member-is-read", "members-proven", "member of an archive", _unproven_member),
-    Break("any-header-from-an-index", "members-proven", "attributes of a member", _answer(lambda _: "")),
-    Break("as-it-is-now", "as-of", "as it was", _with(at=float("inf"))),
-    Break("event-is-lost", "events", "events of a message", _answer(lambda events: events[:-1])),
+    Break("any-header-from-an-index", "members-proven", "attributes of a member", answering(lambda _: "")),
+    Break("as-it-is-now", "as-of", "as it was", sending(at=float("inf"))),
+    Break("event-is-lost", "events", "events of a message", answering(lambda events: events[:-1])),
     Break("backlog-is-lost", "events", "backlog", _nothing),
     Break("password-is-shown", "secrets", "masked address", lambda original, url: url),
     Break("page-runs-a-script", "escaped", "text of a page", lambda original, text: str(text)),
     Break("terminal-is-controlled", "escaped", "text of a terminal", lambda original, text: text),
-    Break("error-without-advice", "errors-for-programs", "advice", _answer(lambda _: "")),
+    Break("error-without-advice", "errors-for-programs", "advice", answering(lambda _: "")),
 )

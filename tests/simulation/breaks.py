@@ -6,133 +6,73 @@ Each shows that the oracle would notice. `make promises` may use them as well: `
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from tests.doubles.changes import Change, answering, sending
 from tests.simulation.adapter import PLACE, SEAMS, UNGUARDED, Program, store_error
 from tests.simulation.play import Play
-from tests.simulation.schedule import ARCHIVES, COPIES, DESTINATION, SOURCE, Schedule, Verb, make_schedule
+from tests.simulation.schedule import COPIES, DESTINATION, SOURCE, Schedule, Verb, make_schedule
 
 
-class Broken:
-    """A store that passes everything on."""
+def _server(**changes: Change) -> Callable[[Any], Any]:
+    """What stands before a store: a server some of whose operations do otherwise."""
 
-    def __init__(self, store: Any):
-        self.store = store
+    class Server:
+        def __init__(self, store: Any):
+            self._store = store
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.store, name)
+        def __getattr__(self, name: str) -> Any:
+            own = getattr(self._store, name)
+            return partial(changes[name], own) if name in changes else own
 
-
-class WithoutIfNoneMatch(Broken):
-    """`If-None-Match: *` is ignored."""
-
-    async def put(self, *given: Any, guard: Any, **named: Any) -> Any:
-        return await self.store.put(*given, guard=UNGUARDED if guard.absent else guard, **named)
-
-    async def copy(self, *given: Any, guard: Any) -> Any:
-        return await self.store.copy(*given, guard=UNGUARDED if guard.absent else guard)
-
-    async def complete_multipart(self, *given: Any, guard: Any, **named: Any) -> Any:
-        return await self.store.complete_multipart(*given, guard=UNGUARDED if guard.absent else guard, **named)
+    return Server
 
 
-class WithoutIfMatch(Broken):
-    """`If-Match` of writes is ignored."""
-
-    async def put(self, *given: Any, guard: Any, **named: Any) -> Any:
-        return await self.store.put(*given, guard=guard._replace(etag=None), **named)
-
-    async def copy(self, *given: Any, guard: Any) -> Any:
-        return await self.store.copy(*given, guard=guard._replace(etag=None))
-
-    async def complete_multipart(self, *given: Any, guard: Any, **named: Any) -> Any:
-        return await self.store.complete_multipart(*given, guard=guard._replace(etag=None), **named)
-
-
-class WithoutIfMatchOfDeletes(Broken):
-    """`If-Match` of deletes is ignored."""
-
-    async def delete(self, *given: Any, if_match: Any = None, **named: Any) -> Any:
-        return await self.store.delete(*given, **named)
-
-
-class WithoutSourcePins(Broken):
-    """A copy is made of the source's current version, whatever version and ETag were named."""
-
-    async def copy(self, source: Any, etag: Any, *given: Any, guard: Any) -> Any:
-        return await self.store.copy(_current(source), None, *given, guard=guard)
-
-
-class WithoutVersionId(Broken):
-    """Of the source the current version is read, whichever was named, and no ETag is checked."""
-
-    async def head(self, ref: Any, **named: Any) -> Any:
-        return await self.store.head(_current(ref), **named)
-
-    async def get(self, ref: Any, **named: Any) -> Any:
-        return await self.store.get(_current(ref), **named)
-
-    async def copy(self, source: Any, etag: Any, *given: Any, guard: Any) -> Any:
-        return await self.store.copy(_current(source), etag, *given, guard=guard)
+def _writes(change: Change) -> dict[str, Change]:
+    return dict.fromkeys(("put", "copy", "complete_multipart"), change)
 
 
 def _current(ref: Any) -> Any:
     return ref._replace(version_id=None) if ref.bucket == SOURCE else ref
 
 
-class WithoutTags(Broken):
-    """No object says that it has tags."""
-
-    async def head(self, ref: Any, **named: Any) -> Any:
-        return replace(await self.store.head(ref, **named), tag_count=0)
-
-    async def get_tags(self, ref: Any) -> dict[str, str]:
-        return {}
+async def _no_copy(own: Any, ref: Any, **named: Any) -> Any:
+    if ref.bucket == DESTINATION and ref.key.startswith(COPIES):
+        raise store_error("HeadObject", ref.key, "NotFound", "", 404)
+    return await own(ref, **named)
 
 
-class Blind(WithoutIfNoneMatch):
-    """Nothing is ever at the destination, so all is written again."""
-
-    async def head(self, ref: Any, **named: Any) -> Any:
-        if ref.bucket == DESTINATION and ref.key.startswith(COPIES):
-            raise store_error("HeadObject", ref.key, "NotFound", "", 404)
-        return await self.store.head(ref, **named)
-
-
-class ShortListing(Broken):
+async def _shorter(own: Any, bucket: str, *given: Any, **named: Any) -> Any:
     """A page of the source's listing lacks its last entry."""
-
-    async def list_objects(self, bucket: str, *given: Any, **named: Any) -> Any:
-        return self._shorter(bucket, await self.store.list_objects(bucket, *given, **named))
-
-    async def list_versions(self, bucket: str, *given: Any, **named: Any) -> Any:
-        return self._shorter(bucket, await self.store.list_versions(bucket, *given, **named))
-
-    def _shorter(self, bucket: str, page: Any) -> Any:
-        return page._replace(entries=page.entries[:-1]) if bucket == SOURCE and len(page.entries) > 1 else page
+    page = await own(bucket, *given, **named)
+    return page._replace(entries=page.entries[:-1]) if bucket == SOURCE and len(page.entries) > 1 else page
 
 
-class BadDisk(Broken):
-    """What is copied within S3, or put, comes as other bytes."""
-
-    async def get(self, ref: Any, **named: Any) -> Any:
-        body = await self.store.get(ref, **named)
-        is_archive = ref.bucket == DESTINATION and ref.key.startswith(ARCHIVES)
-        return body if is_archive or ref.bucket != SOURCE else body._replace(data=bytes(len(body.data)))
+async def _other_bytes(own: Any, ref: Any, **named: Any) -> Any:
+    body = await own(ref, **named)
+    return body if ref.bucket != SOURCE else body._replace(data=bytes(len(body.data)))
 
 
-class Flattering(Broken):
+async def _originals_bytes(own: Any, ref: Any, **named: Any) -> Any:
     """A copy that is read answers the bytes of its original, so what rotted at rest does not show."""
+    body = await own(ref, **named)
+    if ref.bucket != DESTINATION or not ref.key.startswith(COPIES) or PLACE in ref.key:
+        return body
+    original = ref._replace(bucket=SOURCE, key=ref.key.removeprefix(COPIES), version_id=None)
+    return body._replace(data=(await own(original, **named | {"if_match": None})).data)
 
-    async def get(self, ref: Any, *, if_match: Any = None, **named: Any) -> Any:
-        body = await self.store.get(ref, if_match=if_match, **named)
-        if ref.bucket != DESTINATION or not ref.key.startswith(COPIES) or PLACE in ref.key:
-            return body
-        original = ref._replace(bucket=SOURCE, key=ref.key.removeprefix(COPIES), version_id=None)
-        return body._replace(data=(await self.store.get(original, **named)).data)
+
+_any_guard = _writes(sending(guard=lambda guard: UNGUARDED if guard.absent else guard))
+WITHOUT_IF_NONE_MATCH = _server(**_any_guard)
+WITHOUT_IF_MATCH = _server(**_writes(sending(guard=lambda guard: guard._replace(etag=None))))
+WITHOUT_SOURCE_PINS = _server(copy=sending(source=_current, source_etag=None))
+"""A copy is made of the source's current version, whatever version and ETag were named."""
+WITHOUT_VERSION_ID = _server(head=sending(ref=_current), get=sending(ref=_current), copy=sending(source=_current))
+"""Of the source the current version is read, whichever was named."""
 
 
 class Forgetful(Program):
@@ -173,27 +113,11 @@ class Eager(Program):
         return await super().command(*words)
 
 
-def _swapping(name: str, instead: Callable[[Any], Any]) -> type[Program]:
-    """Sealift with another function at one of its seams; `instead` gets its own."""
-
-    class Swapped(Program):
-        extra = ((SEAMS[name], instead(SEAMS[name])),)
-
-    return Swapped
-
-
-def _always_same(own: Any) -> Any:
+class Agreeing(Program):
     """The comparison finds every pair the same."""
 
-    def compare(*given: Any, **named: Any) -> Any:
-        verdict = own(*given, **named)
-        return (
-            verdict._replace(same=True, evidence=type(verdict.evidence)("checksum"))
-            if hasattr(verdict, "_replace")
-            else replace(verdict, same=True, evidence=type(verdict.evidence)("checksum"))
-        )
-
-    return compare
+    _same = answering(lambda verdict: verdict._replace(same=True, evidence=type(verdict.evidence)("checksum")))
+    extra = ((SEAMS["compare"], partial(_same, SEAMS["compare"])),)
 
 
 class Break(Struct, frozen=True):
@@ -223,20 +147,25 @@ class Break(Struct, frozen=True):
 
 
 BREAKS = (
-    Break("no If-None-Match", "guarded", 60, WithoutIfNoneMatch),
-    Break("no If-Match of deletes", "nothing destroyed", 100, WithoutIfMatchOfDeletes, verb=Verb.EXPIRE),
-    Break("no tags", "pinned", 20, WithoutTags),
-    Break("nothing is ever there", "idempotent", 20, Blind),
-    Break("another version is copied", "proven", 200, WithoutSourcePins),
-    Break("a short listing", "accounted", 20, ShortListing),
-    Break("other bytes", "pinned", 20, BadDisk),
-    Break("a copy that reads as its original", "nothing destroyed", 60, Flattering, verb=Verb.ROT),
+    Break("no If-None-Match", "guarded", 60, WITHOUT_IF_NONE_MATCH),
+    Break("no If-Match of deletes", "nothing destroyed", 100, _server(delete=sending(if_match=None)), verb=Verb.EXPIRE),
+    Break(
+        "no tags",
+        "pinned",
+        20,
+        _server(head=answering(lambda info: replace(info, tag_count=0)), get_tags=answering(lambda _: {})),
+    ),
+    Break("nothing is ever there", "idempotent", 20, _server(**_any_guard, head=_no_copy)),
+    Break("another version is copied", "proven", 200, WITHOUT_SOURCE_PINS),
+    Break("a short listing", "accounted", 20, _server(list_objects=_shorter, list_versions=_shorter)),
+    Break("other bytes", "pinned", 20, _server(get=_other_bytes)),
+    Break("a copy that reads as its original", "nothing destroyed", 60, _server(get=_originals_bytes), verb=Verb.ROT),
     Break("a forgotten backlog", "newest on top", 30, program=Forgetful, events=True),
     Break("exit 0 whatever happens", "honest", 20, program=Cheerful),
     Break("no run is continued", "resumable", 60, program=Stubborn),
     Break("verify writes", "left alone", 20, program=Eager, verb=Verb.VERIFY),
     Break("an idle undo", "nothing destroyed", 30, program=Idle, verb=Verb.UNDO),
-    Break("all is the same", "proven", 30, program=_swapping("compare", _always_same)),
+    Break("all is the same", "proven", 30, program=Agreeing),
 )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
-from tests.simulation.breaks import Broken, WithoutIfMatch, WithoutIfNoneMatch, WithoutSourcePins, WithoutVersionId
+from tests.simulation.breaks import WITHOUT_IF_MATCH, WITHOUT_IF_NONE_MATCH, WITHOUT_SOURCE_PINS, WITHOUT_VERSION_ID
 from tests.simulation.one_key import Explorer, Scene, Setting, scenes
 
 CURRENT, ALL = Setting(all_versions=False), Setting(all_versions=True)
@@ -49,17 +52,17 @@ def test_all_versions_by_other_rules(overwrite: str) -> None:
 @pytest.mark.parametrize(
     ("broken", "setting", "promise"),
     [
-        (WithoutIfMatch, CURRENT, "guarded"),
-        (WithoutIfNoneMatch, CURRENT, "guarded"),
-        (WithoutSourcePins, ALL, "idempotent"),
+        (WITHOUT_IF_MATCH, CURRENT, "guarded"),
+        (WITHOUT_IF_NONE_MATCH, CURRENT, "guarded"),
+        (WITHOUT_SOURCE_PINS, ALL, "idempotent"),
     ],
 )
 def test_a_server_that_ignores_what_a_copy_demands_is_noticed(
-    broken: type[Broken], setting: Setting, promise: str
+    broken: Callable[[Any], Any], setting: Setting, promise: str
 ) -> None:
     assert promise in dict(Explorer(setting, broken).explore(scenes(1)).violations)
 
 
 def test_a_server_that_ignores_version_ids_is_noticed() -> None:
     """A copy by ETag fails there. A HEAD of A shows B, so that the second copy of B passes for A's."""
-    assert "proven" in dict(Explorer(ALL, WithoutVersionId).explore([Scene("AB", "BB", is_newer=True)]).violations)
+    assert "proven" in dict(Explorer(ALL, WITHOUT_VERSION_ID).explore([Scene("AB", "BB", is_newer=True)]).violations)
