@@ -150,11 +150,7 @@ class _Follower:
     def _night_message(self, pair: str, summary: Mapping[str, Any]) -> tuple[str, str]:
         lines = [f"The night {summary['night']} of the pair {summary['pair']}: {summary['verdict']}", ""]
         lines += [f"{summary['source']} → {summary['destination']}", ""]
-        lines += [*summary["next_steps"], ""] if summary["next_steps"] else []
-        for stage in summary["stages"]:
-            state = f"refused: {stage['refused']}" if stage["refused"] else stage["state"] or "nothing to do"
-            lines.append(f"{stage['stage']}: {state}, {stage['rows']:,} rows")
-        lines += ["", f"page: {summary['report_html']}"]
+        lines += [*summary["next_steps"], "", f"page: {summary['report_html']}"]
         return f"Sealift night of {pair}: {summary['verdict']}", "\n".join(lines)
 
     async def _start_ended(self, job: Mapping[str, Any]) -> dict[str, Any]:

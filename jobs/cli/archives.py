@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,7 +25,6 @@ from jobs.errors import (
     UsageError,
 )
 from jobs.reports.document import iso_time
-from jobs.reports.figures import human_bytes
 from jobs.s3.retries import gather_bounded
 from jobs.s3.sessions import open_side, open_store, side_store
 from jobs.s3.store import Store
@@ -34,15 +33,15 @@ if TYPE_CHECKING:
     from jobs.archives.index import ArchiveIndex, Damage
     from jobs.archives.model import ArchiveRecord
 
-_ARCHIVE = ("archive", "members", "content_bytes", "size_bytes", "storage_class", "created_at")
+_ARCHIVE = ("archive", "source_bucket", "members", "content_bytes", "size_bytes", "storage_class", "created_at")
 _MEMBER = ("version_id", "size_bytes", "last_modified")
 REINDEXED_AT_ONCE = 8
 LOOKS_AT_ONCE = 64
 
 
 class _Problem(NamedTuple):
-    """What the index cannot say: of an archive whose index is `damaged` or `missing`, or that is
-    `lost` (gone, or another object is in its place), or of a place that is `unlisted`.
+    """What the index cannot say: of an archive whose index is `damaged` or `missing`, or that is `lost` (gone, or
+    another object is in its place) or `unreadable`, or of a place that is `unlisted`.
     """
 
     code: str
@@ -114,10 +113,9 @@ class ListArchives(_IndexCommand):
         if self.archive is not None:
             return await self._members(index, self.archive)
         records, problems = await self.records(index)
-        shown, below = [each.to_dict() for each in records], f" below {self.source}" if self.source else ""
-        rows = [each | {"archive": each["location"], "content_bytes": each["member_bytes"]} for each in shown]
-        text = table(rows, _ARCHIVE) if rows else f"no archives{below} in the index of {index.location}"
-        return _answer({"archives": shown}, text, problems)
+        below = f" below {self.source}" if self.source else ""
+        text = _records_text(records) if records else f"no archives{below} in the index of {index.location}"
+        return _answer({"archives": [each.to_dict() for each in records]}, text, problems)
 
     async def _members(self, index: ArchiveIndex, archive: Location) -> Answer:
         record = await index.record(archive)
@@ -132,13 +130,9 @@ class ListArchives(_IndexCommand):
                 members += part[: self.limit - len(members)]
                 if len(members) >= self.limit:
                     break
-        head = (
-            f"{record.location}: {record.members:,} members of {record.source_bucket}, "
-            f"{human_bytes(record.member_bytes)} in {human_bytes(record.size_bytes)}, {record.storage_class}, "
-            f"written {iso_time(record.created_at)}"
-        )
         shown = [_document(each) for each in members]
-        return Answer(record.to_dict() | {"shown": shown}, f"{head}\n{table(shown, ('key', *_MEMBER))}")
+        text = f"{_records_text([record])}\n\n{table(shown, ('key', *_MEMBER))}"
+        return Answer(record.to_dict() | {"shown": shown}, text)
 
 
 class FindMember(_IndexCommand):
@@ -194,7 +188,7 @@ class Reindex(_IndexCommand):
         if not locations:
             raise ConfigError(f"no archive is below {self.source}", advice="check bucket and prefix (--source)")
         indexed: list[str] = []
-        problems: list[dict[str, str]] = []
+        problems: list[_Problem] = []
 
         async def renew(location: Location) -> None:
             try:
@@ -203,14 +197,12 @@ class Reindex(_IndexCommand):
             except (DamagedArchive, *REFUSALS) as error:
                 if isinstance(error, StoreError) and not error.target.startswith(str(location)):
                     raise  # the ledger's refusal is about all archives
-                problems.append({"archive": str(location), "problem": f"{error}"})
+                problems.append(_Problem("unreadable", location, str(error)))
 
         await gather_bounded(renew, locations, REINDEXED_AT_ONCE)
         known = len(locations) - len(indexed) - len(problems)
-        lines = [f"{known:,} archives were indexed already, {len(indexed):,} are now, {len(problems):,} cannot be."]
-        lines += [f"  {each['problem']}" for each in problems]
-        document = {"known": known, "indexed": indexed, "problems": problems}
-        return Answer(document, "\n".join(lines), ExitCode.FINDINGS if problems else ExitCode.DONE)
+        text = f"{known:,} archives were indexed already, {len(indexed):,} are now, {len(problems):,} cannot be."
+        return _answer({"known": known, "indexed": indexed}, text, problems)
 
 
 async def _find_lost(store: Store, records: Sequence[ArchiveRecord]) -> list[Location]:
@@ -260,6 +252,13 @@ async def _renew(index: ArchiveIndex, store: Store, location: Location) -> bool:
             return False
     await index.adopt(store, location, etag, earlier)
     return True
+
+
+def _records_text(records: Iterable[ArchiveRecord]) -> str:
+    documents = (each.to_dict() for each in records)
+    return table(
+        [each | {"archive": each["location"], "content_bytes": each["member_bytes"]} for each in documents], _ARCHIVE
+    )
 
 
 def _document(member: Member) -> dict[str, Any]:
