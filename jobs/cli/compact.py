@@ -33,14 +33,10 @@ class Compact(RowsOptions, WriteOptions, PolicyOptions):
     sealift compact --pair scans --rule old-pages
     """
 
-    source: Location | None = shared("source", "What to pack: a bucket or a prefix in it.")
     destination: Location | None = shared("destination", "Where the archives go.")
     pair: str | None = shared("pair", "What and where, from a pair of the policy. Needs --rule.")
     rule: str | None = option("Which of the pair's archive rules.", metavar="NAME")
-    include: tuple[str, ...] = shared("include", is_rare=True)
-    exclude: tuple[str, ...] = shared("exclude", is_rare=True)
     max_size: int | None = option("Take only objects of at most this size: 1MiB.", type=Size)
-    versions: str = shared("versions", is_rare=True)
     target_size: int = option("Approximate size of an archive.", type=Size, default="1GiB", is_rare=True)
     storage_class: str = shared(
         "storage-class", "Storage class of the archives.", default=StorageClass.GLACIER_IR.value

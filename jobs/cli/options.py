@@ -27,6 +27,7 @@ from click.core import ParameterSource
 from jobs.cli.console import log_requests
 from jobs.core.enums import CHECK_ANNOTATIONS, SKIP_ANNOTATIONS, AnnotationRule, StorageClass
 from jobs.core.model import Location
+from jobs.core.sampling import Sample
 from jobs.core.selection import parse_age, parse_size, parse_when
 from jobs.errors import UsageError
 from jobs.s3.http.endpoints import given_endpoint
@@ -103,6 +104,7 @@ Manifest = ParsedType(
 )
 _SHARE = _matching(r"(\d{1,2}(\.\d+)?|100)%", "a share", "write a percentage, such as 50%", lambda text: text[:-1])
 Share = ParsedType("PERCENT", lambda text: float(_SHARE(text)) / 100)
+Part = ParsedType("K/N", Sample.parse)
 Positive = click.IntRange(min=1)
 
 

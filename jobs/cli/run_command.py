@@ -144,8 +144,7 @@ class RowsOptions(SidesAccess, StartOptions):
 class CopiesOptions(RowsOptions):
     """Which rows, and where their copies are. What `replicate` and `verify` share."""
 
-    newer_than: float | None = shared("newer-than", is_rare=True)
-    older_than: float | None = shared("older-than", is_rare=True)
+    newer_than: float | None = shared("newer-than")
     requester_pays: bool = shared("requester-pays")
 
     def copies(self, job: str, options: Mapping[str, Any], sample: Sample | None = None) -> Request:
@@ -153,7 +152,7 @@ class CopiesOptions(RowsOptions):
         of_rows = {
             "all_versions": self.versions == "all",
             "requester_pays": self.requester_pays,
-            "sample": list(sample) if sample else None,
+            "sample": sample,
         }
         return self.request(job, {**options, **of_rows}, newer_than=self.newer_than, sample=sample)
 

@@ -213,13 +213,11 @@ async def _with_since(
     ledger: Ledger, spec: RunSpec, report: dict[str, Any]
 ) -> tuple[dict[str, Any], str, Sequence[Any]]:
     """The report of a run with what is left of its bad rows by now, as document and text, and the first of these."""
-    from jobs.reconcile.since_then import since_lines, since_then  # DuckDB loads here
+    from jobs.reconcile.since_then import since_then  # DuckDB loads here
 
     more, left = await since_then(ledger, spec, report)
     document = report | more
-    is_repaired = document.get("since_then", {}).get("is_repaired", False)
-    shown = document if "categories" in report else report
-    return document, report_text(shown, since_lines(document), is_repaired=is_repaired), left
+    return document, report_text(document), left
 
 
 async def _write_page(file: Path, document: Mapping[str, Any], left: Sequence[Any]) -> int:

@@ -102,32 +102,20 @@ def _thaw_lines(restore: Mapping[str, Any]) -> Iterator[str]:
             f"for {plural(restore['days'], 'day')}, up to {restore['hours']:g} hours; "
             f"{restore['restoring']:,} of them are on their way"
         )
-    for uri in restore["cold"][:10]:
-        yield f"            {uri}"
 
 
 def _expiry_lines(expiry: Mapping[str, Any]) -> Iterator[str]:
     """Where an expire run finds originals and copies, and the share of objects that would go."""
     from jobs.expire.places import warning  # for this job alone
 
-    yield f"  originals in {expiry['source']['uri']}, {_reached(expiry['source'])}"
-    for uri in expiry["copies"]:
-        yield f"  copies in    {uri}, {_reached(expiry['destination'])}"
-    current, versions = (
-        f"{share['eligible']:,} of {share['listed']:,}" for share in (expiry["current"], expiry["versions"])
-    )
-    yield f"  share     {current} current objects, {versions} versions in {expiry['prefix']}"
+    yield f"  originals  {expiry['source']['uri']}"
+    yield from (f"  copies     {uri}" for uri in expiry["copies"])
+    shares = (f"{expiry[each]['eligible']:,} of {expiry[each]['listed']:,} {each}" for each in ("current", "versions"))
+    yield f"  share      {' and '.join(shares)} in {expiry['prefix']}"
     for each in expiry["reads"]:
         yield f"  read      {human_bytes(each['bytes'])} of {each['storage_class']}"
     for each in expiry.get("warnings", ()):
         yield f"  warning   {warning(each)}"
-
-
-def _reached(side: Mapping[str, Any]) -> str:
-    """How to reach a side."""
-    named = ", ".join(f"{name} {side[name]}" for name in ("region", "profile") if side[name])
-    endpoint = f"reached by endpoint {side['endpoint']}" if side["endpoint"] else "reached as boto3 finds it"
-    return f"{endpoint}{f' ({named})' if named else ''}"
 
 
 def retried_text(run_id: str, retried: Mapping[str, Any]) -> str:
@@ -163,21 +151,17 @@ def repair_text(report: Mapping[str, Any]) -> str:
     return "\n".join([f"After the repair: {document.verdict(report)}", *steps, f"  page  {report['report_html']}"])
 
 
-def report_text(report: Mapping[str, Any], advice: Iterable[str] = (), *, is_repaired: bool = False) -> str:
-    """The report in a few lines.
-
-    `advice`: lines on what became of its bad rows. `is_repaired`: retries have mended all of them.
-    """
+def report_text(report: Mapping[str, Any]) -> str:
+    """The report in a few lines, with what is left of its bad rows by now (`since_then`) if it says so."""
     is_comparison = "categories" in report
-    mended = " They are good by now." if is_repaired and not is_comparison else ""
     lines = [
-        f"{document.found_verdict(report)}{mended}",
+        document.found_verdict(report),
         *(_compared_lines(report) if is_comparison else _worked_lines(report)),
     ]
-    steps = () if "repaired" in report or is_repaired else report.get("next_steps", ())
-    lines += [*advice, *(f"  {shown(step)}" for step in (*_files(report), *steps))]
-    if is_comparison:
-        lines += [f"  report       {report['report_html']}", f"  differences  {report['differences']['parquet']}"]
+    if since := report.get("since_then"):
+        lines.append(f"  since then   {since['left']:,} of {report['failures']:,} are left")
+    steps = () if "repaired" in report else report.get("next_steps", ())
+    lines += [f"  {shown(step)}" for step in (*_files(report), *steps)]
     lines.append(f"  run  {report['run_id']} in {report['ledger']}, {human_seconds(report['seconds'])}")
     return "\n".join([*lines, repair_text(report)] if "repaired" in report else lines)
 
@@ -185,6 +169,8 @@ def report_text(report: Mapping[str, Any], advice: Iterable[str] = (), *, is_rep
 def _files(report: Mapping[str, Any]) -> Iterable[str]:
     """Where to read on of a run's bad rows, and where its rows are worked on."""
     run_id = report["run_id"]
+    if "categories" in report:
+        return f"report       {report['report_html']}", f"differences  {report['differences']['parquet']}"
     if report["state"] != RunState.COMPLETE:
         if ExitCode.TAKEN_OVER in report["exit_codes"]:
             return [f"another command works at it: sealift runs show {run_id} --follow"]
@@ -217,11 +203,9 @@ def _worked_lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"  left out  {shown(each['archive'])}: {shown(each['reason'])}"
     if undo := report.get("rollback", {}).get("undo"):
         yield f"  take back  {shown(undo)}"
-    deletions = report.get("deletions") or {"rows": 0}
-    yield from _deletion_lines(deletions) if deletions["rows"] else ()
-    if report.get("dry_run"):
-        deletes = ", the same with --yes-delete deletes" if deletions["rows"] else ""
-        yield f"  nothing was deleted: this was a dry run{deletes}"
+    if (deletions := report.get("deletions")) and deletions["rows"]:
+        yield from _deletion_lines(deletions)
+        yield from ["  the same command with --yes-delete deletes them"] * bool(report.get("dry_run"))
 
 
 def _deletion_lines(deletions: Mapping[str, Any]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobs.cli.command import ChecksumsOptions, Work
-from jobs.cli.options import Place, flag, option, refuse
+from jobs.cli.options import Part, Place, flag, option, refuse
 from jobs.cli.run_command import CopiesOptions
 from jobs.core.model import Location
 from jobs.core.sampling import Sample
@@ -34,19 +34,18 @@ class Verify(CopiesOptions, ChecksumsOptions):
     deep: bool = flag("Read and compare the bytes of both sides.")
     compares_tags: bool = flag("Read tags and annotations: each copy has all of its source's.", name="--tags")
     archives: Location | None = option("Instead of copies: read the archives below this once more.", type=Place)
-    sample: str | None = option("Take the Kth of N equal parts of the keys (or archives).", metavar="K/N")
+    sample: Sample | None = option("Take the Kth of N equal parts of the keys (or archives).", type=Part)
 
     def run(self) -> Work:
         """Verify copies, or archives."""
-        sample = Sample.parse(self.sample)
         if self.archives is None:
             options = self.values("deep", "compares_tags", "source_checksums", "destination_checksums")
-            request = self.copies("verify", options, sample)
+            request = self.copies("verify", options, self.sample)
         else:
             refuse(
                 lambda name: name not in _WITH_ARCHIVES, "--archives reads whole archives; --sample takes some of them"
             )
-            archives, selection = self.source_side(self.archives), Selection(versions="all", sample=sample)
-            options = {"archives": True, "sample": list(sample) if sample else None}
+            archives, selection = self.source_side(self.archives), Selection(versions="all", sample=self.sample)
+            options = {"archives": True, "sample": self.sample}
             request = Request("verify", archives, archives, None, selection, options)
         return self.launch(request, self.open_ledger())

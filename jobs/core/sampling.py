@@ -25,11 +25,9 @@ class Sample(NamedTuple):
         return int.from_bytes(digest) % self.of == self.number
 
     @classmethod
-    def parse(cls, text: str | None) -> Sample | None:
-        """`2/30`, the second of thirty slices. None: all keys. Raises UsageError for anything else."""
-        if text is None:
-            return None
+    def parse(cls, text: str) -> Sample:
+        """`2/30`, the second of thirty slices. Raises UsageError for anything else."""
         match = re.fullmatch(r"([1-9]\d{0,5})/([1-9]\d{0,5})", text, re.ASCII)
         if match is None or int(match[1]) > int(match[2]):
-            raise UsageError(f"--sample {text!r}", advice="write it as K/N, for example 1/30")
+            raise UsageError(f"{text!r} is no sample", advice="write it as K/N, for example 1/30")
         return cls(int(match[1]) - 1, int(match[2]))

@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from jobs.core.model import LATEST_SECONDS, parse_time
+from jobs.core.model import parse_time
 from jobs.errors import UsageError
 
 OWN_OBJECT = r"(^|/)\.sealift/(place|trial)-[0-9a-f]{32}[^/]*\z"
@@ -115,7 +115,7 @@ def parse_when(text: str, now: float) -> float:
     """`30d` (so long before `now`, epoch seconds), `2026-11-01` or ISO 8601 → epoch seconds.
 
     Without an offset a time is UTC. Times before 1970 are 1970: no object is older. Raises
-    UsageError for anything else, and for a time after the year 9999.
+    UsageError for anything else, and for a time that has not passed, even where a clock is wrong.
     """
     with contextlib.suppress(UsageError):
         return max(0.0, now - parse_age(text))
@@ -124,6 +124,6 @@ def parse_when(text: str, now: float) -> float:
     except ValueError:
         example = "write 30d, 12h, 2026-11-01 or 2026-11-01T06:00:00Z"
         raise UsageError(f"{text!r} is neither an age nor a date", advice=example) from None
-    if at_seconds > LATEST_SECONDS:
-        raise UsageError(f"{text!r} is after the year 9999 in UTC", advice="write an earlier time")
+    if at_seconds > now + 86_400:
+        raise UsageError(f"{text!r} is in the future", advice="name a time that has passed")
     return max(0.0, at_seconds)

@@ -60,14 +60,6 @@ async def since_then(ledger: Ledger, spec: RunSpec, report: Mapping[str, Any]) -
     return more, []  # the file of bad rows has expired
 
 
-def since_lines(document: Mapping[str, Any]) -> list[str]:
-    """What `since_then` has added to a report of a run, for a terminal."""
-    lines = [_undone_text(each) for each in document.get("undone", ())]
-    if since := document.get("since_then"):
-        lines.append(f"{since['left']:,} of {document['failures']:,} are left" if since["left"] else "none is left")
-    return [f"  since then   {line}" for line in lines]
-
-
 def _undone_text(undone: Mapping[str, Any]) -> str:
     return f"An undo removed {plural(undone['markers'], 'delete marker')} at {human_time(undone['at'])}"
 

@@ -11,7 +11,7 @@ from jobs.core.selection import Selection, glob_pattern, parse_age, parse_size, 
 from jobs.errors import UsageError
 from tests.doubles.selecting import matches_any
 
-NOW = 1_790_000_000.0
+NOW = 1_800_000_000.0
 
 
 def when(text):
@@ -92,7 +92,6 @@ def test_no_glob_matches_nothing_and_one_of_several_is_enough():
         (when, "2026-11-01T00:00:00Z", 1_793_491_200.0),
         (when, "2026-11-01T01:00:00+01:00", 1_793_491_200.0),
         (when, "2026-11-01T00:00:00", 1_793_491_200.0),
-        (when, "9999-12-31T23:59:59", 253_402_300_799.0),
         (when, "0001-01-01", 0.0),
         (when, "0001-01-01T00:00:00+14:00", 0.0),
         (when, "9999999w", 0.0),
@@ -106,7 +105,7 @@ REFUSED = {
     parse_size: (r"for example|write", ["", "MB", "-1", "1e3", "5G", "5Gi", "5 apples", "1.2.3MB", "1,000", "٣"]),
     parse_age: ("15m or 30d", ["", "1", "d", "-1d", "1 d", "1y", "1d1h", "\u0663d", "1234567890d"]),
     when: (
-        r"30d|after the year 9999",
+        r"30d|in the future",
         ["", "yesterday", "30", "d", "-3d", "2026-13-01", "30D", "9999-12-31T23:59:59-10:00"],
     ),
 }
