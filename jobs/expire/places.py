@@ -329,21 +329,22 @@ async def refuse_replicated_deletes(source: Side, copies: Location, *, is_replic
     """Raise ConfigError if replication of the originals' bucket carries deletes to the copies, or may do so.
 
     `is_replica`: replication has brought the originals' document there. MinIO replicates deletes by a setting
-    that S3's API does not have.
+    that S3's API does not have, and once a rule is enabled again also what was deleted while it was disabled:
+    https://github.com/minio/minio/blob/master/docs/bucket/replication/DESIGN.md#existing-object-replication
     """
     bucket, prefix = source.location
     is_aws = endpoint_of(source).partition is not None
     if is_replica and not is_aws:
         raise ConfigError(f"--destination {copies}: its server, which is not AWS, may replicate deletes of originals")
     rules = await _ask(source, bucket, "replication", partial(replication_rules, bucket=bucket))
-    rules = [rule for rule in rules or () if rule.is_enabled and overlap(rule.prefix, prefix)]
+    rules = [rule for rule in rules or () if (rule.is_enabled or not is_aws) and overlap(rule.prefix, prefix)]
     is_named = not is_replica or any(rule.destination == copies.bucket for rule in rules)  # else by another name
     for rule in rules:
         is_carried = rule.replicates_markers or not is_aws
         if is_carried and (rule.destination == copies.bucket or not is_named):
             raise ConfigError(
                 f"--destination {copies}: the replication rule {rule.rule_id!r} of s3://{bucket} may carry deletes",
-                advice="turn that off, or pack the originals and name the archives",
+                advice="remove it, or pack the originals and name the archives",
             )
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple, cast
 
 from jobs.core.enums import Step
 from jobs.core.model import NULL_VERSION, Listed, ObjectRef, is_exact
+from jobs.core.outcome import Status
 from jobs.errors import Denied, LedgerError, NotFound, PreconditionFailed, Rejected, StoreError
 from jobs.expire.rules import ATTEMPT_SECONDS
 from jobs.ledger.ledger import UNDONE, Ledger
@@ -25,6 +26,7 @@ from jobs.reports.document import iso_time
 from jobs.s3.lookup import key_history
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Store
+from jobs.tables.rows import read_outcomes
 
 LISTED_AT_ONCE = 16
 CLOCKS_SECONDS = 300.0
@@ -69,7 +71,7 @@ async def undo_run(
         await asyncio.sleep(LAST_SECONDS)
     undone, now = await unhide(store, tombstones, prefix), time.time()
     if (lacking := await _deletions(ledger, run_id) - undone.tombstones) > 0:
-        problem = f"the tombstones of {lacking:,} deletions or more are lost: find them in deletions.csv of the report"
+        problem = f"the tombstones of {lacking:,} deletions or more are lost: see the run's report or outcomes"
         undone = undone._replace(problems=[*undone.problems, Problem(run_id, problem)])
     counts = {"markers": undone.markers, "lost": undone.lost, "problems": len(undone.problems)}
     await ledger.write_document(run_id, f"{UNDONE}{round(now * 1000):015}.json", {"at": iso_time(now)} | counts)
@@ -77,11 +79,18 @@ async def undo_run(
 
 
 async def _deletions(ledger: Ledger, run_id: str) -> int:
-    """How many versions the run has deleted by its report. 0: it has none that can be read, or was a dry run."""
+    """How many versions the run has deleted by its report or, if it has none, by the outcomes that its workers wrote.
+
+    0: nothing can be read, or it was a dry run.
+    """
     with suppress(LedgerError, StoreError, LookupError, TypeError, ValueError):
-        report = await ledger.report(run_id)
-        if report and not report["dry_run"]:
-            return int(report["deletions"]["rows"])
+        if report := await ledger.report(run_id):
+            return 0 if report["dry_run"] else int(report["deletions"]["rows"])
+        done = set[int]()
+        for checkpoint in await ledger.checkpoints(run_id):
+            outcomes = read_outcomes(await ledger.checkpoint_data(run_id, checkpoint))
+            done.update(each.row for each in outcomes if each.status is Status.DONE)
+        return len(done)
     return 0
 
 

@@ -212,10 +212,12 @@ def test_replication_that_carries_deletes_is_refused(monkeypatch: pytest.MonkeyP
 def test_replication_that_began_after_the_declaration_is_refused(
     monkeypatch: pytest.MonkeyPatch, is_elsewhere: bool
 ) -> None:
-    """It carried no document. MinIO replicates deletes by an element that S3's API does not have."""
-    bucket = "elsewhere" if is_elsewhere else "copies"
-    for endpoint, markers in ((None, True), ("http://minio.test", False)):
-        rules = {"Role": "r", "Rules": [replication(markers=markers, bucket=bucket)]}
+    """It carried no document. MinIO replicates deletes by an element that S3's API does not have, and after a pause
+    what was deleted within it: a paused rule was allowed there as it is at AWS.
+    """
+    bucket, minio = "elsewhere" if is_elsewhere else "copies", "http://minio.test"
+    for endpoint, markers, status in ((None, True, "Enabled"), (minio, False, "Enabled"), (minio, False, "Disabled")):
+        rules = {"Role": "r", "Rules": [replication(markers=markers, bucket=bucket, status=status)]}
         with contextlib.nullcontext() if is_elsewhere else pytest.raises(ConfigError, match="may carry deletes"):
             check_replication(monkeypatch, endpoint, is_replica=False, ReplicationConfiguration=rules)
 

@@ -10,12 +10,13 @@ import pytest
 
 from jobs.core.enums import Step
 from jobs.core.model import ObjectRef, ObjectVersion
-from jobs.core.outcome import PartlyDone, Status
+from jobs.core.outcome import Outcome, PartlyDone, Status
 from jobs.errors import Denied, NotFound, Unavailable
 from jobs.expire.undo import LAST_SECONDS, undo_run, unhide
-from jobs.ledger.ledger import UNDONE, Ledger
+from jobs.ledger.ledger import UNDONE, Checkpoint, Ledger
 from jobs.ledger.tombstones import Tombstone, Tombstones
 from jobs.s3.store import Deleted
+from jobs.tables.rows import write_outcomes
 from tests.doubles.hooks import Killed
 from tests.doubles.memory_store import Request
 from tests.expire.scene import (
@@ -190,6 +191,25 @@ def test_an_undo_says_how_many_deletions_have_lost_their_tombstones(
         asyncio.run(ledger.write_document(run_id, "report.json", report))
     undone = asyncio.run(undo_run(ledger, store, tombstones, "", lambda _: None))
     assert (undone.markers, len(undone.problems), store.current()) == (1, problems, {"k": b"content"})
+
+
+def test_an_undo_of_a_killed_run_counts_its_outcomes() -> None:
+    """The run has no report, and the tombstones of two deletions are lost: undo said that all was back."""
+    store = shop()
+    rows = store.originals(4)
+    ledger, tombstones = Ledger(store, LEDGER), job(store).tombstones
+    announce(store, stone_of(rows[0]))
+    store.hide(rows[0])
+    done, left = (Outcome.of(rows[0], status).ended(NOW, "a") for status in (Status.DONE, Status.LEFT))
+    attempts = {"a": [done, done._replace(row=1), left._replace(row=2)], "b": [done, done._replace(row=3)]}
+    for attempt, outcomes in attempts.items():
+        data = write_outcomes(outcomes)
+        checkpoint = Checkpoint(0, attempt, 0, len(outcomes), 0, len(data))
+        asyncio.run(ledger.write_checkpoint(tombstones.run_id, checkpoint, data))
+    with patch("jobs.expire.undo.LAST_SECONDS", 0.0):
+        undone = asyncio.run(undo_run(ledger, store, tombstones, "", lambda _: None))
+    assert (undone.markers, [each.key for each in undone.problems]) == (1, [tombstones.run_id])
+    assert "2 deletions" in undone.problems[0].problem
 
 
 def test_an_undo_is_written_down_though_the_report_may_not_be_read() -> None:
