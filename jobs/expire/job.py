@@ -21,6 +21,8 @@ comparison took longer, or the machine slept, both are looked at again. Locks ar
 
 from __future__ import annotations
 
+import itertools
+import math
 import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -108,23 +110,21 @@ class Expire:
         self._tags, self._options = TagReader(self._originals), self.opened.spec.options
 
     def chains(self, rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:
-        """Yield the rows of a shard in groups, in order."""
-        group: list[ObjectVersion] = []
-        size_bytes = 0
-        for row in rows:
-            if group and (len(group) == GROUP_ROWS or size_bytes + (row.size_bytes or 0) > GROUP_BYTES):
-                yield group
-                group, size_bytes = [], 0
-            group.append(row)
-            size_bytes += row.size_bytes or 0
-        if group:
-            yield group
+        """The rows of a shard in groups, in order. Each row fills its part of a group, by its number or its bytes."""
+        filled = 0.0
+
+        def group_of(row: ObjectVersion) -> int:
+            nonlocal filled
+            filled += max(1 / GROUP_ROWS, (row.size_bytes or 0) / GROUP_BYTES)
+            return math.ceil(filled)
+
+        return (list(group) for _, group in itertools.groupby(rows, group_of))
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
         """Return one outcome for each row, in order.
 
         Raises Unavailable or Conflict where a retry may help. Raises ConfigError for a bucket or a place that
-        is not as it was. Raises PartlyDone after a delete, with either, or where the worker has to end.
+        is not as it was. Raises PartlyDone, with either, where deletes have begun, or where the worker has to end.
         """
         seen_at = elapsed_seconds()
         # The plan weighed the shares: what became due after it was not weighed.
@@ -345,7 +345,7 @@ class Expire:
     async def _remove(self, going: Sequence[Candidate], seen_at: float) -> dict[int, Outcome]:
         """Announce, look again, delete, confirm, look again where the answer was lost → what became of each row.
 
-        Raises an error that a retry may cure, and PartlyDone where some have an outcome, or the worker has to end.
+        Raises PartlyDone where some have none: a retry may cure that, or the worker has to end.
         """
         name = await self.tombstones.announce(list(map(self._tombstone, going)))
         try:
@@ -370,10 +370,8 @@ class Expire:
             errors[-1] = error
         left = [error for row, error in errors.items() if row not in outcomes]
         left.sort(key=lambda each: isinstance(each, Unavailable | Conflict))  # what ends the run comes first
-        if left and (outcomes or not isinstance(left[0], Unavailable | Conflict)):
-            raise PartlyDone(left[0], list(outcomes.values())) from left[0]
         if left:
-            raise left[0]
+            raise PartlyDone(left[0], list(outcomes.values())) from left[0]
         return outcomes
 
     async def _delete(self, each: Candidate, send_by: float) -> tuple[Outcome | SealiftError, Tombstone]:
@@ -423,16 +421,14 @@ async def find_original(looks: KeyLooks, row: ObjectVersion, at: CopyAt, *, is_v
     history = await looks.history(row.key) if has_others and not is_top else []
     named = (not each.is_delete_marker and each.version_id == wanted for each in history)
     place = next((place for place, is_named in enumerate(named) if is_named), None)
+    info = current if is_top or row.version_id is None else None
     if place is not None:
-        ref = ObjectRef(looks.bucket, row.key, history[place].version_id)
-        info = await retry(lambda: find(looks.store, ref))
-        if info is None:
-            return None
-        ref = ref._replace(version_id=info.version_id or ref.version_id)
-        return Candidate(row, at, ref, info, tuple(history[place + 1 :]))
-    if current is None or not (is_top or row.version_id is None):
+        info = await retry(lambda: find(looks.store, ObjectRef(looks.bucket, row.key, wanted)))
+    if info is None:
         return None
-    return Candidate(row, at, ObjectRef(looks.bucket, row.key, current.version_id), current)
+    above = () if place is None else tuple(history[place + 1 :])
+    version_id = info.version_id or (None if place is None else wanted)
+    return Candidate(row, at, ObjectRef(looks.bucket, row.key, version_id), info, above)
 
 
 def _indexed(at: CopyAt, archive: ObjectInfo) -> Content:

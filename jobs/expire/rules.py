@@ -90,9 +90,8 @@ class Candidate(NamedTuple):
         somebody else's delete.
         """
         markers = [each for each in self.above if each.is_delete_marker]
-        if marker_version_id is not None and any(each.version_id == marker_version_id for each in markers):
-            return True
-        return any(each.last_modified <= announced_at + ATTEMPT_SECONDS for each in markers)
+        latest = announced_at + ATTEMPT_SECONDS
+        return any((each.version_id or "") == marker_version_id or each.last_modified <= latest for each in markers)
 
     @property
     def hidden_at(self) -> float:

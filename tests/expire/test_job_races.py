@@ -275,7 +275,7 @@ def test_a_delete_that_came_too_late_to_be_sent_is_not_the_runs() -> None:
         raise Conflict("DeleteObject", str(request.place), TOO_LATE)
 
     store.hook(delete=late)
-    with pytest.raises(Conflict):
+    with pytest.raises(PartlyDone):
         work(job(store), [row])
     store.hook(delete=None)
     store.hide(row)
