@@ -29,7 +29,8 @@ WRITE_TRIES = Tries(5)
 
 
 class Runtime:
-    """What a handler works with: `SEALIFT_POLICY` (a policy.json), `SEALIFT_LEDGER`, and what else Terraform sets.
+    """What a handler works with, by what Terraform sets: `SEALIFT_POLICY` (a policy.json), `SEALIFT_LEDGER` and
+    `SEALIFT_TOPIC` beside the variables of `jobs.config`.
 
     `open_region` opens the store of a region (None: the function's own), with the owners of buckets.
     """

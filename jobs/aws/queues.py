@@ -15,6 +15,10 @@ from jobs.errors import ConfigError
 
 BATCH_MESSAGES = 10
 """SQS receives, sends and deletes so many messages at once: API_ReceiveMessage."""
+LOOK_SECONDS = 60
+"""How long letters are hidden at most while somebody looks at them: a look that is killed hides
+them no longer."""
+MOVE_SECONDS = 300
 
 
 class Message(NamedTuple):
@@ -124,7 +128,25 @@ class Queue:
                 )
 
 
-def redrive(dead: Queue, queue: Queue, *, limit: int | None = None, hidden_seconds: int = 300) -> int:
+def look(queue: Queue, limit: int) -> list[Message]:
+    """Up to `limit` messages of a queue. None is taken: in the end each is there for others again.
+
+    Raises StoreError.
+    """
+    seen: dict[str, Message] = {}
+    try:
+        while len(seen) < limit:
+            received = queue.receive(limit=limit - len(seen), wait_seconds=1, hidden_seconds=LOOK_SECONDS)
+            is_new = any(message.message_id not in seen for message in received)
+            seen |= {message.message_id: message for message in received}
+            if not is_new:
+                break
+    finally:
+        queue.hide({message.receipt: 0 for message in seen.values()})
+    return list(seen.values())
+
+
+def redrive(dead: Queue, queue: Queue, *, limit: int) -> int:
     """Send what is in the dead-letter queue to the queue again → how many messages. Raises
     StoreError.
 
@@ -132,9 +154,8 @@ def redrive(dead: Queue, queue: Queue, *, limit: int | None = None, hidden_secon
     function does not mind. SQS can do this by itself (StartMessageMoveTask), but not for a part.
     """
     moved = 0
-    while limit is None or moved < limit:
-        wanted = BATCH_MESSAGES if limit is None else limit - moved
-        messages = dead.receive(limit=wanted, wait_seconds=1, hidden_seconds=hidden_seconds)
+    while moved < limit:
+        messages = dead.receive(limit=limit - moved, wait_seconds=1, hidden_seconds=MOVE_SECONDS)
         if not messages:
             return moved
         queue.send(message.body for message in messages)

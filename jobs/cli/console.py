@@ -1,4 +1,7 @@
-"""Console: progress on a terminal, plain lines elsewhere, tables, one JSON document."""
+"""Console: progress on a terminal, plain lines elsewhere, tables, one JSON document.
+
+The module itself is the `Display` of the command line.
+"""
 
 from __future__ import annotations
 
@@ -174,13 +177,3 @@ class _Meter:
         elif now - self._last >= PLAIN_INTERVAL_SECONDS:
             self._last = now
             say(f"{self._title}: {text}{f', {trouble}' if trouble else ''}")
-
-
-class Terminal:
-    """The display of the command line: messages and progress on stderr."""
-
-    say = staticmethod(say)
-    meter = staticmethod(meter)
-
-
-TERMINAL = Terminal()

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jobs.cli.command import Answer, JsonCommand, PolicyOptions
 from jobs.cli.console import table
 from jobs.cli.options import shared
-from jobs.doctor.queues import UNDELIVERED, look_at_queues
-from jobs.reports.document import iso_time
+from jobs.doctor.queues import DEAD, EVENT, UNDELIVERED, look_at_queues, system_queues
+from jobs.errors import ExitCode
 from jobs.reports.figures import plural
-
-if TYPE_CHECKING:
-    from jobs.aws.dead_letters import DeadLetters
-    from jobs.policy.model import Policy
 
 _WHY = "sealift query \"FROM journal WHERE status IN ('changed', 'denied', 'failed') ORDER BY recorded_at DESC\""
 
-_LETTER = ("object", "event", "sent_at", "received_count")
+_SHOWN = {
+    DEAD: (
+        ("object", "event", "sent_at", "received_count"),
+        f"  see why  {_WHY}\n  correct the cause, then  sealift events redrive",
+    ),
+    UNDELIVERED: (
+        ("what", "sent_at", "reason"),
+        "  correct the cause: nights copy what was not announced, what is older than 14 days is gone",
+    ),
+}
+"""What is shown of an event, and what a person does about it."""
 
 
 class ListEvents(PolicyOptions, JsonCommand):
@@ -37,27 +43,11 @@ class ListEvents(PolicyOptions, JsonCommand):
 
     def run(self) -> Answer:
         """The first dead letters, and what was not delivered."""
-        from jobs.backup.letters import dead_events
-
-        policy = self.read_system()
-        letters = _dead_letters(policy)
-        waiting, messages = letters.count(), letters.look(self.limit)
-        dead = dead_events(messages)
-        waiting = max(waiting, len(messages))  # SQS counts about
-        document: dict[str, Any] = {
-            "dead_letter_queue": letters.name,
-            "waiting": waiting,
-            "looked_at": len(messages),
-            "events": [each | {"sent_at": iso_time(each["sent_at"])} for each in dead],
-            "undelivered": look_at_queues(policy, UNDELIVERED, limit=self.limit),
-        }
-        text = f"{plural(waiting, 'dead letter')} in {letters.name}"
-        if dead:
-            about = [{"object": each["problem"] or f"s3://{each['bucket']}/{each['key']}", **each} for each in dead]
-            text += f", {len(messages):,} looked at\n{table(about, _LETTER)}"
-            text += f"\n  see why  {_WHY}"
-            text += "\n  correct the cause, then  sealift events redrive"
-        return Answer(document, "\n".join([text, *map(_undelivered_text, document["undelivered"])]))
+        looks = look_at_queues(self.read_system(), DEAD, UNDELIVERED, limit=self.limit)
+        dead, code = looks[0], ExitCode.CONFIG if looks[0]["error"] else ExitCode.DONE
+        document = {name: dead[name] for name in ("waiting", "looked_at", "events", "error")}
+        document |= {"dead_letter_queue": dead["name"], "undelivered": looks[1:]}
+        return Answer(document, "\n".join(map(_look_text, looks)), code)
 
 
 class Redrive(PolicyOptions, JsonCommand):
@@ -75,37 +65,38 @@ class Redrive(PolicyOptions, JsonCommand):
     dry_run: bool = shared("dry-run")
 
     def run(self) -> Answer:
-        """Return them."""
-        letters = _dead_letters(self.read_system())
-        waiting = letters.count()
-        moved = 0 if self.dry_run else letters.move(self.limit)
+        """Return them, but no more than there were in the beginning: some may come back meanwhile."""
+        from jobs.aws.clients import PROMPT_TRIES
+        from jobs.aws.queues import redrive
+
+        queue, dead = (each.open(PROMPT_TRIES) for each in system_queues(self.read_system(), EVENT, DEAD))
+        name, waiting = dead.url.rpartition("/")[2], dead.depth().waiting
+        limit = waiting if self.limit is None else min(self.limit, waiting)
+        moved = 0 if self.dry_run else redrive(dead, queue, limit=limit)
         document = {
-            "queue": letters.queue.url,
-            "dead_letter_queue": letters.name,
+            "queue": queue.url,
+            "dead_letter_queue": name,
             "dry_run": self.dry_run,
             "waiting": waiting,
             "moved": moved,
         }
-        text = f"{plural(waiting, 'dead letter')} in {letters.name}"
+        text = f"{plural(waiting, DEAD)} in {name}"
         return Answer(document, text if self.dry_run else f"{text}: {moved:,} returned to their queue")
 
 
-def _dead_letters(policy: Policy) -> DeadLetters:
-    """The dead letters of the queue that Terraform makes."""
-    from jobs.aws.clients import PROMPT_TRIES
-    from jobs.aws.dead_letters import DeadLetters
-
-    return DeadLetters(f"{policy.name}-objects", str(policy.ledger.region), tries=PROMPT_TRIES)
-
-
-def _undelivered_text(look: Mapping[str, Any]) -> str:
+def _look_text(look: Mapping[str, Any]) -> str:
     if look["error"]:
         return f"{look['queue']} was not looked at: {look['error']}"
-    text = f"{plural(look['waiting'], 'undelivered event')} in {look['queue']}"
-    if look["events"]:
-        text += f", {len(look['events']):,} looked at\n{table(look['events'], ('what', 'sent_at', 'reason'))}"
-        text += "\n  correct the cause: nights copy what was not announced, what is older than 14 days is gone"
-    return text
+    text = f"{plural(look['waiting'], look['what'])} in {look['queue']}"
+    if not look["events"]:
+        return text
+    names, advice = _SHOWN[look["what"]]
+    events = [{"object": _object(each), **each} for each in look["events"]]
+    return f"{text}, {look['looked_at']:,} looked at\n{table(events, names)}\n{advice}"
+
+
+def _object(event: Mapping[str, Any]) -> str:
+    return str(event.get("problem") or f"s3://{event.get('bucket')}/{event.get('key')}")
 
 
 COMMANDS = {"list": ListEvents, "redrive": Redrive}

@@ -11,8 +11,8 @@ import click
 from msgspec import to_builtins
 
 from jobs import interrupts
+from jobs.cli import console
 from jobs.cli.command import Answer, LedgerCommand, PolicyOptions, choose_pair
-from jobs.cli.console import TERMINAL
 from jobs.cli.options import choice, flag, option, shared
 from jobs.config import Settings
 from jobs.errors import Interrupted, UsageError
@@ -76,7 +76,7 @@ class Nightly(PolicyOptions, LedgerCommand):
             if not await claim(ledger.store, ledger.location, f"{ours.name}/claims", who):
                 raise Interrupted(f"another machine works at the night of {night}", advice="wait until it has ended")
             last = await nights[0].read() if nights else None
-            work = policy, pair, scope(policy, pair), settings, self.executor, TERMINAL
+            work = policy, pair, scope(policy, pair), settings, self.executor, console
             return await NightWork(ours, *work, self.margin, last).run(), False
 
         summary, ran_before = interrupts.run(play())

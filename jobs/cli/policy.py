@@ -16,12 +16,12 @@ from jobs.cli.options import Place, argument, option
 from jobs.config import Settings
 from jobs.core.display import shown
 from jobs.core.model import Location
-from jobs.errors import ConfigError, ExitCode, Mistake, PolicyError, UsageError
+from jobs.errors import ConfigError, ExitCode, PolicyError, UsageError
 from jobs.policy.coverage import explain
 from jobs.policy.model import Pair, Policy
-from jobs.policy.reader import path_of, resolve_policy
+from jobs.policy.reader import mistake_of, resolve_policy
 from jobs.policy.resolved import encode_policy
-from jobs.policy.rules import Finding, find_refusals, find_warnings
+from jobs.policy.rules import find_refusals, find_warnings
 from jobs.policy.run_options import named_places
 from jobs.reports.figures import plural
 
@@ -52,7 +52,8 @@ class Check(JsonCommand):
             document = {"file": error.file, "valid": False, "mistakes": mistakes, "policy": None}
             return Answer(document, "\n".join(lines), ExitCode.CONFIG)
         findings = [*find_warnings(found, datetime.now(UTC).date()), *find_refusals(found)]
-        warnings = [_finding_text(found, finding) for finding in findings]
+        whole = msgspec.to_builtins(found)
+        warnings = [str(mistake_of(each, whole)) for each in findings]
         lines = [
             f"{name}: right",
             *(f"  warning: {text}" for text in warnings),
@@ -60,7 +61,7 @@ class Check(JsonCommand):
         ]
         lines += [f"{self.write}: written"] if self.write else []
         document = {"file": name, "valid": True, "mistakes": [], "warnings": warnings}
-        return Answer(document | {"policy": msgspec.to_builtins(found)}, "\n".join(lines))
+        return Answer(document | {"policy": whole}, "\n".join(lines))
 
 
 class Explain(PolicyOptions, JsonCommand):
@@ -91,21 +92,14 @@ def _write(name: str, target: str) -> Policy:
     if not name or name.startswith("s3://") or file.suffix == ".json" or not is_beside:
         raise UsageError(f"--write {target!r}", advice="name a YAML file of this machine, and write beside it")
     resolved = resolve_policy(name)
-    refused = [Mistake(path_of(each.steps), "", each.expected) for each in find_refusals(resolved.policy)]
-    if refused:
+    data = msgspec.to_builtins(resolved.policy)
+    if refused := [mistake_of(each, data) for each in find_refusals(resolved.policy)]:
         raise PolicyError(name, refused)
     try:
         there.write_bytes(encode_policy(resolved))
     except OSError as error:
         raise ConfigError(f"--write {target}: {error.strerror}", advice="name another file") from error
     return resolved.policy
-
-
-def _finding_text(policy: Policy, finding: Finding) -> str:
-    steps, of_pair = finding.steps, ""
-    if steps[0] == "pairs":
-        of_pair, steps = f"pair {policy.pairs[int(steps[1])].name}: ", steps[2:]
-    return f"{of_pair}{'.'.join(map(str, steps))} {finding.value}: expected {finding.expected}"
 
 
 def _pair_text(policy: Policy, pair: Pair) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from jobs.cli import console
 from jobs.cli.command import Answer, ChecksumsOptions, LedgerCommand, SidesAccess, Work, ledger_location
-from jobs.cli.console import TERMINAL, confirm, say
+from jobs.cli.console import confirm, say
 from jobs.cli.options import choice, flag, option, shared
 from jobs.cli.texts import repair_text, report_text
 from jobs.config import Settings
@@ -92,7 +93,7 @@ async def _reconcile(options: Reconcile, place: Location, settings: Settings) ->
         spec = await ledger.spec(report["run_id"])
         agreed = {WITHOUT_CONDITIONS: True} if options.unguarded else {}
         limits = options.max_cost, options.max_objects
-        runs, code = await repair(spec, maps, ledger, settings, limits, options.executor, TERMINAL, agreed)
+        runs, code = await repair(spec, maps, ledger, settings, limits, options.executor, console, agreed)
         with tempfile.TemporaryDirectory(prefix="sealift-reconcile-") as folder:
             repaired, _ = await find_repaired(ledger, spec, report["finished_at"], Path(folder))
         left = {name: each["left"] for name, each in repaired["categories"].items()}

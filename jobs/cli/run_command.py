@@ -9,8 +9,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from jobs.cli import console
 from jobs.cli.command import Answer, LedgerCommand, SidesAccess
-from jobs.cli.console import TERMINAL, asks, confirm, say
+from jobs.cli.console import asks, confirm, say
 from jobs.cli.options import Options, shared
 from jobs.cli.texts import plan_text, report_ended, retried_text
 from jobs.config import Settings
@@ -66,7 +67,7 @@ class StartOptions(LedgerCommand):
         if plan_run is None:
             raise UsageError(f"no {kind.name} run can be planned here")
         settings = await planning_settings(self.executor, Settings.from_environment(), request)
-        planning = plan_run(request, ledger, settings, TERMINAL)
+        planning = plan_run(request, ledger, settings, console)
         _, planned = await together(check_ledger(ledger), planning, ends_early=True)
         async with AsyncExitStack() as behind:
             behind.callback(planned.discard)
@@ -96,7 +97,7 @@ class StartOptions(LedgerCommand):
         from jobs.cli.worker import work_here
 
         here, kind = partial(work_here, spec, plan, settings, ledger), kind_of(spec)
-        return report_ended(await work(spec, plan, ledger, settings, self.executor, TERMINAL, kind, here))
+        return report_ended(await work(spec, plan, ledger, settings, self.executor, console, kind, here))
 
 
 class WriteOptions(Options):

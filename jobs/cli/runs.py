@@ -12,8 +12,9 @@ from typing import Any
 import click
 from msgspec import structs
 
+from jobs.cli import console
 from jobs.cli.command import Answer, PromptCommand
-from jobs.cli.console import TERMINAL, meter, say, table
+from jobs.cli.console import meter, say, table
 from jobs.cli.options import Options, Run, argument, flag, option, shared
 from jobs.cli.run_command import StartOptions
 from jobs.cli.texts import plan_text, report_ended, report_text
@@ -196,7 +197,7 @@ async def _follow(ledger: Ledger, spec: RunSpec, plan: Plan) -> Ended | None:
     Returns how a run in AWS Batch ended.
     """
     if (submission := await batch_executor.last_submission(ledger, spec.run_id)) is not None:
-        return await follow(submission, spec, plan, ledger, TERMINAL, kind_of(spec))
+        return await follow(submission, spec, plan, ledger, console, kind_of(spec))
     with meter(spec.job, plan.rows) as shown:
         while not (await has_stopped(ledger, spec.run_id) or await ledger.report(spec.run_id) is not None):
             shown.update(*await find_progress(ledger, spec.run_id, plan))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -47,7 +47,8 @@ def questions(system: System) -> Iterator[Question]:
         ask = partial(_conditions, system, place, region, operations)
         yield Question("conditional-writes", str(place), ask, needs_aws=False)
     yield from _of_sources(system, is_before=False)
-    for bucket, region in _inventoried(system):
+    sides = (side for _, pair, side in system.policy.inventoried() if pair in system.pairs)
+    for bucket, region in {side.bucket: side.region for side in sides}.items():
         yield Question("inventory", bucket, partial(_inventory, system, bucket, region))
 
 
@@ -61,16 +62,6 @@ def _of_sources(system: System, *, is_before: bool) -> Iterator[Question]:
         ask = partial(_bucket, system, source.bucket, source.region, _SOURCE_UNVERSIONED)
         yield Question("source", source.bucket, ask, needs_aws=False)
         yield Question("notifications", source.bucket, partial(_notifications, system, source, is_before=is_before))
-
-
-def _inventoried(system: System) -> Iterable[tuple[str, str]]:
-    """Buckets with an inventory, and their regions."""
-    sides: dict[str, str] = {}
-    for pair in system.pairs if system.policy.inventory else ():
-        if pair.source.inventory:
-            sides[pair.source.bucket] = pair.source.region
-        sides |= {side.bucket: side.region for side in (pair.destination, pair.replica) if side}
-    return sides.items()
 
 
 def _bucket(system: System, bucket: str, region: str, unversioned: Finding) -> Finding:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from jobs.aws.queues import Queue
+from jobs.aws.clients import TRIES
 from jobs.doctor.model import APPLY, Finding, Question, failure, ok, warning
 from jobs.doctor.queues import DEAD, EVENT, UNDELIVERED, SystemQueue, system_queues
 from jobs.doctor.system import System
@@ -48,7 +48,7 @@ def _letters(queue: SystemQueue) -> Finding:
 
 def _depth(queue: SystemQueue) -> int:
     """How many messages there are, about."""
-    return sum(Queue.named(queue.name, queue.region, owner=queue.account).depth())
+    return sum(queue.open(TRIES).depth())
 
 
 def _alarms(system: System) -> Finding:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jobs.backup.letters import describe_undelivered
+from jobs.backup.letters import dead_events, describe_undelivered
 from jobs.errors import ConfigError, NotFound, StoreError
 from jobs.policy.model import Policy, Side
 from jobs.reports.document import iso_time
+
+if TYPE_CHECKING:
+    from jobs.aws.queues import Queue
 
 EVENT, DEAD, UNDELIVERED = "event", "dead letter", "undelivered event"
 """What waits in a queue."""
@@ -20,6 +23,12 @@ class SystemQueue(NamedTuple):
     name: str
     region: str
     account: str | None = None
+
+    def open(self, tries: int) -> Queue:
+        """The queue itself. Raises NotFound, StoreError, ConfigError."""
+        from jobs.aws.queues import Queue
+
+        return Queue.named(self.name, self.region, tries, owner=self.account)
 
     def text(self, home: str) -> str:
         """The name for people, of a system whose region is `home`."""
@@ -54,19 +63,22 @@ def _owner(policy: Policy, side: Side) -> str:
 
 
 def look_at_queues(policy: Policy, *whats: str, limit: int = 0) -> list[dict[str, Any]]:
-    """For each of these queues: how many events wait, and up to `limit` undelivered ones, or why this is not known."""
-    from jobs.aws.dead_letters import look
-    from jobs.aws.queues import Queue
+    """For each of these queues: how many events wait, or why this is not known.
+
+    `limit`: so many dead letters or undelivered messages are looked at, for their events.
+    """
+    from jobs.aws.queues import look
 
     looks: list[dict[str, Any]] = []
     for plan in system_queues(policy, *whats):
-        found: dict[str, Any] = {"error": None, "is_absent": False, "waiting": None, "events": []}
+        found: dict[str, Any] = {"error": None, "is_absent": False, "waiting": None, "looked_at": 0, "events": []}
         try:
-            queue = Queue.named(plan.name, plan.region, tries=1, owner=plan.account)
+            queue = plan.open(tries=1)
             waiting, _, delayed = queue.depth()
-            events = [describe_undelivered(message) for message in (look(queue, limit) if limit and waiting else ())]
+            messages = look(queue, limit) if limit and (waiting or plan.what == DEAD) else []
+            events = dead_events(messages) if plan.what == DEAD else map(describe_undelivered, messages)
             found["events"] = [each | {"sent_at": iso_time(each["sent_at"])} for each in events]
-            found["waiting"] = max(waiting + delayed, len(events))
+            found |= {"waiting": max(waiting + delayed, len(messages)), "looked_at": len(messages)}
         except (StoreError, ConfigError) as error:
             found |= {"error": str(error), "is_absent": isinstance(error, NotFound)}
         looks.append({**plan._asdict(), "queue": plan.text(policy.ledger.region), **found})

@@ -91,12 +91,9 @@ class System:
         return answer
 
     def definition(self, job: str) -> Mapping[str, Any] | None:
-        """The container of the latest revision of a job definition."""
-        asked: dict[str, Any] = {"jobDefinitionName": f"{self.name}-{job}", "status": "ACTIVE"}
-        found = list[Any]()
-        while "nextToken" not in asked or asked["nextToken"]:
-            answer = self.call("batch", "DescribeJobDefinitions", asked["jobDefinitionName"], **asked)
-            found += answer["jobDefinitions"]
-            asked["nextToken"] = answer.get("nextToken")
+        """The container of the latest revision of a job definition. Terraform leaves one that is active."""
+        name = f"{self.name}-{job}"
+        asked = {"jobDefinitionName": name, "status": "ACTIVE"}
+        found = self.call("batch", "DescribeJobDefinitions", name, **asked)["jobDefinitions"]
         latest = max(found, key=lambda each: each["revision"], default=None)
         return latest and latest["containerProperties"]

@@ -129,9 +129,8 @@ def _work(backups: Backups, runs: LocalRuns, stop: threading.Event) -> None:
 def _make_buckets(policy: Policy) -> None:
     """Make the buckets that Terraform would make, and sources. Raises StoreError."""
     s3 = open_client("s3")
-    buckets = {str(bucket) for pair in policy.pairs for bucket in (pair.source.bucket, pair.destination.bucket)}
-    buckets |= {str(pair.archive.bucket) for pair in policy.pairs if pair.archive}
-    buckets |= {str(policy.ledger.bucket), *(map(str, policy.inventory.buckets.values()) if policy.inventory else ())}
+    buckets = {side.bucket for _, _, section, side in policy.sections() if section != "replica"}
+    buckets |= {policy.ledger.bucket, *(policy.inventory.buckets.values() if policy.inventory else ())}
     for bucket in sorted(buckets):
         with contextlib.suppress(Conflict):  # it exists: the folder is from an earlier time
             call(s3, "CreateBucket", bucket, Bucket=bucket)

@@ -298,6 +298,12 @@ class Policy(Struct, frozen=True, kw_only=True):
                 if (side := getattr(pair, section)) is not None:
                     yield ("pairs", number, section), pair, section, side
 
+    def inventoried(self) -> Iterator[tuple[tuple[str | int, ...], Pair, Side]]:
+        """The sections whose buckets have an inventory, if there are any inventories."""
+        for steps, pair, section, side in self.sections() if self.inventory else ():
+            if {"source": pair.source.inventory, "archive": False}.get(section, True):
+                yield steps, pair, side
+
     def pair(self, name: str) -> Pair | None:
         """The pair of this name."""
         return next((pair for pair in self.pairs if pair.name == name), None)

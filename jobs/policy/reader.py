@@ -157,13 +157,16 @@ def _suggest(name: Any, known: Iterable[str]) -> str:
 
 def _mistakes(document: Document, findings: list[Finding]) -> list[Mistake]:
     """The findings as people read them, each once, in the file's order."""
-    mistakes: dict[Mistake, None] = {}
-    for steps, value, expected in findings:
-        text = "" if value is UNSET else json.dumps(value, default=str, ensure_ascii=False)
-        text = text if len(text) <= 100 else text[:99] + "…"
-        mistake = Mistake(path_of(steps), text, expected, document.line(steps), _pair_name(document.data, steps))
-        mistakes[mistake] = None
+    mistakes = dict.fromkeys(mistake_of(each, document.data, document.line(each.steps)) for each in findings)
     return sorted(mistakes, key=lambda mistake: mistake.line or 0)
+
+
+def mistake_of(finding: Finding, data: Any, line: int | None = None) -> Mistake:
+    """A finding in a file with this data, for people."""
+    steps, value, expected = finding
+    text = "" if value is UNSET else json.dumps(value, default=str, ensure_ascii=False)
+    text = text if len(text) <= 100 else text[:99] + "…"
+    return Mistake(path_of(steps), text, expected, line, _pair_name(data, steps))
 
 
 def path_of(steps: Steps) -> str:

@@ -281,9 +281,8 @@ def _foreign(side: Destination | Replica | Archive, steps: Steps) -> Iterator[Fi
 
 def _inventories(policy: Policy) -> Iterator[Finding]:
     """S3 delivers an inventory within a region."""
-    for steps, pair, section, side in policy.sections() if policy.inventory else ():
-        has_one = {"source": pair.source.inventory, "archive": False}.get(section, True)
-        if has_one and policy.inventory and side.region not in policy.inventory.buckets:
+    for steps, _, side in policy.inventoried():
+        if policy.inventory and side.region not in policy.inventory.buckets:
             expected = f"a region with a bucket in inventory.buckets: add {side.region}"
             yield Finding((*steps, "region"), side.region, expected)
 

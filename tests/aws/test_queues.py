@@ -50,9 +50,9 @@ def test_a_poison_message_dies_and_is_returned(queues: tuple[Queue, Queue]) -> N
         queue.receive(wait_seconds=0, hidden_seconds=0)
     assert dead.depth().waiting == 2
     assert redrive(dead, queue, limit=1) == 1
-    assert redrive(dead, queue) == 1
+    assert redrive(dead, queue, limit=9) == 1
     assert (dead.depth().waiting, queue.depth().waiting) == (0, 2)
-    assert redrive(dead, queue) == 0
+    assert redrive(dead, queue, limit=9) == 0
 
 
 def test_a_queue_that_is_not_there_is_named(queues: tuple[Queue, Queue]) -> None:
