@@ -201,7 +201,7 @@ def option(help: str | None = None, *, name: str = "", type: click.ParamType[Any
     `name`: by default the field's, as `--max-cost` for `max_cost`. A text must not be empty: a
     script's unset variable is no value. `is_rare`: only `--help-all` shows it.
     """
-    attributes = {"is_flag": type is click.BOOL, "show_default": True, **attributes}
+    attributes = {"is_flag": type is click.BOOL or None, "show_default": True, **attributes}
 
     def make(parameter: str) -> click.Parameter:
         declared = [parameter, name or f"--{parameter.replace('_', '-')}"]

@@ -47,6 +47,8 @@ def test_click_reads_what_the_fields_say() -> None:
         Sample(place="here", max_cost=2.0, margin="1h", yes=True, source=None, copies="far", as_json=True),
         Sample(place="there", max_cost=None, yes=False, source=None, copies=None, as_json=False),
     ]
+    with pytest.raises(click.BadOptionUsage):
+        command.main(["here", "--source-profile"], standalone_mode=False)
     short, own = command.get_help(click.Context(command)), [each.name for each in command.params]
     assert ("--max-cost" in short, "--json" in short, "--source-profile" in short) == (True, True, False)
     assert own == ["place", "max_cost", "margin", "source", "copies"], "rare ones last, common ones apart"
