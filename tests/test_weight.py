@@ -20,7 +20,7 @@ LIMITS = {
     "jobs/doctor": 692,
     "jobs/expire": 1377,
     "jobs/inventory": 535,
-    "jobs/ledger": 1446,
+    "jobs/ledger": 1414,
     "jobs/local": 434,
     "jobs/nights": 461,
     "jobs/policy": 887,

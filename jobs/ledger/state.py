@@ -114,14 +114,11 @@ _THERE = (
 DOUBTS = f"verdict <> 'good' AND NOT (verdict = 'unknown' AND code IN ({', '.join(map(quoted, _THERE))}))"
 """SQL: a verdict that may be a finding, or end one."""
 _MADE = quoted(Status.DONE)
-_KIND = f"CASE WHEN code IN ({_MADE}, {quoted(Reason.NOTHING_COMPARABLE)}) THEN code END"
 _KEY = ", ".join(_SOURCE)
 AT_PLACE = f"{_KEY}, {', '.join(_PLACE)}"
 """SQL: what tells keys at their places apart."""
 COMPLETE = "is_complete"
 """The option of a comparison that has read all current objects of both sides: what neither lists is gone."""
-NEVER_NULL = (*_SOURCE, *_PLACE, "at", "verdict")
-"""The columns that each verdict has."""
 
 
 def has_verdicts(spec: RunSpec) -> bool:
@@ -225,66 +222,34 @@ def _time(seconds: float) -> str:
     return f"make_timestamptz({int(seconds * 1e6)})"
 
 
-def state_sql(verdicts: str) -> str:
-    """SQL for the state that verdicts (a relation) make: a row for each object and its copy's place."""
-    same = ", ".join([*_SOURCE, *_OBJECT, *_PLACE, *_COPY])
-    own = [f"date_trunc('second', {name}) AS {name}" for name in ("modified", "copy_modified")]
-    own += [f"{_own(name)} AS {name}" for name in ("version_id", "copy_version_id")]
-    quiet = f"""
-        SELECT {same}, max("at") FILTER (code <> {quoted(Reason.NOTHING_COMPARABLE)}) AS checked_at,
-               max("at") FILTER (depth = 'bytes') AS read_at
-        FROM (SELECT * REPLACE ({", ".join(own)}) FROM quiet) GROUP BY {same}"""
-    return _split_sql(verdicts, quiet, _weighed_sql("doubtful"))
-
-
-def _split_sql(verdicts: str, quiet: str, doubtful: str) -> str:
-    """SQL that splits verdicts by key. `quiet`: each look found the same object and copy, equal. `doubtful`: the rest.
-
-    Only the doubtful ones need the whole rule. Both SELECT from relations of these names.
-    """
-    seconds = [f"epoch_us({name}) // 1000000" for name in ("modified", "copy_modified")]
-    named = [_own(name) for name in ("version_id", "copy_version_id")]
-    identity = ", ".join(["source_service", "etag", *_PLACE, "copy_etag", *seconds, *named])
-    return f"""
-        WITH odd AS MATERIALIZED (
-            SELECT source_bucket, key
-            FROM (SELECT source_bucket, key, verdict, hash({identity}) AS seen FROM {verdicts}) GROUP BY ALL
-            HAVING bool_or(verdict <> 'good') OR min(seen) <> max(seen)
-        ), quiet AS (SELECT * FROM {verdicts} ANTI JOIN odd USING (source_bucket, key)
-        ), doubtful AS (SELECT every.* FROM {verdicts} AS every SEMI JOIN odd USING (source_bucket, key))
-        {quiet} UNION ALL BY NAME ({doubtful})"""
-
-
-def _weighed_sql(verdicts: str) -> str:
-    def latest(condition: str, value: str = "copy", **named: str) -> str:
-        fields = ", ".join(f"{name} := {column}" for name, column in named.items())
-        value = f"struct_pack({fields})" if named else value
-        return f"arg_max({value}, (second, strength, code, run_id)) FILTER ({condition})"
-
-    finding = {"finding": "code", "finding_detail": "detail", "found_depth": "depth", "found_by": "run_id"}
-    accepted, is_agreed = {"accepted_by": "run_id", "accepted_why": "detail"}, "verdict = 'accepted' AND NOT is_ended"
-    is_stuck = f"is_last AND code NOT IN ({_listed(_THERE)})"
-    same = [f"agreed_copy.{name} IS NOT DISTINCT FROM copy.{name}" for name in ("id", "etag", "modified_s")]
+def state_sql(judged: str) -> str:
+    """SQL for the state of what `judged_sql` makes of verdicts: a row for each object and its copy's place."""
+    said = 'struct_pack(code, detail, "at", depth, run_id, copy, strength)'
+    latest = f"arg_max({said}, (second, strength, code, run_id)) FILTER ({{}})".format
+    same = [f"agreed.copy.{name} IS NOT DISTINCT FROM copy.{name}" for name in ("id", "etag", "modified_s")]
     return f"""
         WITH objects AS (
             SELECT {AT_PLACE}, own_id AS version_id, max(etag) AS etag, max(own_modified) AS modified_s,
-                   {latest("is_open", **finding, found_at='"at"')} AS found, {latest("is_open")} AS found_copy,
-                   {latest(is_stuck, blocked="code", blocked_at='"at"')} AS stuck,
-                   {latest(is_agreed, **accepted, accepted_at='"at"')} AS agreed,
-                   {latest(is_agreed)} AS agreed_copy, {latest(is_agreed, "strength")} AS agreed_strength,
-                   coalesce(found_copy, {latest("verdict = 'good' OR is_open")}) AS copy,
+                   {latest("is_open")} AS found, {latest(f"is_last AND code NOT IN ({_listed(_THERE)})")} AS stuck,
+                   {latest("verdict = 'accepted' AND NOT is_ended")} AS agreed,
+                   coalesce(struct_extract(found, 'copy'), ({latest("verdict = 'good'")}).copy) AS copy,
                    max("at") FILTER (verdict = 'good' AND code <> {quoted(Reason.NOTHING_COMPARABLE)}) AS checked_at,
                    max("at") FILTER (verdict = 'good' AND depth = 'bytes') AS read_at
-            FROM ({judged_sql(verdicts)}) GROUP BY {AT_PLACE}, own_id, oid
+            FROM {judged} GROUP BY {AT_PLACE}, own_id, oid
+        ), answered AS (
+            SELECT *, CASE WHEN {" AND ".join(same)} AND CASE WHEN found IS NULL THEN stuck IS NOT NULL
+                ELSE agreed.strength > 0 AND (coalesce(copy.id, copy.etag) IS NULL OR found.strength <= agreed.strength)
+                END THEN agreed END AS accepted
+            FROM objects
         )
         SELECT {_KEY}, version_id, etag, make_timestamptz(modified_s * 1000000) AS modified,
                {", ".join(_PLACE)}, copy.id AS copy_version_id, copy.etag AS copy_etag,
                make_timestamptz(copy.modified_s * 1000000) AS copy_modified, checked_at, read_at,
-               unnest(found), unnest(stuck), unnest(CASE WHEN agreed IS NOT NULL AND {" AND ".join(same)}
-                   AND CASE WHEN found IS NULL THEN stuck IS NOT NULL ELSE agreed_strength > 0 AND (
-                       coalesce(copy.id, copy.etag) IS NULL
-                       OR list_position({_depths()}, found.found_depth) <= agreed_strength) END THEN agreed END)
-        FROM objects"""
+               found.code AS finding, found.detail AS finding_detail, found."at" AS found_at,
+               found.depth AS found_depth, found.run_id AS found_by,
+               accepted.run_id AS accepted_by, accepted.detail AS accepted_why, accepted."at" AS accepted_at,
+               stuck.code AS blocked, stuck."at" AS blocked_at
+        FROM answered"""
 
 
 def findings_sql(state: str) -> str:
@@ -292,33 +257,35 @@ def findings_sql(state: str) -> str:
     return f"SELECT * EXCLUDE (checked_at, read_at) FROM {state} WHERE {BAD}"
 
 
-def pruned_sql(verdicts: str) -> str:
-    """SQL for those verdicts that can still matter, in the order of keys.
+def pruned_sql(judged: str) -> str:
+    """SQL for those verdicts that can still matter, of what `judged_sql` makes of them, in the order of keys.
 
     They name a version where another verdict has its id.
     """
     values = {"version_id": "own_id", "modified": "make_timestamptz(own_modified * 1000000)"}
     columns = ", ".join(f"{values.get(name, identifier(name))} AS {identifier(name)}" for name in VERDICT_TYPES)
-    latest = 'QUALIFY row_number() OVER (PARTITION BY {} ORDER BY "at" DESC, code DESC, run_id DESC) = 1'.format
-    kind = f"""CASE verdict WHEN 'bad' THEN code WHEN 'good' THEN {_KIND}
+    made = f"CASE WHEN code IN ({_MADE}, {quoted(Reason.NOTHING_COMPARABLE)}) THEN code END"
+    kind = f"""CASE verdict WHEN 'bad' THEN code WHEN 'good' THEN {made}
         WHEN 'unknown' THEN (code IN ({_listed(_THERE)}))::VARCHAR END"""
-    quiet = f"(SELECT * FROM quiet {latest(f'source_bucket, key, depth, {_KIND}')})"
-    doubtful = f"""
-        SELECT {columns} FROM ({judged_sql("doubtful")})
+    return f"""
+        SELECT {columns} FROM {judged}
         WHERE verdict IN ('good', 'accepted') OR is_open OR is_last
             OR (verdict = 'bad' AND (second = looked_at OR (second = tried_at AND depth = 'bytes')))
-        {latest(f"{AT_PLACE}, oid, verdict, depth, copy, {kind}")}"""
-    return f"FROM ({_split_sql(verdicts, quiet, doubtful)}) ORDER BY {_KEY}, version_id"
+        QUALIFY row_number() OVER (PARTITION BY {AT_PLACE}, oid, verdict, depth, copy, {kind}
+                                   ORDER BY "at" DESC, code DESC, run_id DESC) = 1
+        ORDER BY {_KEY}, own_id"""
 
 
 def judged_sql(verdicts: str) -> str:
     """SQL for the verdicts about objects that are there, as far as verdicts say it.
 
-    With `own_id`, `own_modified` and `oid`, which tell objects apart, `is_ended` where a good verdict
+    Where all looks at a key found the same object and copy equal, there is nothing to judge: most are such keys. With
+    `own_id`, `own_modified` and `oid`, which tell objects apart, `is_ended` where a good verdict
     ends it, `is_open` for a finding, and `is_last` where it is unknown since.
     """
     identity, looked = f"{AT_PLACE}, oid", "verdict IN ('good', 'bad')"
     is_sourceless = "own_id IS NULL AND etag IS NULL"
+    same = f"source_service, version_id, etag, modified_s, {', '.join(_PLACE)}, copy"
     of_current = f"{looked} AND version_id IS NULL AND etag IS NOT NULL"
 
     def last(condition: str, value: str = "second", over: str = identity) -> str:
@@ -335,21 +302,24 @@ def judged_sql(verdicts: str) -> str:
             SELECT * REPLACE ({_own("version_id")} AS version_id, {_own("copy_version_id")} AS copy_version_id),
                    epoch_us("at") // 1000000 AS second,
                    coalesce(list_position({_depths()}, depth), 0) AS strength,
-                   epoch_us(modified) // 1000000 AS modified_s
+                   epoch_us(modified) // 1000000 AS modified_s,
+                   struct_pack(id := {_own("copy_version_id")}, etag := copy_etag,
+                               modified_s := epoch_us(copy_modified) // 1000000) AS copy
             FROM {verdicts}
+        ), odd AS MATERIALIZED (
+            SELECT source_bucket, key FROM (SELECT source_bucket, key, verdict, hash({same}) AS same FROM seen)
+            GROUP BY ALL HAVING bool_or(verdict <> 'good') OR min(same) <> max(same)
         ), alike AS (
             SELECT *, max(version_id) OVER (PARTITION BY {_KEY}, etag, modified_s) AS id_of_both,
                    arg_max(version_id, coalesce(modified_s, 0)) OVER (PARTITION BY {_KEY}, etag) AS id_of_etag,
                    coalesce(max(modified_s) FILTER (version_id IS NOT NULL) OVER (PARTITION BY {_KEY}, etag),
                             max(modified_s) OVER (PARTITION BY {_KEY}, etag)) AS last_modified_s
-            FROM seen
+            FROM seen SEMI JOIN odd USING (source_bucket, key)
         ), identified AS (
             SELECT *, CASE WHEN etag IS NULL THEN version_id ELSE coalesce(
                        version_id, id_of_both, CASE WHEN modified_s IS NULL THEN id_of_etag END) END AS own_id,
                    CASE WHEN etag IS NULL OR version_id IS NOT NULL THEN modified_s
                         ELSE coalesce(modified_s, last_modified_s) END AS own_modified,
-                   struct_pack(id := copy_version_id, etag := copy_etag,
-                               modified_s := epoch_us(copy_modified) // 1000000) AS copy,
                    CASE WHEN own_id IS NOT NULL THEN concat('v', own_id)
                         WHEN etag IS NOT NULL THEN concat('e', etag, '@', own_modified)
                         ELSE concat('c', coalesce(copy_version_id, copy_etag)) END AS oid
@@ -364,7 +334,11 @@ def judged_sql(verdicts: str) -> str:
                    {last(f"{looked} AND NOT ({is_sourceless})", over=f"{AT_PLACE}, copy_version_id")} AS owned_at
             FROM identified
         )
-        SELECT *, coalesce(goods[greatest(strength, 1)] > second, false)
+        SELECT *, version_id AS own_id, modified_s AS own_modified, '' AS oid,
+               false AS is_ended, false AS is_open, false AS is_last
+        FROM seen ANTI JOIN odd USING (source_bucket, key)
+        UNION ALL BY NAME
+        (SELECT *, coalesce(goods[greatest(strength, 1)] > second, false)
                   OR ((code NOT IN ({_listed(_DAMAGED)}) OR detail = 'copy') AND coalesce(
                       newest_copies[CASE code WHEN {quoted(Reason.COPY_MISSING)} THEN 1 ELSE greatest(strength, 1) END]
                       > coalesce(copy.modified_s, second), false)) AS is_ended,
@@ -381,7 +355,7 @@ def judged_sql(verdicts: str) -> str:
                          newest[2] = etag AND is_open AND depth <> 'listed' AND copy_etag IS NOT NULL
                          AND code NOT IN ({_listed(_DAMAGED_SOURCE)})) END, false))
         QUALIFY NOT (coalesce(gone_at > coalesce(last_at, second), false) AND (own_id IS NULL OR NOT bool_or(
-            is_open OR is_last OR verdict = 'accepted') OVER (PARTITION BY {identity})))"""
+            is_open OR is_last OR verdict = 'accepted') OVER (PARTITION BY {identity}))))"""
 
 
 def _own(column: str) -> str:

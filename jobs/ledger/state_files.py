@@ -1,14 +1,15 @@
 """Files of the state: deltas, and the generations that hold them.
 
     <ledger>/state/
-      deltas/<run id>.parquet          the verdicts of one run (one more for what came late)
+      deltas/<run id>-<digest>.parquet the verdicts of one run (one more for what came late)
       generations/000001.json          what it holds: deltas, files, counts (exists = it is valid)
       generations/000001/<id>-….parquet   the verdicts that can still matter, and those of findings
       claims/000001/                   who makes that generation
 
 All are written once. Readers take the newest generation that can be read, and the deltas that it
-does not hold. The two newest generations stay, and each delta until both hold it: so a damaged one
-is made again from the one before. Nothing else in the ledger is ever removed.
+does not hold. Each file is known by its digest: a delta's name ends with it, a generation says those
+of its own. The two newest generations stay, and each delta until both hold it: so a damaged one is
+made again from the one before. Nothing else in the ledger is ever removed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,20 +33,18 @@ import msgspec
 from jobs.core.model import Location, ObjectRef
 from jobs.errors import ConfigError, Denied, LedgerError, NotFound, PreconditionFailed, SealiftError, UsageError
 from jobs.ledger.claims import claim
-from jobs.ledger.files import PARQUET, ledger_guard, list_names, read_document, write_file
+from jobs.ledger.files import PARQUET, list_names, read_document, write_file
 from jobs.ledger.ledger import Ledger
-from jobs.ledger.state import AT_PLACE, BAD, DOUBTS, NEVER_NULL, VERDICT_TYPES, pruned_sql, state_sql
+from jobs.ledger.state import DOUBTS, VERDICT_TYPES, judged_sql, pruned_sql, state_sql
 from jobs.s3.downloads import download
-from jobs.s3.retries import gather_bounded, together
-from jobs.s3.uploads import upload_file
+from jobs.s3.retries import gather_bounded
 from jobs.tables import duck
 from jobs.tables.duck import Database, file_list, identifier, in_thread, parquet, quoted
 from jobs.tables.ranged_parquet import holds_any
 
 DELTAS, GENERATIONS, CLAIMS = "state/deltas/", "state/generations/", "state/claims/"
-RANGE_ROWS = 100_000
-"""So many verdicts are judged at once, all those of their keys: memory does not grow with the state. Twice as many,
-all of them bad, do not fit into MEMORY_LIMIT."""
+RANGE_ROWS = 50_000
+"""So many verdicts are judged at once, all those of their keys: memory does not grow with the state."""
 GROUP_ROWS = 40_960
 """Rows of a row group: ranges are cut between these."""
 MEMORY_LIMIT = "320MB"
@@ -53,15 +52,14 @@ RESTORE = "restore an earlier version of it, or remove it if Sealift did not wri
 DOWNLOADS = 8
 DELTAS_MAX = 32
 """So many deltas may lie beside a generation before a run's end makes another one. Nights do so daily."""
-_DOCUMENT = re.compile(r"[0-9]{6}\.json")
-_DELTA = re.compile(r"[^/]+\.parquet")
+_DOCUMENT = re.compile(rf"{GENERATIONS}([0-9]{{6}})\.json")
+_DELTA = re.compile(rf"{DELTAS}([^/]+?(?:-([0-9a-f]{{16}}))?\.parquet)")
+"""A delta's name and digest. Releases of the first days wrote it without one."""
 _FILE = r"[0-9]{6}/[0-9a-f]{16}-(state-[0-9]{5}|findings)\.parquet"
-_OF_GENERATIONS = re.compile(rf"{_DOCUMENT.pattern}|{_FILE}", re.ASCII)
 _OF_SQL = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
 """What DuckDB raises for a query, never for a damaged file."""
-_TYPES = [(identifier(name), kind) for name, kind in VERDICT_TYPES.items()]
-_COLUMNS = ", ".join(f"{name}::{kind} AS {name}" for name, kind in _TYPES)
-NO_VERDICTS = f"(SELECT {', '.join(f'NULL::{kind} AS {name}' for name, kind in _TYPES)} LIMIT 0)"
+_NOTHING = ", ".join(f"NULL::{kind} AS {identifier(name)}" for name, kind in VERDICT_TYPES.items())
+NO_VERDICTS = f"(SELECT {_NOTHING} LIMIT 0)"
 
 
 class StateFile(msgspec.Struct, frozen=True):
@@ -94,12 +92,11 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Generation(msgspec.Struct, frozen=True, kw_only=True):
-    """A generation's document."""
+    """A generation's document. `made_at`: when its deltas were listed."""
 
     format: Literal[1] = 1
-    number: int = 0
+    number: int
     made_at: float = 0.0
-    made_by: str = ""
     deltas: tuple[str, ...] = ()
     files: tuple[StateFile, ...] = ()
     findings: tuple[StateFile, ...] = ()
@@ -113,7 +110,8 @@ async def write_delta(ledger: Ledger, name: str, path: Path) -> None:
     """
     digest = await asyncio.to_thread(_sha256, path)
     with contextlib.suppress(PreconditionFailed):  # they are there
-        await _upload(ledger, f"{DELTAS}{name}-{digest[:16]}.parquet", path)
+        file = f"{DELTAS}{name}-{digest[:16]}.parquet"
+        await write_file(ledger.store, ledger.location, file, path, PARQUET)
 
 
 async def state_relation(ledger: Ledger, database: Database, *, only_open: bool) -> str | None:
@@ -125,14 +123,16 @@ async def state_relation(ledger: Ledger, database: Database, *, only_open: bool)
     made, connection = database.files / ("open" if only_open else "whole"), database.connection
     made.mkdir()
     verdicts, paths = await known_verdicts(ledger, connection, database.files, only_open=only_open)
+    if not paths:
+        return None
 
     def define() -> None:
-        for number, condition in enumerate(_ranges(connection, paths)):
-            _copy(connection, state_sql(f"(FROM {verdicts} WHERE {condition})"), made / f"{number:05d}.parquet")
+        for part in _judged(connection, verdicts, paths):
+            _copy(connection, state_sql("judged"), made / f"{part:05d}.parquet")
 
     with readable(ledger, database.files):
         await in_thread(connection, define)
-    return parquet(made, below="*.parquet") if paths else None
+    return parquet(made, below="*.parquet")
 
 
 async def known_verdicts(
@@ -141,40 +141,38 @@ async def known_verdicts(
     """Verdicts that the state has as a relation, and its files, which are downloaded to a folder.
 
     `only_open`: those of keys that may have findings. Of the generation these are its findings, and the
-    files with keys that a late finding in a newer delta is about.
+    files with keys that a late finding in a newer delta is about: a later look may have ended that.
     """
-    held = await _fetch(ledger, folder, only_open=only_open)
-    if not (only_open and held.paths):
-        return parquet(held.paths) if held.paths else NO_VERDICTS, held.paths
-    deltas, late = held.paths[len(held.generation.findings) :], list[tuple[str]]()
+    held = await _read(ledger, folder, only_open=only_open)
+    paths = [*held.paths, *held.newer_paths]
+    if not (only_open and paths):
+        return parquet(paths) if paths else NO_VERDICTS, paths
 
-    def find_doubts() -> None:
-        _check_identities(connection, held.paths)
-        keys = f"SELECT DISTINCT source_bucket, key FROM {parquet(held.paths)} WHERE {DOUBTS}"
+    def find_late() -> list[str]:
+        keys = f"SELECT DISTINCT source_bucket, key FROM {parquet(paths)} WHERE {DOUBTS}"
         connection.execute(f"CREATE OR REPLACE TABLE doubted AS {keys}")
-        if deltas:
-            until = max((each.until for each in held.generation.files), default=0)
-            is_late = f"verdict IN ('bad', 'unknown') AND epoch(\"at\") < {until + 1}"
-            sql = f"SELECT DISTINCT key FROM {parquet(deltas)} WHERE {is_late} ORDER BY key"
-            late.extend(connection.execute(sql).fetchall())
+        until = max((each.until for each in held.generation.files), default=0)
+        is_late = f"key IS NOT NULL AND verdict IN ('bad', 'unknown') AND epoch(\"at\") < {until + 1}"
+        newer = parquet(held.newer_paths) if held.newer_paths else NO_VERDICTS
+        late = connection.execute(f"SELECT DISTINCT key FROM {newer} WHERE {is_late} ORDER BY key").fetchall()
+        return [key for (key,) in late]
 
     with readable(ledger, folder):
-        await in_thread(connection, find_doubts)
-    keys = [key for (key,) in late]
+        keys = await in_thread(connection, find_late)
     files = [each for each in held.generation.files if holds_any(keys, each.first_key, each.last_key)]
-    paths = [*held.paths, *await _download(ledger, files, folder)]
+    paths += await _fetch_whole(ledger, _digests(files), folder)
     return f"(FROM {parquet(paths)} SEMI JOIN doubted USING (source_bucket, key))", paths
 
 
 async def summary(ledger: Ledger) -> Generation:
     """The newest generation, which counts, without a look at the state's files. Raises LedgerError."""
-    return (await _generations(ledger))[0].generation
+    return (await _read(ledger)).generation
 
 
 async def is_known(ledger: Ledger, run_id: str, ended_at: float) -> bool:
     """Whether the state has what a run said that ended then (epoch seconds). Raises LedgerError."""
-    held = (await _generations(ledger))[0]
-    return any(name.startswith(f"{run_id}-") for name in held.there) or held.generation.made_at > ended_at
+    held = await _read(ledger)
+    return any(name.startswith(f"{run_id}-") for name in held.deltas) or held.generation.made_at > ended_at
 
 
 async def compact(ledger: Ledger, by: str, *, prefixes: Sequence[Location] = ()) -> Generation:
@@ -186,16 +184,15 @@ async def compact(ledger: Ledger, by: str, *, prefixes: Sequence[Location] = ())
     with TemporaryDirectory(prefix="sealift-state-") as scratch:
         database = Database(Path(scratch), memory_limit=MEMORY_LIMIT)
         with contextlib.closing(database.connection) as connection:
-            held = await _fetch(ledger, database.files, only_open=False)
+            held = await _read(ledger, database.files)
             number, who = held.highest + 1, {"by": by, "id": secrets.token_hex(8)}
-            has_news = held.paths and (held.newer or held.generation.number < held.highest)
+            has_news = held.newer or (held.paths and held.generation.number < held.highest)
             if not has_news or not await claim(ledger.store, ledger.location, f"{CLAIMS}{number:06d}", who):
                 return held.generation
             with readable(ledger, database.files):
                 made = await in_thread(connection, _compact, connection, held, Path(scratch), prefixes)
         for file in (*made.files, *made.findings):
-            await _upload(ledger, GENERATIONS + file.name, Path(scratch, file.name))
-    made = msgspec.structs.replace(made, made_at=time.time(), made_by=by)
+            await write_file(ledger.store, ledger.location, GENERATIONS + file.name, Path(scratch, file.name), PARQUET)
     try:
         await write_file(ledger.store, ledger.location, f"{GENERATIONS}{number:06d}.json", msgspec.json.encode(made))
     except PreconditionFailed:
@@ -207,7 +204,7 @@ async def compact(ledger: Ledger, by: str, *, prefixes: Sequence[Location] = ())
 async def compact_if_due(ledger: Ledger, by: str) -> None:
     """Make a generation where nights do not, so that a reader has few files to read."""
     with contextlib.suppress(SealiftError):  # the deltas say the same
-        if len((await _generations(ledger))[0].newer) >= DELTAS_MAX:
+        if len((await _read(ledger)).newer) >= DELTAS_MAX:
             await compact(ledger, by)
 
 
@@ -215,7 +212,7 @@ def _compact(
     connection: duckdb.DuckDBPyConnection, held: _Held, folder: Path, prefixes: Sequence[Location]
 ) -> Generation:
     """Write the files of the next generation, one range of keys after the other."""
-    number, files = held.highest + 1, list[StateFile]()
+    number, files, paths = held.highest + 1, list[StateFile](), [*held.paths, *held.newer_paths]
     (folder / f"{number:06d}").mkdir()
 
     def write(sql: str, what: str) -> StateFile:
@@ -225,12 +222,11 @@ def _compact(
         about = connection.execute(f"{holds} FROM {parquet(folder / name)}").fetchall()[0]
         return StateFile(name, _sha256(folder / name), *about)
 
-    for part, condition in enumerate(_ranges(connection, held.paths)):
-        files.append(write(pruned_sql(f"(FROM {parquet(held.paths)} WHERE {condition})"), f"state-{part:05d}"))
+    for part in _judged(connection, parquet(paths), paths):
+        files.append(write(pruned_sql("judged"), f"state-{part:05d}"))
         verdicts = parquet(folder / files[-1].name)
-        connection.execute(f"CREATE OR REPLACE TABLE part AS {state_sql(verdicts)}")
-        bad = f"FROM {verdicts} SEMI JOIN (FROM part WHERE {BAD}) USING ({AT_PLACE})"
-        for name, sql in (("places", _places_sql(prefixes)), ("bad", bad)):
+        doubtful = f"FROM {verdicts} SEMI JOIN (FROM {verdicts} WHERE {DOUBTS}) USING (source_bucket, key)"
+        for name, sql in (("places", _places_sql(prefixes)), ("doubtful", doubtful)):
             connection.execute(f"INSERT INTO {name} {sql}" if part else f"CREATE TABLE {name} AS {sql}")
     rows = connection.execute(
         "SELECT copy_service, copy_bucket, prefix, sum(objects)::BIGINT, sum(unchecked)::BIGINT, sum(unread)::BIGINT, "
@@ -238,9 +234,10 @@ def _compact(
     ).fetchall()
     return Generation(
         number=number,
-        deltas=tuple(held.there),
+        made_at=held.read_at,
+        deltas=tuple(held.deltas),
         files=tuple(files),
-        findings=(write(f"FROM bad ORDER BY {AT_PLACE}", "findings"),),
+        findings=(write("FROM doubtful ORDER BY key", "findings"),),
         places=tuple(Place(*row) for row in rows),
     )
 
@@ -250,7 +247,7 @@ def _places_sql(prefixes: Sequence[Location]) -> str:
         SELECT copy_service, copy_bucket, {prefix_sql(prefixes)} AS prefix,
                count(*) AS objects, count(*) - count(checked_at) AS unchecked, count(*) - count(read_at) AS unread,
                epoch(min(checked_at)) AS oldest_checked, epoch(min(read_at)) AS oldest_read
-        FROM part GROUP BY ALL"""
+        FROM ({state_sql("judged")}) GROUP BY ALL"""
 
 
 def prefix_sql(places: Sequence[Location]) -> str:
@@ -267,10 +264,10 @@ async def _clean(ledger: Ledger, made: Generation, before: _Held) -> None:
     if before.highest != before.generation.number:
         return
     both = (made, before.generation)
-    kept = {f"{each.number:06d}.json" for each in both}
-    kept |= {file.name for each in both for file in (*each.files, *each.findings)}
-    names = await _names(ledger, GENERATIONS, _OF_GENERATIONS)
-    gone = [GENERATIONS + name for name in names if name not in kept and int(name[:6]) <= made.number]
+    kept = {GENERATIONS + file.name for each in both for file in (*each.files, *each.findings)}
+    kept.add(f"{GENERATIONS}{before.highest:06d}.json")
+    ours = re.compile(f"{_DOCUMENT.pattern}|{GENERATIONS}{_FILE}")
+    gone = [name for name in before.names if ours.fullmatch(name) and name not in kept]
     gone += [DELTAS + name for name in before.generation.deltas if name in made.deltas]
     with contextlib.suppress(Denied):  # they cost room, nothing else
         for name in gone:
@@ -280,65 +277,60 @@ async def _clean(ledger: Ledger, made: Generation, before: _Held) -> None:
 class _Held(msgspec.Struct):
     """A generation and the deltas after it.
 
-    `highest`: the last number that anybody took. `there`: the names of all deltas, `newer`: of those after
-    it. `paths`: the files that were downloaded, those of the newer deltas at the end.
+    `names`: of deltas and generations. `highest`: the last number of a document. `deltas`: the names of
+    all deltas, `newer`: of those after the generation. The paths are those of what was downloaded.
     """
 
     generation: Generation
+    read_at: float
     highest: int
-    there: list[str]
+    names: list[str]
+    deltas: list[str]
     newer: list[str]
-    paths: list[Path] = []
+    paths: list[Path]
+    newer_paths: list[Path]
 
 
-async def _fetch(ledger: Ledger, folder: Path, *, only_open: bool) -> _Held:
-    """Download the newest generation whose files are whole, and the deltas that it does not hold."""
-    for held in await _generations(ledger):
-        files = held.generation.findings if only_open else held.generation.files
-        with contextlib.suppress(NotFound, LedgerError):
-            held.paths = await _download(ledger, files, folder)
-            held.paths += await fetch_files(ledger, [DELTAS + name for name in held.newer], folder)
-            return held
-    raise _lost(ledger)
+async def _read(ledger: Ledger, folder: Path | None = None, *, only_open: bool = False) -> _Held:
+    """The newest generation that is whole, and the deltas that it does not hold. A folder: with these files.
 
-
-async def _generations(ledger: Ledger) -> list[_Held]:
-    """The generations whose documents can be read, the newest first, at last what is before the first one.
-
-    Raises LedgerError where deltas that a damaged one held are gone.
+    Before the first generation there is an empty one. Raises LedgerError where no other is whole, and deltas that
+    it held are gone.
     """
-    second = ledger.location.join(f"{CLAIMS}000002/")  # it removes the deltas that the first one holds as well
-    listed = _names(ledger, GENERATIONS, _OF_GENERATIONS), _names(ledger, DELTAS, _DELTA)
-    names, there, claimed = await together(*listed, list_names(ledger.store, second))
-    highest, generations = max((int(name[:6]) for name in names), default=0), list[Generation]()
-    for name in sorted(filter(_DOCUMENT.fullmatch, names), reverse=True):
+    read_at = time.time()
+    second = f"{CLAIMS}000002/"  # it removes the deltas that the first one holds as well
+    folders = [(folder, ledger.location.join(folder)) for folder in (GENERATIONS, DELTAS, second)]
+    names = [folder + name for folder, place in folders for name in await list_names(ledger.store, place)]
+    deltas = {match[1]: match[2] or "" for match in map(_DELTA.fullmatch, names) if match}
+    numbers = [int(match[1]) for match in map(_DOCUMENT.fullmatch, reversed(names)) if match]
+    is_first = numbers in ([], [1]) and not any(name.startswith(second) for name in names)
+    for number in [*numbers, 0] if is_first else numbers:
         with contextlib.suppress(LedgerError, NotFound):
-            made = await read_document(ledger.store, ledger.location, GENERATIONS + name, Generation, RESTORE)
-            if made.number == int(name[:6]):  # an empty document is one of no number
-                generations.append(made)
-    if highest <= 1 and not claimed:
-        generations.append(Generation())
-    if not generations:
-        raise _lost(ledger)
-    return [_Held(each, highest, there, sorted({*there} - {*each.deltas})) for each in generations]
+            document = f"{GENERATIONS}{number:06d}.json"
+            made = Generation(number=0)
+            if number:
+                made = await read_document(ledger.store, ledger.location, document, Generation, RESTORE)
+            files = made.findings if only_open else made.files
+            paths = await _fetch_whole(ledger, _digests(files), folder)
+            break
+    else:
+        place, advice = ledger.location.join(GENERATIONS), "restore an earlier version of its latest files"
+        raise LedgerError(f"no generation of the state in {place} can be read", advice=advice)
+    newer = {DELTAS + name: digest for name, digest in deltas.items() if name not in made.deltas}
+    newer_paths = await _fetch_whole(ledger, newer, folder)
+    return _Held(made, read_at, max(numbers, default=0), names, [*deltas], [*newer], paths, newer_paths)
 
 
-def _lost(ledger: Ledger) -> LedgerError:
-    place, advice = ledger.location.join(GENERATIONS), "restore an earlier version of its latest files"
-    return LedgerError(f"no generation of the state in {place} can be read", advice=advice)
+def _digests(files: Sequence[StateFile]) -> dict[str, str]:
+    return {GENERATIONS + file.name: file.sha256 for file in files}
 
 
-async def _names(ledger: Ledger, folder: str, ours: re.Pattern[str]) -> list[str]:
-    """The names of the objects below a folder, but for those of others, such as a folder's own."""
-    return [*filter(ours.fullmatch, await list_names(ledger.store, ledger.location.join(folder)))]
-
-
-async def _download(ledger: Ledger, files: Sequence[StateFile], folder: Path) -> list[Path]:
-    """Download files of a generation. Raises NotFound, and LedgerError for one that is not what was written."""
-    paths = await fetch_files(ledger, [GENERATIONS + file.name for file in files], folder)
-    for file, path in zip(files, paths, strict=True):
-        if await asyncio.to_thread(_sha256, path) != file.sha256:
-            raise LedgerError(f"{ledger.location.join(GENERATIONS)}{file.name} was altered", advice=RESTORE)
+async def _fetch_whole(ledger: Ledger, digests: Mapping[str, str], folder: Path | None) -> list[Path]:
+    """`fetch_files`, each by the beginning of its digest. Raises LedgerError for one that was altered."""
+    paths = await fetch_files(ledger, [*digests], folder) if folder else []
+    for (name, digest), path in zip(digests.items(), paths, strict=False):
+        if not (await asyncio.to_thread(_sha256, path)).startswith(digest):
+            raise LedgerError(f"{ledger.location.join(name)} cannot be read: it was altered", advice=RESTORE)
     return paths
 
 
@@ -381,9 +373,8 @@ def readable(ledger: Ledger, folder: Path) -> Iterator[None]:
 
 
 def _is_damaged(path: Path) -> bool:
-    """Whether a file cannot be read to its end, or is below `state/` and has no verdicts."""
-    columns = _COLUMNS if path.name.startswith(quote(DELTAS, safe="")) else "*"
-    sql = f"SELECT max(hash(COLUMNS(*))) FROM (SELECT {columns} FROM {quoted(duck.literal_path(path))})"
+    """Whether a file cannot be read to its end."""
+    sql = f"SELECT max(hash(COLUMNS(*))) FROM {quoted(duck.literal_path(path))}"
     try:
         duckdb.connect(":memory:").execute(sql).fetchall()
     except duckdb.Error:
@@ -391,14 +382,8 @@ def _is_damaged(path: Path) -> bool:
     return False
 
 
-def _ranges(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> Iterator[str]:
-    """Conditions that cut sorted files into ranges of whole keys, as many rows in each as may be.
-
-    Raises as `_check_identities` does.
-    """
-    if not paths:
-        return
-    _check_identities(connection, paths)
+def _judged(connection: duckdb.DuckDBPyConnection, verdicts: str, paths: Sequence[Path]) -> Iterator[int]:
+    """Judge verdicts of sorted files: the table `judged` has those of whole keys, one range of them after the other."""
     cuts = connection.execute(
         f"""
         SELECT min(first) FROM (
@@ -407,19 +392,12 @@ def _ranges(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> Ite
         ) GROUP BY part ORDER BY part OFFSET 1
         """
     ).fetchall()
-    bounds = [None, *(first for (first,) in cuts), None]
-    for start, end in pairwise(bounds):
-        after = "true" if start is None else f"key >= {quoted(start)}"
-        yield after if end is None else f"{after} AND key < {quoted(end)}"
-
-
-def _check_identities(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> None:
-    """Raise a DuckDB error that names a file where a verdict is about no key, by the files' footers."""
-    lacking = f"""
-        SELECT file_name FROM parquet_metadata({file_list(paths)})
-        WHERE path_in_schema IN {NEVER_NULL} AND coalesce(stats_null_count, num_values) > 0"""
-    for (name,) in connection.execute(lacking).fetchall():
-        raise duckdb.InvalidInputException(f"{name} has a verdict about no key")
+    for part, (start, end) in enumerate(pairwise(["", *(first for (first,) in cuts), None])):
+        condition = f"key >= {quoted(start)}" + ("" if end is None else f" AND key < {quoted(end)}")
+        judged = judged_sql(f"(FROM {verdicts} WHERE {condition})")
+        connection.execute(f"CREATE OR REPLACE TABLE judged AS {judged}")
+        yield part
+    connection.execute("DROP TABLE judged")
 
 
 def copy_verdicts(connection: duckdb.DuckDBPyConnection, verdicts: str, path: Path) -> int:
@@ -436,8 +414,3 @@ def _copy(connection: duckdb.DuckDBPyConnection, sql: str, path: Path) -> int:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-async def _upload(ledger: Ledger, name: str, path: Path) -> None:
-    ref = ObjectRef(*ledger.location.join(name))
-    await upload_file(ledger.store, path, ref, PARQUET, guard=ledger_guard(name))

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import msgspec
-import pyarrow.parquet as pq
 import pytest
 
 from jobs.cli import status
 from jobs.cli.status import RUN_DAYS, _backlog, _findings, _look, _night, _runs, status_text
-from jobs.core.model import Location, parse_time
+from jobs.core.model import parse_time
 from jobs.ledger.backlog import Manifest
 from jobs.ledger.files import write_file
 from jobs.ledger.ledger import Ledger
-from jobs.ledger.state_files import write_delta
 from jobs.nights.summary import Night
 from jobs.reports.document import iso_time
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.ledgers import make_ledger
 from tests.doubles.nights import summary
 from tests.doubles.policies import policy_of
-from tests.ledger.looks import BEGAN, Seen, verdicts
+from tests.ledger.looks import BEGAN, Seen, tell
 
 
 def run(run_id: str, **more: Any) -> dict[str, Any]:
@@ -77,13 +74,12 @@ def test_a_run_counts_until_another_one_took_its_rows(
     ]
 
 
-async def test_findings_are_a_line_for_each_place_and_code(tmp_path: Path) -> None:
-    ledger, rows = new_ledger(), [Seen("bad", 10, code="size_differs")._replace(key=f"docs/{n}") for n in range(7)]
+async def test_findings_are_a_line_for_each_place_and_code() -> None:
+    ledger, rows = make_ledger(), [Seen("bad", 10, code="size_differs")._replace(key=f"docs/{n}") for n in range(7)]
     accepted = Seen("bad", 10, code="metadata_differs")._replace(key="docs/x")
     both = [accepted, accepted._replace(verdict="accepted", at=20)]
     over = Seen("unknown", 10, code="source_gone")._replace(key="docs/y")
-    pq.write_table(verdicts(*rows, *both, over), tmp_path / "delta.parquet")
-    await write_delta(ledger, "run1", tmp_path / "delta.parquet")
+    await tell(ledger, "run1", *rows, *both, over)
     found = await _findings(ledger, None)
     [line] = found["problems"]
     text = "7 objects in s3://copies/docs/: the sizes differ (docs/0): sealift runs show run"
@@ -103,7 +99,7 @@ async def write_manifest(ledger: Ledger, number: int, at: float) -> str:
 
 async def test_a_manifest_of_the_backlog_whose_run_was_refused_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its rows wait in no backlog any more. The next manifests may come each 5 minutes."""
-    ledger, policy, now = new_ledger(), policy_of("docs"), 1_764_000_000.0
+    ledger, policy, now = make_ledger(), policy_of("docs"), 1_764_000_000.0
     made = [await write_manifest(ledger, number, now - 6000 + 300 * number) for number in range(1, 21)]
     runs = [run(str(number), manifest=made[number - 1]) for number in range(1, 20) if number != 9]
 
@@ -125,7 +121,7 @@ async def no_queues(*_: object) -> dict[str, Any]:
 
 async def test_a_damaged_manifest_hides_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.cli.status._queues", no_queues)
-    ledger, policy = new_ledger(), policy_of("docs", "photos")
+    ledger, policy = make_ledger(), policy_of("docs", "photos")
     for name in ("manifests/pair=docs/000001.json", "backlog/pair=docs/1764000000000-1-5-a.json"):
         await write_file(ledger.store, ledger.location, name, b"?")
     document = await _look(ledger, policy)
@@ -137,7 +133,7 @@ async def test_a_manifest_is_looked_at_when_nothing_is_left_of_the_backlog(monke
     """Lifecycle removes the rows of a backlog after 90 days, and keeps its manifests."""
 
     monkeypatch.setattr("jobs.cli.status._queues", no_queues)
-    ledger, policy = new_ledger(), policy_of("docs", nightly={"enabled": False})
+    ledger, policy = make_ledger(), policy_of("docs", nightly={"enabled": False})
     manifest = await write_manifest(ledger, 1, 1_764_000_000.0)
     document = await _look(ledger, policy)
     assert [each["problem"].rpartition(" ")[2] for each in document["problems"]] == [manifest]
@@ -145,7 +141,7 @@ async def test_a_manifest_is_looked_at_when_nothing_is_left_of_the_backlog(monke
 
 @pytest.mark.parametrize("hours", [None, 27, 25])
 async def test_a_pair_whose_nights_are_off_is_well_only_by_a_recent_night(hours: int | None) -> None:
-    ledger, policy = new_ledger(), policy_of("docs", nightly={"enabled": False})
+    ledger, policy = make_ledger(), policy_of("docs", nightly={"enabled": False})
     if hours:
         at = datetime.now(UTC) - timedelta(hours=hours)
         night = summary(night=str(at.date()), finished_at=at)
@@ -169,9 +165,3 @@ def test_a_command_stays_whole_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPa
     document = {"state": "wrong", "ledger": "s3://ledger/", "looked_at": looked_at, **sections}
     text = status_text(document | {"problems": [{"since": "2026-11-20T03:00:00+00:00", "problem": problem}]})
     assert f"\n  ! since 2026-11-20 03:00 UTC: {problem}\n" in text
-
-
-def new_ledger() -> Ledger:
-    store = MemoryStore()
-    store.create_bucket("ledger")
-    return Ledger(store, Location("ledger"))

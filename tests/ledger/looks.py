@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from jobs.ledger.ledger import Ledger
 from jobs.ledger.state import DEPTHS, VERDICT_TYPES
+from jobs.ledger.state_files import write_delta
 
 BEGAN = 1_800_000_000
 SCHEMA = pa.schema(
@@ -60,3 +65,11 @@ def verdicts(*all_seen: Seen) -> pa.Table:
         for each in all_seen
     ]  # fmt: skip
     return pa.Table.from_pylist(rows, SCHEMA)
+
+
+async def tell(ledger: Ledger, name: str, *seen: Seen) -> None:
+    """Add verdicts to the ledger's state, as a run of this name does."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "delta.parquet")
+        pq.write_table(verdicts(*sorted(seen, key=lambda each: each.key)), path)
+        await write_delta(ledger, name, path)

@@ -21,11 +21,12 @@ from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.reasons import Reason, Why
 from jobs.core.run import RunSpec, Side
 from jobs.ledger import state
-from jobs.ledger.state import DEPTHS, OPEN, VERDICT_TYPES, pruned_sql, run_verdicts_sql, state_sql
+from jobs.ledger.state import DEPTHS, OPEN, VERDICT_TYPES, judged_sql, pruned_sql, run_verdicts_sql, state_sql
 from jobs.tables.rows import write_outcomes
 from tests.doubles.examples import examples
 from tests.ledger.looks import BEGAN, SCHEMA, Seen, verdicts
 
+JUDGED = f"({judged_sql('given')})"
 DAMAGED = ("damaged", "bytes_lost")
 ABSENT = Seen("bad", 10, code="copy_missing", copy_etag=None, copy_modified=None)
 GONE = Seen("gone", 50, "listed", copy_modified=None, run_id="census")
@@ -40,12 +41,12 @@ def connection() -> duckdb.DuckDBPyConnection:
 
 def pruned(table: pa.Table) -> pa.Table:
     connection().register("given", table)
-    return connection().sql(pruned_sql("given")).to_arrow_table()
+    return connection().sql(pruned_sql(JUDGED)).to_arrow_table()
 
 
 def state_of(table: pa.Table) -> list[dict[str, Any]]:
     connection().register("given", table)
-    rows = connection().sql(state_sql("given")).to_arrow_table().to_pylist()
+    rows = connection().sql(f"SELECT *, {OPEN} AS is_open FROM ({state_sql(JUDGED)})").to_arrow_table().to_pylist()
     for row in rows:
         row |= {name: int(at.timestamp()) - BEGAN for name, at in row.items() if isinstance(at, datetime)}
     return sorted(rows, key=by_object)
@@ -55,14 +56,6 @@ def only(*all_seen: Seen) -> dict[str, Any]:
     [row] = state_of(verdicts(*all_seen))
     assert state_of(pruned(verdicts(*all_seen))) == [row], "a generation forgets nothing that matters"
     return row
-
-
-def states(cases: list[list[Seen]]) -> list[list[dict[str, Any]]]:
-    """What is known after each of these looks, also from a generation. One query: to plan it takes longest."""
-    table = verdicts(*(each._replace(key=str(case)) for case, seen in enumerate(cases) for each in seen))
-    rows = state_of(table)
-    assert state_of(pruned(table)) == rows, "a generation forgets nothing that matters"
-    return [[row for row in rows if row["key"] == str(case)] for case in range(len(cases))]
 
 
 def said_by(spec: RunSpec, *outcomes: Outcome) -> list[dict[str, Any]]:
@@ -131,147 +124,114 @@ def test_rot_that_was_read_is_ended_by_a_new_copy_with_the_same_etag() -> None:
 
 
 ROT = Seen("bad", 10, "bytes", "content_differs")
+WRONG = Seen("bad", 10, code="metadata_differs")
+LISTED_WRONG = Seen("bad", 10, "listed", "size_differs")
 DAMAGE = Seen("bad", 10, "bytes", "damaged")
 LOST = DAMAGE._replace(code="bytes_lost")
 STUCK = Seen("unknown", 10, "bytes", "given_up")
-MADE, NEW = (
-    Seen("good", 20, code="done", copy_modified=15),
-    Seen("good", 20, "listed", "nothing_comparable", copy_modified=15),
-)
+DENIED = Seen("unknown", 10, code="denied", copy_etag=None, copy_modified=None)
 EXTRA = Seen("bad", 10, "listed", "source_gone", etag=None, modified=None, copy_id="c1")
-
-
-DIFFERS, AGAIN = Seen("bad", 10, code="metadata_differs"), Seen("good", 30, "listed", modified=15)
-NAMED_GONE = GONE._replace(version_id="v1")
+NAMED_ROT, NAMED_GONE = ROT._replace(version_id="v1"), GONE._replace(version_id="v1")
 EXTRA_GONE = GONE._replace(etag=None, modified=None, copy_id="c1")
+OVER = Seen("unknown", 20, code="source_gone")
+STALE = OVER._replace(at=30, modified=None)
+OLD = WRONG._replace(etag="old", modified=5)
+MADE = Seen("good", 20, code="done", copy_modified=15)
+NEW = Seen("good", 20, "listed", "nothing_comparable", copy_modified=15)
+AGAIN = Seen("good", 30, "listed", modified=15)
+LATER = Seen("good", 30, "listed", copy_modified=25)
+AGREED = Seen("accepted", 20, run_id="ann")
+AGREED_DENIED = AGREED._replace(depth=None, copy_etag=None, copy_modified=None)
+AGREED_ABSENT = ABSENT._replace(verdict="accepted", at=20, run_id="ann")
+AGREED_ROT = ROT._replace(verdict="accepted", at=20, run_id="ann")
 
 
-WRONG_AFTER = [
-    ([ROT, Seen("good", 20, "stored", copy_modified=15)], ["content_differs"]),
-    ([ROT, Seen("good", 20, "bytes", copy_modified=15)], []),
-    ([ABSENT._replace(depth="stored"), NEW], []),
+def known(row: dict[str, Any]) -> str:
+    code = row["finding"] or row["blocked"] or "ok"
+    state = "accepted" if row["accepted_by"] else "" if row["is_open"] or code == "ok" else "over"
+    return f"{code} {state}{'' if row['checked_at'] else ' unchecked'}".replace("  ", " ").strip()
+
+
+CASES: list[tuple[list[Seen], list[str]]] = [
+    # what ends a finding
+    ([Seen("good", 10)], ["ok"]),
+    ([ROT, Seen("good", 20, copy_modified=15)], ["content_differs"]),
+    ([ROT, Seen("good", 20, "bytes", copy_modified=15)], ["ok"]),
+    ([ABSENT, NEW], ["ok unchecked"]),
+    ([DAMAGE], ["damaged unchecked"]),
     ([DAMAGE, MADE], ["damaged"]),
-    ([DAMAGE, Seen("good", 20, "bytes")], []),
+    ([DAMAGE, Seen("good", 20, "bytes")], ["ok"]),
     ([LOST._replace(detail="source"), MADE], ["bytes_lost"]),
-    ([LOST._replace(detail="copy"), MADE], []),
+    ([LOST._replace(detail="copy"), MADE], ["ok"]),
     ([STUCK, Seen("good", 20)], ["given_up"]),
-    ([STUCK, Seen("good", 20, "bytes")], []),
-    ([EXTRA], ["source_gone"]),
-    ([EXTRA, Seen("good", 20, copy_id="c1")], []),
-    # the source is written again with the same content
-    ([ROT._replace(depth="stored"), AGAIN], ["content_differs"]),
-    ([DIFFERS, AGAIN], ["metadata_differs"]),
-    ([DIFFERS, AGAIN._replace(depth="stored")], []),
-    ([DIFFERS, AGAIN._replace(code="done", copy_modified=29)], []),
-    ([DIFFERS, AGAIN._replace(etag="another")], []),
-    ([DIFFERS._replace(code="damaged"), AGAIN], []),
+    ([STUCK, Seen("good", 20, "bytes")], ["ok"]),
+    ([Seen("unknown", 10, code="nothing_comparable")], ["ok unchecked"]),
+    # a copy without a source is itself
+    ([EXTRA], ["source_gone unchecked"]),
+    ([EXTRA, Seen("good", 20, copy_id="c1")], ["ok"]),
+    ([EXTRA, Seen("good", 20, copy_id="c2")], ["ok", "source_gone unchecked"]),
+    # the source is written again with the same content, or another one
+    ([ROT._replace(depth="stored"), AGAIN], ["content_differs unchecked", "ok"]),
+    ([WRONG, AGAIN], ["metadata_differs unchecked", "ok"]),
+    ([WRONG, AGAIN._replace(depth="stored")], ["ok"]),
+    ([WRONG, AGAIN._replace(code="done", copy_modified=29)], ["ok"]),
+    ([WRONG, AGAIN._replace(etag="another")], ["ok"]),
+    ([WRONG._replace(code="damaged"), AGAIN], ["ok"]),
+    ([OLD, Seen("good", 20, modified=15)], ["ok"]),
+    ([OLD._replace(modified=None), Seen("good", 20)], ["ok"]),  # one that nobody dates is older
+    ([WRONG._replace(etag="new", modified=15), STALE], ["source_gone over unchecked", "metadata_differs unchecked"]),
+    # known with and without its version
+    ([LISTED_WRONG._replace(version_id="v1", modified=5), Seen("good", 20, modified=5)], ["ok"]),
+    ([LISTED_WRONG._replace(version_id="v1", modified=5), Seen("good", 20, modified=None)], ["ok"]),
+    ([LISTED_WRONG._replace(version_id="v1"), Seen("good", 20, modified=6)], ["ok", "size_differs unchecked"]),
     # neither list has it any more
-    ([ROT, Seen("good", 20), ROT._replace(verdict="accepted", at=60, run_id="ann"), GONE], []),
-    ([ROT, ROT._replace(at=50), GONE], ["content_differs"]),  # in the same second
-    ([ROT._replace(etag="other"), GONE], ["content_differs"]),
-    ([ROT._replace(version_id="v1"), NAMED_GONE], ["content_differs"]),  # a version may be there, not listed
-    ([EXTRA, EXTRA_GONE._replace(copy_id="c2")], ["source_gone"]),
+    ([GONE], []),
+    ([ABSENT, GONE], []),
+    ([EXTRA, EXTRA_GONE], []),
+    ([Seen("good", 10, "bytes", version_id="v1"), NAMED_GONE], []),
+    ([ROT, Seen("good", 20), GONE], []),
+    ([ROT, Seen("good", 20), AGREED_ROT._replace(at=60), GONE], []),
+    ([ROT, ROT._replace(at=50), GONE], ["content_differs unchecked"]),  # in the same second
+    ([ROT._replace(etag="other"), GONE], ["content_differs unchecked"]),
+    ([NAMED_ROT, NAMED_GONE], ["content_differs unchecked"]),  # a version may be there, not listed
+    ([EXTRA, EXTRA_GONE._replace(copy_id="c2")], ["source_gone unchecked"]),
+    # the source is gone: lists say no more
+    ([OVER], ["source_gone over unchecked"]),
+    ([LISTED_WRONG, OVER], ["size_differs over unchecked"]),
+    ([WRONG, OVER], ["metadata_differs unchecked"]),
+    ([ABSENT, OVER], ["copy_missing over unchecked"]),
+    ([ABSENT, DENIED._replace(at=20)], ["copy_missing unchecked"]),
+    ([ABSENT._replace(version_id="v1"), STALE._replace(version_id="v1")], ["copy_missing over unchecked"]),
+    # a person accepts it
+    ([WRONG, AGREED], ["metadata_differs accepted unchecked"]),
+    ([WRONG, AGREED, WRONG._replace(at=30)], ["metadata_differs accepted unchecked"]),
+    ([WRONG, AGREED, ROT._replace(at=30)], ["content_differs unchecked"]),
+    ([WRONG, AGREED, WRONG._replace(at=30, copy_modified=25)], ["metadata_differs unchecked"]),
+    ([WRONG, AGREED, Seen("good", 30)], ["ok"]),
+    ([DENIED], ["denied unchecked"]),
+    ([DENIED, AGREED_DENIED], ["denied accepted unchecked"]),
+    ([DENIED, AGREED_DENIED, ABSENT._replace(at=30)], ["copy_missing unchecked"]),
+    ([ABSENT, AGREED_ABSENT, ABSENT._replace(at=40)], ["copy_missing accepted unchecked"]),
+    ([ABSENT, AGREED_ABSENT, ABSENT._replace(at=40, depth="bytes")], ["copy_missing accepted unchecked"]),
+    ([ABSENT, AGREED_ABSENT, Seen("good", 30), ABSENT._replace(at=40)], ["copy_missing"]),
+    ([ABSENT, AGREED_ABSENT, LATER, ABSENT._replace(at=40)], ["copy_missing"]),
+    ([ROT, AGREED_ROT, Seen("good", 30), ROT._replace(at=40)], ["content_differs accepted"]),
+    ([ROT, AGREED_ROT, Seen("good", 30, "bytes"), ROT._replace(at=40)], ["content_differs"]),
 ]
 
 
-def test_what_is_wrong_with_an_object_after_some_looks() -> None:
-    for rows, (seen, codes) in zip(states([seen for seen, _ in WRONG_AFTER]), WRONG_AFTER, strict=True):
-        assert [row["finding"] or row["blocked"] for row in rows if row["finding"] or row["blocked"]] == codes, seen
-
-
-@pytest.mark.parametrize("seen", [
-    [ROT, Seen("good", 20), GONE], [ABSENT, GONE], [GONE], [EXTRA, EXTRA_GONE],
-    [Seen("good", 10, "bytes", version_id="v1"), NAMED_GONE],
-])  # fmt: skip
-def test_what_is_gone_is_in_no_state(seen: list[Seen]) -> None:
-    assert state_of(verdicts(*seen)) == state_of(pruned(verdicts(*seen))) == []
-
-
-@pytest.mark.parametrize("seen", [[EXTRA], [DAMAGE], [ABSENT, NEW]])
-def test_what_proves_nothing_is_no_check(seen: list[Seen]) -> None:
-    assert only(*seen)["checked_at"] is None
-
-
-def test_the_same_object_is_known_with_and_without_its_version() -> None:
-    listed = Seen("bad", 10, "listed", "size_differs", version_id="v1", modified=5)
-    for again in (Seen("good", 20, modified=5), Seen("good", 20, modified=None)):
-        row = only(listed, again)
-        assert (row["version_id"], row["finding"]) == ("v1", None)
-    assert len(state_of(verdicts(listed, Seen("good", 20, modified=6)))) == 2
+def test_what_is_known_of_an_object_after_some_looks() -> None:
+    table = verdicts(*(each._replace(key=str(case)) for case, (seen, _) in enumerate(CASES) for each in seen))
+    rows = state_of(table)  # one query: to plan it takes longest
+    assert state_of(pruned(table)) == rows, "a generation forgets nothing that matters"
+    for case, (seen, expected) in enumerate(CASES):
+        assert sorted(known(row) for row in rows if row["key"] == str(case)) == sorted(expected), seen
 
 
 def test_what_a_deep_look_could_not_read_is_of_bytes() -> None:
     spec = RunSpec("run", "verify", 0.0, Side(Location("originals")), Side(Location("copies")), "", {"deep": True})
     ends = [Outcome(0, "key", "v", Status.BLOCKED, why).ended(1.0, "a") for why in (Reason.GIVEN_UP, Reason.ARCHIVED)]
     assert [row["depth"] for row in said_by(spec, *ends)] == ["bytes", "stored"]
-
-
-def test_without_versions_only_the_newest_object_is_there() -> None:
-    wrong = Seen("bad", 10, code="size_differs", etag="old", modified=5)
-    assert only(wrong, Seen("good", 20, modified=15))["etag"] == "e"
-    assert only(wrong._replace(modified=None), Seen("good", 20))["etag"] == "e", "one that nobody dates is older"
-    stale = Seen("unknown", 30, code="source_gone", modified=None)
-    rows = state_of(verdicts(Seen("bad", 20, code="size_differs", etag="new", modified=15), stale))
-    assert "size_differs" in [row["finding"] for row in rows], "what is gone replaces nothing"
-
-
-def test_an_extra_copy_is_itself() -> None:
-    assert len(state_of(verdicts(EXTRA, Seen("good", 20, copy_id="c2")))) == 2
-
-
-WRONG = Seen("bad", 10, code="metadata_differs")
-AGREED = Seen("accepted", 20, run_id="ann")
-DENIED = Seen("unknown", 10, code="denied", copy_etag=None, copy_modified=None)
-AGREED_DENIED = AGREED._replace(depth=None, copy_etag=None, copy_modified=None)
-AGREED_ABSENT = ABSENT._replace(verdict="accepted", at=20, run_id="ann")
-AGREED_ROT = ROT._replace(verdict="accepted", at=20, run_id="ann")
-
-
-ACCEPTED_AFTER = [
-    ([WRONG, AGREED], True),
-    ([WRONG, AGREED, WRONG._replace(at=30)], True),
-    ([WRONG, AGREED, ROT._replace(at=30)], False),
-    ([WRONG, AGREED, WRONG._replace(at=30, copy_modified=25)], False),
-    ([WRONG, AGREED, Seen("good", 30)], False),
-    ([DENIED, AGREED_DENIED], True),
-    ([DENIED, AGREED_DENIED, ABSENT._replace(at=30)], False),
-    ([ABSENT, AGREED_ABSENT, ABSENT._replace(at=40)], True),
-    ([ABSENT, AGREED_ABSENT, ABSENT._replace(at=40, depth="bytes")], True),
-    ([ABSENT, AGREED_ABSENT, Seen("good", 30), ABSENT._replace(at=40)], False),
-    ([ABSENT, AGREED_ABSENT, Seen("good", 30, "listed", copy_modified=25), ABSENT._replace(at=40)], False),
-    ([ROT, AGREED_ROT, Seen("good", 30), ROT._replace(at=40)], True),
-    ([ROT, AGREED_ROT, Seen("good", 30, "bytes"), ROT._replace(at=40)], False),
-]
-
-
-def test_what_was_accepted_is_so_until_it_ends_or_is_another() -> None:
-    for [row], (seen, is_accepted) in zip(states([seen for seen, _ in ACCEPTED_AFTER]), ACCEPTED_AFTER, strict=True):
-        assert row["accepted_by"] == ("ann" if is_accepted else None), seen
-
-
-OPEN_AFTER = [
-    ([Seen("good", 10)], False),
-    ([Seen("bad", 10, code="size_differs")], True),
-    ([Seen("bad", 10, code="size_differs"), Seen("accepted", 20)], False),
-    ([Seen("unknown", 10, code="denied")], True),
-    ([Seen("unknown", 10, code="nothing_comparable")], False),
-    ([Seen("unknown", 10, code="source_gone")], False),
-    ([Seen("bad", 10, "listed", "size_differs"), Seen("unknown", 20, code="source_gone")], False),
-    ([Seen("bad", 10, "stored", "size_differs"), Seen("unknown", 20, code="source_gone")], True),
-    ([ABSENT, Seen("unknown", 20, code="source_gone")], False),
-    ([ABSENT, Seen("unknown", 20, code="denied")], True),
-    (
-        [ABSENT._replace(version_id="v1"), Seen("unknown", 20, code="source_gone", version_id="v1", modified=None)],
-        False,
-    ),
-]
-
-
-def test_what_is_open_needs_somebody() -> None:
-    seen = [each._replace(key=str(case)) for case, (some, _) in enumerate(OPEN_AFTER) for each in some]
-    connection().register("given", verdicts(*seen))
-    rows = connection().execute(f"SELECT key FROM ({state_sql('given')}) WHERE {OPEN}").fetchall()
-    assert {int(key) for (key,) in rows} == {case for case, (_, is_open) in enumerate(OPEN_AFTER) if is_open}
 
 
 def plain(all_seen: list[Seen]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import tempfile
@@ -27,12 +28,11 @@ from jobs.ledger.state_files import (
     compact_if_due,
     fetch_files,
     summary,
-    write_delta,
 )
 from jobs.ledger.views import accept, open_views
 from jobs.s3.store import ABSENT, UNGUARDED
-from tests.doubles.memory_store import MemoryStore
-from tests.ledger.looks import Seen, verdicts
+from tests.doubles.ledgers import make_ledger
+from tests.ledger.looks import Seen, tell, verdicts
 
 WRONG = Seen("bad", 10, code="size_differs", key="wrong")
 RIGHT = Seen("good", 10, key="right")
@@ -41,16 +41,11 @@ DENIED = Seen("unknown", 10, code="denied", key="denied")
 
 @pytest.fixture
 def ledger() -> Ledger:
-    store = MemoryStore()
-    store.create_bucket("ledger")
-    return Ledger(store, Location("ledger", "here"))
+    return make_ledger("here")
 
 
 def add(ledger: Ledger, name: str, *seen: Seen) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "delta.parquet")
-        pq.write_table(verdicts(*sorted(seen, key=lambda each: each.key)), path)
-        asyncio.run(write_delta(ledger, name, path))
+    asyncio.run(tell(ledger, name, *seen))
 
 
 def rows(ledger: Ledger, view: str = "state", relation: str = "") -> list[dict[str, Any]]:
@@ -162,8 +157,10 @@ def test_a_damaged_generation_is_made_again_from_the_one_before(ledger: Ledger, 
         asyncio.run(ledger.store.delete(ObjectRef("ledger", f"here/state/{document}")))
     assert rows(ledger) == before
     assert found(ledger) == [("key1", "size_differs"), ("key2", "size_differs")]
+    store: Any = ledger.store
+    store._buckets.clock = lambda: time.time() + CLAIM_SECONDS + 1
     again = made(ledger)
-    assert again.number == 3
+    assert again.number == (2 if what == "the document is gone" else 3)
     assert rows(ledger) == before
     assert any(name.startswith("deltas/run2-") for name in names(ledger)), "the one before does not hold it"
 
@@ -211,22 +208,46 @@ def written(table: pa.Table) -> bytes:
     return file.getvalue()
 
 
-ABOUT_NOTHING = verdicts(WRONG, WRONG._replace(key=None))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("data", [b"", b"garbage", written(pa.table({"key": ["a"]})), written(ABOUT_NOTHING)])
-def test_a_delta_that_is_none_is_named_to_all_who_read_the_state(ledger: Ledger, data: bytes) -> None:
+@pytest.mark.parametrize("data", [b"", b"garbage", written(verdicts(WRONG))])
+def test_a_delta_that_was_altered_is_named_to_all_who_read_the_state(ledger: Ledger, data: bytes) -> None:
+    """By its digest, which its name ends with: whatever is in its place, also verdicts."""
     add(ledger, "run1", WRONG)
-    damage(ledger, "deltas/run2.parquet", data)
+    add(ledger, "run2", RIGHT)
+    [name] = [each for each in names(ledger) if "run2" in each]
+    damage(ledger, name, data)
     for call in (rows, lambda it: rows(it, "findings"), made):
         with pytest.raises(LedgerError, match=r"s3://ledger/here.*run2.* cannot be read.* or remove it if"):
             call(ledger)
 
 
+def test_a_delta_of_the_first_releases_has_no_digest_in_its_name_and_counts(ledger: Ledger) -> None:
+    damage(ledger, "deltas/run1.parquet", written(verdicts(WRONG)))
+    assert found(ledger) == [("wrong", "size_differs")]
+    assert made(ledger).deltas == ("run1.parquet",)
+    assert found(ledger) == [("wrong", "size_differs")]
+
+
+@pytest.mark.parametrize("table", [pa.table({"key": ["a"]}), verdicts(WRONG, WRONG._replace(key=None))])  # type: ignore[arg-type]
+def test_a_forged_delta_breaks_no_reader(ledger: Ledger, table: pa.Table) -> None:
+    """Other columns are an error of the ledger, and a verdict about no key is about nothing."""
+    add(ledger, "run1", WRONG)
+    digest = hashlib.sha256(written(table)).hexdigest()[:16]
+    damage(ledger, f"deltas/run2-{digest}.parquet", written(table))
+    for view in ("state", "findings"):
+        with contextlib.suppress(LedgerError):
+            assert [row["finding"] for row in rows(ledger, view)] == ["size_differs"]
+
+
 def test_what_others_put_beside_the_state_is_none_of_it(ledger: Ledger) -> None:
     add(ledger, "run1", WRONG)
     made(ledger)
-    for name in ("deltas/", "deltas/a.txt", "deltas/old/run0.parquet", "generations/", "generations/000002/"):
+    for name in (
+        "deltas/",
+        "deltas/a.txt",
+        "deltas/old/run0-0123456789abcdef.parquet",
+        "generations/",
+        "generations/000002/",
+    ):
         damage(ledger, name, b"")
     for name in (
         "generations/000009.json",

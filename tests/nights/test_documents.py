@@ -9,20 +9,12 @@ from typing import Any
 import pytest
 from msgspec import convert, json, to_builtins
 
-from jobs.core.model import Location
 from jobs.errors import LedgerError
-from jobs.ledger.ledger import Ledger
 from jobs.nights.summary import Night, Summary, ended_nights, last_summary
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.ledgers import make_ledger
 from tests.doubles.nights import summary
 
 SUMMARY = summary(pair="p")
-
-
-def ledger() -> Ledger:
-    store = MemoryStore()
-    store.create_bucket("ledger")
-    return Ledger(store, Location("ledger"))
 
 
 def test_the_first_summary_of_a_night_counts() -> None:
@@ -32,13 +24,13 @@ def test_the_first_summary_of_a_night_counts() -> None:
             await night.write(".json", json.encode(to_builtins(SUMMARY) | {"left": left}))
         return await night.read()
 
-    first = asyncio.run(write(Night(ledger(), "p", "2026-11-25")))
+    first = asyncio.run(write(Night(make_ledger(), "p", "2026-11-25")))
     assert first is not None
     assert first.left == 2
 
 
 def test_a_file_whose_name_is_no_day_is_named() -> None:
-    night = Night(ledger(), "p", "2026-02-30")
+    night = Night(make_ledger(), "p", "2026-02-30")
     asyncio.run(night.write(".json", json.encode(to_builtins(SUMMARY) | {"night": "2026-02-30"})))
     with pytest.raises(LedgerError, match=r"nights/p/2026-02-30\.json"):
         asyncio.run(last_summary(night.ledger, "p"))
@@ -60,10 +52,10 @@ def test_a_document_that_was_altered_is_refused(change: Callable[[dict[str, Any]
         return await night.read()
 
     document = to_builtins(SUMMARY)
-    found = asyncio.run(read(Night(ledger(), "p", "2026-11-25"), document | {"added_later": 1}))
+    found = asyncio.run(read(Night(make_ledger(), "p", "2026-11-25"), document | {"added_later": 1}))
     assert json.encode(found) == json.encode(SUMMARY)
     with pytest.raises(LedgerError, match=r"nights/p/2026-11-25\.json"):
-        asyncio.run(read(Night(ledger(), "p", "2026-11-25"), change(document)))
+        asyncio.run(read(Night(make_ledger(), "p", "2026-11-25"), change(document)))
 
 
 def test_a_summary_of_an_earlier_version_tells_when_the_last_good_night_was() -> None:
@@ -73,7 +65,7 @@ def test_a_summary_of_an_earlier_version_tells_when_the_last_good_night_was() ->
 
 
 def test_nights_come_the_latest_first_and_a_second_check_after_the_first() -> None:
-    place = ledger()
+    place = make_ledger()
     labels = ["2026-11-25", "2026-11-24", "2026-11-25-02", "2026-11-25-100", "2026-11-25-99", "2026-11-26"]
 
     async def write() -> list[str]:

@@ -12,23 +12,17 @@ import pytest
 from jobs.core.model import Location
 from jobs.core.run import RunSpec, Side
 from jobs.errors import LedgerError
-from jobs.ledger.ledger import DIFFERENCES, Ledger
-from jobs.ledger.state_files import write_delta
+from jobs.ledger.ledger import DIFFERENCES
 from jobs.reconcile.since_then import find_repaired
 from jobs.reports.document import iso_time
 from tests.doubles.ledgers import make_ledger
-from tests.ledger.looks import BEGAN, Seen, verdicts
+from tests.ledger.looks import BEGAN, Seen, tell
 
 SPEC = RunSpec("r", "reconcile", 0.0, Side(Location("originals")), Side(Location("copies")), "m", {})
 FOUND, ENDED = ("gone", "late", "mended"), iso_time(BEGAN + 20.0)
 MISSING = Seen("bad", 10, "listed", "copy_missing", copy_etag=None, copy_modified=None)
 SEEN = [MISSING._replace(key=key) for key in FOUND]
 SEEN += [Seen("unknown", 30, code="source_gone", key="gone"), Seen("good", 30, key="mended", copy_modified=25)]
-
-
-def say(ledger: Ledger, folder: Path, run_id: str) -> None:
-    pq.write_table(verdicts(*sorted(SEEN, key=lambda each: each.key)), folder / "verdicts.parquet")
-    asyncio.run(write_delta(ledger, run_id, folder / "verdicts.parquet"))
 
 
 @pytest.mark.parametrize(("run_id", "counts"), [("r", (2, 1)), ("another", (0, 3))])
@@ -41,7 +35,7 @@ def test_what_the_state_has_no_finding_of_is_repaired_or_gone(
     rows.append({"key": "kms", "destination_key": "kms", "category": "unverifiable", "is_finding": False})
     pq.write_table(pa.Table.from_pylist(rows).append_column("version_id", pa.nulls(4, pa.string())), file)
     asyncio.run(ledger.write_file("r", DIFFERENCES, file, "application/vnd.apache.parquet"))
-    say(ledger, tmp_path, run_id)
+    asyncio.run(tell(ledger, run_id, *SEEN))
     repaired, left = asyncio.run(find_repaired(ledger, SPEC, ENDED, tmp_path))
     by_category = {"missing": dict(zip(("repaired", "left"), counts, strict=True))}
     assert repaired == {"rows": counts[0], "left": counts[1], "categories": by_category}
@@ -51,6 +45,6 @@ def test_what_the_state_has_no_finding_of_is_repaired_or_gone(
 def test_a_damaged_file_of_differences_is_named(tmp_path: Path) -> None:
     ledger = make_ledger()
     asyncio.run(ledger.write_file("r", DIFFERENCES, b"half", "application/vnd.apache.parquet"))
-    say(ledger, tmp_path, "r")
+    asyncio.run(tell(ledger, "r", *SEEN))
     with pytest.raises(LedgerError, match=rf"runs/r/{DIFFERENCES} cannot be read"):
         asyncio.run(find_repaired(ledger, SPEC, ENDED, tmp_path))

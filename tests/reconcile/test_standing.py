@@ -15,13 +15,13 @@ import pytest
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.errors import LedgerError
-from jobs.ledger.state_files import compact, write_delta
+from jobs.ledger.state_files import compact
 from jobs.reconcile.since_then import standing_rows
 from jobs.reports.document import iso_time
 from jobs.runs.request import new_run_id
 from jobs.s3.store import UNGUARDED
 from tests.doubles.ledgers import make_ledger
-from tests.ledger.looks import Seen, verdicts
+from tests.ledger.looks import Seen, tell
 
 ENDED = 1_800_000_020.0
 ROWS = [("a", None, "missing"), ("b", "v1", "different"), ("b", "v2", "different"), ("c", "null", "blocked")]
@@ -55,9 +55,7 @@ class Scene:
         )
 
     def say(self, run_id: str, *seen: Seen) -> None:
-        path = self.folder / "verdicts.parquet"
-        pq.write_table(verdicts(*(each._replace(run_id=run_id) for each in seen)), path)
-        asyncio.run(write_delta(self.ledger, run_id, path))
+        asyncio.run(tell(self.ledger, run_id, *(each._replace(run_id=run_id) for each in seen)))
 
     def standing(self) -> tuple[Path, dict[str, Any]]:
         return asyncio.run(standing_rows(self.ledger, self.spec, iso_time(ENDED), self.folder))
@@ -105,7 +103,9 @@ def test_a_run_that_the_state_does_not_know_is_done_whole(scene: Scene, tmp_path
     scene.say("another", Seen("good", 20, key="a"))
     assert scene.rows() == ROWS
     asyncio.run(
-        scene.ledger.store.put(ObjectRef("ledger", "state/deltas/x.parquet"), b"half", Attributes(), guard=UNGUARDED)
+        scene.ledger.store.put(
+            ObjectRef("ledger", "state/deltas/x-0123456789abcdef.parquet"), b"half", Attributes(), guard=UNGUARDED
+        )
     )
     scene.say(scene.run_id, *FOUND[:1])
     assert scene.rows() == ROWS, "a state that cannot be read knows nothing"

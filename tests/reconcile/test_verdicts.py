@@ -19,9 +19,9 @@ from jobs.ledger.state import COMPLETE
 from jobs.ledger.state_files import compact, write_delta
 from jobs.ledger.views import open_views
 from jobs.s3.store import UNGUARDED
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.ledgers import make_ledger
 from tests.inventory.samples import CURRENT, VERSIONS, deliver
-from tests.ledger.looks import BEGAN, Seen, verdicts
+from tests.ledger.looks import BEGAN, Seen, tell
 from tests.reconcile.scene import marker, md5, row, run, version
 
 LISTED = 50
@@ -49,9 +49,7 @@ class World:
         """Verdicts about keys below in/, whose names have `__` for `/`."""
         self.number += 1
         named = [each._replace(key=f"in/{key.replace('__', '/')}") for key, each in seen.items()]
-        path = self.folder / "delta.parquet"
-        pq.write_table(verdicts(*sorted(named, key=lambda each: each.key)), path)
-        asyncio.run(write_delta(self.ledger, f"run{self.number}", path))
+        asyncio.run(tell(self.ledger, f"run{self.number}", *named))
 
     def compare(
         self,
@@ -93,8 +91,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    store = MemoryStore(buckets=["ledger"])
-    return World(tmp_path, Ledger(store, Location("ledger")))
+    return World(tmp_path, make_ledger())
 
 
 def listed(key: str, modified: int, etag: str = "e") -> dict[str, Any]:
@@ -201,7 +198,7 @@ def test_what_a_delete_marker_hides_is_not_listed(world: World) -> None:
 def test_a_state_that_cannot_be_read_hides_nothing_that_is_wrong(world: World) -> None:
     world.know(late=seen(MISSING))
     damaged = world.ledger.store.put(
-        ObjectRef("ledger", "state/deltas/run1.parquet"), b"damaged", Attributes(), guard=UNGUARDED
+        ObjectRef("ledger", "state/deltas/run1-0123456789abcdef.parquet"), b"damaged", Attributes(), guard=UNGUARDED
     )
     asyncio.run(damaged)
     assert [each["code"] for each in world.compare([original("late")], [])] == ["copy_missing"]
