@@ -21,11 +21,10 @@ from urllib.parse import unquote_plus
 import msgspec
 from msgspec import Meta, Struct, field
 
+from jobs.core.display import shown
 from jobs.core.model import LATEST_SECONDS, NULL_VERSION, SIZE_LIMIT, parse_time
 from jobs.errors import UsageError
 
-RECORD_MAJOR = "2"
-DETAIL_MAJOR = "0"
 KEY_BYTES = 1024
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html"""
 _SHOWN_CHARACTERS = 200
@@ -59,12 +58,12 @@ class _Place(Struct, rename="kebab"):
 
     bucket: _Bucket
     object: _Object
-    version: str = ""
+    version: Annotated[str, Meta(pattern=r"\A0(\.|\Z)")] = "0"
     deletion_type: str = ""
 
 
 class _Record(Struct, rename="camel"):
-    event_version: str
+    event_version: Annotated[str, Meta(pattern=r"\A2(\.|\Z)")]
     event_name: str
     s3: _Place
     event_time: str | None = None
@@ -121,14 +120,14 @@ def parse_message(body: str) -> list[ObjectEvent]:
     try:
         return _events(msgspec.json.decode(body, type=_Message))
     except (TypeError, ValueError, ArithmeticError, RecursionError) as error:  # msgspec's are ValueErrors
-        raise UsageError(f"the message is not an S3 event: {_shown(f'{type(error).__name__}: {error}')}") from error
+        raise UsageError(f"the message is not an S3 event: {shown(str(error))[:_SHOWN_CHARACTERS]}") from error
 
 
 def _events(message: _Message) -> list[ObjectEvent]:
     if message.type == "Notification" and message.message is not None:
         return parse_message(message.message)
     if message.event == "s3:TestEvent":
-        return [ObjectEvent(EventKind.TEST, "s3:TestEvent", _shown(message.bucket))]
+        return [ObjectEvent(EventKind.TEST, "s3:TestEvent", shown(message.bucket)[:_SHOWN_CHARACTERS])]
     if message.detail_type is not None:
         return [_bridged(message.detail_type, message)]
     if not message.records:
@@ -148,7 +147,6 @@ _KINDS = {
 
 
 def _notified(record: _Record) -> ObjectEvent:
-    _check_version("an S3 event", record.event_version, RECORD_MAJOR)
     name = record.event_name.removeprefix("s3:")
     key = unquote_plus(record.s3.object.key, errors="surrogateescape")
     return _event(name, name, key, record.s3, record.event_time)
@@ -158,16 +156,10 @@ def _bridged(kind: str, message: _Message) -> ObjectEvent:
     detail = message.detail
     if message.source != "aws.s3" or detail is None:
         raise ValueError(f"the event comes from {message.source!r}, not from aws.s3")
-    _check_version("an EventBridge event", detail.version, DETAIL_MAJOR)
     # The journal tells markers from removals by the name, as in a notification's.
     is_marker = kind == "Object Deleted" and detail.deletion_type == "Delete Marker Created"
     name = f"{kind}: Delete Marker" if is_marker else kind
     return _event(kind, name, detail.object.key, detail, message.time)
-
-
-def _check_version(what: str, version: str, major: str) -> None:
-    if version.partition(".")[0] != major:
-        raise UsageError(f"{what} of version {_shown(version)}; this Sealift reads {major}.x", advice="update it")
 
 
 def _event(kind: str, name: str, key: str, place: _Place, time: str | None) -> ObjectEvent:
@@ -190,8 +182,3 @@ def _event(kind: str, name: str, key: str, place: _Place, time: str | None) -> O
         thing.sequencer or None,
         at_seconds,
     )
-
-
-def _shown(text: str) -> str:
-    """The beginning of an unknown text, without characters that a file or terminal cannot hold."""
-    return text[:_SHOWN_CHARACTERS].encode("utf-8", "backslashreplace").decode()

@@ -57,12 +57,9 @@ def _announcement(document: Any) -> str:
         kind, detail = str(document["detail-type"]), document["detail"]
         if document.get("source") == "aws.s3":
             return f"{kind}: s3://{detail['bucket']['name']}/{detail['object']['key']}"
-        if document.get("source") == "aws.batch":
-            return f"{kind}: {detail.get('jobName', detail.get('jobQueue'))} {detail.get('status', '')}".rstrip()
-        return f"{kind}: {detail.get('alarmName', '')}".rstrip(": ")
-    if document["action"] == "nightly":
-        return f"the night of {document['pair']}"
-    return f"a call of {document['action']}"
+        named = (detail.get(name, "") for name in ("jobName", "jobQueue", "alarmName", "status"))
+        return f"{kind}: {' '.join(filter(None, named))}".rstrip(": ")
+    return f"a call of {document['action']} {document.get('pair', '')}".rstrip()
 
 
 def _reason(attributes: Mapping[str, str]) -> str:

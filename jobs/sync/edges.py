@@ -26,9 +26,8 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import IntEnum
-from functools import cached_property
 from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple
@@ -114,6 +113,7 @@ class Look(Struct, dict=True, eq=False):
     def __post_init__(self) -> None:
         self.named = {version for version in self.meant if version is not None}
         self._groups: defaultdict[tuple[int | None, str | None], list[Version]] = defaultdict(list)
+        self._times = Counter(version.etag for version in self.source if not version.is_marker)
         self._latest: list[float] = []
         """The latest date up to each copy: it rises even where the dates do not."""
         for place, version in enumerate(self.source):
@@ -121,10 +121,6 @@ class Look(Struct, dict=True, eq=False):
         copies, self.copies = self.copies, []
         for copy in copies:
             self.add_copy(copy)
-
-    @cached_property
-    def _times(self) -> Counter[str | None]:
-        return Counter(version.etag for version in self.source if not version.is_marker)
 
     def add_copy(self, copy: Version) -> None:
         """Add a copy on top, e.g. one that was just written."""
@@ -149,9 +145,7 @@ class Look(Struct, dict=True, eq=False):
         """Return the edge, with what this call knows of its own writes."""
         compared = version.compared.get(copy)
         edge = self._listed_edge(version, copy) if compared is None else _COMPARED[compared.same]
-        if copy.owner is None or edge is Edge.SAME or (edge is Edge.UNASKED and is_likely(version, copy)):
-            return edge
-        return Edge.NO
+        return edge if copy.owner is None or _is_firm(edge, version, copy) else Edge.NO
 
     def _listed_edge(self, version: Version, copy: Version) -> Edge:
         if version.is_marker or copy.is_marker or version.size_bytes != copy.size_bytes:
@@ -165,8 +159,7 @@ class Look(Struct, dict=True, eq=False):
 
     def is_firm(self, version: Version, copy: Version) -> bool:
         """Return True for SAME, and for equal ETags that nobody has compared."""
-        edge = self.edge(version, copy)
-        return edge is Edge.SAME or (edge is Edge.UNASKED and is_likely(version, copy))
+        return _is_firm(self.edge(version, copy), version, copy)
 
     def known(self, version: Version) -> list[Version]:
         """Return the copies that were compared with a version or made of it, oldest first."""
@@ -197,13 +190,14 @@ def is_likely(version: Version, copy: Version) -> bool:
     return version.etag is not None and (version.size_bytes, version.etag) == (copy.size_bytes, copy.etag)
 
 
+def _is_firm(edge: Edge, version: Version, copy: Version) -> bool:
+    return edge is Edge.SAME or (edge is Edge.UNASKED and is_likely(version, copy))
+
+
 def align(look: Look) -> dict[Version, Version]:
     """Return source version → its copy. Each copy is of one version only."""
     found, taken, passed = dict[Version, Version](), set[Version](), Counter[int]()
-
-    def take(
-        candidates: Callable[[Version], tuple[Sequence[Version], int]], holds: Callable[[Version, Version], object]
-    ) -> None:
+    for candidates, holds in ((look.by_etag, look.is_firm), (look.by_size, look.edge)):
         for version in look.source:
             if version.is_marker or version in found:
                 continue
@@ -218,7 +212,4 @@ def align(look: Look) -> dict[Version, Version]:
             if copy is not None:
                 found[version] = copy
                 taken.add(copy)
-
-    take(look.by_etag, look.is_firm)
-    take(look.by_size, look.edge)
     return found

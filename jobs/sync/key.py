@@ -36,7 +36,7 @@ from jobs.core.enums import ARCHIVE_CLASSES, StorageClass
 from jobs.core.evidence import Verdict, best_checksum, compare, is_md5, is_md5_etag
 from jobs.core.histories import SKEW_SECONDS, keys_of
 from jobs.core.model import NULL_VERSION, SIZE_LIMIT, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route, is_exact
-from jobs.core.outcome import Evidence, Outcome, Status, reason_of
+from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.errors import (
     REFUSALS,
@@ -60,7 +60,7 @@ from jobs.s3.lookup import KeyPages
 from jobs.s3.store import ABSENT, Guard, Store
 from jobs.s3.uploads import ALTERED, NO_RECORDS, UploadRecords
 from jobs.sync.edges import NOBODY, End, Look, Version
-from jobs.sync.look import Side, compare_versions, look_by_lists, places_of
+from jobs.sync.look import Side, compare_versions, look_by_lists, places_of, refusal_end
 from jobs.sync.table import WAITING, Act, Overwrite, Rules, Step, next_step
 
 ROUNDS = 12
@@ -69,12 +69,6 @@ LOOKS, NEWEST_LOOKS = 6, 2
 BET_FROM = 1 / 3
 """The share of new keys among the last ones from which a bet costs less than two HEADs first."""
 _MAY_BE_ARCHIVED = ARCHIVE_CLASSES | {StorageClass.INTELLIGENT_TIERING}
-SUSPENDED = (
-    "the destination bucket {bucket} keeps no versions, so each version of a key would replace the one before "
-    "for good: enable its versioning, then continue the run"
-)
-_OWN_REFUSALS = ("BufferTooSmall", "EntityTooLarge")
-"""Codes of requests that the client does not send. Their messages say what to set."""
 
 
 class SyncOptions(CopyOptions, frozen=True):
@@ -145,7 +139,8 @@ class Sides:
                 except (Denied, Redirected, Rejected):  # the command that planned the run could ask
                     self._keeps_versions = all_versions
         if all_versions and not self._keeps_versions:
-            raise ConfigError(SUSPENDED.format(bucket=self.route.destination.bucket))
+            bucket, advice = self.route.destination.bucket, "enable its versioning, then continue the run"
+            raise ConfigError(f"{bucket} keeps no versions: each one of a key would replace the other", advice=advice)
         return self._keeps_versions
 
     async def process(self, rows: Sequence[ObjectVersion], *, is_last: bool = False) -> list[Outcome]:
@@ -203,7 +198,8 @@ class _Sync(Struct, dict=True, eq=False):
     Most keys end with their bet: what only others need is made when it is asked for.
     `marked`: the source's items that were followed by a delete marker, None if it had none. `missed`:
     versions that a copy did not find, and what was on top. `is_stale`: something was written, and nothing
-    has shown since that the source is still the same.
+    has shown since that the source is still the same. `pages`: the copies, as a bet that was not made has
+    read them.
     """
 
     sides: Sides
@@ -217,6 +213,7 @@ class _Sync(Struct, dict=True, eq=False):
     missed: set[tuple[Version, Version | None]] = set()
     has_altered: bool = False
     is_stale: bool = False
+    pages: KeyPages | None = None
 
     @cached_property
     def ours(self) -> Side:
@@ -225,10 +222,6 @@ class _Sync(Struct, dict=True, eq=False):
     @cached_property
     def theirs(self) -> Side:
         return Side(self.sides.destination, self.sides.route.target_of(ObjectVersion(-1, self.key)))
-
-    @cached_property
-    def pages(self) -> KeyPages:
-        return KeyPages(self.sides.destination, *self.theirs.ref[:2])
 
     @cached_property
     def agreed(self) -> set[str]:
@@ -248,10 +241,11 @@ class _Sync(Struct, dict=True, eq=False):
         if is_large or row.is_delete_marker or not sides.copier.is_simple(row):
             return None
         if self.rules.all_versions and not self.is_event:
-            await self.pages.read_page()
-            if self.pages.versions:
+            pages = KeyPages(sides.destination, *self.theirs.ref[:2])
+            await pages.read_page()
+            if pages.versions:
+                self.pages = pages
                 return None
-            del self.pages  # a write follows, which they do not show
         outcome, copied = await sides.copy_current(row, ABSENT, info)
         sides.share_new += (1 - sides.share_new) / 8
         is_right = copied is row and (sides.names_copied or not is_exact(row.version_id))
@@ -282,7 +276,7 @@ class _Sync(Struct, dict=True, eq=False):
             except (PreconditionFailed, Conflict, NotFound) as error:
                 last = error
             except REFUSALS as error:  # what was copied before that is copied
-                return self._all(_refusal(error))
+                return self._all(refusal_end(error, is_last=self.is_last))
         detail = f"others kept changing this key, {ROUNDS} times over: {last}"
         raise Conflict("sync", str(self.theirs.ref), "Raced", detail)
 
@@ -304,9 +298,8 @@ class _Sync(Struct, dict=True, eq=False):
         return await self._begin([here] if here else [], [there] if there else [], is_listed=False)
 
     async def _list(self) -> Look:
-        pages = self.pages
-        del self.pages
-        return await self._begin(*await look_by_lists(self.ours, self.theirs, pages, self.rows))
+        pages, self.pages = self.pages, None
+        return await self._begin(*await look_by_lists(self.ours, self.theirs, self.rows, pages))
 
     async def _begin(self, source: list[Version], copies: list[Version], *, is_listed: bool = True) -> Look:
         """What a look shows, with what is known."""
@@ -326,7 +319,9 @@ class _Sync(Struct, dict=True, eq=False):
                 each.blocked = End(Status.BLOCKED, Reason.TOO_LARGE)
         for row, version in zip(self.rows, look.meant, strict=True):
             if version is not None and row.is_found_damaged and row.etag == version.etag:
-                await self._check_damage(version)
+                side, budget = await self.ours.content(version), self.sides.budget
+                if side.info.is_archived or not stored_checksums(side.info) or await is_damaged(side, budget):
+                    version.blocked = End(Status.DAMAGED, Reason.FOUND_DAMAGED)  # nothing proves its bytes right now
         if not is_listed and source and copies and copies[0] not in source[0].compared:
             await self._compare(source[0], copies[0])
         return look
@@ -379,25 +374,12 @@ class _Sync(Struct, dict=True, eq=False):
                 limit_bytes=options.limit_bytes,
             )
         except (*REFUSALS, Unavailable) as error:
-            version.refusal = self._final(error)
+            version.refusal = refusal_end(error, is_last=self.is_last)
         version.compared[copy] = verdict
         if verdict.is_source_damaged:
             version.blocked = End(Status.DAMAGED, Reason(verdict.reason), verdict.detail)
         if is_agreed and verdict.is_copy_intact:
             self.agreed.discard(copy.etag)
-
-    async def _check_damage(self, version: Version) -> None:
-        """Block a version that was found damaged, unless its bytes are right now."""
-        side = await self.ours.content(version)
-        if not stored_checksums(side.info) or side.info.is_archived or await is_damaged(side, self.sides.budget):
-            version.blocked = End(Status.DAMAGED, Reason.FOUND_DAMAGED)
-
-    def _final(self, error: StoreError) -> End:
-        """How a version ends by an error. Raises it where another look, or a retry, may help."""
-        may_pass = isinstance(error, Unavailable) and not (self.is_last and error.is_of_object)
-        if may_pass or isinstance(error, NotFound | Conflict):
-            raise error
-        return _refusal(error)
 
     # Writes
 
@@ -440,7 +422,7 @@ class _Sync(Struct, dict=True, eq=False):
             if error.code == ALTERED:
                 await self._blame(version, error.fact)
                 return False
-            version.blocked = self._final(error)
+            version.blocked = refusal_end(error, is_last=self.is_last)
             return True
         if is_late and not outcome.reason:
             outcome = outcome._replace(reason=Reason.COPIED_LATE)
@@ -517,15 +499,13 @@ class _Sync(Struct, dict=True, eq=False):
     async def _conclude(self, look: Look, step: Step) -> KeyResult:
         """The outcomes of all rows."""
         assert step.top is not None
-        outcomes, copied_rows, all_versions = dict[int, Outcome](), self._copied_rows(), self.rules.all_versions
+        outcomes, all_versions = self._all(End(Status.MISSING, Reason.SOURCE_GONE)).outcomes, self.rules.all_versions
         for row, meant in zip(self.rows, look.meant, strict=True):
             version = step.target
             # An older version on top does not settle the row of a newer one that is blocked.
             if all_versions or version is None or (meant is not None and meant.place > version.place):
                 version = meant
             if version is None:
-                gone = Outcome.of(row, Status.MISSING, Reason.SOURCE_GONE, "marker" if row.is_delete_marker else "")
-                outcomes[row.row] = copied_rows.get(row.row, gone)
                 continue
             end = step.ends.get(version, step.top)
             outcome = await self._outcome(row, look, version, step.match.get(version), end)
@@ -551,20 +531,22 @@ class _Sync(Struct, dict=True, eq=False):
         outcome = Outcome.of(row, *end)._replace(etag=version.etag, source_modified=version.at)
         if copy is None:
             return outcome
-        outcome = outcome._replace(
-            destination_version_id=copy.version_id, destination_etag=copy.etag, copy_modified=copy.at
-        )
-        if not is_copy:
-            return outcome
         by_listing = Evidence.MD5_ETAG if copy.etag == version.etag and is_md5(copy.etag) else Evidence.NONE
-        verdict = version.compared.get(copy) or Verdict(None, by_listing)
+        verdict = Verdict(None) if not is_copy else version.compared.get(copy) or Verdict(None, by_listing)
+        outcome = outcome._replace(
+            evidence=verdict.evidence,
+            size_bytes=(version.size_bytes if is_copy else 0) or 0,
+            destination_version_id=copy.version_id,
+            destination_etag=copy.etag,
+            checksum=verdict.checksum,
+            copy_modified=copy.at,
+        )
         if end.status is Status.SAME:
             ours, theirs = Pinned(self.ours.ref_of(version), version.etag), Pinned(self.theirs.ref_of(copy), copy.etag)
             lack = await self.sides.copier.complete_annotations(row, ours, version.size_bytes or 0, theirs)
             if lack and not end.reason:
                 outcome = outcome._replace(reason=Reason.COPY_INCOMPLETE, detail=lack)
-        size_bytes = version.size_bytes or 0
-        return outcome._replace(evidence=verdict.evidence, size_bytes=size_bytes, checksum=verdict.checksum)
+        return outcome
 
 
 async def _is_archived(side: Side, version: Version) -> bool:
@@ -573,15 +555,6 @@ async def _is_archived(side: Side, version: Version) -> bool:
 
 def _of_row(row: ObjectVersion, outcome: Outcome) -> Outcome:
     return outcome._replace(row=row.row, version_id=row.version_id)
-
-
-def _refusal(error: StoreError) -> End:
-    """How S3's refusal of an object ends, and which one it was."""
-    if isinstance(error, NotFound):
-        return End(Status.MISSING, Reason.SOURCE_GONE, error.fact)
-    if isinstance(error, ArchivedObject):
-        return End(Status.BLOCKED, Reason.ARCHIVED)
-    return End(Status.BLOCKED, reason_of(error), error.detail if error.code in _OWN_REFUSALS else error.fact)
 
 
 def _is_named(row: ObjectVersion, version: Version) -> bool:

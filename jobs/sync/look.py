@@ -19,15 +19,15 @@ from msgspec.structs import replace
 from jobs.core.evidence import Verdict, best_checksum, compare
 from jobs.core.histories import SKEW_SECONDS
 from jobs.core.model import NULL_VERSION, SIZE_LIMIT, Listed, ObjectInfo, ObjectRef, ObjectVersion, is_exact
-from jobs.core.outcome import Evidence
+from jobs.core.outcome import Evidence, Status, reason_of
 from jobs.core.reasons import Reason
-from jobs.errors import Conflict, NotFound, Rejected
+from jobs.errors import ArchivedObject, Conflict, NotFound, PreconditionFailed, Rejected, StoreError, Unavailable
 from jobs.s3.byte_ranges import ByteBudget, ContentSide
 from jobs.s3.compare_bytes import compare_bytes
 from jobs.s3.lookup import KeyPages, find
 from jobs.s3.retries import gather_bounded
 from jobs.s3.store import Store
-from jobs.sync.edges import Version
+from jobs.sync.edges import End, Version
 
 PAGES = 3
 """How many pages of copies are read for a few versions. One whose copy lies deeper is copied again."""
@@ -35,6 +35,10 @@ HEADS = 12
 """So many HEADs cost what a LIST costs."""
 AT_ONCE = 16
 PAGE_ROWS = 1_000
+CHANGED = (Conflict, NotFound, PreconditionFailed)
+"""The errors of a side that is another one by now: another look shows what it is."""
+_OWN_REFUSALS = ("BufferTooSmall", "EntityTooLarge")
+"""Codes of requests that the client does not send. Their messages say what to set."""
 METHOD_NOT_ALLOWED = 405
 """What S3 says to a HEAD of a delete marker by its id."""
 
@@ -107,6 +111,19 @@ class Side(Struct):
         return ContentSide(self.store, self.ref_of(version), await self.describe(version))
 
 
+def refusal_end(error: StoreError, *, is_last: bool) -> End:
+    """How a version ends whose request failed. Raises the error where another look, or a retry, may help.
+
+    `is_last`: there is no other retry, so an object whose requests keep failing is given up.
+    """
+    may_pass = isinstance(error, Unavailable) and not (is_last and error.is_of_object)
+    if may_pass or isinstance(error, CHANGED):
+        raise error
+    if isinstance(error, ArchivedObject):
+        return End(Status.BLOCKED, Reason.ARCHIVED)
+    return End(Status.BLOCKED, reason_of(error), error.detail if error.code in _OWN_REFUSALS else error.fact)
+
+
 async def compare_versions(
     ours: tuple[Side, Version],
     theirs: tuple[Side, Version],
@@ -123,9 +140,7 @@ async def compare_versions(
     `must_read`: only the bytes prove that they are the same. Not `may_read`, above `limit_bytes` and in
     archives nothing is read. Raises StoreError.
     """
-    source, copy = ours[1].info, theirs[1].info
-    if source is None or copy is None:
-        source, copy = await asyncio.gather(*(side.describe(version) for side, version in (ours, theirs)))
+    source, copy = await asyncio.gather(*(side.describe(version) for side, version in (ours, theirs)))
     verdict = compare(source, copy)
     if verdict.same is False:
         return verdict
@@ -145,11 +160,15 @@ async def compare_versions(
 
 
 async def look_by_lists(
-    ours: Side, theirs: Side, copies: KeyPages, rows: Sequence[ObjectVersion]
+    ours: Side, theirs: Side, rows: Sequence[ObjectVersion], copies: KeyPages | None = None
 ) -> tuple[list[Version], list[Version]]:
-    """The source's history and that of the copies, oldest first, as far as the rows ask for them. Raises StoreError."""
+    """The source's history and that of the copies, oldest first, as far as the rows ask for them. Raises StoreError.
+
+    `copies`: the destination's, if they were just read.
+    """
     source, most = KeyPages(ours.store, *ours.ref[:2]), PAGES + 2 * (len(rows) // PAGE_ROWS)
-    if not copies.pages:
+    if copies is None:
+        copies = KeyPages(theirs.store, *theirs.ref[:2])
         await copies.read_page()
     await source.read_page()
     while not source.is_whole and (

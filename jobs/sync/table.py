@@ -142,7 +142,7 @@ def next_step(look: Look, rules: Rules) -> Step:
     if newest is not None and newest.blocked is not None and newest.blocked.status is Status.DAMAGED:
         return Step(Act.DONE, top=newest.blocked, match=align(look))  # nobody knows what belongs on top
     decision = _Decision(look, rules)
-    step = decision.step()
+    step = (decision.below_target() if decision.is_deep else None) or decision.topmost()
     if decision.asks:
         return Step(Act.ASK, ask=tuple(decision.asks))
     return step._replace(match=decision.match)
@@ -167,13 +167,6 @@ class _Decision:
         self.edge = Edge.NO
         if self.target is not None and self.on_top is not None:
             self.edge = self._look(self.target, self.on_top)
-
-    def step(self) -> Step:
-        step = None
-        if self.is_deep:
-            self._ask_wanted()
-            step = self._below()
-        return step or self._topmost()
 
     def _look(self, version: Version, copy: Version) -> Edge:
         edge = self.look.edge(version, copy)
@@ -242,8 +235,9 @@ class _Decision:
             return version in self.wanted
         return all(self.look.edge(version, copy) is not Edge.UNASKED for copy in self.look.near(version))
 
-    def _below(self) -> Step | None:
+    def below_target(self) -> Step | None:
         """Lines 1 and 2. Versions that nothing at the destination is like can be appended one after the other."""
+        self._ask_wanted()
         floor, newest_matched = self._floor(), max((version.place for version in self.match), default=-1)
         due: list[Version] = []
         for version in self.source[: len(self.below) + 1]:
@@ -303,7 +297,7 @@ class _Decision:
         self._ask((version, on_top) for version in newest_first)
         return False
 
-    def _topmost(self) -> Step:
+    def topmost(self) -> Step:
         """Lines 3 to 16."""
         rules, target, on_top, edge = self.rules, self.target, self.on_top, self.edge
         if self.is_deleted:
@@ -353,11 +347,10 @@ class _Decision:
     def _why_kept(self) -> Reason:
         if self.rules.overwrite is Overwrite.NEVER:
             return Reason.DESTINATION_DIFFERS
-        if self.target is None or self.on_top is None:
-            return Reason.DESTINATION_NEWER
-        is_close = int(self.on_top.at) < int(self.target.at) + self.margin_seconds
+        target, on_top, margin = self.target, self.on_top, self.margin_seconds
         # S3 dates an object in parts by the beginning of its upload.
-        return Reason.ORDER_UNKNOWN if is_multipart(self.target.etag) or is_close else Reason.DESTINATION_NEWER
+        is_open = target and on_top and (is_multipart(target.etag) or int(on_top.at) < int(target.at) + margin)
+        return Reason.ORDER_UNKNOWN if is_open else Reason.DESTINATION_NEWER
 
     def _append_target(self, target: Version) -> Step:
         if target.blocked is not None:

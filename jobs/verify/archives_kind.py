@@ -28,7 +28,7 @@ from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.pricing import Bill, PricedWork, part_rule
 from jobs.core.reasons import Cause, Reason
 from jobs.core.run import RunSpec
-from jobs.errors import REFUSALS, ArchivedObject, DamagedArchive, NotFound, UsageError
+from jobs.errors import REFUSALS, DamagedArchive, NotFound, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.runs.kind import Kind, Opened
 from jobs.runs.request import Planned, Request, drafting
@@ -36,6 +36,7 @@ from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.retries import retry
 from jobs.s3.sessions import side_store
 from jobs.s3.store import Store
+from jobs.sync.look import refusal_end
 from jobs.tables.rows import manifest_batch
 
 ARCHIVES_AT_ONCE = 2
@@ -74,16 +75,12 @@ class VerifyArchives(Struct, frozen=True):
             return Outcome.of(row, Status.UNKNOWN, Reason.ARCHIVE_DAMAGED, str(error))
         try:
             record, info = await head_archive(self.store, record)
-            if info.is_archived:
-                raise ArchivedObject("HeadObject", str(archive), "InvalidObjectState", "archived", 403)
             damaged, unproven = await self._read(replace(record, etag=info.etag), [*members.values()])
             problems = await self._problems(record, info, members)
         except NotFound:
             return Outcome.of(row, Status.MISSING, Reason.ARCHIVE_GONE, str(archive))
-        except ArchivedObject:
-            return Outcome.of(row, Status.BLOCKED, Reason.ARCHIVED, str(archive))
         except REFUSALS as error:
-            return Outcome.refused(row, error)
+            return Outcome.of(row, *refusal_end(error, is_last=False))
         bad = damaged or unproven
         names = ", ".join(bad[:NAMED] + ["…"] * (len(bad) > NAMED))
         if damaged:
@@ -120,8 +117,6 @@ class VerifyArchives(Struct, frozen=True):
         problems = []
         if info.etag != record.etag:
             problems.append("it was replaced: its ETag is not that of the index")
-        if info.size_bytes != record.size_bytes:
-            problems.append("its size is not that of the index")
         try:
             _, own = await retry(lambda: read_own_index(self.store, record.location, record.version_id))
             table = pq.read_table(io.BytesIO(own), page_checksum_verification=True)

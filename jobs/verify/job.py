@@ -24,7 +24,7 @@ from jobs.core.histories import SKEW_SECONDS, is_in_order, keys_of
 from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectVersion, Route, is_exact
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.reasons import Reason
-from jobs.errors import REFUSALS, ArchivedObject, Conflict, NotFound, PreconditionFailed, StoreError, Unavailable
+from jobs.errors import REFUSALS, Conflict, StoreError, Unavailable
 from jobs.s3.annotations import AnnotationPair
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.compare_bytes import check_content
@@ -32,16 +32,14 @@ from jobs.s3.lookup import TagReader, key_history
 from jobs.s3.retries import gather_bounded
 from jobs.s3.store import Store
 from jobs.sync.edges import Edge, Look, Version, is_likely
-from jobs.sync.look import Side, compare_versions, places_of
+from jobs.sync.look import AT_ONCE, CHANGED, Side, compare_versions, places_of, refusal_end
 from jobs.sync.table import Act, Rules, around, next_step
 from jobs.verify.attestation import attested
 
 LOOKS = 3
 """How often a key that changes while it is read is looked at."""
-AT_ONCE = 8
 RULES = Rules(all_versions=True, is_replay=True)
 """What is asked for is the copy of each version that a row names, and what is on top."""
-CHANGED = (Conflict, NotFound, PreconditionFailed)
 REFUSED = (*REFUSALS, Unavailable)
 _STATUSES = {True: Status.VERIFIED, False: Status.DIFFERENT, None: Status.UNKNOWN}
 _SAME = {Status.VERIFIED: True, Status.DIFFERENT: False, Status.CHANGED: False}
@@ -113,13 +111,11 @@ class _Key:
 
     def refused(self, row: ObjectVersion, error: StoreError) -> Outcome:
         """How a row ends that S3 refuses for good. Raises the error where another look, or a retry, may help."""
-        may_pass = isinstance(error, Unavailable) and not (self.is_last and error.is_of_object)
-        if may_pass or isinstance(error, CHANGED):
-            raise error
-        if isinstance(error, ArchivedObject):
+        end = refusal_end(error, is_last=self.is_last)
+        if end.reason == Reason.ARCHIVED:
             which = "copy" if error.target.startswith(str(self.theirs.ref)) else "source"
             return Outcome.of(row, Status.UNKNOWN, Reason.ARCHIVED, which)
-        return Outcome.refused(row, error)
+        return Outcome.of(row, *end)
 
     async def compare(self, row: ObjectVersion, version: Version, copy: Version) -> Outcome:
         """Compare a version, which a row names, with a copy of its history."""
@@ -132,16 +128,16 @@ class _Key:
             version.compared[copy] = Verdict(_SAME.get(end.status))
         return self.ends[row.row, version, copy]
 
-    async def judge(self, row: ObjectVersion, version: Version, copy: Version, known: Verdict | None) -> Outcome:
-        """How a row ends by the copy of its version. `known`: what `by_known` says of the two."""
+    async def judge(self, row: ObjectVersion, version: Version, copy: Version, by_row: Outcome | None) -> Outcome:
+        """How a row ends by the copy of its version. `by_row`: what `by_known` says of the two."""
+        if by_row is not None and by_row.status is Status.VERIFIED:
+            return by_row
         options, there = self.job.options, await self.theirs.describe(copy)
-        if known is not None and known.same:
-            return _judged(row, row, there, known)
         try:
             source = await self.ours.describe(version)
         except Conflict:
-            if known is not None:
-                return _judged(row, row, there, known)  # nothing excuses the copy
+            if by_row is not None:
+                return by_row  # nothing excuses the copy
             if not is_exact(version.version_id):
                 raise
             return Outcome.of(row, Status.CHANGED, Reason.SOURCE_GONE)
@@ -158,14 +154,15 @@ class _Key:
         if verdict.same and not is_read and (ours or theirs):
             used = ", ".join(side for side, found in (("source", ours), ("destination", theirs)) if found)
             verdict = verdict._replace(reason=Reason.CHECKSUMS_AT_REST, detail=used)
-        if verdict.same is not False and known is not None and known.same is False:
-            verdict = known  # the copy is not what was proven: the source cannot be read, or has rotted to the same
+        if verdict.same is not False and by_row is not None and by_row.status is Status.DIFFERENT:
+            # The copy is not what was proven: the source cannot be read, or has rotted to the same.
+            return by_row._replace(etag=source.etag, source_modified=source.last_modified)
         if verdict.same and options.compares_tags and (lack := await self._lack(version, source, copy)):
             verdict = Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, lack)
         return _judged(row, source, there, verdict)
 
-    async def by_known(self, row: ObjectVersion, copy: Version) -> Verdict | None:
-        """Compare the copy's bytes with what an earlier run has proven of the content. None: that proves nothing here.
+    async def by_known(self, row: ObjectVersion, copy: Version) -> Outcome | None:
+        """How a row ends by the copy's bytes and what an earlier run has proven. None: that proves nothing here.
 
         All has to agree. Other content can be made to have the same CRC, so a CRC does not outweigh an ETag
         that may be an MD5. The ETag of an object under KMS looks like one: then both sides are read.
@@ -173,9 +170,9 @@ class _Key:
         options, checksum = self.job.options, row.known_checksum
         if not (options.deep and checksum) or row.condemned_etag or options.compares_tags:
             return None
-        if row.size_bytes not in (None, (await self.theirs.describe(copy)).size_bytes):
-            return None
         content = await self.theirs.content(copy)
+        if row.size_bytes not in (None, content.info.size_bytes):
+            return None
         try:
             verdict, md5 = await check_content(content, checksum, self.job.budget, has_md5=is_md5(row.etag))
         except REFUSED:
@@ -183,7 +180,7 @@ class _Key:
         is_weak = not protects(checksum.partition(":")[0], Protection.INTENT)
         if verdict.same and is_weak and is_md5(row.etag) and md5 != row.etag:
             return None
-        return verdict._replace(evidence=Evidence.CONTENT, checksum=checksum)
+        return _judged(row, row, content.info, verdict._replace(evidence=Evidence.CONTENT, checksum=checksum))
 
     async def _lack(self, version: Version, source: ObjectInfo, copy: Version) -> str:
         """What the copy lacks: `tags`, `annotations`, or nothing. No ETag pins these, version ids do."""
@@ -201,23 +198,21 @@ async def verify_current(key: _Key, row: ObjectVersion) -> Outcome:
     """
     if row.is_delete_marker:
         return Outcome.of(row, Status.UNKNOWN, Reason.IS_MARKER)
-    first = known = None
+    first = by_row = None
     if key.job.options.deep and row.known_checksum and (first := await key.theirs.find()):
-        known = await key.by_known(row, first)
-        if known is not None and known.same:
-            return _judged(row, row, await key.theirs.describe(first), known)
+        by_row = await key.by_known(row, first)
+        if by_row is not None and by_row.status is Status.VERIFIED:
+            return by_row
     # The source first: what is copied between the two looks is then seen to have changed.
     version, copy = await key.ours.find(row.version_id), await key.theirs.find()
-    if version is None and copy is not None and known is not None:
-        return _judged(row, row, await key.theirs.describe(copy), known)  # nothing excuses the copy
-    if version is None:
-        return Outcome.of(row, Status.CHANGED, Reason.SOURCE_GONE)
+    if version is None:  # nothing excuses a copy that is not what was proven
+        return by_row if by_row and copy else Outcome.of(row, Status.CHANGED, Reason.SOURCE_GONE)
     if not is_named(row, await key.ours.describe(version)):
         return Outcome.of(row, Status.CHANGED, Reason.SOURCE_REPLACED)
     if copy is None:
         return Outcome.of(row, Status.MISSING, Reason.COPY_MISSING)
     try:
-        end = await key.judge(row, version, copy, known if copy is first else await key.by_known(row, copy))
+        end = await key.judge(row, version, copy, by_row if copy is first else await key.by_known(row, copy))
     except CHANGED:
         if await _has_changed(key, version):
             return Outcome.of(row, Status.CHANGED, Reason.SOURCE_CHANGED)
@@ -363,19 +358,14 @@ class _History:
 
 def _judged(row: ObjectVersion, source: ObjectInfo | ObjectVersion, copy: ObjectInfo, verdict: Verdict) -> Outcome:
     """The outcome of a row by a comparison. `source`: what S3 shows, or the row itself where S3 was not asked."""
-    return Outcome(
-        row.row,
-        row.key,
-        row.version_id,
-        Status.DAMAGED if verdict.is_source_damaged else _STATUSES[verdict.same],
-        verdict.reason,
+    status = Status.DAMAGED if verdict.is_source_damaged else _STATUSES[verdict.same]
+    return Outcome.of(row, status, verdict.reason, verdict.detail)._replace(
         evidence=verdict.evidence if verdict.same is not None else Evidence.NONE,
         size_bytes=copy.size_bytes,
         etag=source.etag,
         destination_version_id=copy.version_id,
         destination_etag=copy.etag,
         checksum=verdict.checksum if verdict.same else None,
-        detail=verdict.detail,
         source_modified=source.last_modified,
         copy_modified=copy.last_modified,
     )

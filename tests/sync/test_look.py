@@ -5,7 +5,6 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from jobs.core.model import NULL_VERSION, Attributes, ObjectInfo, ObjectRef, ObjectVersion
-from jobs.s3.lookup import KeyPages
 from jobs.s3.store import UNGUARDED, Marker, Page
 from jobs.sync.look import Side, look_by_lists, places_of
 from tests.doubles.memory_store import MemoryStore
@@ -33,7 +32,7 @@ async def test_a_null_version_below_the_pages_is_not_the_latest_one() -> None:
     store._buckets.named["b"].is_versioned = True
     await store.put(REF, b"new", Attributes(), guard=UNGUARDED)
     row = ObjectVersion(0, "k", NULL_VERSION)
-    source, _ = await look_by_lists(Side(store, REF), Side(store, REF), KeyPages(store, *REF[:2]), [row])
+    source, _ = await look_by_lists(Side(store, REF), Side(store, REF), [row])
     [meant] = places_of([row], source)
     assert meant is source[0]
     assert [each.version_id == NULL_VERSION for each in source] == [True, False]
