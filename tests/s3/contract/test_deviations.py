@@ -5,9 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
-from tests.doubles.deviation import Deviation
 from tests.s3.contract.checks import CEPH, FAST, SLOW
 from tests.s3.contract.deviations import DEVIATIONS
 
@@ -17,22 +14,3 @@ def test_the_deviations_name_checks_and_stores_that_exist() -> None:
     checks = {name for file in files for name in re.findall(r"^async def test_(\w+)", file.read_text(), re.MULTILINE)}
     assert {key[0] for key in DEVIATIONS} <= checks
     assert {key[1] for key in DEVIATIONS} <= {*FAST, *SLOW, *CEPH} - {"memory"}
-
-
-@pytest.mark.parametrize(
-    "ending",
-    [
-        "",
-        "AssertionError",
-        "AssertionError: ",
-        "AssertionError: .*",
-        "AssertionError: assert",
-        "Unavailable",
-        "Unavailable: GetObject .*",
-        "Failed",
-        ".*",
-    ],
-)
-def test_a_deviation_says_what_was_observed(ending: str) -> None:
-    with pytest.raises(ValueError, match="does not say what was observed"):
-        Deviation("differs", ending)
