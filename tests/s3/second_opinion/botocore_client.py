@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import io
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from jobs.core.model import Attributes, Checksum, ObjectRef
 from jobs.s3 import encoded_words, wire
-from jobs.s3.operations import Operation
+from jobs.s3.operations import BY_CALL
 from jobs.s3.store import CopySettings, Guard, Upload
 from tests.doubles.answering import Asked
 
@@ -29,7 +29,7 @@ CONTENT = {
     "content-language": "ContentLanguage",
     "x-amz-website-redirect-location": "WebsiteRedirectLocation",
 }
-WITH_CHECKSUMS = {"x-amz-checksum-mode": "ENABLED"}
+WITH_CHECKSUMS = {"headers": {"x-amz-checksum-mode": "ENABLED"}}
 """As a header: with its own parameter, botocore compares the checksum of the whole with a range."""
 REFUSED = 500
 
@@ -73,91 +73,12 @@ class BotocoreClient:
         self.seen.append(Asked(request.method, path, headers, body))
         return AWSResponse(request.url, REFUSED, cast("Any", {}), _Raw())
 
-    def _ask(self, operation: Operation, headers: Mapping[str, str] | None = None, /, **parameters: Any) -> None:
-        self._headers = headers or {}
-        given = {name: value for name, value in parameters.items() if value is not None}
+    def send(self, method: str, *arguments: Any, **named: Any) -> None:
+        """Call a method of a Store."""
+        given = {name: value for name, value in PARAMETERS[method](*arguments, **named).items() if value is not None}
+        self._headers = given.pop("headers", {})
         with contextlib.suppress(ClientError):
-            getattr(self._client, self._methods[operation])(**given)
-
-    def head(self, ref: ObjectRef, *, part_number: int | None = None) -> None:
-        self._ask(Operation.HEAD, WITH_CHECKSUMS, **_place(ref), PartNumber=part_number)
-
-    def get(self, ref: ObjectRef, *, start: int = 0, end: int | None = None, if_match: str | None = None) -> None:
-        span = f"bytes={start}-{'' if end is None else end - 1}" if start or end is not None else None
-        self._ask(Operation.GET, WITH_CHECKSUMS, **_place(ref), IfMatch=_quoted(if_match), Range=span)
-
-    def put(self, ref, data, attributes, *, guard, checksum):
-        parameters, headers = _attributes(attributes)
-        self._ask(Operation.PUT, headers, **_place(ref), **parameters, **_guard(guard), **_body(data, checksum))
-
-    def copy(self, source, source_etag, ref, settings, *, guard):
-        parameters = _settings(settings) | _guard(guard) | _source(source, source_etag)
-        self._ask(Operation.COPY, **_place(ref), **parameters)
-
-    def get_tags(self, ref: ObjectRef) -> None:
-        self._ask(Operation.GET_TAGS, **_place(ref))
-
-    def list_annotations(self, ref: ObjectRef, *, token: str | None = None) -> None:
-        self._ask(Operation.LIST_ANNOTATIONS, **_place(ref), ContinuationToken=token)
-
-    def get_annotation(self, ref: ObjectRef, name: str) -> None:
-        self._ask(Operation.GET_ANNOTATION, WITH_CHECKSUMS, **_place(ref), AnnotationName=name)
-
-    def put_annotation(self, ref: ObjectRef, name: str, text: bytes, *, object_etag: str) -> None:
-        named = {"AnnotationName": name, "AnnotationPayload": text, "ContentMD5": _md5(text)}
-        self._ask(Operation.PUT_ANNOTATION, **_place(ref), **named, ObjectIfMatch=_quoted(object_etag))
-
-    def delete(self, ref: ObjectRef, *, if_match: str | None = None) -> None:
-        self._ask(Operation.DELETE, **_place(ref), IfMatch=_quoted(if_match))
-
-    def may_read_locks(self, ref: ObjectRef) -> None:
-        self._ask(Operation.GET_RETENTION, **_place(ref))
-
-    def request_restore(self, ref: ObjectRef, *, days: int | None, tier: str) -> None:
-        request = {"GlacierJobParameters": {"Tier": tier}} | ({} if days is None else {"Days": days})
-        self._ask(Operation.RESTORE, **_place(ref), RestoreRequest=request)
-
-    def create_multipart(self, ref, attributes, *, checksum=None):
-        parameters, headers = _attributes(attributes)
-        if checksum:
-            parameters |= {"ChecksumAlgorithm": checksum.algorithm, "ChecksumType": _kind(checksum)}
-        self._ask(Operation.CREATE_MULTIPART, headers, **_place(ref), **parameters)
-
-    def copy_part(self, source, source_etag, start, end, upload, number):
-        span = None if end is None else f"bytes={start}-{end - 1}"
-        parameters = _part(upload, number) | _source(source, source_etag)
-        self._ask(Operation.COPY_PART, **parameters, CopySourceRange=span)
-
-    def put_part(self, upload, number, data, *, checksum=None):
-        self._ask(Operation.PUT_PART, **_part(upload, number), **_body(data, checksum))
-
-    def complete_multipart(self, upload, parts, *, guard, size_bytes=None, checksum=None):
-        listed = [
-            {"PartNumber": part.number, "ETag": _quoted(part.etag)}
-            | {f"Checksum{each.algorithm}": each.value for each in part.checksums}
-            for part in sorted(parts, key=lambda part: part.number)
-        ]
-        whole = {f"Checksum{checksum.algorithm}": checksum.value, "ChecksumType": _kind(checksum)} if checksum else {}
-        named = {**_upload(upload), "MultipartUpload": {"Parts": listed}, "MpuObjectSize": size_bytes}
-        self._ask(Operation.COMPLETE, **named, **_guard(guard), **whole)
-
-    def list_parts(self, upload: Upload, *, after: int = 0) -> None:
-        self._ask(Operation.LIST_PARTS, **_upload(upload), PartNumberMarker=after or None)
-
-    def abort_multipart(self, upload: Upload) -> None:
-        self._ask(Operation.ABORT, **_upload(upload))
-
-    def list_objects(self, bucket, prefix, *, after=None, delimiter="", max_keys=1000):
-        token = after.token if after else None
-        start = {"ContinuationToken": token, "StartAfter": after.key if after and not token else None}
-        self._ask(Operation.LIST_OBJECTS, **_listing(bucket, prefix, delimiter, max_keys), **start)
-
-    def list_versions(self, bucket, prefix, *, after=None, delimiter="", max_keys=1000):
-        start = {"KeyMarker": after.key, "VersionIdMarker": after.version_id} if after else {}
-        self._ask(Operation.LIST_VERSIONS, **_listing(bucket, prefix, delimiter, max_keys), **start)
-
-    def is_versioned(self, bucket: str) -> None:
-        self._ask(Operation.GET_VERSIONING, Bucket=bucket)
+            getattr(self._client, self._methods[BY_CALL[method]])(**given)
 
 
 def _quoted(etag: str | None) -> str | None:
@@ -185,7 +106,7 @@ def _source(source: ObjectRef, etag: str | None) -> dict[str, Any]:
     return {"CopySource": place, "CopySourceIfMatch": _quoted(etag)}
 
 
-def _listing(bucket: str, prefix: str, delimiter: str, max_keys: int) -> dict[str, Any]:
+def _listing(bucket: str, prefix: str, *, delimiter: str, max_keys: int) -> dict[str, Any]:
     return {"Bucket": bucket, "MaxKeys": max_keys, "Prefix": prefix or None, "Delimiter": delimiter or None}
 
 
@@ -221,12 +142,87 @@ def _settings(values: CopySettings | Attributes) -> dict[str, Any]:
     }
 
 
-def _attributes(values: Attributes) -> tuple[dict[str, Any], dict[str, str]]:
-    """The parameters, and the headers that botocore has none for: it takes `Expires` as a date only."""
+def _attributes(values: Attributes) -> dict[str, Any]:
+    """Botocore takes `Expires` as a date only."""
     parameters = _settings(values)
     parameters |= {CONTENT[name]: value for name, value in values.headers.items() if name in CONTENT}
     if values.metadata:
         parameters["Metadata"] = {name: encoded_words.encode(value) for name, value in values.metadata.items()}
     if values.tags:
         parameters["Tagging"] = wire.encode_tags(values.tags)
-    return parameters, {name: value for name, value in values.headers.items() if name not in CONTENT}
+    return parameters | {"headers": {name: value for name, value in values.headers.items() if name not in CONTENT}}
+
+
+def _complete(upload, parts, *, guard, size_bytes, checksum):
+    listed = [
+        {"PartNumber": part.number, "ETag": _quoted(part.etag)}
+        | {f"Checksum{each.algorithm}": each.value for each in part.checksums}
+        for part in sorted(parts, key=lambda part: part.number)
+    ]
+    whole = {f"Checksum{checksum.algorithm}": checksum.value, "ChecksumType": _kind(checksum)} if checksum else {}
+    named = {"MultipartUpload": {"Parts": listed}, "MpuObjectSize": size_bytes}
+    return _upload(upload) | named | _guard(guard) | whole
+
+
+def _create(ref, attributes, *, checksum):
+    kind = {"ChecksumAlgorithm": checksum.algorithm, "ChecksumType": _kind(checksum)} if checksum else {}
+    return _place(ref) | _attributes(attributes) | kind
+
+
+def _list_objects(*named, after, **more):
+    token = after.token if after else None
+    start = {"ContinuationToken": token, "StartAfter": after.key if after and not token else None}
+    return _listing(*named, **more) | start
+
+
+def _list_versions(*named, after, **more):
+    return _listing(*named, **more) | ({"KeyMarker": after.key, "VersionIdMarker": after.version_id} if after else {})
+
+
+def _restore(ref, *, days, tier):
+    request = {"GlacierJobParameters": {"Tier": tier}} | ({} if days is None else {"Days": days})
+    return _place(ref) | {"RestoreRequest": request}
+
+
+def _get(ref, *, start, end, if_match):
+    span = f"bytes={start}-{'' if end is None else end - 1}" if start or end is not None else None
+    return _place(ref) | WITH_CHECKSUMS | {"IfMatch": _quoted(if_match), "Range": span}
+
+
+def _copy_part(source, etag, start, end, upload, number):
+    span = None if end is None else f"bytes={start}-{end - 1}"
+    return _part(upload, number) | _source(source, etag) | {"CopySourceRange": span}
+
+
+def _put_annotation(ref, name, text, *, object_etag):
+    named = {"AnnotationName": name, "AnnotationPayload": text, "ContentMD5": _md5(text)}
+    return _place(ref) | named | {"ObjectIfMatch": _quoted(object_etag)}
+
+
+PARAMETERS: dict[str, Callable[..., dict[str, Any]]] = {
+    "abort_multipart": _upload,
+    "complete_multipart": _complete,
+    "copy": lambda source, etag, ref, settings, *, guard: (
+        _place(ref) | _settings(settings) | _guard(guard) | _source(source, etag)
+    ),
+    "copy_part": _copy_part,
+    "create_multipart": _create,
+    "delete": lambda ref, *, if_match: _place(ref) | {"IfMatch": _quoted(if_match)},
+    "get": _get,
+    "get_annotation": lambda ref, name: _place(ref) | WITH_CHECKSUMS | {"AnnotationName": name},
+    "get_tags": _place,
+    "head": lambda ref, *, part_number: _place(ref) | WITH_CHECKSUMS | {"PartNumber": part_number},
+    "is_versioned": lambda bucket: {"Bucket": bucket},
+    "list_annotations": lambda ref, *, token: _place(ref) | {"ContinuationToken": token},
+    "list_objects": _list_objects,
+    "list_parts": lambda upload, *, after: _upload(upload) | {"PartNumberMarker": after or None},
+    "list_versions": _list_versions,
+    "may_read_locks": _place,
+    "put": lambda ref, data, attributes, *, guard, checksum: (
+        _place(ref) | _attributes(attributes) | _guard(guard) | _body(data, checksum)
+    ),
+    "put_annotation": _put_annotation,
+    "put_part": lambda upload, number, data, *, checksum: _part(upload, number) | _body(data, checksum),
+    "request_restore": _restore,
+}
+"""What botocore is given for the arguments of each method. `headers`: what it has no parameter for."""

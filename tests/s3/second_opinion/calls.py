@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from hypothesis import strategies as st
 
 from jobs.core.model import Attributes, Checksum, ObjectLock, ObjectRef
 from jobs.s3 import checksums
-from jobs.s3.operations import BY_CALL
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, Marker, PartDone, Upload
 
 BUCKET = "bucket"
-Call = Callable[[Any], Any]
-"""A call of a method of ours, or of botocore's of the same name."""
-
 KEYS = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12
 ) | st.sampled_from(
@@ -67,13 +62,6 @@ MARKERS = (
 
 def _checksum(data: bytes, algorithm: str | None) -> Checksum | None:
     return checksums.full_object(algorithm, data) if algorithm else None
-
-
-@st.composite
-def call_of(draw: Any, method: str) -> Call:
-    """A call of this method."""
-    arguments, named = draw(ARGUMENTS[method])
-    return lambda store: getattr(store, method)(*arguments, **named)
 
 
 @st.composite
@@ -146,4 +134,4 @@ ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
         REFS, days=st.none() | st.integers(1, 30), tier=st.sampled_from(["Bulk", "Standard", "Expedited"])
     ),
 }
-METHODS = tuple(BY_CALL)
+"""By method of a Store."""
