@@ -24,26 +24,6 @@ def test_pieces_add_up(algorithm: str, pieces: list[bytes]) -> None:
     assert hasher.checksum == full_object(algorithm, b"".join(pieces))
 
 
-@pytest.mark.parametrize(
-    ("algorithm", "hexadecimal"),
-    [("CRC32", "cbf43926"), ("CRC32C", "e3069283"), ("CRC64NVME", "ae8b14860a799888")],
-)
-def test_the_check_values_of_the_crcs(algorithm: str, hexadecimal: str) -> None:
-    assert base64.b64decode(full_object(algorithm, b"123456789").value).hex() == hexadecimal
-
-
-@pytest.mark.parametrize(
-    ("algorithm", "hexadecimal"),
-    [
-        ("XXHASH64", "ef46db3751d8e999"),
-        ("XXHASH3", "2d06800538d394c2"),
-        ("XXHASH128", "99aa06d3014798d86001c324468d497f"),
-    ],
-)
-def test_the_values_of_xxhash_for_no_bytes(algorithm: str, hexadecimal: str) -> None:
-    assert base64.b64decode(full_object(algorithm, b"").value).hex() == hexadecimal
-
-
 def test_all_algorithms_of_s3_are_computed() -> None:
     """botocore sends an MD5 that it is given, and makes none."""
     assert set(ALGORITHMS) == {"MD5", *(name.upper() for name in BOTOCORES)}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jobs.s3.listing_forks import Fork, edge, find_fork, is_ordered
+from jobs.s3.listing_forks import Fork, find_fork, is_ordered
 
 KEYS = st.sets(st.text(alphabet="a/0-é\U00010000", min_size=1, max_size=12), min_size=1, max_size=40)
 ORDERS = {"bytes": lambda key: key, "tree": lambda key: key.replace("/", "\0")}
@@ -29,41 +29,12 @@ def explore(keys, last, within, order):
     return asyncio.run(find_fork(last, within, first_key)), asked
 
 
-@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS.keys())
-@given(keys=KEYS, data=st.data())
-def test_every_key_behind_the_last_is_in_the_stem_or_on_another_branch(order, keys, data):
-    last = data.draw(st.sampled_from(sorted(keys)))
-    within = last[: data.draw(st.integers(0, len(last)))]
-    fork, _ = explore(keys, last, within, order)
-    behind = [key for key in keys if key.startswith(within) and order(key) > order(last)]
-    if fork is None:
-        assert all(key.startswith(last) for key in behind)
-        return
-    outside = sorted((key for key in behind if not key.startswith(fork.stem)), key=order)
-    assert last.startswith(fork.stem)
-    assert fork.stem[:-1] == fork.shared
-    assert fork.shared.startswith(within)
-    assert outside
-    assert outside[0] == fork.next_key
-    assert all(key.startswith(fork.shared) and len(key) > len(fork.shared) for key in outside)
-
-
 @given(keys=KEYS, data=st.data())
 @example(keys={"a"}, data=None)
 def test_a_fork_costs_few_questions(keys, data):
     last = sorted(keys)[0] if data is None else data.draw(st.sampled_from(sorted(keys)))
     _, asked = explore(keys, last, "", ORDERS["bytes"])
     assert len(asked) <= len(last).bit_length()
-
-
-@given(keys=KEYS, prefix=st.text(alphabet="a/0-é", max_size=4))
-def test_an_edge_lies_behind_its_prefix_and_before_what_follows(keys, prefix):
-    for order in ORDERS.values():
-        for key in keys:
-            if key.startswith(prefix):
-                assert order(key) < order(edge(prefix))
-            else:
-                assert (order(key) < order(prefix)) == (order(key) < order(edge(prefix)))
 
 
 @pytest.mark.parametrize("keys", [["b", "a"], ["a/1", "a-b", "a", "b"], ["é/1", "a", "a!x/3", "a b"]])

@@ -21,15 +21,6 @@ def parameters(operation: Operation) -> Mapping[str, Any]:
 
 
 @pytest.mark.parametrize("operation", Operation)
-def test_each_operation_is_addressed_as_botocore_says(operation: Operation) -> None:
-    model = MODEL.operation_model(str(operation))
-    path, _, query = model.http["requestUri"].partition("?")
-    assert operation.method == model.http["method"]
-    assert operation.is_of_bucket is ("{Key+}" not in path)
-    assert operation.query.rstrip("=") == query
-
-
-@pytest.mark.parametrize("operation", Operation)
 def test_each_answer_is_read_as_what_botocore_says_it_is(operation: Operation) -> None:
     output = MODEL.operation_model(str(operation)).output_shape
     members = output.members if output else {}

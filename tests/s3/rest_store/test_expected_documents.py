@@ -56,11 +56,6 @@ def test_another_document_in_a_200_is_no_answer(script: Script, operation: str, 
     assert (caught.value.code, caught.value.operation) == ("MalformedAnswer", operation)
 
 
-def test_no_document_for_tags_is_no_tags(script: Script) -> None:
-    script.reply = Reply()
-    assert ask(script, lambda store: store.get_tags(REF)) == {}
-
-
 KIND = "<ChecksumType>COMPOSITE</ChecksumType>"
 RESULT = f"<ETag>&quot;e&quot;</ETag><ChecksumCRC32>aa=</ChecksumCRC32>{KIND}"
 SUMS = (Checksum("CRC32", "aa=", True),)
@@ -92,6 +87,7 @@ def list_parts(store: RestStore) -> Awaitable[Any]:
         (list_parts, {}, "ListPartsResult", PARTS, PartPage([PartDone(2, "e", SUMS, 5)], 2)),
         (DOCUMENTS["ListObjectAnnotations"], {}, "ListObjectAnnotationsOutput", NOTES, ANNOTATIONS),
         (DOCUMENTS["GetObjectTagging"], {}, "Tagging", f"<TagSet>{TAGS}</TagSet>", {"a": "b", "c": ""}),
+        (DOCUMENTS["GetObjectTagging"], {}, "", "", {}),
         (DOCUMENTS["GetBucketVersioning"], {}, "VersioningConfiguration", "<Status>Enabled</Status>", True),
         (DOCUMENTS["GetBucketVersioning"], {}, "VersioningConfiguration", "<Status>Suspended</Status>", False),
         (BODILESS["PutObject"], HEADERS | EXPIRES, "", "", Written("e", "v", SUMS, NOTE)),
