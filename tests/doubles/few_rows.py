@@ -178,7 +178,7 @@ async def _find_there(rows: Sequence[ObjectVersion], copies: Any) -> list[tuple[
     return [(rows[number].key, word) for number, word in found.items()]
 
 
-async def _fold_run(ledger: Any, run_id: str, plan: Any, checkpoints: Any, *_: Any) -> folding.Folded:
+async def fold_run(ledger: Any, run_id: str, plan: Any, checkpoints: Any, *_: Any) -> folding.Folded:
     """`fold_run` without DuckDB, and without the state."""
     ends = [0, *accumulate(shard.rows for shard in plan.shards)]
     numbers = [range(first, end) for first, end in pairwise(ends)]
@@ -248,7 +248,7 @@ async def _write_deletions(ledger: Any, run_id: str, plan: Any) -> dict[str, Any
 
 QUICK = [
     (planning.plan_rows, _plan_rows),
-    (folding.fold_run, _fold_run),
+    (folding.fold_run, fold_run),
     (folding.write_late_verdicts, _write_late_verdicts),
     (publish, _publish),
     (write_deletions, _write_deletions),

@@ -11,25 +11,19 @@ What a process does is what `jobs.cli.worker` and `jobs.runs.work` do, but for P
 from __future__ import annotations
 
 import contextlib
-import gc
 import itertools
 import pickle
-import random
-import secrets
-import time
-from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextvars import copy_context
 from functools import partial
 from typing import Any
-from unittest.mock import patch
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from jobs.cli import fail
 from jobs.cli import worker as processes
 from jobs.config import Settings
-from jobs.core import part_sizes
 from jobs.core.histories import keys_of
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import GOOD, Outcome, Status
@@ -39,15 +33,17 @@ from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.owner import FRESH_SECONDS, Owner, claim_run
 from jobs.ledger.uploads import unfinished_uploads
 from jobs.registry import kind_of
-from jobs.runs import folding, request, work, worker
+from jobs.runs import folding, local_executor, work
 from jobs.runs.kind import Kind, Opened
 from jobs.runs.local_executor import ATTEMPTS, WorkHere
-from jobs.runs.worker import Stops, Worker
-from jobs.s3 import copying, multipart_copy, sessions
+from jobs.runs.worker import Stops
+from jobs.s3.sessions import open_store
 from jobs.s3.store import UNGUARDED
 from jobs.s3.uploads import abort_unfinished
+from tests.doubles import few_rows
 from tests.doubles.memory_store import OPERATIONS, MemoryStore
 from tests.doubles.plain_fold import fold
+from tests.simulation.engine.determinism import EPOCH, replaced, swaps_of
 from tests.simulation.engine.loop import LABEL, Loop, Mortal, run_at_once
 
 RUN = "20261125T003345Z-replicate-aaaaaa"
@@ -56,7 +52,7 @@ KIB = 1024
 BODIES = {"a": b"a", "large": b"L" * (11 * KIB), "z": b"z"}
 PARTS = {"multipart_threshold_bytes": 6 * KIB, "part_size_bytes": 5 * KIB}
 NEWER = b"somebody else's"
-EPOCH, SLEEP_SECONDS = 1_800_000_000.0, 90.0
+SLEEP_SECONDS = 90.0
 SETTINGS = replace(Settings.from_environment({}), in_flight=1, checkpoint_rows=1)
 FIRST, THEN = ("command", "worker"), ("command", "worker", "cancel", "writer")
 FATES = ("quicker", "asleep before", "asleep after", "dead")
@@ -133,6 +129,9 @@ class Process(Mortal):
 
         setattr(self, name, send)
         return send
+
+    def clock(self) -> float:
+        return EPOCH + self.world.loop.now
 
     async def _stop(self) -> None:
         """None of its tasks takes another step until it goes on."""
@@ -380,9 +379,15 @@ class Quiet:
 
 
 class Playing:
-    """The world that is played, for what stands in for clocks and libraries."""
+    """The world that is played, for what stands in for clocks and libraries. Its only time is the loop's."""
 
     world: World
+    loop = property(lambda self: self)
+    now = property(lambda self: self.world.loop.now)
+    chance = staticmethod(lambda: 0.5)
+
+    def time(self) -> float:
+        return self.world.loop.now
 
 
 playing = Playing()
@@ -406,33 +411,20 @@ async def _execute(
 
 async def _chosen(ledger: Ledger, checkpoints: Sequence[Checkpoint]) -> dict[int, Outcome]:
     """The outcome of each row that counts."""
-    files = [pickle.loads(await ledger.checkpoint_data(RUN, each)) for each in checkpoints]
+    files = [few_rows.outcomes_of(await ledger.checkpoint_data(RUN, each)) for each in checkpoints]
     return fold(outcome for file in files for outcome in file)
 
 
-async def _fold_run(
-    ledger: Ledger, run_id: str, plan: Plan, checkpoints: Sequence[Checkpoint], spec: RunSpec | None = None
-) -> folding.Folded:
+async def _fold_run(ledger: Ledger, run_id: str, plan: Plan, checkpoints: Sequence[Checkpoint], *_: Any) -> Any:
     """`fold_run` without DuckDB. A complete run's goes into the state."""
-    chosen = await _chosen(ledger, checkpoints)
-    if len(chosen) == plan.rows:
+    folded = await few_rows.fold_run(ledger, run_id, plan, checkpoints)
+    if folded.rows == plan.rows:
         playing.world.told |= {each.name for each in checkpoints}
-    return folding.Folded(
-        rows=len(chosen),
-        sums={"outcomes": dict(Counter(str(each.status) for each in chosen.values())), "size_bytes": 0},
-        failures_parquet=b"failures" * any(each.status not in GOOD for each in chosen.values()),
-        finished_at=max((each.written_at for each in checkpoints), default=0.0),
-        checkpoints=frozenset(checkpoints),
-    )
+    return folded
 
 
 async def _write_late(ledger: Ledger, spec: RunSpec, late: Sequence[Checkpoint]) -> None:
     playing.world.told |= {each.name for each in late}
-
-
-async def _publish(ledger: Ledger, spec: RunSpec, report: dict[str, Any], *_: Any) -> dict[str, Any]:
-    published: dict[str, Any] = await ledger.publish_report(spec.run_id, report)
-    return published
 
 
 def _fail(error: Exception) -> int:
@@ -441,41 +433,16 @@ def _fail(error: Exception) -> int:
     return int(getattr(error, "exit_code", ExitCode.BUG))
 
 
-def _now(*_: Any) -> float:
-    return playing.world.loop.now
-
-
-def _wall() -> float:
-    return EPOCH + playing.world.loop.now
-
-
-def _store(*_: Any, **__: Any) -> Any:
-    return LABEL.get()
-
-
 @contextlib.contextmanager
 def installed() -> Iterator[None]:
     """What stands in for clocks, dice, connections and libraries."""
-    clocks: dict[str, Any] = {"clock": _wall, "elapsed": _now, "chance": lambda: 0.5}
-    ids = itertools.count(1)
-    instead: list[tuple[Any, str, Any]] = [
-        (time, "time", _wall), (time, "monotonic", _now), (time, "clock_gettime", _now),
-        (time, "time_ns", lambda: int(_wall() * 1e9)), (random, "random", lambda: 0.5),
-        (secrets, "token_hex", lambda size=16: f"{next(ids):0{2 * size}x}"),
-        (gc, "freeze", lambda: None), (gc, "set_threshold", lambda *_: None),
-        (part_sizes, "MIN_PART_BYTES", 5 * KIB), (copying, "STREAM_PART_BYTES", 8 * KIB),
-        (multipart_copy, "STREAM_PART_BYTES", 8 * KIB), (sessions, "open_store", _store),
-        (request, "open_store", _store),
-        (processes, "Worker", partial(Worker, **clocks)), (processes, "fail", _fail),
-        (processes, "kind_of", lambda run: playing.world.kind),
-        (work, "execute", _execute), (work, "publish", _publish),
-        (folding, "fold_run", _fold_run), (folding, "write_late_verdicts", _write_late),
-        (worker, "write_outcomes", pickle.dumps), (worker, "read_shard", lambda data, beside: [pickle.loads(data)]),
-        (worker, "read_row_numbers", lambda data: [each.row for each in pickle.loads(data)]),
+    swaps: list[Any] = [
+        *swaps_of(playing), *few_rows.QUICK, *few_rows.CACHED,  # type: ignore[arg-type]  # what it asks of a world
+        (folding.fold_run, _fold_run), (folding.write_late_verdicts, _write_late),
+        (open_store, lambda *_, **__: LABEL.get()), (fail, _fail), (local_executor.execute, _execute),
+        (kind_of, lambda run: playing.world.kind),
     ]  # fmt: skip
-    with contextlib.ExitStack() as stack:
-        for module, name, value in instead:
-            stack.enter_context(patch.object(module, name, value))
+    with replaced(swaps, {"MIN_PART_BYTES": 5 * KIB, "STREAM_PART_BYTES": 8 * KIB}):
         yield
 
 
