@@ -6,19 +6,16 @@ import asyncio
 import os
 import sys
 import threading
-import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest import mock
 
 import pytest
-from botocore.credentials import AssumeRoleProvider, RefreshableCredentials
+from botocore.credentials import AssumeRoleProvider
 
 from jobs.credentials import Lender, Loan, lend
 from jobs.errors import ConfigError
 from jobs.runs.local_executor import WorkerProcesses, run_shards
-from jobs.s3.refreshed_credentials import LOOK_SECONDS, RefreshedCredentials
 from jobs.s3.sessions import open_store
 from tests.doubles.answering import Asked, Reply
 from tests.doubles.fake_sts import PROFILE, FakeSts, fake_sts
@@ -140,24 +137,6 @@ def test_a_worker_that_waits_for_a_persons_code_ends_when_it_is_stopped(sts: Fak
         assert asyncio.run(scenario()) == {0: 75}
     finally:
         is_over.set()
-
-
-def test_what_one_store_has_renewed_counts_for_those_that_share_it() -> None:
-    """The source and the destination of a run, where only one of them came to renew."""
-
-    def of(key: str, seconds: float) -> dict[str, str]:
-        expiry = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
-        return {"access_key": key, "secret_key": "s", "token": "t", "expiry_time": expiry}
-
-    shared = RefreshableCredentials.create_from_metadata(of("first", ADVANCE + 0.5), lambda: of("second", HOUR), "test")
-    one, other = RefreshedCredentials(shared), RefreshedCredentials(shared)
-    time.sleep(0.6)
-    end = time.monotonic() + 20
-    while one().access_key != "second" and time.monotonic() < end:
-        time.sleep(0.01)
-    assert one().access_key == "second"
-    time.sleep(LOOK_SECONDS + 0.1)
-    assert other().access_key == "second"
 
 
 def test_credentials_that_do_not_expire_are_lent_as_well(sts: FakeSts, script: Script) -> None:

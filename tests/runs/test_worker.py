@@ -15,7 +15,6 @@ from jobs.config import Settings
 from jobs.core.histories import keys_of
 from jobs.core.model import Attributes, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, PartlyDone, Status
-from jobs.core.rate_limits import RateLimits
 from jobs.core.reasons import Reason
 from jobs.core.run import Plan, ShardSummary
 from jobs.errors import (
@@ -35,8 +34,8 @@ from jobs.ledger.ledger import Ledger
 from jobs.ledger.owner import Owner, claim_run
 from jobs.runs import worker as worker_module
 from jobs.runs.worker import TRIES, Worker
-from jobs.s3.gated_store import Throttle, checked
-from jobs.s3.store import UNGUARDED, Store
+from jobs.s3.gated_store import checked
+from jobs.s3.store import UNGUARDED
 from jobs.tables.rows import batch_of, read_outcomes, shard_schema, write_parquet
 from tests.doubles.ledgers import make_ledger
 from tests.doubles.memory_store import MemoryStore, Request
@@ -115,10 +114,11 @@ async def test_a_second_attempt_does_only_what_is_left() -> None:
             first.stop()
         return await copied(row)
 
-    ledger = await ledger_with_a_shard()
-    first = await worker_of(ledger, stop_soon)
-    with pytest.raises(Interrupted, match="shard 0"):
+    ledger, told = await ledger_with_a_shard(), list[bool]()
+    first = await worker_of(ledger, stop_soon, on_stop=lambda: told.append(True))
+    with pytest.raises(Interrupted, match=r"shard 0.*stopped after a checkpoint: its finished rows are recorded$"):
         await first.run()
+    assert told == [True]  # the throttle, so that no row waits for its turn any more
     done = len(await outcomes_of(ledger))
     assert 25 < done < ROWS
     second = Scripted(copied)
@@ -470,31 +470,3 @@ async def test_a_checkpoint_is_due_by_time_while_the_last_row_takes_long(monkeyp
     limits = replace(LIMITS, checkpoint_rows=10_000, in_flight=ROWS)
     await work(ledger, last_takes_long, limits, elapsed=lambda: now[0])
     assert kept == [ROWS - 1], "what was done was not written while the last row was under way"
-
-
-async def test_rows_that_wait_for_their_turn_go_back_as_soon_as_the_worker_stops() -> None:
-    """No clock moves here: only the refusal of their turns ends the rows."""
-    memory = MemoryStore(clock=lambda: 0.0, buckets=["bucket"])
-    ledger, never = await ledger_with_a_shard(), asyncio.Event()
-    waiting = asyncio.Event()
-
-    async def sleep(seconds: float) -> None:
-        waiting.set()
-        await never.wait()
-
-    throttle = Throttle(RateLimits(requests=3), lambda: 0.0, sleep)
-    store = throttle.throttled(cast(Store, memory))
-
-    async def copy(row: ObjectVersion) -> Status:
-        await store.put(ObjectRef("bucket", row.key), b"x", Attributes(), guard=UNGUARDED)
-        return Status.DONE
-
-    worker = await worker_of(ledger, copy, elapsed=lambda: 0.0, on_stop=throttle.stop)
-    working = asyncio.create_task(worker.run())
-    await waiting.wait()
-    worker.stop()
-    with pytest.raises(Interrupted, match=r"stopped after a checkpoint: its finished rows are recorded$"):
-        await asyncio.wait_for(working, 30)
-    done = {outcome.key for outcome in await outcomes_of(ledger)}
-    assert done == {entry.key for entry in (await memory.list_objects("bucket", "")).entries}
-    assert 0 < len(done) < ROWS

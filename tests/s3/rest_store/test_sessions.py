@@ -142,6 +142,17 @@ def test_credentials_that_expire_are_renewed_while_a_request_waits(script: Scrip
     assert script.seen[0].headers["x-amz-security-token"] == "t"
 
 
+def test_what_one_store_has_renewed_counts_for_those_that_share_it() -> None:
+    """The source and the destination of a run, where only one of them came to renew."""
+    shared = refreshing(iter(["first", "second"]))
+    one, other = RefreshedCredentials(shared), RefreshedCredentials(shared)
+    expire(shared)
+    one()
+    assert one._thread is not None
+    one._thread.join()
+    assert (other().access_key, other._thread) == ("second", None)
+
+
 def test_credentials_that_nobody_renews_end_with_what_to_renew(script: Script) -> None:
     script.reply = EXPIRED
     credentials = refreshing(iter(["first"]))
