@@ -6,7 +6,6 @@ import asyncio
 import re
 import threading
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pytest
@@ -95,29 +94,11 @@ def test_a_release_of_duckdb_without_the_pass_that_is_left_out_opens(
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_a_sort_has_room_on_a_machine_of_many_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """DuckDB takes a thread for each core, and each needs memory of its own. Without it a query ends."""
-    open_any = duckdb.connect
-
-    def open_on_many_cores(database: str, config: dict[str, Any]) -> duckdb.DuckDBPyConnection:
-        return open_any(database, config={"threads": 64} | config)
-
-    monkeypatch.setattr(duckdb, "connect", open_on_many_cores)
-    with connect(tmp_path, memory_limit="180MB") as connection:
-        connection.execute(
-            f"""
-            COPY (SELECT md5(number::VARCHAR) AS key, repeat(key, 4) AS text FROM range(600000) AS numbers(number))
-            TO '{tmp_path / "rows.parquet"}'
-            """
-        )
-        rows = connection.sql(f"FROM '{tmp_path / 'rows.parquet'}' ORDER BY key").to_arrow_reader(10_000)
-        assert sum(batch.num_rows for batch in rows) == 600_000
-
-
 @pytest.mark.parametrize(("memory_limit", "cores", "threads"), [("160MB", 64, 2), ("20MB", 64, 1), ("1GiB", 3, 3)])
 def test_threads_have_memory_and_a_core(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory_limit: str, cores: int, threads: int
 ) -> None:
+    """DuckDB takes a thread for each core, and each needs memory of its own: a sort that has none ends."""
     open_any = duckdb.connect
     monkeypatch.setattr(
         duckdb, "connect", lambda database, config: open_any(database, config={"threads": cores} | config)
