@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from jobs.s3.store import UNGUARDED
 from tests.doubles.memory_store import Hook, MemoryStore, Request
 
 
@@ -40,6 +42,17 @@ def refuse(error: BaseException, where: Callable[[Request], bool] = lambda reque
         return await request()
 
     return fail
+
+
+async def hang(request: Request) -> Any:
+    """A server that never answers."""
+    await asyncio.Event().wait()
+
+
+async def ignore_guards(request: Request) -> Any:
+    """A server that ignores conditions on what a write replaces."""
+    request.arguments["guard"] = UNGUARDED
+    return await request()
 
 
 def once(act: Callable[[], Awaitable[Any]], where: Callable[[Request], bool] = lambda request: True) -> Hook:

@@ -20,19 +20,14 @@ from jobs.runs.request import Planned
 from jobs.s3 import retries
 from jobs.s3.condition_trial import OF_COPIES
 from jobs.s3.operations import Operation
-from jobs.s3.store import ABSENT, UNGUARDED, CopySettings
-from tests.doubles.memory_store import MemoryStore, Request
+from jobs.s3.store import ABSENT, CopySettings
+from tests.doubles.hooks import hang, ignore_guards, refuse
+from tests.doubles.memory_store import MemoryStore
 
 DESTINATION = Side(Location("hot", "copies/"))
 
 
-async def ignore(request: Request) -> Any:
-    request.arguments["guard"] = UNGUARDED
-    return await request()
-
-
-async def deny(request: Request) -> Any:
-    raise Denied("PutObject", request.place.key, "AccessDenied", "no", 403)
+DENY = refuse(Denied("PutObject", "k", "AccessDenied", "no", 403))
 
 
 @pytest.fixture
@@ -75,13 +70,13 @@ def test_a_server_that_heeds_conditions_needs_no_agreement(server: MemoryStore, 
 
 
 def test_a_server_that_ignores_conditions_is_refused_by_the_names_of_the_operations(server: MemoryStore) -> None:
-    server.hook(copy=ignore)
+    server.hook(copy=ignore_guards)
     with pytest.raises(ConfigError, match=r"ignores conditions on CopyObject, .* --unguarded"):
         tried()
 
 
 def test_what_the_user_agreed_to_is_in_spec_and_report_and_the_worker_looks_first(server: MemoryStore) -> None:
-    server.hook(copy=ignore)
+    server.hook(copy=ignore_guards)
     spec = tried(is_agreed=True)
     assert spec.options[WITHOUT_CONDITIONS] == report(spec)[IGNORED_CONDITIONS] == ["CopyObject"]
     _, destination = worker.open_sides(spec, 4)
@@ -96,7 +91,7 @@ def test_what_the_user_agreed_to_is_in_spec_and_report_and_the_worker_looks_firs
 
 
 def test_where_nothing_can_be_tried_only_the_users_word_helps(server: MemoryStore) -> None:
-    server.hook(put=deny)
+    server.hook(put=DENY)
     with pytest.raises(ConfigError, match=r"permit .* s3://hot/copies/\.sealift/trial-\*"):
         tried()
     assert tried(is_agreed=True).options[WITHOUT_CONDITIONS] == list(OF_COPIES)
@@ -108,9 +103,6 @@ def test_a_server_that_never_answers_a_trial_ends_the_command(
 ) -> None:
     """Nor is it waited for while what the trial has made is removed."""
 
-    async def hang(request: Request) -> Any:
-        await asyncio.Event().wait()
-
     server.hook(**{which: hang})
     monkeypatch.setattr(retries, "PATIENCE_SECONDS", 0.05)
     with pytest.raises(Unavailable):
@@ -118,7 +110,7 @@ def test_a_server_that_never_answers_a_trial_ends_the_command(
 
 
 def test_nothing_is_tried_for_a_run_that_writes_nothing(server: MemoryStore) -> None:
-    server.hook(every=deny)
+    server.hook(every=DENY)
     assert tried(operations=()) == tried(rows=0) == spec_of()
 
 

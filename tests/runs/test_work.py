@@ -12,7 +12,8 @@ from jobs.core.run import RunSpec, Side
 from jobs.errors import Interrupted
 from jobs.ledger.ledger import Ledger
 from jobs.runs.work import end
-from tests.doubles.memory_store import MemoryStore, Request
+from tests.doubles.hooks import hang
+from tests.doubles.memory_store import MemoryStore
 
 SPEC = RunSpec("run", "expire", 0.0, Side(Location("originals")), Side(Location("copies")), "")
 
@@ -21,9 +22,6 @@ async def test_a_ledger_that_never_answers_ends_the_command(monkeypatch: pytest.
     """Each of three attempts waited for it, and then the command."""
     monkeypatch.setattr("jobs.s3.retries.PATIENCE_SECONDS", 0.05)
     store = MemoryStore(buckets=["ledger"])
-
-    async def hang(request: Request) -> Any:
-        await asyncio.Event().wait()
 
     store.hook(get=hang)
     nothing = cast(Any, None)

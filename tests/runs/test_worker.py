@@ -37,6 +37,7 @@ from jobs.runs.worker import TRIES, Worker
 from jobs.s3.gated_store import checked
 from jobs.s3.store import UNGUARDED
 from jobs.tables.rows import batch_of, read_outcomes, shard_schema, write_parquet
+from tests.doubles.hooks import hang
 from tests.doubles.ledgers import make_ledger
 from tests.doubles.memory_store import MemoryStore, Request
 from tests.doubles.plain_fold import fold
@@ -315,9 +316,6 @@ async def test_a_worker_without_an_answer_for_a_minute_writes_a_checkpoint_and_e
         seen.append(now[0])
         raise Unavailable("HeadObject", "ledger", "TimedOut")
 
-    async def hang(request: Request) -> Any:
-        await asyncio.Event().wait()
-
     async def slowly(row: ObjectVersion) -> Status:
         if row.row == 25:
             cast(MemoryStore, ledger.store).hook(head=silent, put=None if takes_checkpoints else hang)
@@ -338,9 +336,6 @@ async def test_a_worker_without_an_answer_for_a_minute_writes_a_checkpoint_and_e
 async def test_a_checkpoint_that_is_never_answered_ends_the_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_module, "SILENT_SECONDS", 0.05)
     ledger = await ledger_with_a_shard()
-
-    async def hang(request: Request) -> Any:
-        await asyncio.Event().wait()
 
     cast(MemoryStore, ledger.store).hook(put=hang)
     async with asyncio.timeout(5):

@@ -22,7 +22,7 @@ from jobs.s3.operations import Operation
 from jobs.s3.sessions import open_store
 from jobs.s3.store import UNGUARDED
 from tests.doubles.ceph_server import is_on_ceph
-from tests.doubles.hooks import Killed
+from tests.doubles.hooks import Killed, names, refuse, watch
 from tests.doubles.memory_store import Hook, MemoryStore, Request
 from tests.doubles.servers import Server
 
@@ -150,38 +150,28 @@ def test_a_write_whose_answer_is_lost_is_tried_anew_and_not_taken_for_refused(op
 
 
 def test_a_trial_that_is_denied_raises() -> None:
-    async def deny(request: Request) -> Any:
-        raise Denied("PutObject", "b", "AccessDenied", "", 403)
-
     with pytest.raises(Denied):
-        ignored(server({"put": deny}))
+        ignored(server({"put": refuse(Denied("PutObject", "b", "AccessDenied", "", 403))}))
 
 
 def test_nothing_is_tried_where_conditions_are_documented() -> None:
-    async def fail(request: Request) -> Any:
-        raise AssertionError(request.operation)
-
-    store = server({"every": fail})
+    store = server({"every": refuse(AssertionError())})
     store.heeds_conditions = True
     assert ignored(store) == []
 
 
 def test_only_what_the_operations_need_is_made_below_the_prefix() -> None:
-    made: Counter[str] = Counter()
-    keys, uploads = set[str](), set[str]()
-
-    async def note(request: Request) -> Any:
-        made[request.operation] += 1
-        (uploads if request.operation == "create_multipart" else keys).add(request.place.key)
-        return await request()
-
-    store = server({"every": note})
+    store = server()
+    seen = watch(store)
     assert ignored(store, Operation.DELETE) == []
+    made = Counter(names(seen))
     assert (made["put"], made["create_multipart"]) == (2, 0)
-    keys.clear()
-    made.clear()
+    seen.clear()
     assert ignored(store) == []
-    assert made["create_multipart"] == len(uploads) == 5  # SeaweedFS takes a second to abort two of one key at once
+    uploads = {each.place.key for each in seen if each.operation == "create_multipart"}
+    # SeaweedFS takes a second to abort two of one key at once
+    assert names(seen).count("create_multipart") == len(uploads) == 5
+    keys = {each.place.key for each in seen}
     objects = {key for key in keys if key.startswith("copies/2026/.sealift/trial-") and is_sealift_object(key)}
     assert len(objects) == 14
     assert uploads < objects
