@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -29,6 +27,7 @@ from jobs.s3 import wire
 from jobs.s3.list_pages import parse_page
 from jobs.s3.operations import Operation
 from jobs.s3.store import ABSENT
+from jobs.tables.rows import write_parquet
 from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
 
@@ -65,9 +64,7 @@ def hostile(*seeds: bytes) -> Callable[[Callable[[bytes], None]], Callable[[], N
 
 
 def parquet(**columns: Any) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(pa.table(columns), sink)
-    return sink.getvalue()
+    return write_parquet(pa.table(columns))
 
 
 PAGE = b"<IsTruncated>true</IsTruncated><EncodingType>url</EncodingType>"

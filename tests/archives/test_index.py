@@ -18,6 +18,7 @@ from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.errors import DamagedArchive
 from jobs.s3.store import UNGUARDED
 from jobs.tables.ranged_parquet import TAIL_BYTES
+from jobs.tables.rows import write_parquet
 from tests.archives.samples import member, refuse_if_match
 from tests.doubles.memory_store import MemoryStore, Request
 
@@ -132,13 +133,10 @@ async def test_a_wrong_directory_only_costs_time(store: MemoryStore, index: Arch
     assert await index.find("k") == []
 
 
-def foreign() -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(pa.table({"key": ["a"]}), sink)
-    return sink.getvalue()
+FOREIGN = write_parquet(pa.table({"key": ["a"]}))
 
 
-@pytest.mark.parametrize("data", [b"", b"x" * 100, b"x" * 100 + b"\xff\xff\xff\x7fPAR1", foreign()])
+@pytest.mark.parametrize("data", [b"", b"x" * 100, b"x" * 100 + b"\xff\xff\xff\x7fPAR1", FOREIGN])
 async def test_what_is_no_index_is_said_to_be_damaged(store: MemoryStore, index: ArchiveIndex, data: bytes) -> None:
     await put(store, "cold/a.tar.parquet", data)
     with pytest.raises(DamagedArchive):
@@ -157,10 +155,8 @@ async def test_a_key_that_is_no_text_is_damage(store: MemoryStore, index: Archiv
     """The footer of an altered index shows the first and the last key of a row group alone."""
     await publish(index, "a.tar", [member(key) for key in ("a", "b", "c")])
     table = pq.read_table(io.BytesIO((await store.get(ObjectRef("ledger", "all/archives/cold/a.tar.parquet"))).data))
-    altered = io.BytesIO()
     keys = pa.array([b"a", b"b\xff", b"c"]).view(pa.string())
-    pq.write_table(table.set_column(0, table.schema.field(0), keys), altered)
-    await put(store, "cold/a.tar.parquet", altered.getvalue())
+    await put(store, "cold/a.tar.parquet", write_parquet(table.set_column(0, table.schema.field(0), keys)))
     damage: Damage = []
     assert await index.find("a", damage=damage) == []
     assert [each.archive.key for each in damage] == ["a.tar"]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from jobs.archives.model import ARCHIVE_VERSION, LOCATOR_BYTES, ArchiveRecord, Locator, Member
+from jobs.archives.model import ARCHIVE_VERSION, LOCATOR_BYTES, ArchiveRecord, Locator
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Location
 from jobs.errors import DamagedArchive
@@ -44,10 +44,3 @@ def test_a_later_version_is_refused_not_guessed_at() -> None:
 def test_a_record_survives_the_index() -> None:
     for record in (RECORD, replace(RECORD, parts=((8, "aGFzaA=="), (2, "aGFzaDI=")))):
         assert ArchiveRecord.from_dict(json.loads(json.dumps(record.to_dict()))) == record
-
-
-def test_where_a_members_bytes_are() -> None:
-    member = Member("k", None, True, 100, "e", 0.0, "STANDARD", {}, {}, {}, offset=2048)
-    assert (member.byte_range, member.skip_bytes) == ((2048, 2148), 0)
-    framed = member._replace(frame_start=1024, frame_offset=70, frame_length=30)
-    assert (framed.byte_range, framed.skip_bytes) == ((70, 100), 1024)

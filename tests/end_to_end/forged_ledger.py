@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.tables.rows import write_parquet
 from tests.end_to_end.conftest import World
 
 
@@ -40,9 +41,7 @@ def edit_json(world: World, name: str, change: Callable[[dict[str, Any]], None])
 def edit_rows(world: World, name: str, **values: Any) -> None:
     """Change columns of all rows of a Parquet file of the ledger."""
     rows = pq.read_table(io.BytesIO(read(world, name)))
-    sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist([row | values for row in rows.to_pylist()], rows.schema), sink)
-    write(world, name, sink.getvalue())
+    write(world, name, write_parquet(pa.Table.from_pylist([row | values for row in rows.to_pylist()], rows.schema)))
 
 
 def twin(run_id: str, job: str = "replicate") -> str:

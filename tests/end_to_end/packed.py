@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import random
 from collections.abc import Callable
@@ -11,12 +10,12 @@ from typing import Any
 from unittest import mock
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jobs.archives.index import ArchiveIndex, IndexedMember
 from jobs.core.model import Location
 from jobs.s3.rest_store import RestStore
 from jobs.s3.sessions import open_store
+from jobs.tables.rows import write_parquet
 from tests.archives.samples import read_member
 from tests.end_to_end.conftest import World
 
@@ -108,7 +107,5 @@ def restored(world: World) -> dict[str, bytes]:
 
 
 def manifest(world: World, **columns: list[Any]) -> str:
-    sink = io.BytesIO()
-    pq.write_table(pa.table(columns), sink)
-    world.client.put_object(Bucket=world.ledger, Key="rows.parquet", Body=sink.getvalue())
+    world.client.put_object(Bucket=world.ledger, Key="rows.parquet", Body=write_parquet(pa.table(columns)))
     return f"s3://{world.ledger}/rows.parquet"

@@ -12,14 +12,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.orc
-import pyarrow.parquet as pq
 import pytest
 
 from jobs.core.model import Listed, Location
 from jobs.errors import ManifestError
 from jobs.inventory.report import open_inventory
 from jobs.inventory.write import write_inventory
-from jobs.tables.rows import manifest_schema
+from jobs.tables.rows import manifest_schema, write_parquet
 from tests.doubles.list_store import Shelf
 from tests.inventory.samples import ODD_KEYS
 
@@ -119,12 +118,6 @@ def test_the_manifest_in_the_documentation_is_understood():
     assert inventory.has_field("VersionId")
 
 
-def parquet(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(table, sink)
-    return sink.getvalue()
-
-
 def orc(table: pa.Table) -> bytes:
     sink = io.BytesIO()
     pyarrow.orc.write_table(table, sink)
@@ -134,7 +127,11 @@ def orc(table: pa.Table) -> bytes:
 @pytest.mark.parametrize(
     ("file_format", "encode", "schema"),
     [
-        ("Parquet", parquet, "message s3.inventory {  optional binary e_tag (STRING);  required binary key (STRING);}"),
+        (
+            "Parquet",
+            write_parquet,
+            "message m {  optional binary e_tag (STRING);  required binary key (STRING);}",
+        ),
         ("ORC", orc, "struct<e_tag:string,key:string>"),
     ],
 )

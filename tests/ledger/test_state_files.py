@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import io
 import tempfile
 import time
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from jobs.core.model import Attributes, Location, ObjectRef
@@ -31,6 +29,7 @@ from jobs.ledger.state_files import (
 )
 from jobs.ledger.views import accept, open_views
 from jobs.s3.store import ABSENT, UNGUARDED
+from jobs.tables.rows import write_parquet
 from tests.doubles.ledgers import make_ledger
 from tests.ledger.looks import Seen, tell, verdicts
 
@@ -202,13 +201,7 @@ def test_a_state_that_nobody_can_read_is_no_empty_one(ledger: Ledger, *, is_gone
             call(ledger)
 
 
-def written(table: pa.Table) -> bytes:
-    file = io.BytesIO()
-    pq.write_table(table, file)
-    return file.getvalue()
-
-
-@pytest.mark.parametrize("data", [b"", b"garbage", written(verdicts(WRONG))])
+@pytest.mark.parametrize("data", [b"", b"garbage", write_parquet(verdicts(WRONG))])
 def test_a_delta_that_was_altered_is_named_to_all_who_read_the_state(ledger: Ledger, data: bytes) -> None:
     """By its digest, which its name ends with: whatever is in its place, also verdicts."""
     add(ledger, "run1", WRONG)
@@ -221,7 +214,7 @@ def test_a_delta_that_was_altered_is_named_to_all_who_read_the_state(ledger: Led
 
 
 def test_a_delta_of_the_first_releases_has_no_digest_in_its_name_and_counts(ledger: Ledger) -> None:
-    damage(ledger, "deltas/run1.parquet", written(verdicts(WRONG)))
+    damage(ledger, "deltas/run1.parquet", write_parquet(verdicts(WRONG)))
     assert found(ledger) == [("wrong", "size_differs")]
     assert made(ledger).deltas == ("run1.parquet",)
     assert found(ledger) == [("wrong", "size_differs")]
@@ -231,8 +224,8 @@ def test_a_delta_of_the_first_releases_has_no_digest_in_its_name_and_counts(ledg
 def test_a_forged_delta_breaks_no_reader(ledger: Ledger, table: pa.Table) -> None:
     """Other columns are an error of the ledger, and a verdict about no key is about nothing."""
     add(ledger, "run1", WRONG)
-    digest = hashlib.sha256(written(table)).hexdigest()[:16]
-    damage(ledger, f"deltas/run2-{digest}.parquet", written(table))
+    digest = hashlib.sha256(write_parquet(table)).hexdigest()[:16]
+    damage(ledger, f"deltas/run2-{digest}.parquet", write_parquet(table))
     for view in ("state", "findings"):
         with contextlib.suppress(LedgerError):
             assert [row["finding"] for row in rows(ledger, view)] == ["size_differs"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from jobs.reconcile.since_then import standing_rows
 from jobs.reports.document import iso_time
 from jobs.runs.request import new_run_id
 from jobs.s3.store import UNGUARDED
+from jobs.tables.rows import write_parquet
 from tests.doubles.ledgers import make_ledger
 from tests.ledger.looks import Seen, tell
 
@@ -47,9 +47,7 @@ class Scene:
         await self.ledger.create(self.spec)
         await self.ledger.publish_plan(self.run_id, Plan(len(rows), 0, ()))
         table = pa.Table.from_pylist([dict(zip(("key", "version_id", "status"), row, strict=True)) for row in rows])
-        data = io.BytesIO()
-        pq.write_table(table, data)
-        uri = await self.ledger.write_failures(self.run_id, data.getvalue(), b"")
+        uri = await self.ledger.write_failures(self.run_id, write_parquet(table), b"")
         await self.ledger.publish_report(
             self.run_id, {"state": "complete", "failures": len(rows), "failures_manifest": uri}
         )
