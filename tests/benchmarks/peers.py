@@ -75,6 +75,12 @@ def s5cmd_copy(source: str, workers: int = 256) -> Client:
     )
 
 
+def s5cmd_sync(source: str, destination: str) -> Client:
+    """`s5cmd sync` to a fixed destination: it compares listings by size and date."""
+    command = [program("s5cmd"), "--numworkers", "256", "--log", "error", "sync", f"{source}*", destination]
+    return Client("s5cmd sync", lambda _: command)
+
+
 def s5cmd_list(source: str) -> Client:
     """`s5cmd ls`."""
     return Client("s5cmd ls", lambda _: [program("s5cmd"), "ls", f"{source}*"])

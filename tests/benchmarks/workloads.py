@@ -112,7 +112,8 @@ def late(bench: Bench) -> Workload:
 def again(bench: Bench, dataset: Dataset) -> Workload:
     replica = bench.replica(dataset)
     own = sealift("replicate", "--source", uri(dataset), "--destination", replica, "--yes", into="")
-    clients = [own, peers.rclone("copy", uri(dataset), bench.environment, "--transfers", "64", destination=replica)]
+    rclone = peers.rclone("copy", uri(dataset), bench.environment, "--transfers", "64", destination=replica)
+    clients = [own, peers.s5cmd_sync(uri(dataset), replica), rclone]
     return Workload(
         f"{dataset.count:,} copies of {size(dataset)} that are there", dataset.count, clients, bench.environment
     )

@@ -11,7 +11,21 @@ from jobs.core.outcome import Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.errors import Conflict, PreconditionFailed
 from tests.doubles.memory_store import MemoryStore, Request
-from tests.sync.scene import COPY, KIB, PARTS, SOURCE, bodies, make_store, put, replay, replicate, rows_of
+from tests.sync.scene import (
+    COPY,
+    EVENT,
+    KIB,
+    PARTS,
+    SOURCE,
+    bodies,
+    make_store,
+    put,
+    replay,
+    replicate,
+    rows_of,
+    sync_one,
+    verify,
+)
 
 SMALL: dict[str, Any] = {}
 STREAMED: dict[str, Any] = PARTS | {"streamed": True}
@@ -74,3 +88,30 @@ async def test_each_version_is_read_as_itself(size_bytes: int, options: dict[str
     outcomes = await replay(store, await rows_of(store), **options)
     assert [each.status for each in outcomes] == [Status.DONE] * 2
     assert bodies(store) == [b"a" * size_bytes, b"b" * size_bytes]
+
+
+NIGHT: dict[str, Any] = {"keeps_replaced": True}
+"""What the copies of a pair have (`jobs.policy.run_options`)."""
+
+
+@pytest.mark.parametrize("options", [{}, {"all_versions": True}], ids=["current", "all versions"])
+@pytest.mark.parametrize("versioned", [True, False])
+@pytest.mark.parametrize("caller", ["replicate", "retry", "repair", "night", "event"])
+async def test_a_source_that_was_overwritten_in_the_second_of_its_copy_is_brought_up_to_date(
+    caller: str, versioned: bool, options: dict[str, Any]
+) -> None:
+    """In a source without versions nothing but the date says that the copy is of the object before."""
+    store = make_store(versioned=versioned, kept=True, clock=lambda: 1_000.0)
+    assert (await replicate(store, await put(store, b"one"), **options)).status is Status.DONE
+    row = await put(store, b"two")
+    if caller in ("retry", "repair"):
+        found = await verify(store, row, **options)
+        assert found.status in (Status.DIFFERENT, Status.MISSING)
+        row = row._replace(condemned_etag=found.destination_etag)
+    if caller == "event":
+        outcome = await sync_one(store, row, **EVENT)
+    else:
+        outcome = await replicate(store, row, **options, **({} if caller == "replicate" else NIGHT))
+    assert outcome.status is Status.DONE
+    assert bodies(store) == [b"one", b"two"]
+    assert (await verify(store, row, **options)).status is Status.VERIFIED
