@@ -123,7 +123,7 @@ def test_undelivered_events_of_every_region_are_listed_and_counted(queues: Queue
     for _ in range(2):  # a look takes nothing
         listed = queues.sealift("events", "list", "--json").document
         home, other = listed["undelivered"]
-        assert (home["queue"], home["waiting"], home["events"][0]["what"]) == (name, 1, "the night of pair")
+        assert (home["queue"], home["waiting"], home["events"][0]["what"]) == (name, 1, "a call of nightly pair")
         assert home["events"][0]["reason"] == "AWS gave no reason"
         assert (other["queue"], other["region"], other["waiting"]) == (f"{name} in {far}", far, 1)
         assert other["events"][0]["what"] == "Object Created: s3://source/a b"
