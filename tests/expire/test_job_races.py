@@ -373,11 +373,17 @@ def test_no_history_makes_a_version_go_that_no_copy_holds(history: list[tuple[st
             assert all(data in safe for data in gone.values())
 
 
-def compare_for_long(monkeypatch: pytest.MonkeyPatch, event: Callable[[], Any]) -> None:
-    """Something happens while the copies are compared, which takes a minute."""
+def stop_clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that have passed, which a test changes."""
     seconds = [0.0]
     for module in ("expire.job", "core.elapsed"):
         monkeypatch.setattr(f"jobs.{module}.elapsed_seconds", lambda: seconds[0])
+    return seconds
+
+
+def compare_for_long(monkeypatch: pytest.MonkeyPatch, event: Callable[[], Any]) -> None:
+    """Something happens while the copies are compared, which takes a minute."""
+    seconds = stop_clock(monkeypatch)
     real = Expire.compare
 
     async def compare(job: Expire, originals: Sequence[Candidate]) -> dict[int, Candidate]:
@@ -393,9 +399,7 @@ def test_a_slow_server_gets_each_delete_in_time(monkeypatch: pytest.MonkeyPatch)
     """Of one group: 300 looks at both sides and as many deletes take nine seconds."""
     store = shop()
     rows = store.originals(300)
-    seconds = [0.0]
-    for module in ("expire.job", "core.elapsed"):
-        monkeypatch.setattr(f"jobs.{module}.elapsed_seconds", lambda: seconds[0])
+    seconds = stop_clock(monkeypatch)
 
     async def slow(request: Request) -> Any:
         seconds[0] += 0.01
