@@ -11,7 +11,7 @@ from posixpath import commonprefix
 
 from jobs.cli.command import Answer, LedgerCommand, PolicyOptions, SidesAccess, Work, choose_pair, read_policy
 from jobs.cli.console import say
-from jobs.cli.options import Age, Run, Share, checked_annotations, flag, option, shared
+from jobs.cli.options import Age, Rows, Run, Share, checked_annotations, flag, option, shared
 from jobs.cli.run_command import StartOptions
 from jobs.config import Settings
 from jobs.core.display import shown_key
@@ -64,13 +64,8 @@ class Expire(SidesAccess, PolicyOptions, LedgerCommand):
     pair: str | None = shared("pair", "Take the places, grace and share from the policy.")
     declare: bool = flag("Declare the places, with a document in each. Nothing else is done.")
     replace: bool = flag("With --declare: replace documents whose ranks do not fit.", is_rare=True)
-    manifest: str | None = shared("manifest", "Only these rows. Default: all that is listed and has a copy.")
-    grace: float = option(
-        "Keep what was written, copied, hidden or declared less than this ago.",
-        default="30d",
-        type=Age,
-        metavar="AGE",
-    )
+    manifest: str | None = shared("manifest", "Only these rows. Default: all that is listed and has a copy.", type=Rows)
+    grace: float = option("Keep what was written, copied, hidden or declared more recently.", default="30d", type=Age)
     max_share: float = option(
         "Refuse to delete a larger share of the current objects, or of all versions, in one run.",
         default="50%",
@@ -83,7 +78,7 @@ class Expire(SidesAccess, PolicyOptions, LedgerCommand):
         "Compare what S3 keeps (SHA or MD5) of both sides instead of bytes. Cold copies can be compared no other way.",
         is_rare=True,
     )
-    undo: str | None = option("Remove the delete markers of this expire run.", type=Run, metavar="RUN")
+    undo: str | None = option("Remove the delete markers of this expire run.", type=Run)
     yes_delete: bool = flag("Delete. Without it nothing is deleted.")
     max_objects: int | None = shared("max-objects")
     max_cost: float | None = shared("max-cost")
@@ -92,10 +87,6 @@ class Expire(SidesAccess, PolicyOptions, LedgerCommand):
 
     def run(self) -> Work:
         """Declare places, undo a run, or delete."""
-        if self.manifest is not None and self.manifest.partition(":")[0] in ("run", "proven"):
-            raise UsageError(
-                f"--manifest {self.manifest}: no run's word decides what is deleted", advice="name a file of rows"
-            )
         if self.replace and not self.declare:
             raise UsageError("--replace belongs to --declare", advice="add --declare")
         if sum(map(bool, (self.manifest or self.yes_delete, self.undo, self.declare))) > 1:
@@ -188,8 +179,7 @@ class Expire(SidesAccess, PolicyOptions, LedgerCommand):
         async with side_store(self.source_side(self.source)) as store:
             undone = await undo_run(ledger, store, stones, self.source.key, say)
         lines = [f"{undone.markers:,} delete markers of {run_id} are gone from {self.source}."]
-        if undone.lost:
-            lines.append(f"{undone.lost:,} versions are gone for good: restore them from their copies.")
+        lines += [f"{undone.lost:,} versions are gone for good: restore them from their copies."] * bool(undone.lost)
         lines += [f"  {shown_key(each.key)}: {each.problem}" for each in undone.problems[:20]]
         problems = [each._asdict() for each in undone.problems]
         document = {"run_id": run_id, "undone": undone.markers, "lost": undone.lost, "problems": problems}

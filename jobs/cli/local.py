@@ -18,14 +18,14 @@ import click
 from jobs import interrupts
 from jobs.cli.console import say
 from jobs.cli.options import Options, option, shared
-from jobs.config import Settings
-from jobs.errors import ConfigError, ExitCode, UsageError
+from jobs.errors import ConfigError, ExitCode
 from jobs.policy.run_options import named_places
 
 if TYPE_CHECKING:
     from jobs.local.system import System
 
 STATUS_SECONDS = 1.0
+_PATH = click.Path(path_type=Path)
 SAMPLE = """\
 # A pair to play with: what is put into s3://freight-in is copied to s3://freight-hot.
 version: 1
@@ -73,26 +73,21 @@ class Local(Options):
     sealift local --policy policy.yaml --data ./playground
     """
 
-    data: Path | None = option("A folder that keeps the buckets.", type=click.Path(file_okay=False, path_type=Path))
-    policy: str | None = shared("policy", "A path. Default: SEALIFT_POLICY, or a pair of two sample buckets.")
+    data: Path | None = option("A folder that keeps the buckets.", type=_PATH)
+    policy: Path | None = shared("policy", "Default: SEALIFT_POLICY, or a sample.", type=_PATH, envvar="SEALIFT_POLICY")
     as_json: bool = shared("json", "Print one line of JSON a second.")
 
     def main(self) -> int:
         """Run until a signal comes."""
-        out, named = sys.stdout, self.policy or Settings.from_environment().policy
-        if named is not None and named.startswith("s3://"):
-            raise UsageError(f"--policy {named}", advice="name a file of this machine, because nothing here asks AWS")
+        out, last = sys.stdout, ""
         stops: list[int] = []  # signals: each asks to stop, since what was started has to be ended in order
         with interrupts.handled(stops.append), _folder(self.data) as folder:
             from jobs.local.system import running
 
-            policy = Path(named) if named is not None else _sample(folder)
-            if not self.as_json:
-                say("Starting …")
-            with running(policy, folder, keeps_data=self.data is not None) as system:
+            say("Starting …")
+            with running(self.policy or _sample(folder), folder, keeps_data=self.data is not None) as system:
                 ready = {"event": "ready", "environment": dict(system.environment), "folder": str(folder.resolve())}
                 click.echo(json.dumps(ready) if self.as_json else _welcome(system, folder), file=out)
-                last = ""
                 while not stops:
                     status = system.status()
                     text = json.dumps(status) if self.as_json else status_text(status)
@@ -100,8 +95,7 @@ class Local(Options):
                         click.echo(text, file=out)
                     last = text
                     time.sleep(STATUS_SECONDS)
-        if not self.as_json:
-            say("Stopped." if self.data is None else f"Stopped. Buckets are kept in {self.data} for its next start.")
+        say("Stopped." if self.data is None else f"Stopped. Buckets are kept in {self.data} for its next start.")
         return int(ExitCode.DONE)
 
 
@@ -119,11 +113,8 @@ def _welcome(system: System, folder: Path) -> str:
 
 def status_text(status: Mapping[str, Any]) -> str:
     """One line for people."""
-    counts = [f"{status[name]:,} {label}" for name, label in _LABELS.items() if status[name] or name == "handled"]
-    return " · ".join([*counts, *status["told"][-1:]])
-
-
-_LABELS = {"handled": "handled", "unhandled": "unhandled", "given_up": "given up", "runs": "runs under way"}
+    names = [name for name in ("handled", "unhandled", "given_up", "runs") if status[name] or name == "handled"]
+    return " · ".join([*(f"{status[name]:,} {name.replace('_', ' ')}" for name in names), *status["told"][-1:]])
 
 
 @contextlib.contextmanager
@@ -133,12 +124,9 @@ def _folder(data: Path | None) -> Iterator[Path]:
             data.mkdir(parents=True, exist_ok=True)
             lock = (data / "lock").open("w")
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            another = f"--data {data}: another `sealift local` works with it"
-            raise ConfigError(another, advice="name another one") from error
         except OSError as error:
-            why = f"--data {data}: {error.strerror}"
-            raise ConfigError(why, advice="name a folder that can be written to") from error
+            why = "another `sealift local` works with it" if isinstance(error, BlockingIOError) else error.strerror
+            raise ConfigError(f"--data {data}: {why}", advice="name another folder") from error
         with lock:
             yield data.resolve()
         return

@@ -99,8 +99,10 @@ Place = ParsedType("s3://bucket/prefix", Location.parse)
 Run = ParsedType("RUN", _matching(_RUN, "the id of a run", "see `sealift runs list`"))
 Size, Age = ParsedType("size", parse_size), ParsedType("age", parse_age)
 When = ParsedType("when", lambda text: parse_when(text, time.time()))
+_FILE, _WHY = "(?!run:|proven:).+", "no run's word decides what is deleted: name a file of rows"
+Rows = ParsedType("URI", _matching(_FILE, "a file", _WHY))
 Manifest = ParsedType(
-    "URI", _matching(f"(run|proven):{_RUN}|(?!run:|proven:).+", "a manifest", "name a file, run:ID or proven:ID")
+    "URI", _matching(f"(run|proven):{_RUN}|{_FILE}", "a manifest", "name a file, run:ID or proven:ID")
 )
 _SHARE = _matching(r"(\d{1,2}(\.\d+)?|100)%", "a share", "write a percentage, such as 50%", lambda text: text[:-1])
 Share = ParsedType("PERCENT", lambda text: float(_SHARE(text)) / 100)
@@ -268,30 +270,26 @@ class _Option(click.Option):
         return super().get_help_record(ctx) if ctx.meta.get(ALL) or not self.is_rare else None
 
 
-def _show_all(ctx: click.Context, _: click.Parameter, is_given: bool) -> None:
-    if is_given:
-        ctx.meta[ALL] = True
-        click.echo(ctx.get_help())
-        ctx.exit()
+def _acting(name: str, help: str, act: Callable[[click.Context], None], **attributes: Any) -> click.Option:
+    """A flag that acts before the command begins."""
+
+    def callback(ctx: click.Context, _: click.Parameter, is_given: bool) -> None:
+        if is_given:
+            act(ctx)
+
+    return _Option([name], is_flag=True, expose_value=False, callback=callback, help=help, **attributes)
+
+
+def _show_all(ctx: click.Context) -> None:
+    ctx.meta[ALL] = True
+    click.echo(ctx.get_help())
+    ctx.exit()
 
 
 ALL = "jobs.cli.help_all"
-_HELP_ALL = click.Option(
-    ["--help-all"],
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_show_all,
-    help="Show all options, and everything about them.",
-)
-DEBUG = _Option(
-    ["--debug"],
-    is_rare=True,
-    is_flag=True,
-    expose_value=False,
-    callback=lambda _, __, is_given: log_requests() if is_given else None,
-    help="Log each request with its time and id on stderr, without anything secret.",
-)
+_HELP_ALL = _acting("--help-all", "Show all options, and everything about them.", _show_all, is_eager=True)
+_LOGGED = "Log each request with its time and id on stderr, without anything secret."
+DEBUG = _acting("--debug", _LOGGED, lambda ctx: log_requests(), is_rare=True)
 
 
 class Command(click.Command):

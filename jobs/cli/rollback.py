@@ -34,7 +34,7 @@ class Rollback(SourceAccess, StartOptions):
 
     source: Location = shared("source", "The bucket that keeps versions, or a prefix in it.", required=True)
     at: float | None = option("As it was at: 2h (ago), 2026-11-01, 2026-11-01T06:00:00Z.", name="--as-of", type=When)
-    undo: str | None = option("Take back what this rollback run did.", type=Run, metavar="RUN")
+    undo: str | None = option("Take back what this rollback run did.", type=Run)
     max_objects: int | None = shared("max-objects")
     max_share: float = option("Refuse to change a larger share of the keys in one run.", default="50%", type=Share)
 

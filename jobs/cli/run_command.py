@@ -13,7 +13,7 @@ from jobs.cli import console
 from jobs.cli.command import Answer, LedgerCommand, SidesAccess
 from jobs.cli.console import asks, confirm, say
 from jobs.cli.options import Options, shared
-from jobs.cli.texts import plan_text, report_ended, retried_text
+from jobs.cli.texts import plan_text, report_ended
 from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.run import WITHOUT_CONDITIONS, Plan, RunSpec
@@ -52,13 +52,11 @@ class StartOptions(LedgerCommand):
         max_objects: int | None = None,
         pair_limits: tuple[float | None, int | None] = (None, None),
         may_be_empty: bool = False,
-        retried: Mapping[str, Any] | None = None,
     ) -> Answer:
         """Plan, ask, run and report one request.
 
         `plan_run`: None for the planner of the request's kind of work. `pair_limits`: those of
-        a pair. `may_be_empty`: a plan without rows is a success. `retried`: what a dry run says of
-        the rows of a retry.
+        a pair. `may_be_empty`: a plan without rows is a success.
         """
         request = await _with_whole_run_id(request, ledger)
         request = replace(request, options=dict(request.options) | dict(self.max_rate))
@@ -81,7 +79,7 @@ class StartOptions(LedgerCommand):
             planned, plan = await together(launch.try_conditions(planned, writes, trial), plan)
             planned = replace(planned, plan=plan)
             if self.dry_run:
-                return _planned(planned, retried)
+                return _planned(planned)
             if not self.as_json:
                 say(plan_text(planned.spec, planned.plan))
             if asks(is_agreed=self.yes, as_json=self.as_json):
@@ -169,18 +167,12 @@ async def _with_whole_run_id(request: Request, ledger: Ledger) -> Request:
     return replace(request, manifest=f"{scheme}:{await find_run_id(ledger, named)}")
 
 
-def _planned(planned: Planned, retried: Mapping[str, Any] | None) -> Answer:
+def _planned(planned: Planned) -> Answer:
     """The answer of a dry run."""
     spec, plan = planned.spec, planned.plan
     document = {"run_id": spec.run_id, "job": spec.job, "state": "planned", "dry_run": True, **plan.to_dict()}
     document["shard_count"] = len(document.pop("shards"))  # of which there may be 10,000
-    text = plan_text(spec, plan)
-    if retried is None:
-        return Answer(document, f"{text}\n  dry run   nothing was started")
-    return Answer(
-        document | {"retry_of": spec.retry_of, "retried": retried},
-        f"{retried_text(str(spec.retry_of), retried)}\n{text}",
-    )
+    return Answer(document, f"{plan_text(spec, plan)}\n  dry run   nothing was started")
 
 
 def _check_not_empty(request: Request, planned: Planned) -> None:

@@ -17,7 +17,7 @@ from jobs.cli.command import Answer, PromptCommand
 from jobs.cli.console import meter, say, table
 from jobs.cli.options import Options, Run, argument, flag, option, shared
 from jobs.cli.run_command import StartOptions
-from jobs.cli.texts import plan_text, report_ended, report_text
+from jobs.cli.texts import plan_text, report_ended, report_text, retried
 from jobs.config import Settings
 from jobs.core.run import UNSIZED_ROWS, Plan, RunSpec, RunState, continuation
 from jobs.core.selection import Selection
@@ -180,7 +180,8 @@ class Retry(_Run, PromptCommand, StartOptions):
             file, tried = await standing_rows(ledger, spec, ended["finished_at"], Path(folder))
             if not tried["rows"]:
                 return await _nothing_to_do(ledger, spec, ended, "retry")
-            return await start.launch(structs.replace(request, rows=file), ledger, may_be_empty=True, retried=tried)
+            answer = await start.launch(structs.replace(request, rows=file), ledger, may_be_empty=True)
+            return retried(answer, run_id, tried) if self.dry_run else answer
 
 
 def _under_way_text(spec: RunSpec, run: Mapping[str, Any]) -> str:

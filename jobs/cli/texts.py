@@ -118,14 +118,13 @@ def _expiry_lines(expiry: Mapping[str, Any]) -> Iterator[str]:
         yield f"  warning   {warning(each)}"
 
 
-def retried_text(run_id: str, retried: Mapping[str, Any]) -> str:
-    """Which rows of a run a retry would try again: how many of each status, and the first keys."""
-    rows = plural(retried["rows"], "row")
-    lines = [f"Dry run: a retry of {run_id} would try {rows} again. Nothing was started."]
+def retried(planned: Answer, run_id: str, retried: Mapping[str, Any]) -> Answer:
+    """The plan of a retry, with the rows that it would try again: how many of each status, and the first keys."""
+    lines = [f"A retry of {run_id} would try {plural(retried['rows'], 'row')} again:"]
     for status, count in retried["outcomes"].items():
         keys = _first_keys(retried["first_keys"].get(status, ()), count)
         lines.append(f"  {count:>8,} × {status}{': ' if keys else ''}{', '.join(keys)}")
-    return "\n".join(lines)
+    return Answer(planned.document | {"retry_of": run_id, "retried": retried}, "\n".join([*lines, planned.text]))
 
 
 def _first_keys(keys: Sequence[str], rows: int) -> list[str]:

@@ -83,7 +83,6 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("query SELECT --run ''", 2, "--run"),
         ("replicate --manifest ''", 2, "--manifest"),
         ("worker ''", 2, "RUN"),
-        ("local --policy s3://bucket/policy.yaml", 2, "name a file of this machine"),
         ("local --policy nowhere.yaml", 10, "nowhere.yaml"),
         ("local --data /proc/nothing", 10, "--data /proc/nothing"),
     ],
