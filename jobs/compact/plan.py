@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +25,20 @@ from jobs.compact.archived import archived_rows_sql, archived_versions, renew_in
 from jobs.compact.grouping import Group, cut_shards, number_groups
 from jobs.compact.packing import MEMBER_BYTES_MAX, CompactOptions
 from jobs.compact.savings import Savings
-from jobs.config import ROWS_PER_SHARD, Settings
+from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.enums import SKIP_ANNOTATIONS
 from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
-from jobs.core.pricing import Bill, Histogram, PricedWork, PriceTable, own_prices
+from jobs.core.pricing import Bill, Histogram, PricedWork, own_prices
 from jobs.core.reasons import Reason
 from jobs.core.run import Plan, ShardSummary
 from jobs.core.selection import Selection
 from jobs.errors import ManifestError
 from jobs.ledger.ledger import Ledger
-from jobs.runs import sharding as shards
 from jobs.runs.planning import MEMORY_LIMIT, spool, write_shards
 from jobs.runs.request import Planned, Request, check_sides, drafting, manifest_rows
+from jobs.runs.sharding import Shards
 from jobs.runs.sorting import Sorting
-from jobs.runs.there import WriteShard
 from jobs.s3.sessions import side_store
 from jobs.tables.duck import in_thread, quoted, scratch_folder
 
@@ -56,7 +56,6 @@ async def plan_run(request: Request, ledger: Ledger, settings: Settings, display
     with drafting(request) as draft:
         source, description, batches = await manifest_rows(request, ledger, draft)
         source, draft.destination = await check_sides(source, draft.destination, destination_name="archives")
-        prices = own_prices()
         packing = msgspec.convert(request.options, CompactOptions)
         damage: Damage = []
         index = ArchiveIndex(ledger.store, ledger.location)
@@ -64,8 +63,7 @@ async def plan_run(request: Request, ledger: Ledger, settings: Settings, display
         async with side_store(place, max_in_flight=16) as store:
             archived = archived_versions(index, place.location, of, packing, store, damage)
             damage += await renew_indexes(index, place.location, store)
-            to_shards = draft.sharding(settings)
-            grouped = await plan_groups(batches, request.selection, packing, prices, archived=archived, **to_shards)
+            grouped = await plan_groups(batches, request.selection, packing, archived, draft.shards(settings))
         if draft.has_old_versions:
             raise UNDESCRIBED
         for each in damage:
@@ -89,9 +87,9 @@ class Grouped(Struct):
     packed: Savings = field(default_factory=Savings)
     left_alone: Counter[str] = field(default_factory=Counter)
 
-    def add(self, group: Group, packing: CompactOptions, prices: PriceTable) -> bool:
+    def add(self, group: Group, packing: CompactOptions) -> bool:
         """Count a group. False: it would not pay, and is not packed."""
-        savings = group.savings(packing.storage_class, time.time(), prices)
+        savings = group.savings(packing.storage_class, time.time(), own_prices())
         if not (savings.pays or packing.pack_all):
             self.left_alone[Reason.DOES_NOT_PAY] += group.rows
             return False
@@ -120,26 +118,20 @@ async def plan_groups(
     batches: AsyncIterator[pa.RecordBatch],
     selection: Selection,
     packing: CompactOptions,
-    prices: PriceTable,
-    *,
     archived: AsyncIterator[pa.Table],
-    write_shard: WriteShard,
-    scratch_directory: Path,
-    rows_per_shard: int = ROWS_PER_SHARD,
-    processes: int = 1,
+    to: Shards,
 ) -> Grouped:
     """Take the selected rows of `batches` (in `manifest_schema()`) and write them as shards of
     whole groups.
 
     `archived`: versions that archives hold (in `jobs.compact.archived.SCHEMA`), which are left out.
-    `write_shard(number, parquet)` is awaited once for each shard, in order from 0, none of them
-    empty. Raises ConfigError when the scratch directory cannot hold the rows.
+    Raises ConfigError when the scratch directory cannot hold the rows.
     """
     grouped = Grouped()
-    with scratch_folder(scratch_directory, "planning-", "sort the manifest") as folder:
+    with scratch_folder(to.folder, "planning-", "sort the manifest") as folder:
         excluded = await spool(_described(batches), selection, folder / "rows.parquet")
         sorting = Sorting(folder, COPY_LIMIT_BYTES, PREFERRED_PART_BYTES, MEMORY_LIMIT)
-        try:
+        with closing(sorting.connection):
             known = folder / "archived.parquet"
             with pq.ParquetWriter(known, ARCHIVED_SCHEMA, compression="lz4") as writer:
                 async for table in archived:
@@ -153,15 +145,11 @@ async def plan_groups(
             await in_thread(
                 sorting.connection, _write, number_groups(sorting.in_packing_order(), packing.rule, groups), numbered
             )
-            kept = {str(number): each for number, each in enumerate(groups) if grouped.add(each, packing, prices)}
-            wanted = shards.count_shards(
-                grouped.rows, grouped.size_bytes, rows_per_shard=rows_per_shard, processes=processes
-            )
+            kept = {str(number): each for number, each in enumerate(groups) if grouped.add(each, packing)}
+            wanted = to.number(grouped.rows, grouped.size_bytes)
             limits = (-(-each // max(wanted, 1)) for each in (grouped.rows, grouped.size_bytes))
             tables = cut_shards(_read(numbered, kept), kept.values(), *limits)
-            grouped.shards, _ = await write_shards(tables, write_shard, sorting.connection)
-        finally:
-            sorting.connection.close()
+            grouped.shards, _ = await write_shards(tables, to.write, sorting.connection)
     grouped.excluded = dict(+excluded)
     return grouped
 

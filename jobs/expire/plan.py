@@ -124,8 +124,8 @@ class Candidates:
                     copy_member.offset, key, version_id
                 """
             )
-            where, sizes = (self._connection, in_order), (settings.rows_per_shard, settings.processes)
-            shards = await cut_shards(*where, plan.rows, plan.size_bytes, self.draft.write_shard, *sizes, SCHEMA)
+            where, to = (self._connection, in_order), self.draft.shards(settings)
+            shards = await cut_shards(*where, plan.rows, plan.size_bytes, to, SCHEMA)
         return replace(plan, shards=shards, excluded=dict(self.excluded))
 
     def _refuse(self, key: str, is_delete_marker: bool = False) -> str:

@@ -22,11 +22,10 @@ from msgspec import Struct
 from jobs.archives.files import head_archive
 from jobs.archives.model import ArchiveRecord
 from jobs.archives.spans import SPAN_BYTES
-from jobs.config import ROWS_PER_SHARD, Settings
+from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.enums import ARCHIVE_CLASSES
 from jobs.core.model import ObjectInfo, ObjectVersion
-from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
 from jobs.core.pricing import Bill, Group, Histogram, PricedWork
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.core.selection import Selection
@@ -39,11 +38,11 @@ from jobs.restore.candidates import SCHEMA, Choose, RestoreQuery
 from jobs.restore.thawing import ColdObjects, Tier, estimate_thaw, thaw_class
 from jobs.runs.planning import cut_shards, spool
 from jobs.runs.request import Planned, Request, check_outside, check_sides, drafting
-from jobs.runs.sorting import SORT_BYTES, limit_sort
-from jobs.runs.there import WriteShard
+from jobs.runs.sharding import Shards
+from jobs.runs.sorting import SORT_BYTES, group_columns, limit_sort
 from jobs.s3.retries import gather_bounded
 from jobs.s3.sessions import side_store
-from jobs.tables.duck import Database, in_thread, parquet, scratch_folder
+from jobs.tables.duck import connect, in_thread, parquet, scratch_folder
 from jobs.tables.rows import fill_batch, manifest_batch, manifest_schema
 
 BATCH_ROWS = 20_000
@@ -66,27 +65,21 @@ async def plan_restore(
     candidates: AsyncIterator[pa.RecordBatch],
     selection: Selection,
     choose: Choose,
-    *,
-    write_shard: WriteShard,
-    scratch_directory: Path,
-    rows_per_shard: int = ROWS_PER_SHARD,
-    processes: int = 1,
+    shards: Shards,
 ) -> RestoreSelection:
     """Choose among `candidates` (in `manifest_schema()`, or in `SCHEMA`) and write shards.
 
     A row with an `archive` is archived, one with an `Event` is an event of the journal. A
-    key's own rows come newest first, as listings have them.
-    `write_shard(number, parquet)` is awaited once for each shard, in order from 0, none of them
-    empty. Raises ConfigError when the scratch directory cannot hold the rows.
+    key's own rows come newest first, as listings have them. Raises ConfigError when the folder cannot hold the rows.
     """
-    with scratch_folder(scratch_directory, "planning-", "sort the rows") as folder:
+    with scratch_folder(shards.folder, "planning-", "sort the rows") as folder:
         whole = (
             fill_batch({name: each[name] for name in each.schema.names}, each.num_rows, SCHEMA)
             async for each in candidates
         )
         excluded = await spool(whole, selection, folder / "rows.parquet", SCHEMA)
         chosen = folder / "chosen.parquet"
-        with closing(Database(folder, memory_limit=f"{SORT_BYTES}B").connection) as connection:
+        with closing(connect(folder, memory_limit=f"{SORT_BYTES}B")) as connection:
             await in_thread(connection, limit_sort, connection, parquet(folder / "rows.parquet"))
             await in_thread(connection, _choose_rows, connection, folder / "rows.parquet", choose, excluded, chosen)
             counted = await in_thread(connection, _count, connection, parquet(chosen))
@@ -96,8 +89,7 @@ async def plan_restore(
                 f"FROM {parquet(chosen)} "
                 "ORDER BY archive NULLS FIRST, CASE WHEN archive IS NULL THEN hash(key) END, key"
             )
-            sizes = rows_per_shard, processes
-            written = await cut_shards(connection, in_order, rows, size_bytes, write_shard, *sizes)
+            written = await cut_shards(connection, in_order, rows, size_bytes, shards)
     return RestoreSelection(written, excluded, [each for each in counted if each[0] not in NOT_RESTORED])
 
 
@@ -139,16 +131,8 @@ def _candidates(connection: duckdb.DuckDBPyConnection, rows: Path) -> Iterator[O
 
 def _count(connection: duckdb.DuckDBPyConnection, chosen: str) -> list[Taken]:
     """All rows of a relation, by what decides their price."""
-    groups = connection.execute(
-        f"""
-        SELECT archive, coalesce(nullif(storage_class, ''), 'STANDARD'),
-               coalesce(size_bytes > {COPY_LIMIT_BYTES}, false), size_bytes IS NOT NULL, false,
-               count(*), coalesce(sum(size_bytes), 0)::BIGINT,
-               coalesce(sum(greatest(1, ceil(size_bytes / {PREFERRED_PART_BYTES}))), count(*))::BIGINT
-        FROM {chosen} GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
-        """
-    ).fetchall()
-    return [(archive, Group(*rows)) for archive, *rows in groups]
+    groups = connection.execute(f"SELECT archive, {group_columns()} FROM {chosen} GROUP BY ALL ORDER BY ALL")
+    return [(archive, Group(*rows)) for archive, *rows in groups.fetchall()]
 
 
 async def plan_run(request: Request, ledger: Ledger, settings: Settings, display: Display) -> Planned:
@@ -163,7 +147,7 @@ async def plan_run(request: Request, ledger: Ledger, settings: Settings, display
         in_place = request.options["in_place"]
         source, draft.destination = await check_sides(query.source, draft.destination, in_place=in_place)
         chosen = await plan_restore(
-            query.candidates(list(records.values())), request.selection, query.choose, **draft.sharding(settings)
+            query.candidates(list(records.values())), request.selection, query.choose, draft.shards(settings)
         )
         for each in query.damage:
             display.say(f"left out, it cannot be searched: {each.archive}: {each.reason}")

@@ -23,7 +23,6 @@ from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.model import Listed, Location, ObjectVersion
 from jobs.core.outcome import Outcome, Status
-from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
 from jobs.core.pricing import Bill, Group, Histogram, PricedWork
 from jobs.core.run import Plan, RunState
 from jobs.errors import ConfigError, UsageError
@@ -33,7 +32,7 @@ from jobs.rollback.rules import Move, Step, decide, turn_round
 from jobs.runs.folding import open_fold
 from jobs.runs.planning import check_share, cut_shards, spool
 from jobs.runs.request import Draft, Planned, Request, check_apart, check_sides, drafting
-from jobs.runs.sorting import SORT_BYTES, limit_sort
+from jobs.runs.sorting import SORT_BYTES, group_columns, limit_sort
 from jobs.s3.listing import list_all
 from jobs.s3.retries import retry
 from jobs.s3.sessions import side_store
@@ -156,18 +155,13 @@ async def _cut(draft: Draft, folder: Path, work: PricedWork, settings: Settings)
         relation = parquet(folder / "chosen.parquet")
         steps = dict(connection.execute(f"SELECT step, count(*) FROM {relation} GROUP BY 1 ORDER BY 1").fetchall())
         # What makes or removes a delete marker costs alike.
+        priced = f"SELECT * REPLACE (step <> '{Step.COPY}' AS is_delete_marker) FROM {relation}"
         groups = connection.execute(
-            f"""
-            SELECT coalesce(storage_class, 'STANDARD'), coalesce(size_bytes > {COPY_LIMIT_BYTES}, false), true,
-                   step <> '{Step.COPY}', count(*), coalesce(sum(size_bytes), 0)::BIGINT,
-                   sum(greatest(1, ceil(coalesce(size_bytes, 0) / {PREFERRED_PART_BYTES})))::BIGINT
-            FROM {relation} WHERE step <> '{Step.LEAVE}' GROUP BY 1, 2, 4 ORDER BY 1, 2, 4
-            """
+            f"SELECT {group_columns()} FROM ({priced}) WHERE step <> '{Step.LEAVE}' GROUP BY ALL ORDER BY ALL"
         ).fetchall()
         histogram, rows = Histogram(tuple(Group(*each) for each in groups), 0), sum(steps.values())
         size_bytes = sum(each.size_bytes for each in histogram.groups)
         in_order = connection.sql(f"FROM {relation} ORDER BY hash(key), key")
-        sizes = settings.rows_per_shard, settings.processes
-        shards = await cut_shards(connection, in_order, rows, size_bytes, draft.write_shard, *sizes, SCHEMA)
+        shards = await cut_shards(connection, in_order, rows, size_bytes, draft.shards(settings), SCHEMA)
     bill = Bill(work, histogram, list=steps.get(Step.UNHIDE, 0) + steps.get(Step.REMOVE, 0))
     return bill.of(Plan(rows, size_bytes, shards, rollback=steps), settings.processes)

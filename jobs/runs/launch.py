@@ -92,7 +92,7 @@ async def plan_run(
         plan, histogram = await plan_rows(
             batches,
             request.selection,
-            **draft.sharding(settings),
+            draft.shards(settings),
             copies=Copies(spec, packed, lists, partial(server_time, ledger.store)) if lists or packed else None,
             join=join and partial(join, spec),
             parts=part_rule(work),

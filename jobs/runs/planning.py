@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
 from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
@@ -18,7 +19,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs.config import ROWS_PER_SHARD
 from jobs.core.display import shown
 from jobs.core.model import SIZE_LIMIT
 from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
@@ -26,10 +26,10 @@ from jobs.core.pricing import Histogram
 from jobs.core.run import Plan, ShardSummary
 from jobs.core.selection import Selection
 from jobs.errors import LimitExceeded, ManifestError
-from jobs.runs import sharding
 from jobs.runs.filtering import select_rows
+from jobs.runs.sharding import Shards, WriteShard
 from jobs.runs.sorting import Sorting
-from jobs.runs.there import Copies, WriteShard, find_there, leave_out_packed
+from jobs.runs.there import Copies, find_there, leave_out_packed
 from jobs.tables.duck import in_thread, scratch_folder
 from jobs.tables.rows import REPETITIVE, cut, fill_batch, manifest_schema, shard_schema, write_parquet
 
@@ -41,28 +41,24 @@ CUT_ROWS = 10_000
 async def plan_rows(
     batches: AsyncIterator[pa.RecordBatch],
     selection: Selection,
+    shards: Shards,
     *,
-    write_shard: WriteShard,
-    scratch_directory: Path,
-    rows_per_shard: int = ROWS_PER_SHARD,
-    processes: int = 1,
     parts: tuple[int, int] = (COPY_LIMIT_BYTES, PREFERRED_PART_BYTES),
     copies: Copies | None = None,
     join: Callable[[Sorting], None] | None = None,
 ) -> tuple[Plan, Histogram]:
     """Take the selected rows of `batches` (in `manifest_schema()`) and write them as shards.
 
-    `write_shard(number, parquet)` is awaited once for each shard, in order from 0, none of them
-    empty. Each object version is in one row of one shard. The versions of a key are in one shard,
-    oldest first. `parts`: see `pricing.part_rule`. With `copies` the destination is listed, and the last
-    shards have the rows that need no copy any more. `join` adds what else is known of the rows. Returns the
-    plan, still without its price, and the rows that are not done, by what decides the price. Raises
-    ConfigError when the scratch directory cannot hold the rows.
+    Each object version is in one row of one shard. The versions of a key are in one shard, oldest first.
+    `parts`: see `pricing.part_rule`. With `copies` the destination is listed, and the last shards have the
+    rows that need no copy any more. `join` adds what else is known of the rows. Returns the plan, still
+    without its price, and the rows that are not done, by what decides the price. Raises ConfigError when
+    the folder cannot hold the rows.
     """
-    with scratch_folder(scratch_directory, "planning-", "sort the manifest") as folder:
+    with scratch_folder(shards.folder, "planning-", "sort the manifest") as folder:
         excluded = await spool(batches, selection, folder / "rows.parquet")
         sorting = Sorting(folder, *parts, MEMORY_LIMIT)
-        try:
+        with closing(sorting.connection):
             rows, size_bytes, duplicates = await in_thread(sorting.connection, sorting.count)
             if join:
                 await in_thread(sorting.connection, join, sorting)
@@ -76,15 +72,11 @@ async def plan_rows(
                 sorting.connection.execute("DELETE FROM seen")
             done_rows = await in_thread(sorting.connection, sorting.count_done)
             done_bytes, done_keys = (there["same_bytes"], there["same_keys"]) if there else (0, 0)
-            wanted = sharding.count_shards(
-                rows - done_rows, size_bytes - done_bytes, rows_per_shard=rows_per_shard, processes=processes
-            )
-            done_shards = sharding.count_shards(done_rows, 0, rows_per_shard=rows_per_shard)
+            wanted = shards.number(rows - done_rows, size_bytes - done_bytes)
+            done_shards = shards._replace(processes=1).number(done_rows, 0)
             await in_thread(sorting.connection, sorting.spread, wanted, done_shards)
             groups = await in_thread(sorting.connection, sorting.groups)
-            summaries, keys = await write_shards(sorting.shards(), write_shard, sorting.connection)
-        finally:
-            sorting.connection.close()
+            summaries, keys = await write_shards(sorting.shards(), shards.write, sorting.connection)
     if duplicates:
         excluded["duplicate"] = duplicates
     first_rows = accumulate((each.rows for each in summaries), initial=0)
@@ -170,9 +162,7 @@ async def cut_shards(
     in_order: Any,
     rows: int,
     size_bytes: int,
-    write_shard: WriteShard,
-    rows_per_shard: int,
-    processes: int,
+    shards: Shards,
     schema: pa.Schema | None = None,
 ) -> tuple[ShardSummary, ...]:
     """Write a sorted relation of a connection as shards of about equal size.
@@ -184,8 +174,8 @@ async def cut_shards(
         fill_batch(dict(zip(each.schema.names, each.columns, strict=True)), each.num_rows, own)
         for each in in_order.to_arrow_reader(CUT_ROWS)
     )
-    count = sharding.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
-    return (await write_shards(cut(filled, -(-rows // max(count, 1))), write_shard, connection, schema))[0]
+    tables = cut(filled, -(-rows // max(shards.number(rows, size_bytes), 1)))
+    return (await write_shards(tables, shards.write, connection, schema))[0]
 
 
 def check_share(changed: int, of: int, what: str, limit: float, say: Callable[[str], None] | None) -> None:

@@ -32,8 +32,9 @@ from jobs.errors import ConfigError, Denied, LedgerError, NoSuchBucket, NotFound
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.one_bucket import check_two_places
 from jobs.runs.scratch import make_scratch, remove_scratch
+from jobs.runs.sharding import Shards
 from jobs.s3.retries import promptly, together
-from jobs.s3.sessions import account_of, are_apart, endpoint_of, open_side, open_store
+from jobs.s3.sessions import account_of, are_apart, endpoint_of, open_store, side_store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -94,10 +95,9 @@ class Draft:
         """Keep a shard's file until the plan is published."""
         (self.scratch / f"{number:05d}.parquet").write_bytes(data)
 
-    def sharding(self, settings: Settings) -> dict[str, Any]:
+    def shards(self, settings: Settings) -> Shards:
         """For a planner: where shards go, and how large they are."""
-        sizes = {"rows_per_shard": settings.rows_per_shard, "processes": settings.processes}
-        return {"write_shard": self.write_shard, "scratch_directory": self.scratch, **sizes}
+        return Shards(self.write_shard, self.scratch, settings.rows_per_shard, settings.processes)
 
     async def noting(
         self, batches: AsyncIterator[pa.RecordBatch], *, says_latest: bool
@@ -298,14 +298,11 @@ async def listed_rows(
     from jobs.s3.listing import list_all
     from jobs.tables.rows import manifest_batch
 
-    store = open_side(side)
-    try:
+    async with side_store(side) as store:
         for place in places:
             async with aclosing(list_all(store, place, versions=versions)) as pages:
                 async for page in pages:
                     yield manifest_batch(page)
-    finally:
-        await store.close()
 
 
 async def check_sides(
@@ -338,25 +335,20 @@ async def _locate(name: str, side: Side, all_versions: bool) -> Side:
     """The side with the region of its bucket. Raises ConfigError for a missing bucket, or for one
     that keeps no versions if `all_versions`.
     """
-    store = open_side(side, max_in_flight=4)
+    bucket = side.location.bucket
     try:
-        await store.list_objects(side.location.bucket, side.location.key, max_keys=1)
-        if all_versions and not await store.is_versioned(side.location.bucket):
-            raise ConfigError(
-                f"the {name} bucket {side.location.bucket} keeps no versions", advice="leave out --versions all"
-            )
-        return replace(side, region=store.region_of(side.location.bucket) or side.region)
+        async with side_store(side, max_in_flight=4) as store:
+            await store.list_objects(bucket, side.location.key, max_keys=1)
+            if all_versions and not await store.is_versioned(bucket):
+                raise ConfigError(f"the {name} bucket {bucket} keeps no versions", advice="leave out --versions all")
+            return replace(side, region=store.region_of(bucket) or side.region)
     except (NotFound, NoSuchBucket) as error:
-        raise ConfigError(
-            f"the {name} bucket {side.location.bucket} does not exist",
-            advice=f"check its name and region, in --{name} or the policy",
-        ) from error
+        advice = f"check its name and region, in --{name} or the policy"
+        raise ConfigError(f"the {name} bucket {bucket} does not exist", advice=advice) from error
     except StoreError as error:
         is_owner_in_doubt = side.owner and isinstance(error, Denied)
         doubt = f" (or the bucket does not belong to the account {side.owner})" if is_owner_in_doubt else ""
         raise error.recast(type(error), target=f"{name} {side.location}", detail=error.detail + doubt) from error
-    finally:
-        await store.close()
 
 
 def check_apart(source: Side | None, destination: Side | None, ledger: Location) -> None:

@@ -6,6 +6,10 @@ meets every prefix. Keys of big objects are spread by bytes instead (`sorting`).
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import NamedTuple
+
 from jobs.config import ROWS_PER_SHARD
 
 MAX_SHARDS = 10_000
@@ -19,17 +23,30 @@ SPLIT_BYTES = 1024**3
 """Fewer rows or bytes than these are not worth a second process."""
 
 
-def count_shards(rows: int, size_bytes: int, *, rows_per_shard: int = ROWS_PER_SHARD, processes: int = 1) -> int:
-    """The number of shards for so many rows and bytes: 0 for no rows, at most `MAX_SHARDS` and
-    `rows`.
+WriteShard = Callable[[int, bytes], Awaitable[None]]
 
-    From `SPLIT_ROWS` rows or `SPLIT_BYTES` bytes on, each of the processes gets one.
+
+class Shards(NamedTuple):
+    """Where a plan's shards go, and how large they are. `write` is awaited once for each, with its number and its
+    file, in order from 0, none of them empty. `folder`: for the files of who plans.
     """
-    by_rows = -(-rows // rows_per_shard)
-    by_bytes = -(-size_bytes // BYTES_PER_SHARD)
-    is_worth_splitting = rows >= SPLIT_ROWS or size_bytes >= SPLIT_BYTES
-    wanted = max(by_rows, by_bytes, processes if is_worth_splitting else 1)
-    return min(wanted, rows, MAX_SHARDS)
+
+    write: WriteShard
+    folder: Path
+    rows_each: int = ROWS_PER_SHARD
+    processes: int = 1
+
+    def number(self, rows: int, size_bytes: int) -> int:
+        """The number of shards for so many rows and bytes: 0 for no rows, at most `MAX_SHARDS` and
+        `rows`.
+
+        From `SPLIT_ROWS` rows or `SPLIT_BYTES` bytes on, each of the processes gets one.
+        """
+        by_rows = -(-rows // self.rows_each)
+        by_bytes = -(-size_bytes // BYTES_PER_SHARD)
+        is_worth_splitting = rows >= SPLIT_ROWS or size_bytes >= SPLIT_BYTES
+        wanted = max(by_rows, by_bytes, self.processes if is_worth_splitting else 1)
+        return min(wanted, rows, MAX_SHARDS)
 
 
 def shard_sql(shard_count: int) -> str:

@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.core.part_sizes import MAX_PART_BYTES, MAX_PARTS, MIN_PART_BYTES
+from jobs.core.part_sizes import COPY_LIMIT_BYTES, MAX_PART_BYTES, MAX_PARTS, MIN_PART_BYTES, PREFERRED_PART_BYTES
 from jobs.core.pricing import Group
 from jobs.runs import sharding
 from jobs.tables.duck import connect, parquet
@@ -133,25 +133,9 @@ class Sorting:
 
     def groups(self) -> tuple[Group, ...]:
         """The rows that are not done, counted by what decides their price."""
-        part_size = (
-            f"least(greatest({max(self._part_size_bytes, MIN_PART_BYTES)}, "
-            f"(size_bytes + {MAX_PARTS - 1}) // {MAX_PARTS}), {MAX_PART_BYTES})"
-        )
-        parts = f"greatest(1, (size_bytes + {part_size} - 1) // {part_size})"
-        groups = self.connection.execute(
-            f"""
-            SELECT coalesce(storage_class, 'STANDARD') AS storage_class,
-                   coalesce(size_bytes > {self._threshold_bytes}, false) AS is_multipart,
-                   size_bytes IS NOT NULL AS is_size_known,
-                   is_delete_marker,
-                   count(*),
-                   coalesce(sum(size_bytes), 0)::BIGINT,
-                   coalesce(sum({parts}), count(*))::BIGINT,
-                   coalesce(there, '')
-            FROM {self._open} GROUP BY 1, 2, 3, 4, 8 ORDER BY 1, 2, 3, 4, 8
-            """
-        ).fetchall()
-        return tuple(Group(*each) for each in groups)
+        columns = group_columns(self._threshold_bytes, self._part_size_bytes)
+        groups = f"SELECT {columns}, coalesce(there, '') FROM {self._open} GROUP BY ALL ORDER BY ALL"
+        return tuple(Group(*each) for each in self.connection.execute(groups).fetchall())
 
     def shards(self) -> Iterator[pa.Table]:
         """The rows of each shard that has any, in the order in which a worker takes them.
@@ -192,6 +176,17 @@ class Sorting:
     def _one(self, sql: str) -> tuple[Any, ...]:
         row: tuple[Any, ...] = self.connection.execute(sql).fetchall()[0]
         return row
+
+
+def group_columns(threshold_bytes: int = COPY_LIMIT_BYTES, part_bytes: int = PREFERRED_PART_BYTES) -> str:
+    """The fields of a `Group` as SQL over rows that have a manifest's columns, but for `there`. To GROUP BY ALL."""
+    part_size = (
+        f"least(greatest({max(part_bytes, MIN_PART_BYTES)}, (size_bytes + {MAX_PARTS - 1}) // {MAX_PARTS}), "
+        f"{MAX_PART_BYTES})"
+    )
+    return f"""coalesce(nullif(storage_class, ''), 'STANDARD'), coalesce(size_bytes > {threshold_bytes}, false),
+        size_bytes IS NOT NULL, is_delete_marker, count(*), coalesce(sum(size_bytes), 0)::BIGINT,
+        coalesce(sum(greatest(1, (size_bytes + {part_size} - 1) // {part_size})), count(*))::BIGINT"""
 
 
 def limit_sort(connection: duckdb.DuckDBPyConnection, relation: str) -> None:

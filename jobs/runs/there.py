@@ -13,7 +13,7 @@ would copy each again, or find it missing: a key is not missing where an archive
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from posixpath import commonprefix
 from typing import Any, NamedTuple
@@ -47,7 +47,6 @@ _MAY_BE_EQUAL = f"""a.is_delete_marker = b.is_delete_marker
     AND (a.etag = b.etag
          OR NOT coalesce(regexp_full_match(a.etag, {_MD5}) AND regexp_full_match(b.etag, {_MD5}), false))"""
 _MEMBERS = pa.schema([manifest_schema().field(name) for name in ("key", "size_bytes", "etag")])
-WriteShard = Callable[[int, bytes], Awaitable[None]]
 
 
 class PackedCopies(Struct, frozen=True):

@@ -25,7 +25,7 @@ from jobs.runs.batch_executor import DETACHED, is_batch
 from jobs.runs.kind import Kind
 from jobs.runs.local_executor import WorkHere, execute, is_worked_here
 from jobs.s3.retries import promptly, together
-from jobs.s3.sessions import open_side
+from jobs.s3.sessions import side_store
 from jobs.s3.uploads import ABORTS_AT_ONCE, abort_unfinished
 
 SUBMITTED = "submitted"
@@ -127,11 +127,8 @@ async def _abort_uploads(spec: RunSpec, ledger: Ledger, kind: Kind) -> None:
     """Abort what the run's attempts have left. What cannot be aborted is left to the bucket's lifecycle rule."""
     with suppress(SealiftError):
         if kind.writes(spec) and (left := await unfinished_uploads(ledger, spec.run_id)):
-            store = open_side(spec.destination, max_in_flight=ABORTS_AT_ONCE)
-            try:
+            async with side_store(spec.destination, max_in_flight=ABORTS_AT_ONCE) as store:
                 await abort_unfinished(store, left, spec.destination.location)
-            finally:
-                await store.close()
 
 
 async def end(

@@ -152,7 +152,7 @@ async def _plan(request: Request, ledger: Ledger, settings: Settings, display: D
             about = each.size_bytes, each.etag, None, each.storage_class
             known[each.location.key] = ObjectVersion(0, each.location.key, each.version_id, True, False, *about)
         rows = _once(manifest_batch([*known.values()]))
-        plan, histogram = await plan_rows(rows, request.selection, **draft.sharding(settings), parts=part_rule(_WORK))
+        plan, histogram = await plan_rows(rows, request.selection, draft.shards(settings), parts=part_rule(_WORK))
         spec = draft.spec(f"archives in {side.location}", {}, side)
         return draft.planned(spec, Bill(_WORK, histogram).of(plan, settings.processes))
 

@@ -24,8 +24,8 @@ from jobs.compact.plan import Grouped, plan_groups
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Listed, Location, ObjectRef
 from jobs.core.outcome import Outcome, Status
-from jobs.core.pricing import own_prices
 from jobs.core.selection import Selection
+from jobs.runs.sharding import Shards
 from jobs.s3.listing import list_all
 from jobs.s3.store import UNGUARDED
 from jobs.tables.rows import manifest_batch, read_shard
@@ -82,9 +82,8 @@ class Yard:
         with TemporaryDirectory() as folder:
             archived = archived_versions(self.index, ARCHIVES, SOURCE, options, self.store, damage)
             grouped = await plan_groups(
-                batches(), Selection(versions=versions), replace(options, pack_all=True), own_prices(),
-                archived=archived,
-                write_shard=write_shard, scratch_directory=Path(folder), rows_per_shard=5,
+                batches(), Selection(versions=versions), replace(options, pack_all=True),
+                archived, Shards(write_shard, Path(folder), 5),
             )  # fmt: skip
         assert damage == []
         asked = msgspec.to_builtins(options, enc_hook=dict)

@@ -22,6 +22,7 @@ from jobs.core.pricing import PricedWork, own_prices
 from jobs.core.reasons import Reason
 from jobs.core.selection import Selection
 from jobs.errors import ManifestError
+from jobs.runs.sharding import Shards
 from jobs.tables.rows import manifest_batch, read_shard
 from tests.doubles.examples import examples
 
@@ -67,8 +68,8 @@ def planned(
     async def run(folder: Path) -> Grouped:
         return await plan_groups(
             batches(), Selection(versions="all"),
-            CompactOptions(rule, storage_class, pack_all=is_all, **options), TABLE,
-            archived=archived(), write_shard=write_shard, scratch_directory=folder, rows_per_shard=7,
+            CompactOptions(rule, storage_class, pack_all=is_all, **options),
+            archived(), Shards(write_shard, folder, 7),
         )  # fmt: skip
 
     with TemporaryDirectory() as folder:

@@ -24,7 +24,7 @@ from jobs.policy.resolved import decode_policy
 from jobs.reports.publish import publish
 from jobs.runs import folding, planning
 from jobs.runs.filtering import select_rows
-from jobs.runs.sharding import count_shards
+from jobs.runs.sharding import Shards
 from jobs.s3.listing import list_all
 from jobs.s3.sessions import open_side
 from jobs.tables import rows as tables
@@ -136,7 +136,7 @@ def _may_be_equal(row: ObjectVersion, there: Listed) -> bool:
 
 
 async def _plan_rows(
-    batches: Any, selection: Any, *, write_shard: Any, rows_per_shard: int, copies: Any = None, **unused: Any
+    batches: Any, selection: Any, to: Shards, *, copies: Any = None, **unused: Any
 ) -> tuple[Plan, Histogram]:
     """`plan_rows` without DuckDB."""
     excluded: Counter[str] = Counter()
@@ -150,7 +150,7 @@ async def _plan_rows(
         await _find_there(sorted(newest.values()), copies) if copies and newest else [],
     )
     done = {key for key, word in found if word == "same"}
-    shards = count_shards(sum(row.key not in done for row in newest.values()), 0, rows_per_shard=rows_per_shard)
+    shards = to._replace(processes=1).number(sum(row.key not in done for row in newest.values()), 0)
     home: dict[str, int] = {key: shards if key in done else zlib.crc32(key.encode()) % shards for key, _ in newest}
     order = sorted(
         newest.values(), key=lambda row: (home[row.key], row.key.encode(), row.is_latest, _time_of(row), -row.row)
@@ -158,7 +158,7 @@ async def _plan_rows(
     summaries: list[Any] = []
     for _, some in groupby(order, key=lambda row: home[row.key]):
         data, summary, _ = _shard_of(some, sum(each.rows for each in summaries))
-        await write_shard(len(summaries), data)
+        await to.write(len(summaries), data)
         summaries.append(summary)
     there = {each: sum(word == each for _, word in found) for each in ("same", "alike", "other")}
     there |= {"shards": int(bool(done)), "at": at}

@@ -32,6 +32,7 @@ from jobs.expire.places import Place, PlaceDocument
 from jobs.expire.plan import Candidates
 from jobs.expire.rules import CopyAt
 from jobs.runs.planning import exceeds
+from jobs.runs.sharding import Shards
 from jobs.s3.store import UNGUARDED
 from jobs.tables.rows import manifest_batch, read_shard
 from tests.archives.samples import member
@@ -118,7 +119,8 @@ class Scene:
         async def write_shard(number: int, data: bytes) -> None:
             self.shards.append(data)
 
-        draft: Any = SimpleNamespace(started=started, scratch=self.scratch, write_shard=write_shard)
+        shards = Shards(write_shard, self.scratch, rows_per_shard)
+        draft: Any = SimpleNamespace(started=started, scratch=self.scratch, shards=lambda _: shards)
         self.found = Candidates(*(self.store, self.store, PLACES, index, self.versioned, options, draft, is_own))
 
         settings = replace(Settings.from_environment(), rows_per_shard=rows_per_shard, processes=1)

@@ -71,8 +71,8 @@ async def test_copies_without_an_event_in_the_journal_are_counted(monkeypatch: p
     await store.put(ObjectRef("ledger", name), to_lines([entry]), Attributes(), guard=UNGUARDED)
     with drafting(request) as draft:
         query = RestoreQuery(request, Ledger(store, Location("ledger")), draft)
-        rows, shards = query.candidates([]), draft.sharding(Settings.from_environment({}))
-        chosen = await plan_restore(rows, request.selection, query.choose, **shards)
+        rows, shards = query.candidates([]), draft.shards(Settings.from_environment({}))
+        chosen = await plan_restore(rows, request.selection, query.choose, shards)
         draft.planned(draft.spec("rows", {}, source), Plan(2, 0, ())).discard()
     assert (sum(each.rows for each in chosen.shards), query.without_event) == (2, 1)
 

@@ -22,6 +22,7 @@ from jobs.restore.as_of import NEVER_COPIED, NOT_RESTORED, pick_asked
 from jobs.restore.as_of_journal import Event, is_event
 from jobs.restore.candidates import Choose, event_batch
 from jobs.restore.plan import RestoreSelection, forecast, plan_restore
+from jobs.runs.sharding import Shards
 from jobs.tables.rows import manifest_batch, read_shard
 from tests.doubles.examples import examples
 
@@ -63,9 +64,7 @@ def plan(
                 batches(),
                 Selection(versions="all"),
                 choose,
-                write_shard=write_shard,
-                scratch_directory=Path(folder),
-                rows_per_shard=rows_per_shard,
+                Shards(write_shard, Path(folder), rows_per_shard),
             )
         )
     return chosen, [[row for part in read_shard(data) for row in part] for data in shards]

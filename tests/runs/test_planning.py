@@ -21,6 +21,7 @@ from jobs.errors import ConfigError, ManifestError
 from jobs.runs import sorting
 from jobs.runs.filtering import select_rows
 from jobs.runs.planning import plan_rows
+from jobs.runs.sharding import Shards
 from jobs.tables.rows import manifest_schema, read_shard, shard_schema
 from tests.doubles.examples import examples
 from tests.doubles.selecting import plain_filter_of
@@ -56,7 +57,7 @@ def plan(rows, selection=ALL, **rules):
     return planned, shards
 
 
-def weighed(rows, selection=ALL, *, batch_rows=7, **rules):
+def weighed(rows, selection=ALL, *, batch_rows=7, rows_per_shard=100_000, processes=1, **rules):
     """The plan, its histogram, and the rows of each shard as a worker reads them."""
 
     async def batches():
@@ -71,7 +72,7 @@ def weighed(rows, selection=ALL, *, batch_rows=7, **rules):
 
     with tempfile.TemporaryDirectory() as scratch:
         planned, histogram = asyncio.run(
-            plan_rows(batches(), selection, write_shard=write_shard, scratch_directory=Path(scratch), **rules)
+            plan_rows(batches(), selection, Shards(write_shard, Path(scratch), rows_per_shard, processes), **rules)
         )
         assert list(Path(scratch).iterdir()) == []
     for data in files.values():
@@ -299,5 +300,5 @@ def test_a_scratch_directory_that_cannot_be_used_is_named(tmp_path):
         raise OSError("No space left on device")
 
     with pytest.raises(ConfigError, match=r"cannot sort the manifest in .*: No space left on device; free space"):
-        asyncio.run(plan_rows(batches(), ALL, write_shard=write_shard, scratch_directory=tmp_path))
+        asyncio.run(plan_rows(batches(), ALL, Shards(write_shard, tmp_path)))
     assert list(tmp_path.iterdir()) == []

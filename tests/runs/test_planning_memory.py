@@ -16,12 +16,12 @@ from jobs.compact import plan
 from jobs.compact.archived import SCHEMA
 from jobs.compact.packing import CompactOptions, PackingRule
 from jobs.core.model import Listed, Location
-from jobs.core.pricing import own_prices
 from jobs.core.run import RunSpec, Side
 from jobs.core.selection import Selection
 from jobs.restore.plan import plan_restore
 from jobs.runs import planning, there
 from jobs.runs.planning import plan_rows
+from jobs.runs.sharding import Shards
 from jobs.runs.sorting import Sorting
 from jobs.runs.there import Copies
 from jobs.tables.rows import fill_batch, manifest_batch
@@ -65,9 +65,7 @@ def test_long_keys_do_not_end_a_plan(
 ) -> None:
     """With a quarter of the memory, so a quarter of the rows are enough."""
     monkeypatch.setattr(planning, "MEMORY_LIMIT", "44MB")
-    planned, histogram = asyncio.run(
-        plan_rows(manifest(100_000, values), ALL, write_shard=forget, scratch_directory=tmp_path, processes=2)
-    )
+    planned, histogram = asyncio.run(plan_rows(manifest(100_000, values), ALL, Shards(forget, tmp_path, processes=2)))
     assert (planned.rows, planned.excluded.get("duplicate", 0)) == (kept, 100_000 - kept)
     assert histogram.keys == kept
 
@@ -95,17 +93,13 @@ def test_long_keys_do_not_end_the_join_with_a_list(
     sides = Side(Location("source")), Side(Location("copies"))
     run = RunSpec("20261201T000000Z-replicate-000000", "replicate", 0.0, *sides, "m", {"all_versions": all_versions})
     copies = Copies(run)
-    planned, _ = asyncio.run(
-        plan_rows(manifest(100_000, values), ALL, write_shard=forget, scratch_directory=tmp_path, copies=copies)
-    )
+    planned, _ = asyncio.run(plan_rows(manifest(100_000, values), ALL, Shards(forget, tmp_path), copies=copies))
     assert planned.there["same"] == 90_000
 
 
 def test_long_keys_do_not_end_the_sort_of_a_restore(tmp_path: Path) -> None:
     rows = manifest(150_000, lambda number: {"key": long_key(number), "size_bytes": 1})
-    chosen = asyncio.run(
-        plan_restore(rows, ALL, lambda own, archived: [*own, *archived], write_shard=forget, scratch_directory=tmp_path)
-    )
+    chosen = asyncio.run(plan_restore(rows, ALL, lambda own, archived: [*own, *archived], Shards(forget, tmp_path)))
     assert sum(each.rows for each in chosen.shards) == 150_000
 
 
@@ -133,19 +127,18 @@ def test_archived_rows_do_not_end_the_plan_of_a_compaction(tmp_path: Path, monke
             yield pa.Table.from_batches([batch]).select(SCHEMA.names).cast(SCHEMA)
 
     monkeypatch.setattr(plan, "MEMORY_LIMIT", "44MB")
-    options: dict[str, Any] = {"archived": archived(), "write_shard": forget, "scratch_directory": tmp_path}
-    packing = CompactOptions(PackingRule())
-    grouped = asyncio.run(plan.plan_groups(manifest(ARCHIVED_ROWS, values), ALL, packing, own_prices(), **options))
+    rows, packing = manifest(ARCHIVED_ROWS, values), CompactOptions(PackingRule())
+    grouped = asyncio.run(plan.plan_groups(rows, ALL, packing, archived(), Shards(forget, tmp_path)))
     assert grouped.excluded == {"already_archived": ARCHIVED_ROWS}
 
 
 CODE = """
 import asyncio, sys
 from pathlib import Path
-from tests.runs.test_planning_memory import ALL, forget, manifest, plan_rows
+from tests.runs.test_planning_memory import ALL, Shards, forget, manifest, plan_rows
 values = lambda number: {"key": f"{number:06d}".ljust(1000, "x"), "size_bytes": 1}
 rows = manifest(600_000, values)
-asyncio.run(plan_rows(rows, ALL, write_shard=forget, scratch_directory=Path(sys.argv[1]), rows_per_shard=10_000))
+asyncio.run(plan_rows(rows, ALL, Shards(forget, Path(sys.argv[1]), 10_000)))
 # not ru_maxrss: a process has that of the test process which started it, if that is larger
 print(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line))
 """

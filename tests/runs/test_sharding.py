@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.runs.sharding import MAX_SHARDS, count_shards
+from jobs.runs.sharding import MAX_SHARDS, Shards
 
 TIB = 1024**4
+NOWHERE: Any = None
 
 
 @pytest.mark.parametrize(
@@ -26,12 +30,12 @@ TIB = 1024**4
     ],
 )
 def test_the_number_of_shards(rows, size_bytes, processes, expected):
-    assert count_shards(rows, size_bytes, processes=processes) == expected
+    assert Shards(NOWHERE, Path(), processes=processes).number(rows, size_bytes) == expected
 
 
 @given(st.integers(0, 10**12), st.integers(0, 10**18), st.integers(1, 512), st.integers(1, 10**6))
 def test_the_number_of_shards_stays_in_its_limits(rows, size_bytes, processes, rows_per_shard):
-    count = count_shards(rows, size_bytes, processes=processes, rows_per_shard=rows_per_shard)
+    count = Shards(NOWHERE, Path(), rows_per_shard, processes).number(rows, size_bytes)
     assert 0 <= count <= min(MAX_SHARDS, rows)
     assert (count == 0) == (rows == 0)
     assert count * rows_per_shard >= rows or count == MAX_SHARDS

@@ -22,6 +22,7 @@ from jobs.core.run import Plan, RunSpec, Side
 from jobs.core.selection import Selection
 from jobs.runs import there
 from jobs.runs.planning import plan_rows
+from jobs.runs.sharding import Shards
 from jobs.runs.there import Copies, PackedCopies
 from jobs.tables.rows import PLANNED, done_outcomes, manifest_batch, read_outcomes, read_shard
 from tests.doubles.examples import examples
@@ -59,6 +60,7 @@ class Planning:
         page: int = 1_000,
         packed: PackedCopies | None = None,
         is_done: bool = True,
+        rows_per_shard: int = 100_000,
         **rules: Any,
     ):
         self.page, self.pages, self.prefixes = page, 0, list[str]()
@@ -73,8 +75,7 @@ class Planning:
                 return await plan_rows(
                     batches(),
                     Selection(versions="all"),
-                    write_shard=self.write_shard,
-                    scratch_directory=Path(folder),
+                    Shards(self.write_shard, Path(folder), rows_per_shard),
                     copies=Copies(run, packed, is_done),
                     **rules,
                 )
