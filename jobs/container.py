@@ -13,6 +13,7 @@ https://docs.aws.amazon.com/batch/latest/userguide/job_env_vars.html
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Collection, Mapping
@@ -20,28 +21,18 @@ from pathlib import Path
 
 from jobs.errors import ConfigError, ExitCode
 
-PREFIXES = ("AWS_BATCH_", "SEALIFT_", "LC_")
-NAMES = frozenset(
-    {
-        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-        "AWS_DEFAULT_REGION",
-        "AWS_EXECUTION_ENV",
-        "AWS_MAX_ATTEMPTS",
-        "AWS_REGION",
-        "AWS_RETRY_MODE",
-        "AWS_USE_DUALSTACK_ENDPOINT",
-        "AWS_USE_FIPS_ENDPOINT",
-        "ECS_AGENT_URI",
-        "ECS_CONTAINER_METADATA_URI",
-        "ECS_CONTAINER_METADATA_URI_V4",
-        "HOSTNAME",
-        "LANG",
-        "TERM",
-        "TMPDIR",
-        "TZ",
-    }
+LET_IN = re.compile(
+    "(AWS_BATCH|SEALIFT|LC)_.*|AWS_(DEFAULT_)?REGION|AWS_(MAX_ATTEMPTS|RETRY_MODE|USE_(DUALSTACK|FIPS)_ENDPOINT)|"
+    "AWS_(CONTAINER_CREDENTIALS_RELATIVE_URI|EXECUTION_ENV)|ECS_(AGENT_URI|CONTAINER_METADATA_URI(_V4)?)|"
+    "HOSTNAME|LANG|TERM|TMPDIR|TZ"
 )
 """Variables that Batch, ECS and the job definition set, and harmless ones."""
+
+REFUSED = re.compile(
+    "AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|(DEFAULT_)?PROFILE|ROLE_ARN|WEB_IDENTITY_TOKEN_FILE)|"
+    "AWS_(CONTAINER_CREDENTIALS_FULL_URI|ENDPOINT_URL.*)|(AWS|CURL|REQUESTS)_CA_BUNDLE|SSL_CERT_(DIR|FILE)|(?i:.*_PROXY)"
+)
+"""Variables that change where requests go, or with which credentials."""
 
 FIXED = {
     "AWS_CONFIG_FILE": os.devnull,
@@ -54,14 +45,6 @@ FIXED = {
 
 VARIABLES = Path(sys.prefix) / "variables"
 """Names that the image was built to let in as well: `make image VARIABLES=…`."""
-
-_CONSEQUENCES = frozenset(
-    {
-        *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE"),
-        *("AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
-        *("AWS_CA_BUNDLE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE"),
-    }
-)
 
 
 def main() -> None:
@@ -88,13 +71,8 @@ def permitted(environment: Mapping[str, str], built_in: Collection[str] = ()) ->
     """
     if not environment.get("AWS_BATCH_JOB_ID"):
         return dict(environment)
-    named = NAMES | {*built_in}
-    known = {name: value for name, value in environment.items() if name in named or name.startswith(PREFIXES)}
-    refused = sorted(
-        name
-        for name in environment.keys() - known.keys() - FIXED.keys()
-        if name in _CONSEQUENCES or name.startswith("AWS_ENDPOINT_URL") or name.upper().endswith("_PROXY")
-    )
+    known = {name: each for name, each in environment.items() if LET_IN.fullmatch(name) or name in built_in}
+    refused = sorted(filter(REFUSED.fullmatch, environment.keys() - known.keys() - FIXED.keys()))
     if refused:
         names = " ".join(refused)
         raise ConfigError(

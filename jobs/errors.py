@@ -176,6 +176,9 @@ class TakenOver(Interrupted):
     advice = "see `sealift runs show RUN`"
 
 
+_KINDS: dict[str, type[StoreError]] = {}
+
+
 class StoreError(SealiftError):
     """S3 refused one request.
 
@@ -183,11 +186,15 @@ class StoreError(SealiftError):
     transport's), `status` the HTTP status (0 when no answer came).
     `was_sent_once`: the request was certainly sent once only. So what S3 refused has not been done
     by the same request, whose first answer was lost. `retry_after`: how many seconds the server
-    asks to wait.
+    asks to wait. `codes`, of a class: the codes of S3 and the HTTP statuses that mean it.
     """
 
     exit_code = ExitCode.CONFIG
     advice = "check the bucket, the key and the permissions"
+    codes = ""
+
+    def __init_subclass__(cls) -> None:
+        _KINDS.update(dict.fromkeys(cls.__dict__.get("codes", "").split(), cls))
 
     def __init__(self, operation: str, target: str, code: str, message: str = "", status: int = 0, *, advice: str = ""):
         self.operation, self.target, self.code, self.status = operation, target, code, status
@@ -209,24 +216,28 @@ class StoreError(SealiftError):
 class NotFound(StoreError):
     """No such key, version or multipart upload."""
 
+    codes = "NoSuchKey NoSuchVersion NoSuchUpload NotFound DeleteMarker 404"
     advice = "check the names, the region and the endpoint"
 
 
 class NoSuchBucket(StoreError):
     """The whole bucket is missing. That ends a run, where a missing object is a row's outcome."""
 
+    codes = "NoSuchBucket"
     advice = "check the name of the bucket, its region and the endpoint (AWS_ENDPOINT_URL_S3)"
 
 
 class Denied(StoreError):
     """The credentials are not allowed to do this. S3 knows them."""
 
+    codes = "AccessDenied AllAccessDisabled 401 403"
     advice = "allow this request to these credentials, or name others (AWS_PROFILE, --source-profile)"
 
 
 class CustomerKeyNeeded(Denied):
     """The object is encrypted with a key that its writer keeps (SSE-C), and Sealift has none."""
 
+    codes = "CustomerKeyNeeded"
     advice = "leave the object out, or let its writer encrypt it otherwise"
 
 
@@ -236,12 +247,17 @@ class AuthenticationFailed(StoreError):
     No other request will fare better, so it ends a run, where Denied is a row's outcome.
     """
 
+    codes = (
+        "InvalidAccessKeyId SignatureDoesNotMatch ExpiredToken InvalidToken TokenRefreshRequired "
+        "InvalidSecurity NotSignedUp RequestTimeTooSkewed"
+    )
     advice = "renew the credentials, and check this machine's clock"
 
 
 class Redirected(StoreError):
     """The bucket lives in another region than the one that was asked."""
 
+    codes = "PermanentRedirect AuthorizationHeaderMalformed IllegalLocationConstraintException 301 307"
     advice = "name the region of the bucket (AWS_REGION)"
 
 
@@ -249,6 +265,7 @@ class PreconditionFailed(StoreError):
     """412: the object is not as the request demanded. Look again and decide again."""
 
     exit_code = ExitCode.TRANSIENT
+    codes = "PreconditionFailed 412"
     advice = "start the same command again: another writer was first"
 
 
@@ -256,6 +273,7 @@ class Conflict(StoreError):
     """409: a concurrent write was under way. Try again."""
 
     exit_code = ExitCode.TRANSIENT
+    codes = "ConditionalRequestConflict OperationAborted ObjectAlreadyInActiveTierError 409"
     advice = "start the same command again: another write was under way"
 
 
@@ -263,12 +281,15 @@ class ArchivedObject(StoreError):
     """The object lies in an archive class and must be restored before it can be read."""
 
     exit_code = ExitCode.FINDINGS
+    codes = "InvalidObjectState ObjectNotInActiveTierError"
     advice = "restore the object in S3 first"
 
 
 class Rejected(StoreError):
     """Any other 4xx: the request itself is wrong and will stay wrong."""
 
+    # S3 has no room for it: other tiers work. Not implemented: it will not be a moment later.
+    codes = "GlacierExpeditedRetrievalNotAvailable 501"
     advice = "see which request was refused: run the same command with --debug"
 
 
@@ -276,6 +297,10 @@ class Unavailable(StoreError):
     """S3 or the way to it failed: 5xx, a time-out, a broken connection. Try again."""
 
     exit_code = ExitCode.TRANSIENT
+    # The bytes came as other ones than were sent: sent again, they may arrive. XAmzContentChecksumMismatch is MinIO's.
+    codes = (
+        "RequestTimeout BadDigest XAmzContentChecksumMismatch XAmzContentSHA256Mismatch IncompleteBody InternalError"
+    )
     advice = (
         "check the network and the endpoint (AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, or an option such as "
         "--source-endpoint), then run the same command again"
@@ -290,6 +315,11 @@ class Unavailable(StoreError):
 class Throttled(Unavailable):
     """503 SlowDown and its kin: lower the request rate, then try again."""
 
+    # RequestThrottled and KmsThrottled are of SQS, with 400.
+    codes = (
+        "SlowDown Throttling ThrottlingException RequestLimitExceeded RequestThrottled KmsThrottled "
+        "ServiceUnavailable 429 503"
+    )
     advice = "run the same command again later, or with a lower --max-rate"
 
 
@@ -297,29 +327,6 @@ REFUSALS = (NotFound, Denied, Redirected, ArchivedObject, Rejected)
 """Errors with which S3 refuses one object, and would again. Its row fails, and the run goes on.
 A missing bucket is none of these: it ends the run.
 """
-
-_CODES: dict[type[StoreError], str] = {
-    NotFound: "NoSuchKey NoSuchVersion NoSuchUpload NotFound DeleteMarker 404",
-    NoSuchBucket: "NoSuchBucket",
-    Denied: "AccessDenied AllAccessDisabled 401 403",
-    CustomerKeyNeeded: "CustomerKeyNeeded",
-    AuthenticationFailed: "InvalidAccessKeyId SignatureDoesNotMatch ExpiredToken InvalidToken TokenRefreshRequired "
-    "InvalidSecurity NotSignedUp RequestTimeTooSkewed",
-    Redirected: "PermanentRedirect AuthorizationHeaderMalformed IllegalLocationConstraintException 301 307",
-    PreconditionFailed: "PreconditionFailed 412",
-    Conflict: "ConditionalRequestConflict OperationAborted ObjectAlreadyInActiveTierError 409",
-    ArchivedObject: "InvalidObjectState ObjectNotInActiveTierError",
-    # S3 has no room for it: other tiers work. Not implemented: it will not be a moment later.
-    Rejected: "GlacierExpeditedRetrievalNotAvailable 501",
-    # RequestThrottled and KmsThrottled are of SQS, with 400.
-    Throttled: "SlowDown Throttling ThrottlingException RequestLimitExceeded RequestThrottled KmsThrottled "
-    "ServiceUnavailable 429 503",
-    # The bytes came as other ones than were sent: sent again, they may arrive. XAmzContentChecksumMismatch is MinIO's.
-    Unavailable: "RequestTimeout BadDigest XAmzContentChecksumMismatch XAmzContentSHA256Mismatch IncompleteBody "
-    "InternalError",
-}
-"""Error → the codes of S3 and the HTTP statuses that mean it."""
-_KINDS = {code: kind for kind, codes in _CODES.items() for code in codes.split()}
 
 
 def store_error(operation: str, target: str, code: str, message: str, status: int) -> StoreError:

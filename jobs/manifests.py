@@ -40,21 +40,17 @@ from jobs.tables.rows import DEFAULTS, fill_batch, manifest_schema
 pc: Any = pyarrow.compute  # its stubs know too few overloads
 
 BATCH_ROWS = 20_000
-CSV_FORMS = {
-    2: "bucket,key",
-    3: "bucket,key,version id",
-    5: "bucket,key,version id,size in bytes,time of its last change",
-}
-"""The columns of a CSV, by their number."""
 CSV_COLUMNS = ("bucket", "key", "version_id", "size_bytes", "last_modified")
+CSV_FORMS = {2, 3, 5}
+"""How many of these a CSV may have."""
 ACCEPTED = "an inventory's manifest.json, a .csv, a .csv.gz or a .parquet"
 
 _ALIASES = {
-    "size_bytes": ("size_bytes", "size"),
-    "etag": ("etag", "e_tag"),
-    "last_modified": ("last_modified", "last_modified_date"),
+    "size_bytes": ("size", "size_bytes"),
+    "etag": ("e_tag", "etag"),
+    "last_modified": ("last_modified_date", "last_modified"),
 }
-"""Our names, and those of an inventory's own data files."""
+"""Names in an inventory's own data files, and ours, which count where a file has both."""
 
 
 class Manifest(Struct, frozen=True):
@@ -149,7 +145,8 @@ def _csv_columns(uri: str, raw: IO[bytes]) -> Iterator[dict[str, Any]]:
         columns = columns or len(some[0])
         for place, row in enumerate(some):
             if len(row) != columns or columns not in CSV_FORMS:
-                advice = f"write {' or '.join(CSV_FORMS.values())} in each line, without a header"
+                forms = " or ".join(",".join(CSV_COLUMNS[:number]) for number in sorted(CSV_FORMS))
+                advice = f"write {forms} in each line, without a header"
                 raise ManifestError(f"{uri} row {read + place + 1}: {len(row)} columns", advice=advice)
         read += len(some)
         by_column = zip(CSV_COLUMNS, zip(*some, strict=True), strict=False)
@@ -198,12 +195,9 @@ def _pieces_of(uri: str, batches: Iterable[dict[str, Any]], bucket: str | None) 
 
 def _find_columns(names: dict[str, str]) -> dict[str, str]:
     """Our column names → the file's, given the file's names by their lower case."""
-    columns = {}
-    for column in ("bucket", *manifest_schema().names):
-        for alias in _ALIASES.get(column, (column,)):
-            if alias in names and column not in columns:
-                columns[column] = names[alias]
-    return columns
+    ours = ("bucket", *manifest_schema().names)
+    aliases = ((column, alias) for column in ours for alias in _ALIASES.get(column, (column,)))
+    return {column: names[alias] for column, alias in aliases if alias in names}
 
 
 def _converted(uri: str, name: str, column: Any) -> Any:

@@ -8,15 +8,17 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
-from jobs.core.request_log import log_botocore
+from jobs.core.request_log import REQUESTS
 from jobs.credentials import open_session, resolve
 from jobs.errors import ConfigError, NotFound, StoreError, Unavailable, store_error
 
 T = TypeVar("T")
+_sending = threading.local()
 
 TRIES = 6
 PROMPT_TRIES = 2
@@ -57,8 +59,34 @@ def open_client(
         client = session.create_client(service, region_name=region, endpoint_url=endpoint, config=config)
     except (BotoCoreError, ClientError, ValueError) as error:  # ClientError: STS refused a role
         raise ConfigError(f"AWS {service}: {error}", advice="set AWS_REGION or name a profile") from error
-    log_botocore(client.meta.events)
+    _log(client.meta.events)
     return client
+
+
+def _log(events: Any) -> None:
+    """Have a client log its requests, each try for itself. `events`: of the client."""
+    if REQUESTS.sink is not None:
+        events.register("before-send", _note_request)
+        events.register("response-received", _note_answer)
+
+
+def _note_request(request: Any, **_: Any) -> None:
+    _sending.began, _sending.url = time.perf_counter(), str(request.url).partition("?")[0]
+
+
+def _note_answer(
+    event_name: str, response_dict: Mapping[str, Any] | None, parsed_response: Mapping[str, Any] | None, **_: Any
+) -> None:
+    parsed = parsed_response or {}
+    metadata = parsed.get("ResponseMetadata", {})
+    REQUESTS.add(
+        event_name.rpartition(".")[2],
+        getattr(_sending, "url", "unknown"),
+        int((response_dict or {}).get("status_code", 0)),
+        str(parsed.get("Error", {}).get("Code", "")),
+        getattr(_sending, "began", time.perf_counter()),
+        str(metadata.get("RequestId", "")),
+    )
 
 
 class Clients:

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from jobs.compact.packing import part_bytes
-from jobs.core.enums import StorageClass
 from jobs.core.part_sizes import count_parts
 from jobs.core.pricing import GIB, PriceTable, ThawPrice
 
@@ -23,7 +22,8 @@ HAVE_MINIMUM = frozenset({"STANDARD_IA", "ONEZONE_IA", "GLACIER_IR"})
 OVERHEAD_BYTES = {"GLACIER": (32 * 1024, 8 * 1024), "DEEP_ARCHIVE": (32 * 1024, 8 * 1024)}
 """Billed for each object in addition: bytes in its class, and bytes in STANDARD."""
 
-MINIMUM_DAYS = {each.value: each.minimum_days for each in StorageClass}
+MINIMUM_DAYS = {"STANDARD_IA": 30, "ONEZONE_IA": 30, "GLACIER_IR": 90, "GLACIER": 90, "DEEP_ARCHIVE": 180}
+"""The minimum stay that S3 bills: https://aws.amazon.com/s3/storage-classes/"""
 
 DAYS_A_MONTH = 30.4
 INDEX_BYTES_PER_MEMBER = 200

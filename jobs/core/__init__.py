@@ -5,7 +5,7 @@ became of a row, `reasons` why, `evidence` what proves that two objects are the 
 which rows are taken, `prefix_map` where they go, `histories` the versions of a key, `pricing` what
 requests cost, `part_sizes` how large parts are, `pace` and `rate_limits` how many at once. `enums`
 and `category` are closed lists of words, `bucket_names` says which names are legal. `display` is how
-the engine speaks to people, `metrics` and `request_log` to programs. `parentage` names the variables
+the engine speaks to people, `request_log` to who debugs. `parentage` names the variables
 that tie a worker's process to the one that started it.
 
 Only the standard library, msgspec and `jobs.errors` may be imported here.

@@ -21,19 +21,6 @@ class StorageClass(StrEnum):
     GLACIER = "GLACIER"
     DEEP_ARCHIVE = "DEEP_ARCHIVE"
 
-    @property
-    def minimum_days(self) -> int:
-        """The minimum stay that S3 bills: https://aws.amazon.com/s3/storage-classes/"""
-        return _MINIMUM_DAYS.get(self, 0)
-
-
-_MINIMUM_DAYS = {
-    StorageClass.STANDARD_IA: 30,
-    StorageClass.ONEZONE_IA: 30,
-    StorageClass.GLACIER_IR: 90,
-    StorageClass.GLACIER: 90,
-    StorageClass.DEEP_ARCHIVE: 180,
-}
 
 ARCHIVE_CLASSES = frozenset({StorageClass.GLACIER, StorageClass.DEEP_ARCHIVE})
 """The classes whose objects must be restored before they can be read. So must those in the archive

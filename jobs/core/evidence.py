@@ -7,13 +7,13 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html (when an ETag is
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from jobs.core.algorithms import ALGORITHMS, STRENGTH, Protection, protects
-from jobs.core.model import Checksum, ObjectInfo, ObjectVersion
+from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectVersion
 from jobs.core.outcome import Evidence
 from jobs.core.reasons import Reason, Why
 
@@ -30,9 +30,8 @@ class Verdict(NamedTuple):
     """`same` is True or False when proven, None when nothing comparable was at hand.
 
     `reason` is empty where the two are the same, `detail` its one fact. `is_source_damaged`: the
-    source's bytes are not those that S3 keeps checksums of. `is_copy_intact`: the copy's bytes are
-    those, and S3 keeps nothing of the source's, so that either of the two may have rotted. `checksum`:
-    `ALGORITHM:base64` of content that is the same, if the comparison knows it.
+    source's bytes are not those that S3 keeps checksums of. `checksum`: `ALGORITHM:base64` of content
+    that is the same, if the comparison knows it.
     """
 
     same: bool | None
@@ -40,7 +39,6 @@ class Verdict(NamedTuple):
     reason: Why = ""
     detail: str = ""
     is_source_damaged: bool = False
-    is_copy_intact: bool = False
     checksum: str | None = None
 
 
@@ -128,25 +126,13 @@ def with_checksums(info: ObjectInfo, checksums: tuple[Checksum, ...]) -> ObjectI
     return replace(info, checksums=(*checksums, *stored))
 
 
-class Carried(Protocol):
-    """What an object, or a member of an archive, carries beside its bytes."""
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The content headers, in lower case."""
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        """The user's metadata."""
-
-
 NEVER_COPIED = frozenset({"x-amz-website-redirect-location"})
 """CopyObject leaves it behind: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""
 NO_TYPE = frozenset({"binary/octet-stream", "application/octet-stream"})
 """The types that servers give an object that was written without one."""
 
 
-def difference(source: Carried, copy: Carried, ignored: Collection[str] = ()) -> str:
+def difference(source: Attributes, copy: Attributes, ignored: Collection[str] = ()) -> str:
     """The name of what differs of user metadata or content headers. Empty: nothing."""
     if source.metadata != copy.metadata:
         return "user metadata"

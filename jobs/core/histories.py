@@ -30,9 +30,9 @@ def in_order(listed: Sequence[V]) -> list[V]:
     rest = [*before, *after]
     if null.is_latest:
         return [*rest, null]
-    if all(_time(each) <= _time(null) for each in before) and all(_time(null) <= _time(each) for each in after):
+    if all(time_of(each) <= time_of(null) for each in before) and all(time_of(null) <= time_of(each) for each in after):
         return list(listed)
-    put = next((place for place, each in enumerate(rest) if _time(each) > _time(null)), len(rest))
+    put = next((place for place, each in enumerate(rest) if time_of(each) > time_of(null)), len(rest))
     return [*rest[:put], null, *rest[put:]]
 
 
@@ -44,7 +44,8 @@ def is_in_order(rows: Sequence[ObjectVersion]) -> bool:
     return len(dates) == len(rows) and all(older < newer for older, newer in itertools.pairwise(dates))
 
 
-def _time(version: ObjectVersion | Listed) -> float:
+def time_of(version: ObjectVersion | Listed) -> float:
+    """Its last change, in epoch seconds. 0 where it is not known."""
     return version.last_modified or 0.0
 
 

@@ -8,7 +8,16 @@ from typing import NamedTuple
 
 from jobs.core.model import ObjectVersion
 from jobs.core.reasons import FAILURES, Reason, Why
-from jobs.errors import Conflict, Denied, Interrupted, Redirected, SealiftError, StoreError, Unavailable
+from jobs.errors import (
+    Conflict,
+    Denied,
+    Interrupted,
+    PreconditionFailed,
+    Redirected,
+    SealiftError,
+    StoreError,
+    Unavailable,
+)
 
 
 class Status(StrEnum):
@@ -103,8 +112,9 @@ class Outcome(NamedTuple):
 
 def reason_of(error: StoreError) -> Reason:
     """Why a row is blocked for which S3 refused a request, or which was given up."""
-    is_denied, is_given_up = isinstance(error, Denied | Redirected), isinstance(error, Unavailable | Conflict)
-    return Reason.DENIED if is_denied else Reason.GIVEN_UP if is_given_up else Reason.REFUSED
+    if isinstance(error, Unavailable | Conflict | PreconditionFailed):
+        return Reason.GIVEN_UP
+    return Reason.DENIED if isinstance(error, Denied | Redirected) else Reason.REFUSED
 
 
 # Which outcome counts when several attempts at a shard reported on one row. What was found

@@ -133,14 +133,12 @@ class ThawPrice(Struct, frozen=True, order=True):
 class PriceTable(Struct, frozen=True):
     """The list prices of a region at a date.
 
-    A storage class that it lacks costs what the dearest does.
+    A storage class that it lacks costs what the dearest does. `name`: for people, which table it is.
 
-    `thaw`: storage class → tier → its price.
+    `thaw`: storage class, or archive tier → tier of the restore → its price.
     """
 
-    region: str
-    as_of: str
-    currency: str
+    name: str
     source: str
     list_per_1000: float
     delete_per_1000: float
@@ -150,21 +148,10 @@ class PriceTable(Struct, frozen=True):
     storage_classes: dict[str, ClassPrices]
     thaw: dict[str, dict[str, ThawPrice]]
 
-    @property
-    def name(self) -> str:
-        """For people: which table this is."""
-        return f"{self.region} list prices of {self.as_of} ({self.currency})"
-
     def of_class(self, storage_class: str) -> ClassPrices:
         """The prices of a class, else the highest of each kind."""
         known = self.storage_classes.get(storage_class)
         return known or ClassPrices(*map(max, zip(*map(structs.astuple, self.storage_classes.values()), strict=True)))
-
-    def thaw_price(self, storage_class: str, tier: str) -> ThawPrice:
-        """The price of a tier, else the highest that there is."""
-        known = self.thaw.get(storage_class, {}).get(tier)
-        every = [structs.astuple(price) for tiers in self.thaw.values() for price in tiers.values()]
-        return known or ThawPrice(*map(max, zip(*every, strict=True)))
 
 
 @cache

@@ -5,11 +5,9 @@ It holds no headers, queries or bodies, so no signature, token or key of an acco
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
 from msgspec import Struct
 
@@ -33,30 +31,3 @@ class RequestLog(Struct):
 
 REQUESTS = RequestLog()
 """The log of this process."""
-_sending = threading.local()
-
-
-def log_botocore(events: Any) -> None:
-    """Have a botocore client log its requests, each try for itself. `events`: of the client."""
-    if REQUESTS.sink is not None:
-        events.register("before-send", _note_request)
-        events.register("response-received", _note_answer)
-
-
-def _note_request(request: Any, **_: Any) -> None:
-    _sending.began, _sending.url = time.perf_counter(), str(request.url).partition("?")[0]
-
-
-def _note_answer(
-    event_name: str, response_dict: Mapping[str, Any] | None, parsed_response: Mapping[str, Any] | None, **_: Any
-) -> None:
-    parsed = parsed_response or {}
-    metadata = parsed.get("ResponseMetadata", {})
-    REQUESTS.add(
-        event_name.rpartition(".")[2],
-        getattr(_sending, "url", "unknown"),
-        int((response_dict or {}).get("status_code", 0)),
-        str(parsed.get("Error", {}).get("Code", "")),
-        getattr(_sending, "began", time.perf_counter()),
-        str(metadata.get("RequestId", "")),
-    )

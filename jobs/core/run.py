@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from jobs.core.model import LATEST_SECONDS, Location
 
@@ -71,9 +71,8 @@ class RunSpec(Struct, frozen=True):
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
-        fields = {name: getattr(self, name) for name in self.__struct_fields__}
         sides = {"source": self.source.to_dict(), "destination": self.destination.to_dict()}
-        return {"spec_version": SPEC_VERSION, **fields, **sides, "options": dict(self.options)}
+        return {"spec_version": SPEC_VERSION, **structs.asdict(self), **sides, "options": dict(self.options)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RunSpec:
@@ -175,11 +174,6 @@ UNSIZED_ROWS = "unsized_rows"
 """The option of a planned run: how many rows of its manifest do not say their size. Its plan counts
 no bytes for them.
 """
-
-
-def earlier_run(spec: RunSpec) -> str:
-    """The id of the run whose rows a run works on again, or whose manifest it takes. Else empty."""
-    return spec.retry_of or run_of(spec.manifest)
 
 
 def run_of(manifest: str) -> str:

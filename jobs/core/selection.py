@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 from jobs.core.model import parse_time
 from jobs.errors import UsageError
@@ -49,10 +50,8 @@ class Selection(Struct, frozen=True):
 
     def filters(self) -> dict[str, Any]:
         """The filters that take less than all, JSON-ready. Prefix and versions are not among them."""
-        values = ((name, getattr(self, name)) for name in self.__struct_fields__)
-        given = {
-            name: value for name, value in values if value not in (None, ()) and name not in ("prefix", "versions")
-        }
+        values = asdict(replace(self, prefix="", versions=""))
+        given = {name: value for name, value in values.items() if value not in (None, (), "")}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
 
 

@@ -38,7 +38,7 @@ from jobs.core.algorithms import Protection
 from jobs.core.elapsed import TOO_LATE, elapsed_seconds
 from jobs.core.enums import SKIP_ANNOTATIONS, Step
 from jobs.core.evidence import Verdict, compare, difference, with_checksums
-from jobs.core.model import NULL_VERSION, Checksum, ObjectInfo, ObjectRef, ObjectVersion, is_exact
+from jobs.core.model import NULL_VERSION, Attributes, Checksum, ObjectInfo, ObjectRef, ObjectVersion, is_exact
 from jobs.core.outcome import Evidence, Outcome, PartlyDone, Status
 from jobs.core.reasons import Cause, Reason, Why
 from jobs.errors import (
@@ -57,7 +57,6 @@ from jobs.errors import (
 )
 from jobs.expire.rules import Candidate, CopyAt, Terms, decide, refuse_copy
 from jobs.runs.kind import Opened
-from jobs.runs.worker import gave_up
 from jobs.s3.annotations import AnnotationPair
 from jobs.s3.byte_ranges import ContentSide
 from jobs.s3.checksums import ContentCheck
@@ -196,7 +195,7 @@ class Expire:
         try:
             return await find_original(looks, row, cast(CopyAt, row.beside), is_versioned=self.terms.is_versioned)
         except NoAnswer as error:  # in time: the others of its group do not wait for it
-            return gave_up(row, error)
+            return Outcome.refused(row, error.recast(Unavailable))
         except REFUSALS as error:
             return Outcome.refused(row, error)
 
@@ -282,7 +281,8 @@ class Expire:
             return _unknown(Cause(Reason.KEPT, "itself"))
         if info.size_bytes != (at.member or copy).size_bytes:
             return Verdict(False, Evidence.NONE, Reason.SIZE_DIFFERS)
-        differing = difference(info.attributes, at.member or copy.attributes)
+        carried = Attributes(at.member.headers, at.member.metadata) if at.member else copy.attributes
+        differing = difference(info.attributes, carried)
         return Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, differing) if differing else None
 
     async def _read(

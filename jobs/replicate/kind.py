@@ -8,7 +8,7 @@ from typing import Any
 from jobs.core.enums import AnnotationRule
 from jobs.core.outcome import Status
 from jobs.core.reasons import Reason
-from jobs.core.run import FROM_EVENTS, WITHOUT_CONDITIONS, RunSpec, earlier_run
+from jobs.core.run import FROM_EVENTS, WITHOUT_CONDITIONS, RunSpec, run_of
 from jobs.runs.kind import (
     Kind,
     Opened,
@@ -44,7 +44,7 @@ def _lists_copies(spec: RunSpec) -> bool:
     """
     options = spec.options
     may_lack = options.get("streamed") and options.get("annotations", AnnotationRule.COPY) == AnnotationRule.COPY
-    is_looked_at = earlier_run(spec) or options.get(FROM_EVENTS)
+    is_looked_at = spec.retry_of or run_of(spec.manifest) or options.get(FROM_EVENTS)
     return not is_looked_at and not (may_lack and endpoint_of(spec.destination).partition is not None)
 
 

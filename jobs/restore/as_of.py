@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from jobs.core.histories import in_order
-from jobs.core.model import NULL_VERSION, Listed, ObjectVersion, is_exact, is_version
+from jobs.core.histories import in_order, time_of
+from jobs.core.model import NULL_VERSION, ObjectVersion, is_exact, is_version
 from jobs.core.outcome import Status
 from jobs.core.reasons import Reason
 from jobs.restore.as_of_journal import is_event, version_at_by_journal
@@ -61,12 +61,12 @@ def current_at(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion
     if events:
         found = version_at_by_journal(history, events, at)
         return found._replace(archive=NEVER_COPIED, beside=None) if found is not None and is_event(found) else found
-    before = [each for each in history if _time(each) <= at]
+    before = [each for each in history if time_of(each) <= at]
     if not before or before[-1].is_delete_marker:
         return None
     current = _newest_of(before)
     # A key has one null version at a time. So one that was written later replaced whatever was there.
-    is_known = all(is_exact(each.version_id) or _time(each) <= at for each in history)
+    is_known = all(is_exact(each.version_id) or time_of(each) <= at for each in history)
     return current if is_known or current.archive == ONE_SECOND else current._replace(archive=OVERWRITTEN)
 
 
@@ -129,7 +129,7 @@ def pick_asked(asked: Sequence[ObjectVersion], archived: Sequence[ObjectVersion]
     Only one of them can be at the destination, so the newest comes last.
     """
     found = [pick(row, archived) for row in asked]
-    return sorted(found, key=lambda each: (each.archive not in (NO_ARCHIVE, MARKER), _time(each), each.is_latest))
+    return sorted(found, key=lambda each: (each.archive not in (NO_ARCHIVE, MARKER), time_of(each), each.is_latest))
 
 
 def identity(version: ObjectVersion) -> tuple[str | int | None, ...]:
@@ -141,10 +141,6 @@ def identity(version: ObjectVersion) -> tuple[str | int | None, ...]:
     if version.version_id in (None, NULL_VERSION) and not version.is_delete_marker:
         return None, version.etag, None if version.last_modified is None else int(version.last_modified)
     return (version.version_id,)
-
-
-def _time(version: ObjectVersion | Listed) -> float:
-    return version.last_modified or 0.0
 
 
 def _second(version: ObjectVersion) -> int:

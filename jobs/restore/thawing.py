@@ -104,7 +104,7 @@ def estimate_thaw(objects: Iterable[ColdObjects], tier: Tier, prices: PriceTable
             advice = f"use --tier {' or '.join(tiers)}"
             raise UsageError(f"{each.storage_class} has no {tier.value} restores", advice=advice)
         asked, size_bytes = (0, 0) if each.is_restoring else (each.objects, each.size_bytes)
-        price, gib = prices.thaw_price(each.storage_class, tier), size_bytes / GIB
+        price, gib = prices.thaw[each.storage_class][tier], size_bytes / GIB
         kept = (days_kept(each.storage_class) or 0) / DAYS_A_MONTH * prices.of_class("STANDARD").storage_per_gib_month
         found = found._replace(
             cold=found.cold + each.objects,

@@ -78,11 +78,6 @@ class Job(Protocol):
         ...
 
 
-def gave_up(row: ObjectVersion, error: StoreError) -> Outcome:
-    """The outcome of a row after its last try failed."""
-    return Outcome.of(row, Status.BLOCKED, Reason.GIVEN_UP, error.fact)
-
-
 def new_attempt() -> str:
     """The id of an attempt. Ids sort by time."""
     return f"{time.time_ns() // 1_000_000:013x}{secrets.token_hex(3)}"
@@ -288,7 +283,7 @@ class Worker:
                 self._heed(error, done)
                 if attempt == TRIES and self._ending is None:
                     ended_rows = {each.row for each in done}
-                    left = (gave_up(row, error) for row in rows if row.row not in ended_rows)
+                    left = (Outcome.refused(row, error) for row in rows if row.row not in ended_rows)
                     return self._dated([*done, *left], looked_at)
                 if self._ending is None:
                     await asyncio.sleep(pause_seconds(attempt, error, self.chance()))

@@ -88,7 +88,7 @@ async def _compare_bytes(source: ContentSide, destination: ContentSide, budget: 
     can_rot = source.info.size_bytes == destination.info.size_bytes  # rot changes no size
     is_copy_known = not stored_checksums(source.info) and stored_checksums(destination.info)
     if can_rot and is_copy_known and not await is_damaged(destination, budget):
-        return verdict._replace(reason=Reason.EITHER_DAMAGED, is_copy_intact=True)
+        return verdict._replace(reason=Reason.EITHER_DAMAGED)
     return verdict
 
 

@@ -378,7 +378,7 @@ class _Sync(Struct, dict=True, eq=False):
         version.compared[copy] = verdict
         if verdict.is_source_damaged:
             version.blocked = End(Status.DAMAGED, Reason(verdict.reason), verdict.detail)
-        if is_agreed and verdict.is_copy_intact:
+        if is_agreed and verdict.reason == Reason.EITHER_DAMAGED:
             self.agreed.discard(copy.etag)
 
     # Writes
