@@ -141,7 +141,6 @@ class PriceTable(Struct, frozen=True):
     name: str
     source: str
     list_per_1000: float
-    delete_per_1000: float
     kms_per_1000: float
     cross_region_per_gib: float
     internet_per_gib: float
@@ -177,7 +176,7 @@ class Bill:
     |-------------|----------------------------------------------------------------------------------------|
     | `puts`      | writes, in the class of the copy                                                       |
     | `gets`      | reads, in the class of what is read                                                    |
-    | `lists`, `deletes` |                                                                                 |
+    | `lists`     | lists. Deletes cost nothing                                                            |
     | `retrieval` | bytes that are read, in the class of what is read                                      |
     | `kms`       | one data key for each request that writes with a key of KMS, two with dsse. What the   |
     |             | source's key costs no manifest tells                                                   |
@@ -207,7 +206,6 @@ class Bill:
             ("puts", ("create", "part"), written.part_per_1000),  # archive classes bill them as STANDARD does
             ("gets", ("head", "get", "tagging"), read.get_per_1000),
             ("lists", ("list",), prices.list_per_1000),
-            ("deletes", ("delete",), prices.delete_per_1000),
             ("kms", ("copy", "put", "part"), _DATA_KEYS.get(work.sse, 0) * prices.kms_per_1000),
         ):
             self.dollars[item] += sum(requests[kind] for kind in kinds) * per_1000 / 1000
