@@ -55,8 +55,7 @@ def open_metrics(document: Mapping[str, Any], now: float) -> str:
         for gauge, at in times.items():
             if ends := [*map(parse_time, filter(None, at))]:
                 series[f"sealift_{gauge}_age_seconds"][label] = now - min(ends)
-        known = ["objects"] * bool(pair["night"]) + ["bytes"] * bool(pair["bytes"])  # earlier nights kept no bytes
-        for what in known:
+        for what in ("objects", "bytes") if pair["night"] else ():
             for status in STATUSES:
                 series[f"sealift_{what}"][f'{label},status="{status.replace(" ", "_")}"'] = pair[what].get(status, 0)
     lines = []

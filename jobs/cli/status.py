@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping, Sequence
-from operator import itemgetter
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import asdict
@@ -20,6 +19,7 @@ from jobs.core.display import shown, shown_key
 from jobs.core.model import Location
 from jobs.core.words import explained
 from jobs.doctor.model import Finding
+from jobs.doctor.model import Status as Answered
 from jobs.doctor.pairs import judge_backlog, judge_night
 from jobs.doctor.queues import DEAD, EVENT, UNDELIVERED, look_at_queues
 from jobs.errors import ConfigError, ExitCode, StoreError, UsageError
@@ -58,13 +58,13 @@ _TABLES = {
     "running": "run_id rows accounted created_at",
 }
 """Section → what its table shows. Problems are no table: its folds would break the commands in them."""
-Rows = dict[str, list[dict[str, Any]]]
-"""Rows of the status by the section that they are of."""
+Rows = AsyncIterator[tuple[str, dict[str, Any]]]
+"""Rows of the status, each after the name of its section."""
 
 
-def _problem(text: str, since: str | None = None) -> dict[str, Any]:
+def _problem(text: str, since: str | None = None) -> tuple[str, dict[str, Any]]:
     """What a person has to act on, and since when (ISO 8601, None if unknown)."""
-    return {"since": since, "problem": text}
+    return "problems", {"since": since, "problem": text}
 
 
 class Status(PolicyOptions, LedgerCommand):
@@ -113,26 +113,26 @@ class Status(PolicyOptions, LedgerCommand):
 
 
 async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
-    """The whole status, JSON-ready."""
+    """The whole status, JSON-ready: rows by the section that they are of. What cannot be asked is not known."""
     run_ids = await ledger.run_ids()
     runs = await summarize_runs(ledger, run_ids[: -RUNS - 1 : -1])
-    questions = [(FINDINGS, _findings(ledger, policy)), ("what is checked", _places(ledger))]
+    asked = [("what runs", _runs(runs)), (FINDINGS, _findings(ledger, policy)), ("what is checked", _places(ledger))]
     if policy:
         kept = [ledger.location.join(folder) for folder in ("backlog/pair=", "manifests/pair=")]
         names = {name for place in kept for name in await list_folders(ledger.store, place)}  # in the policy or not
-        questions += [
+        asked += [
             ("what is in the queues", _queues(ledger, policy)),
             *((f"whether pair {pair.name} is well", _night(ledger, policy, pair)) for pair in policy.pairs),
             *((f"the backlog of {shown(name)}", _backlog(ledger, policy, name, runs)) for name in sorted(names)),
         ]
-    rows: Rows = {name: [] for name in ("problems", "not_known", *_TABLES, "findings", "queues")} | _runs(runs)
+    rows = {name: list[Any]() for name in ("problems", "not_known", *_TABLES, "findings", "queues")}
     if not policy and not run_ids:
         why = f"no run is in {ledger.location} yet, and no policy is named (--policy)"
         rows["not_known"].append({"what": "everything", "why": why})
-    for what, asked in questions:
+    for what, answers in asked:
         try:
-            for section, found in (await asked).items():
-                rows[section] += found
+            async for section, row in answers:
+                rows[section].append(row)
         except (StoreError, ConfigError) as error:
             rows["not_known"].append({"what": what, "why": str(error)})
     return {
@@ -143,20 +143,23 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
     }
 
 
-def _runs(runs: Sequence[Mapping[str, Any]]) -> Rows:
+async def _runs(runs: Sequence[Mapping[str, Any]]) -> Rows:
     """What runs, runs that did not end, and bad rows that are not in the state.
 
     `runs`: the latest first. What a person asked for once, as a restore, counts for `RUN_DAYS`. A complete
     run that selected the same rows between the same places, or retried them, answers for those before it.
     """
-    after, answered, problems = iso_time(time.time() - RUN_DAYS * 86_400), list[Any](), list[dict[str, Any]]()
+    after, answered = iso_time(time.time() - RUN_DAYS * 86_400), list[Any]()
     for run in runs:
-        run_id, state, is_kept = run["run_id"], run["state"], run["job"] in IN_STATE
+        run_id, state, is_kept, texts = run["run_id"], run["state"], run["job"] in IN_STATE, list[str]()
         asked = [run[name] for name in ("job", "source", "destination", "selection", "manifest")]
+        if state == "incomplete":
+            yield "running", dict(run)
+        elif state in _NEXT:
+            texts = [f"is {state}"]
         is_forgotten = not is_kept and not run["pair"] and (run["created_at"] or after) < after
         if asked in answered or run_id in answered or is_forgotten:
             continue
-        texts = [f"is {state}"] if state in _NEXT else []
         if state == "complete":
             answered += [asked, run["retry_of"]]
             if run["failures"] and not (is_kept and run["source"] != run["destination"]):  # else it read archives
@@ -165,8 +168,7 @@ def _runs(runs: Sequence[Mapping[str, Any]]) -> Rows:
                 texts.append(f"could not read {plural(run['unread'], 'line or archive')}")
         if texts:
             command = f"sealift runs {_NEXT.get(state, 'show')} {run_id}"
-            problems.append(_problem(f"run {run_id} {', '.join(texts)}: {command}", run["created_at"]))
-    return {"running": [dict(run) for run in runs if run["state"] == "incomplete"], "problems": problems}
+            yield _problem(f"run {run_id} {', '.join(texts)}: {command}", run["created_at"])
 
 
 async def _findings(ledger: Ledger, policy: Policy | None) -> Rows:
@@ -180,42 +182,32 @@ async def _findings(ledger: Ledger, policy: Policy | None) -> Rows:
     async with open_views(ledger, ["findings"]) as database:
         ask, sql = database.connection.sql, _FINDINGS.format(prefix=prefix_sql(copies), open=OPEN)
         found = await in_thread(database.connection, lambda: ask(sql).to_arrow_table().to_pylist())
-    problems = list[dict[str, Any]]()
-    for each in filter(itemgetter("objects"), found):
-        text = f"{plural(each['objects'], 'object')} in {shown(each['place'])}: {explained(each['code'], '')}"
-        command = f": sealift runs show {each['found_by']}" if each["found_by"] else ""
-        problems.append(_problem(f"{text} ({shown_key(each['first_key'])}){command}", each["since"]))
-    return {"findings": found, "problems": problems}
+    for each in found:
+        yield "findings", each
+        if each["objects"]:
+            text = f"{plural(each['objects'], 'object')} in {shown(each['place'])}: {explained(each['code'], '')}"
+            command = f": sealift runs show {each['found_by']}" if each["found_by"] else ""
+            yield _problem(f"{text} ({shown_key(each['first_key'])}){command}", each["since"])
 
 
 async def _places(ledger: Ledger) -> Rows:
     """How much is checked and read."""
     from jobs.ledger.state_files import summary
 
-    rows = [asdict(each) for each in (await summary(ledger)).places]
-    for row in rows:
-        row["place"] = f"s3://{row['copy_bucket']}/{row['prefix']}"
-        row |= {name: row[name] and iso_time(row[name]) for name in ("oldest_checked", "oldest_read")}
-    return {"places": rows}
+    for each in (await summary(ledger)).places:
+        row = asdict(each) | {"place": f"s3://{each.copy_bucket}/{each.prefix}"}
+        yield "places", row | {name: row[name] and iso_time(row[name]) for name in ("oldest_checked", "oldest_read")}
 
 
 async def _night(ledger: Ledger, policy: Policy, pair: Pair) -> Rows:
-    """The last ended night. Objects and bytes are those of its comparison, by category.
-
-    Where nights do not run by themselves, a pair without a recent one has no problem, but is not well either.
-    """
+    """The last ended night. Objects and bytes are those of its comparison, by category."""
     last, hot = await last_summary(ledger, pair.name), pair.destination
-    row: dict[str, Any] = {"pair": pair.name, "destination": f"s3://{hot.bucket}/{hot.prefix}"}
-    row |= {name: getattr(last, name, None) for name in ("night", "verdict", "exit_code")}
-    row["good_at"] = iso_time(good_at.timestamp()) if last and (good_at := last.last_good_at) else None
-    row |= {"objects": last.stages[0].counts, "bytes": last.stages[0].bytes} if last else {"objects": {}, "bytes": {}}
-    found = {"pairs": [row], "problems": _judged(pair.name, judge_night(policy, pair, last))}
-    hours = policy.alarms.night_hours
-    if not found["problems"] and (last is None or last.finished_at.timestamp() < time.time() - 3600 * hours):
-        why = f"its nights are off in the policy, and none has ended within {hours} hours"
-        advice = f"sealift nightly --pair {pair.name}"
-        found["not_known"] = [{"what": f"whether pair {pair.name} is well", "why": f"{why}: {advice}"}]
-    return found
+    row = {name: getattr(last, name, None) for name in ("night", "verdict", "exit_code")}
+    row["good_at"] = iso_time(last.good_at.timestamp()) if last and last.good_at else None
+    sizes = {"objects": last.stages[0].counts, "bytes": last.stages[0].bytes} if last else {"objects": {}, "bytes": {}}
+    yield "pairs", {"pair": pair.name, "destination": f"s3://{hot.bucket}/{hot.prefix}"} | row | sizes
+    for each in _judged(pair.name, judge_night(policy, pair, last)):
+        yield each
 
 
 async def _backlog(ledger: Ledger, policy: Policy, name: str, runs: Sequence[Mapping[str, Any]]) -> Rows:
@@ -229,14 +221,17 @@ async def _backlog(ledger: Ledger, policy: Policy, name: str, runs: Sequence[Map
     waiting = [Waiting(each.manifest, each.created_at, each.rows, each.size_bytes) for each in left]
     waiting = sorted([*waiting, *await read_backlog(*where)], key=lambda each: each.since)
     since = iso_time(waiting[0].since) if waiting else None
-    row = {"pair": name, "rows": sum(each.rows for each in waiting), "since": since}
-    return {"backlogs": [row], "problems": _judged(name, judge_backlog(name, policy.pair(name), waiting))}
+    yield "backlogs", {"pair": name, "rows": sum(each.rows for each in waiting), "since": since}
+    for each in _judged(name, judge_backlog(name, policy.pair(name), waiting)):
+        yield each
 
 
-def _judged(pair: str, finding: Finding) -> list[dict[str, Any]]:
-    since = None if finding.since is None else iso_time(finding.since)
-    is_well = finding.status == "ok"
-    return [] if is_well else [_problem(f"pair {shown(pair)}: {finding.says.rstrip('.')}: {finding.advice}", since)]
+def _judged(pair: str, finding: Finding) -> Iterator[tuple[str, dict[str, Any]]]:
+    text = f"{finding.says.rstrip('.')}: {finding.advice}"
+    if finding.status == Answered.UNCHECKED:
+        yield "not_known", {"what": f"whether pair {pair} is well", "why": text}
+    elif finding.status != Answered.OK:
+        yield _problem(f"pair {shown(pair)}: {text}", None if finding.since is None else iso_time(finding.since))
 
 
 async def _queues(ledger: Ledger, policy: Policy) -> Rows:
@@ -248,16 +243,14 @@ async def _queues(ledger: Ledger, policy: Policy) -> Rows:
     folders = [ledger.location.join(folder) for folder in ("journal/dt=", "backlog/pair=")]
     has_events = any([await list_folders(ledger.store, folder) for folder in folders])
     if looks[0]["error"] and (is_local() or (looks[0]["is_absent"] and not has_events)):
-        return {}
-    found: Rows = {"queues": looks, "not_known": [], "problems": []}
+        return
     for each in looks:
+        yield "queues", each
         if each["error"]:
             why = f"{each['error']} (with a name_prefix in Terraform, set SEALIFT_SYSTEM)"
-            found["not_known"].append({"what": f"what is in {each['queue']}", "why": why})
+            yield "not_known", {"what": f"what is in {each['queue']}", "why": why}
         elif each["waiting"] and each["what"] != EVENT:
-            text = f"{plural(each['waiting'], each['what'])} in {each['queue']}: sealift events list"
-            found["problems"].append(_problem(text))
-    return found
+            yield _problem(f"{plural(each['waiting'], each['what'])} in {each['queue']}: sealift events list")
 
 
 def status_text(document: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from jobs.core.display import shown
-from jobs.doctor.model import Finding, Question, failure, ok, warning
+from jobs.doctor.model import Finding, Question, Status, failure, ok, warning
 from jobs.doctor.system import System
 from jobs.ledger.backlog import Waiting, read_backlog
 from jobs.ledger.ledger import Ledger
@@ -40,23 +40,23 @@ async def _backlog(policy: Policy, pair: Pair, ledger: Ledger) -> Finding:
 
 
 def judge_night(policy: Policy, pair: Pair, last: Summary | None) -> Finding:
-    """Whether the last night of a pair was good and, where nights run by themselves, recent."""
-    again = f"sealift nightly --pair {pair.name}"
-    if last is None:
-        by_hand = warning("no night has ended yet", f"play one by hand: {again}")
-        return by_hand if pair.nightly.enabled else ok("it has no nights, as the policy says")
-    ended, wanted = last.finished_at.timestamp(), policy.alarms.night_hours
+    """Whether the last night of a pair was good and recent. Where nights do not run by themselves nobody knows that."""
+    play, hours = f"sealift nightly --pair {pair.name}", policy.alarms.night_hours
+    if last is None and pair.nightly.enabled:
+        return warning("no night has ended yet", f"play one by hand: {play}")
+    ended = last.finished_at.timestamp() if last else 0.0
     age = time.time() - ended
-    says = f"the last night ended {human_seconds(age)} ago"
-    if age > 3600 * wanted and pair.nightly.enabled:
-        return failure(
-            f"{says}, the policy wants one within {wanted} hours", f"look at its schedule, or: {again}", ended
-        )
-    if last.exit_code:
+    says, is_old = f"the last night ended {human_seconds(age)} ago", age > 3600 * hours
+    if is_old and pair.nightly.enabled:
+        return failure(f"{says}, the policy wants one within {hours} hours", f"look at its schedule, or: {play}", ended)
+    if last and last.exit_code:
         # What leads here is left out: what the night has found is among the findings.
         steps = [each for each in last.next_steps if not each.endswith(": sealift status")]
         says = f"the night of {last.night} ended with {last.exit_code}: {last.verdict}"
-        return warning(says, next(iter(steps), f"check again: {again} --again"), ended)
+        return warning(says, next(iter(steps), f"check again: {play} --again"), ended)
+    if last is None or is_old:
+        says = f"its nights are off in the policy, and none has ended within {hours} hours"
+        return Finding(Status.UNCHECKED, says, play)
     return ok(f"{says}: {last.verdict.partition(': ')[0]}")
 
 

@@ -125,7 +125,7 @@ class NightWork(Struct, frozen=True):
             verdict=f"{sentence}: {'; '.join(f'{each.stage} {stage_text(each)}' for each in results)}.",
             next_steps=steps,
             exit_code=int(ExitCode.DONE if is_well else ExitCode.FINDINGS),
-            good_at=finished_at if is_well else self.last.last_good_at if self.last else None,
+            good_at=finished_at if is_well else self.last.good_at if self.last else None,
         )
         await night.write(".json", json.format(json.encode(summary), indent=2))
         summary = await night.read() or summary

@@ -101,11 +101,6 @@ class Summary(Struct, frozen=True, kw_only=True):
     report_html: str | None
     ledger: str
 
-    @property
-    def last_good_at(self) -> datetime | None:
-        """`good_at`, which an earlier version did not write: of a night that was well, its end."""
-        return self.good_at if self.exit_code else self.finished_at
-
     def turn(self, stage: str, of: int) -> int | None:
         """The slice of `of` that a stage of this night took. None: it took no such slice."""
         return next(

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from collections import defaultdict
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import pytest
 
 from jobs.cli import status
-from jobs.cli.status import RUN_DAYS, _backlog, _findings, _look, _night, _runs, status_text
+from jobs.cli.status import RUN_DAYS, Rows, _backlog, _findings, _look, _night, _runs, status_text
 from jobs.core.model import parse_time
 from jobs.ledger.backlog import Manifest
 from jobs.ledger.files import write_file
 from jobs.ledger.ledger import Ledger
-from jobs.nights.summary import Night
 from jobs.reports.document import iso_time
 from tests.doubles.ledgers import make_ledger
-from tests.doubles.nights import summary
 from tests.doubles.policies import policy_of
 from tests.ledger.looks import BEGAN, Seen, tell
+
+
+async def sections(answers: Rows) -> dict[str, list[dict[str, Any]]]:
+    found = defaultdict[str, list[dict[str, Any]]](list)
+    async for section, row in answers:
+        found[section].append(row)
+    return found
 
 
 def run(run_id: str, **more: Any) -> dict[str, Any]:
@@ -27,7 +33,7 @@ def run(run_id: str, **more: Any) -> dict[str, Any]:
         "run_id": run_id, "job": "compact", "state": "complete", "rows": 2, "failures": 0, "unread": 0, "pair": None,
         "created_at": "2026-11-20T10:00:00+00:00", "source": "s3://here/", "destination": "s3://there/",
         "retry_of": None, "manifest": "listing of s3://here/",
-        "selection": {}, "outcomes": {},
+        "selection": {}, "outcomes": {}, "accounted": 0,
     } | more  # fmt: skip
 
 
@@ -63,11 +69,11 @@ PART = {"filters": {"include": ["b/*"]}}
         ([run("1", job="reconcile", **BAD)], []),
     ],
 )
-def test_a_run_counts_until_another_one_took_its_rows(
+async def test_a_run_counts_until_another_one_took_its_rows(
     monkeypatch: pytest.MonkeyPatch, runs: list[dict[str, Any]], named: list[str]
 ) -> None:
     monkeypatch.setattr("time.time", lambda: parse_time(SINCE) + RUN_DAYS * 86_400)
-    found = _runs([each | {"accounted": 0} for each in runs])
+    found = await sections(_runs(runs))
     assert [each["problem"].split()[1].rstrip(":") for each in found["problems"]] == named
     assert [each["run_id"] for each in found["running"]] == [
         each["run_id"] for each in runs if each["state"] == "incomplete"
@@ -80,7 +86,7 @@ async def test_findings_are_a_line_for_each_place_and_code() -> None:
     both = [accepted, accepted._replace(verdict="accepted", at=20)]
     over = Seen("unknown", 10, code="source_gone")._replace(key="docs/y")
     await tell(ledger, "run1", *rows, *both, over)
-    found = await _findings(ledger, None)
+    found = await sections(_findings(ledger, None))
     [line] = found["problems"]
     text = "7 objects in s3://copies/docs/: the sizes differ (docs/0): sealift runs show run"
     assert (line["problem"], str(line["since"])[:4]) == (text, str(datetime.fromtimestamp(BEGAN, UTC).year))
@@ -105,7 +111,7 @@ async def test_a_manifest_of_the_backlog_whose_run_was_refused_is_a_problem(monk
 
     async def waiting(runs: list[dict[str, Any]], now: float) -> tuple[int, list[str]]:
         monkeypatch.setattr("time.time", lambda: now)
-        found = await _backlog(ledger, policy, "docs", runs)
+        found = await sections(_backlog(ledger, policy, "docs", runs))
         return found["backlogs"][0]["rows"], [each["problem"].rpartition(": ")[2] for each in found["problems"]]
 
     assert await waiting(runs, now) == (4, [f"sealift replicate --pair docs --manifest {made[8]}"])
@@ -115,8 +121,9 @@ async def test_a_manifest_of_the_backlog_whose_run_was_refused_is_a_problem(monk
     assert (await waiting(later, now))[0] == 2 * 11, "an earlier run than the latest ones may have taken them"
 
 
-async def no_queues(*_: object) -> dict[str, Any]:
-    return {}
+async def no_queues(*_: object) -> Rows:
+    return
+    yield
 
 
 async def test_a_damaged_manifest_hides_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,20 +146,14 @@ async def test_a_manifest_is_looked_at_when_nothing_is_left_of_the_backlog(monke
     assert [each["problem"].rpartition(" ")[2] for each in document["problems"]] == [manifest]
 
 
-@pytest.mark.parametrize("hours", [None, 27, 25])
-async def test_a_pair_whose_nights_are_off_is_well_only_by_a_recent_night(hours: int | None) -> None:
-    ledger, policy = make_ledger(), policy_of("docs", nightly={"enabled": False})
-    if hours:
-        at = datetime.now(UTC) - timedelta(hours=hours)
-        night = summary(night=str(at.date()), finished_at=at)
-        await Night(ledger, "docs", night.night).write(".json", msgspec.json.encode(night))
-    found = await _night(ledger, policy, policy.pairs[0])
-    assert found["problems"] == []
-    assert [each["what"] for each in found.get("not_known", ())] == ["whether pair docs is well"] * (hours != 25)
+async def test_a_pair_whose_nights_are_off_is_not_known_to_be_well_without_one() -> None:
+    policy = policy_of("docs", nightly={"enabled": False})
+    found = await sections(_night(make_ledger(), policy, policy.pairs[0]))
+    assert (found["problems"], [each["what"] for each in found["not_known"]]) == ([], ["whether pair docs is well"])
 
 
-def test_a_run_with_bad_rows_and_unread_lines_says_both() -> None:
-    [problem] = _runs([run("1", pair="docs", unread=2, **BAD) | {"accounted": 0}])["problems"]
+async def test_a_run_with_bad_rows_and_unread_lines_says_both() -> None:
+    [problem] = (await sections(_runs([run("1", pair="docs", unread=2, **BAD)])))["problems"]
     assert problem["problem"].startswith("run 1 has ended: 1 of 2 rows needs attention, could not read 2")
 
 

@@ -29,10 +29,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     ("enabled", "hours", "last", "status", "command"),
     [
         (True, None, {}, Status.WARNING, NIGHT),
-        (False, None, {}, Status.OK, ""),
+        (False, None, {}, Status.UNCHECKED, NIGHT),
+        (False, 25, {}, Status.OK, ""),
         (True, 25, {}, Status.OK, ""),
         (True, 27, {}, Status.FAILURE, NIGHT),
-        (False, 27, {}, Status.OK, ""),
+        (False, 27, {}, Status.UNCHECKED, NIGHT),
         (True, 25, {"exit_code": 3}, Status.WARNING, AGAIN),
         (False, 27, {"exit_code": 3}, Status.WARNING, AGAIN),
         (True, 25, {"exit_code": 3, "next_steps": [TO_STATUS]}, Status.WARNING, AGAIN),
@@ -48,7 +49,7 @@ def test_a_pair_needs_a_night_that_is_recent_and_well(
     night = summary(finished_at=ended, **last)
     found = judge_night(policy, policy.pairs[0], None if hours is None else night)
     assert (found.status, found.advice.rpartition(": ")[2]) == (status, command)
-    assert found.since == (None if status == Status.OK or hours is None else ended.timestamp())
+    assert found.since == (ended.timestamp() if hours and status in (Status.WARNING, Status.FAILURE) else None)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from msgspec import convert, json, to_builtins
+from msgspec import json, to_builtins
 
 from jobs.errors import LedgerError
 from jobs.nights.summary import Night, Summary, ended_nights, last_summary
@@ -56,12 +56,6 @@ def test_a_document_that_was_altered_is_refused(change: Callable[[dict[str, Any]
     assert json.encode(found) == json.encode(SUMMARY)
     with pytest.raises(LedgerError, match=r"nights/p/2026-11-25\.json"):
         asyncio.run(read(Night(make_ledger(), "p", "2026-11-25"), change(document)))
-
-
-def test_a_summary_of_an_earlier_version_tells_when_the_last_good_night_was() -> None:
-    document = {name: value for name, value in to_builtins(SUMMARY).items() if name != "good_at"}
-    summaries = [convert(document | {"exit_code": code}, Summary) for code in (0, 3)]
-    assert [each.last_good_at for each in summaries] == [SUMMARY.finished_at, None]
 
 
 def test_nights_come_the_latest_first_and_a_second_check_after_the_first() -> None:
