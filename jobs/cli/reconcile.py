@@ -95,7 +95,7 @@ async def _reconcile(options: Reconcile, place: Location, settings: Settings) ->
         limits = options.max_cost, options.max_objects
         runs, code = await repair(spec, maps, ledger, settings, limits, options.executor, console, agreed)
         with tempfile.TemporaryDirectory(prefix="sealift-reconcile-") as folder:
-            repaired, _ = await find_repaired(ledger, spec, report["finished_at"], Path(folder))
+            repaired, _ = await find_repaired(ledger, spec, report, Path(folder))
         left = {name: each["left"] for name, each in repaired["categories"].items()}
         for name, job in (("repair", "replicate"), ("verification", "verify")):
             report[name] = [each for each in runs if each["job"] == job]

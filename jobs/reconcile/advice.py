@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.core.category import FINDINGS, Category
+from jobs.core.category import Category
 from jobs.core.model import Location
 from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import RunSpec, Side
 from jobs.ledger.ledger import Ledger
 from jobs.reconcile.findings import first_findings
+from jobs.reports.document import findings_of
 from jobs.reports.figures import plural
 
 REPAIR = "repair.parquet"
@@ -40,9 +41,7 @@ def first_steps(
     rows = {name: each["rows"] for name, each in found["categories"].items() if each["rows"]}
     if not pair and rows.keys() - {Category.EXCLUDED} == {Category.MISSING, Category.EXTRA}:
         return [_disjoint_step(spec, maps, differences)]
-    left = {name: count for name, count in rows.items() if name in FINDINGS}
-    # What is unverifiable is a finding only where the inventory says that its replication FAILED.
-    left[Category.UNVERIFIABLE] = found["findings"] - sum(left.values())
+    left = findings_of(found)
     if not pair:
         return next_steps(left, *commands)
     copy = f"sealift replicate --pair {pair} --manifest {{}}".format

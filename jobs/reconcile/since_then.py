@@ -26,7 +26,7 @@ from jobs.ledger.state import BAD, OPEN, OVER, copy_key_sql, has_verdicts
 from jobs.ledger.state_files import fetch_files, is_known, readable
 from jobs.ledger.views import open_views
 from jobs.reconcile.findings import first_findings
-from jobs.reports.document import findings_count
+from jobs.reports.document import findings_count, findings_of
 from jobs.reports.figures import human_time, plural
 from jobs.runs.folding import first_failures
 from jobs.runs.progress import FIRST_KEYS
@@ -48,8 +48,9 @@ async def since_then(ledger: Ledger, spec: RunSpec, report: Mapping[str, Any]) -
         return more, []
     with tempfile.TemporaryDirectory(prefix="sealift-since-") as folder, contextlib.suppress(NotFound):
         if "categories" in report:
-            repaired, rows = await find_repaired(ledger, spec, report["finished_at"], Path(folder))
+            repaired, file = await find_repaired(ledger, spec, report, Path(folder))
             left, since = repaired["left"], {"repaired": repaired}
+            rows = await asyncio.to_thread(first_findings, file)
         else:
             file, counted = await standing_rows(ledger, spec, report["finished_at"], Path(folder), OPEN)
             left, rows = counted["rows"], await asyncio.to_thread(first_failures, file)
@@ -64,42 +65,43 @@ def _undone_text(undone: Mapping[str, Any]) -> str:
     return f"An undo removed {plural(undone['markers'], 'delete marker')} at {human_time(undone['at'])}"
 
 
-async def find_repaired(ledger: Ledger, spec: RunSpec, ended_at: str, folder: Path) -> tuple[dict[str, Any], list[Any]]:
-    """The key `repaired` of a comparison's report, and the first findings that are left.
+async def find_repaired(
+    ledger: Ledger, spec: RunSpec, report: Mapping[str, Any], folder: Path
+) -> tuple[dict[str, Any], Path]:
+    """The key `repaired` of a comparison's report, and the file of the findings that are left.
 
-    What is not left is repaired, or its source object is gone. `ended_at`: the report's `finished_at`.
+    What is not left is repaired, or its source object is gone.
     """
-    [differences] = await fetch_files(ledger, [f"runs/{spec.run_id}/{DIFFERENCES}"], folder)
-    stays = f"({bool(spec.options.get('keeps_extra'))} AND category = {quoted(Category.EXTRA)}) AS stays"
-    looked = f"SELECT *, destination_key AS copy_key, {stays} FROM {parquet(differences, NUMBERED)} WHERE is_finding"
-    file = await _standing(ledger, spec, ended_at, differences, looked, f"{BAD} AND NOT {OVER}")
-    with readable(ledger, folder):
-        every = await asyncio.to_thread(_counted, differences, "category", "is_finding")
-        left = await asyncio.to_thread(_counted, file, "category", "is_finding")
-        first = await asyncio.to_thread(first_findings, file)
-    counts = {name: (rows, left["outcomes"].get(name, 0)) for name, rows in every["outcomes"].items()}
-    categories = {name: {"repaired": rows - rest, "left": rest} for name, (rows, rest) in counts.items()}
-    repaired = {"rows": every["rows"] - left["rows"], "left": left["rows"], "categories": categories}
-    return repaired, first
+    file, left = await standing_rows(ledger, spec, report["finished_at"], folder, f"{BAD} AND NOT {OVER}")
+    rest = {name: (rows, left["outcomes"].get(name, 0)) for name, rows in findings_of(report).items()}
+    categories = {name: {"repaired": rows - count, "left": count} for name, (rows, count) in rest.items()}
+    return {"rows": report["findings"] - left["rows"], "left": left["rows"], "categories": categories}, file
 
 
 async def standing_rows(
     ledger: Ledger, spec: RunSpec, ended_at: str, folder: Path, which: str = BAD
 ) -> tuple[Path, dict[str, Any]]:
-    """The bad rows of a run that still count: their keys have a finding now, or could not be looked at or compared.
+    """The bad rows of a run, or a comparison's findings, that still count: their keys have a finding now, or could not
+    be looked at or compared.
 
-    Returns a manifest of them, and how many `rows` it has, their `outcomes` by status, and the `first_keys` of each.
+    Returns a file of them, and how many `rows` that are, their `outcomes` by status or category, and the `first_keys`
+    of each.
 
     `ended_at`: the report's `finished_at`. `which`: a condition for the rows of `findings`. Raises as `failures_of`
     does, LedgerError for a damaged file of rows, ConfigError without room on disk, and StoreError.
     """
-    name = (await failures_of(ledger, spec.run_id)).removeprefix(ledger.uri(spec.run_id))
+    if is_comparison := spec.job == "reconcile":
+        name, column, copy_key, is_bad = DIFFERENCES, "category", "destination_key", "is_finding"
+        stays = f"{bool(spec.options.get('keeps_extra'))} AND category = {quoted(Category.EXTRA)}"
+    else:
+        name = (await failures_of(ledger, spec.run_id)).removeprefix(ledger.uri(spec.run_id))
+        column, copy_key, is_bad, stays = "status", copy_key_sql(spec), "true", f"status = {quoted(Status.UNKNOWN)}"
     [file] = await fetch_files(ledger, [f"runs/{spec.run_id}/{name}"], folder)
-    stays = f"status = {quoted(Status.UNKNOWN)} AS stays"
-    looked = f"SELECT *, {copy_key_sql(spec)} AS copy_key, {stays} FROM {parquet(file, NUMBERED)}"
-    file = await _standing(ledger, spec, ended_at, file, looked, which) if has_verdicts(spec) else file
+    if is_comparison or has_verdicts(spec):
+        looked = f"SELECT *, {copy_key} AS copy_key, {stays} AS stays FROM {parquet(file, NUMBERED)} WHERE {is_bad}"
+        file = await _standing(ledger, spec, ended_at, file, looked, which)
     with readable(ledger, folder):
-        return file, await asyncio.to_thread(_counted, file, "status")
+        return file, await asyncio.to_thread(_counted, file, column, is_bad)
 
 
 async def _standing(ledger: Ledger, spec: RunSpec, ended_at: str, file: Path, looked: str, which: str) -> Path:
@@ -125,7 +127,7 @@ async def _standing(ledger: Ledger, spec: RunSpec, ended_at: str, file: Path, lo
     return file
 
 
-def _counted(file: Path, column: str, condition: str = "true") -> dict[str, Any]:
+def _counted(file: Path, column: str, condition: str) -> dict[str, Any]:
     """How many rows a file has, how many of each kind, and the first keys of each."""
     with contextlib.closing(connect(file.parent, memory_limit=MEMORY_LIMIT)) as connection:
         rows = connection.execute(

@@ -134,6 +134,13 @@ def findings_count(report: Mapping[str, Any]) -> int:
     return int(report["findings"] if "categories" in report else report["failures"])
 
 
+def findings_of(report: Mapping[str, Any]) -> dict[str, int]:
+    """The findings of a comparison by category. Unverifiable ones are those whose replication FAILED, says S3."""
+    bad: dict[str, int] = {name: count for name, count in _tally(report).items() if name in FINDINGS}
+    failed = report["findings"] - sum(bad.values())
+    return bad | ({Category.UNVERIFIABLE: failed} if failed else {})
+
+
 def unread_count(report: Mapping[str, Any]) -> int:
     """How many archives could not be read. What they hold is not known."""
     return len(report.get(LEFT_OUT, ()))
@@ -254,10 +261,9 @@ def counts(outcomes: Mapping[str, int], job: str = "") -> str:
 
 def _reconcile_verdict(report: Mapping[str, Any]) -> str:
     rows, findings, tally = report["rows"], report["findings"], _tally(report)
-    bad = {name: count for name, count in tally.items() if name in report["finding_categories"]}
     if findings:
-        failed = findings - sum(bad.values())  # S3 reports these as FAILED
-        found = bad | ({"whose replication FAILED": failed} if failed else {})
+        failed = {Category.UNVERIFIABLE: "whose replication FAILED"}
+        found = {failed.get(Category(name), name): count for name, count in findings_of(report).items()}
         return f"{need_attention(findings, rows)}: {_named(found, _CATEGORIES)}."
     if not tally:
         excluded = "--map, --source and --destination, or deletes, exclude all rows"
