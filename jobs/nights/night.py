@@ -45,7 +45,7 @@ from jobs.ledger.views import open_views
 from jobs.nights.calendar import INVENTORY_HOURS_MAX, slices
 from jobs.nights.summary import Emptied, Known, Night, StageResult, Summary, judge, page_of, stage_text
 from jobs.policy import run_options
-from jobs.policy.coverage import Scope
+from jobs.policy.coverage import Scope, scope
 from jobs.policy.model import Pair, Policy
 from jobs.policy.words import Region
 from jobs.reconcile.advice import REPAIR
@@ -72,6 +72,7 @@ READ_DAYS = 360
 FIRST_KEYS = 10
 """How many of the objects that are left a night names."""
 TOO_LARGE = "See why, then raise its limits for the next night, or copy now: sealift replicate --pair {} --dry-run"
+UNREACHED = "See what is wrong with it: sealift doctor"
 HTML = Attributes(headers={"content-type": "text/html; charset=utf-8"})
 
 
@@ -98,34 +99,30 @@ class NightWork(Struct, frozen=True):
         Exit code 3: the night is done, and something is left to people, or nothing was compared. Code 2 would
         say that nothing was started. Raises Interrupted, with the code of its run, for a night that stopped.
         """
-        compared = await self.compare("reconcile")
+        night, compared = self.night, await self.compare("reconcile")
         results, emptied = [self._result("reconcile", compared)], self._find_emptied(compared)
         asked = {"repair": True, "replica": self.pair.replica, "slice": True, "deep": self.pair.verify.deep}
         stages = [stage for stage, is_asked in asked.items() if is_asked and not emptied]
         results += [await self._do(stage, compared) for stage in stages]
-        night, known, finished_at = self.night, await self._ask(compared), datetime.fromtimestamp(int(time.time()), UTC)
+        known, finished_at = await self._ask(compared), datetime.fromtimestamp(int(time.time()), UTC)
+        is_well, sentence, steps = judge(night, results, known, emptied)
         summary = Summary(
             pair=night.pair,
             night=str(night.day),
             **run_options.named_places(self.policy, self.pair),
+            verdict=f"{sentence}: {'; '.join(f'{each.stage} {stage_text(each)}' for each in results)}.",
+            next_steps=steps,
             left=max(known.left, emptied.objects if emptied else 0),
-            exit_code=int(ExitCode.FINDINGS),
+            exit_code=int(ExitCode.DONE if is_well else ExitCode.FINDINGS),
             began_at=datetime.fromtimestamp(parse_time(compared["created_at"]), UTC),
             finished_at=finished_at,
+            good_at=finished_at if is_well else self.last.good_at if self.last else None,
             stages=results,
             known=known,
             emptied=emptied,
             summary=str(night.ledger.location.join(f"{night.name}.json")),
             report_html=str(night.ledger.location.join(f"{night.name}.html")),
             ledger=str(night.ledger.location),
-        )
-        is_well, sentence, steps = judge(summary)
-        summary = replace(
-            summary,
-            verdict=f"{sentence}: {'; '.join(f'{each.stage} {stage_text(each)}' for each in results)}.",
-            next_steps=steps,
-            exit_code=int(ExitCode.DONE if is_well else ExitCode.FINDINGS),
-            good_at=finished_at if is_well else self.last.good_at if self.last else None,
         )
         await night.write(".json", json.format(json.encode(summary), indent=2))
         summary = await night.read() or summary
@@ -155,15 +152,15 @@ class NightWork(Struct, frozen=True):
             if not requests:
                 return StageResult(stage=stage)
             spec = await self._find(requests[0]) or await self._plan(requests, compared)
-        except LimitExceeded as error:
-            advice = TOO_LARGE.format(self.pair.name)
-            return StageResult(stage=stage, refused=error.what, advice=advice, slice=turn)
-        except (Denied, NotFound, NoSuchBucket) as error:
-            why, advice = f"since it cannot be looked at: {error}", "See what is wrong with it: sealift doctor"
+        except (LimitExceeded, Denied, NotFound, NoSuchBucket) as error:
+            is_dear = isinstance(error, LimitExceeded)
+            why = error.what if is_dear else f"since it cannot be looked at: {error}"
+            advice = TOO_LARGE.format(self.pair.name) if is_dear else UNREACHED
             return StageResult(stage=stage, refused=why, advice=advice, slice=turn)
-        ledger, how = self.night.ledger, (self.settings, self.executor, self.display)
+        ledger, kind = self.night.ledger, KINDS[spec.job]
         run = spec, await ledger.plan(spec.run_id), ledger
-        is_over, kind = await ledger.report(spec.run_id) is not None, KINDS[spec.job]
+        is_over = await ledger.report(spec.run_id) is not None
+        how = self.settings, self.executor, self.display
         report, code, _ = await (end(*run, kind) if is_over else work(*run, *how, kind))
         if report["state"] != RunState.COMPLETE:
             night = f"--pair {self.pair.name} --night {self.night.day} --again"
@@ -302,14 +299,12 @@ class NightWork(Struct, frozen=True):
 
     async def _ask(self, compared: Mapping[str, Any]) -> Known:
         """Compact the state, and read what it says of the pair."""
-        ledger, pair, days = self.night.ledger, self.pair, int(self.pair.verify.deep or READ_DAYS)
-        copies = [run_options.sides(self.policy, each)[1].location for each in self.policy.pairs]
-        await compact(ledger, self.night.name, prefixes=copies)
-        ours, theirs = map(service_name, run_options.sides(self.policy, pair))
+        ledger, copies = self.night.ledger, [run_options.sides(self.policy, each)[1] for each in self.policy.pairs]
+        await compact(ledger, self.night.name, prefixes=[each.location for each in copies])
         async with open_views(ledger, ["state"]) as database:
-            differences = await fetch_files(ledger, [f"runs/{compared['run_id']}/{DIFFERENCES}"], database.files)
-            sql = known_sql(pair, self.scope, (ours, theirs), parquet(differences))
-            return await in_thread(database.connection, ask_state, database.connection, sql, compared, days)
+            found = await fetch_files(ledger, [f"runs/{compared['run_id']}/{DIFFERENCES}"], database.files)
+            database.connection.execute(f"CREATE VIEW differences AS FROM {parquet(found)}")
+            return await in_thread(database.connection, ask, database.connection, self.policy, self.pair, compared)
 
 
 def _is_of(spec: RunSpec, wanted: Request) -> bool:
@@ -327,30 +322,19 @@ async def write_page(night: Night, summary: Summary) -> None:
     await night.write(".html", page_of(summary).encode(), HTML)
 
 
-def ask_state(connection: duckdb.DuckDBPyConnection, sql: str, compared: Mapping[str, Any], days: int) -> Known:
-    """Ask the state, which has no objects that comparisons only found to be the same.
+def ask(connection: duckdb.DuckDBPyConnection, policy: Policy, pair: Pair, compared: Mapping[str, Any]) -> Known:
+    """What the state says of a pair and of its replica. The replica's rows count with the originals' keys.
 
-    `compared`: the report of the night's comparison. `days`: how long a read counts.
+    The state has no objects that comparisons only found to be the same. `connection` has the `state`, and
+    `differences`, the rows that the night's comparison found to differ. `compared`: the report of that. What is known
+    of a server with another address than the pair's has now, no look of the pair can end: it is left out.
     """
-    since = parse_time(compared["created_at"]) - days * 86_400
-    [(left, first, accepted, checked, read)] = connection.execute(sql, [since]).fetchall()
-    checked, objects = checked + compared["categories"][Category.SAME]["rows"], compared["source_rows"]
-    checked, read = (min(max(count, 0), objects) for count in (checked, read))
-    return Known(left, first or (), accepted, objects, checked, read, days)
-
-
-def known_sql(pair: Pair, scope: Scope, services: tuple[str, str], differences: str) -> str:
-    """SQL for the state's rows of a pair and of its replica. The replica's count with the originals' keys.
-
-    `services`: those of source and destination now, as verdicts name them: what is known of a server with
-    another address no look of this pair can end. `differences`: the rows in which the comparison found the
-    sides to differ, as a relation. Of other objects it found the same. `?`: since when reads count.
-    """
-    hot, maps, (ours, theirs) = pair.destination, run_options.prefix_map(pair, scope), services
+    hot, maps = pair.destination, run_options.prefix_map(pair, scope(policy, pair))
+    ours, theirs = map(service_name, run_options.sides(policy, pair))
     places = [(ours, pair.source.bucket, theirs, hot.bucket)]
     places += [(theirs, hot.bucket, theirs, pair.replica.bucket)] if pair.replica else []
     at = ", ".join(f"({', '.join(map(quoted, place))})" for place in places)
-    return f"""
+    sql = f"""
         WITH looked AS (
             SELECT *, source_bucket = {quoted(hot.bucket)} AS is_of_replica, {BAD} AND NOT {OVER} AS is_bad,
                    is_bad AND accepted_at IS NULL AS is_open, etag IS NOT NULL AND NOT is_of_replica AS is_original,
@@ -359,7 +343,7 @@ def known_sql(pair: Pair, scope: Scope, services: tuple[str, str], differences: 
                 AND {maps.scope_sql("name")} AND copy_key = {maps.destination_sql("name")}
         ), differing AS (
             SELECT key AS name, bool_or(source_last_modified IS NOT NULL AND NOT is_delete_marker) AS at_source
-            FROM {differences} GROUP BY 1
+            FROM differences GROUP BY 1
         ), objects AS (
             SELECT name, bool_or(is_open) AS is_open, bool_or(is_bad AND NOT is_open) AS is_accepted, at_source,
                    bool_or(finding IS NOT NULL) FILTER (is_original) AS is_wrong,
@@ -373,3 +357,9 @@ def known_sql(pair: Pair, scope: Scope, services: tuple[str, str], differences: 
                    - count(*) FILTER (is_wrong AND at_source IS NULL),
                count(*) FILTER (NOT is_wrong AND at_source IS DISTINCT FROM false AND epoch(newest.read) >= ?)
         FROM objects"""
+    objects, days = compared["source_rows"], int(pair.verify.deep or READ_DAYS)
+    since = parse_time(compared["created_at"]) - days * 86_400
+    [(left, first, accepted, checked, read)] = connection.execute(sql, [since]).fetchall()
+    same = compared["categories"][Category.SAME]["rows"]
+    checked, read = (min(max(count, 0), objects) for count in (same + checked, read))
+    return Known(left, first or (), accepted, objects, checked, read, days)

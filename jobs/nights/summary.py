@@ -157,29 +157,30 @@ async def last_summary(ledger: Ledger, pair: str) -> Summary | None:
     return await nights[0].read() if nights else None
 
 
-def judge(summary: Summary) -> tuple[bool, str, list[str]]:
+def judge(
+    night: Night, stages: Sequence[StageResult], known: Known, emptied: Emptied | None
+) -> tuple[bool, str, list[str]]:
     """Whether a night was well, in a sentence why, and what a person does now, a sentence for each step.
 
     It is if every stage is complete, something was compared and proven, and nothing is left.
     """
-    known, emptied = summary.known, summary.emptied
-    again = f"sealift nightly --pair {summary.pair} --night {summary.night} --again"
     if emptied:
         steps = ["If that is meant, take the pair out of the policy", f"Else put the objects back: {emptied.restore}"]
         since = f"on {emptied.night} it had {emptied.objects:,}"
         return False, f"The source has no object, {since}, and all copies stay", steps
-    refused = [each.advice for each in summary.stages if each.refused]
-    if summary.left:
-        needs = f"{plural(summary.left, 'object')} {'needs' if summary.left == 1 else 'need'} attention"
+    refused = [each.advice for each in stages if each.refused]
+    if known.left:
+        needs = f"{plural(known.left, 'object')} {'needs' if known.left == 1 else 'need'} attention"
         return False, needs, [*refused, "See what is wrong, and what helps: sealift status"]
-    young = max(each.counts.get(Category.IN_FLIGHT, 0) for each in summary.stages)
+    young = max(each.counts.get(Category.IN_FLIGHT, 0) for each in stages)
     proof = f"{plural(young, 'object')} too new to be judged (--margin); " if young else ""
     proof += (
         f"of {plural(known.objects, 'object')} {known.checked:,} are proven by checksums, and the bytes of "
         f"{known.read:,} were read within {plural(known.read_days, 'day')}"
     )
-    if not known.checked or not _is_compared(summary):
-        check = f"Check bucket and prefixes of the pair {summary.pair} in the policy: sealift policy check"
+    if not known.checked or not _is_compared(stages):
+        check = f"Check bucket and prefixes of the pair {night.pair} in the policy: sealift policy check"
+        again = f"sealift nightly --pair {night.pair} --night {night.day} --again"
         compare = f"Compare what is newer than the margin, too: {again} --margin 0s"
         return False, f"Nothing could be proven; {proof}", [*refused, compare if young else check]
     if refused:
@@ -190,14 +191,14 @@ def judge(summary: Summary) -> tuple[bool, str, list[str]]:
     return True, f"All is well{accepted}; {proof}", []
 
 
-def _is_compared(summary: Summary) -> bool:
+def _is_compared(stages: Sequence[StageResult]) -> bool:
     """False if the source has no object, or all are in flight.
 
     Copies without an original prove nothing: the source may have been emptied before.
     """
     proves_nothing = {Category.IN_FLIGHT, Category.EXTRA, Category.EXCLUDED}
-    is_verified = any(each.counts.get(Status.VERIFIED) for each in summary.stages)
-    return is_verified or any(count and name not in proves_nothing for name, count in summary.stages[0].counts.items())
+    is_verified = any(each.counts.get(Status.VERIFIED) for each in stages)
+    return is_verified or any(count and name not in proves_nothing for name, count in stages[0].counts.items())
 
 
 def stage_text(stage: StageResult) -> str:

@@ -34,7 +34,7 @@ from jobs.reconcile.packed_copies import judge_packed
 from jobs.reconcile.partial_reports import check_coverage
 from jobs.reconcile.stage import fetch_report, stage_report, usable
 from jobs.reports.document import iso_time, summarize_reconcile
-from jobs.reports.publish import PAGE, write_page
+from jobs.reports.publish import PAGE, publish
 from jobs.runs.there import PackedCopies
 from jobs.s3.sessions import open_side
 from jobs.s3.store import Store
@@ -192,10 +192,10 @@ async def _publish(
         repair_manifest=await write(REPAIR, PARQUET, *REPAIRABLE),
         different_manifest=await write(DIFFERENT, PARQUET, Category.DIFFERENT),
     )
-    await write_page(ledger, spec, report, await asyncio.to_thread(first_findings, folder / "differences.parquet"))
     if (folder / VERDICTS).exists():
         await write_delta(ledger, run_id, folder / VERDICTS)
-    report = await ledger.publish_report(run_id, report)
+    findings = await asyncio.to_thread(first_findings, folder / "differences.parquet")
+    report = await publish(ledger, spec, report, findings)
     await ledger.publish_plan(run_id, Plan(report["rows"], report["bytes"], ()))
     return report
 

@@ -19,16 +19,9 @@ async def publish(
 
     `findings` are the first rows that the page lists.
     """
-    await write_page(ledger, spec, report, findings)
-    return await ledger.publish_report(spec.run_id, report)
-
-
-async def write_page(
-    ledger: Ledger, spec: RunSpec, report: dict[str, Any], findings: Sequence[Mapping[str, Any]]
-) -> None:
-    """Write the page alone. The run has not ended yet."""
     page = await make_page(report, findings)
     await ledger.write_file(spec.run_id, PAGE, page, "text/html; charset=utf-8")
+    return await ledger.publish_report(spec.run_id, report)
 
 
 async def make_page(report: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> bytes:

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from jobs.ledger.state import STATE_TYPES
-from jobs.nights.night import ask_state, known_sql
+from jobs.nights.night import ask as ask_state
 from jobs.nights.summary import Known
-from jobs.policy.coverage import scope
 from jobs.policy.reader import parse_policy
 from jobs.reports.document import iso_time
 from tests.doubles import one_duckdb
@@ -21,6 +20,7 @@ version: 1
 ledger: {bucket: ledger, region: us-east-1}
 pairs:
 - name: pair
+  verify: {deep: 1/30}
   source: {bucket: source, region: us-east-1, prefixes: [docs/]}
   destination: {bucket: hot, region: us-east-1, prefix: copies/}
   replica: {bucket: twin, region: us-west-2}
@@ -32,8 +32,8 @@ pairs:
 
 def row(key: str, **more: Any) -> dict[str, Any]:
     return {
-        "source_service": "ours",
-        "copy_service": "theirs",
+        "source_service": "",
+        "copy_service": "",
         "source_bucket": "source",
         "key": key,
         "etag": "e",
@@ -45,7 +45,7 @@ def row(key: str, **more: Any) -> dict[str, Any]:
 def of_replica(key: str, **more: Any) -> dict[str, Any]:
     return row(
         f"copies/{key}",
-        source_service="theirs",
+        source_service="",
         source_bucket="hot",
         copy_bucket="twin",
         copy_key=f"copies/{key}",
@@ -63,7 +63,6 @@ def ask(*rows: dict[str, Any], same: int = 0, differing: Sequence[str] = (), del
     `deleted`: only the destination has them.
     """
     policy = parse_policy(POLICY.encode(), "policy.yaml")
-    pair = policy.pairs[0]
     with one_duckdb.connect_unlocked(":memory:") as connection:
         names = ", ".join(f"{name} {kind}" for name, kind in STATE_TYPES.items())
         connection.execute(f"CREATE TABLE state ({names})")
@@ -78,8 +77,7 @@ def ask(*rows: dict[str, Any], same: int = 0, differing: Sequence[str] = (), del
         compared = {
             "created_at": iso_time(NIGHT), "source_rows": same + len(differing), "categories": {"same": {"rows": same}}
         }  # fmt: skip
-        sql = known_sql(pair, scope(policy, pair), ("ours", "theirs"), "differences")
-        return ask_state(connection, sql, compared, 30)
+        return ask_state(connection, policy, policy.pairs[0], compared)
 
 
 @pytest.mark.parametrize(

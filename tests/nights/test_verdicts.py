@@ -7,9 +7,13 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from jobs.nights.summary import Emptied, Known, StageResult, Summary, judge, page_of, stage_text
+from jobs.core.model import Location
+from jobs.ledger.ledger import Ledger
+from jobs.nights.summary import Emptied, Known, Night, StageResult, Summary, judge, page_of, stage_text
+from tests.doubles.memory_store import MemoryStore
 from tests.doubles.nights import summary
 
+LEDGER = Ledger(MemoryStore(), Location("ledger"))
 PROVEN = Known(objects=40, checked=40, read=12, read_days=360)
 
 
@@ -36,6 +40,10 @@ def known(**more: Any) -> Known:
     return Known(**{"objects": 40, "checked": 40, "read": 12, "read_days": 360, **more})
 
 
+def judged(summary: Summary) -> tuple[bool, str, list[str]]:
+    return judge(Night(LEDGER, "docs", "2026-11-25"), summary.stages, summary.known, summary.emptied)
+
+
 SOME, YOUNG = known(checked=4), stage("reconcile", in_flight=30, excluded=1)
 NONE, NO_SLICE = known(objects=0, checked=0, read=0), [REST[0], stage("slice")]
 
@@ -60,7 +68,7 @@ NONE, NO_SLICE = known(objects=0, checked=0, read=0), [REST[0], stage("slice")]
 def test_all_is_well_only_if_something_was_compared_and_nothing_is_left(
     summary: Summary, head: str, well: bool
 ) -> None:
-    is_well, sentence, _ = judge(summary)
+    is_well, sentence, _ = judged(summary)
     assert (is_well, sentence[: len(head)]) == (well, head)
     numbers = f"of {summary.known.objects} objects {summary.known.checked} are proven by checksums, and the bytes of "
     assert numbers + str(summary.known.read) in sentence or not well, "nothing is well without its numbers"
@@ -86,7 +94,7 @@ def test_each_stage_says_what_it_came_to() -> None:
     ],
 )  # fmt: skip
 def test_each_thing_that_is_not_well_has_a_command(summary: Summary, commands: list[str]) -> None:
-    assert [step.rpartition(": ")[2] for step in judge(summary)[2]] == commands
+    assert [step.rpartition(": ")[2] for step in judged(summary)[2]] == commands
 
 
 @pytest.mark.parametrize("left", [0, 2])
@@ -96,7 +104,7 @@ def test_a_page_says_what_is_left_what_is_proven_and_what_to_do_and_runs_nothing
     summary = structs.replace(
         night(compared, known=known(left=left, left_first=keys, objects=2842, checked=2840, read=1204)),
     )
-    _, sentence, steps = judge(summary)
+    _, sentence, steps = judged(summary)
     summary = structs.replace(summary, verdict=f"{sentence}: 2,842 same.", next_steps=steps)
     text = page_of(summary)
     assert sentence in text.replace("\N{NO-BREAK SPACE}", " ")
