@@ -6,7 +6,7 @@ A finding is a place (steps into the file), the value there, and what was expect
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import combinations, product, starmap
 from typing import Any, NamedTuple
@@ -86,7 +86,8 @@ def find_mistakes(policy: Policy) -> Iterator[Finding]:
 def find_refusals(policy: Policy) -> Iterator[Finding]:
     """What AWS refuses when Terraform applies the policy."""
     for steps, prefix in _leaves(msgspec.to_builtins(policy)):
-        is_granted = steps[-1] == "prefix" or "prefixes" in steps  # in policies of roles
+        # In policies of roles. A tag of this name is in none.
+        is_granted = (steps[-1] == "prefix" or "prefixes" in steps) and "tags" not in steps
         if is_granted and any(character > LAST_OF_IAM for character in prefix):
             yield Finding(steps, prefix, "characters up to U+00FF (ÿ): IAM takes no others in policies of roles")
     prefixes: dict[str, list[str]] = {}
@@ -132,9 +133,14 @@ def find_warnings(policy: Policy, first: date) -> Iterator[Finding]:
 
 def _leaves(value: Any, steps: Steps = ()) -> Iterator[tuple[Steps, Any]]:
     """The single values of a document, with their places."""
-    if not isinstance(value, dict | list):
+    if isinstance(value, dict):
+        below: Iterable[tuple[Any, Any]] = value.items()
+    elif isinstance(value, list | tuple):  # `to_builtins` leaves tuples as they are
+        below = enumerate(value)
+    else:
         yield steps, value
-    for step, each in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        return
+    for step, each in below:
         yield from _leaves(each, (*steps, step))
 
 

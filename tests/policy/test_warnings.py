@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from jobs.policy.model import Alarms, Expire, Nightly, Policy
 from jobs.policy.reader import parse_policy, read_policy
-from jobs.policy.rules import find_warnings
+from jobs.policy.rules import find_refusals, find_warnings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLES = [ROOT / "policy.example.yaml", *(ROOT / "terraform" / "examples").glob("*/policy.yaml")]
@@ -95,3 +95,37 @@ def test_examples_and_defaults_lose_no_night(path: Path) -> None:
     for zone in ("Europe/Berlin", "Europe/London", "America/New_York", "Africa/Cairo", "Australia/Lord_Howe"):
         text = yaml.safe_dump(content).replace("Europe/Berlin", zone)
         assert list(find_warnings(parse_policy(text.encode(), "p"), date(2026, 11, 27))) == []
+
+
+def test_each_prefix_in_a_policy_of_a_role_is_refused_if_iam_does_not_take_it() -> None:
+    text = """
+    version: 1
+    name: example
+    ledger: {bucket: example-ledger, region: eu-west-1, prefix: Ā-ledger/}
+    inventory: {buckets: {eu-west-1: example-inventory}, prefix: Ā-inventory/}
+    pairs:
+      - name: scans
+        source: {bucket: example-scans, region: eu-west-1, prefixes: [ÿ/, Ā/], exclude: [Ā/drafts/]}
+        destination: {bucket: example-hot, region: eu-west-1, prefix: Ā-hot/}
+        archive:
+          bucket: example-archives
+          region: eu-west-1
+          prefix: Ā-archives/
+          rules:
+            - name: old
+              prefix: Ā/old/
+              older_than: 30d
+              smaller_than: 1MiB
+              target_size: 1GiB
+              storage_class: GLACIER_IR
+              tags: {prefix: Ā}
+    """
+    found = [finding.steps for finding in find_refusals(parse_policy(text.encode(), "p"))]
+    assert sorted(found, key=str) == [
+        ("inventory", "prefix"),
+        ("ledger", "prefix"),
+        ("pairs", 0, "archive", "prefix"),
+        ("pairs", 0, "archive", "rules", 0, "prefix"),
+        ("pairs", 0, "destination", "prefix"),
+        ("pairs", 0, "source", "prefixes", 1),
+    ]
