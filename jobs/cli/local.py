@@ -18,14 +18,13 @@ import click
 from jobs import interrupts
 from jobs.cli.console import say
 from jobs.cli.options import Options, option, shared
-from jobs.errors import ConfigError, ExitCode
+from jobs.errors import ConfigError, ExitCode, UsageError
 from jobs.policy.run_options import named_places
 
 if TYPE_CHECKING:
     from jobs.local.system import System
 
 STATUS_SECONDS = 1.0
-_PATH = click.Path(path_type=Path)
 SAMPLE = """\
 # A pair to play with: what is put into s3://freight-in is copied to s3://freight-hot.
 version: 1
@@ -73,19 +72,22 @@ class Local(Options):
     sealift local --policy policy.yaml --data ./playground
     """
 
-    data: Path | None = option("A folder that keeps the buckets.", type=_PATH)
-    policy: Path | None = shared("policy", "Default: SEALIFT_POLICY, or a sample.", type=_PATH, envvar="SEALIFT_POLICY")
+    data: Path | None = option("A folder that keeps the buckets.", type=click.Path(path_type=Path))
+    policy: str | None = shared("policy", "A path. Default: SEALIFT_POLICY, or a sample.", envvar="SEALIFT_POLICY")
     as_json: bool = shared("json", "Print one line of JSON a second.")
 
     def main(self) -> int:
         """Run until a signal comes."""
         out, last = sys.stdout, ""
+        if self.policy is not None and self.policy.startswith("s3://"):
+            raise UsageError(f"--policy {self.policy}", advice="name a file of this machine: nothing here asks AWS")
         stops: list[int] = []  # signals: each asks to stop, since what was started has to be ended in order
         with interrupts.handled(stops.append), _folder(self.data) as folder:
             from jobs.local.system import running
 
             say("Starting …")
-            with running(self.policy or _sample(folder), folder, keeps_data=self.data is not None) as system:
+            policy = Path(self.policy) if self.policy else _sample(folder)
+            with running(policy, folder, keeps_data=self.data is not None) as system:
                 ready = {"event": "ready", "environment": dict(system.environment), "folder": str(folder.resolve())}
                 click.echo(json.dumps(ready) if self.as_json else _welcome(system, folder), file=out)
                 while not stops:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from jobs.cli.command import SourceAccess, Work
 from jobs.cli.options import Run, Share, When, option, shared
 from jobs.cli.run_command import StartOptions
@@ -42,6 +44,8 @@ class Rollback(SourceAccess, StartOptions):
         """Plan, ask, and put back."""
         if (self.at is None) is (self.undo is None):
             raise UsageError("back to when?", advice="give --as-of TIME, or --undo RUN to take a rollback back")
+        if self.at is not None and self.at > time.time():  # often local time that was given as UTC
+            raise UsageError("--as-of is in the future", advice="name a time that has passed, in UTC or with an offset")
         side = self.source_side(self.source)
         options = {
             "at": self.at,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,8 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("replicate --manifest ''", 2, "--manifest"),
         ("worker ''", 2, "RUN"),
         ("local --policy nowhere.yaml", 10, "nowhere.yaml"),
+        ("local --policy ''", 2, "--policy"),
+        ("local --policy s3://ledger/policy.yaml", 2, "s3://ledger/policy.yaml"),
         ("local --data /proc/nothing", 10, "--data /proc/nothing"),
     ],
 )
@@ -96,6 +99,12 @@ def test_a_mistake_is_one_line_before_anything_is_asked(
     assert (answer.out, said.count("\n"), said.startswith("sealift: ")) == ("", 1, True), said
     assert [word for word in words.split(" ") if word not in said] == [], said
     assert "cret" not in said.replace("secret", "")
+
+
+def test_a_rollback_to_a_time_within_a_day_that_has_not_passed_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    soon = datetime.now(UTC) + timedelta(hours=2)  # what the clock shows two zones to the east
+    assert run(["rollback", "--source", "s3://docs", "--as-of", soon.isoformat()]) == 2
+    assert "--as-of is in the future" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("path", sorted(COMMANDS))
