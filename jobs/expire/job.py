@@ -21,8 +21,6 @@ comparison took longer, or the machine slept, both are looked at again. Locks ar
 
 from __future__ import annotations
 
-import itertools
-import math
 import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -109,15 +107,17 @@ class Expire:
         self._tags, self._options = TagReader(self._originals), self.opened.spec.options
 
     def chains(self, rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:
-        """The rows of a shard in groups, in order. Each row fills its part of a group, by its number or its bytes."""
-        filled = 0.0
-
-        def group_of(row: ObjectVersion) -> int:
-            nonlocal filled
-            filled += max(1 / GROUP_ROWS, (row.size_bytes or 0) / GROUP_BYTES)
-            return math.ceil(filled)
-
-        return (list(group) for _, group in itertools.groupby(rows, group_of))
+        """Yield the rows of a shard in groups, in order. One object that is larger than a group is alone."""
+        group: list[ObjectVersion] = []
+        size_bytes = 0
+        for row in rows:
+            if group and (len(group) == GROUP_ROWS or size_bytes + (row.size_bytes or 0) > GROUP_BYTES):
+                yield group
+                group, size_bytes = [], 0
+            group.append(row)
+            size_bytes += row.size_bytes or 0
+        if group:
+            yield group
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
         """Return one outcome for each row, in order.

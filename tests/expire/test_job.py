@@ -18,6 +18,7 @@ from jobs.core.enums import ArchiveFormat
 from jobs.core.model import ObjectLock, ObjectRef, ObjectVersion
 from jobs.core.outcome import Evidence, Status
 from jobs.errors import ConfigError
+from jobs.expire.job import GROUP_BYTES, GROUP_ROWS
 from jobs.expire.rules import CopyAt
 from jobs.ledger.tombstones import Tombstones
 from jobs.reports.document import iso_time
@@ -42,6 +43,27 @@ def test_a_current_version_is_hidden_first_and_removed_a_grace_period_later() ->
     store.now += 31 * DAY
     assert asyncio.run(job_of_another_run(store, 30).process([row]))[0].status is Status.DONE
     assert store.contents() == {}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "groups"),
+    [
+        ([1] * (2 * GROUP_ROWS + 1), [GROUP_ROWS, GROUP_ROWS, 1]),
+        ([None] * (GROUP_ROWS + 1), [GROUP_ROWS, 1]),
+        ([GROUP_BYTES // 100 * 99] * 120, [1] * 120),
+        ([1, 1, 5 * GROUP_BYTES, 1, 1], [2, 1, 2]),
+        ([GROUP_BYTES, 1], [1, 1]),
+        ([], []),
+    ],
+)
+def test_no_group_is_larger_than_its_limits_and_a_large_object_is_alone(
+    sizes: list[int | None], groups: list[int]
+) -> None:
+    """What is compared beside an object that takes minutes is looked at again before it is deleted."""
+    rows = [ObjectVersion(row, f"k{row}", size_bytes=size) for row, size in enumerate(sizes)]
+    found = list(job(shop()).chains(rows))
+    assert [len(group) for group in found] == groups
+    assert [row for group in found for row in group] == rows
 
 
 def test_an_upload_in_parts_that_began_long_ago_ends_no_grace_period() -> None:
