@@ -91,7 +91,7 @@ def _parse_endpoint(text: str) -> str:
 # The empty text is what a script's unset variable leaves.
 _parse_text = _matching(".+", "a value", "name what you mean, or leave it out")
 # No number but a finite one: no comparison would end.
-_parse_number = _matching(r"(?=.*[1-9])\d{1,15}(\.\d+)?", "a number above zero", "write one, such as 2.5", float)
+_parse_number = _matching(r"(?=.*[1-9])\d{0,15}(\.\d+)?", "a number above zero", "write one, such as 2.5", float)
 _RUN = "[A-Za-z0-9][A-Za-z0-9_.-]*"  # one folder in the ledger: no slash, and neither `.` nor `..`
 
 Text = ParsedType("text", _parse_text)

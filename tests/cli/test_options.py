@@ -8,7 +8,7 @@ import click
 import pytest
 
 from jobs.cli import run
-from jobs.cli.options import Command, Options, argument, flag, option, shared
+from jobs.cli.options import SHARED, Command, Options, argument, flag, option, shared
 from jobs.config import TUNING, Settings
 from jobs.errors import ConfigError
 from tests.cli.command_tree import COMMANDS, parameters
@@ -64,6 +64,17 @@ def test_help_fits_a_screen_and_help_all_shows_every_option(capsys: pytest.Captu
     assert [each.opts[0] for each in shown if f"  {each.opts[0]}" not in full] == []
     assert isinstance(command, Command)
     assert sorted(each.name for each in fields(command.kind)) == sorted(str(each.name) for each in parameters(path))  # type: ignore[arg-type]  # a dataclass
+
+
+@pytest.mark.parametrize(("text", "dollars"), [("2.5", 2.5), (".5", 0.5), ("0.01", 0.01), ("200", 200.0)])
+def test_a_number_above_zero_is_read(text: str, dollars: float) -> None:
+    assert SHARED["max-cost"]["type"].convert(text, None, None) == dollars
+
+
+@pytest.mark.parametrize("text", ["", ".", "0", ".0", "5.", "-1", "1e999"])
+def test_no_other_number_is_read(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        SHARED["max-cost"]["type"].convert(text, None, None)
 
 
 WRONG = [f"{name}={text}" for name in ("processes", "buffer_mib") for text in ("nan", "inf", "0", "-1", "")]
