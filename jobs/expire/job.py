@@ -108,8 +108,7 @@ class Expire:
 
     def chains(self, rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:
         """Yield the rows of a shard in groups, in order. One object that is larger than a group is alone."""
-        group: list[ObjectVersion] = []
-        size_bytes = 0
+        group, size_bytes = list[ObjectVersion](), 0
         for row in rows:
             if group and (len(group) == GROUP_ROWS or size_bytes + (row.size_bytes or 0) > GROUP_BYTES):
                 yield group
