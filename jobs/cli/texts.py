@@ -105,15 +105,15 @@ def _thaw_lines(restore: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _expiry_lines(expiry: Mapping[str, Any]) -> Iterator[str]:
-    """Where an expire run finds originals and copies, and the share of objects that would go."""
+    """Where an expire run finds originals and copies, how it reaches them, and the share of objects that would go."""
     from jobs.expire.places import warning  # for this job alone
 
-    yield f"  originals  {expiry['source']['uri']}"
-    yield from (f"  copies     {uri}" for uri in expiry["copies"])
+    for name, uris in (("source", [expiry["source"]["uri"]]), ("destination", expiry["copies"])):
+        reached = "".join(f", {word} {expiry[name][word]}" for word in ("endpoint", "profile") if expiry[name][word])
+        yield from (f"  {name:<11} {uri}{reached}" for uri in uris)
     shares = (f"{expiry[each]['eligible']:,} of {expiry[each]['listed']:,} {each}" for each in ("current", "versions"))
-    yield f"  share      {' and '.join(shares)} in {expiry['prefix']}"
-    for each in expiry["reads"]:
-        yield f"  read      {human_bytes(each['bytes'])} of {each['storage_class']}"
+    yield f"  share       {' and '.join(shares)} in {expiry['prefix']}"
+    yield from (f"  read        {human_bytes(each['bytes'])} of {each['storage_class']}" for each in expiry["reads"])
     for each in expiry.get("warnings", ()):
         yield f"  warning   {warning(each)}"
 
