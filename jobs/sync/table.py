@@ -3,7 +3,8 @@
 The table decides as if UNASKED edges (`jobs.sync.edges`) were UNKNOWN. Where a decision used one, the
 step is `ASK` with these edges instead. So only what decides is compared.
 
-T       Newest source item; skips markers that are not followed, and blocked versions without a match.
+T       Newest source item; skips markers that are not followed, and blocked versions without a match: it
+        asks for their copies first, since an older version of their size may have taken one.
         A marker that is followed, or an empty history if deletes are mirrored: DELETED. Followed:
         deletes are mirrored, or it is a replay of all versions. Such a replay also skips what is neither
         named nor at the destination.
@@ -158,6 +159,7 @@ class _Decision:
         self.waits: dict[Version, End] = {}
         self.match = align(look)
         self.version_of = {copy: version for version, copy in self.match.items()}
+        self.held = {copy for version, copy in self.match.items() if look.is_firm(version, copy)}
         self.is_deep = rules.all_versions and rules.keeps_versions
         self.margin_seconds = 0 if rules.keeps_versions else look.skew_seconds + 1
         self.is_deleted = False
@@ -185,6 +187,7 @@ class _Decision:
             elif version.blocked is None or version in self.match:
                 return version
             else:
+                self._ask_nearest(version)
                 self.waits[version] = version.blocked
         self.is_deleted = self.rules.mirrors_deletes and not self.waits
         return None
@@ -202,9 +205,11 @@ class _Decision:
         unasked = (pair for pair in pairs if self.look.edge(*pair) is Edge.UNASKED)
         self.asks.update(dict.fromkeys(islice(unasked, ASKED_AT_ONCE)))
 
-    def _ask_nearest(self, version: Version, near: Sequence[Version]) -> None:
-        """Ask for the copies that are the likeliest by order: as far from the top as the version is."""
-        near = [copy for copy in near if self.look.edge(version, copy) is Edge.UNASKED]
+    def _ask_nearest(self, version: Version) -> None:
+        """Ask for the copies that are the likeliest by order: as far from the top as the version is. None that is
+        surely another version's.
+        """
+        near = [copy for copy in self.look.near(version) if copy not in self.held]
         newer = self.source[version.place + 1 :]
         above = sum(not item.is_marker and item.size_bytes == version.size_bytes for item in newer)
         expected = max(0, len(near) - 1 - above)
@@ -219,10 +224,8 @@ class _Decision:
                 self._ask((other, copy) for other in self.source if other not in self.match)
         if self.asks:
             return
-        held = {copy for version, copy in self.match.items() if self.look.is_firm(version, copy)}
-        for version in self.wanted:
-            if version not in self.match:
-                self._ask_nearest(version, [copy for copy in self.look.near(version) if copy not in held])
+        for version in (each for each in self.wanted if each not in self.match):
+            self._ask_nearest(version)
 
     def _floor(self) -> int:
         """The place of the oldest version that has a copy, or by its ETag may have one. Without one, above all."""

@@ -10,7 +10,7 @@ import pytest
 from jobs.core.outcome import Status
 from jobs.core.reasons import Reason
 from jobs.sync.edges import Edge, End, Look, Version, align
-from jobs.sync.table import Act, Rules, next_step
+from jobs.sync.table import Act, Overwrite, Rules, next_step
 from tests.sync.looks import ALL, CURRENT, MIRROR, UNKEPT, A, learn, look
 
 SAME, HIDDEN = End(Status.SAME), End(Status.CHANGED, Reason.HIDDEN_AGAIN)
@@ -33,6 +33,7 @@ FIRST_STEPS = {
     "a copy that is hidden twice is not made a third time": ("A1", "A2 M3 A4 M5", ALL, {}, HIDDEN),
     "no delete is mirrored where nothing is kept": ("M5", "A2", UNKEPT._replace(mirrors_deletes=True), {}, ONLY_COPY),
     "an oldest copy that expired is not made again": ("A1 B2 C3", "B4 C5", ALL, {}, SAME),
+    "an unnamed version with an open edge counts as copied": ("?1 ?2 C3", "?4 C5", ALL, {}, SAME),
     "a named version is wanted below the floor": ("A1 B2", "B4", ALL, {"named": {0}}, 0),
     "a marker in the middle is not made afterwards": ("A1 M2 B3", "A4 B5", MIRROR, {}, SAME),
     "the copy of a removed version stays on top": ("A1", "A2 B4", ALL, {}, RETAINED),
@@ -89,11 +90,6 @@ def test_an_older_copy_that_would_be_lost_is_compared() -> None:
     assert next_step(looked, UNKEPT).top == NEWER
 
 
-def test_an_agreed_etag_proves_nothing() -> None:
-    looked = look("A1", "A2", agreed=A, is_compared=False)
-    assert looked.edge(looked.source[0], looked.copies[0]) is Edge.UNASKED
-
-
 @pytest.mark.parametrize(("rules", "then"), [(ALL, [1, 3]), (MIRROR, [1])])
 def test_versions_that_nothing_resembles_are_appended_in_one_go(rules: Rules, then: list[int]) -> None:
     step = next_step(look("A1 B2 M3 C4", "", named={0, 1}), rules)
@@ -102,18 +98,17 @@ def test_versions_that_nothing_resembles_are_appended_in_one_go(rules: Rules, th
 
 
 @pytest.mark.parametrize(
-    ("source", "copies", "rules", "named", "pairs"),
+    ("source", "copies", "rules", "known", "pairs"),
     [
-        ("?1", "?2", CURRENT, (), [(0, 0)]),  # the top, where no ETag tells
-        ("?1 ?2", "?3 ?4", ALL, (0, 1), [(1, 1), (0, 0)]),  # named versions in one step
+        ("?1", "?2", CURRENT, {"named": ()}, [(0, 0)]),  # the top, where no ETag tells
+        ("?1 ?2", "?3 ?4", ALL, {}, [(1, 1), (0, 0)]),  # named versions in one step
+        ("?1 B2 ?3", "?4", ALL, {"blocked": {2}, "named": {1}}, [(2, 0), (1, 0)]),  # before one is passed over
+        ("?1 B2 ?3", "?4", UNKEPT._replace(overwrite=Overwrite.ALWAYS), {"blocked": {2}}, [(2, 0), (1, 0)]),
+        ("A1", "A2", ALL, {"agreed": A, "is_compared": False}, [(0, 0)]),  # an agreed ETag proves nothing
     ],
 )
-def test_what_is_asked(source: str, copies: str, rules: Rules, named: tuple[int, ...], pairs: list[Any]) -> None:
-    assert asked(look(source, copies, named=named), rules) == pairs
-
-
-def test_an_unnamed_version_with_an_open_edge_counts_as_copied() -> None:
-    assert next_step(look("?1 ?2 C3", "?4 C5", named=()), ALL).top == SAME
+def test_what_is_asked(source: str, copies: str, rules: Rules, known: dict[str, Any], pairs: list[Any]) -> None:
+    assert asked(look(source, copies, **known), rules) == pairs
 
 
 def test_a_new_version_asks_for_nothing() -> None:
