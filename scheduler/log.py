@@ -31,7 +31,7 @@ def say(level: str, event: str, **fields: Any) -> None:
 
 
 def measure(metrics: Mapping[str, float], dimensions: Mapping[str, str], **properties: Any) -> None:
-    """Write one line, of which CloudWatch turns `metrics` into metrics. `properties` can be searched, but cost none.
+    """Write one line. CloudWatch makes metrics of `metrics`. `properties` can be searched, but cost none.
 
     Without metrics it is a plain line.
     """

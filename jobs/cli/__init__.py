@@ -1,7 +1,7 @@
 """The command line: the only code that prints or exits. A command loads when it is used.
 
-Each command has a module of its name, with a class of that name, or `COMMANDS` of a group, whose help is
-the module's docstring. The fields of a class are the options (`options`), its `run` makes the answer.
+Each command has a module and a class of its name. The module of a group has a table `COMMANDS`, and its
+docstring is the group's help. The fields of a class are the options (`options`), its `run` makes the answer.
 Reading order: `options`, `command` (the frame: what is opened, the one way to answer), `run_command` (the
 frame of what plans, asks, runs and reports), `texts` (plans and reports as text), `console` (progress,
 tables, JSON, standard streams).

@@ -40,8 +40,8 @@ LOOKS_AT_ONCE = 64
 
 
 class _Problem(NamedTuple):
-    """What the index cannot say: of an archive whose index is `damaged` or `missing`, or that is `lost` (gone, or
-    another object is in its place) or `unreadable`, or of a place that is `unlisted`.
+    """Why the index cannot be trusted. Of an archive: its index is `damaged` or `missing`, or the archive itself is
+    `lost` (gone, or another object is in its place) or `unreadable`. Of a place: it could not be listed (`unlisted`).
     """
 
     code: str

@@ -141,7 +141,7 @@ def _cell(name: str, value: Any) -> str:
 def meter(title: str, total_rows: int) -> Iterator[Meter]:
     """Progress on stderr: on a terminal a live bar, else one plain line per `PLAIN_INTERVAL_SECONDS`.
 
-    `total_rows` 0: nobody knows how many there are.
+    `total_rows` 0: the number of rows is not known.
     """
     if not sys.stderr.isatty():
         yield _Meter(title, total_rows)

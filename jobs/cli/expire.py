@@ -63,7 +63,7 @@ class Expire(SidesAccess, PolicyOptions, LedgerCommand):
     )
     pair: str | None = shared("pair", "Take the places, grace and share from the policy.")
     declare: bool = flag("Declare the places, with a document in each. Nothing else is done.")
-    replace: bool = flag("With --declare: replace documents whose ranks do not fit.", is_rare=True)
+    replace: bool = flag("With --declare: replace documents that have another rank.", is_rare=True)
     manifest: str | None = shared("manifest", "Only these rows. Default: all that is listed and has a copy.", type=Rows)
     grace: float = option("Keep what was written, copied, hidden or declared more recently.", default="30d", type=Age)
     max_share: float = option(

@@ -77,10 +77,10 @@ class Explain(PolicyOptions, JsonCommand):
         """The explanation."""
         answer = explain(read_policy(self.policy), self.uri.bucket, self.uri.key)
         code = ExitCode.DONE if answer.pair and not answer.copy_problem else ExitCode.FINDINGS
-        whose = f"the pair {answer.pair}" if answer.pair else "not protected"
+        owner = f"the pair {answer.pair}" if answer.pair else "not protected"
         said = {"copy": answer.copy, "problem": answer.copy_problem, "replica": answer.replica}
         said["archived"] = ", ".join(f"by {name}" for name in answer.archive_rules)
-        lines = [f"{answer.source}: {whose}: {answer.reason}"]
+        lines = [f"{answer.source}: {owner}: {answer.reason}"]
         lines += [f"  {name:10}{value}" for name, value in said.items() if value]
         return Answer(msgspec.to_builtins(answer), "\n".join(map(shown, lines)), code)
 

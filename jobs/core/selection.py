@@ -114,7 +114,7 @@ def parse_when(text: str, now: float) -> float:
     """`30d` (so long before `now`, epoch seconds), `2026-11-01` or ISO 8601 → epoch seconds.
 
     Without an offset a time is UTC. Times before 1970 are 1970: no object is older. Raises
-    UsageError for anything else, and for a time that has not passed, even where a clock is wrong.
+    UsageError for anything else, and for a time to come. A day of tolerance allows for a wrong clock.
     """
     with contextlib.suppress(UsageError):
         return max(0.0, now - parse_age(text))

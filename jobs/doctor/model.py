@@ -43,7 +43,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actio
 
 
 class Status(StrEnum):
-    """How a line ends, from good to bad. `unchecked`: nobody asked, or only AWS answers, and this is another server."""
+    """How a line ends, from good to bad. `unchecked`: the question was not asked, or only AWS could answer it."""
 
     OK = "ok"
     UNCHECKED = "unchecked"

@@ -40,7 +40,7 @@ async def _backlog(policy: Policy, pair: Pair, ledger: Ledger) -> Finding:
 
 
 def judge_night(policy: Policy, pair: Pair, last: Summary | None) -> Finding:
-    """Whether the last night of a pair was good and recent. Where nights do not run by themselves nobody knows that."""
+    """Whether the last night of a pair was good and recent. UNCHECKED where nights are off and none is recent."""
     play, hours = f"sealift nightly --pair {pair.name}", policy.alarms.night_hours
     if last is None and pair.nightly.enabled:
         return warning("no night has ended yet", f"play one by hand: {play}")

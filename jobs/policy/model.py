@@ -299,7 +299,7 @@ class Policy(Struct, frozen=True, kw_only=True):
                     yield ("pairs", number, section), pair, section, side
 
     def inventoried(self) -> Iterator[tuple[tuple[str | int, ...], Pair, Side]]:
-        """The sections whose buckets have an inventory, if there are any inventories."""
+        """The sections of the buckets that have an inventory. Empty without inventories."""
         for steps, pair, section, side in self.sections() if self.inventory else ():
             if {"source": pair.source.inventory, "archive": False}.get(section, True):
                 yield steps, pair, side

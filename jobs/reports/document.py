@@ -135,7 +135,7 @@ def findings_count(report: Mapping[str, Any]) -> int:
 
 
 def findings_of(report: Mapping[str, Any]) -> dict[str, int]:
-    """The findings of a comparison by category. Unverifiable ones are those whose replication FAILED, says S3."""
+    """The findings of a comparison by category. Unverifiable ones count if S3 failed to replicate them."""
     bad: dict[str, int] = {name: count for name, count in _tally(report).items() if name in FINDINGS}
     failed = report["findings"] - sum(bad.values())
     return bad | ({Category.UNVERIFIABLE: failed} if failed else {})

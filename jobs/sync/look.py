@@ -112,9 +112,9 @@ class Side(Struct):
 
 
 def refusal_end(error: StoreError, *, is_last: bool) -> End:
-    """How a version ends whose request failed. Raises the error where another look, or a retry, may help.
+    """How a version ends when its request failed. Raises the error where another look, or a retry, may help.
 
-    `is_last`: there is no other retry, so an object whose requests keep failing is given up.
+    `is_last`: no retry follows, so what still fails is given up.
     """
     may_pass = isinstance(error, Unavailable) and not (is_last and error.is_of_object)
     if may_pass or isinstance(error, CHANGED):

@@ -178,7 +178,7 @@ CASES: list[tuple[list[Seen], list[str]]] = [
     ([WRONG, AGAIN._replace(etag="another")], ["ok"]),
     ([WRONG._replace(code="damaged"), AGAIN], ["ok"]),
     ([OLD, Seen("good", 20, modified=15)], ["ok"]),
-    ([OLD._replace(modified=None), Seen("good", 20)], ["ok"]),  # one that nobody dates is older
+    ([OLD._replace(modified=None), Seen("good", 20)], ["ok"]),  # without a date it counts as older
     ([WRONG._replace(etag="new", modified=15), STALE], ["source_gone over unchecked", "metadata_differs unchecked"]),
     # known with and without its version
     ([LISTED_WRONG._replace(version_id="v1", modified=5), Seen("good", 20, modified=5)], ["ok"]),

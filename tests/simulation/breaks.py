@@ -19,7 +19,7 @@ from tests.simulation.schedule import COPIES, DESTINATION, SOURCE, Schedule, Ver
 
 
 def _server(**changes: Change) -> Callable[[Any], Any]:
-    """What stands before a store: a server some of whose operations do otherwise."""
+    """Stands before a store as a server that answers some operations in another way."""
 
     class Server:
         def __init__(self, store: Any):
