@@ -59,6 +59,10 @@ class Placed:
         """The bytes that it had at some time since then."""
         return [before for at, before in self.rots if at >= since] + [self.version.data]
 
+    def was_there(self, since: float) -> bool:
+        """Whether it was there at some time since then."""
+        return self.gone_at is None or self.gone_at >= since
+
     @property
     def whole(self) -> bytes:
         """The bytes with which it came."""
@@ -209,11 +213,7 @@ class Oracle(Observer):
             self.demand(age_seconds >= grace_seconds, "nothing destroyed", young)
         original = self._find(SOURCE, key, version)
         wanted = {original.whole, *original.states(since)}
-        copies = [
-            each
-            for each in self.places[DESTINATION, COPIES + key]
-            if each.is_object and (each.gone_at is None or each.gone_at >= since)
-        ]
+        copies = [each for each in self.places[DESTINATION, COPIES + key] if each.is_object and each.was_there(since)]
         found = any(wanted & set(each.states(since)) for each in copies)
         found = found or any(wanted & set(some) for some in self._archived(key, since))
         self.demand(found, "nothing destroyed", f"{what}, and no copy has its bytes")
@@ -223,7 +223,7 @@ class Oracle(Observer):
         for (bucket, place), some in self.places.items():
             if bucket == DESTINATION and place.startswith(ARCHIVES):
                 for each in some:
-                    if each.gone_at is None or each.gone_at >= since:
+                    if each.was_there(since):
                         for data in each.states(since):
                             yield members(data, each.whole).get(key, [])
 
@@ -458,45 +458,33 @@ class Oracle(Observer):
         sides = self.places[SOURCE, key], self.places[DESTINATION, COPIES + key]
         is_rotten = any(each.rots for side in sides for each in side)
         is_cold = any(each.version.is_archived for side in sides for each in side)
-        is_history = (
-            self.world.schedule.all_versions
-            or self.world.schedule.has_events
-            or self.world.schedule.overwrite == "never"
-        )
-        original, copy = self.world.top(SOURCE, key), self.world.top(DESTINATION, COPIES + key)
         schedule = self.world.schedule
+        is_history = schedule.all_versions or schedule.has_events or schedule.overwrite == "never"
+        original, copy = self.world.top(SOURCE, key), self.world.top(DESTINATION, COPIES + key)
         has_two_clocks = schedule.streamed and not schedule.is_destination_versioned and schedule.overwrite == "older"
         apart_seconds = TWO_CLOCKS_SECONDS if has_two_clocks else 0
-        latest = int(copy.last_modified) + apart_seconds if copy else 0
-        if original and copy and original.data != copy.data and int(original.last_modified) <= latest:
-            self.limits[f"the source was overwritten within {apart_seconds or 1} s of its copy"] += 1
-            return True
-        if original and copy and self._is_of_another(key, original, copy):
-            self.limits["a copy carries what a version of equal bytes did that was removed: no list shows it"] += 1
-            return True
+        if original and copy and int(original.last_modified) <= int(copy.last_modified) + apart_seconds:
+            if original.data != copy.data:
+                self.limits[f"the source was overwritten within {apart_seconds or 1} s of its copy"] += 1
+                return True
+            if self._is_of_removed(key, original, copy):
+                self.limits["a copy carries what a removed version of equal bytes did: no list or date tells"] += 1
+                return True
         return is_rotten or is_cold or is_history or (DESTINATION, COPIES + key) in self.touched or key in self.late
 
-    def _is_of_another(self, key: str, original: Version, copy: Version) -> bool:
-        """Whether a copy has a version's bytes and is not older, but carries what a removed one of these bytes did."""
+    def _is_of_removed(self, key: str, original: Version, copy: Version) -> bool:
+        """Whether a copy does not carry what a version does, but what a removed one of these bytes did."""
         gone = [each.version for each in self._sources(key) if each.gone_at is not None]
         like = [each for each in gone if each.data == copy.data and _carried(each) == _carried(copy)]
-        is_listed_same = original.data == copy.data and int(original.last_modified) <= int(copy.last_modified)
-        return bool(like) and is_listed_same and _carried(original) != _carried(copy)
+        return bool(like) and _carried(original) != _carried(copy)
 
     def check_undone(self, run_id: str, since: float) -> None:
         """What an expire run has hidden can be seen again, unless others have written since, or have removed it."""
         for row in self.runs[run_id].rows if run_id in self.runs else ():
-            own = [
-                each
-                for each in self.places[SOURCE, row.key]
-                if not each.is_object
-                and each.maker is not None
-                and each.maker.run_id == run_id
-                and each.gone_at is None
-            ]
+            here = [each for each in self.places[SOURCE, row.key] if each.gone_at is None]
+            own = [each for each in here if not each.is_object and each.maker and each.maker.run_id == run_id]
             touched = self.touched.get((SOURCE, row.key), 0.0) >= self.runs[run_id].since
-            here = [each for each in self._sources(row.key) if each.gone_at is None]
-            is_there = any(row.etag in (None, each.version.etag) for each in here)
+            is_there = any(each.is_object and row.etag in (None, each.version.etag) for each in here)
             self.demand(
                 not own or touched or not is_there,
                 "nothing destroyed",

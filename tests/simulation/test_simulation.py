@@ -13,9 +13,9 @@ import pytest
 from tests.simulation.breaks import BREAKS, Break, find
 from tests.simulation.campaign import run_campaign, shrink
 from tests.simulation.engine.loop import LABEL, Loop, Mortal, Stuck
-from tests.simulation.oracle import PROMISES
+from tests.simulation.oracle import PROMISES, TWO_CLOCKS_SECONDS
 from tests.simulation.play import Play, play
-from tests.simulation.schedule import Kind, Verb, make_schedule
+from tests.simulation.schedule import COPIES, DESTINATION, SOURCE, Kind, Verb, make_schedule
 
 SEEDS, PARTS = 50, 2
 """`make simulate` plays more."""
@@ -62,6 +62,19 @@ def test_a_seed_gives_the_same_trace_in_any_process() -> None:
     assert len(here.splitlines()) > 40
     assert replay(16, "1") == here
     assert play(make_schedule(17)).world.trace_text().encode() != here
+
+
+def test_other_metadata_are_due_when_the_source_is_newer_by_two_clocks() -> None:
+    """Without versions, a streamed copy of equal bytes stays until the source is newer by more than they may differ."""
+    oracle = play(make_schedule(2_548_671)).oracle
+    assert oracle.violations == []
+    original, copy = oracle.world.top(SOURCE, "b//c"), oracle.world.top(DESTINATION, COPIES + "b//c")
+    assert original is not None
+    assert copy is not None
+    again, proof = [*oracle.runs.values()][-2:]
+    copy.last_modified = original.last_modified - TWO_CLOCKS_SECONDS - 1
+    oracle.check_settled(again, again, proof, 0)
+    assert [promise for promise, _ in oracle.violations] == ["honest", "honest"]
 
 
 def test_each_promise_has_a_break_that_shows_it() -> None:
