@@ -442,9 +442,8 @@ class _Sync(Struct, dict=True, eq=False):
         """Copy a version, pinned, if the top is still what was seen. Also returns which version was copied, as a row:
         None if nothing shows it.
         """
-        row, sides, guard = self.ours.row_of(version), self.sides, ABSENT
-        if look.on_top is not None:
-            guard = Guard(etag=look.on_top.etag)
+        row, sides = self.ours.row_of(version), self.sides
+        guard = ABSENT if look.on_top is None else Guard(etag=look.on_top.etag)
         is_simple = sides.copier.is_simple(row)
         if not is_simple or (version.info is None and not (is_md5(row.etag) and sides.proves_by_etag)):
             info = await self.ours.describe(version)

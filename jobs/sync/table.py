@@ -207,14 +207,15 @@ class _Decision:
 
     def _ask_nearest(self, version: Version) -> None:
         """Ask for the copies that are the likeliest by order: as far from the top as the version is. None that is
-        surely another version's.
+        surely another version's. Where they stay open, ask whether they are of the versions that have them by size.
         """
         near = [copy for copy in self.look.near(version) if copy not in self.held]
-        newer = self.source[version.place + 1 :]
-        above = sum(not item.is_marker and item.size_bytes == version.size_bytes for item in newer)
+        above = sum(item.size_bytes == version.size_bytes for item in self.source[version.place + 1 :])
         expected = max(0, len(near) - 1 - above)
         places = sorted(range(len(near)), key=lambda place: abs(place - expected))
         self._ask((version, near[place]) for place in places)
+        if not self.asks:
+            self._ask((self.version_of[copy], copy) for copy in near if copy in self.version_of)
 
     def _ask_wanted(self) -> None:
         """Ask whether the matches of wanted versions are right, then for copies of the unmatched ones."""

@@ -104,6 +104,7 @@ def test_versions_that_nothing_resembles_are_appended_in_one_go(rules: Rules, th
         ("?1 ?2", "?3 ?4", ALL, {}, [(1, 1), (0, 0)]),  # named versions in one step
         ("?1 B2 ?3", "?4", ALL, {"blocked": {2}, "named": {1}}, [(2, 0), (1, 0)]),  # before one is passed over
         ("?1 B2 ?3", "?4", UNKEPT._replace(overwrite=Overwrite.ALWAYS), {"blocked": {2}}, [(2, 0), (1, 0)]),
+        ("?1 M2 ?3", "?4", MIRROR, {"blocked": {2}, "named": (), "unknown": ((2, 0),)}, [(0, 0)]),  # is it another's?
         ("A1", "A2", ALL, {"agreed": A, "is_compared": False}, [(0, 0)]),  # an agreed ETag proves nothing
     ],
 )
