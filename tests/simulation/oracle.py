@@ -345,7 +345,7 @@ class Oracle(Observer):
         if verb in (Verb.REPLICATE, Verb.VERIFY) and run_id not in self.retry_of:
             self._check_listed(run)
         for row in run.rows:
-            if row.status and (why := self._falsehood(run, row)):
+            if row.status and (why := self.falsehood(run, row)):
                 promise = "proven" if row.is_settled else "honest"
                 self.violate(
                     promise, f"{run_id}: {row.key} {row.version_id} is not {row.status} ({row.evidence}): {why}"
@@ -369,7 +369,7 @@ class Oracle(Observer):
         is_own = copy.maker is not None and copy.maker.run_id == run.run_id
         return is_own or (not is_named and copy.maker is not None and copy.at >= run.since)
 
-    def _falsehood(self, run: Run, row: Row) -> str:
+    def falsehood(self, run: Run, row: Row) -> str:
         """Why what a run says of a row cannot be true; empty if it can."""
         meant = [
             each
@@ -382,9 +382,12 @@ class Oracle(Observer):
             if each.version.etag == row.copy_etag and row.copy_version_id in (None, each.version.version_id)
         ]
         there = [each for each in copies if each.gone_at is None or each.gone_at >= run.since]
-        if row.is_marker:
-            return ""
         done_by = run.document["job"] if row.status == "done" else ""
+        markers = [each for each in self.places[SOURCE, row.key] if not each.is_object]
+        if row.is_marker or any(row.version_id == each.version.version_id for each in markers):  # no CSV says which is
+            made = [each for each in self.places[DESTINATION, COPIES + row.key] if not each.is_object]
+            is_made = any(self._is_by(run, row, each) for each in made)
+            return "" if done_by != "replicate" or is_made else "this run made no delete marker"
         if done_by == "replicate":
             own = [each for each in copies if each.maker is not None and self._is_by(run, row, each)]
             return "" if any(is_made_of(m, each.whole) for m in meant for each in own) else "this run made no such copy"
@@ -400,7 +403,6 @@ class Oracle(Observer):
         if done_by == "expire":
             top = self.world.top(SOURCE, row.key)
             is_there = top is not None and any(each.version is top for each in meant) and len(meant) == 1
-            markers = [each for each in self.places[SOURCE, row.key] if not each.is_object]
             was_hidden = any(each.maker and each.maker.run_id == run.run_id for each in markers)  # others undid it
             return "its original is there" if is_there and not was_hidden else ""
         if row.status == "different" and run.document["job"] == "verify":

@@ -74,52 +74,40 @@ async def test_a_copy_in_thousands_of_parts_that_was_killed_sends_one_percent_ag
     assert (bodies(store), store.uploads("destination")) == ([bytes(count)], [])
 
 
-async def test_an_upload_goes_on_with_the_parts_that_are_there_and_proves_the_copy_as_before() -> None:
+@pytest.mark.parametrize(
+    ("sizes", "killed_at", "sent_again", "evidence"),
+    [([31], 4, 4, Evidence.CHECKSUM), ([10, 6, 10], 3, 6, Evidence.NONE)],  # uneven parts: as many as equal ones would be
+)
+async def test_an_upload_goes_on_with_the_parts_that_are_there_and_proves_the_copy_as_before(
+    sizes: list[int], killed_at: int, sent_again: int, evidence: Evidence
+) -> None:
     store = make_store()
-    body = b"x" * (31 * KIB)
-    row = await put(store, body)
-    await kill_copy(store, row, 4)
+    pieces = [bytes([size]) * (size * KIB) for size in sizes]
+    row = await (put_in_parts(store, *pieces, algorithm="SHA256") if len(pieces) > 1 else put(store, pieces[0]))
+    await kill_copy(store, row, killed_at)
     requests = watch(store)
-    assert await go_on(store, row) == (Status.DONE, Evidence.CHECKSUM)
-    assert (names(requests).count("copy_part"), names(requests).count("create_multipart")) == (7 - 3, 0)
-    assert bodies(store) == [body]
-    assert await unfinished(store) == []
-
-
-async def test_uneven_parts_of_a_source_prove_nothing_and_their_copy_goes_on_by_its_records() -> None:
-    """10, 6 and 10 KiB are as many parts as equal ones would be."""
-    store = make_store()
-    pieces = bytes(10 * KIB), b"6" * (6 * KIB), b"l" * (10 * KIB)
-    row = await put_in_parts(store, *pieces, algorithm="SHA256")
-    await kill_copy(store, row, 3)
-    requests = watch(store)
-    assert await go_on(store, row) == (Status.DONE, Evidence.NONE)
-    assert names(requests).count("create_multipart") == 0
+    assert await go_on(store, row) == (Status.DONE, evidence)
+    assert (names(requests).count("copy_part"), names(requests).count("create_multipart")) == (sent_again, 0)
     assert bodies(store) == [b"".join(pieces)]
+    assert await unfinished(store) == []
 
 
 @pytest.mark.parametrize(
     ("body", "attributes"),
-    [(b"y" * len(BODY), {}), (b"S" * (12 * KIB), {}), (BODY, {"metadata": {"other": "1"}})],
+    [(b"y" * len(BODY), {}), (b"S" * (12 * KIB), {}), (BODY, {"metadata": {"other": "1"}}), (BODY, None)],
 )
-async def test_an_upload_of_another_source_version_is_not_gone_on_with_and_aborted_at_the_runs_end(
+async def test_an_upload_of_another_source_or_with_a_part_of_another_is_not_gone_on_with_and_aborted_at_the_runs_end(
     body: bytes, attributes: Any
 ) -> None:
     store = make_store()
-    left = await kill_copy(store, await put(store, BODY), 3)
-    assert (await go_on(store, await put(store, body, **attributes)))[0] is Status.DONE
-    assert bodies(store) == [body]
-    assert store.uploads("destination") == [left]
-    assert await end_run(store) == []
-
-
-async def test_an_upload_with_a_part_of_another_size_is_not_gone_on_with_and_aborted_at_the_runs_end() -> None:
-    store = make_store()
     row = await put(store, BODY)
     left = await kill_copy(store, row, 3)
-    await store.put_part(left, 2, b"of another's")
+    if attributes is None:
+        await store.put_part(left, 2, b"of another's")
+    else:
+        row = await put(store, body, **attributes)
     assert (await go_on(store, row))[0] is Status.DONE
-    assert (bodies(store), store.uploads("destination")) == ([BODY], [left])
+    assert (bodies(store), store.uploads("destination")) == ([body], [left])
     assert await end_run(store) == []
 
 
