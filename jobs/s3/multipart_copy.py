@@ -70,7 +70,7 @@ async def copy_parts(source: ContentSide, upload: ObjectUpload) -> Written:
         missing = [each for each in part_ranges(source.info.size_bytes, part_size_bytes) if each[0] not in there]
         copied = await gather_bounded(copy_part, missing, PARTS_IN_FLIGHT, ends_early=True)
         parts = sorted([*there.values(), *copied], key=lambda part: part.number)
-        if there and checksum is not None and checksum.is_composite:
+        if there and is_provable and checksum is not None and checksum.is_composite:
             _check_composite(upload, parts, checksum)
         return await upload.complete(parts, source.info.size_bytes)
 
