@@ -57,7 +57,7 @@ locals {
   ]]) }
 
   # What lies in the ledger is written once; whoever writes says so (If-None-Match: *), or is refused. A damaged index of an
-  # archive may be replaced by who names the one that it replaces (If-Match). The table is jobs/ledger/write_rules.py's.
+  # archive may be replaced by who names the one that it replaces (If-Match). The table is jobs/ledger/files.py's.
   # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html
   ledger_denies = { (local.ledger.bucket) = [
     {

@@ -1,7 +1,7 @@
 """The ledger: what runs ask, plan, do and prove, as files below one S3 prefix.
 
-Reading order: `write_rules` says which file may ever change, `files` is the one write, read and
-listing and makes that a condition of each write, `run_ids` are the names of runs, `ledger` has a
+Reading order: `files` is the one write, read and listing, and says which file may ever change,
+`run_ids` are the names of runs, `ledger` has a
 run's documents, `owner` says who may work at a run and `claims` who does what else only one may do,
 `uploads` has the unfinished uploads of a shard, `journal` the events, `backlog` what waits for a
 run, `tombstones` what was deleted, `one_bucket` looks for a second name of its bucket, `state` is

@@ -1,14 +1,24 @@
 """Files of the ledger: one write, one read and one listing for all of them.
 
-A name is relative to the ledger's location and decides, by the table of `jobs.ledger.write_rules`,
-whether the file may ever be replaced. A numbered document is written once, under the number after the
-last one. The Lambdas use this module, so it imports nothing heavy.
+A name is relative to the ledger's location and decides whether the file may ever change:
+
+| files                    | may change                                                           |
+|--------------------------|----------------------------------------------------------------------|
+| archives/….parquet       | a damaged index, by who names the ETag of the one that it replaces   |
+| archives/….directory.json| always: it repeats what the indexes say                              |
+| policy.json              | by Terraform only, no role of Sealift's may write it                 |
+| all others               | never                                                                |
+
+The bucket's policy has the same table (terraform/bucket_policies.tf), and tests/terraform compares the
+two. No decision depends on a file that may change. A numbered document is written once, under the number
+after the last one. The Lambdas use this module, so it imports nothing heavy.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncGenerator, Callable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +26,6 @@ import msgspec
 
 from jobs.core.model import Attributes, Listed, Location, ObjectRef
 from jobs.errors import LedgerError, PreconditionFailed
-from jobs.ledger.write_rules import Change, change_of
 from jobs.s3.listing import list_pages
 from jobs.s3.retries import Tries, once, retry
 from jobs.s3.store import ABSENT, UNGUARDED, Guard, Marker, Store
@@ -24,6 +33,8 @@ from jobs.s3.uploads import upload_file
 
 JSON = Attributes(headers={"content-type": "application/json"})
 PARQUET = Attributes(headers={"content-type": "application/vnd.apache.parquet"})
+REPLACED_BY_ETAG, REPLACED_ALWAYS = "archives/*.parquet", ("archives/*.directory.json", "policy.json")
+"""The files that may change, as patterns."""
 T = TypeVar("T")
 
 
@@ -32,12 +43,11 @@ def ledger_guard(name: str, replaced_etag: str | None = None) -> Guard:
 
     `replaced_etag`: the ETag of the file to replace. Raises ValueError when the table forbids that.
     """
-    change = change_of(name)
     if replaced_etag is not None:
-        if change is not Change.KNOWN:
+        if not fnmatchcase(name, REPLACED_BY_ETAG):
             raise ValueError(f"{name} is never replaced")
         return Guard(etag=replaced_etag)
-    return UNGUARDED if change is Change.ALWAYS else ABSENT
+    return UNGUARDED if any(fnmatchcase(name, each) for each in REPLACED_ALWAYS) else ABSENT
 
 
 async def write_file(

@@ -10,10 +10,10 @@ import pytest
 from jobs.core.enums import Step
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.errors import PreconditionFailed
-from jobs.ledger.files import ledger_guard
+from jobs.ledger.files import REPLACED_ALWAYS, REPLACED_BY_ETAG, ledger_guard
 from jobs.ledger.tombstones import Tombstone, Tombstones
-from jobs.ledger.write_rules import LEDGER_FILES, Change, change_of
 from jobs.s3.store import ABSENT, UNGUARDED, Guard
+from tests.doubles.ledgers import LEDGER_FILES
 from tests.doubles.memory_store import MemoryStore
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,16 +30,11 @@ NOT_THE_LEDGER = {
 """Modules that write somewhere else than to the ledger."""
 
 
-def test_what_is_in_no_table_is_written_once() -> None:
-    assert change_of("something/new.json") is Change.NEVER
-    assert ledger_guard("something/new.json") == ABSENT
-
-
-@pytest.mark.parametrize(("pattern", "change"), LEDGER_FILES)
-def test_the_guard_is_the_tables(pattern: str, change: Change) -> None:
+@pytest.mark.parametrize("pattern", [*LEDGER_FILES, "something/new.json"])
+def test_the_guard_is_the_tables(pattern: str) -> None:
     name = pattern.replace("*", "a/b")
-    assert ledger_guard(name) == (UNGUARDED if change is Change.ALWAYS else ABSENT)
-    if change is Change.KNOWN:
+    assert ledger_guard(name) == (UNGUARDED if pattern in REPLACED_ALWAYS else ABSENT)
+    if pattern == REPLACED_BY_ETAG:
         assert ledger_guard(name, "etag") == Guard(etag="etag")
     else:
         with pytest.raises(ValueError, match="never replaced"):

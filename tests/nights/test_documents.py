@@ -41,7 +41,6 @@ def test_a_file_whose_name_is_no_day_is_named() -> None:
     [
         lambda document: document | {"left": -1},
         lambda document: {name: value for name, value in document.items() if name != "known"},
-        lambda document: {name: value for name, value in document.items() if name != "exit_code"},
         lambda document: document | {"night_version": 99},
         lambda document: document | {"night": "2026-11-26"},
     ],

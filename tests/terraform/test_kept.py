@@ -8,7 +8,8 @@ import re
 import pytest
 import yaml
 
-from jobs.ledger.write_rules import LEDGER_FILES, Change
+from jobs.ledger.files import REPLACED_ALWAYS
+from tests.doubles.ledgers import LEDGER_FILES
 from tests.terraform.conftest import _terraform
 from tests.terraform.iam import Answer, decide
 from tests.terraform.world import SETTINGS, written
@@ -37,9 +38,7 @@ def prefix_of(rule) -> str:
 
 def test_no_version_of_the_ledger_goes_that_a_decision_rests_on(example):
     """Who deletes in the ledger hides an announcement or a cancel: the version below stays to be brought back."""
-    for pattern, change in LEDGER_FILES:
-        if change is Change.ALWAYS or pattern in FREED:
-            continue
+    for pattern in {*LEDGER_FILES} - {*REPLACED_ALWAYS} - FREED:
         name = f"sealift/{pattern.partition('*')[0]}"
         for rule in rules(example, "example-ledger"):
             is_about = prefix_of(rule).startswith(name) or name.startswith(prefix_of(rule))
