@@ -264,15 +264,12 @@ def pruned_sql(judged: str) -> str:
     """
     values = {"version_id": "own_id", "modified": "make_timestamptz(own_modified * 1000000)"}
     columns = ", ".join(f"{values.get(name, identifier(name))} AS {identifier(name)}" for name in VERDICT_TYPES)
-    made = f"CASE WHEN code IN ({_MADE}, {quoted(Reason.NOTHING_COMPARABLE)}) THEN code END"
-    kind = f"""CASE verdict WHEN 'bad' THEN code WHEN 'good' THEN {made}
-        WHEN 'unknown' THEN (code IN ({_listed(_THERE)}))::VARCHAR END"""
     return f"""
         SELECT {columns} FROM {judged}
         WHERE verdict IN ('good', 'accepted') OR is_open OR is_last
             OR (verdict = 'bad' AND (second = looked_at OR (second = tried_at AND depth = 'bytes')))
-        QUALIFY row_number() OVER (PARTITION BY {AT_PLACE}, oid, verdict, depth, copy, {kind}
-                                   ORDER BY "at" DESC, code DESC, run_id DESC) = 1
+        QUALIFY row_number() OVER (PARTITION BY {AT_PLACE}, oid, verdict, depth, copy, code
+                                   ORDER BY "at" DESC, run_id DESC) = 1
         ORDER BY {_KEY}, own_id"""
 
 
@@ -301,7 +298,7 @@ def judged_sql(verdicts: str) -> str:
         WITH seen AS (
             SELECT * REPLACE ({_own("version_id")} AS version_id, {_own("copy_version_id")} AS copy_version_id),
                    epoch_us("at") // 1000000 AS second,
-                   coalesce(list_position({_depths()}, depth), 0) AS strength,
+                   coalesce(list_position([{_listed(DEPTHS)}], depth), 0) AS strength,
                    epoch_us(modified) // 1000000 AS modified_s,
                    struct_pack(id := {_own("copy_version_id")}, etag := copy_etag,
                                modified_s := epoch_us(copy_modified) // 1000000) AS copy
@@ -360,10 +357,6 @@ def judged_sql(verdicts: str) -> str:
 
 def _own(column: str) -> str:
     return f"nullif(nullif({column}, ''), {quoted(NULL_VERSION)})"
-
-
-def _depths() -> str:
-    return f"[{_listed(DEPTHS)}]"
 
 
 def _listed(values: Sequence[str]) -> str:
