@@ -172,14 +172,16 @@ async def look_by_lists(
         await copies.read_page()
     await source.read_page()
     while not source.is_whole and (
-        not _shows_newest(source.versions) or (source.pages < most and len(_unseen(rows, ours, source)) > HEADS)
+        len(rows) > source.pages * PAGE_ROWS + HEADS  # so many are surely not among them
+        or not _shows_newest(source.versions)
+        or (source.pages < most and len(_unseen(rows, ours, source)) > HEADS)
     ):
         await source.read_page()
     described = [] if source.is_whole else await _describe(ours, _unseen(rows, ours, source))
-    whole = [*sorted(described, key=_time), *map(ours.version, source.versions)]
+    whole = [*sorted(described, key=lambda each: each.at), *map(ours.version, source.versions)]
     older = [each for each in places_of(rows, whole) if each is not None and each is not whole[-1]]
     most = PAGES + 2 * (len(older) // PAGE_ROWS)
-    since = min(map(_time, older), default=float("inf")) - SKEW_SECONDS
+    since = min((each.at for each in older), default=float("inf")) - SKEW_SECONDS
     while not copies.is_whole and copies.pages < most:
         if min((each.last_modified for each in copies.versions), default=since) < since:
             break
@@ -248,7 +250,3 @@ async def _is_marker(store: Store, ref: ObjectRef) -> bool:
     except NotFound as error:
         return error.status == METHOD_NOT_ALLOWED
     return False
-
-
-def _time(version: Version) -> float:
-    return version.at

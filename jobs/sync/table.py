@@ -210,7 +210,7 @@ class _Decision:
         surely another version's. Where they stay open, ask whether they are of the versions that have them by size.
         """
         near = [copy for copy in self.look.near(version) if copy not in self.held]
-        above = sum(item.size_bytes == version.size_bytes for item in self.source[version.place + 1 :])
+        above = sum(item.size_bytes == version.size_bytes for item in self.source[version.place + 1 :]) if near else 0
         expected = max(0, len(near) - 1 - above)
         places = sorted(range(len(near)), key=lambda place: abs(place - expected))
         self._ask((version, near[place]) for place in places)
