@@ -43,14 +43,7 @@ def row(key: str, **more: Any) -> dict[str, Any]:
 
 
 def of_replica(key: str, **more: Any) -> dict[str, Any]:
-    return row(
-        f"copies/{key}",
-        source_service="",
-        source_bucket="hot",
-        copy_bucket="twin",
-        copy_key=f"copies/{key}",
-        **more,
-    )
+    return row(f"copies/{key}", source_bucket="hot", copy_bucket="twin", copy_key=f"copies/{key}", **more)
 
 
 def bad(depth: str = "stored") -> dict[str, Any]:
