@@ -45,7 +45,6 @@ from jobs.errors import (
     Conflict,
     Denied,
     NotFound,
-    PreconditionFailed,
     Redirected,
     Rejected,
     StoreError,
@@ -60,7 +59,7 @@ from jobs.s3.lookup import KeyPages
 from jobs.s3.store import ABSENT, Guard, Store
 from jobs.s3.uploads import ALTERED, NO_RECORDS, UploadRecords
 from jobs.sync.edges import NOBODY, End, Look, Version
-from jobs.sync.look import Side, compare_versions, look_by_lists, places_of, refusal_end
+from jobs.sync.look import CHANGED, Side, compare_versions, look_by_lists, places_of, refusal_end
 from jobs.sync.table import WAITING, Act, Overwrite, Rules, Step, next_step
 
 ROUNDS = 12
@@ -187,7 +186,7 @@ async def sync_key(
         try:
             if (result := await call.bet()) is not None:
                 return result
-        except (*REFUSALS, Conflict, PreconditionFailed):  # the looks show why, and how it ends
+        except (*REFUSALS, *CHANGED):  # the looks show why, and how it ends
             sides.share_new *= 7 / 8
     return await call.run()
 
@@ -273,7 +272,7 @@ class _Sync(Struct, dict=True, eq=False):
             try:
                 if (result := await self._follow(await self._look())) is not None:
                     return result
-            except (PreconditionFailed, Conflict, NotFound) as error:
+            except CHANGED as error:
                 last = error
             except REFUSALS as error:  # what was copied before that is copied
                 return self._all(refusal_end(error, is_last=self.is_last))

@@ -55,9 +55,9 @@ STEP    First line that fits.
 "Older" in 10 and 15 counts whole seconds, since HEAD knows no others. "Unknown" on top: an object
 that is neither T's nor an older version's copy, this call's, or agreed; current only and by `never`
 also an older version's copy. "Append T" of a blocked T: it is done as it is blocked. 15 replaces no copy
-as an older version's that was listed and not compared. A damaged version ends as damaged, also where it
-has a copy. If T is blocked for good and each named version ends well, these end as T: an older one may
-be on top, and nothing else would say so.
+as an older version's that was listed and not compared. Nor does 9, current only, where a comparison was
+refused. A damaged version ends as damaged, also where it has a copy. If T is blocked for good and each
+named version ends well, these end as T: an older one may be on top, and nothing else would say so.
 """
 
 from __future__ import annotations
@@ -287,14 +287,15 @@ class _Decision:
         return is_kept or not self._is_older_copy(on_top)
 
     def _is_older_copy(self, on_top: Version) -> bool:
-        """True if the top is an older version's copy: surely, if it would be lost. Asks for the newest versions that
-        it may be of.
+        """True if the top is an older version's copy: surely, if it would be lost, or nobody may look and the version
+        is not wanted. Asks for the newest versions that it may be of.
         """
         if self.edge is Edge.SAME:
             return False
-        least = Edge.UNKNOWN if self.rules.keeps_versions else Edge.SAME
         edges = {version: edge for version in self.below if (edge := self.look.edge(version, on_top))}
         owner = self.version_of.get(on_top)
+        is_refused = owner is not None and owner.refusal is not None and not self.is_deep
+        least = Edge.UNKNOWN if self.rules.keeps_versions and not is_refused else Edge.SAME
         if Edge.SAME in edges.values() or (owner in edges and edges[owner] >= least):
             return True
         newest_first = sorted(edges, key=lambda version: (version is not owner, -version.place))

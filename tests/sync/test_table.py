@@ -90,6 +90,13 @@ def test_an_older_copy_that_would_be_lost_is_compared() -> None:
     assert next_step(looked, UNKEPT).top == NEWER
 
 
+def test_an_object_that_nobody_may_compare_is_no_older_copy() -> None:
+    looked = look("?1 B2", "C9", named=(), **OPEN)
+    assert next_step(looked, CURRENT).act is Act.APPEND
+    looked.source[0].refusal = End(Status.BLOCKED, Reason.DENIED)
+    assert next_step(looked, CURRENT).top == NEWER
+
+
 @pytest.mark.parametrize(("rules", "then"), [(ALL, [1, 3]), (MIRROR, [1])])
 def test_versions_that_nothing_resembles_are_appended_in_one_go(rules: Rules, then: list[int]) -> None:
     step = next_step(look("A1 B2 M3 C4", "", named={0, 1}), rules)
