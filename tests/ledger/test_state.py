@@ -228,6 +228,13 @@ def test_what_is_known_of_an_object_after_some_looks() -> None:
         assert sorted(known(row) for row in rows if row["key"] == str(case)) == sorted(expected), seen
 
 
+def test_a_generation_keeps_what_a_later_look_said_otherwise() -> None:
+    """A new copy ends what differs, and no damage of the source."""
+    kept = pruned(verdicts(DAMAGE, ROT._replace(at=11))).cast(SCHEMA)
+    [row] = state_of(pa.concat_tables([kept, verdicts(Seen("good", 20, code="done", copy_modified=15))]))
+    assert row["finding"] == "damaged"
+
+
 def test_what_a_deep_look_could_not_read_is_of_bytes() -> None:
     spec = RunSpec("run", "verify", 0.0, Side(Location("originals")), Side(Location("copies")), "", {"deep": True})
     ends = [Outcome(0, "key", "v", Status.BLOCKED, why).ended(1.0, "a") for why in (Reason.GIVEN_UP, Reason.ARCHIVED)]
