@@ -124,14 +124,16 @@ class KeyWorld(Struct, dict=True):
 
     # What we do
 
-    async def handle(self, rows: Sequence[ObjectVersion], both: Sides | None = None) -> KeyResult | None:
+    async def handle(
+        self, rows: Sequence[ObjectVersion], both: Sides | None = None, *, is_event: bool = True
+    ) -> KeyResult | None:
         """As a function or a worker does: again after what may pass. None: it was killed."""
         both = both or sides(self.store, **self.options)
         numbered = [row._replace(row=number) for number, row in enumerate(rows)]
         try:
             for _ in range(TRIES):
                 try:
-                    result = await sync_key(both, SOURCE.key, numbered, is_event=True)
+                    result = await sync_key(both, SOURCE.key, numbered, is_event=is_event)
                 except (Unavailable, Conflict, PreconditionFailed):
                     continue
                 self.results |= {row.version_id: result.outcomes[row.row].status for row in numbered}
@@ -191,8 +193,11 @@ class KeyWorld(Struct, dict=True):
         newest = max(each.last_modified for each in origins)
         assert not is_foreign or is_old or int(top.last_modified) <= int(newest), "a newer object was overwritten"
 
-    async def check(self) -> None:
-        """All events are delivered undisturbed, twice. Then all is as it should be, and stays so."""
+    async def check(self, *, are_alike: bool = False) -> None:
+        """All events are delivered undisturbed, twice. Then all is as it should be, and stays so.
+
+        `are_alike`: of such versions a look may append some once more, at most each (DESIGN, limits).
+        """
         while self.pending:
             await self.deliver(0)
         for event in [*self.done, None]:
@@ -200,15 +205,21 @@ class KeyWorld(Struct, dict=True):
         named = [event for event in self.done if event is not None]
         if not self.options["all_versions"]:
             named = named[-1:]
-        result = await self.handle(named)
-        assert result is not None
+        result = await self._settle(named)
         writes = self.writes
-        again = await self.handle(named)
-        assert again is not None
-        assert self.writes == writes, "a second look writes"
+        again = await self._settle(named)
+        assert self.writes <= writes + are_alike * len(named), "a second look writes"
         assert again.top == result.top or {again.top.status, result.top.status} <= GOOD
         self._check_versions(named, result)
         self._check_top(result)
+
+    async def _settle(self, named: Sequence[ObjectVersion]) -> KeyResult:
+        """What an event makes of all versions, and a run if that leaves the key to one."""
+        result = await self.handle(named)
+        if result is not None and result.top.reason == Reason.TOO_SLOW:
+            result = await self.handle(named, is_event=False)
+        assert result is not None
+        return result
 
     def _check_versions(self, named: Sequence[ObjectVersion], result: KeyResult) -> None:
         for number, row in enumerate(named):

@@ -123,7 +123,7 @@ async def play_alike(world: KeyWorld, acts: list[tuple[Any, ...]]) -> None:
         elif name == "deliver_again" and world.done:
             event = world.done[arguments[0] % len(world.done)]
             await world.handle([event] if event is not None else [])
-    await world.check()
+    await world.check(are_alike=True)
 
 
 @settings(max_examples=examples(25), deadline=None, suppress_health_check=list(HealthCheck))
