@@ -92,8 +92,8 @@ def bodies(store: MemoryStore, ref: ObjectRef = COPY) -> list[bytes | None]:
     return [None if each.is_delete_marker else each.data for each in store.stored(*ref[:2])]
 
 
-def sides(store: MemoryStore, **options: Any) -> Sides:
-    return Sides(store, store, ROUTE, SyncOptions.from_dict(options), ByteBudget(64 * KIB))
+def sides(store: MemoryStore, route: Route = ROUTE, **options: Any) -> Sides:
+    return Sides(store, store, route, SyncOptions.from_dict(options), ByteBudget(64 * KIB))
 
 
 async def sync(

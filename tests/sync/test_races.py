@@ -11,21 +11,7 @@ from jobs.core.outcome import Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.errors import Conflict, PreconditionFailed
 from tests.doubles.memory_store import MemoryStore, Request
-from tests.sync.scene import (
-    COPY,
-    EVENT,
-    KIB,
-    PARTS,
-    SOURCE,
-    bodies,
-    make_store,
-    put,
-    replay,
-    replicate,
-    rows_of,
-    sync_one,
-    verify,
-)
+from tests.sync.scene import COPY, EVENT, KIB, PARTS, SOURCE, bodies, make_store, put, replicate, sync_one, verify
 
 SMALL: dict[str, Any] = {}
 STREAMED: dict[str, Any] = PARTS | {"streamed": True}
@@ -78,16 +64,6 @@ async def test_what_others_wrote_meanwhile_is_not_replaced(
     outcome, store = await replicate_while(operation, COPY, size_bytes, **options)
     assert outcome.status is Status.CHANGED
     assert bodies(store) == [b"b" * size_bytes]
-
-
-@pytest.mark.parametrize(("size_bytes", "options"), [(3, SMALL), (7 * KIB, PARTS), (17 * KIB, STREAMED)])
-async def test_each_version_is_read_as_itself(size_bytes: int, options: dict[str, Any]) -> None:
-    store = make_store()
-    for content in (b"a", b"b"):
-        await put(store, content * size_bytes)
-    outcomes = await replay(store, await rows_of(store), **options)
-    assert [each.status for each in outcomes] == [Status.DONE] * 2
-    assert bodies(store) == [b"a" * size_bytes, b"b" * size_bytes]
 
 
 NIGHT: dict[str, Any] = {"keeps_replaced": True}

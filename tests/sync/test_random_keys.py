@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import uuid
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
+from unittest import mock
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
+from jobs.core.model import ObjectRef
+from jobs.s3.sessions import open_store
 from tests.doubles.examples import examples
+from tests.doubles.served_store import ServedStore
+from tests.doubles.servers import Server
 from tests.sync.key_world import KeyWorld, Moment, run
+from tests.sync.scene import make_store
 
 bodies = st.sampled_from([b"aaa", b"bbb", b"ccc", b"longer"])
 metadata = st.sampled_from([{}, {}, {"colour": "red"}])
@@ -20,6 +30,10 @@ others = st.sampled_from(["put", "put same", "mark", "remove", "foreign", "forei
 
 
 class Keys(RuleBasedStateMachine):
+    def __init__(self, make: Callable[..., dict[str, Any]]):
+        super().__init__()
+        self.make = make
+
     @initialize(
         is_versioned=st.sampled_from([True, True, False]),
         keeps_versions=st.sampled_from([True, True, True, False]),
@@ -32,12 +46,13 @@ class Keys(RuleBasedStateMachine):
         step_seconds=st.sampled_from([10.0, 0.2]),
         parts=st.sampled_from([0, 0, 4]),
     )
-    def begin(self, all_versions: bool, keeps_versions: bool, parts: int, **world: Any) -> None:
+    def begin(self, all_versions: bool, is_versioned: bool, keeps_versions: bool, parts: int, **world: Any) -> None:
         names = ("mirrors_deletes", "overwrite", "storage_class")
         options = {name: world.pop(name) for name in names} | {"all_versions": all_versions and keeps_versions}
         if parts:
             options["multipart_threshold_bytes"] = parts
-        self.world = KeyWorld(options, keeps_versions=keeps_versions, **world)
+        made = self.make(is_versioned, keeps_versions, **world)
+        self.world = KeyWorld(options, is_versioned, keeps_versions, **made)
 
     @rule(body=bodies, metadata=metadata)
     def put(self, body: bytes, metadata: dict[str, str]) -> None:
@@ -80,73 +95,34 @@ class Keys(RuleBasedStateMachine):
     def deliver_beside(self, pick: int, left: int, what: str, body: bytes, place: int) -> None:
         world = self.world
 
-        async def act() -> None:
-            if what.startswith("put"):
-                await world.put(world.source[-1].data if "same" in what and world.source else body, {})
-            elif what == "mark":
-                await world.mark()
-            elif what == "remove":
-                await world.remove(place)
-            elif what == "foreign":
-                await world.put_foreign(body)
-            elif what == "foreign mark":
-                await world.mark_foreign()
-            else:
-                other = world.pending[place % len(world.pending)]
-                await world.handle([other] if other is not None else [])
+        async def second() -> None:
+            other = world.pending[place % len(world.pending)]
+            await world.handle([other] if other is not None else [])
 
-        run(world.deliver(pick, Moment(left, act)))
+        acts: dict[str, Callable[[], Awaitable[None]]] = {
+            "put": lambda: world.put(body, {}),
+            "put same": lambda: world.put(world.source[-1].data if world.source else body, {}),
+            "mark": world.mark,
+            "remove": lambda: world.remove(place),
+            "foreign": lambda: world.put_foreign(body),
+            "foreign mark": world.mark_foreign,
+            "second": second,
+        }
+        run(world.deliver(pick, Moment(left, acts[what])))
 
     def teardown(self) -> None:
         if hasattr(self, "world"):
             run(self.world.check())
 
 
-alike = st.lists(
-    st.one_of(
-        st.tuples(st.just("put"), st.sampled_from([b"aaa", b"bbb"]), metadata),
-        st.tuples(st.just("put"), st.sampled_from([b"aaa", b"bbb"]), metadata),
-        st.tuples(st.just("deliver"), places),
-        st.tuples(st.just("deliver_again"), places),
-    ),
-    min_size=12,
-    max_size=24,
-)
+def in_memory(is_versioned: bool, keeps_versions: bool, is_opaque: bool, **store: Any) -> dict[str, Any]:
+    made = make_store(versioned=is_versioned, kept=keeps_versions, **store)
+    return {"store": made, "is_opaque": is_opaque}
 
 
-async def play_alike(world: KeyWorld, acts: list[tuple[Any, ...]]) -> None:
-    for name, *arguments in acts:
-        if name == "put":
-            await world.put(*arguments)
-        elif name == "deliver" and world.pending:
-            await world.deliver(*arguments)
-        elif name == "deliver_again" and world.done:
-            event = world.done[arguments[0] % len(world.done)]
-            await world.handle([event] if event is not None else [])
-    await world.check(are_alike=True)
-
-
-@settings(max_examples=examples(25), deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    acts=alike,
-    mirrors_deletes=st.booleans(),
-    storage_class=st.sampled_from(["keep", "STANDARD"]),
-    default_checksum=st.sampled_from(["CRC64NVME", None]),
-    is_opaque=st.booleans(),
-    step_seconds=st.sampled_from([10.0, 0.2]),
-)
-def test_many_versions_that_are_alike_come_to_rest(
-    acts: list[tuple[Any, ...]], mirrors_deletes: bool, storage_class: str, **world: Any
-) -> None:
-    """More than the comparisons of an event tell apart."""
-    options = {"all_versions": True, "mirrors_deletes": mirrors_deletes, "storage_class": storage_class}
-    key = KeyWorld(options | {"overwrite": "older"}, is_versioned=True, keeps_versions=True, **world)
-    run(play_alike(key, acts))
-
-
-def play(count: int) -> None:
+def play(count: int, make: Callable[..., dict[str, Any]] = in_memory) -> None:
     how = settings(max_examples=count, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck))
-    run_state_machine_as_test(Keys, settings=how)
+    run_state_machine_as_test(partial(Keys, make), settings=how)  # type: ignore[arg-type]  # a factory will do
 
 
 def test_any_history_ends_as_its_source_or_with_a_code() -> None:
@@ -157,3 +133,24 @@ def test_any_history_ends_as_its_source_or_with_a_code() -> None:
 @pytest.mark.hypothesis
 def test_any_history_ends_as_its_source_or_with_a_code_at_length() -> None:
     play(examples(10_000))
+
+
+@pytest.mark.slow
+def test_any_history_on_a_real_server_ends_as_its_source_or_with_a_code(seaweed: Server) -> None:
+    """Each has a key of its own there."""
+    client, buckets = seaweed.client(), {keeps: (f"sync-source-{keeps}", f"sync-copies-{keeps}") for keeps in (0, 1)}
+    for bucket in (*buckets[0], *buckets[1]):
+        client.create_bucket(Bucket=bucket)
+    for bucket in buckets[True]:
+        client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    with mock.patch.dict(os.environ, seaweed.environment()):
+        server = open_store(seaweed.endpoint, None, None, max_in_flight=8)
+
+    def make(is_versioned: bool, keeps_versions: bool, **_: Any) -> dict[str, Any]:
+        key = uuid.uuid4().hex
+        here = ObjectRef(buckets[is_versioned][0], f"in/{key}")
+        there = ObjectRef(buckets[keeps_versions][1], f"out/{key}")
+        return {"store": ServedStore(server, [here[:2], there[:2]]), "here": here, "there": there}
+
+    play(200, make)
+    run(server.close())

@@ -10,7 +10,7 @@ import pytest
 from jobs.core.model import ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.core.reasons import Reason
-from jobs.errors import ArchivedObject, Denied, StoreError, Throttled, Unavailable
+from jobs.errors import ArchivedObject, Denied, StoreError, Unavailable
 from jobs.runs.worker import TRIES
 from jobs.sync.key import Sides
 from jobs.verify.job import Verify
@@ -26,10 +26,6 @@ def broken(ref: ObjectRef) -> StoreError:
 
 def silent(ref: ObjectRef) -> StoreError:
     return Unavailable("GetObject", str(ref), "ConnectionLost", "no answer", 0)
-
-
-def busy(ref: ObjectRef) -> StoreError:
-    return Throttled("GetObject", str(ref), "SlowDown", "please reduce your request rate", 503)
 
 
 def denied(ref: ObjectRef) -> StoreError:
