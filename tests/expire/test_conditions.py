@@ -6,12 +6,13 @@ import asyncio
 from contextlib import AsyncExitStack, nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from msgspec.structs import replace
 
 from jobs.core.run import Plan, ShardSummary
-from jobs.errors import ConfigError, Denied, LedgerError, Rejected
+from jobs.errors import ConfigError, Denied, LedgerError, Rejected, TakenOver
 from jobs.expire.kind import KIND
 from jobs.runs import launch
 from jobs.runs.request import Planned
@@ -99,3 +100,13 @@ def test_a_bucket_that_keeps_versions_since_the_trial_or_no_longer_loses_nothing
         work(made, rows)
     assert set(store.current()) == {"k0", "k1"}
     assert store.is_announced() is bool(looks)
+
+
+def test_a_run_that_was_taken_over_deletes_nothing_more() -> None:
+    """Its tombstones are there, and who has taken over may not have seen them."""
+    store = shop()
+    row, worker = store.original(), job(store)
+    worker.opened = replace(worker.opened, look_at_owner=AsyncMock(side_effect=TakenOver("by another")))
+    with pytest.raises(TakenOver):
+        work(worker, [row])
+    assert (store.is_announced(), store.current()) == (True, {"k": b"content"})

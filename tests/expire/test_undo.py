@@ -349,3 +349,14 @@ def test_a_null_version_is_gone_also_where_the_answer_is_lost_and_versioning_on_
     store.hook(delete=suspend)
     outcome = one(store, row)
     assert (outcome.status, outcome.detail, store.contents()) == (Status.DONE, "removed", {})
+
+
+def test_a_null_version_that_was_written_over_is_lost() -> None:
+    """Versioning was suspended after the run: one null version takes the place of the other."""
+    store = shop(versioned=False)
+    row = store.original()
+    store.enable_versioning("docs")
+    assert one(store, row).status is Status.DONE
+    store.suspend_versioning("docs")
+    store_over(store, b"newer")
+    assert undo(store).lost == 1
