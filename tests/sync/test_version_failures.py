@@ -20,20 +20,12 @@ from tests.sync.scene import COPY, bodies, job, make_store, put, put_in_parts, r
 BODIES = [b"version 1", b"version 2", b"version 3", b"version 4"]
 
 
-def broken(ref: ObjectRef) -> StoreError:
-    return Unavailable("GetObject", str(ref), "InternalError", "we encountered an internal error", 500)
+def fails(kind: type[StoreError], code: str, status: int) -> Callable[[ObjectRef], StoreError]:
+    return lambda ref: kind("GetObject", str(ref), code, "because", status)
 
 
-def silent(ref: ObjectRef) -> StoreError:
-    return Unavailable("GetObject", str(ref), "ConnectionLost", "no answer", 0)
-
-
-def denied(ref: ObjectRef) -> StoreError:
-    return Denied("GetObject", str(ref), "AccessDenied", "because", 403)
-
-
-def archived(ref: ObjectRef) -> StoreError:
-    return ArchivedObject("GetObject", str(ref), "InvalidObjectState", "because", 403)
+broken, silent = fails(Unavailable, "InternalError", 500), fails(Unavailable, "ConnectionLost", 0)
+denied, archived = fails(Denied, "AccessDenied", 403), fails(ArchivedObject, "InvalidObjectState", 403)
 
 
 async def make(*versions: bytes, in_parts: bool = False) -> MemoryStore:
@@ -102,11 +94,7 @@ async def test_an_unreadable_version_does_not_keep_newer_ones_from_being_copied(
 
 @pytest.mark.parametrize(
     ("how", "reason"),
-    [
-        (broken, Reason.GIVEN_UP),
-        (denied, Reason.DENIED),
-        (archived, Reason.ARCHIVED),
-    ],
+    [(broken, Reason.GIVEN_UP), (denied, Reason.DENIED), (archived, Reason.ARCHIVED)],
 )
 async def test_a_copy_that_cannot_be_compared_is_covered_by_newer_versions_only(
     how: Callable[[ObjectRef], StoreError], reason: Reason
