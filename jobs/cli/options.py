@@ -173,7 +173,7 @@ SHARED: Mapping[str, Mapping[str, Any]] = {
         "max-cost": _shared("Refuse a plan that costs more.", ParsedType("DOLLARS", _parse_number)),
         "max-objects": _shared("Refuse a plan with more objects.", Positive, metavar="N"),
         "max-rate": _shared(
-            "At most so many requests (200) or bytes (50MiB) a second, all workers together. Twice: both.",
+            "At most so many requests (200) or bytes (50MiB) a second, all workers together. One of each: both.",
             ParsedType("RATE", _parse_rate),
             multiple=True,
         ),

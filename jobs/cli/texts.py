@@ -204,7 +204,7 @@ def _worked_lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"  take back  {shown(undo)}"
     if (deletions := report.get("deletions")) and deletions["rows"]:
         yield from _deletion_lines(deletions)
-        yield from ["  the same command with --yes-delete deletes them"] * bool(report.get("dry_run"))
+        yield from ["  the same command with --yes-delete deletes them"] if report.get("dry_run") else ()
 
 
 def _deletion_lines(deletions: Mapping[str, Any]) -> Iterator[str]:
