@@ -204,11 +204,11 @@ def test_the_outcomes_of_done_rows_are_the_last_shards() -> None:
         assert (done.status, done.reason, done.evidence) == (Status.SAME, "", Evidence.MD5_ETAG)
 
 
-def test_only_what_lies_below_the_keys_is_listed_and_at_most_as_many_pages_as_rows() -> None:
-    rows = [row("in/x/a"), row("in/x/b")]
-    few = Planning(rows, [copy("out/x/a"), copy("out/x/b")], page=1)
+def test_only_what_lies_below_the_keys_is_listed_and_at_most_a_page_for_six_rows() -> None:
+    rows, copies = [row(f"in/x/{number}") for number in range(12)], [copy(f"out/x/{number}") for number in range(3)]
+    few = Planning(rows, copies[:2], page=1)
     assert (few.prefixes, few.plan.there["same"]) == (["out/x/"], 2)
-    many = Planning(rows, [copy("out/x/a"), copy("out/x/b"), copy("out/x/c"), copy("out/x/d")], page=1)
+    many = Planning(rows, copies, page=1)
     assert (many.pages, many.plan.there, many.outcomes) == (3, {}, {})
 
 
