@@ -166,6 +166,7 @@ BREAKS: tuple[Break, ...] = (
     Break("any-version-is-a-copy", "rolled-back", "compare", answering(lambda _: _SAME)),
     Break("owner-never-looks", "one-owner", "look of the owner", _nothing),
     Break("deletes-of-a-former-owner", "one-owner", "check of the owner", _at_any_time),
+    Break("expires-without-its-owner", "one-owner", "looks at others", lambda look, job, *_: look(job)),
     Break("checkpoint-is-lost", "resumable", "checkpoint", _nothing),
     Break("done-rows-are-done-again", "resumable", "checkpoints", answering(lambda _: [])),
     Break("memory-without-bound", "bounded", "memory", sending(count=1)),

@@ -54,6 +54,7 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "mirrored deletes": ("jobs.expire.places:refuse_mirrors",),
     "lifecycle": ("jobs.expire.places:refuse_lifecycle",),
     "last look": ("jobs.expire.job:Expire._look_again",),
+    "looks at others": ("jobs.expire.job:Expire._look_at_places",),
     "share": ("jobs.runs.planning:exceeds",),
     # Limits and clocks.
     "planned requests": ("jobs.core.pricing:requests_of",),
