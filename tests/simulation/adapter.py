@@ -11,7 +11,6 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,10 +22,9 @@ import duckdb
 
 from jobs.aws.clients import open_client
 from jobs.cli import cli
-from jobs.cli.command import Answer, JsonCommand
+from jobs.cli.command import Answer
 from jobs.cli.console import emit
 from jobs.cli.options import Command
-from jobs.cli.worker import Worker
 from jobs.config import Settings
 from jobs.core import part_sizes
 from jobs.core.elapsed import refuse_late
@@ -102,8 +100,6 @@ NO_RULES = SimpleNamespace(
 """All that is asked of a client that is no store."""
 _command = cache(Command)
 """What a command takes is the same each time: fifty options to make."""
-ASKS_CLICK = frozenset({"--pair", "--archives", "--as-of"})
-"""With these a command asks click while it works, or takes the time of its start: it is parsed each time."""
 SEAMS = {"compare": compare}
 """Decisions that breaks may replace."""
 
@@ -152,9 +148,8 @@ class Program:
 
     async def command(self, *words: str) -> int:
         """Do what a command line says; the exit code."""
-        is_whole = self._world.schedule.is_full or bool(ASKS_CLICK & set(words))
         try:
-            code = cli.main(list(words), standalone_mode=False) if is_whole else _parsed(words).main()
+            code = cli.main(list(words), standalone_mode=False)
         except Begun as begun:
             ended = await begun.args[0]
             code = ended.code if isinstance(ended, Answer) else ended
@@ -249,22 +244,6 @@ def _row(row: ObjectVersion, of: Outcome | None) -> Row:
 @cache
 def _resolved(text: str) -> bytes:
     return resolved(text.encode())
-
-
-def _parsed(words: tuple[str, ...]) -> Any:
-    """The options of a command line. Lines that differ by the id of their run are parsed once."""
-    at = {"worker": 1, "runs": 2}.get(words[0])
-    return _parse(words) if at is None else replace(_parse((*words[:at], "RUN", *words[at + 1 :])), run_id=words[at])
-
-
-@cache
-def _parse(words: tuple[str, ...]) -> Any:
-    with patch.object(JsonCommand, "main", _itself), patch.object(Worker, "main", _itself):
-        return cli.main(list(words), standalone_mode=False)
-
-
-def _itself(options: Any) -> Any:
-    return options
 
 
 def _say_nothing(*_: Any, **__: Any) -> None:
