@@ -29,7 +29,7 @@ from msgspec.structs import replace
 
 from jobs.archives.files import read_own_index
 from jobs.archives.index_tables import RECORD, from_batch, write_index
-from jobs.archives.model import ArchiveRecord, Member
+from jobs.archives.model import ArchiveRecord, DamagedIndex, Member
 from jobs.core.model import Location, ObjectRef
 from jobs.errors import DamagedArchive, LaterArchive, NotFound, PreconditionFailed, StoreError
 from jobs.ledger.files import PARQUET, ledger_guard, list_files, read_file, write_file
@@ -50,17 +50,6 @@ class IndexedMember(NamedTuple):
 
     record: ArchiveRecord
     member: Member
-
-
-class DamagedIndex(NamedTuple):
-    """An archive whose index cannot be read, lacks members or is missing, and why.
-
-    `source_bucket`: what its members are from, as far as another record says it. None: unknown.
-    """
-
-    archive: Location
-    reason: str
-    source_bucket: str | None = None
 
 
 Damage = list[DamagedIndex]
@@ -157,18 +146,13 @@ class ArchiveIndex(Struct, frozen=True):
         return records
 
     async def find(
-        self,
-        key: str,
-        records: Sequence[ArchiveRecord] | None = None,
-        damage: Damage | None = None,
+        self, key: str, records: Iterable[ArchiveRecord], damage: Damage | None = None
     ) -> list[IndexedMember]:
         """All members of this key, the newest first.
 
-        `records`: the archives to look into, None for all. Of versions of one time, that which was
+        `records`: the archives to look into. Of versions of one time, that which was
         its key's latest when it was packed is the newest. `damage`: as for `records`.
         """
-        if records is None:
-            records = await self.records(damage=damage)
         candidates = [record for record in records if record.first_key <= key <= record.last_key]
 
         async def look(record: ArchiveRecord) -> list[IndexedMember]:

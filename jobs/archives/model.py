@@ -197,3 +197,16 @@ class Locator(Struct, frozen=True):
         if locator.archive_version > ARCHIVE_VERSION:
             raise LaterArchive(f"the archive is of version {locator.archive_version}", advice="update Sealift")
         return locator
+
+
+class DamagedIndex(NamedTuple):
+    """An archive whose index cannot be read, lacks members or is missing, and why.
+
+    `source_bucket`: what its members are from, as far as another record says it. None: unknown. `code`: for
+    programs: `damaged`, `missing`, or what the caller says of the archive itself or its place.
+    """
+
+    archive: Location
+    reason: str
+    source_bucket: str | None = None
+    code: str = "damaged"

@@ -8,13 +8,17 @@ none.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from jobs.archives.files import SOURCE_METADATA, list_archives
-from jobs.archives.index import ArchiveIndex, DamagedIndex
+from jobs.archives.model import DamagedIndex
 from jobs.core.model import Location, ObjectRef
 from jobs.errors import Denied, NoSuchBucket, NotFound, Redirected, StoreError
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Store
+
+if TYPE_CHECKING:  # PyArrow loads there
+    from jobs.archives.index import ArchiveIndex
 
 LOOKS_AT_ONCE = 64
 UNREADABLE = (NotFound, NoSuchBucket, Denied, Redirected)
@@ -43,7 +47,7 @@ async def find_unindexed(store: Store, index: ArchiveIndex, names: Iterable[Loca
             metadata = {SOURCE_METADATA: ""}
         if SOURCE_METADATA not in metadata or await index.etag(archive) is not None:
             return None
-        return DamagedIndex(archive, "it has no index", metadata[SOURCE_METADATA] or None)
+        return DamagedIndex(archive, "it has no index", metadata[SOURCE_METADATA] or None, "missing")
 
     found = await gather_bounded(look, list(names), LOOKS_AT_ONCE)
     return [each for each in found if each is not None]

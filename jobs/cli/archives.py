@@ -5,9 +5,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from jobs.archives.model import Member
+from jobs.archives.files import find_archive, list_archives
+from jobs.archives.model import ArchiveRecord, DamagedIndex, Member
+from jobs.archives.unindexed import LOOKS_AT_ONCE, etags_of_archives, find_unindexed
 from jobs.cli.command import Answer, LedgerCommand, SourceAccess, Work, ledger_location
 from jobs.cli.console import table
 from jobs.cli.options import Place, argument, shared
@@ -31,22 +33,10 @@ from jobs.s3.store import Store
 
 if TYPE_CHECKING:
     from jobs.archives.index import ArchiveIndex, Damage
-    from jobs.archives.model import ArchiveRecord
 
 _ARCHIVE = ("archive", "source_bucket", "members", "content_bytes", "size_bytes", "storage_class", "created_at")
 _MEMBER = ("version_id", "size_bytes", "last_modified")
 REINDEXED_AT_ONCE = 8
-LOOKS_AT_ONCE = 64
-
-
-class _Problem(NamedTuple):
-    """Why the index cannot be trusted. Of an archive: its index is `damaged` or `missing`, or the archive itself is
-    `lost` (gone, or another object is in its place) or `unreadable`. Of a place: it could not be listed (`unlisted`).
-    """
-
-    code: str
-    archive: Location
-    problem: str
 
 
 class _IndexCommand(SourceAccess, LedgerCommand):
@@ -65,26 +55,26 @@ class _IndexCommand(SourceAccess, LedgerCommand):
     @abstractmethod
     async def ask(self, index: ArchiveIndex) -> Answer: ...
 
-    async def records(self, index: ArchiveIndex) -> tuple[list[ArchiveRecord], list[_Problem]]:
-        """The records of the index below the source, and what it cannot say."""
-        from jobs.archives.unindexed import etags_of_archives, find_unindexed
+    async def records(self, index: ArchiveIndex) -> tuple[list[ArchiveRecord], Damage]:
+        """The records of the index below the source, and why the index cannot be trusted.
 
-        damage: Damage = []
-        records = await index.records(self.source, damage)
-        indexed = {*(each.location for each in records), *(each.archive for each in damage)}
+        The archive itself may be `lost`: gone, or another object is in its place. `unlisted` is a place that
+        cannot be listed.
+        """
+        problems: Damage = []
+        records = await index.records(self.source, problems)
+        indexed = {*(each.location for each in records), *(each.archive for each in problems)}
         buckets = sorted({each.bucket for each in indexed})
-        problems = [_Problem("damaged", each.archive, each.reason) for each in damage]
         for side in map(self.source_side, [self.source] if self.source else map(Location, buckets)):
             async with side_store(side) as store:
                 etags = await etags_of_archives(store, side.location)
                 if etags is None:
-                    problems.append(_Problem("unlisted", side.location, "check the name, or allow s3:ListBucket"))
+                    why = "check the name, or allow s3:ListBucket"
+                    problems.append(DamagedIndex(side.location, why, code="unlisted"))
                     continue
-                missing = await find_unindexed(store, index, etags.keys() - indexed)
-                problems += [_Problem("missing", each.archive, each.reason) for each in missing]
+                problems += await find_unindexed(store, index, etags.keys() - indexed)
                 here = [each for each in records if each.location.bucket == side.location.bucket]
-                lost = await _find_lost(store, [each for each in here if etags.get(each.location) != each.etag])
-                problems += [_Problem("lost", each, "it is gone, or another object is in its place") for each in lost]
+                problems += await _find_lost(store, [each for each in here if etags.get(each.location) != each.etag])
         return records, problems
 
 
@@ -153,9 +143,7 @@ class FindMember(_IndexCommand):
         records, problems = await self.records(index)
         if not records and not problems and self.source is None:
             raise LedgerError(f"the index of {index.location} has no archives", advice="name their place with --source")
-        damage: Damage = []
-        members = await index.find(self.key, records, damage)
-        problems += [_Problem("damaged", each.archive, each.reason) for each in damage]
+        members = await index.find(self.key, records, problems)
         holders = {each.record.location for each in members}
         problems = [each for each in problems if each.code != "lost" or each.archive in holders]
         is_found = bool(holders - {each.archive for each in problems})
@@ -181,14 +169,12 @@ class Reindex(_IndexCommand):
 
     async def ask(self, index: ArchiveIndex) -> Answer:
         """What was indexed, and what cannot be."""
-        from jobs.archives.files import list_archives
-
         store = open_side(self.source_side(self.source))
         locations = [location async for location, _ in list_archives(store, self.source)]
         if not locations:
             raise ConfigError(f"no archive is below {self.source}", advice="check bucket and prefix (--source)")
         indexed: list[str] = []
-        problems: list[_Problem] = []
+        problems: Damage = []
 
         async def renew(location: Location) -> None:
             try:
@@ -197,7 +183,7 @@ class Reindex(_IndexCommand):
             except (DamagedArchive, *REFUSALS) as error:
                 if isinstance(error, StoreError) and not error.target.startswith(str(location)):
                     raise  # the ledger's refusal is about all archives
-                problems.append(_Problem("unreadable", location, str(error)))
+                problems.append(DamagedIndex(location, str(error), code="unreadable"))
 
         await gather_bounded(renew, locations, REINDEXED_AT_ONCE)
         known = len(locations) - len(indexed) - len(problems)
@@ -205,9 +191,8 @@ class Reindex(_IndexCommand):
         return _answer({"known": known, "indexed": indexed}, text, problems)
 
 
-async def _find_lost(store: Store, records: Sequence[ArchiveRecord]) -> list[Location]:
+async def _find_lost(store: Store, records: Sequence[ArchiveRecord]) -> Damage:
     """Archives that are gone in their own version, which a restore reads below a newer object as well."""
-    from jobs.archives.files import find_archive
 
     async def is_there(record: ArchiveRecord) -> bool:
         try:
@@ -215,16 +200,19 @@ async def _find_lost(store: Store, records: Sequence[ArchiveRecord]) -> list[Loc
         except REFUSALS:  # it may not be looked at
             return True
 
-    found = await gather_bounded(is_there, records, LOOKS_AT_ONCE)
-    return [each.location for each, there in zip(records, found, strict=True) if not there]
+    found, why = await gather_bounded(is_there, records, LOOKS_AT_ONCE), "it is gone, or another object is in its place"
+    lost = [each for each, there in zip(records, found, strict=True) if not there]
+    return [DamagedIndex(each.location, why, code="lost") for each in lost]
 
 
-def _answer(document: dict[str, Any], text: str, problems: Sequence[_Problem]) -> Answer:
+def _answer(document: dict[str, Any], text: str, problems: Damage) -> Answer:
     """The answer with the problems, and what to do."""
-    lines = [text, *(f"{each.code}: {shown(str(each.archive))}: {each.problem}" for each in problems)]
+    lines = [text, *(f"{each.code}: {shown(str(each.archive))}: {each.reason}" for each in problems)]
     buckets = sorted({each.archive.bucket for each in problems if each.code in ("damaged", "missing")})
     lines += [f"rebuild these with: sealift archives reindex --source s3://{each}" for each in buckets]
-    document |= {"problems": [each._asdict() | {"archive": str(each.archive)} for each in problems]}
+    document["problems"] = [
+        {"code": each.code, "archive": str(each.archive), "problem": each.reason} for each in problems
+    ]
     return Answer(document, "\n".join(lines), ExitCode.FINDINGS if problems else ExitCode.DONE)
 
 
@@ -234,22 +222,18 @@ async def _renew(index: ArchiveIndex, store: Store, location: Location) -> bool:
     What cannot be read leaves the ledger's index as it is. An archive that was copied over itself
     is a new version, which the index does not name.
     """
-    from jobs.archives.files import find_archive
-
     etag = await index.etag(location)
-    earlier: ArchiveRecord | None = None
-    if etag is not None:
-        try:
-            earlier = await index.record(location)
-            async with aclosing(index.members(location)) as parts:
-                async for _ in parts:  # reading all of it shows any damage
-                    pass
-        except LaterArchive:
-            raise
-        except (DamagedArchive, NotFound):
-            earlier = None
-        if earlier is not None and not earlier.incomplete and await find_archive(store, earlier) is not None:
-            return False
+    try:
+        earlier = await index.record(location)
+        async with aclosing(index.members(location)) as parts:
+            async for _ in parts:  # reading all of it shows any damage
+                pass
+    except LaterArchive:
+        raise
+    except (DamagedArchive, NotFound):
+        earlier = None
+    if earlier is not None and not earlier.incomplete and await find_archive(store, earlier) is not None:
+        return False
     await index.adopt(store, location, etag, earlier)
     return True
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from jobs.archives.files import find_archive, list_archives
-from jobs.archives.index import ArchiveIndex, Damage, DamagedIndex
-from jobs.archives.model import ArchiveRecord
+from jobs.archives.index import ArchiveIndex, Damage
+from jobs.archives.model import ArchiveRecord, DamagedIndex
 from jobs.compact.packing import CompactOptions
 from jobs.core.model import Location
 from jobs.errors import REFUSALS, DamagedArchive, Denied, Rejected

@@ -73,7 +73,7 @@ async def test_one_key_among_many_takes_few_requests_and_few_bytes(store: Memory
         await publish(index, f"a{number}.tar", group)
     await index.records()  # the directory is there from now on
     store.hook(every=count)
-    (found,) = await index.find("k03/012345")
+    (found,) = await index.find("k03/012345", await index.records())
     store.hook(every=None)
     assert found.member == groups[3][12345]
     assert found.record.location == Location("cold", "a3.tar")
@@ -88,13 +88,13 @@ async def test_the_newest_version_comes_first_and_of_one_time_the_latest_of_its_
     below = member("k", b"1", "v1", last_modified=2.0, is_latest=False)
     await publish(index, "a.tar", [below, old])
     await publish(index, "b.tar", [latest])
-    assert [each.member for each in await index.find("k")] == [latest, below, old]
+    assert [each.member for each in await index.find("k", await index.records())] == [latest, below, old]
 
 
 async def test_an_archive_is_indexed_once_and_the_first_one_stands(index: ArchiveIndex) -> None:
     first = await publish(index, "a.tar", [member("k")])
     assert await index.publish(replace(first, etag="other"), own_index([member("z")])) == first
-    assert (await index.record(first.location), await index.find("z")) == (first, [])
+    assert (await index.record(first.location), await index.find("z", await index.records())) == (first, [])
     etag = await index.etag(first.location)
     for name in ("by another process", "too late"):  # both saw the same stale index
         made = replace(first, etag=name)
@@ -128,9 +128,9 @@ async def test_archives_below_a_location_are_a_folder_of_their_own(index: Archiv
 async def test_a_wrong_directory_only_costs_time(store: MemoryStore, index: ArchiveIndex, content: bytes) -> None:
     await publish(index, "a.tar", [member("k")])
     await put(store, "cold.directory.json", content)
-    assert len(await index.find("k")) == 1
+    assert len(await index.find("k", await index.records())) == 1
     await store.delete(ObjectRef("ledger", "all/archives/cold/a.tar.parquet"))
-    assert await index.find("k") == []
+    assert await index.find("k", await index.records()) == []
 
 
 FOREIGN = write_parquet(pa.table({"key": ["a"]}))
@@ -158,7 +158,7 @@ async def test_a_key_that_is_no_text_is_damage(store: MemoryStore, index: Archiv
     keys = pa.array([b"a", b"b\xff", b"c"]).view(pa.string())
     await put(store, "cold/a.tar.parquet", write_parquet(table.set_column(0, table.schema.field(0), keys)))
     damage: Damage = []
-    assert await index.find("a", damage=damage) == []
+    assert await index.find("a", await index.records(), damage) == []
     assert [each.archive.key for each in damage] == ["a.tar"]
 
 

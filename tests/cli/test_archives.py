@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from jobs.archives.index import ArchiveIndex
+from jobs.archives.model import DamagedIndex
 from jobs.cli import archives
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.errors import Denied
@@ -43,7 +44,7 @@ def test_an_archive_below_a_newer_object_is_lost_when_its_own_version_is(monkeyp
 
 
 def test_a_name_in_the_index_that_is_no_bucket_hides_no_other_problem() -> None:
-    problems = [archives._Problem("damaged", Location(bucket, "a.tar"), "cut off") for bucket in ("Old_Logs", "cold")]
+    problems = [DamagedIndex(Location(bucket, "a.tar"), "cut off") for bucket in ("Old_Logs", "cold")]
     answer = archives._answer({}, "", problems)
     assert [each["archive"] for each in answer.document["problems"]] == ["s3://Old_Logs/a.tar", "s3://cold/a.tar"]
     assert "archives reindex --source s3://cold" in answer.text

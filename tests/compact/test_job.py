@@ -287,7 +287,8 @@ def test_nothing_is_packed_without_its_tags_where_nobody_says_how_many_it_has(ma
         store.hook(get_tags=refuse(Denied("GetObjectTagging", "it", "AccessDenied", "no", 403)))
     outcomes = work(roomy(store), rows)
     assert statuses(outcomes) == {Status.DONE if may_read_tags else Status.BLOCKED}
-    hits = [asyncio.run(index_of(store).find(key)) for key in OBJECTS]
+    records = asyncio.run((index := index_of(store)).records())
+    hits = [asyncio.run(index.find(key, records)) for key in OBJECTS]
     assert [hit.member.tags for [hit] in filter(None, hits)] == [{"claim": "none"}] * len(outcomes) * may_read_tags
 
 

@@ -64,7 +64,7 @@ def contents(world: World) -> dict[str, bytes]:
 
 def find(world: World, key: str) -> list[IndexedMember]:
     async def work(store: RestStore, index: ArchiveIndex) -> list[IndexedMember]:
-        return await index.find(key)
+        return await index.find(key, await index.records())
 
     found: list[IndexedMember] = using(world, work)
     return found
