@@ -10,11 +10,11 @@ LIMITS = {
     "commands": 24,
     "environment variables": 9,
     "jobs": 611,
-    "jobs/archives": 1122,
+    "jobs/archives": 1121,
     "jobs/aws": 509,
     "jobs/backup": 157,
     "jobs/checksum_reports": 275,
-    "jobs/cli": 2614,
+    "jobs/cli": 2603,
     "jobs/compact": 830,
     "jobs/core": 1155,
     "jobs/doctor": 688,
@@ -39,8 +39,8 @@ LIMITS = {
     "scheduler": 880,
     "terraform": 2402,
     "terraform/modules": 487,
-    "tests": 43099,
-    "the product": 25058,
+    "tests": 43088,
+    "the product": 25046,
 }
 
 
