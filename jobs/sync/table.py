@@ -4,7 +4,8 @@ The table decides as if UNASKED edges (`jobs.sync.edges`) were UNKNOWN. Where a 
 step is `ASK` with these edges instead. So only what decides is compared.
 
 T       Newest source item; skips markers that are not followed, and blocked versions without a match: it
-        asks for their copies first, since an older version of their size may have taken one.
+        asks for their copies first, since an older version of their size may have taken one. A version
+        that waits is T if the top stays UNKNOWN to it, and is not surely another's.
         A marker that is followed, or an empty history if deletes are mirrored: DELETED. Followed:
         deletes are mirrored, or it is a replay of all versions. Such a replay also skips what is neither
         named nor at the destination.
@@ -166,9 +167,7 @@ class _Decision:
         self.target = self._target()
         self.below = self.source if self.target is None else self.source[: self.target.place]
         self.wanted = dict.fromkeys(each for each in self.source if each in look.named or each is self.target)
-        self.edge = Edge.NO
-        if self.target is not None and self.on_top is not None:
-            self.edge = self._look(self.target, self.on_top)
+        self.edge = self._look(self.target, self.on_top) if self.target and self.on_top else Edge.NO
 
     def _look(self, version: Version, copy: Version) -> Edge:
         edge = self.look.edge(version, copy)
@@ -188,6 +187,9 @@ class _Decision:
                 return version
             else:
                 self._ask_nearest(version)
+                is_open = self.on_top not in self.held and version.blocked.reason in WAITING
+                if is_open and self.on_top and self.look.edge(version, self.on_top) is Edge.UNKNOWN:
+                    return version  # nothing may cover what may be its copy, until another worker has compared them
                 self.waits[version] = version.blocked
         self.is_deleted = self.rules.mirrors_deletes and not self.waits
         return None
@@ -287,8 +289,8 @@ class _Decision:
         return is_kept or not self._is_older_copy(on_top)
 
     def _is_older_copy(self, on_top: Version) -> bool:
-        """True if the top is an older version's copy: surely, if it would be lost, or nobody may look and the version
-        is not wanted. Asks for the newest versions that it may be of.
+        """True if the top is an older version's copy. It has to be proven where the top would be lost, and, current
+        only, where S3 refuses the comparison. Asks for the newest versions that it may be of.
         """
         if self.edge is Edge.SAME:
             return False
@@ -400,8 +402,7 @@ class _Decision:
 
 def _unproven(version: Version, copy: Version) -> End:
     """How a version ends whose copy nothing proves. What is too large to be compared here waits."""
-    verdict = version.compared.get(copy)
-    is_large = verdict is not None and verdict.reason == Reason.TOO_LARGE
+    is_large = (verdict := version.compared.get(copy)) is not None and verdict.reason == Reason.TOO_LARGE
     return End(Status.UNKNOWN, Reason.TOO_LARGE if is_large else Reason.NOTHING_COMPARABLE)
 
 

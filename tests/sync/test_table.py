@@ -18,6 +18,7 @@ UNPROVEN, ARCHIVED = End(Status.UNKNOWN, Reason.NOTHING_COMPARABLE), End(Status.
 NEWER, ONLY_COPY = End(Status.CHANGED, Reason.DESTINATION_NEWER), End(Status.CHANGED, Reason.ONLY_COPY)
 RETAINED, TIE = End(Status.LEFT, Reason.DELETE_RETAINED), End(Status.CHANGED, Reason.ORDER_UNKNOWN)
 OPEN: dict[str, Any] = {"unknown": ((0, 0),)}
+BOTH: dict[str, Any] = {"unknown": ((0, 0), (2, 0)), "different": ((1, 0),), "blocked": {2}, "named": {1}}
 
 FIRST_STEPS = {
     "a late older copy is no reason to copy in order again": ("A1 B2 C3", "B4 C5 A6 C7", ALL, {}, SAME),
@@ -44,6 +45,8 @@ FIRST_STEPS = {
         {**OPEN, "different": ((0, 1),), "blocked": {0}},
         ARCHIVED,
     ),
+    "what may be the copy of a version that waits is not covered": ("?1 B2 ?3", "?4", ALL, BOTH, ARCHIVED),
+    "nor by a delete marker": ("?1 M2 ?3", "?4", MIRROR, BOTH, ARCHIVED),
     "an unprovable older copy is not replaced where nothing is kept": (
         "?1 B2",
         "C9",
