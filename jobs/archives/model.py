@@ -200,10 +200,10 @@ class Locator(Struct, frozen=True):
 
 
 class DamagedIndex(NamedTuple):
-    """An archive whose index cannot be read, lacks members or is missing, and why.
+    """Why the index of an archive is of no use: it cannot be read, lacks members or is missing.
 
-    `source_bucket`: what its members are from, as far as another record says it. None: unknown. `code`: for
-    programs: `damaged`, `missing`, or what the caller says of the archive itself or its place.
+    `source_bucket`: the bucket of its members, if another record says it. `code`: the same for programs: `damaged`,
+    `missing`, or what a caller found wrong with the archive itself or its place.
     """
 
     archive: Location
