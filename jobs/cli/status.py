@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import asdict
@@ -18,7 +18,7 @@ from jobs.config import Settings
 from jobs.core.display import shown, shown_key
 from jobs.core.model import Location
 from jobs.core.words import explained
-from jobs.doctor.model import Finding
+from jobs.doctor.model import Finding, failure, unchecked
 from jobs.doctor.model import Status as Answered
 from jobs.doctor.pairs import judge_backlog, judge_night
 from jobs.doctor.queues import DEAD, EVENT, UNDELIVERED, look_at_queues
@@ -58,13 +58,8 @@ _TABLES = {
     "running": "run_id rows accounted created_at",
 }
 """Section → what its table shows. Problems are no table: its folds would break the commands in them."""
-Rows = AsyncIterator[tuple[str, dict[str, Any]]]
-"""Rows of the status, each after the name of its section."""
-
-
-def _problem(text: str, since: str | None = None) -> tuple[str, dict[str, Any]]:
-    """What a person has to act on, and since when (ISO 8601, None if unknown)."""
-    return "problems", {"since": since, "problem": text}
+Rows = AsyncIterator[tuple[str, dict[str, Any] | Finding]]
+"""Rows of the status, each after the name of its section, and findings, each after what it is about."""
 
 
 class Status(PolicyOptions, LedgerCommand):
@@ -131,8 +126,15 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
         rows["not_known"].append({"what": "everything", "why": why})
     for what, answers in asked:
         try:
-            async for section, row in answers:
-                rows[section].append(row)
+            async for name, row in answers:
+                if isinstance(row, dict):
+                    rows[name].append(row)
+                    continue
+                text = ": ".join(filter(None, (row.says.rstrip("."), row.advice)))
+                if row.status == Answered.UNCHECKED:
+                    rows["not_known"].append({"what": name, "why": text})
+                elif row.status != Answered.OK:
+                    rows["problems"].append({"since": row.since, "problem": f"{name}: {text}"})
         except (StoreError, ConfigError) as error:
             rows["not_known"].append({"what": what, "why": str(error)})
     return {
@@ -156,19 +158,19 @@ async def _runs(runs: Sequence[Mapping[str, Any]]) -> Rows:
         if state == "incomplete":
             yield "running", dict(run)
         elif state in _NEXT:
-            texts = [f"is {state}"]
+            texts = [state]
         is_forgotten = not is_kept and not run["pair"] and (run["created_at"] or after) < after
         if asked in answered or run_id in answered or is_forgotten:
             continue
         if state == "complete":
             answered += [asked, run["retry_of"]]
             if run["failures"] and not (is_kept and run["source"] != run["destination"]):  # else it read archives
-                texts.append(f"has ended: {need_attention(run['failures'], run['rows'])}")
+                texts.append(need_attention(run["failures"], run["rows"]))
             if run["unread"]:
                 texts.append(f"could not read {plural(run['unread'], 'line or archive')}")
         if texts:
             command = f"sealift runs {_NEXT.get(state, 'show')} {run_id}"
-            yield _problem(f"run {run_id} {', '.join(texts)}: {command}", run["created_at"])
+            yield f"run {run_id}", failure(", ".join(texts), command, run["created_at"])
 
 
 async def _findings(ledger: Ledger, policy: Policy | None) -> Rows:
@@ -185,9 +187,10 @@ async def _findings(ledger: Ledger, policy: Policy | None) -> Rows:
     for each in found:
         yield "findings", each
         if each["objects"]:
-            text = f"{plural(each['objects'], 'object')} in {shown(each['place'])}: {explained(each['code'], '')}"
-            command = f": sealift runs show {each['found_by']}" if each["found_by"] else ""
-            yield _problem(f"{text} ({shown_key(each['first_key'])}){command}", each["since"])
+            says = f"{explained(each['code'])} ({shown_key(each['first_key'])})"
+            command = f"sealift runs show {each['found_by']}" if each["found_by"] else ""
+            objects = f"{plural(each['objects'], 'object')} in {shown(each['place'])}"
+            yield objects, failure(says, command, each["since"])
 
 
 async def _places(ledger: Ledger) -> Rows:
@@ -206,8 +209,7 @@ async def _night(ledger: Ledger, policy: Policy, pair: Pair) -> Rows:
     row["good_at"] = iso_time(last.good_at.timestamp()) if last and last.good_at else None
     sizes = {"objects": last.stages[0].counts, "bytes": last.stages[0].bytes} if last else {"objects": {}, "bytes": {}}
     yield "pairs", {"pair": pair.name, "destination": f"s3://{hot.bucket}/{hot.prefix}"} | row | sizes
-    for each in _judged(pair.name, judge_night(policy, pair, last)):
-        yield each
+    yield f"pair {pair.name}", judge_night(policy, pair, last)
 
 
 async def _backlog(ledger: Ledger, policy: Policy, name: str, runs: Sequence[Mapping[str, Any]]) -> Rows:
@@ -222,16 +224,7 @@ async def _backlog(ledger: Ledger, policy: Policy, name: str, runs: Sequence[Map
     waiting = sorted([*waiting, *await read_backlog(*where)], key=lambda each: each.since)
     since = iso_time(waiting[0].since) if waiting else None
     yield "backlogs", {"pair": name, "rows": sum(each.rows for each in waiting), "since": since}
-    for each in _judged(name, judge_backlog(name, policy.pair(name), waiting)):
-        yield each
-
-
-def _judged(pair: str, finding: Finding) -> Iterator[tuple[str, dict[str, Any]]]:
-    text = f"{finding.says.rstrip('.')}: {finding.advice}"
-    if finding.status == Answered.UNCHECKED:
-        yield "not_known", {"what": f"whether pair {pair} is well", "why": text}
-    elif finding.status != Answered.OK:
-        yield _problem(f"pair {shown(pair)}: {text}", None if finding.since is None else iso_time(finding.since))
+    yield f"pair {shown(name)}", judge_backlog(name, policy.pair(name), waiting)
 
 
 async def _queues(ledger: Ledger, policy: Policy) -> Rows:
@@ -247,10 +240,9 @@ async def _queues(ledger: Ledger, policy: Policy) -> Rows:
     for each in looks:
         yield "queues", each
         if each["error"]:
-            why = f"{each['error']} (with a name_prefix in Terraform, set SEALIFT_SYSTEM)"
-            yield "not_known", {"what": f"what is in {each['queue']}", "why": why}
+            yield each["queue"], unchecked(each["error"], "with a name_prefix in Terraform, set SEALIFT_SYSTEM")
         elif each["waiting"] and each["what"] != EVENT:
-            yield _problem(f"{plural(each['waiting'], each['what'])} in {each['queue']}: sealift events list")
+            yield f"{plural(each['waiting'], each['what'])} in {each['queue']}", failure("", "sealift events list")
 
 
 def status_text(document: Mapping[str, Any]) -> str:
@@ -267,7 +259,7 @@ def status_text(document: Mapping[str, Any]) -> str:
     for each in document["problems"]:
         since = f"since {human_time(each['since'])}: " if each["since"] else ""
         lines.append(f"  ! {since}{each['problem']}")
-    lines += [f"  ? {each['what']} is not known: {each['why']}" for each in document["not_known"]]
+    lines += [f"  ? not known: {each['what']}: {each['why']}" for each in document["not_known"]]
     tables = [table(document[name], names.split()) for name, names in _TABLES.items() if document[name]]
     seen = f", the latest {looked_at['runs']:,} looked at" if looked_at["runs"] < looked_at["all_runs"] else ""
     ledger = f"ledger  {document['ledger']}, {plural(looked_at['all_runs'], 'run')}{seen}"

@@ -52,12 +52,12 @@ class Status(StrEnum):
 
 
 class Finding(NamedTuple):
-    """What a question found. `advice`: what to do about it. `since`: when it began, in epoch seconds."""
+    """What a question found. `advice`: what to do about it. `since`: when it began (ISO 8601)."""
 
     status: Status
     says: str
     advice: str = ""
-    since: float | None = None
+    since: str | None = None
 
 
 class Line(Struct, frozen=True):
@@ -82,7 +82,7 @@ class Question(NamedTuple):
     needs_aws: bool = True
 
 
-ok, warning, failure = (partial(Finding, each) for each in (Status.OK, Status.WARNING, Status.FAILURE))
+ok, unchecked, warning, failure = (partial(Finding, status) for status in Status)
 """`ok`: it works. `warning`: it works, but costs, hides something, or may stop to work. `failure`: it does not work, or
 does harm."""
 

@@ -11,12 +11,13 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from jobs.core.display import shown
-from jobs.doctor.model import Finding, Question, Status, failure, ok, warning
+from jobs.doctor.model import Finding, Question, failure, ok, unchecked, warning
 from jobs.doctor.system import System
 from jobs.ledger.backlog import Waiting, read_backlog
 from jobs.ledger.ledger import Ledger
 from jobs.nights.summary import Summary, last_summary
 from jobs.policy.model import Pair, Policy
+from jobs.reports.document import iso_time
 from jobs.reports.figures import human_seconds, plural
 
 OVERDUE_SECONDS = 1800
@@ -45,18 +46,17 @@ def judge_night(policy: Policy, pair: Pair, last: Summary | None) -> Finding:
     if last is None and pair.nightly.enabled:
         return warning("no night has ended yet", f"play one by hand: {play}")
     ended = last.finished_at.timestamp() if last else 0.0
-    age = time.time() - ended
+    age, since = time.time() - ended, iso_time(ended)
     says, is_old = f"the last night ended {human_seconds(age)} ago", age > 3600 * hours
     if is_old and pair.nightly.enabled:
-        return failure(f"{says}, the policy wants one within {hours} hours", f"look at its schedule, or: {play}", ended)
+        return failure(f"{says}, the policy wants one within {hours} hours", f"look at its schedule, or: {play}", since)
     if last and last.exit_code:
         # What leads here is left out: what the night has found is among the findings.
         steps = [each for each in last.next_steps if not each.endswith(": sealift status")]
         says = f"the night of {last.night} ended with {last.exit_code}: {last.verdict}"
-        return warning(says, next(iter(steps), f"check again: {play} --again"), ended)
+        return warning(says, next(iter(steps), f"check again: {play} --again"), since)
     if last is None or is_old:
-        says = f"its nights are off in the policy, and none has ended within {hours} hours"
-        return Finding(Status.UNCHECKED, says, play)
+        return unchecked(f"its nights are off in the policy, and none has ended within {hours} hours", play)
     return ok(f"{says}: {last.verdict.partition(': ')[0]}")
 
 
@@ -68,7 +68,7 @@ def judge_backlog(name: str, pair: Pair | None, waiting: Sequence[Waiting]) -> F
     rows = plural(sum(each.rows for each in waiting), "object")
     says = f"{rows} wait for a run, the oldest for {human_seconds(now - since)}"
     if pair is None:
-        return failure(says, "the policy has no such pair, add it", since)
+        return failure(says, "the policy has no such pair, add it", iso_time(since))
     manifests = [each for each in waiting if each.name.startswith("s3://")]  # they are due at once
     due = min(manifests[0].since if manifests else now, since + pair.thresholds.backlog_age)
     if now <= due + OVERDUE_SECONDS:
@@ -77,4 +77,4 @@ def judge_backlog(name: str, pair: Pair | None, waiting: Sequence[Waiting]) -> F
     if manifests and now > manifests[0].since + OVERDUE_SECONDS:
         manifest = shlex.quote(shown(manifests[0].name))
         advice = f"no run has taken them: sealift replicate --pair {name} --manifest {manifest}"
-    return failure(says, advice, since)
+    return failure(says, advice, iso_time(since))

@@ -49,7 +49,7 @@ def test_a_pair_needs_a_night_that_is_recent_and_well(
     night = summary(finished_at=ended, **last)
     found = judge_night(policy, policy.pairs[0], None if hours is None else night)
     assert (found.status, found.advice.rpartition(": ")[2]) == (status, command)
-    assert found.since == (ended.timestamp() if hours and status in (Status.WARNING, Status.FAILURE) else None)
+    assert found.since == (f"{ended:%FT%TZ}" if hours and status in (Status.WARNING, Status.FAILURE) else None)
 
 
 @pytest.mark.parametrize(
