@@ -149,10 +149,7 @@ def read_policy(file: str | None) -> Policy:
         return reader.read_policy(name)
     from jobs.s3.sessions import open_store
 
-    async def load(uri: str) -> Policy:
-        return await reader.load_policy(uri, open_store(None, None, None, max_in_flight=2))
-
-    return interrupts.run(load(name))
+    return interrupts.run(reader.load_policy(name, open_store(None, None, None, max_in_flight=2)))
 
 
 def ledger_location(ledger: str | None, policy: Policy | None = None) -> Location:
