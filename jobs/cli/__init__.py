@@ -183,9 +183,6 @@ def run(arguments: list[str] | None = None) -> int:
         code: int = cli.main(args=arguments, standalone_mode=False, prog_name="sealift")
         sys.stdout.flush()
         return code
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        interrupts.ignore()
-        return fail(Interrupted("interrupted"), as_json=as_json)
     except click.exceptions.NoArgsIsHelpError as help_text:
         say(help_text.format_message())
         return int(ExitCode.USAGE)
@@ -197,10 +194,7 @@ def run(arguments: list[str] | None = None) -> int:
         return int(ExitCode.TRANSIENT if stop.code else ExitCode.DONE)
     except BrokenPipeError:
         return int(ExitCode.TRANSIENT)
-    except Exception as error:  # noqa: BLE001  any error that is not ours is a bug of ours
-        if interrupts.is_interrupt(error):
-            interrupts.ignore()
-            error = Interrupted("interrupted")
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  any error that is not ours is a bug of ours
         return fail(error, as_json=as_json)
 
 
@@ -213,9 +207,12 @@ BUG = "Bug"
 """The code of any error that no class of `jobs.errors` describes."""
 
 
-def fail(error: Exception, *, as_json: bool = False) -> int:
-    """Say why the command ends: an error of ours, a full disk, or a bug. Returns the exit code."""
-    if _is_disk_full(error):
+def fail(error: BaseException, *, as_json: bool = False) -> int:
+    """Say why the command ends: an error of ours, an interrupt, a full disk, or a bug. Returns the exit code."""
+    if isinstance(error, click.Abort) or interrupts.is_interrupt(error):
+        interrupts.ignore()
+        error = Interrupted("interrupted")
+    elif not isinstance(error, SealiftError) and any(_FULL.search(str(each)) for each in _causes(error)):
         error = ConfigError(f"no space is left: {error}", advice="free some, or set TMPDIR to a larger disk")
     elif not isinstance(error, SealiftError):
         with contextlib.suppress(OSError):
@@ -244,10 +241,6 @@ def advice_of(error: SealiftError) -> str:
 
 _FULL = re.compile("no space left on device|disk quota exceeded|max_temp_directory_size", re.IGNORECASE)
 """How the C library, Arrow and DuckDB say it."""
-
-
-def _is_disk_full(error: Exception) -> bool:
-    return not isinstance(error, SealiftError) and any(_FULL.search(str(each)) for each in _causes(error))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
