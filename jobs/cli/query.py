@@ -5,17 +5,16 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import click
 import msgspec
 
 from jobs import interrupts
 from jobs.cli.command import LedgerOptions, ledger_location
-from jobs.cli.console import ANSWER, safe, say, table
+from jobs.cli.console import safe, say, table
 from jobs.cli.options import Run, argument, choice, option
-from jobs.errors import ConfigError, ExitCode, UsageError
+from jobs.errors import ExitCode, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.runs.request import open_prompt_ledger
 from jobs.runs.summaries import find_run_id
@@ -51,7 +50,9 @@ class Query(LedgerOptions):
         "Only this run's rows. Default: the whole ledger's.", name="--run", type=Run, metavar="RUN"
     )
     file_format: str = option(name="--format", type=choice("table", "csv", "json", "parquet"), default="table")
-    output: Path | None = option("Write to this file, not to stdout.", type=click.Path(path_type=Path, dir_okay=False))
+    output: IO[bytes] = option(
+        "Write to this file, not to stdout.", type=click.File("wb"), metavar="FILE", default="-", show_default=False
+    )
 
     def main(self) -> int:
         """Print or write the answer."""
@@ -62,7 +63,7 @@ class Query(LedgerOptions):
                 lines = [f"  {column:<26}{kind}" for column, kind in columns.items()]
                 click.echo("\n".join([name, *lines]))
             return int(ExitCode.DONE)
-        if self.file_format == "parquet" and self.output is None and sys.stdout.isatty():
+        if self.file_format == "parquet" and self.output.name == "<stdout>" and sys.stdout.isatty():
             raise UsageError("a terminal cannot show Parquet", advice="add --output FILE, or pipe it")
         interrupts.run(_query(self.sql, self, open_prompt_ledger(ledger_location(self.ledger))))
         return int(ExitCode.DONE)
@@ -80,22 +81,15 @@ async def _query(sql: str, options: Query, ledger: Ledger) -> None:
         await in_thread(database.connection, _write, database, options.file_format, options.output)
 
 
-def _write(database: Database, file_format: str, output: Path | None) -> None:
-    try:
-        if file_format in ("csv", "parquet"):
-            path = database.write(file_format)
-        else:
-            path = database.files / f"answer.{file_format}"
-            with path.open("w", encoding="utf-8") as file:
-                file.writelines(_documents(database) if file_format == "json" else [_grid(database), "\n"])
-        if output is not None:
-            shutil.copyfile(path, output)
-            return
-    except OSError as error:
-        raise ConfigError(f"cannot write the answer: {error}", advice="name another --output, or set TMPDIR") from error
-    ANSWER.is_given = True
+def _write(database: Database, file_format: str, output: IO[bytes]) -> None:
+    if file_format in ("csv", "parquet"):
+        path = database.write(file_format)
+    else:
+        path = database.files / "answer"
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(_documents(database) if file_format == "json" else [_grid(database), "\n"])
     with path.open("rb") as result:
-        shutil.copyfileobj(result, sys.stdout.buffer)
+        shutil.copyfileobj(result, output)
 
 
 def _documents(database: Database) -> Iterator[str]:
@@ -108,14 +102,7 @@ def _documents(database: Database) -> Iterator[str]:
 
 
 def _grid(database: Database) -> str:
-    rows = list(database.rows(TABLE_ROWS + 1))
+    rows = list(database.rows("COLUMNS(*)::VARCHAR", TABLE_ROWS + 1))
     if len(rows) > TABLE_ROWS:
         say(f"the first {TABLE_ROWS:,} rows; --format csv, json or parquet gives all")
-    shown = ({name: _cell(value) for name, value in row.items()} for row in rows[:TABLE_ROWS])
-    return table(shown, database.connection.table("__answer").columns, is_exact=True)
-
-
-def _cell(value: object) -> str:
-    if value is None or isinstance(value, str):
-        return value or ""
-    return _JSON.encode(value).decode().strip('"')
+    return table(rows[:TABLE_ROWS], database.connection.table("__answer").columns, is_exact=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 from msgspec import structs
@@ -21,7 +21,7 @@ from jobs.cli.texts import plan_text, report_ended, report_text, retried
 from jobs.config import Settings
 from jobs.core.run import UNSIZED_ROWS, Plan, RunSpec, RunState, continuation
 from jobs.core.selection import Selection
-from jobs.errors import ConfigError, ExitCode, LedgerError, UsageError
+from jobs.errors import ExitCode, LedgerError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.registry import kind_of
 from jobs.reports.document import exit_code
@@ -87,7 +87,7 @@ class Show(_Run, PromptCommand):
     """
 
     follow: bool = flag("Wait until the run has ended, and show its progress.")
-    html: Path | None = option("Write the page to this file.", type=click.Path(dir_okay=False, path_type=Path))
+    html: IO[bytes] | None = option("Write the page to this file.", type=click.File("wb"), metavar="FILE")
 
     async def ask(self, ledger: Ledger) -> Answer:
         """The run, and its page if that is asked."""
@@ -102,10 +102,13 @@ class Show(_Run, PromptCommand):
         if ended is None and not await unfinished_shards(ledger, run_id, plan):
             ended = (await end(spec, plan, ledger, kind_of(spec))).report
         if ended is not None and ended["state"] == RunState.COMPLETE:
-            document, text, left = await _with_since(ledger, spec, ended)
-            code = exit_code(document)
+            from jobs.reconcile.since_then import since_then  # DuckDB loads here
+
+            document, left = await since_then(ledger, spec, ended)
+            text, code = report_text(document), int(exit_code(document))
             if self.html is not None:
-                code = await _write_page(self.html, document, left)
+                self.html.write(await make_page(document, left))
+                code = int(ExitCode.DONE)
             document = {"accounted": plan.rows, "outcomes": counted(document)["outcomes"], **document}
         elif self.html is not None:
             raise LedgerError(f"run {run_id} has no page: it has not ended", advice=continuation(run_id))
@@ -130,7 +133,7 @@ class Cancel(_Run, PromptCommand):
         """Cancel it, if it has not ended."""
         run_id = await find_run_id(ledger, self.run_id)
         if (ended := await ledger.report(run_id)) is not None:
-            return await _nothing_to_do(ledger, await ledger.spec(run_id), ended, "cancel")
+            return Answer(ended, f"Nothing to cancel: {report_text(ended)}")
         jobs = await batch_executor.cancel(ledger, run_id)
         document = {"run_id": run_id, "state": "cancelled", "jobs": jobs}
         text = f"Cancelled {run_id}: its workers write a checkpoint and end.\n  continue with  {continuation(run_id)}"
@@ -171,15 +174,15 @@ class Retry(_Run, PromptCommand, StartOptions):
                 return Answer(document, _under_way_text(spec, run))
             return await start.work_through(spec, plan, ledger, Settings.from_environment())
         if "failures" in ended and not ended["failures"]:
-            answer = await _nothing_to_do(ledger, spec, ended, "retry")
-            return answer._replace(code=exit_code(ended))
-        from jobs.reconcile.since_then import standing_rows
+            return Answer(ended, f"Nothing to retry: {report_text(ended)}", exit_code(ended))
+        from jobs.reconcile.since_then import since_then, standing_rows
 
         request = retry_request(spec)
         with tempfile.TemporaryDirectory(prefix="sealift-retry-") as folder:
             file, tried = await standing_rows(ledger, spec, ended["finished_at"], Path(folder))
             if not tried["rows"]:
-                return await _nothing_to_do(ledger, spec, ended, "retry")
+                document, _ = await since_then(ledger, spec, ended)
+                return Answer(document, f"Nothing to retry: {report_text(document)}")
             answer = await start.launch(structs.replace(request, rows=file), ledger, may_be_empty=True)
             return retried(answer, run_id, tried) if self.dry_run else answer
 
@@ -204,33 +207,6 @@ async def _follow(ledger: Ledger, spec: RunSpec, plan: Plan) -> Ended | None:
             shown.update(*await find_progress(ledger, spec.run_id, plan))
             await asyncio.sleep(WATCH_SECONDS)
     return None
-
-
-async def _nothing_to_do(ledger: Ledger, spec: RunSpec, ended: dict[str, Any], what: str) -> Answer:
-    document, text, _ = await _with_since(ledger, spec, ended)
-    return Answer(document, f"Nothing to {what}: {text}")
-
-
-async def _with_since(
-    ledger: Ledger, spec: RunSpec, report: dict[str, Any]
-) -> tuple[dict[str, Any], str, Sequence[Any]]:
-    """The report of a run with what is left of its bad rows by now, as document and text, and the first of these."""
-    from jobs.reconcile.since_then import since_then  # DuckDB loads here
-
-    more, left = await since_then(ledger, spec, report)
-    document = report | more
-    return document, report_text(document), left
-
-
-async def _write_page(file: Path, document: Mapping[str, Any], left: Sequence[Any]) -> int:
-    """Write the page of a run as it is now to a file."""
-    page = await make_page(document, left)
-    try:
-        file.write_bytes(page)
-    except OSError as error:
-        raise ConfigError(f"cannot write {file}: {error.strerror}", advice="name another --html") from error
-    say(f"the page is in {file}")
-    return int(ExitCode.DONE)
 
 
 def retry_request(spec: RunSpec) -> Request:

@@ -37,15 +37,15 @@ NUMBERED = "file_row_number = true"
 
 
 async def since_then(ledger: Ledger, spec: RunSpec, report: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:
-    """The keys that are added to the report of a run by now, and the first of its bad rows that are left.
+    """The report of a run with what is left of its bad rows by now, and the first of these.
 
-    No keys where nothing is better than the report says.
+    The report as it is where nothing is better than it says.
     """
-    names, more = await ledger.names(spec.run_id, UNDONE), dict[str, Any]()
+    names, now = await ledger.names(spec.run_id, UNDONE), dict(report)
     if undone := [await ledger.read(spec.run_id, UNDONE + name, dict) for name in names]:
-        more = {"undone": undone, "next_steps": list(map(_undone_text, undone))}
+        now |= {"undone": undone, "next_steps": list(map(_undone_text, undone))}
     if not findings_count(report):
-        return more, []
+        return now, []
     with tempfile.TemporaryDirectory(prefix="sealift-since-") as folder, contextlib.suppress(NotFound):
         if "categories" in report:
             repaired, file = await find_repaired(ledger, spec, report, Path(folder))
@@ -56,9 +56,9 @@ async def since_then(ledger: Ledger, spec: RunSpec, report: Mapping[str, Any]) -
             left, rows = counted["rows"], await asyncio.to_thread(first_failures, file)
             since = {"since_then": {"left": left, "is_repaired": not left}}
         if undone or left >= findings_count(report):
-            return more, rows
-        return since | ({} if left else {"next_steps": []}), rows  # they would be out of date
-    return more, []  # the file of bad rows has expired
+            return now, rows
+        return now | since | ({} if left else {"next_steps": []}), rows  # they would be out of date
+    return now, []  # the file of bad rows has expired
 
 
 def _undone_text(undone: Mapping[str, Any]) -> str:

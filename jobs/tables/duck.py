@@ -129,10 +129,10 @@ class Database:
             # A view of its own gives columns of the same name different ones.
             relation.create_view("__answer")
 
-    def rows(self, limit: int | None = None) -> Iterator[dict[str, Any]]:
+    def rows(self, columns: str = "*", limit: int | None = None) -> Iterator[dict[str, Any]]:
         """The answer's rows as Python values, a bounded batch at a time."""
         with refusals():
-            relation: Any = self.connection.sql("FROM __answer" + ("" if limit is None else f" LIMIT {limit}"))
+            relation: Any = self.connection.sql(f"SELECT {columns} FROM __answer LIMIT {limit or 'NULL'}")
             for batch in relation.to_arrow_reader(BATCH_ROWS):
                 yield from batch.to_pylist()
 
