@@ -1,13 +1,14 @@
-"""The only file of the simulator that knows Sealift: command lines, the function, rows of the ledger, and its scale.
+"""The only file of the simulator that meets Sealift's code: commands, the function, rows of the ledger, and its scale.
 
-Commands are typed as people type them. Stand-ins, for what is too slow or real: processes are the world's, stores its
-connections, DuckDB's sort and fold are pure Python (a full schedule has the real ones), and no page is made.
+Stand-ins, for what is too slow or real: processes are the world's, stores its connections, DuckDB's sort and fold are
+pure Python (a full schedule has the real ones), and no page is made.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -17,13 +18,11 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-import click
 import duckdb
 
 from jobs.aws.clients import open_client
 from jobs.cli import cli
 from jobs.cli.command import Answer
-from jobs.cli.console import emit
 from jobs.cli.options import Command
 from jobs.config import Settings
 from jobs.core import part_sizes
@@ -36,7 +35,7 @@ from jobs.core.run import worker_pins
 from jobs.errors import SealiftError, StoreError, store_error
 from jobs.interrupts import run as run_in_a_loop
 from jobs.interrupts import stopped_by_signals
-from jobs.ledger.backlog import manifest_numbers, read_manifest
+from jobs.ledger.backlog import read_manifests
 from jobs.ledger.owner import claim_run, process_began
 from jobs.runs import local_executor
 from jobs.runs.request import open_ledger, open_prompt_ledger
@@ -45,30 +44,19 @@ from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.sessions import open_store
 from jobs.s3.store import UNGUARDED
 from jobs.sync.key import Sides, SyncOptions
-from scheduler import backlog, backup, log
+from scheduler import backlog, backup
 from scheduler.runtime import Runtime
 from tests.doubles import one_duckdb
 from tests.doubles.few_rows import CACHED, QUICK, outcomes_of, rows_of
 from tests.doubles.plain_fold import fold
 from tests.doubles.policies import resolved
-from tests.doubles.tuning import tuned
 from tests.simulation.engine.determinism import replaced, swaps_of
 from tests.simulation.engine.loop import LABEL, run_at_once
-from tests.simulation.policy import PAIR, policy_of
 from tests.simulation.row import Row
-from tests.simulation.schedule import ARCHIVES, BACK, COPIES, DESTINATION, LEDGER, SOURCE, Verb
+from tests.simulation.schedule import COPIES, DESTINATION, LEDGER, SOURCE
+from tests.simulation.surface import PAIR, environment_of, policy_of
 
-__all__ = [
-    "UNGUARDED",
-    "Attributes",
-    "Checksum",
-    "Program",
-    "Row",
-    "SealiftError",
-    "StoreError",
-    "refuse_late",
-    "store_error",
-]
+__all__ = ["UNGUARDED", "Attributes", "Checksum", "SealiftError", "StoreError", "compare", "refuse_late", "store_error"]
 
 PART_BYTES = 4
 """The world is to scale: objects have tens of bytes, parts 4, ranges 8, where S3 and Sealift have 5 and 8 MiB."""
@@ -81,11 +69,6 @@ FILE_RANGE_BYTES = 2_048
 AGAIN = (75, -9)
 IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """Where scratch folders are: a disk takes longer to make and remove them."""
-PLACE = ".sealift/place-"
-PLACES = [
-    (bucket, f"{prefix}{PLACE}{rank:032x}.json", b'{"format":1,"id":"%032x","rank":%d}' % (rank, rank))
-    for rank, (bucket, prefix) in enumerate(((SOURCE, ""), (DESTINATION, COPIES), (DESTINATION, ARCHIVES)))
-]
 _process: Any = LABEL.get
 
 
@@ -100,8 +83,6 @@ NO_RULES = SimpleNamespace(
 """All that is asked of a client that is no store."""
 _command = cache(Command)
 """What a command takes is the same each time: fifty options to make."""
-SEAMS = {"compare": compare}
-"""Decisions that breaks may replace."""
 
 
 class Program:
@@ -116,35 +97,26 @@ class Program:
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
         """All that is Sealift's own code works in the world."""
-        is_full = self._world.schedule.is_full
-        connect = one_duckdb.connect_unlocked if is_full else one_duckdb.connect_to_shared
+        schedule = self._world.schedule
+        connect = one_duckdb.connect_unlocked if schedule.is_full else one_duckdb.connect_to_shared
         swaps: list[Any] = [
-            *swaps_of(self._world), *CACHED, *([] if is_full else QUICK), *self.extra,
+            *swaps_of(self._world), *CACHED, *([] if schedule.is_full else QUICK), *self.extra,
             (run_in_a_loop, _begin), (stopped_by_signals, _stopped_by), (open_prompt_ledger, open_ledger),
             (open_store, lambda *_, **__: self._connection), (open_client, lambda *_, **__: NO_RULES),
             (Command, _command), (process_began, lambda pid: None), (duckdb.connect, connect),
-            (local_executor.execute, self._execute), (emit, _say_nothing),
-            (click.echo, _say_nothing), (log._write, _say_nothing),
+            (local_executor.execute, self._execute),
             (part_sizes.COPY_LIMIT_BYTES, 16), (part_sizes.PREFERRED_PART_BYTES, 8),
         ]  # fmt: skip
         with (
             tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder,
-            patch.dict(os.environ, self._environment(folder)),
+            patch.dict(os.environ, environment_of(schedule, f"{folder}/policy.json")),
             patch.object(tempfile, "tempdir", folder),
+            contextlib.redirect_stdout(io.StringIO()),
             replaced(swaps, SCALE),
             patch.object(downloads, "RANGE_BYTES", FILE_RANGE_BYTES),
         ):
+            Path(folder, "policy.json").write_bytes(_resolved(policy_of(schedule)))
             yield
-
-    def _environment(self, folder: str) -> dict[str, str]:
-        schedule, policy = self._world.schedule, Path(folder) / "policy.json"
-        policy.write_bytes(_resolved(policy_of(schedule)))
-        return tuned({
-            "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
-            "SEALIFT_LEDGER": f"s3://{LEDGER}/l", "SEALIFT_POLICY": str(policy), "processes": "2",
-            "rows_per_shard": str(schedule.rows_per_shard), "in_flight": str(schedule.in_flight),
-            "checkpoint_rows": str(schedule.checkpoint_rows), "checkpoint_seconds": "2",
-        })  # fmt: skip
 
     async def command(self, *words: str) -> int:
         """Do what a command line says; the exit code."""
@@ -172,30 +144,6 @@ class Program:
 
         return dict(zip(shards, await asyncio.gather(*map(work, shards)), strict=True))
 
-    def words(self, verb: Verb, run_id: str) -> list[str]:
-        """The command line for a verb. `run_id`: of the run that it is about."""
-        schedule, source, copies = self._world.schedule, f"s3://{SOURCE}/", f"s3://{DESTINATION}/{COPIES}"
-        archives, back = f"s3://{DESTINATION}/{ARCHIVES}", source if schedule.in_place else f"s3://{DESTINATION}/{BACK}"
-        route = f"--source {source} --destination {copies} --versions {'all' if schedule.all_versions else 'current'}"
-        packed = f"--source {source} --destination {archives} --storage-class GLACIER_IR"
-        if schedule.archive_format == "tar":
-            packed = f"--pair {PAIR} --rule all"
-        streamed, near = schedule.streamed, archives if "-compact-" in run_id else copies
-        lines = {
-            Verb.REPLICATE: f"replicate {route} --overwrite {schedule.overwrite} --yes {'--stream' * streamed}",
-            Verb.VERIFY: f"verify {route} {'--deep' * schedule.deep} --yes",
-            Verb.RETRY: f"runs retry {run_id} --yes",
-            Verb.COMPACT: f"compact {packed} --pack-all --yes",
-            Verb.VERIFY_ARCHIVES: f"verify --archives {archives} --yes",
-            Verb.RESTORE: f"restore --archives {archives} --include * --destination {back} --in-place --yes",
-            Verb.RESTORE_AS_OF: f"restore --source {source} --as-of 1s --archives {archives} --destination {back} "
-            "--in-place --yes",
-            Verb.EXPIRE: f"expire --source {source} --destination {near} --grace {schedule.grace} "
-            "--max-share 100% --yes-delete",
-            Verb.UNDO: f"expire --undo {run_id} --source {source}",
-        }
-        return [*lines[verb].split(), "--json"]
-
     def runtime(self) -> Runtime:
         """A function's, which has just begun."""
         return Runtime(Settings.from_environment(), clock=_process().clock)
@@ -211,8 +159,7 @@ class Program:
         runtime = self.runtime()
         if waiting := await backlog.waiting(runtime, PAIR):
             await backlog.publish(runtime, PAIR, waiting, "due")
-        where = runtime.store(), runtime.ledger, PAIR
-        found = [await read_manifest(*where, number) for number in await manifest_numbers(*where)]
+        found = await read_manifests(runtime.store(), runtime.ledger, PAIR, 1_000)
         return [f"replicate --pair {PAIR} --manifest {each.manifest} --yes --json".split() for each in found]
 
     def run_of(self, key: str) -> tuple[str, str]:
@@ -246,10 +193,6 @@ def _resolved(text: str) -> bytes:
     return resolved(text.encode())
 
 
-def _say_nothing(*_: Any, **__: Any) -> None:
-    """Nobody reads what is printed."""
-
-
 @contextlib.contextmanager
 def _stopped_by(stop: Callable[[], None]) -> Iterator[None]:
     """A process says what SIGTERM does to it."""
@@ -270,9 +213,7 @@ def key_rows(memory: Any, *, all_versions: bool) -> list[ObjectVersion]:
 
 async def sync_key(store: Any, rows: Sequence[ObjectVersion], *, all_versions: bool, overwrite: str) -> list[Row]:
     """Do one key."""
-    route, options = (
-        Route(Location(SOURCE), Location(DESTINATION, COPIES)),
-        SyncOptions.from_dict({"is_replay": True, "all_versions": all_versions, "overwrite": overwrite}),
-    )
+    route = Route(Location(SOURCE), Location(DESTINATION, COPIES))
+    options = SyncOptions.from_dict({"is_replay": True, "all_versions": all_versions, "overwrite": overwrite})
     outcomes = await Sides(store, store, route, options, ByteBudget(1_000)).process(rows)
     return [_row(row, outcome) for row, outcome in zip(rows, outcomes, strict=True)]

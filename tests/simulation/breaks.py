@@ -13,9 +13,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tests.doubles.changes import Change, answering, sending
-from tests.simulation.adapter import PLACE, SEAMS, UNGUARDED, Program, store_error
+from tests.simulation.adapter import UNGUARDED, Program, compare, store_error
 from tests.simulation.play import Play
 from tests.simulation.schedule import COPIES, DESTINATION, SOURCE, Schedule, Verb, make_schedule
+from tests.simulation.surface import PLACE
 
 
 def _server(**changes: Change) -> Callable[[Any], Any]:
@@ -117,7 +118,7 @@ class Agreeing(Program):
     """The comparison finds every pair the same."""
 
     _same = answering(lambda verdict: verdict._replace(same=True, evidence=type(verdict.evidence)("checksum")))
-    extra = ((SEAMS["compare"], partial(_same, SEAMS["compare"])),)
+    extra = ((compare, partial(_same, compare)),)
 
 
 class Break(Struct, frozen=True):

@@ -17,6 +17,7 @@ from tests.simulation.engine.queue import Queue
 from tests.simulation.engine.world import BUG, Connection, World
 from tests.simulation.oracle import Oracle, Run
 from tests.simulation.schedule import COPIES, DESTINATION, SOURCE, Act, Kind, Schedule, Verb
+from tests.simulation.surface import command_line
 
 INVOCATION_SECONDS = 60.0
 SETTLED_SECONDS = 300.0
@@ -105,7 +106,7 @@ class Play:
     async def _finish(self, verb: Verb, about: str = "", *options: str) -> Run | None:
         """Give the command, and give it again or retry until it has a report. None: there is nothing to do."""
         began = self.world.loop.now
-        words = [*self.program.words(verb, about), *options]
+        words = [*command_line(self.schedule, verb, about), *options]
         run_id = ""
         for _ in range(4 + 2 * len(self.schedule.faults)):
             troubles = self.world.network.troubles
@@ -128,7 +129,7 @@ class Play:
             if code == BUG:
                 return None
             if run_id and verb is not Verb.EXPIRE:
-                words = self.program.words(Verb.RETRY, run_id)
+                words = command_line(self.schedule, Verb.RETRY, run_id)
             await asyncio.sleep(10.0)
         self.oracle.violate("resumable", f"{verb} has no end, whatever one does: {words}: {self.world.trace[-6:]}")
         return None
@@ -241,7 +242,7 @@ class Play:
             if run is not None and all(self.oracle.has_rotten_source(row.key) for row in failed):
                 return  # what S3 itself refuses to copy, since it no longer has the bytes of its checksum, stays
             if run_id:
-                words = self.program.words(Verb.RETRY, run_id)
+                words = command_line(self.schedule, Verb.RETRY, run_id)
             await asyncio.sleep(10.0)
         self.oracle.violate("resumable", f"the backlog stays, whatever one does: {words}")
 

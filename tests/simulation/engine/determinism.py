@@ -86,7 +86,7 @@ def _modules() -> list[Any]:
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
     own = [each for name, each in list(sys.modules.items()) if name.partition(".")[0] in PACKAGES]
-    return [*own, *map(sys.modules.__getitem__, ("time", "random", "secrets", "duckdb", "click"))]
+    return [*own, *map(sys.modules.__getitem__, ("time", "random", "secrets", "duckdb"))]
 
 
 @cache

@@ -13,11 +13,12 @@ from typing import Any
 from jobs.core.model import ObjectRef
 from tests.doubles.memory_buckets import Version
 from tests.doubles.memory_store import MemoryStore
-from tests.simulation.adapter import PART_BYTES, PLACE, PLACES, UNGUARDED, Attributes, Checksum, SealiftError
+from tests.simulation.adapter import PART_BYTES, UNGUARDED, Attributes, Checksum, SealiftError
 from tests.simulation.engine.determinism import EPOCH
 from tests.simulation.engine.loop import LABEL, Loop, Mortal, run_at_once
 from tests.simulation.engine.network import Network, Request
 from tests.simulation.schedule import COPIES, DESTINATION, LEDGER, SOURCE, Kind, Put, Schedule, content
+from tests.simulation.surface import PLACE, PLACES
 
 KILLED = -9
 BUG = 1
