@@ -14,11 +14,11 @@ LIMITS = {
     "jobs/aws": 509,
     "jobs/backup": 157,
     "jobs/checksum_reports": 275,
-    "jobs/cli": 2566,
+    "jobs/cli": 2565,
     "jobs/compact": 830,
     "jobs/core": 1155,
     "jobs/doctor": 688,
-    "jobs/expire": 1377,
+    "jobs/expire": 1376,
     "jobs/inventory": 535,
     "jobs/ledger": 1391,
     "jobs/local": 433,
@@ -26,7 +26,7 @@ LIMITS = {
     "jobs/policy": 881,
     "jobs/reconcile": 1079,
     "jobs/replicate": 60,
-    "jobs/reports": 735,
+    "jobs/reports": 732,
     "jobs/restore": 939,
     "jobs/rollback": 427,
     "jobs/runs": 2091,
@@ -39,8 +39,8 @@ LIMITS = {
     "scheduler": 880,
     "terraform": 2402,
     "terraform/modules": 487,
-    "tests": 43072,
-    "the product": 25009,
+    "tests": 43061,
+    "the product": 25004,
 }
 
 

@@ -209,9 +209,8 @@ def _worked_lines(report: Mapping[str, Any]) -> Iterator[str]:
 
 def _deletion_lines(deletions: Mapping[str, Any]) -> Iterator[str]:
     """What an expire run deleted, or would delete, with the proof of each copy, and the file with all of it."""
-    for each in deletions.get("reasons", ()):
-        deleted = f"{each['rows']:>8,} × {shown(why(each))}, {human_bytes(each['bytes'])}"
-        yield f"  {deleted}, copy proven by {each['evidence']}"
+    if (hidden := deletions.get("hidden")) is not None:  # reports of 0.1.0 do not say it
+        yield f"  hidden {hidden:,}, removed for good {deletions['rows'] - hidden:,}"
     first = deletions["shown"][:SHOWN_DELETIONS]
     yield table(first, ("size_bytes", "key", "version_id", "evidence", "copy"))
     if deletions["rows"] > len(first):

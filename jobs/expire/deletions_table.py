@@ -19,13 +19,13 @@ async def write_deletions(ledger: Ledger, run_id: str, plan: Plan) -> dict[str, 
     """Write what a run expired or would expire, with the copies, as Parquet and CSV beside its
     report. The CSV has words in place of codes.
 
-    Returns the report's section: `parquet` and `csv` (URIs), `rows`, `bytes`, both by what became of
-    them, or what a dry run says of them (`reasons`), and the first of the rows (`shown`).
+    Returns the report's section: `parquet` and `csv` (URIs), `rows`, `bytes`, how many of the rows a
+    delete marker hides (`hidden`), and the first of them (`shown`).
     """
     with scratch_folder("fold") as folder:
         connection = await open_fold(ledger, run_id, plan, folder)
         if connection is None:
-            return {"parquet": None, "csv": None, "rows": 0, "bytes": 0, "reasons": [], "shown": []}
+            return {"parquet": None, "csv": None, "rows": 0, "bytes": 0, "hidden": 0, "shown": []}
         with closing(connection):
             connection.execute(
                 """
@@ -43,13 +43,12 @@ async def write_deletions(ledger: Ledger, run_id: str, plan: Plan) -> dict[str, 
             connection.execute(f"COPY deletions TO {quoted(files['parquet'])} (FORMAT parquet)")
             write_csv(connection, "deletions", files["csv"], "key", "copy")
             uris = {kind: await ledger.write_file(run_id, at.name, at, _MIMES[kind]) for kind, at in files.items()}
-            reasons, shown = (
-                connection.sql(f"SELECT {sql}").to_arrow_table().to_pylist()
+            [counted], shown = (
+                connection.sql(f"SELECT {sql} FROM deletions LIMIT {SHOWN_DELETIONS}").to_arrow_table().to_pylist()
                 for sql in (
-                    "reason, detail, evidence, count(*) AS rows, coalesce(sum(size_bytes), 0)::BIGINT AS bytes "
-                    "FROM deletions GROUP BY ALL ORDER BY rows DESC, detail, evidence",
-                    f"key, version_id, size_bytes, status, evidence, copy FROM deletions LIMIT {SHOWN_DELETIONS}",
+                    "count(*) AS rows, coalesce(sum(size_bytes), 0)::BIGINT AS bytes, "
+                    "count(*) FILTER (detail = 'hidden') AS hidden",
+                    "key, version_id, size_bytes, status, evidence, copy",
                 )
             )
-            counted = {name: sum(each[name] for each in reasons) for name in ("rows", "bytes")}
-            return uris | counted | {"reasons": reasons, "shown": shown}
+            return {**uris, **counted, "shown": shown}

@@ -243,7 +243,7 @@ async def _publish(ledger: Any, spec: Any, report: dict[str, Any], *_: Any) -> d
 
 async def _write_deletions(ledger: Any, run_id: str, plan: Any) -> dict[str, Any]:
     """`write_deletions` without tables."""
-    return {"parquet": None, "csv": None, "rows": 0, "bytes": 0, "reasons": [], "shown": []}
+    return {"parquet": None, "csv": None, "rows": 0, "bytes": 0, "hidden": 0, "shown": []}
 
 
 QUICK = [

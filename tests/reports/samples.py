@@ -139,10 +139,7 @@ def dry_expire() -> dict[str, Any]:
         "csv": _uri("deletions.csv"),
         "rows": 49,
         "bytes": 9,
-        "reasons": [
-            {"reason": "deleted", "detail": "removed", "evidence": "md5_etag", "rows": 40, "bytes": 7},
-            {"reason": "deleted", "detail": "hidden", "evidence": "checksum", "rows": 9, "bytes": 2},
-        ],
+        "hidden": 9,
         "shown": shown,
     }
     return run({"left": 49, "blocked": 1}, reasons=reasons, dry_run=True, deletions=deletions) | {"job": "expire"}

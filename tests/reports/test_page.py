@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from jobs.core.run import RunState
-from jobs.core.words import why
 from jobs.errors import ExitCode
 from jobs.reports import figures
 from jobs.reports.document import counts, exit_code, verdict
@@ -306,19 +305,15 @@ def test_the_page_of_a_dry_run_is_no_success_of_something_done() -> None:
     assert "dry run: nothing was deleted" in page.text
     assert "What the same command with --yes-delete would do" in page.text
     assert "would be deleted" in page.text
-    for each in dry_expire()["deletions"]["reasons"]:
-        assert f"{why(each)} copies proven by {each['evidence'].replace('_', ' ')}" in page.text
     assert "\N{CHECK MARK}" not in page.text
 
 
 def test_the_page_of_deletions_says_what_was_hidden_and_how_it_comes_back() -> None:
-    hidden = {"reason": "deleted", "detail": "hidden", "evidence": "checksum", "rows": 4, "bytes": 8}
-    removed = {"reason": "deleted", "detail": "removed", "evidence": "checksum", "rows": 1, "bytes": 2}
     report = dry_expire() | {"dry_run": False, "outcomes": {"done": 5}}
-    report["deletions"] = dry_expire()["deletions"] | {"rows": 5, "reasons": [hidden, removed]}
+    report["deletions"] = dry_expire()["deletions"] | {"rows": 5, "hidden": 4}
     page = Page(render(report, findings=[]))
-    assert "it was deleted (hidden) copies proven by checksum" in page.text
+    assert "Hidden: 4, removed for good: 1." in page.text
     undo = f"sealift expire --undo {report['run_id']} --source {report['source']}"
     assert f"What is hidden comes back with {undo}" in page.text
-    report["deletions"]["reasons"] = [removed]
+    report["deletions"]["hidden"] = 0
     assert "--undo" not in Page(render(report, findings=[])).text

@@ -309,21 +309,18 @@ def _planned(report: Mapping[str, Any]) -> Table:
 
 
 def _deleted(report: Mapping[str, Any]) -> Iterator[Table]:
-    """What was deleted, or would be: what became of it, then the first rows with their proofs."""
+    """What was deleted, or would be: how many are hidden, and the first rows with their proofs."""
     if not (deletions := report.get("deletions")):
         return
-    reasons = deletions.get("reasons", ())
+    shown, rows = deletions["shown"][:DELETIONS_SHOWN], deletions["rows"]
     lines = [
-        _line(why(each), each["rows"], human_bytes(each["bytes"]), meaning=f"copies proven by {_proof(each)}")
-        for each in reasons
-    ]
-    shown = deletions["shown"][:DELETIONS_SHOWN]
-    lines += [
         _line(each["key"], 1, human_bytes(each["size_bytes"]), meaning=f"copy {each['copy']}, by {_proof(each)}")
         for each in shown
     ]
-    notes = [f"The first {len(shown):,} of {deletions['rows']:,} keys; all are in the files named below."]
-    if any(each["detail"] == "hidden" for each in reasons):
+    notes = [f"The first {len(shown):,} of {rows:,} keys; all are in the files named below."]
+    if (hidden := deletions.get("hidden")) is not None:  # reports of 0.1.0 do not say it
+        notes.append(f"Hidden: {hidden:,}, removed for good: {rows - hidden:,}.")
+    if hidden:
         undo = f"sealift expire --undo {report['run_id']} --source {report['source']}"
         notes.append(f"What is hidden comes back with {undo}")
     title = "What would be deleted" if report.get("dry_run") else "What was deleted"
