@@ -39,7 +39,7 @@ LIMITS = {
     "scheduler": 880,
     "terraform": 2402,
     "terraform/modules": 487,
-    "tests": 43061,
+    "tests": 43060,
     "the product": 25004,
 }
 

@@ -15,7 +15,7 @@ from jobs.doctor.model import Finding, Question, failure, ok, unchecked, warning
 from jobs.doctor.system import System
 from jobs.ledger.backlog import Waiting, read_backlog
 from jobs.ledger.ledger import Ledger
-from jobs.nights.summary import Summary, last_summary
+from jobs.nights.summary import Ending, Summary, last_summary
 from jobs.policy.model import Pair, Policy
 from jobs.reports.document import iso_time
 from jobs.reports.figures import human_seconds, plural
@@ -52,7 +52,7 @@ def judge_night(policy: Policy, pair: Pair, last: Summary | None) -> Finding:
         return failure(f"{says}, the policy wants one within {hours} hours", f"look at its schedule, or: {play}", since)
     if last and last.exit_code:
         # What leads here is left out: what the night has found is among the findings.
-        steps = [each for each in last.next_steps if not each.endswith(": sealift status")]
+        steps = last.next_steps[:-1] if last.ending == Ending.FINDINGS else last.next_steps
         says = f"the night of {last.night} ended with {last.exit_code}: {last.verdict}"
         return warning(says, next(iter(steps), f"check again: {play} --again"), since)
     if last is None or is_old:

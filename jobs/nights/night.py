@@ -43,7 +43,7 @@ from jobs.ledger.state import BAD, COMPLETE, OVER, service_name
 from jobs.ledger.state_files import compact, fetch_files
 from jobs.ledger.views import open_views
 from jobs.nights.calendar import INVENTORY_HOURS_MAX, slices
-from jobs.nights.summary import Emptied, Known, Night, StageResult, Summary, judge, page_of, stage_text
+from jobs.nights.summary import GOOD, Emptied, Known, Night, StageResult, Summary, judge, page_of, stage_text
 from jobs.policy import run_options
 from jobs.policy.coverage import Scope, scope
 from jobs.policy.model import Pair, Policy
@@ -105,24 +105,22 @@ class NightWork(Struct, frozen=True):
         stages = [stage for stage, is_asked in asked.items() if is_asked and not emptied]
         results += [await self._do(stage, compared) for stage in stages]
         known, finished_at = await self._ask(compared), datetime.fromtimestamp(int(time.time()), UTC)
-        is_well, sentence, steps = judge(night, results, known, emptied)
+        ending, sentence, steps = judge(night, results, known, emptied)
         summary = Summary(
             pair=night.pair,
             night=str(night.day),
             **run_options.named_places(self.policy, self.pair),
             verdict=f"{sentence}: {'; '.join(f'{each.stage} {stage_text(each)}' for each in results)}.",
             next_steps=steps,
-            left=max(known.left, emptied.objects if emptied else 0),
-            exit_code=int(ExitCode.DONE if is_well else ExitCode.FINDINGS),
+            ending=ending,
+            exit_code=int(ExitCode.DONE if ending in GOOD else ExitCode.FINDINGS),
             began_at=datetime.fromtimestamp(parse_time(compared["created_at"]), UTC),
             finished_at=finished_at,
-            good_at=finished_at if is_well else self.last.good_at if self.last else None,
+            good_at=finished_at if ending in GOOD else self.last.good_at if self.last else None,
             stages=results,
             known=known,
             emptied=emptied,
-            summary=str(night.ledger.location.join(f"{night.name}.json")),
             report_html=str(night.ledger.location.join(f"{night.name}.html")),
-            ledger=str(night.ledger.location),
         )
         await night.write(".json", json.format(json.encode(summary), indent=2))
         summary = await night.read() or summary
@@ -153,10 +151,8 @@ class NightWork(Struct, frozen=True):
                 return StageResult(stage=stage)
             spec = await self._find(requests[0]) or await self._plan(requests, compared)
         except (LimitExceeded, Denied, NotFound, NoSuchBucket) as error:
-            is_dear = isinstance(error, LimitExceeded)
-            why = error.what if is_dear else f"since it cannot be looked at: {error}"
-            advice = TOO_LARGE.format(self.pair.name) if is_dear else UNREACHED
-            return StageResult(stage=stage, refused=why, advice=advice, slice=turn)
+            advice = TOO_LARGE.format(self.pair.name) if isinstance(error, LimitExceeded) else UNREACHED
+            return StageResult(stage=stage, refused=error.what, advice=advice, slice=turn)
         ledger, kind = self.night.ledger, KINDS[spec.job]
         run = spec, await ledger.plan(spec.run_id), ledger
         is_over = await ledger.report(spec.run_id) is not None
@@ -168,7 +164,7 @@ class NightWork(Struct, frozen=True):
             stopped = Interrupted(what, advice=f"go on with it: sealift nightly {night}")
             stopped.exit_code = ExitCode(code)
             raise stopped
-        return self._result(stage, report, exit_code=code, slice=turn)
+        return self._result(stage, report, slice=turn)
 
     async def _plan(self, requests: Sequence[Request], compared: Mapping[str, Any]) -> RunSpec:
         """Plan and publish the first of these runs that is large enough, or the last one."""
@@ -293,7 +289,7 @@ class NightWork(Struct, frozen=True):
 
     def _result(self, stage: str, report: dict[str, Any], **more: Any) -> StageResult:
         self.display.say(f"{stage}: {report['run_id']} {report['state']}")
-        said = {name: report[name] for name in ("run_id", "state", "rows", "report_html")}
+        said = {name: report[name] for name in ("run_id", "rows", "report_html")}
         size = {name: each["bytes"] for name, each in report.get("categories", {}).items()}
         return StageResult(stage=stage, counts=counted(report)["outcomes"], bytes=size, **said, **more)
 

@@ -9,6 +9,7 @@ import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -24,9 +25,24 @@ from jobs.ledger.ledger import WRITE_TRIES, Ledger
 from jobs.reports.figures import human_seconds, human_time, plural
 
 Count = Annotated[int, Meta(ge=0)]
-Slice = tuple[Count, Count]
 Time = Annotated[datetime, Meta(tz=True)]
 _SUMMARY = re.compile(r"(\d{4}-\d\d-\d\d(?:-\d\d+)?)\.json", re.ASCII)
+
+
+class Ending(StrEnum):
+    """What a night came to. After the first two it was well."""
+
+    WELL = "well"
+    NOTHING_FOUND = "nothing_found"
+    FINDINGS = "findings"
+    EMPTIED = "emptied"
+    UNPROVEN = "unproven"
+    REFUSED = "refused"
+
+
+GOOD = (Ending.WELL, Ending.NOTHING_FOUND)
+TONES: Mapping[str | None, str] = {Ending.WELL: "good", Ending.FINDINGS: "bad", Ending.EMPTIED: "bad"}
+"""How a page of such a night looks. Of others it warns."""
 
 
 class StageResult(Struct, frozen=True, kw_only=True):
@@ -38,14 +54,12 @@ class StageResult(Struct, frozen=True, kw_only=True):
 
     stage: str
     run_id: str | None = None
-    state: str | None = None
     refused: str | None = None
     advice: str = ""
-    exit_code: Count = 0
     rows: Count = 0
     counts: Mapping[str, Count] = {}
     bytes: Mapping[str, Count] = {}
-    slice: Slice | None = None
+    slice: tuple[Count, Count] | None = None
     report_html: str | None = None
 
 
@@ -77,8 +91,8 @@ class Known(Struct, frozen=True):
 class Summary(Struct, frozen=True, kw_only=True):
     """What a night came to.
 
-    `left`: how many objects need somebody, each counted once. `good_at`: when the last night ended that was well,
-    this one or one before it.
+    `ending`: None in those of releases that did not say it. `good_at`: when the last night ended that was well, this
+    one or one before it.
     """
 
     night_version: Literal[2] = 2
@@ -86,10 +100,9 @@ class Summary(Struct, frozen=True, kw_only=True):
     night: str
     source: str
     destination: str
-    state: Literal["complete"] = "complete"
+    ending: Ending | None = None
     verdict: str = ""
     next_steps: Sequence[str] = ()
-    left: Count
     exit_code: Count
     began_at: Time
     finished_at: Time
@@ -97,9 +110,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     stages: Sequence[StageResult]
     known: Known
     emptied: Emptied | None
-    summary: str
     report_html: str | None
-    ledger: str
 
     def turn(self, stage: str, of: int) -> int | None:
         """The slice of `of` that a stage of this night took. None: it took no such slice."""
@@ -159,19 +170,19 @@ async def last_summary(ledger: Ledger, pair: str) -> Summary | None:
 
 def judge(
     night: Night, stages: Sequence[StageResult], known: Known, emptied: Emptied | None
-) -> tuple[bool, str, list[str]]:
-    """Whether a night was well, in a sentence why, and what a person does now, a sentence for each step.
+) -> tuple[Ending, str, list[str]]:
+    """What a night came to, as a sentence too, and what a person does now, a sentence for each step.
 
-    It is if every stage is complete, something was compared and proven, and nothing is left.
+    It was well if every stage is complete, something was compared and proven, and nothing is left.
     """
     if emptied:
         steps = ["If that is meant, take the pair out of the policy", f"Else put the objects back: {emptied.restore}"]
         since = f"on {emptied.night} it had {emptied.objects:,}"
-        return False, f"The source has no object, {since}, and all copies stay", steps
+        return Ending.EMPTIED, f"The source has no object, {since}, and all copies stay", steps
     refused = [each.advice for each in stages if each.refused]
     if known.left:
         needs = f"{plural(known.left, 'object')} {'needs' if known.left == 1 else 'need'} attention"
-        return False, needs, [*refused, "See what is wrong, and what helps: sealift status"]
+        return Ending.FINDINGS, needs, [*refused, "See what is wrong, and what helps: sealift status"]
     young = max(each.counts.get(Category.IN_FLIGHT, 0) for each in stages)
     proof = f"{plural(young, 'object')} too new to be judged (--margin); " if young else ""
     proof += (
@@ -182,13 +193,13 @@ def judge(
         check = f"Check bucket and prefixes of the pair {night.pair} in the policy: sealift policy check"
         again = f"sealift nightly --pair {night.pair} --night {night.day} --again"
         compare = f"Compare what is newer than the margin, too: {again} --margin 0s"
-        return False, f"Nothing could be proven; {proof}", [*refused, compare if young else check]
+        return Ending.UNPROVEN, f"Nothing could be proven; {proof}", [*refused, compare if young else check]
     if refused:
-        return False, "Not everything was done", refused
+        return Ending.REFUSED, "Not everything was done", refused
     if young or 2 * known.checked < known.objects:
-        return True, f"Nothing wrong was found; {proof}", []
+        return Ending.NOTHING_FOUND, f"Nothing wrong was found; {proof}", []
     accepted = f", but for {plural(known.accepted, 'object')} that somebody has accepted" if known.accepted else ""
-    return True, f"All is well{accepted}; {proof}", []
+    return Ending.WELL, f"All is well{accepted}; {proof}", []
 
 
 def _is_compared(stages: Sequence[StageResult]) -> bool:
@@ -225,11 +236,11 @@ def page_of(summary: Summary) -> str:
         title=f"night of {summary.night} · {summary.pair} · {where}",
         kind=f"night of {summary.night} / pair {summary.pair}",
         verdict=f"{verdict}.",
-        tone="bad" if summary.left else "good" if verdict.startswith("All is well") else "warn",
+        tone=TONES.get(summary.ending, "warn"),
         places={"Source": summary.source, "Destination": summary.destination},
         facts=facts | {"Finished": human_time(summary.finished_at), "Took": took},
         steps=summary.next_steps,
         tables=[*([left] if left.lines else []), Table("Stages", ("Stage", "Rows"), lines, notes)],
-        files={"Summary": summary.summary, "Ledger": summary.ledger, "This page": summary.report_html},
+        files={"This page": summary.report_html},
     )
     return render_page(page)

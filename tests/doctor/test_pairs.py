@@ -10,12 +10,14 @@ import pytest
 from jobs.doctor.model import Status
 from jobs.doctor.pairs import judge_backlog, judge_night
 from jobs.ledger.backlog import Waiting
+from jobs.nights.summary import Ending
 from tests.doubles.nights import summary
 from tests.doubles.policies import policy_of
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 NIGHT, AGAIN = "sealift nightly --pair docs", "sealift nightly --pair docs --again"
 TO_STATUS, TO_DOCTOR = "See what is wrong, and what helps: sealift status", "See what is wrong with it: sealift doctor"
+FINDINGS = {"exit_code": 3, "ending": Ending.FINDINGS}
 COPY = "sealift replicate --pair docs --manifest"
 MANIFEST, ADVICE = "s3://ledger/manifests/pair=docs/000001-0.csv", "sealift runs list"
 
@@ -36,8 +38,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
         (False, 27, {}, Status.UNCHECKED, NIGHT),
         (True, 25, {"exit_code": 3}, Status.WARNING, AGAIN),
         (False, 27, {"exit_code": 3}, Status.WARNING, AGAIN),
-        (True, 25, {"exit_code": 3, "next_steps": [TO_STATUS]}, Status.WARNING, AGAIN),
-        (True, 25, {"exit_code": 3, "next_steps": [TO_DOCTOR, TO_STATUS]}, Status.WARNING, "sealift doctor"),
+        (True, 25, FINDINGS | {"next_steps": [TO_STATUS]}, Status.WARNING, AGAIN),
+        (True, 25, FINDINGS | {"next_steps": [TO_DOCTOR, TO_STATUS]}, Status.WARNING, "sealift doctor"),
     ],
 )
 def test_a_pair_needs_a_night_that_is_recent_and_well(

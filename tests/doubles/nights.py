@@ -11,7 +11,7 @@ NOW = datetime(2026, 11, 26, 3, tzinfo=UTC)
 
 
 def summary(**more: Any) -> Summary:
-    places = {"source": "s3://in/", "destination": "s3://copies/", "summary": "s3://l/n.json", "ledger": "s3://l/"}
+    places = {"source": "s3://in/", "destination": "s3://copies/"}
     when = {"night": "2026-11-25", "began_at": NOW, "finished_at": NOW}
-    found: dict[str, Any] = {"left": 0, "stages": [StageResult(stage="reconcile")], "known": Known(), "emptied": None}
+    found: dict[str, Any] = {"stages": [StageResult(stage="reconcile")], "known": Known(), "emptied": None}
     return Summary(**{"pair": "docs", "report_html": None, "exit_code": 0, **places, **when, **found, **more})

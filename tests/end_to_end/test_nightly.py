@@ -53,7 +53,7 @@ def damaged(filled: World) -> World:
 def test_a_night_mends_proves_and_sums_up(damaged: World, tmp_path: Path) -> None:
     policy = write_policy(damaged, tmp_path)
     night = nightly(damaged, policy)
-    assert (night["code"], night["exit_code"], night["state"], night["left"]) == (0, 0, "complete", 0)
+    assert (night["code"], night["exit_code"], night["ending"]) == (0, 0, "well")
     assert [each["stage"] for each in night["stages"]] == STAGES
     assert counted(night, "reconcile") == {"same": 27, "missing": 2, "extra": 1, "stale": 1, "excluded": 1}
     assert counted(night, "repair") == {"done": 3}
@@ -65,9 +65,9 @@ def test_a_night_mends_proves_and_sums_up(damaged: World, tmp_path: Path) -> Non
     assert all(damaged.copy_of(f"copies/{key}") for key in DOCS)
     assert damaged.copy_of(f"copies/{DOCS[2]}") == b"a newer original"
     assert "copies/docs/tmp/a" not in damaged.keys(damaged.destination)
-    stored = json.loads(damaged.fetch(night["summary"]).decode().replace(*IN_FLIGHT))
+    stored = json.loads(damaged.fetch(night["report_html"].replace(".html", ".json")).decode().replace(*IN_FLIGHT))
     assert stored == {name: value for name, value in night.items() if name not in ("code", "ran_before")}
-    assert night["summary"] == f"s3://{damaged.ledger}/runs/nights/docs/{NIGHT}.json"
+    assert night["report_html"] == f"s3://{damaged.ledger}/runs/nights/docs/{NIGHT}.html"
     assert jobs(damaged) == {"reconcile": 1, "replicate": 1, "verify": 2}
     compared = damaged.sealift("runs", "show", stage(night, "reconcile")["run_id"], "--json").document
     assert compared["repaired"]["rows"] == 3
@@ -78,7 +78,7 @@ def test_a_night_mends_proves_and_sums_up(damaged: World, tmp_path: Path) -> Non
     damaged.client.delete_object(Bucket=damaged.destination, Key=f"copies/{DOCS[3]}")
     checked = nightly(damaged, policy, "--again")
     assert (checked["ran_before"], counted(checked, "repair")) == (False, {"done": 1})
-    assert checked["summary"].endswith(f"/nights/docs/{NIGHT}-02.json")
+    assert checked["report_html"].endswith(f"/nights/docs/{NIGHT}-02.html")
 
 
 def test_what_differs_is_never_overwritten_and_is_one_finding_on_the_nights_page(filled: World, tmp_path: Path) -> None:
@@ -90,8 +90,8 @@ def test_what_differs_is_never_overwritten_and_is_one_finding_on_the_nights_page
     assert counted(night, "repair") == {"changed": 1}  # it looks, and does not write
     found = [counted(night, name) for name in ("slice", "deep")]
     assert [counts["different"] for counts in found] == [1, 1]
-    assert (night["left"], night["known"]["left_first"]) == (1, [DOCS[5]])  # three stages found the one object
-    assert night["verdict"].startswith("1 object needs attention: ")
+    assert (night["known"]["left"], night["known"]["left_first"]) == (1, [DOCS[5]])  # three stages found the one object
+    assert night["ending"] == "findings"
     assert filled.copy_of(f"copies/{DOCS[5]}") == b"tampered"
     name = f"runs/nights/docs/{NIGHT}.html"
     page = filled.read(filled.ledger, name).decode()
@@ -123,7 +123,7 @@ def test_a_night_that_is_killed_goes_on_and_ends_as_if_nothing_had_happened(
     kill_when(damaged, policy, lambda: any(map(is_named, damaged.keys(damaged.ledger))))
     before = {run["run_id"] for run in runs(damaged) if run["state"] != "unplanned"}
     night = nightly(damaged, policy)
-    assert (night["code"], night["state"], night["left"]) == (0, "complete", 0)
+    assert (night["code"], night["ending"]) == (0, "well")
     assert [each["stage"] for each in night["stages"]] == STAGES
     assert counted(night, "reconcile") == {"same": 27, "missing": 2, "extra": 1, "stale": 1, "excluded": 1}
     assert counted(night, "repair") == {"done": 3}
@@ -150,7 +150,7 @@ def test_a_replica_is_compared_with_the_hot_bucket(filled: World, tmp_path: Path
     filled.client.put_object(Bucket=twin, Key="copies/docs/k99", Body=b"its delete marker was not replicated")
     second = nightly(filled, policy, "--again")
     assert counted(second, "replica") == {"same": 28, "missing": 1, "different": 1, "extra": 1}
-    assert (second["code"], second["left"], counted(second, "repair")) == (3, 2, {})
+    assert (second["code"], second["known"]["left"], counted(second, "repair")) == (3, 2, {})
     assert second["known"]["left_first"] == ["docs/k01", "docs/k02"]  # keys of the originals, not of the copies
     assert [step.rpartition(": ")[2] for step in second["next_steps"]] == ["sealift status"]
     assert "copies/docs/k01" not in filled.keys(twin)

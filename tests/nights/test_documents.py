@@ -20,13 +20,13 @@ SUMMARY = summary(pair="p")
 def test_the_first_summary_of_a_night_counts() -> None:
     async def write(night: Night) -> Summary | None:
         assert await night.read() is None
-        for left in (2, 0):
-            await night.write(".json", json.encode(to_builtins(SUMMARY) | {"left": left}))
+        for code in (3, 0):
+            await night.write(".json", json.encode(to_builtins(SUMMARY) | {"exit_code": code}))
         return await night.read()
 
     first = asyncio.run(write(Night(make_ledger(), "p", "2026-11-25")))
     assert first is not None
-    assert first.left == 2
+    assert first.exit_code == 3
 
 
 def test_a_file_whose_name_is_no_day_is_named() -> None:
@@ -39,7 +39,7 @@ def test_a_file_whose_name_is_no_day_is_named() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda document: document | {"left": -1},
+        lambda document: document | {"exit_code": -1},
         lambda document: {name: value for name, value in document.items() if name != "known"},
         lambda document: document | {"night_version": 99},
         lambda document: document | {"night": "2026-11-26"},

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from jobs.core.model import Location
 from jobs.ledger.ledger import Ledger
-from jobs.nights.summary import Emptied, Known, Night, StageResult, Summary, judge, page_of, stage_text
+from jobs.nights.summary import GOOD, Emptied, Ending, Known, Night, StageResult, Summary, judge, page_of, stage_text
 from tests.doubles.memory_store import MemoryStore
 from tests.doubles.nights import summary
 
@@ -21,7 +21,7 @@ def stage(name: str, *, in_flight: int = 0, **counts: Any) -> StageResult:
     how = {field: counts.pop(field) for field in StageResult.__struct_fields__ if field in counts}
     if in_flight:
         counts["in flight"] = in_flight
-    return StageResult(stage=name, **{"run_id": "r", "state": "complete", **how}, counts=counts)
+    return StageResult(stage=name, **{"run_id": "r", **how}, counts=counts)
 
 
 def refused(name: str, why: str) -> StageResult:
@@ -32,15 +32,14 @@ REST = [StageResult(stage="repair"), stage("slice", verified=3)]
 
 
 def night(*stages: StageResult, known: Known = PROVEN, emptied: Emptied | None = None) -> Summary:
-    left = max(known.left, emptied.objects if emptied else 0)
-    return summary(left=left, stages=stages, known=known, emptied=emptied)
+    return summary(stages=stages, known=known, emptied=emptied)
 
 
 def known(**more: Any) -> Known:
     return Known(**{"objects": 40, "checked": 40, "read": 12, "read_days": 360, **more})
 
 
-def judged(summary: Summary) -> tuple[bool, str, list[str]]:
+def judged(summary: Summary) -> tuple[Ending, str, list[str]]:
     return judge(Night(LEDGER, "docs", "2026-11-25"), summary.stages, summary.known, summary.emptied)
 
 
@@ -50,36 +49,36 @@ POLICY = "sealift policy check"
 
 
 @pytest.mark.parametrize(
-    ("summary", "head", "well", "commands"),
+    ("summary", "ending", "commands"),
     [
-        (night(stage("reconcile", same=40), *REST), "All is well", True, []),
-        (night(stage("reconcile", missing=1), *REST, known=known(accepted=1)), "All is well, but for", True, []),
-        (night(stage("reconcile", same=4, unverifiable=36), *REST, known=SOME), "Nothing wrong was found", True, []),
-        (night(stage("reconcile", in_flight=1, same=39), *REST), "Nothing wrong was found; 1 object too new", True, []),
-        (night(stage("reconcile", same=40), *REST, stage("replica", in_flight=1)), "Nothing wrong was found", True, []),
-        (night(stage("reconcile", unverifiable=40), *REST, known=NONE), "Nothing could be proven", False, [POLICY]),
-        (night(stage("reconcile", extra=4), *NO_SLICE, known=NONE), "Nothing could be proven", False, [POLICY]),
-        (night(stage("reconcile", excluded=4)), "Nothing could be proven", False, [POLICY]),
-        (night(YOUNG, *NO_SLICE), "Nothing could be proven; 30 objects too new to be judged", False,
+        (night(stage("reconcile", same=40), *REST), Ending.WELL, []),
+        (night(stage("reconcile", missing=1), *REST, known=known(accepted=1)), Ending.WELL, []),
+        (night(stage("reconcile", same=4, unverifiable=36), *REST, known=SOME), Ending.NOTHING_FOUND, []),
+        (night(stage("reconcile", in_flight=1, same=39), *REST), Ending.NOTHING_FOUND, []),
+        (night(stage("reconcile", same=40), *REST, stage("replica", in_flight=1)), Ending.NOTHING_FOUND, []),
+        (night(stage("reconcile", unverifiable=40), *REST, known=NONE), Ending.UNPROVEN, [POLICY]),
+        (night(stage("reconcile", extra=4), *NO_SLICE, known=NONE), Ending.UNPROVEN, [POLICY]),
+        (night(stage("reconcile", excluded=4)), Ending.UNPROVEN, [POLICY]),
+        (night(YOUNG, *NO_SLICE), Ending.UNPROVEN,
          ["sealift nightly --pair docs --night 2026-11-25 --again --margin 0s"]),
-        (night(stage("reconcile", same=40), *REST, known=known(left=1)), "1 object needs attention", False,
+        (night(stage("reconcile", same=40), *REST, known=known(left=1)), Ending.FINDINGS,
          ["sealift status"]),
         (night(stage("reconcile", same=9), refused("repair", "too dear"), known=known(left=4)),
-         "4 objects need attention", False, ["sealift do", "sealift status"]),
-        (night(stage("reconcile", same=40), refused("slice", "too dear")), "Not everything was done", False,
+         Ending.FINDINGS, ["sealift do", "sealift status"]),
+        (night(stage("reconcile", same=40), refused("slice", "too dear")), Ending.REFUSED,
          ["sealift do"]),
         (night(stage("reconcile", extra=9), emptied=Emptied("2026-11-24", 4, "sealift restore X")),
-         "The source has no object, on 2026-11-24 it had 4, and all copies stay", False,
+         Ending.EMPTIED,
          ["If that is meant, take the pair out of the policy", "sealift restore X"]),
     ],
 )  # fmt: skip
 def test_a_night_is_well_if_all_was_compared_and_nothing_is_left_else_it_has_a_command(
-    summary: Summary, head: str, well: bool, commands: list[str]
+    summary: Summary, ending: Ending, commands: list[str]
 ) -> None:
-    is_well, sentence, steps = judged(summary)
-    assert (is_well, sentence[: len(head)], [step.rpartition(": ")[2] for step in steps]) == (well, head, commands)
+    found, sentence, steps = judged(summary)
+    assert (found, [step.rpartition(": ")[2] for step in steps]) == (ending, commands)
     numbers = f"of {summary.known.objects} objects {summary.known.checked} are proven by checksums, and the bytes of "
-    assert numbers + str(summary.known.read) in sentence or not well, "nothing is well without its numbers"
+    assert numbers + str(summary.known.read) in sentence or ending not in GOOD, "nothing is well without its numbers"
 
 
 def test_each_stage_says_what_it_came_to() -> None:
@@ -94,8 +93,8 @@ def test_a_page_says_what_is_left_what_is_proven_and_what_to_do_and_runs_nothing
     summary = structs.replace(
         night(compared, known=known(left=left, left_first=keys, objects=2842, checked=2840, read=1204)),
     )
-    _, sentence, steps = judged(summary)
-    summary = structs.replace(summary, verdict=f"{sentence}: 2,842 same.", next_steps=steps)
+    ending, sentence, steps = judged(summary)
+    summary = structs.replace(summary, ending=ending, verdict=f"{sentence}: 2,842 same.", next_steps=steps)
     text = page_of(summary)
     assert sentence in text.replace("\N{NO-BREAK SPACE}", " ")
     for words in ("2,840", "1,204", "360", "2,842 same", *(("sealift status", "docs/a") if left else ())):

@@ -14,6 +14,7 @@ from jobs.core.evidence import Verdict
 from jobs.core.model import NULL_VERSION, Attributes, ObjectRef
 from jobs.core.outcome import Evidence
 from jobs.errors import ConfigError, ExitCode
+from jobs.nights.summary import Ending
 from jobs.rollback.rules import Found
 from jobs.s3.store import UNGUARDED, CopySettings
 from jobs.sync.table import Overwrite, Rules
@@ -194,7 +195,7 @@ BREAKS: tuple[Break, ...] = (
         answering(lambda j: j._replace(category="same")),
     ),
     Break("any-look-ends-a-finding", "findings", "rule of the state", answering(_any_good_ends)),
-    Break("all-is-always-well", "nights", "all is well", answering(lambda judged: (True, *judged[1:]))),
+    Break("all-is-always-well", "nights", "all is well", answering(lambda judged: (Ending.WELL, *judged[1:]))),
     Break("unproven-member-is-read", "members-proven", "member of an archive", _unproven_member),
     Break("any-header-from-an-index", "members-proven", "attributes of a member", answering(lambda _: "")),
     Break("as-it-is-now", "as-of", "as it was", sending(at=float("inf"))),
