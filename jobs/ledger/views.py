@@ -24,7 +24,7 @@ from jobs.errors import LedgerError, UsageError
 from jobs.ledger.files import list_names
 from jobs.ledger.journal import Entry
 from jobs.ledger.ledger import Ledger
-from jobs.ledger.state import STATE_TYPES, VERDICT_TYPES, findings_sql
+from jobs.ledger.state import BAD, STATE_TYPES, VERDICT_TYPES
 from jobs.ledger.state_files import copy_verdicts, fetch_files, local_path, readable, state_relation, write_delta
 from jobs.ledger.tombstones import SCHEMA as TOMBSTONES
 from jobs.s3.retries import gather_bounded
@@ -135,7 +135,7 @@ async def _relation(ledger: Ledger, table: str, run_ids: Sequence[str], database
     if table in ("state", "findings"):
         is_only_open = table == "findings"
         known = await state_relation(ledger, database, only_open=is_only_open)
-        return f"({findings_sql(known)})" if known and is_only_open else known
+        return f"(SELECT * EXCLUDE (checked_at, read_at) FROM {known} WHERE {BAD})" if known and is_only_open else known
     place, pattern, _ = _FILES[table]
     names = list[str]()
     for folder in map(place.format, run_ids) if "{}" in place else [place]:

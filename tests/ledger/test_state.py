@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from jobs.core.model import Location
 from jobs.core.outcome import Evidence, Outcome, Status
@@ -50,12 +51,6 @@ def state_of(table: pa.Table) -> list[dict[str, Any]]:
     for row in rows:
         row |= {name: int(at.timestamp()) - BEGAN for name, at in row.items() if isinstance(at, datetime)}
     return sorted(rows, key=by_object)
-
-
-def only(*all_seen: Seen) -> dict[str, Any]:
-    [row] = state_of(verdicts(*all_seen))
-    assert state_of(pruned(verdicts(*all_seen))) == [row], "a generation forgets nothing that matters"
-    return row
 
 
 def said_by(spec: RunSpec, *outcomes: Outcome) -> list[dict[str, Any]]:
@@ -108,23 +103,9 @@ def test_a_newer_object_that_was_copied_instead_of_a_listed_one_is_known(
     assert [(row["verdict"], row["etag"]) for row in said_by(spec, ended)] == said
 
 
-def test_a_loss_that_a_list_shows_after_a_proof_by_bytes_is_open() -> None:
-    proof = Seen("good", 10, "bytes")
-    loss = Seen("bad", 20, "listed", "copy_missing", copy_etag=None, copy_modified=None)
-    row = only(proof, loss)
-    assert (row["finding"], row["found_at"], row["read_at"], row["copy_etag"]) == ("copy_missing", 20, 10, None)
-    assert only(proof, loss, Seen("good", 21, "listed", copy_modified=19))["finding"] is None
-
-
-def test_rot_that_was_read_is_ended_by_a_new_copy_with_the_same_etag() -> None:
-    rot = Seen("bad", 10, "bytes", "content_differs")
-    assert only(rot, Seen("good", 20))["finding"] == "content_differs", "stored checksums say nothing of the bytes"
-    row = only(rot, Seen("good", 20, code="done", copy_modified=15))
-    assert (row["finding"], row["copy_modified"], row["checked_at"], row["read_at"]) == (None, 15, 20, None)
-
-
 ROT = Seen("bad", 10, "bytes", "content_differs")
 WRONG = Seen("bad", 10, code="metadata_differs")
+TAGS = WRONG._replace(detail="tags")
 LISTED_WRONG = Seen("bad", 10, "listed", "size_differs")
 DAMAGE = Seen("bad", 10, "bytes", "damaged")
 LOST = DAMAGE._replace(code="bytes_lost")
@@ -156,7 +137,13 @@ CASES: list[tuple[list[Seen], list[str]]] = [
     # what ends a finding
     ([Seen("good", 10)], ["ok"]),
     ([ROT, Seen("good", 20, copy_modified=15)], ["content_differs"]),
+    ([ROT, MADE], ["ok"]),
+    ([Seen("good", 5, "bytes"), ABSENT._replace(depth="listed")], ["copy_missing"]),
     ([ROT, Seen("good", 20, "bytes", copy_modified=15)], ["ok"]),
+    ([TAGS, Seen("good", 20, "bytes", copy_modified=15)], ["metadata_differs"]),
+    ([TAGS, Seen("good", 20, code="tags")], ["ok"]),
+    ([TAGS, MADE], ["ok"]),
+    ([TAGS, AGREED._replace(code=TAGS.code), Seen("good", 30)], ["metadata_differs accepted"]),
     ([ABSENT, NEW], ["ok unchecked"]),
     ([DAMAGE], ["damaged unchecked"]),
     ([DAMAGE, MADE], ["damaged"]),
@@ -239,6 +226,8 @@ def test_what_a_deep_look_could_not_read_is_of_bytes() -> None:
     spec = RunSpec("run", "verify", 0.0, Side(Location("originals")), Side(Location("copies")), "", {"deep": True})
     ends = [Outcome(0, "key", "v", Status.BLOCKED, why).ended(1.0, "a") for why in (Reason.GIVEN_UP, Reason.ARCHIVED)]
     assert [row["depth"] for row in said_by(spec, *ends)] == ["bytes", "stored"]
+    [row] = said_by(replace(spec, options={"compares_tags": True}), Outcome(0, "key", "v", Status.VERIFIED))
+    assert row["code"] == "tags"
 
 
 def plain(all_seen: list[Seen]) -> list[dict[str, Any]]:
@@ -351,14 +340,18 @@ def is_last(unknown: Seen, looks: list[Seen]) -> bool:
     return all(unknown.at >= each.at for each in looked if unknown.depth != "bytes" or each.depth == "bytes")
 
 
+def is_as_deep(good: Seen, bad: Seen) -> bool:
+    return good.code == "tags" if bad.code == "metadata_differs" else good.strength >= bad.strength
+
+
 def is_ended(bad: Seen, goods: list[Seen]) -> bool:
-    return any((good.at > bad.at and good.strength >= bad.strength) or is_newer_copy(good, bad) for good in goods)
+    return any((good.at > bad.at and is_as_deep(good, bad)) or is_newer_copy(good, bad) for good in goods)
 
 
 def is_newer_copy(good: Seen, bad: Seen) -> bool:
     if good.copy_modified is None or bad.code in DAMAGED:
         return False
-    if good.strength < bad.strength and good.code != "done" and bad.code != "copy_missing":
+    if not is_as_deep(good, bad) and good.code != "done" and bad.code != "copy_missing":
         return False
     return good.copy_modified > (bad.at if bad.copy_modified is None else bad.copy_modified)
 
@@ -367,10 +360,10 @@ NAMED: list[tuple[str | None, str, int | None]] = [("v1", "e1", 1), ("v2", "e2",
 UNNAMED: list[tuple[str | None, str, int | None]] = [(None, "e1", 2), (None, "e4", 5)]
 COPIES = [("c1", "e1", 3), ("c2", "e1", 6), (None, "e1", 6), (None, "e4", None), (None, None, None)]
 CODES = {
-    "good": ["", "", "done", "nothing_comparable"],
-    "bad": ["size_differs", "copy_missing", "damaged"],
+    "good": ["", "tags", "done", "nothing_comparable"],
+    "bad": ["size_differs", "copy_missing", "damaged", "metadata_differs"],
     "unknown": ["denied", "archived", "too_new"],
-    "accepted": ["", "copy_missing", "damaged"],
+    "accepted": ["metadata_differs", "copy_missing", "damaged"],
     "gone": [""],
 }
 
@@ -390,7 +383,7 @@ def worlds(draw: st.DrawFn) -> list[Seen]:
         code, depth = draw(st.sampled_from(CODES[verdict])), draw(st.sampled_from(depths))
         copy, at = draw(st.sampled_from(COPIES)), draw(st.integers(0, 9))
         key = "mixed" if is_mixed else "plain"
-        seen.append(Seen(verdict, at, depth, code, version_id, etag, modified, *copy, f"run{number:02d}", key))
+        seen.append(Seen(verdict, at, depth, code, version_id, etag, modified, *copy, f"run{number:02d}", key, "tags"))
     return seen
 
 

@@ -19,7 +19,7 @@ from jobs.errors import LedgerError, UsageError
 from jobs.ledger import state_files
 from jobs.ledger.claims import CLAIM_SECONDS
 from jobs.ledger.ledger import Ledger
-from jobs.ledger.state import findings_sql
+from jobs.ledger.state import BAD
 from jobs.ledger.state_files import (
     Generation,
     compact,
@@ -58,7 +58,10 @@ def rows(ledger: Ledger, view: str = "state", relation: str = "") -> list[dict[s
 
 def found(ledger: Ledger) -> list[tuple[str, str | None]]:
     """Key and finding of what is not good. The short way and the long one say the same."""
-    short, long = rows(ledger, "findings"), rows(ledger, relation=findings_sql("state"))
+    short, long = (
+        rows(ledger, "findings"),
+        rows(ledger, relation=f"SELECT * EXCLUDE (checked_at, read_at) FROM state WHERE {BAD}"),
+    )
     assert short == long
     return [(row["key"], row["finding"] or row["blocked"]) for row in long]
 
