@@ -132,7 +132,7 @@ def backfill(site: Site) -> Facts:
 
 @step(
     "a night finds lost copies, repairs and verifies",
-    {"exit code": 0, "state": "complete", "repairs": [{"done": LOST}], "copies": OBJECTS},
+    {"exit code": 0, "ending": "well", "repairs": [{"done": LOST}], "copies": OBJECTS},
     minutes=60,
     waits="A night has up to five runs, one after the other, each with jobs that Spot has to start.",
 )
@@ -148,7 +148,7 @@ def night(site: Site) -> Facts:
     repairs = [stage["counts"] for stage in document["stages"] if stage["stage"] == "repair"]
     return {
         "exit code": code,
-        "state": document["state"],
+        "ending": document["ending"],
         "repairs": repairs,
         "copies": len(site.keys(site.places.hot, "copies/night/")),
     }
