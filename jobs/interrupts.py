@@ -76,12 +76,12 @@ def ignore() -> None:
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """True for a KeyboardInterrupt, and for what a library raised in the place of one.
+    """True if a library raised this error in the place of a KeyboardInterrupt.
 
     DuckDB looks for signals while it works. If one raises, it ends the query with an error of its
     own.
     """
-    return isinstance(error, KeyboardInterrupt) or (_process.count > 0 and str(error) == "Query interrupted")
+    return _process.count > 0 and isinstance(error, RuntimeError) and str(error) == "Query interrupted"
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -209,7 +209,7 @@ BUG = "Bug"
 
 def fail(error: BaseException, *, as_json: bool = False) -> int:
     """Say why the command ends: an error of ours, an interrupt, a full disk, or a bug. Returns the exit code."""
-    if isinstance(error, click.Abort) or interrupts.is_interrupt(error):
+    if isinstance(error, click.Abort | KeyboardInterrupt) or interrupts.is_interrupt(error):
         interrupts.ignore()
         error = Interrupted("interrupted")
     elif not isinstance(error, SealiftError) and any(_FULL.search(str(each)) for each in _causes(error)):

@@ -36,7 +36,7 @@ PLACES = [
 
 
 def environment_of(schedule: Schedule, policy_json: str) -> dict[str, str]:
-    """The settings of whoever works. `policy_json`: a file's name."""
+    """The variables of a command, a worker or a function. `policy_json`: the name of the policy's file."""
     return {
         "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
         "SEALIFT_LEDGER": f"s3://{LEDGER}/l", "SEALIFT_POLICY": policy_json,
