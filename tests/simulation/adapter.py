@@ -66,7 +66,6 @@ SCALE = {
 }  # fmt: skip
 FILE_RANGE_BYTES = 2_048
 """Tables of the ledger have some KiB, whatever the scale: two or three ranges."""
-AGAIN = (75, -9)
 IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """Where scratch folders are: a disk takes longer to make and remove them."""
 _process: Any = LABEL.get
@@ -112,6 +111,7 @@ class Program:
             patch.dict(os.environ, environment_of(schedule, f"{folder}/policy.json")),
             patch.object(tempfile, "tempdir", folder),
             contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
             replaced(swaps, SCALE),
             patch.object(downloads, "RANGE_BYTES", FILE_RANGE_BYTES),
         ):
@@ -138,7 +138,7 @@ class Program:
             for _ in range(3):
                 name = f"worker {next(self._numbers)} of shard {shard}"
                 work = partial(self.command, *words, *worker_pins(spec, plan))
-                if (code := await self._world.spawn(name, _process().verb, work).ended) not in AGAIN:
+                if (code := await self._world.spawn(name, _process().verb, work).ended) not in (75, -9):
                     break
             return int(code)
 
