@@ -20,11 +20,11 @@ LIMITS = {
     "jobs/doctor": 688,
     "jobs/expire": 1376,
     "jobs/inventory": 535,
-    "jobs/ledger": 1391,
+    "jobs/ledger": 1390,
     "jobs/local": 433,
     "jobs/nights": 455,
     "jobs/policy": 881,
-    "jobs/reconcile": 1079,
+    "jobs/reconcile": 1078,
     "jobs/replicate": 60,
     "jobs/reports": 732,
     "jobs/restore": 939,
@@ -40,7 +40,7 @@ LIMITS = {
     "terraform": 2402,
     "terraform/modules": 487,
     "tests": 43060,
-    "the product": 25004,
+    "the product": 25002,
 }
 
 

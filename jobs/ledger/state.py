@@ -183,14 +183,13 @@ def run_verdicts_sql(spec: RunSpec, outcomes: str) -> str:
     return _verdicts_sql(spec, values, rows)
 
 
-def comparison_verdicts_sql(spec: RunSpec, rows: str, listed_at: tuple[float, float], *, all_versions: bool) -> str:
+def comparison_verdicts_sql(spec: RunSpec, rows: str, listed_at: tuple[float, float]) -> str:
     """SQL for the verdicts of a comparison of two lists about some of its rows.
 
     `listed_at`: when the lists were made, in epoch seconds.
     """
     older, newer = map(_time, sorted(listed_at))
     values = {
-        "version_id": "version_id" if all_versions else "NULL::VARCHAR",
         "etag": "source_etag",
         "modified": "source_last_modified",
         "copy_key": "destination_key",

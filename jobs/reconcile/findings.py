@@ -187,10 +187,9 @@ def write_verdicts(
 
     `listed_at`: when each list was made, in epoch seconds. What neither has is gone if they are complete.
     """
-    all_versions = spec.options["versions"] == "all"
     is_kept = f"({bool(spec.options.get('keeps_extra'))} AND category = '{Category.EXTRA}')"
     rows = f"(FROM compared WHERE CASE WHEN is_finding THEN NOT {is_kept} ELSE destination_key IN (FROM odd) END)"
-    parts = [comparison_verdicts_sql(spec, rows, listed_at, all_versions=all_versions)]
+    parts = [comparison_verdicts_sql(spec, rows, listed_at)]
     if spec.options.get(COMPLETE):
         parts.append(gone_sql(spec, _GONE, min(listed_at)))
     if not copy_verdicts(connection, " UNION ALL BY NAME ".join(f"({part})" for part in parts), path):

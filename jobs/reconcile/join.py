@@ -31,7 +31,8 @@ def join_reports(connection: duckdb.DuckDBPyConnection, sides: Sequence[JoinSide
     how many `rows` it is, with their `size_bytes`: rows that are the same or excluded are few, without
     key and objects, but for keys in the table `odd`. The column `joined` is the destination's key. The
     other columns are the source's, unless their names say otherwise. Of a row that is only at the
-    destination, `version_id` is null and `is_delete_marker` is the destination's. `sides`: source and
+    destination, `is_delete_marker` is the destination's. `version_id` is null there, and in a comparison of
+    current objects: what is copied of such a row is what is current then. `sides`: source and
     destination. `horizon_us`: epoch microseconds, see `jobs.reconcile.rules`. Returns how many rows are
     outside of the prefix map, and their bytes.
     """
@@ -46,7 +47,8 @@ def join_reports(connection: duckdb.DuckDBPyConnection, sides: Sequence[JoinSide
     kept = {
         "joined": "coalesce(s.joined, d.joined)",
         "at_destination": f"d.joined IS NOT NULL AND NOT {marker(d['is_delete_marker'])}",
-        "version_id": s["version_id"],
+        # A row that names a version is copied although the source has deleted the key since.
+        "version_id": s["version_id"] if source.all_versions else "NULL::VARCHAR",
         "destination_version_id": d["version_id"],
         "is_latest": s["is_latest"],
         # Never one side's marker for the other's object: reports of current objects list none.

@@ -125,7 +125,7 @@ def test_current_objects_of_reports_of_all_versions(tmp_path, file_format):
         "kept": ("missing", "deleted: destination"),
     }
     assert counts(answer) == {"same": 1, "extra": 1, "missing": 1, "excluded": 1}
-    assert [r["version_id"] for r in read(answer, "repair")] == ["k"]
+    assert [(r["key"], r["version_id"]) for r in read(answer, "repair")] == [("kept", None)]
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
