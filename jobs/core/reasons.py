@@ -117,7 +117,7 @@ class Reason(StrEnum):
     NOTHING_COMPARABLE = "nothing_comparable", "no checksum or ETag can be compared"
     EVIDENCE_WEAK = "evidence_weak", "only weak checksums agree: other content can be made to match them"
     UNKNOWN_ALGORITHM = "unknown_algorithm", "this release does not know a checksum's algorithm", "update Sealift"
-    CHECKSUMS_AT_REST = "checksums_at_rest", "proven by checksums at rest"
+    CHECKSUMS_AT_REST = "checksums_at_rest", "proven by checksums at rest", "", {"proven": "proven by its bytes alone"}
     COPY_INCOMPLETE = "copy_incomplete", "the copy lacks something that was asked for"
     TOO_NEW = "too_new", "it is too new to be judged"
     REPLICATION = "replication", "S3 has not replicated it"

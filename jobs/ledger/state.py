@@ -28,9 +28,9 @@ the copy is proven, the verdict is about the newest object. `proof`: something c
 it is a delete marker, which has nothing to compare. A copy that was made and that nothing proves is
 there, and no more is known: such a verdict has the code `nothing_comparable`, and counts as no check.
 One of a proven copy that the run made has the code `done`, one of a look that compared tags and
-annotations as well has `tags`. `its`: `bytes` where both contents were read, or S3 computed checksums
-at rest, else `stored`; `listed` where a list alone showed it. Jobs that make no copies say nothing of
-copies.
+annotations as well has `tags`, one by what an earlier run has proven of the bytes alone has `proven`.
+`its`: `bytes` where both contents were read, or S3 computed checksums at rest, else `stored`; `listed`
+where a list alone showed it. Jobs that make no copies say nothing of copies.
 
 The state of a source object and of its copy at one place, from all verdicts about the two:
 
@@ -38,8 +38,8 @@ The state of a source object and of its copy at one place, from all verdicts abo
   that a run made, or a look at least as deep as the bad one. Where a copy was missing, a list that shows
   one that was written since will do. What may be damage of the source (`damaged`, `found_damaged`,
   `both_damaged`, `either_damaged`, and `bytes_lost` unless it is the copy's) no newer copy mends. Tags and
-  annotations that differ are ended by a look that compares them, or a copy that a run made. In one second
-  bad wins.
+  annotations that differ are ended by a look that compares them, or a copy that a run made, other metadata
+  by no look that is `proven`. In one second bad wins.
 - An unknown one neither opens nor ends anything. It is `blocked` until a later good or bad one, where
   reading failed until one that has read; but for what only says that nothing could be compared yet:
   that one is there, and unchecked.
@@ -115,8 +115,8 @@ _THERE = (
 )  # fmt: skip
 DOUBTS = f"verdict <> 'good' AND NOT (verdict = 'unknown' AND code IN ({', '.join(map(quoted, _THERE))}))"
 """SQL: a verdict that may be a finding, or end one."""
-_OF_TAGS = f"code = {quoted(Reason.METADATA_DIFFERS)} AND (verdict = 'accepted' OR detail IN ('tags', 'annotations'))"
-"""SQL: a verdict that only a look at tags and annotations ends. What was accepted does not say if it is of them."""
+_OF_TAGS = "verdict = 'accepted' OR detail IN ('tags', 'annotations')"
+"""SQL: metadata that only a look at tags and annotations ends. What was accepted does not say if it is of them."""
 _KEY = ", ".join(_SOURCE)
 AT_PLACE = f"{_KEY}, {', '.join(_PLACE)}"
 """SQL: what tells keys at their places apart."""
@@ -159,7 +159,7 @@ def run_verdicts_sql(spec: RunSpec, outcomes: str) -> str:
     job = quoted(spec.job)
     is_newer = f"reason = {quoted(Reason.NEWER_COPIED)}"
     failed = f"status = {quoted(Status.BLOCKED)} AND reason IN ({_listed(sorted(FAILURES))})"
-    compares_tags = bool(spec.options.get("compares_tags"))
+    good = "'tags'" if spec.options.get("compares_tags") else "if(detail = 'proven', detail, reason)"
     unknown = f"CASE WHEN {failed} THEN 'bytes' ELSE 'stored' END" if spec.options.get("deep") else "'stored'"
     values = {
         "modified": "source_modified",
@@ -169,7 +169,7 @@ def run_verdicts_sql(spec: RunSpec, outcomes: str) -> str:
         "depth": f"CASE WHEN status = 'damaged' THEN 'bytes' WHEN status IN ('missing', 'changed') "
         f"OR verdict = 'unknown' THEN {unknown} WHEN NOT proven AND verdict = 'good' THEN 'listed' ELSE depth END",
         "code": f"CASE WHEN NOT proven AND verdict = 'good' THEN {quoted(Reason.NOTHING_COMPARABLE)} "
-        f"WHEN status = 'done' THEN status WHEN {compares_tags} AND verdict = 'good' THEN 'tags' ELSE reason END",
+        f"WHEN status = 'done' THEN status WHEN verdict = 'good' THEN {good} ELSE reason END",
     }
     rows = f"""(
             SELECT *, CASE
@@ -289,10 +289,10 @@ def judged_sql(verdicts: str) -> str:
     is_dated = "CASE WHEN own_id IS NULL AND etag IS NOT NULL THEN {} ELSE {} END".format
     content = f"""{AT_PLACE}, {is_dated("concat('e', etag)", "oid")} ORDER BY {is_dated("own_modified", 0)}
         RANGE BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING"""  # the object itself, and it written again
-    looks = [*map("verdict = 'good' AND strength >= {}".format, (1, 2, 3)), "code = 'tags'"]
+    looks = [*map("verdict = 'good' AND strength >= {}".format, (1, 2, 3, "2 AND code <> 'proven'")), "code = 'tags'"]
     goods = ", ".join(last(look, over=content) for look in looks)
     newest = ", ".join(last(f"{look} OR code = 'done'", "copy.modified_s", content) for look in looks)
-    needed = f"CASE WHEN {_OF_TAGS} THEN 4 ELSE greatest(strength, 1) END"
+    needed = f"CASE code WHEN 'metadata_differs' THEN if({_OF_TAGS}, 5, 4) ELSE greatest(strength, 1) END"
     return f"""
         WITH seen AS (
             SELECT * REPLACE ({_own("version_id")} AS version_id, {_own("copy_version_id")} AS copy_version_id),

@@ -152,7 +152,7 @@ async def check_content(
     md5 = base64.b64decode(check.checksum("MD5").value).hex() if has_md5 else ""
     if check.is_refuted:
         return Verdict(False, Evidence.CHECKSUM, Reason.CHECKSUM_DIFFERS, algorithm), md5
-    return Verdict(True, Evidence.CHECKSUM), md5
+    return Verdict(True, Evidence.CHECKSUM, Reason.CHECKSUMS_AT_REST, "proven"), md5
 
 
 async def update(digest: ContentCheck, data: bytes) -> None:

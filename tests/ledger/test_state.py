@@ -135,13 +135,13 @@ def known(row: dict[str, Any]) -> str:
 
 CASES: list[tuple[list[Seen], list[str]]] = [
     # what ends a finding
-    ([Seen("good", 10)], ["ok"]),
     ([ROT, Seen("good", 20, copy_modified=15)], ["content_differs"]),
     ([ROT, MADE], ["ok"]),
     ([Seen("good", 5, "bytes"), ABSENT._replace(depth="listed")], ["copy_missing"]),
     ([ROT, Seen("good", 20, "bytes", copy_modified=15)], ["ok"]),
     ([TAGS, Seen("good", 20, "bytes", copy_modified=15)], ["metadata_differs"]),
     ([TAGS, Seen("good", 20, code="tags")], ["ok"]),
+    ([WRONG, Seen("good", 20, "bytes", code="proven", copy_modified=15)], ["metadata_differs"]),
     ([TAGS, MADE], ["ok"]),
     ([TAGS, AGREED._replace(code=TAGS.code), Seen("good", 30)], ["metadata_differs accepted"]),
     ([ABSENT, NEW], ["ok unchecked"]),
