@@ -39,7 +39,7 @@ LIMITS = {
     "scheduler": 880,
     "terraform": 2402,
     "terraform/modules": 487,
-    "tests": 43060,
+    "tests": 43058,
     "the product": 25002,
 }
 

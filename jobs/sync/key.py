@@ -36,7 +36,7 @@ from jobs.core.enums import ARCHIVE_CLASSES, StorageClass
 from jobs.core.evidence import Verdict, best_checksum, compare, is_md5, is_md5_etag
 from jobs.core.histories import SKEW_SECONDS, keys_of
 from jobs.core.model import NULL_VERSION, SIZE_LIMIT, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route, is_exact
-from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.core.outcome import Depth, Evidence, Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.errors import (
     REFUSALS,
@@ -280,12 +280,10 @@ class _Sync(Struct, dict=True, eq=False):
         raise Conflict("sync", str(self.theirs.ref), "Raced", detail)
 
     def _all(self, end: End, left: Version | None = None) -> KeyResult:
-        return KeyResult({row.row: Outcome.of(row, *end) for row in self.rows} | self._copied_rows(), end, left)
-
-    def _copied_rows(self) -> dict[int, Outcome]:
-        """The rows whose version this call has copied, by what the rows say."""
+        """All rows end so, but those whose version this call has copied."""
         named = ((row, self.ours.versions.get((row.version_id or NULL_VERSION, row.etag))) for row in self.rows)
-        return {row.row: _of_row(row, version.copied) for row, version in named if version and version.copied}
+        copied = {row.row: _of_row(row, version.copied) for row, version in named if version and version.copied}
+        return KeyResult({row.row: Outcome.of(row, *end) for row in self.rows} | copied, end, left)
 
     # Looks
 
@@ -537,6 +535,7 @@ class _Sync(Struct, dict=True, eq=False):
             destination_version_id=copy.version_id,
             destination_etag=copy.etag,
             checksum=verdict.checksum,
+            depth=Depth.STORED if copy in version.compared else Depth.LISTED,
             copy_modified=copy.at,
         )
         if end.status is Status.SAME:
