@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 
 from jobs.archives.files import find_archive, list_archives
@@ -15,17 +15,7 @@ from jobs.cli.console import table
 from jobs.cli.options import Place, argument, shared
 from jobs.core.display import shown, shown_key
 from jobs.core.model import Location
-from jobs.errors import (
-    REFUSALS,
-    ConfigError,
-    DamagedArchive,
-    ExitCode,
-    LaterArchive,
-    LedgerError,
-    NotFound,
-    StoreError,
-    UsageError,
-)
+from jobs.errors import REFUSALS, ConfigError, DamagedArchive, ExitCode, LaterArchive, LedgerError, NotFound, UsageError
 from jobs.reports.document import iso_time
 from jobs.s3.retries import gather_bounded
 from jobs.s3.sessions import open_side, open_store, side_store
@@ -181,7 +171,7 @@ class Reindex(_IndexCommand):
                 if await _renew(index, store, location):
                     indexed.append(str(location))
             except (DamagedArchive, *REFUSALS) as error:
-                if isinstance(error, StoreError) and not error.target.startswith(str(location)):
+                if not isinstance(error, DamagedArchive) and not error.target.startswith(str(location)):
                     raise  # the ledger's refusal is about all archives
                 problems.append(DamagedIndex(location, str(error), code="unreadable"))
 
@@ -194,15 +184,13 @@ class Reindex(_IndexCommand):
 async def _find_lost(store: Store, records: Sequence[ArchiveRecord]) -> Damage:
     """Archives that are gone in their own version, which a restore reads below a newer object as well."""
 
-    async def is_there(record: ArchiveRecord) -> bool:
-        try:
-            return await find_archive(store, record) is not None
-        except REFUSALS:  # it may not be looked at
-            return True
+    async def look(record: ArchiveRecord) -> DamagedIndex | None:
+        with suppress(*REFUSALS):  # it may not be looked at
+            if await find_archive(store, record) is None:
+                return DamagedIndex(record.location, "it is gone, or another object is in its place", code="lost")
+        return None
 
-    found, why = await gather_bounded(is_there, records, LOOKS_AT_ONCE), "it is gone, or another object is in its place"
-    lost = [each for each, there in zip(records, found, strict=True) if not there]
-    return [DamagedIndex(each.location, why, code="lost") for each in lost]
+    return [lost for lost in await gather_bounded(look, records, LOOKS_AT_ONCE) if lost]
 
 
 def _answer(document: dict[str, Any], text: str, problems: Damage) -> Answer:
