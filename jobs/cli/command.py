@@ -57,7 +57,7 @@ class JsonCommand(Options):
 class LedgerOptions(Options):
     """Which ledger: --ledger, SEALIFT_LEDGER or the policy's, in this order."""
 
-    ledger: str | None = shared("ledger", default=None)
+    ledger: Location | None = shared("ledger", default=None)
 
     def open_ledger(self) -> Ledger:
         """The ledger, with patience. Must not be called in an event loop. Raises UsageError."""
@@ -125,7 +125,7 @@ class ChecksumsOptions(Options):
     destination_checksums: str | None = shared("destination-checksums")
 
 
-def choose_pair(name: str, policy_file: str | None, ledger: str | None) -> tuple[Policy, Pair, Location]:
+def choose_pair(name: str, policy_file: str | None, ledger: Location | None) -> tuple[Policy, Pair, Location]:
     """The pair of this name, with its policy and the ledger of its runs. Must not be called in an event loop.
 
     The ledger is the one of --ledger, SEALIFT_LEDGER or the policy, in this order. Raises
@@ -138,39 +138,31 @@ def choose_pair(name: str, policy_file: str | None, ledger: str | None) -> tuple
 def read_policy(file: str | None) -> Policy:
     """The policy at a path or an s3:// URI. Must not be called in an event loop.
 
-    None: the one at SEALIFT_POLICY. Raises UsageError, PolicyError and StoreError.
+    Raises UsageError for None, PolicyError and StoreError.
     """
     from jobs.policy import reader
 
-    name = file or Settings.from_environment().policy
-    if name is None:
+    if file is None:
         raise UsageError("no policy file", advice="name one, or set SEALIFT_POLICY")
-    if not name.startswith("s3://"):
-        return reader.read_policy(name)
+    if not file.startswith("s3://"):
+        return reader.read_policy(file)
     from jobs.s3.sessions import open_store
 
-    return interrupts.run(reader.load_policy(name, open_store(None, None, None, max_in_flight=2)))
+    return interrupts.run(reader.load_policy(file, open_store(None, None, None, max_in_flight=2)))
 
 
-def ledger_location(ledger: str | None, policy: Policy | None = None) -> Location:
-    """The ledger of --ledger, SEALIFT_LEDGER or the policy, in this order. `policy`: None for SEALIFT_POLICY's.
+def ledger_location(ledger: Location | None, policy: Policy | None = None) -> Location:
+    """The ledger of --ledger or SEALIFT_LEDGER, else the policy's. `policy`: None for SEALIFT_POLICY's.
 
     Must not be called in an event loop. Raises UsageError where no option or variable names one.
     """
-    settings = Settings.from_environment()
-    uri = ledger or settings.ledger
-    if not uri and (policy or settings.policy):
-        uri = (policy or read_policy(settings.policy)).ledger.uri
-    if not uri:
-        raise UsageError(
-            "no ledger",
-            advice="give --ledger s3://bucket/prefix, or set SEALIFT_LEDGER, or SEALIFT_POLICY to a policy file",
-        )
-    try:
-        return Location.parse(uri)
-    except UsageError as error:
-        where = f"the ledger (--ledger, SEALIFT_LEDGER or the policy): {error.what}"
-        raise UsageError(where, advice=error.own_advice) from None
+    if ledger:
+        return ledger
+    file = Settings.from_environment().policy
+    if not (policy or file):
+        advice = "give --ledger s3://bucket/prefix, or set SEALIFT_LEDGER, or SEALIFT_POLICY to a policy file"
+        raise UsageError("no ledger", advice=advice)
+    return Location.parse((policy or read_policy(file)).ledger.uri)
 
 
 def is_local() -> bool:

@@ -97,6 +97,6 @@ class Compact(RowsOptions, WriteOptions, PolicyOptions):
             storage_class=rule.storage_class.value,
             sse=encryption_options(archive),
             annotations=self.annotations if pair.destination.annotations is AnnotationRule.COPY else SKIP_ANNOTATIONS,
-            ledger=str(ledger),
+            ledger=ledger,
         )
         return completed._pack(PackingRule(completed.target_size, rule.format, rule.tags), earlier)

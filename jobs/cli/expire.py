@@ -13,7 +13,6 @@ from jobs.cli.command import Answer, LedgerCommand, PolicyOptions, SidesAccess, 
 from jobs.cli.console import say
 from jobs.cli.options import Age, Rows, Run, Share, checked_annotations, flag, option, shared
 from jobs.cli.run_command import StartOptions
-from jobs.config import Settings
 from jobs.core.display import shown_key
 from jobs.core.enums import SKIP_ANNOTATIONS, AnnotationRule
 from jobs.core.model import Location
@@ -131,7 +130,7 @@ class Expire(SidesAccess, PolicyOptions, LedgerCommand):
             grace=float(archive.expire.grace),
             max_share=float(archive.expire.max_share),
             annotations=self.annotations if pair.destination.annotations is AnnotationRule.COPY else SKIP_ANNOTATIONS,
-            ledger=str(ledger),
+            ledger=ledger,
         )
 
         def is_own(key: str) -> bool:
@@ -149,7 +148,7 @@ class Expire(SidesAccess, PolicyOptions, LedgerCommand):
     def _delete(self, ledger: Ledger, is_own: Callable[[str], bool] | None) -> Work:
         from jobs.expire.plan import plan_run  # duckdb and pyarrow load here
 
-        policy = read_policy(self.policy) if self.policy or Settings.from_environment().policy else None
+        policy = read_policy(self.policy) if self.policy else None
         source, destination = self._sides()
         options = {
             **self.values("max_share", "annotations", "by_checksum"),

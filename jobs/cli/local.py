@@ -73,7 +73,7 @@ class Local(Options):
     """
 
     data: Path | None = option("A folder that keeps the buckets.", type=click.Path(path_type=Path))
-    policy: str | None = shared("policy", "A path. Default: SEALIFT_POLICY, or a sample.", envvar="SEALIFT_POLICY")
+    policy: str | None = shared("policy", "A path. Default: SEALIFT_POLICY, or a sample.")
     as_json: bool = shared("json", "Print one line of JSON a second.")
 
     def main(self) -> int:

@@ -187,8 +187,12 @@ SHARED: Mapping[str, Mapping[str, Any]] = {
             "Where the work runs: here, in AWS Batch, or there without waiting for it.",
             choice("local", "batch", "detached"),
         ),
-        "ledger": _shared("Where runs are recorded, s3://bucket/prefix. Default: SEALIFT_LEDGER.", metavar="URI"),
-        "policy": _shared("The policy: a path or s3://. Default: SEALIFT_POLICY.", metavar="FILE"),
+        "ledger": _shared(
+            "Where runs are recorded. Default: SEALIFT_LEDGER, or the policy's.", Place, envvar="SEALIFT_LEDGER"
+        ),
+        "policy": _shared(
+            "The policy: a path or s3://. Default: SEALIFT_POLICY.", metavar="FILE", envvar="SEALIFT_POLICY"
+        ),
     }
 )
 """Options that several commands take, as for `click.option`, by name."""

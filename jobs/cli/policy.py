@@ -13,7 +13,6 @@ import msgspec
 
 from jobs.cli.command import Answer, JsonCommand, PolicyOptions, read_policy
 from jobs.cli.options import Place, argument, option
-from jobs.config import Settings
 from jobs.core.display import shown
 from jobs.core.model import Location
 from jobs.errors import ConfigError, ExitCode, PolicyError, UsageError
@@ -37,12 +36,12 @@ class Check(JsonCommand):
     sealift policy check policy.yaml --write policy.json
     """
 
-    file: str | None = argument(required=False)
+    file: str | None = argument(required=False, envvar="SEALIFT_POLICY")
     write: str | None = option("Write the checked policy to FILE, beside the YAML, for Terraform.", metavar="FILE")
 
     def run(self) -> Answer:
         """What is wrong, or what the policy means."""
-        name = self.file or Settings.from_environment().policy or ""
+        name = self.file or ""
         try:
             found = _write(name, self.write) if self.write else read_policy(self.file)
         except PolicyError as error:

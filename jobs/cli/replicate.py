@@ -51,8 +51,6 @@ class Replicate(CopiesOptions, WriteOptions, PolicyOptions):
         if self.pair is not None:
             refuse(lambda name: name not in _WITH_PAIR, "--pair takes places and copies as the policy says")
             return self._run_pair(self.pair)
-        if self.policy is not None:
-            raise UsageError("--policy is for --pair", advice="name a pair, or leave it out")
         known = [KEEP, *StorageClass]
         if self.storage_class not in known and not self.destination_endpoint:
             raise UsageError(

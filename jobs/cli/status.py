@@ -14,7 +14,6 @@ from jobs.cli.command import Answer, LedgerCommand, PolicyOptions, Work, is_loca
 from jobs.cli.console import table
 from jobs.cli.openmetrics import FINDINGS, open_metrics
 from jobs.cli.options import flag, option
-from jobs.config import Settings
 from jobs.core.display import shown, shown_key
 from jobs.core.model import Location
 from jobs.core.words import explained
@@ -86,7 +85,7 @@ class Status(PolicyOptions, LedgerCommand):
 
     def run(self) -> Answer | Work:
         """What is wrong. What a person accepts."""
-        policy = self.read_system() if self.policy or Settings.from_environment().policy else None
+        policy = self.read_system() if self.policy else None
         ledger = open_prompt_ledger(ledger_location(self.ledger, policy))
         return self._accept(ledger) if self.accept or self.reason else self._show(ledger, policy)
 
