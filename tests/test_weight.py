@@ -39,7 +39,7 @@ LIMITS = {
     "scheduler": 880,
     "terraform": 2402,
     "terraform/modules": 487,
-    "tests": 43058,
+    "tests": 43055,
     "the product": 24981,
 }
 

@@ -1,7 +1,8 @@
 """Rules of reconciliation: what two reports make of a key or version. No I/O.
 
 The rules are data, of which `code_sql` makes SQL. They use a few atoms, yes-or-no questions about a
-pair. Content is compared as `compare` in `jobs.core.evidence` does, by what an inventory has.
+pair. What content proves is no rule of this module: SQL numbers the facts of a pair of rows, and
+`compare` in `jobs.core.evidence` was asked once for each combination of them.
 
 ETags are comparable where both are MD5s of the content: 32 hex digits, not from a multipart upload,
 not encrypted with KMS or a customer's key
@@ -25,18 +26,18 @@ that fits decides:
 | destination absent                      | missing      | copy_missing                          |
 | sizes differ                            | differs      | size_differs                          |
 | checksums differ                        | differs      | checksum_differs                      |
-| not ETags equal, MD5s, encryption known | differs      | etag_differs                          |
+| MD5s differ, encryption known           | differs      | etag_differs                          |
 | checksums equal                         | same         |                                       |
-| ETags equal, MD5s                       | same         |                                       |
-| MD5s                                    | differs      | etag_differs: unless KMS encrypts it  |
+| MD5s equal                              | same         |                                       |
+| MD5s differ                             | differs      | etag_differs: unless KMS encrypts it  |
 | ETag absent                             | unverifiable | nothing_comparable: no ETag           |
 | encrypted                               | unverifiable | nothing_comparable: no MD5: encrypted |
 | multipart                               | unverifiable | nothing_comparable: no MD5: in parts  |
 |                                         | unverifiable | nothing_comparable: no MD5            |
 
-All that is comparable has to agree. Content can be made to have the CRC of other content, so a
-checksum that is equal does not outweigh MD5s that differ. Where a report does not say how an
-object is encrypted, its ETag is perhaps no MD5, and refutes no checksum.
+From `sizes differ` on the lines say what follows of `compare`: all that is comparable has to agree.
+Where a report does not say how an object is encrypted, its ETag is perhaps no MD5. Then `compare` is
+asked without ETags, and with them only if that decides nothing.
 
 `own`: an object of Sealift itself. `gone`: absent or a delete marker. `current`: not
 `all_versions`. Differs means stale where the destination is older than the source, else different.
@@ -60,11 +61,15 @@ side is newer than the horizon.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from jobs.core.algorithms import ALGORITHMS
 from jobs.core.category import FINDINGS, Category
+from jobs.core.evidence import compare
+from jobs.core.model import Checksum, ObjectInfo
 from jobs.core.outcome import Evidence
 from jobs.core.reasons import Reason
 from jobs.core.selection import OWN_OBJECT
@@ -101,78 +106,103 @@ class Judgement(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A rule fits if all atoms of `when` hold (`not x`: does not hold).
+    """A rule fits if all atoms of `when` hold, which commas part. The first one that fits decides.
 
-    The first one that fits decides.
+    No category: stale or different, whichever the times say. Of a circumstance: it stays as it is.
     """
 
-    when: tuple[str, ...]
+    when: str
     category: Category | None
     reason: str = ""
     detail: str = ""
+    evidence: Evidence = Evidence.NONE
 
 
-def _rule(when: str, category: Category | None, reason: str = "", detail: str = "") -> Rule:
-    return Rule(tuple(atom.strip() for atom in when.split(",") if atom.strip()), category, reason, detail)
-
-
-_DIFFERS = None  # stale or different, whichever the times say
-
-COMPARISON = (
-    _rule("own", Category.EXCLUDED),
-    _rule("source gone, destination gone, current", Category.EXCLUDED),
-    _rule("source marker, destination marker", Category.SAME),
-    _rule("source marker, destination absent", Category.MISSING, Reason.MARKER_DIFFERS),
-    _rule("source absent, destination marker", Category.EXTRA, Reason.MARKER_DIFFERS),
-    _rule("source marker", Category.EXTRA, Reason.DELETED, "source"),
-    _rule("source absent", Category.EXTRA, Reason.SOURCE_GONE),
-    _rule("destination marker", Category.MISSING, Reason.DELETED, "destination"),
-    _rule("destination absent", Category.MISSING, Reason.COPY_MISSING),
-    _rule("sizes differ", _DIFFERS, Reason.SIZE_DIFFERS),
-    _rule("checksums differ", _DIFFERS, Reason.CHECKSUM_DIFFERS),
-    _rule("not ETags equal, MD5s, encryption known", _DIFFERS, Reason.ETAG_DIFFERS),
-    _rule("checksums equal", Category.SAME),
-    _rule("ETags equal, MD5s", Category.SAME),
-    _rule("MD5s", _DIFFERS, Reason.ETAG_DIFFERS, "unless KMS encrypts it"),
-    _rule("ETag absent", Category.UNVERIFIABLE, Reason.NOTHING_COMPARABLE, "no ETag"),
-    _rule("encrypted", Category.UNVERIFIABLE, Reason.NOTHING_COMPARABLE, "no MD5: encrypted"),
-    _rule("multipart", Category.UNVERIFIABLE, Reason.NOTHING_COMPARABLE, "no MD5: in parts"),
-    _rule("", Category.UNVERIFIABLE, Reason.NOTHING_COMPARABLE, "no MD5"),
+PRESENCE = (
+    Rule("own", Category.EXCLUDED),
+    Rule("source gone, destination gone, current", Category.EXCLUDED),
+    Rule("source marker, destination marker", Category.SAME),
+    Rule("source marker, destination absent", Category.MISSING, Reason.MARKER_DIFFERS),
+    Rule("source absent, destination marker", Category.EXTRA, Reason.MARKER_DIFFERS),
+    Rule("source marker", Category.EXTRA, Reason.DELETED, "source"),
+    Rule("source absent", Category.EXTRA, Reason.SOURCE_GONE),
+    Rule("destination marker", Category.MISSING, Reason.DELETED, "destination"),
+    Rule("destination absent", Category.MISSING, Reason.COPY_MISSING),
 )
+
+
+def _object(*checksums: Checksum, size_bytes: int = 1) -> ObjectInfo:
+    return ObjectInfo(size_bytes, "", 0.0, None, "", checksums)
+
+
+_SUM = Checksum(next(iter(ALGORITHMS)), "a")
+_VALUES = {
+    "sizes differ": (_object(), _object(size_bytes=2)),
+    "checksums equal": (_object(_SUM), _object(_SUM)),
+    "checksums differ": (_object(_SUM), _object(_SUM._replace(value="b"))),
+    "": (_object(), _object()),
+}
+"""Facts of a pair of rows, the first that holds, each with two objects of which it is true."""
+_OPAQUE, _EQUAL, _OTHER = ("", ""), ("0" * 32, "0" * 32), ("0" * 32, "1" * 32)
+_ETAGS = {
+    "ETags equal, MD5s": (_EQUAL, _EQUAL, ""),
+    "MD5s, encryption known": (_OTHER, _OTHER, ""),
+    "MD5s": (_OPAQUE, _OTHER, "unless KMS encrypts it"),
+    "ETag absent": (_OPAQUE, _OPAQUE, "no ETag"),
+    "encrypted": (_OPAQUE, _OPAQUE, "no MD5: encrypted"),
+    "multipart": (_OPAQUE, _OPAQUE, "no MD5: in parts"),
+    "": (_OPAQUE, _OPAQUE, "no MD5"),
+}
+"""Facts of the ETags of a pair, the first that holds, each with such ETags: as they surely are, and as they are
+unless KMS encrypts. The detail belongs to what the first ones do not decide."""
+
+
+def _contents() -> Iterator[Rule]:
+    """What `compare` says of each combination of `_VALUES` and `_ETAGS`."""
+    categories = {True: Category.SAME, None: Category.UNVERIFIABLE}
+    for values, (source, destination) in _VALUES.items():
+        for etags, (*pairs, doubt) in _ETAGS.items():
+            sure, likely = (compare(replace(source, etag=s), replace(destination, etag=d)) for s, d in pairs)
+            verdict, detail = (likely, doubt) if sure.same is None else (sure, "")
+            reason = Reason.ETAG_DIFFERS if verdict[:2] == (False, Evidence.MD5_ETAG) else verdict.reason
+            yield Rule(f"{values}, {etags}", categories.get(verdict.same), reason, detail, sure.evidence)
+
+
+COMPARISON = (*PRESENCE, *_contents())
 
 CIRCUMSTANCE = (
-    _rule("same, FAILED", Category.SAME, Reason.REPLICATION, FAILED),
-    _rule("same", None),
-    _rule("excluded", None),
-    _rule("FAILED, not extra", None, detail=REPLICATION_FAILED),
-    _rule("PENDING", Category.IN_FLIGHT, Reason.REPLICATION, PENDING),
-    _rule("young", Category.IN_FLIGHT, Reason.TOO_NEW),
-    _rule("", None),
+    Rule("same, FAILED", Category.SAME, Reason.REPLICATION, FAILED),
+    Rule("same", None),
+    Rule("excluded", None),
+    Rule("FAILED, not extra", None, detail=REPLICATION_FAILED),
+    Rule("PENDING", Category.IN_FLIGHT, Reason.REPLICATION, PENDING),
+    Rule("young", Category.IN_FLIGHT, Reason.TOO_NEW),
+    Rule("", None),
 )
 
-_PROOFS = {
-    **dict.fromkeys(("checksums equal", "checksums differ"), Evidence.CHECKSUM),
-    **dict.fromkeys(("ETags equal", "not ETags equal"), Evidence.MD5_ETAG),
-}
+
+_STATES = ("older", "FAILED", "PENDING", "young")
+"""A row's code is 16 × its line of `COMPARISON`, and 2ⁿ for each of these that holds."""
+_CODES = 1 << len(_STATES)
 
 
-def conclude(compared: Rule, circumstance: Rule, *, is_older: bool) -> Judgement:
-    """Return the judgement of a rule of `COMPARISON` together with one of `CIRCUMSTANCE`.
+def conclude(compared: Rule, atoms: Collection[str]) -> Judgement:
+    """Return the judgement of a rule of `COMPARISON` where these of `_STATES` hold.
 
-    `is_older`: the destination's object is the older one.
+    `older`: the destination's object is the older one.
     """
-    category = circumstance.category or compared.category or (Category.STALE if is_older else Category.DIFFERENT)
-    evidence = next((_PROOFS[atom] for atom in compared.when if atom in _PROOFS), Evidence.NONE)
+    category = compared.category or (Category.STALE if "older" in atoms else Category.DIFFERENT)
+    facts = {"", category, "extra" if category is Category.EXTRA else "not extra", *atoms}
+    circumstance = next(rule for rule in CIRCUMSTANCE if facts >= {*rule.when.split(", ")})
     if circumstance.category is not None:
-        return Judgement(category, circumstance.reason, circumstance.detail, evidence=evidence)
+        return Judgement(circumstance.category, circumstance.reason, circumstance.detail, evidence=compared.evidence)
     detail = "; ".join(filter(None, (compared.detail, circumstance.detail)))
-    return Judgement(category, compared.reason, detail, "FAILED" in circumstance.when or category in FINDINGS, evidence)
+    is_finding = category in FINDINGS or bool(circumstance.detail)
+    return Judgement(category, compared.reason, detail, is_finding, compared.evidence)
 
 
-_OLDER = 8
-_STEP = 16
-"""A row's code is 16 × its line of `COMPARISON` + 8 if the destination is older + its circumstance."""
-FOLDED = f"code % {_OLDER} <= {max(n for n, rule in enumerate(CIRCUMSTANCE) if {'same', 'excluded'} & {*rule.when})}"
+_FOLDED = tuple(n for n, rule in enumerate(COMPARISON) if rule.category in (Category.SAME, Category.EXCLUDED))
+FOLDED = f"code // {_CODES} IN {_FOLDED}"
 """SQL: a row that is the same or excluded, as the lists say."""
 
 IN_ARCHIVE, UNPROVEN_IN_ARCHIVE = 0xFFFE, 0xFFFF
@@ -187,10 +217,9 @@ def judgements() -> dict[int, Judgement]:
         UNPROVEN_IN_ARCHIVE: Judgement(Category.UNVERIFIABLE, Reason.NOTHING_COMPARABLE, PACKED_UNPROVEN),
     }
     return packed | {
-        number * _STEP + is_older * _OLDER + place: conclude(rule, circumstance, is_older=is_older)
+        number * _CODES + bits: conclude(rule, [atom for n, atom in enumerate(_STATES) if bits >> n & 1])
         for number, rule in enumerate(COMPARISON)
-        for is_older in (False, True)
-        for place, circumstance in enumerate(CIRCUMSTANCE)
+        for bits in range(_CODES)
     }
 
 
@@ -199,55 +228,43 @@ def is_sealed_sql(encryption_status: str) -> str:
     return f"{encryption_status} NOT IN {PLAIN_ENCRYPTION}"
 
 
-def code_sql(
-    join: str,
-    source: Mapping[str, str],
-    destination: Mapping[str, str],
-    keep: Mapping[str, str],
-    *,
-    horizon_us: int,
-    all_versions: bool,
-) -> str:
+Columns = Mapping[str, str]
+"""Name → SQL."""
+
+
+def code_sql(join: str, s: Columns, d: Columns, keep: Columns, *, horizon_us: int, all_versions: bool) -> str:
     """Return a SELECT of `code` (see `judgements`) and of `keep`: name → expression over `s` and `d`.
 
-    `join` is a FROM clause that fully joins the aliases `s` and `d`. `source` and `destination`: the
+    `join` is a FROM clause that fully joins the aliases `s` and `d`, source and destination. Here they are the
     columns of a side as expressions over them, null where its report does not say. `joined` is the key,
     never null. `is_sealed`: encrypted so that the ETag is not an MD5. `modified_us`: epoch microseconds, as
     `horizon_us`. `replication`: as the report spells it.
     """
-    atoms = _atoms(source, destination, horizon_us, all_versions=all_versions)
-    by_rule = {
-        category.value: f"rule IN {tuple(n for n, rule in enumerate(COMPARISON) if rule.category is category)}"
-        for category in (Category.SAME, Category.EXCLUDED, Category.EXTRA)
-    }
-    statuses = {"FAILED": "has_failed", "PENDING": "is_pending", "young": "is_young"}
+    atoms = _atoms(s, d, horizon_us, all_versions=all_versions)
+    presence = _case([rule.when for rule in PRESENCE], atoms)
+    content = f"{len(PRESENCE)} + {_case(_VALUES, atoms)} * {len(_ETAGS)} + {_case(_ETAGS, atoms)}"
+    bits = " + ".join(f"CASE WHEN {atoms[atom]} THEN {1 << n} ELSE 0 END" for n, atom in enumerate(_STATES))
     return f"""
-        SELECT (rule * {_STEP} + older + {_case(CIRCUMSTANCE, by_rule | statuses)})::USMALLINT AS code, * EXCLUDE
-               (rule, older, {", ".join(statuses.values())})
-        FROM (
-            SELECT {_case(COMPARISON, atoms)} AS rule, CASE WHEN {atoms["older"]} THEN {_OLDER} ELSE 0 END AS older,
-                   {", ".join(f"{atoms[atom]} AS {name}" for atom, name in statuses.items())},
-                   {", ".join(f"{expression} AS {name}" for name, expression in keep.items())}
-            FROM {join}
-        )"""
+        SELECT (coalesce({presence}, {content}) * {_CODES} + {bits})::USMALLINT AS code,
+               {", ".join(f"{expression} AS {name}" for name, expression in keep.items())}
+        FROM {join}"""
 
 
-def _case(rules: tuple[Rule, ...], atoms: Mapping[str, str]) -> str:
-    """Return SQL for the number of the first rule that fits."""
-    whens = [
-        f"WHEN {' AND '.join(_atom(atom, atoms) for atom in rule.when) or 'true'} THEN {number}"
-        for number, rule in enumerate(rules)
-    ]
-    return f"CASE {' '.join(whens)} END"
+def _case(facts: Iterable[str], atoms: Columns) -> str:
+    """Return SQL for the number of the first that fits, else null."""
+    whens = (" AND ".join(f"({atoms[atom]})" for atom in each.split(", ")) for each in facts)
+    return f"CASE {' '.join(f'WHEN {when} THEN {number}' for number, when in enumerate(whens))} END"
 
 
-def _atom(atom: str, atoms: Mapping[str, str]) -> str:
-    if atom.startswith("not "):
-        return f"NOT coalesce({atoms[atom[4:]]}, false)"
-    return f"({atoms[atom]})"
+def _kinds(*, is_same: bool) -> tuple[str, ...]:
+    """The kinds of checksums, as in SQL, of which `compare` says so: by equal values, or by others."""
+    sums = {how + name: Checksum(name, "a", bool(how)) for name in ALGORITHMS for how in ("", COMPOSITE)}
+    other = "a" if is_same else "b"
+    verdicts = {kind: compare(_object(each), _object(each._replace(value=other))) for kind, each in sums.items()}
+    return tuple(kind for kind, verdict in verdicts.items() if verdict.same is is_same)
 
 
-def _atoms(s: Mapping[str, str], d: Mapping[str, str], horizon_us: int, *, all_versions: bool) -> dict[str, str]:
+def _atoms(s: Columns, d: Columns, horizon_us: int, *, all_versions: bool) -> dict[str, str]:
     """Return each atom as SQL that is true, false or null (CASE takes null for false)."""
 
     def either(condition: str) -> str:
@@ -257,11 +274,11 @@ def _atoms(s: Mapping[str, str], d: Mapping[str, str], horizon_us: int, *, all_v
     no_md5 = [f"coalesce({side[name]}, false) = false" for side in (s, d) for name in ("is_multipart", "is_sealed")]
     # The pattern is matched once where the ETags are equal, as nearly all are.
     md5s = [md5(s["etag"]), f"({s['etag']} = {d['etag']} OR {md5(d['etag'])})", *no_md5]
-    known = ", ".join(f"'{composite}{name}'" for name in ALGORITHMS for composite in ("", COMPOSITE))
-    comparable = f"{s['checksum_kind']} = {d['checksum_kind']} AND {s['checksum_kind']} IN ({known})"
+    kind = f"{s['checksum_kind']} = {d['checksum_kind']} AND {s['checksum_kind']}"
     key = "coalesce(s.joined, d.joined)"
     recent = f"coalesce({s['modified_us']} > {horizon_us - int(PENDING_SECONDS * 1e6)}, true)"
     return {
+        "": "true",
         "own": f"(contains(s.joined, '.sealift/') OR (s.joined IS NULL AND contains(d.joined, '.sealift/'))) "
         f"AND regexp_matches({key}, '{OWN_OBJECT}')",
         "current": "false" if all_versions else "true",
@@ -272,9 +289,8 @@ def _atoms(s: Mapping[str, str], d: Mapping[str, str], horizon_us: int, *, all_v
         "source gone": f"s.joined IS NULL OR {s['is_delete_marker']}",
         "destination gone": f"d.joined IS NULL OR {d['is_delete_marker']}",
         "sizes differ": f"{s['size_bytes']} <> {d['size_bytes']}",
-        "checksums equal": f"{comparable} AND {s['checksum_value']} = {d['checksum_value']}",
-        "checksums differ": f"{comparable} AND {s['checksum_value']} <> {d['checksum_value']} "
-        f"AND NOT starts_with({s['checksum_kind']}, '{COMPOSITE}')",
+        "checksums equal": f"{kind} IN {_kinds(is_same=True)} AND {s['checksum_value']} = {d['checksum_value']}",
+        "checksums differ": f"{kind} IN {_kinds(is_same=False)} AND {s['checksum_value']} <> {d['checksum_value']}",
         "MD5s": " AND ".join(md5s),
         "ETags equal": f"{s['etag']} = {d['etag']}",
         "ETag absent": f"{s['etag']} IS NULL OR {d['etag']} IS NULL",

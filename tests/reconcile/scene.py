@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from msgspec.structs import replace
 
 from jobs.core.category import REPAIRABLE
-from jobs.core.model import Checksum, Location
+from jobs.core.model import Attributes, Checksum, Location, ObjectInfo
 from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import RunSpec, Side
 from jobs.inventory.find import find_inventory
@@ -57,7 +57,7 @@ class Facts(NamedTuple):
     is_delete_marker: bool = False
     checksum: Checksum | None = None
 
-    def columns(self, key: str) -> dict[str, str]:
+    def select(self, key: str) -> str:
         """The columns of a side in SQL."""
         checksum, modified = self.checksum, self.last_modified
         values: dict[str, str | int | bool | None] = {
@@ -71,10 +71,16 @@ class Facts(NamedTuple):
             "checksum_kind": checksum and f"{COMPOSITE if checksum.is_composite else ''}{checksum.algorithm}",
             "checksum_value": checksum and checksum.value,
         }
-        encryption = is_sealed_sql(f"{_literal(self.encryption_status)}::VARCHAR")
-        return {name: f"{_literal(value)}::{SIDE_COLUMNS[name]}" for name, value in values.items()} | {
-            "is_sealed": encryption
-        }
+        columns = {name: f"{_literal(value)}::{SIDE_COLUMNS[name]}" for name, value in values.items()}
+        columns["is_sealed"] = is_sealed_sql(f"{_literal(self.encryption_status)}::VARCHAR")
+        return ", ".join(f"{value} AS {name}" for name, value in columns.items())
+
+    def info(self, encryption: str | None) -> ObjectInfo:
+        """As HEAD would say it. `encryption`: where the report does not say."""
+        etag = f"{self.etag or ''}{'-2' if self.is_multipart else ''}"
+        sse = {None: encryption, "SSE-KMS": "aws:kms"}.get(self.encryption_status)
+        checksums = (self.checksum,) if self.checksum else ()
+        return ObjectInfo(self.size_bytes or 0, etag, 0.0, None, "", checksums, Attributes(sse=sse))
 
 
 def _literal(value: str | int | bool | None) -> str:
@@ -95,16 +101,26 @@ def judge(
     key: str = "a",
 ) -> Judgement:
     """The judgement of a pair, as the SQL of the rules makes it."""
-    sides = []
-    for facts in (source, destination):
-        columns = ", ".join(f"{value} AS {name}" for name, value in (facts or Facts()).columns(key).items())
-        sides.append(f"(SELECT {columns} WHERE {facts is not None})")
-    s, d = ({name: f"{alias}.{name}" for name in SIDE_COLUMNS} for alias in "sd")
+    sides = [f"(SELECT {(facts or Facts()).select(key)} WHERE {facts is not None})" for facts in (source, destination)]
     join = f"{sides[0]} s FULL JOIN {sides[1]} d ON s.joined = d.joined"
-    horizon_us = 1 << 60 if horizon is None else int(horizon * 1e6)
-    sql = code_sql(join, s, d, {"kept": "1"}, horizon_us=horizon_us, all_versions=all_versions)
-    [(code, _)] = connection().execute(sql).fetchall()
-    return judgements()[code]
+    [(told, _)] = _judged(join, "1", 1 << 60 if horizon is None else int(horizon * 1e6), all_versions=all_versions)
+    return told
+
+
+def judge_pairs(sides: Sequence[Facts]) -> Iterator[tuple[Facts, Facts, Judgement]]:
+    """The judgement of each pair of these, which are all old."""
+    rows = " UNION ALL ".join(f"SELECT {n} AS n, {facts.select('a')}" for n, facts in enumerate(sides))
+    for told, pair in _judged(f"({rows}) s CROSS JOIN ({rows}) d", f"s.n * {len(sides)} + d.n", 1 << 60):
+        source, destination = divmod(pair, len(sides))
+        yield sides[source], sides[destination], told
+
+
+def _judged(join: str, kept: str, horizon_us: int, *, all_versions: bool = False) -> Iterator[tuple[Judgement, int]]:
+    s, d = ({name: f"{alias}.{name}" for name in SIDE_COLUMNS} for alias in "sd")
+    sql = code_sql(join, s, d, {"kept": kept}, horizon_us=horizon_us, all_versions=all_versions)
+    known = judgements()
+    for code, number in connection().execute(sql).fetchall():
+        yield known[code], number
 
 
 def md5(text: str) -> str:
