@@ -171,9 +171,7 @@ def refuse(source: Place, copies: Sequence[Place], now: float, grace_seconds: fl
     for at, document in ((each.location, each.document) for each in copies):
         if document.rank <= rank:
             has = f"--destination {at} has rank {document.rank}, and --source {source.location} rank {rank}"
-            return (
-                f"{has}: copies need a higher rank, else each could be deleted for the sake of the other; see --replace"
-            )
+            return f"{has}: copies need a higher rank, else each could go for the other; see --replace"
         if document.deletes == "mirror":
             has = f"--destination {at}: deletes of a pair's source are mirrored there, says {document.key(at.key)}"
             return f"{has}: pack the originals and name the archives"
@@ -225,8 +223,7 @@ async def _refuse_shared(
         is_replica = body.info.replication_status == REPLICA
         if not (may_be_replica and is_replica):
             raise ConfigError(
-                f"{at} has the document of {location} at {each}: both are one bucket, or something mirrors one to "
-                "the other",
+                f"{at} has the document of {location} at {each}: both are one bucket, or something mirrors it",
                 advice="name places of which neither gets anything by itself, or delete what was copied by hand",
             )
     return is_replica
@@ -299,28 +296,20 @@ def refuse_mirrors(policy: Policy, copies: Sequence[Location]) -> None:
             reached = Location(bucket, pair.copy_key(prefix))
             if place := next(filter(reached.overlaps, copies), None):
                 raise UsageError(
-                    f"--destination {place}: the pair {pair.name} of the policy has {setting}, so that deletes of "
-                    "originals reach the copies",
+                    f"--destination {place}: the pair {pair.name} of the policy has {setting}: copies go as well",
                     advice="set it to keep them, or pack the originals and name the archives",
                 )
 
 
-async def refuse_lifecycle(copies: Sequence[Location], side: Side, say: Callable[[str], None]) -> None:
-    """Raise ConfigError if a lifecycle rule removes objects in one of the places, or may do so.
-
-    `say` hears of a server that has no lifecycle rules.
-    """
+async def refuse_lifecycle(copies: Sequence[Location], side: Side) -> None:
+    """Raise ConfigError if a lifecycle rule removes objects in one of the places, or may do so."""
     for bucket in dict.fromkeys(place.bucket for place in copies):
-        question = partial(lifecycle_rules, bucket=bucket, owner=side.owner)
-        rules = await _ask(side, bucket, "lifecycle", question)
-        if rules is None:
-            say(f"s3://{bucket}: the server has no lifecycle rules that could remove copies")
-        for rule in rules or ():
+        for rule in await _ask(side, bucket, "lifecycle", partial(lifecycle_rules, bucket=bucket, owner=side.owner)):
             covered = next((place for place in copies if place.overlaps(Location(bucket, rule.prefix))), None)
             if covered and rule.removes:
                 raise ConfigError(
-                    f"--destination {covered}: the lifecycle rule {rule.rule_id!r} of s3://{bucket} removes objects "
-                    f"below {rule.prefix!r} {rule.removes}",
+                    f"--destination {covered}: the lifecycle rule {rule.rule_id!r} of s3://{bucket} has "
+                    f"{rule.removes}, which removes or may remove objects below {rule.prefix!r}",
                     advice="exclude the copies from it, or name a narrower place",
                 )
 
@@ -337,26 +326,25 @@ async def refuse_replicated_deletes(source: Side, copies: Location, *, is_replic
     if is_replica and not is_aws:
         raise ConfigError(f"--destination {copies}: its server, which is not AWS, may replicate deletes of originals")
     rules = await _ask(source, bucket, "replication", partial(replication_rules, bucket=bucket))
-    rules = [rule for rule in rules or () if (rule.is_enabled or not is_aws) and overlap(rule.prefix, prefix)]
+    rules = [rule for rule in rules if (rule.is_enabled or not is_aws) and overlap(rule.prefix, prefix)]
     is_named = not is_replica or any(rule.destination == copies.bucket for rule in rules)  # else by another name
     for rule in rules:
-        is_carried = rule.replicates_markers or not is_aws
-        if is_carried and (rule.destination == copies.bucket or not is_named):
+        if (rule.replicates_markers or not is_aws) and (rule.destination == copies.bucket or not is_named):
             raise ConfigError(
                 f"--destination {copies}: the replication rule {rule.rule_id!r} of s3://{bucket} may carry deletes",
                 advice="remove it, or pack the originals and name the archives",
             )
 
 
-async def _ask(side: Side, bucket: str, what: str, question: Callable[[Any], Sequence[Any]]) -> Sequence[Any] | None:
-    """What the bucket's settings say. None: the server has no such settings. Raises ConfigError, StoreError."""
+async def _ask(side: Side, bucket: str, what: str, question: Callable[[Any], Sequence[Any]]) -> Sequence[Any]:
+    """What the bucket's settings say: nothing, if the server has none. Raises ConfigError, StoreError."""
     client = open_client("s3", side.region, PROMPT_TRIES, endpoint=side.endpoint, profile=side.profile)
     try:
         return await asyncio.to_thread(question, client)
     except (StoreError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, StoreError) and not isinstance(error, Denied):
             if error.status == 501 or error.code == "NotImplemented":
-                return None
+                return ()
             raise
         raise ConfigError(
             f"s3://{bucket}: whether a {what} rule removes the copies is not known, so nothing is deleted: {error}",
@@ -378,8 +366,7 @@ async def find_warnings(copies: Store, places: Sequence[Location]) -> list[dict[
 
 def warning(found: Mapping[str, str]) -> str:
     """One of `find_warnings`, for people."""
-    why = "its bucket keeps no versions, so one overwrite there ends the last copy"
-    return f"copies in {found['uri']}: {why}: turn versioning on ({found['code']})"
+    return f"copies in {found['uri']}: its bucket keeps no versions, turn them on ({found['code']})"
 
 
 # Declaring.
@@ -447,9 +434,8 @@ async def declare(
 def told(place: dict[str, Any]) -> str:
     """What has become of a place, for people."""
     lines = [f"{place['uri']} rank {place['rank']}: {place['action']}, {place['key']}"]
-    for old in place["replaced"]:
-        takes = f"  takes back rank {old['rank']} ({old['key']})"
-        lines.append(f"{takes}: expire runs that rely on it stop, plan them again")
+    stop = "expire runs that rely on it stop, plan them again"
+    lines += [f"  takes back rank {old['rank']} ({old['key']}): {stop}" for old in place["replaced"]]
     lines += [f"  {warning(each)}" for each in place["warnings"]]
     if place["command"]:
         lines.append(f"  you may not write there: let its owner give this command\n  {place['command']}")

@@ -398,7 +398,7 @@ async def plan_run(
     for each in (policy, await find_policy(ledger, is_given=policy is not None)):
         if each is not None:
             refuse_mirrors(each, copies_at)
-    await refuse_lifecycle(copies_at, destination, display.say)
+    await refuse_lifecycle(copies_at, destination)
     async with side_store(source, max_in_flight=16) as originals, side_store(destination, max_in_flight=16) as copies:
         origin, others = await read_places(originals, copies, source, destination, copies_at, options["grace_seconds"])
         keeps_versions = await retry(lambda: originals.is_versioned(source.location.bucket))

@@ -130,9 +130,8 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
             if _marker(await look(), stone)[0] != marker_id:
                 return _unsure(stone, marker_id)
         try:
-            await retry(partial(store.delete, ObjectRef(tombstones.bucket, stone.key, marker_id)))
-        except NotFound:  # some servers say so to a delete whose first answer was lost
-            pass
+            with suppress(NotFound):  # some servers say so to a delete whose first answer was lost
+                await retry(partial(store.delete, ObjectRef(tombstones.bucket, stone.key, marker_id)))
         except (Denied, Rejected, PreconditionFailed) as error:
             return str(error)
         if _marker(await look(), stone)[0] == marker_id:  # SeaweedFS answers so for a null marker

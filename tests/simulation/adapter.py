@@ -77,6 +77,7 @@ class Begun(Exception):
 
 NO_RULES = SimpleNamespace(
     get_bucket_lifecycle_configuration=lambda **_: {"Rules": []},
+    meta=SimpleNamespace(events=SimpleNamespace(register=lambda *_: None)),
     get_bucket_replication=lambda **_: {"ReplicationConfiguration": {"Rules": []}},
 )
 """All that is asked of a client that is no store."""
