@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobs import interrupts
 from jobs.cli.console import emit
-from jobs.cli.options import Options, shared
+from jobs.cli.options import Account, Options, Url, rare, shared
 from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.run import Side
@@ -97,9 +97,9 @@ class PolicyOptions(Options):
 class SourceAccess(Options):
     """How the source is reached."""
 
-    source_endpoint: str | None = shared("source-endpoint")
-    source_profile: str | None = shared("source-profile")
-    source_owner: str | None = shared("source-owner")
+    source_endpoint: str | None = rare("Endpoint of the source. Default: the one that boto3 finds.", type=Url)
+    source_profile: str | None = rare("Credentials profile for the source.", metavar="NAME")
+    source_owner: str | None = rare("Account that has to own the bucket of the source.", type=Account)
 
     def source_side(self, location: Location) -> Side:
         """The source at this location."""
@@ -109,9 +109,9 @@ class SourceAccess(Options):
 class SidesAccess(SourceAccess):
     """How both sides are reached."""
 
-    destination_endpoint: str | None = shared("destination-endpoint")
-    destination_profile: str | None = shared("destination-profile")
-    destination_owner: str | None = shared("destination-owner")
+    destination_endpoint: str | None = rare("Endpoint of the destination. Default: the one that boto3 finds.", type=Url)
+    destination_profile: str | None = rare("Credentials profile for the destination.", metavar="NAME")
+    destination_owner: str | None = rare("Account that has to own the bucket of the destination.", type=Account)
 
     def destination_side(self, location: Location) -> Side:
         """The destination at this location."""
@@ -121,8 +121,12 @@ class SidesAccess(SourceAccess):
 class ChecksumsOptions(Options):
     """Evidence at rest of both sides."""
 
-    source_checksums: str | None = shared("source-checksums")
-    destination_checksums: str | None = shared("destination-checksums")
+    source_checksums: str | None = rare(
+        "Evidence at rest of the source: manifest.json of a Compute checksum job.", metavar="URI"
+    )
+    destination_checksums: str | None = rare(
+        "Evidence at rest of the destination: manifest.json of a Compute checksum job.", metavar="URI"
+    )
 
 
 def choose_pair(name: str, policy_file: str | None, ledger: Location | None) -> tuple[Policy, Pair, Location]:

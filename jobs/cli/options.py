@@ -18,6 +18,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from inspect import getdoc
 from typing import Any, Self, dataclass_transform
 
@@ -119,26 +120,12 @@ def choice(*values: str) -> click.Choice[str]:
     return click.Choice([str(each) for each in values])
 
 
-def _rare(options: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    return {name: {**attributes, "is_rare": True} for name, attributes in options.items()}
-
-
-def _of_side(side: str) -> dict[str, dict[str, Any]]:
-    """How a side is reached, and what is known of its objects."""
-    checksums = f"Evidence at rest of the {side}: manifest.json of a Compute checksum job."
-    return {
-        f"{side}-checksums": _shared(checksums, metavar="URI"),
-        f"{side}-endpoint": _shared(f"Endpoint of the {side}. Default: the one that boto3 finds.", _URL),
-        f"{side}-profile": _shared(f"Credentials profile for the {side}.", metavar="NAME"),
-        f"{side}-owner": _shared(f"Account that has to own the bucket of the {side}.", _ACCOUNT),
-    }
-
-
-_URL = ParsedType("URL", _parse_endpoint)
-_ACCOUNT = ParsedType("ID", _matching(r"\d{12}", "an account", "write its 12 digits"))
+Url = ParsedType("URL", _parse_endpoint)
+Account = ParsedType("ID", _matching(r"\d{12}", "an account", "write its 12 digits"))
 _KEYS = "write AES256, aws:kms, aws:kms:dsse, or one of the last two =KEY-ARN"
 _SSE = ParsedType("KIND[=KEY]", _matching("AES256|aws:kms(:dsse)?(=.+)?", "an encryption", _KEYS, _parse_sse))
 _GLOBS: dict[str, Any] = {"multiple": True, "metavar": "GLOB"}
+_rare = partial(_shared, is_rare=True)
 SHARED: Mapping[str, Mapping[str, Any]] = {
     "source": _shared("What to take: a bucket or a prefix in it.", Place),
     "destination": _shared("Where the copies are or go.", Place),
@@ -149,8 +136,6 @@ SHARED: Mapping[str, Mapping[str, Any]] = {
     "versions": _shared("Which versions.", choice("current", "all"), default="current"),
     "include": _shared("Take only keys that match. May be repeated.", **_GLOBS),
     "exclude": _shared("Leave out keys that match. May be repeated.", **_GLOBS),
-    "newer-than": _shared("Take only objects modified after: 30d, 12h, 2026-11-01.", When),
-    "older-than": _shared("Take only objects modified before.", When),
     "margin": _shared(
         "A difference is in flight, and no finding, if it is younger than a report less this. "
         "Equal objects are the same at any age.",
@@ -161,40 +146,32 @@ SHARED: Mapping[str, Mapping[str, Any]] = {
     "dry-run": _shared("Print what would be done, and what it costs. Nothing is started.", click.BOOL),
     "yes": _shared("Start without asking (on a terminal it asks).", click.BOOL),
     "json": _shared("Print exactly one JSON document on stdout.", click.BOOL),
-} | _rare(
-    {
-        "storage-class": _shared("Storage class.", choice(*StorageClass)),
-        "sse": _shared("Encryption: AES256, aws:kms, aws:kms=KEY-ARN, aws:kms:dsse. Default: the bucket's.", _SSE),
-        "annotations": _shared(
-            "Whether annotations are carried or looked at. skip: as if there were none.",
-            choice(*AnnotationRule),
-            default=AnnotationRule.COPY.value,
-        ),
-        "max-cost": _shared("Refuse a plan that costs more.", ParsedType("DOLLARS", _parse_number)),
-        "max-objects": _shared("Refuse a plan with more objects.", Positive, metavar="N"),
-        "max-rate": _shared(
-            "At most so many requests (200) or bytes (50MiB) a second, all workers together. One of each: both.",
-            ParsedType("RATE", _parse_rate),
-            multiple=True,
-        ),
-        "requester-pays": _shared("Agree to pay for requests to the source's bucket.", click.BOOL),
-        **_of_side("source"),
-        **_of_side("destination"),
-        "unguarded": _shared(
-            "Write to a server that ignores conditions: a write by others at the same moment can be lost.", click.BOOL
-        ),
-        "executor": _shared(
-            "Where the work runs: here, in AWS Batch, or there without waiting for it.",
-            choice("local", "batch", "detached"),
-        ),
-        "ledger": _shared(
-            "Where runs are recorded. Default: SEALIFT_LEDGER, or the policy's.", Place, envvar="SEALIFT_LEDGER"
-        ),
-        "policy": _shared(
-            "The policy: a path or s3://. Default: SEALIFT_POLICY.", metavar="FILE", envvar="SEALIFT_POLICY"
-        ),
-    }
-)
+    "storage-class": _rare("Storage class.", choice(*StorageClass)),
+    "sse": _rare("Encryption: AES256, aws:kms, aws:kms=KEY-ARN, aws:kms:dsse. Default: the bucket's.", _SSE),
+    "annotations": _rare(
+        "Whether annotations are carried or looked at. skip: as if there were none.",
+        choice(*AnnotationRule),
+        default=AnnotationRule.COPY.value,
+    ),
+    "max-cost": _rare("Refuse a plan that costs more.", ParsedType("DOLLARS", _parse_number)),
+    "max-objects": _rare("Refuse a plan with more objects.", Positive, metavar="N"),
+    "max-rate": _rare(
+        "At most so many requests (200) or bytes (50MiB) a second, all workers together. One of each: both.",
+        ParsedType("RATE", _parse_rate),
+        multiple=True,
+    ),
+    "unguarded": _rare(
+        "Write to a server that ignores conditions: a write by others at the same moment can be lost.", click.BOOL
+    ),
+    "executor": _rare(
+        "Where the work runs: here, in AWS Batch, or there without waiting for it.",
+        choice("local", "batch", "detached"),
+    ),
+    "ledger": _rare(
+        "Where runs are recorded. Default: SEALIFT_LEDGER, or the policy's.", Place, envvar="SEALIFT_LEDGER"
+    ),
+    "policy": _rare("The policy: a path or s3://. Default: SEALIFT_POLICY.", metavar="FILE", envvar="SEALIFT_POLICY"),
+}
 """Options that several commands take, as for `click.option`, by name."""
 COMMON = ("dry-run", "yes", "json", "executor", "ledger", "policy")
 """The shared options that mean the same wherever they are taken. `sealift --help` lists them once."""
@@ -226,6 +203,11 @@ def checked_annotations(help: str) -> Any:
     return shared("annotations", help, type=choice(CHECK_ANNOTATIONS, SKIP_ANNOTATIONS), default=CHECK_ANNOTATIONS)
 
 
+def rare(help: str, **attributes: Any) -> Any:
+    """A field that is an option which only `--help-all` shows."""
+    return option(help, is_rare=True, **attributes)
+
+
 def flag(help: str, **attributes: Any) -> Any:
     """A field that is an option without a value."""
     return option(help, type=click.BOOL, **attributes)
@@ -241,7 +223,7 @@ def _field(make: Callable[[str], click.Parameter], attributes: Mapping[str, Any]
     return field(metadata={"make": make}, **default)
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(option, shared, flag, argument))
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(option, shared, rare, flag, argument))
 class Options(ABC):
     """The base of all options: a class below it is a frozen dataclass."""
 

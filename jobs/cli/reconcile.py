@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from jobs.cli import console
 from jobs.cli.command import Answer, ChecksumsOptions, LedgerCommand, SidesAccess, Work, ledger_location
 from jobs.cli.console import confirm, say
-from jobs.cli.options import choice, flag, option, shared
+from jobs.cli.options import choice, flag, option, rare, shared
 from jobs.cli.texts import repair_text, report_text
 from jobs.config import Settings
 from jobs.core.category import REPAIRABLE
@@ -49,13 +49,12 @@ class Reconcile(SidesAccess, ChecksumsOptions, LedgerCommand):
     source_inventory: str | None = option("manifest.json, or a folder: its latest complete report.", metavar="URI")
     destination_inventory: str | None = option("The same for the destination.", metavar="URI")
     versions: str = shared("versions")
-    maps: tuple[str, ...] = option(
+    maps: tuple[str, ...] = rare(
         "A source prefix and its destination prefix (a `=` of its own is `\\=`). May be repeated. "
         "All other keys are excluded.",
         name="--map",
         multiple=True,
         metavar="FROM=TO",
-        is_rare=True,
     )
     margin: float = shared("margin", default="15m")
     repair: bool = flag("Copy what is missing or stale, or is a copy of an older version, then verify it.")

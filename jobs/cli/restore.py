@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobs.cli.command import SidesAccess, Work
-from jobs.cli.options import Place, Text, When, choice, flag, option, shared
+from jobs.cli.options import Place, Text, When, choice, flag, option, rare, shared
 from jobs.cli.run_command import StartOptions, WriteOptions
 from jobs.core.enums import StorageClass
 from jobs.core.model import Location
@@ -40,9 +40,7 @@ class Restore(SidesAccess, StartOptions, WriteOptions):
     include: tuple[str, ...] = shared("include", is_rare=True)
     exclude: tuple[str, ...] = shared("exclude", is_rare=True)
     manifest: str | None = shared("manifest", is_rare=True)
-    bucket: str | None = option(
-        "Only what was in this bucket, where archives are of several.", metavar="NAME", is_rare=True
-    )
+    bucket: str | None = rare("Only what was in this bucket, where archives are of several.", metavar="NAME")
     skip_damaged: bool = flag(
         "Also restore keys of which an archive with a damaged index may hold a newer version. The exit code stays 3.",
         is_rare=True,

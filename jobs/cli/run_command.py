@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from jobs.cli import console
 from jobs.cli.command import Answer, LedgerCommand, SidesAccess
 from jobs.cli.console import asks, confirm, say
-from jobs.cli.options import Options, shared
+from jobs.cli.options import Options, When, flag, option, shared
 from jobs.cli.texts import plan_text, report_ended
 from jobs.config import Settings
 from jobs.core.model import Location
@@ -119,7 +119,7 @@ class RowsOptions(SidesAccess, StartOptions):
 
     include: tuple[str, ...] = shared("include")
     exclude: tuple[str, ...] = shared("exclude")
-    older_than: float | None = shared("older-than")
+    older_than: float | None = option("Take only objects modified before.", type=When)
     versions: str = shared("versions")
 
     def request(self, job: str, options: Mapping[str, Any], **filters: Any) -> Request:
@@ -143,8 +143,8 @@ class RowsOptions(SidesAccess, StartOptions):
 class CopiesOptions(RowsOptions):
     """Which rows, and where their copies are. What `replicate` and `verify` share."""
 
-    newer_than: float | None = shared("newer-than")
-    requester_pays: bool = shared("requester-pays")
+    newer_than: float | None = option("Take only objects modified after: 30d, 12h, 2026-11-01.", type=When)
+    requester_pays: bool = flag("Agree to pay for requests to the source's bucket.", is_rare=True)
 
     def copies(self, job: str, options: Mapping[str, Any], sample: Sample | None = None) -> Request:
         """The request."""

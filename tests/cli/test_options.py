@@ -8,7 +8,7 @@ import click
 import pytest
 
 from jobs.cli import run
-from jobs.cli.options import SHARED, Command, Options, argument, flag, option, shared
+from jobs.cli.options import SHARED, Command, Options, argument, flag, option, rare, shared
 from jobs.config import TUNING, Settings
 from jobs.errors import ConfigError
 from tests.cli.command_tree import COMMANDS, parameters
@@ -17,8 +17,8 @@ from tests.cli.command_tree import COMMANDS, parameters
 class Sides(Options):
     """Options of several commands."""
 
-    source: str | None = shared("source-profile")
-    copies: str | None = shared("destination-profile")
+    source: str | None = rare("A profile.", name="--source-profile")
+    copies: str | None = rare("Another one.", name="--destination-profile")
 
 
 seen: list[Options] = []
