@@ -14,9 +14,9 @@ LIMITS = {
     "jobs/aws": 521,
     "jobs/backup": 157,
     "jobs/checksum_reports": 275,
-    "jobs/cli": 2529,
+    "jobs/cli": 2531,
     "jobs/compact": 830,
-    "jobs/core": 1155,
+    "jobs/core": 1156,
     "jobs/doctor": 688,
     "jobs/expire": 1364,
     "jobs/inventory": 535,
@@ -29,7 +29,7 @@ LIMITS = {
     "jobs/reports": 732,
     "jobs/restore": 939,
     "jobs/rollback": 427,
-    "jobs/runs": 2091,
+    "jobs/runs": 2129,
     "jobs/s3": 3954,
     "jobs/sync": 965,
     "jobs/tables": 373,
@@ -39,8 +39,8 @@ LIMITS = {
     "scheduler": 880,
     "terraform": 2402,
     "terraform/modules": 487,
-    "tests": 43054,
-    "the product": 24966,
+    "tests": 43114,
+    "the product": 25007,
 }
 
 

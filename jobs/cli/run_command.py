@@ -16,7 +16,7 @@ from jobs.cli.options import Options, When, flag, option, shared
 from jobs.cli.texts import plan_text, report_ended
 from jobs.config import Settings
 from jobs.core.model import Location
-from jobs.core.run import WITHOUT_CONDITIONS, Plan, RunSpec
+from jobs.core.run import PROVEN_BEFORE, WITHOUT_CONDITIONS, Plan, RunSpec
 from jobs.core.sampling import Sample
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, UsageError
@@ -183,7 +183,9 @@ def _check_not_empty(request: Request, planned: Planned) -> None:
     """
     plan = planned.plan
     left_out = {**plan.excluded, **plan.savings.get("left_alone", {})}
-    may_be_empty = not left_out.keys().isdisjoint({SAMPLE, *BY_TIME}) or (left_out and kind_of(request).may_be_empty)
+    may_be_empty = not left_out.keys().isdisjoint({SAMPLE, PROVEN_BEFORE, *BY_TIME}) or (
+        left_out and kind_of(request).may_be_empty
+    )
     if plan.rows or may_be_empty:
         return
     counts = ", ".join(f"{count:,} by {name.replace('_', '-')}" for name, count in left_out.items())

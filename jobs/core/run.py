@@ -170,6 +170,8 @@ same name may have others by the next run.
 """
 
 
+PROVEN_BEFORE = "proven_before"
+"""The name in `Plan.excluded` of rows whose object and copy the state knows to be the same."""
 UNSIZED_ROWS = "unsized_rows"
 """The option of a planned run: how many rows of its manifest do not say their size. Its plan counts
 no bytes for them.

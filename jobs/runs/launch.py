@@ -89,11 +89,12 @@ async def plan_run(
         spec = draft.spec(description, extra | draft.ways(source), source)
         work = PricedWork.of(spec, is_copying=copies)
         lists, packed = lists_copies(spec), PackedCopies.of(request.options, ledger)
+        now = partial(server_time, ledger.store)
         plan, histogram = await plan_rows(
             batches,
             request.selection,
             draft.shards(settings),
-            copies=Copies(spec, packed, lists, partial(server_time, ledger.store)) if lists or packed else None,
+            copies=Copies(spec, packed, lists, now, ledger if lists else None) if lists or packed else None,
             join=join and partial(join, spec),
             parts=part_rule(work),
         )

@@ -23,13 +23,13 @@ from jobs.core.display import shown
 from jobs.core.model import SIZE_LIMIT
 from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
 from jobs.core.pricing import Histogram
-from jobs.core.run import Plan, ShardSummary
+from jobs.core.run import PROVEN_BEFORE, Plan, ShardSummary
 from jobs.core.selection import Selection
 from jobs.errors import LimitExceeded, ManifestError
 from jobs.runs.filtering import select_rows
 from jobs.runs.sharding import Shards, WriteShard
 from jobs.runs.sorting import Sorting
-from jobs.runs.there import Copies, find_there, leave_out_packed
+from jobs.runs.there import Copies, find_there, leave_out_known, leave_out_packed
 from jobs.tables.duck import in_thread, scratch_folder
 from jobs.tables.rows import REPETITIVE, cut, fill_batch, manifest_schema, shard_schema, write_parquet
 
@@ -64,8 +64,12 @@ async def plan_rows(
                 await in_thread(sorting.connection, join, sorting)
             at = int(copies.now()) if copies else 0
             there = await find_there(copies.run, sorting) if copies and rows else None
-            if copies and copies.packed and there:
-                excluded["in_archive"] = await leave_out_packed(copies.packed, copies.run, sorting)
+            if copies and there:
+                if copies.packed:
+                    excluded["in_archive"] = await leave_out_packed(copies.packed, copies.run, sorting)
+                if copies.ledger and there["alike"]:
+                    excluded[PROVEN_BEFORE] = await leave_out_known(copies.ledger, copies.run, sorting, there["alike"])
+                    there["alike"] -= excluded[PROVEN_BEFORE]
                 rows, size_bytes = await in_thread(sorting.connection, sorting.total)
             if copies and not copies.is_done:
                 there = None

@@ -29,7 +29,8 @@ _IDENTITY = "sha256(strlen(key) || ':' || key || coalesce(':' || version_id, '')
 _RECENCY = f"coalesce(last_modified, {-(2**63) - 1}) * {2**60}::HUGEINT - place"
 """The larger, the newer. Undated rows are oldest. Of equal ones the first of the manifest counts."""
 
-SEEN = "CREATE TABLE seen (place BIGINT, there VARCHAR, seen_bytes BIGINT, is_first BOOLEAN)"
+SEEN = """CREATE TABLE seen (
+    place BIGINT, there VARCHAR, seen_bytes BIGINT, is_first BOOLEAN, copy_etag VARCHAR, copy_second BIGINT)"""
 """The rows whose copies are listed at the destination, by their `place` (`jobs.runs.there`). Of a
 key's rows one is the first."""
 SAME = "same"
@@ -55,10 +56,11 @@ class Sorting:
 
         One statement after the other: a join cannot spill what another one of its statement holds.
         """
-        self.connection.execute("CREATE TABLE left_out (place BIGINT, name VARCHAR)")
+        self.connection.execute("CREATE TABLE IF NOT EXISTS left_out (place BIGINT, name VARCHAR)")
+        [before] = self._one("SELECT count(*) FROM left_out")
         for each in places_sql:
             self.connection.execute(f"INSERT INTO left_out BY NAME {each}")
-        count = int(self._one("SELECT count(*) FROM left_out")[0])
+        count = int(self._one("SELECT count(*) FROM left_out")[0] - before)
         if count:
             self.relation = f"(FROM {self.relation} ANTI JOIN left_out USING (place))"
         return count

@@ -6,6 +6,9 @@ that has the form of an MD5 and is none, as with KMS, equals no other.) Not done
 verify run found wrong or damaged, and keys that have several rows where one copy of each is wanted.
 Of all versions a key's are done together: both sides have the same ones in the same order.
 
+Other ETags say nothing of bytes, as with KMS and uploads in parts. There the state says whether a look has proven the
+two objects that are listed now: then the row is left out. What the state says makes no new verdict.
+
 `expire` deletes hot copies that `compact` has packed. No list of the hot bucket shows them, so a run over the pair
 would copy each again, or find it missing: a key is not missing where an archive of its pair has its copy.
 """
@@ -14,7 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, closing, suppress
 from posixpath import commonprefix
 from typing import Any, NamedTuple
 
@@ -24,28 +27,33 @@ from msgspec import Struct
 
 from jobs.archives.index import ArchiveIndex, Damage
 from jobs.archives.unindexed import etags_of_archives
+from jobs.core.enums import SKIP_ANNOTATIONS
 from jobs.core.model import Location
 from jobs.core.pricing import ALIKE, OTHER
 from jobs.core.run import RunSpec, Side
-from jobs.errors import Denied, Rejected
+from jobs.errors import Denied, Rejected, SealiftError
 from jobs.ledger.ledger import Ledger
-from jobs.ledger.state import copy_key_sql
+from jobs.ledger.state import BAD, copy_key_sql, verdict_places
+from jobs.ledger.state_files import state_relation, summary
 from jobs.runs.request import listed_rows
 from jobs.runs.sorting import SAME, Sorting
-from jobs.s3.sessions import open_side
+from jobs.s3.sessions import endpoint_of, open_side
 from jobs.s3.store import Store
-from jobs.tables.duck import in_thread, parquet, quoted
+from jobs.tables.duck import Database, in_thread, parquet, quoted
 from jobs.tables.rows import manifest_batch, manifest_schema
 
 _COLUMNS = ["key", "is_latest", "is_delete_marker", "size_bytes", "etag", "last_modified"]
 _MD5 = quoted("[0-9a-f]{32}")
-_IS_SURE = f"regexp_full_match(etag, {_MD5}) AND condemned_etag IS NULL AND damaged_etag IS NULL"
+_IS_SOUND = "condemned_etag IS NULL AND damaged_etag IS NULL"
+_IS_SURE = f"regexp_full_match(etag, {_MD5}) AND {_IS_SOUND}"
 _EQUAL = """(a.is_sure AND a.etag = b.etag AND a.size_bytes = b.size_bytes OR a.is_delete_marker AND b.is_delete_marker)
     AND b.last_modified >= a.last_modified"""
 _MAY_BE_EQUAL = f"""a.is_delete_marker = b.is_delete_marker
     AND (a.size_bytes IS NULL OR a.size_bytes = b.size_bytes)
     AND (a.etag = b.etag
          OR NOT coalesce(regexp_full_match(a.etag, {_MD5}) AND regexp_full_match(b.etag, {_MD5}), false))"""
+STATE_TIMES = 40
+"""The state is read if it knows at most so many times the objects that may be there, which else take two HEADs each."""
 _MEMBERS = pa.schema([manifest_schema().field(name) for name in ("key", "size_bytes", "etag")])
 
 
@@ -86,13 +94,14 @@ class Copies(NamedTuple):
     """The run whose copies are looked for.
 
     `packed`: archives that hold copies as well. `is_done`: False for a run that looks at what is listed, too.
-    `now`: S3's time in epoch seconds.
+    `now`: S3's time in epoch seconds. `ledger`: whose state may know copies.
     """
 
     run: RunSpec
     packed: PackedCopies | None = None
     is_done: bool = True
     now: Callable[[], float] = time.time
+    ledger: Ledger | None = None
 
 
 async def find_there(spec: RunSpec, sorting: Sorting) -> dict[str, int] | None:
@@ -143,9 +152,10 @@ def _join_objects(relation: str, listed: str, copy_key: str) -> str:
     repeated = f"SELECT hash(key) FROM {relation} GROUP BY 1 HAVING count(*) > 1"
     return f"""
         SELECT a.place, a.size_bytes AS seen_bytes, true AS is_first, CASE WHEN a.is_single AND {_EQUAL} THEN '{SAME}'
-            WHEN {_MAY_BE_EQUAL} THEN '{ALIKE}' ELSE '{OTHER}' END AS there
+            WHEN {_MAY_BE_EQUAL} THEN '{ALIKE}' ELSE '{OTHER}' END AS there,
+            CASE WHEN a.is_single AND a.is_sound THEN b.etag END AS copy_etag, b.last_modified // 1000000 AS copy_second
         FROM (SELECT {_SHOWN}, unhex(sha256({copy_key})) AS digest, {_IS_SURE} AS is_sure,
-                     hash(key) NOT IN ({repeated}) AS is_single
+                     {_IS_SOUND} AS is_sound, hash(key) NOT IN ({repeated}) AS is_single
               FROM {relation} WHERE NOT is_delete_marker) AS a
         JOIN (SELECT {_SHOWN}, unhex(sha256(key)) AS digest FROM {listed}) AS b USING (digest)"""
 
@@ -202,3 +212,36 @@ async def leave_out_packed(packed: PackedCopies, spec: RunSpec, sorting: Sorting
     places = f"""SELECT place FROM (SELECT * {lacking} WHERE regexp_full_match(etag, '[0-9a-f]{{32}}')) AS r
         SEMI JOIN {parquet(path)} AS m ON m.key = r.copy_key AND m.etag = r.etag AND m.size_bytes = r.size_bytes"""
     return await in_thread(connection, sorting.leave_out, places)
+
+
+async def leave_out_known(ledger: Ledger, spec: RunSpec, sorting: Sorting, alike: int) -> int:
+    """Leave out the rows whose object and copy are listed as the state knows them: proven, and nothing is wrong with
+    them → how many.
+
+    `alike`: so many may be there. A look in the second of a write may be of what was there before. At AWS a copy in
+    parts may lack annotations. A state that cannot be read, or is large beside these rows, says nothing.
+    """
+    with suppress(SealiftError):
+        if STATE_TIMES * alike < sum(place.objects for place in (await summary(ledger)).places):
+            return 0
+        database = Database(sorting.folder / "state")
+        with closing(database.connection):
+            state = await state_relation(ledger, database, only_open=False)
+        if state is None:
+            return 0
+        is_at = " AND ".join(f"{name} = {value}" for name, value in verdict_places(spec).items())
+        may_lack = spec.options.get("annotations") != SKIP_ANNOTATIONS and endpoint_of(spec.destination).partition
+        pair, second = "unhex(sha256(strlen(key) || ':' || key || {}))".format, "epoch_us({}) // 1000000".format
+        places = f"""
+            SELECT DISTINCT place FROM (
+                SELECT *, last_modified // 1000000 AS second, {pair(copy_key_sql(spec))} AS pair
+                FROM {sorting.relation} JOIN (FROM seen WHERE there = '{ALIKE}') USING (place)) AS a
+            JOIN (
+                SELECT version_id, etag, copy_etag, {second("modified")} AS second,
+                       {second("copy_modified")} AS copy_second, {pair("copy_key")} AS pair
+                FROM {state} WHERE {is_at} AND NOT {BAD} AND NOT ({bool(may_lack)} AND contains(copy_etag, '-'))
+                    AND {second("checked_at")} > greatest(second, copy_second)) AS s
+            USING (pair, etag, second, copy_etag, copy_second)
+            WHERE coalesce(a.version_id, s.version_id, '') = coalesce(s.version_id, a.version_id, '')"""
+        return await in_thread(sorting.connection, sorting.leave_out, places)
+    return 0

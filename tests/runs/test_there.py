@@ -20,6 +20,8 @@ from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.pricing import Histogram
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.core.selection import Selection
+from jobs.ledger.ledger import Ledger
+from jobs.ledger.state_files import compact
 from jobs.runs import there
 from jobs.runs.planning import plan_rows
 from jobs.runs.sharding import Shards
@@ -27,7 +29,9 @@ from jobs.runs.there import Copies, PackedCopies
 from jobs.tables.rows import PLANNED, done_outcomes, manifest_batch, read_outcomes, read_shard
 from tests.doubles.examples import examples
 from tests.doubles.few_rows import there_of
+from tests.doubles.memory_store import MemoryStore
 from tests.doubles.packed_copies import md5, packed_copies
+from tests.ledger.looks import BEGAN, Seen, tell
 
 MD5 = [f"{number:032x}" for number in range(3)]
 SIDES = Side(Location("source", "in/")), Side(Location("copies", "out/"))
@@ -60,6 +64,7 @@ class Planning:
         page: int = 1_000,
         packed: PackedCopies | None = None,
         is_done: bool = True,
+        ledger: Ledger | None = None,
         rows_per_shard: int = 100_000,
         **rules: Any,
     ):
@@ -76,7 +81,7 @@ class Planning:
                     batches(),
                     Selection(versions="all"),
                     Shards(self.write_shard, Path(folder), rows_per_shard),
-                    copies=Copies(run, packed, is_done),
+                    copies=Copies(run, packed, is_done, ledger=ledger),
                     **rules,
                 )
 
@@ -144,6 +149,52 @@ def test_a_row_whose_copy_expired_is_left_out_if_an_archive_holds_it(is_done: bo
     assert bool(planned.plan.there) is is_done
     unlisted = Planning(rows, [copy(str(number)) for number in range(9)], page=1, packed=held)  # not listed to its end
     assert unlisted.plan.excluded == {}
+
+
+PARTS = "e-2"
+KNOWN: dict[str, tuple[dict[str, Any] | None, list[Seen], bool]] = {
+    "proven by a later look": ({}, [Seen("good", 5)], True),
+    "as the state names its version": ({"version_id": "1"}, [Seen("good", 5, version_id="1")], True),
+    "of another version": ({"version_id": "2"}, [Seen("good", 5, version_id="1")], False),
+    "of which the state knows nothing": ({}, [], False),
+    "that was made, and never compared": ({}, [Seen("good", 5, "listed", "nothing_comparable")], False),
+    "looked at in the second of its write": ({}, [Seen("good", 1)], False),
+    "found wrong": ({}, [Seen("good", 5), Seen("bad", 6)], False),
+    "found wrong, and accepted": ({}, [Seen("bad", 6), Seen("accepted", 7)], False),
+    "that could not be read since": ({}, [Seen("good", 5), Seen("unknown", 6, code="denied")], False),
+    "written again since": ({"last_modified": BEGAN + 9.0}, [Seen("good", 5)], False),
+    "with other bytes since": ({"etag": "f-2"}, [Seen("good", 5)], False),
+    "whose copy was written again since": ({}, [Seen("good", 5, copy_modified=0)], False),
+    "whose copy is another one since": ({}, [Seen("good", 5, copy_etag="f-2")], False),
+    "whose copy was made in parts": ({}, [Seen("good", 5, copy_etag=PARTS)], False),
+    "of another size": ({"size_bytes": 6}, [Seen("good", 5)], False),
+    "that a verify run has condemned": ({"condemned_etag": PARTS}, [Seen("good", 5)], False),
+    "that the manifest names twice": (None, [Seen("good", 5)], False),
+}
+
+
+def test_a_row_is_left_out_if_the_state_knows_both_objects_to_be_the_same() -> None:
+    """Their ETags are no MD5s, so each second run over uploads in parts, or with KMS, had a look at every one."""
+    ledger = Ledger(MemoryStore(buckets=["ledger"]), Location("ledger", "l/"))
+    run = replace(RUN, source=Side(Location("originals")), destination=Side(Location("copies")))
+    own: dict[str, Any] = {"etag": PARTS, "last_modified": float(BEGAN)}
+    rows = [row(name, **own | (other or {})) for name, (other, *_) in KNOWN.items()]
+    rows += [row(name, version_id="0", **own) for name, (other, *_) in KNOWN.items() if other is None]
+    etags = dict.fromkeys(KNOWN, "e") | {"whose copy was made in parts": PARTS}
+    listed = [copy(name, etag=etag, last_modified=BEGAN + 1.0) for name, etag in etags.items()]
+    seen = [each._replace(key=name, etag=PARTS) for name, (_, some, _) in KNOWN.items() for each in some]
+    asyncio.run(tell(ledger, "run", *seen))
+    planned = Planning(rows, listed, run, ledger=ledger)
+    left_out = {name for name, (*_, is_known) in KNOWN.items() if is_known}
+    kept = {each.key for shard in planned.shards for each in planned.rows(shard)}
+    assert (kept, planned.plan.excluded.get("proven_before", 0)) == (KNOWN.keys() - left_out, len(left_out))
+    assert Planning(rows, listed, run).plan.there["alike"] == planned.plan.there["alike"] + len(left_out)
+    others = replace(run, destination=Side(Location("others"))), replace(run, options={"all_versions": True})
+    unknown = [Planning(rows, listed, each, ledger=ledger) for each in others]
+    asyncio.run(compact(ledger, "a night"))
+    with mock.patch.object(there, "STATE_TIMES", 0.1):  # the state is large beside these rows
+        unknown.append(Planning(rows, listed, run, ledger=ledger))
+    assert not any(each.plan.excluded.get("proven_before") for each in unknown)
 
 
 def test_an_object_that_a_server_lists_twice_does_no_other_row() -> None:
