@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from jobs.s3.store import Store
 if TYPE_CHECKING:
     from jobs.archives.index import ArchiveIndex, Damage
 
-_ARCHIVE = ("archive", "source_bucket", "members", "content_bytes", "size_bytes", "storage_class", "created_at")
+_ARCHIVE = ("location", "source_bucket", "members", "size_bytes", "storage_class", "created_at")
 _MEMBER = ("version_id", "size_bytes", "last_modified")
 REINDEXED_AT_ONCE = 8
 
@@ -94,8 +94,9 @@ class ListArchives(_IndexCommand):
             return await self._members(index, self.archive)
         records, problems = await self.records(index)
         below = f" below {self.source}" if self.source else ""
-        text = _records_text(records) if records else f"no archives{below} in the index of {index.location}"
-        return _answer({"archives": [each.to_dict() for each in records]}, text, problems)
+        shown = [each.to_dict() for each in records]
+        text = table(shown, _ARCHIVE) if shown else f"no archives{below} in the index of {index.location}"
+        return _answer({"archives": shown}, text, problems)
 
     async def _members(self, index: ArchiveIndex, archive: Location) -> Answer:
         record = await index.record(archive)
@@ -110,9 +111,8 @@ class ListArchives(_IndexCommand):
                 members += part[: self.limit - len(members)]
                 if len(members) >= self.limit:
                     break
-        shown = [_document(each) for each in members]
-        text = f"{_records_text([record])}\n\n{table(shown, ('key', *_MEMBER))}"
-        return Answer(record.to_dict() | {"shown": shown}, text)
+        document = record.to_dict() | {"shown": [_document(each) for each in members]}
+        return Answer(document, f"{table([document], _ARCHIVE)}\n\n{table(document['shown'], ('key', *_MEMBER))}")
 
 
 class FindMember(_IndexCommand):
@@ -141,10 +141,8 @@ class FindMember(_IndexCommand):
         nowhere = "no archive has the key" if is_known else "it is not known whether an archive has the key"
         found = [_document(each.member) | {"archive": str(each.record.location)} for each in members]
         text = table(found, ("archive", *_MEMBER, "sha256")) if found else f"{nowhere} '{shown_key(self.key)}'"
-        answer = _answer({"key": self.key, "found": found}, text, problems)
-        if is_found:
-            return answer._replace(code=ExitCode.DONE if is_known else ExitCode.FINDINGS)
-        return answer._replace(code=ExitCode.FINDINGS if is_known else ExitCode.CONFIG)
+        codes = ExitCode.CONFIG, ExitCode.FINDINGS, ExitCode.DONE
+        return _answer({"key": self.key, "found": found}, text, problems)._replace(code=codes[is_found + is_known])
 
 
 class Reindex(_IndexCommand):
@@ -224,13 +222,6 @@ async def _renew(index: ArchiveIndex, store: Store, location: Location) -> bool:
         return False
     await index.adopt(store, location, etag, earlier)
     return True
-
-
-def _records_text(records: Iterable[ArchiveRecord]) -> str:
-    documents = (each.to_dict() for each in records)
-    return table(
-        [each | {"archive": each["location"], "content_bytes": each["member_bytes"]} for each in documents], _ARCHIVE
-    )
 
 
 def _document(member: Member) -> dict[str, Any]:
