@@ -12,7 +12,7 @@ from jobs.archives.model import ArchiveRecord, DamagedIndex, Member
 from jobs.archives.unindexed import LOOKS_AT_ONCE, etags_of_archives, find_unindexed
 from jobs.cli.command import Answer, LedgerCommand, SourceAccess, Work, ledger_location
 from jobs.cli.console import table
-from jobs.cli.options import Place, argument, shared
+from jobs.cli.options import Place, argument, option, shared
 from jobs.core.display import shown, shown_key
 from jobs.core.model import Location
 from jobs.errors import REFUSALS, ConfigError, DamagedArchive, ExitCode, LaterArchive, LedgerError, NotFound, UsageError
@@ -77,7 +77,7 @@ class ListArchives(_IndexCommand):
     """
 
     archive: Location | None = argument(type=Place, required=False)
-    prefix: str | None = shared("prefix", "Of an archive: only members whose keys begin with this.")
+    prefix: str | None = option("Of an archive: only members whose keys begin with this.")
     limit: int = shared("limit", "Of an archive: only the first N members.")
 
     def run(self) -> Work:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobs import interrupts
 from jobs.cli.console import emit
-from jobs.cli.options import Account, Options, Url, rare, shared
+from jobs.cli.options import Account, Options, Place, Url, rare, shared
 from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.run import Side
@@ -57,7 +57,12 @@ class JsonCommand(Options):
 class LedgerOptions(Options):
     """Which ledger: --ledger, SEALIFT_LEDGER or the policy's, in this order."""
 
-    ledger: Location | None = shared("ledger", default=None)
+    ledger: Location | None = rare(
+        "Where runs are recorded. Default: SEALIFT_LEDGER, or the policy's.",
+        type=Place,
+        envvar="SEALIFT_LEDGER",
+        default=None,
+    )
 
     def open_ledger(self) -> Ledger:
         """The ledger, with patience. Must not be called in an event loop. Raises UsageError."""

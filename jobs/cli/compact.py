@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from jobs.cli.command import PolicyOptions, Work, choose_pair
-from jobs.cli.options import Size, checked_annotations, flag, option, rare, shared
+from jobs.cli.options import Size, checked_annotations, choice, flag, option, rare, shared
 from jobs.cli.run_command import RowsOptions, WriteOptions
 from jobs.compact.packing import EarlierRule, PackingRule
 from jobs.core.enums import SKIP_ANNOTATIONS, AnnotationRule, StorageClass
@@ -38,8 +38,8 @@ class Compact(RowsOptions, WriteOptions, PolicyOptions):
     rule: str | None = option("Which of the pair's archive rules.", metavar="NAME")
     max_size: int | None = option("Take only objects of at most this size: 1MiB.", type=Size)
     target_size: int = rare("Approximate size of an archive.", type=Size, default="1GiB")
-    storage_class: str = shared(
-        "storage-class", "Storage class of the archives.", default=StorageClass.GLACIER_IR.value
+    storage_class: str = rare(
+        "Storage class of the archives.", type=choice(*StorageClass), default=StorageClass.GLACIER_IR.value
     )
     annotations: str = checked_annotations(
         "check: leave out objects with annotations, which no archive holds. skip: pack them without."

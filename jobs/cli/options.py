@@ -26,7 +26,7 @@ import click
 from click.core import ParameterSource
 
 from jobs.cli.console import log_requests
-from jobs.core.enums import CHECK_ANNOTATIONS, SKIP_ANNOTATIONS, AnnotationRule, StorageClass
+from jobs.core.enums import CHECK_ANNOTATIONS, SKIP_ANNOTATIONS
 from jobs.core.model import Location
 from jobs.core.sampling import Sample
 from jobs.core.selection import parse_age, parse_size, parse_when
@@ -141,18 +141,11 @@ SHARED: Mapping[str, Mapping[str, Any]] = {
         "Equal objects are the same at any age.",
         Age,
     ),
-    "prefix": _shared("Only keys that begin with this."),
     "limit": _shared("Show N at most.", Positive, metavar="N", default=50),
     "dry-run": _shared("Print what would be done, and what it costs. Nothing is started.", click.BOOL),
     "yes": _shared("Start without asking (on a terminal it asks).", click.BOOL),
     "json": _shared("Print exactly one JSON document on stdout.", click.BOOL),
-    "storage-class": _rare("Storage class.", choice(*StorageClass)),
     "sse": _rare("Encryption: AES256, aws:kms, aws:kms=KEY-ARN, aws:kms:dsse. Default: the bucket's.", _SSE),
-    "annotations": _rare(
-        "Whether annotations are carried or looked at. skip: as if there were none.",
-        choice(*AnnotationRule),
-        default=AnnotationRule.COPY.value,
-    ),
     "max-cost": _rare("Refuse a plan that costs more.", ParsedType("DOLLARS", _parse_number)),
     "max-objects": _rare("Refuse a plan with more objects.", Positive, metavar="N"),
     "max-rate": _rare(
@@ -166,9 +159,6 @@ SHARED: Mapping[str, Mapping[str, Any]] = {
     "executor": _rare(
         "Where the work runs: here, in AWS Batch, or there without waiting for it.",
         choice("local", "batch", "detached"),
-    ),
-    "ledger": _rare(
-        "Where runs are recorded. Default: SEALIFT_LEDGER, or the policy's.", Place, envvar="SEALIFT_LEDGER"
     ),
     "policy": _rare("The policy: a path or s3://. Default: SEALIFT_POLICY.", metavar="FILE", envvar="SEALIFT_POLICY"),
 }
@@ -200,7 +190,7 @@ def shared(name: str, help: str | None = None, **attributes: Any) -> Any:
 
 def checked_annotations(help: str) -> Any:
     """A field that is the option --annotations of a command that carries none: check or skip."""
-    return shared("annotations", help, type=choice(CHECK_ANNOTATIONS, SKIP_ANNOTATIONS), default=CHECK_ANNOTATIONS)
+    return rare(help, type=choice(CHECK_ANNOTATIONS, SKIP_ANNOTATIONS), default=CHECK_ANNOTATIONS)
 
 
 def rare(help: str, **attributes: Any) -> Any:

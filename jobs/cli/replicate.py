@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from jobs.cli.command import PolicyOptions, Work, choose_pair
-from jobs.cli.options import Text, choice, flag, option, refuse, shared
+from jobs.cli.options import choice, flag, option, rare, refuse, shared
 from jobs.cli.run_command import CopiesOptions, WriteOptions
-from jobs.core.enums import StorageClass
+from jobs.core.enums import AnnotationRule, StorageClass
 from jobs.core.run import FROM_EVENTS
 from jobs.core.selection import Selection
 from jobs.errors import UsageError
@@ -41,9 +41,13 @@ class Replicate(CopiesOptions, WriteOptions, PolicyOptions):
         type=choice(*Overwrite),
         default=Overwrite.OLDER.value,
     )
-    storage_class: str = shared("storage-class", "Class of the copies. keep: the source's.", type=Text, default=KEEP)
+    storage_class: str = rare("Class of the copies. keep: the source's.", default=KEEP)
     object_lock: bool = flag("Copy retention and legal hold, too (one more request each).", is_rare=True)
-    annotations: str = shared("annotations")
+    annotations: str = rare(
+        "Whether annotations are carried or looked at. skip: as if there were none.",
+        type=choice(*AnnotationRule),
+        default=AnnotationRule.COPY.value,
+    )
     stream: bool = flag("Read and write the bytes here, even where S3 could copy them itself.", is_rare=True)
 
     def run(self) -> Work:

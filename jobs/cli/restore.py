@@ -36,7 +36,7 @@ class Restore(SidesAccess, StartOptions, WriteOptions):
     at: float | None = option("As it was at: 30d (ago), 2026-11-01, 2026-11-01T06:00:00Z.", name="--as-of", type=When)
     destination: Location = shared("destination", "Where the objects go.", required=True)
     keys: tuple[str, ...] = option("This key. May be repeated.", name="--key", type=Text, multiple=True, metavar="KEY")
-    prefix: str | None = shared("prefix")
+    prefix: str | None = option("Only keys that begin with this.")
     include: tuple[str, ...] = shared("include", is_rare=True)
     exclude: tuple[str, ...] = shared("exclude", is_rare=True)
     manifest: str | None = shared("manifest", is_rare=True)
@@ -47,8 +47,7 @@ class Restore(SidesAccess, StartOptions, WriteOptions):
     )
     in_place: bool = flag("Allow the original bucket as destination. Nothing is overwritten there.", is_rare=True)
     tier: str = option("How fast to thaw archived objects, for a week.", type=choice(*Tier), default=Tier.BULK.value)
-    storage_class: str = shared(
-        "storage-class",
+    storage_class: str = rare(
         "Class of the restored objects. keep: the class that they had.",
         type=choice(KEEP, *StorageClass),
         default="STANDARD",
