@@ -10,7 +10,7 @@ LIMITS = {
     "commands": 24,
     "environment variables": 9,
     "jobs": 611,
-    "jobs/archives": 1121,
+    "jobs/archives": 1119,
     "jobs/aws": 521,
     "jobs/backup": 157,
     "jobs/checksum_reports": 275,
@@ -33,14 +33,14 @@ LIMITS = {
     "jobs/s3": 3954,
     "jobs/sync": 965,
     "jobs/tables": 373,
-    "jobs/verify": 522,
+    "jobs/verify": 518,
     "names of options": 78,
     "options of one command": 25,
     "scheduler": 880,
     "terraform": 2402,
     "terraform/modules": 487,
     "tests": 43114,
-    "the product": 24997,
+    "the product": 24991,
 }
 
 

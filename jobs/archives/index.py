@@ -23,12 +23,11 @@ from typing import IO, Any, NamedTuple
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from msgspec import Struct
 from msgspec.structs import replace
 
 from jobs.archives.files import read_own_index
-from jobs.archives.index_tables import RECORD, from_batch, write_index
+from jobs.archives.index_tables import RECORD, SCHEMA, from_batch, own_groups, write_index
 from jobs.archives.model import ArchiveRecord, DamagedIndex, Member
 from jobs.core.model import Location, ObjectRef
 from jobs.errors import DamagedArchive, LaterArchive, NotFound, PreconditionFailed, StoreError
@@ -255,18 +254,26 @@ def completed(record: ArchiveRecord, own_index: bytes) -> ArchiveRecord:
 
     Raises DamagedArchive for an index that cannot be read.
     """
-    try:
-        table = pq.read_table(io.BytesIO(own_index), columns=["key", "size_bytes"], page_checksum_verification=True)
-        keys, sizes = table["key"].cast(pa.string()), table["size_bytes"].cast(pa.int64())
-        return replace(
-            record,
-            members=table.num_rows,
-            member_bytes=pc.sum(sizes).as_py() or 0,
-            first_key=pc.min(keys).as_py() or "",
-            last_key=pc.max(keys).as_py() or "",
-        )
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise DamagedArchive(f"{record.location}: its own index is damaged: {error}") from error
+    table = pa.concat_tables([SCHEMA.empty_table(), *own_groups(io.BytesIO(own_index), record.location)])
+    keys = _keys(table)
+    return replace(
+        record,
+        members=table.num_rows,
+        member_bytes=pc.sum(table["size_bytes"]).as_py() or 0,
+        first_key=pc.min(keys).as_py() or "",
+        last_key=pc.max(keys).as_py() or "",
+    )
+
+
+async def read_own_groups(store: Store, archive: Location, version_id: str | None) -> list[pa.Table]:
+    """An archive's own index, by row groups. Raises what `jobs.archives.files.read_own_index` raises."""
+    _, own_index = await retry(lambda: read_own_index(store, archive, version_id))
+    return [*own_groups(io.BytesIO(own_index), archive)]
+
+
+def members_of(groups: Iterable[pa.Table], keys: Sequence[str]) -> list[Member]:
+    """The members of these keys."""
+    return [each for group in groups for each in from_batch(group.filter(pc.field("key").isin(keys)))]
 
 
 @contextlib.contextmanager

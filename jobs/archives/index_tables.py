@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from jobs.archives.member_attributes import member_defect
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.archives.tar_layout import encode_map
-from jobs.core.model import Checksum
+from jobs.core.model import Checksum, Location
 from jobs.errors import DamagedArchive
 
 ROW_GROUP_ROWS = 4096
@@ -138,21 +138,19 @@ def write_index(rows: Any, record: ArchiveRecord, file: Any) -> None:
     """
     schema = INDEX_SCHEMA.with_metadata({RECORD: json.dumps(record.to_dict(), sort_keys=True).encode()})
     with _parquet_writer(file, schema) as writer:
-        for table in _groups(rows, record):
-            names = pa.array([str(record.location)], pa.string()).dictionary_encode()
-            repeated = pa.DictionaryArray.from_arrays(pa.array([0] * table.num_rows, pa.int32()), names.dictionary)
-            writer.write_table(
-                table.append_column("archive", repeated.cast(pa.string())).cast(schema), row_group_size=ROW_GROUP_ROWS
-            )
+        for table in own_groups(rows, record.location):
+            named = table.append_column("archive", pa.repeat(str(record.location), table.num_rows))
+            writer.write_table(named.cast(schema), row_group_size=ROW_GROUP_ROWS)
 
 
-def _groups(rows: Any, record: ArchiveRecord) -> Iterator[pa.Table]:
+def own_groups(rows: Any, archive: Location) -> Iterator[pa.Table]:
+    """The row groups of an archive's own index (a file), in `SCHEMA`. Raises DamagedArchive."""
     try:
         own = pq.ParquetFile(rows, page_checksum_verification=True)
         for group in range(own.num_row_groups):
             yield own.read_row_group(group).cast(SCHEMA)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise DamagedArchive(f"{record.location}: its own index is damaged: {error}") from error
+        raise DamagedArchive(f"{archive}: its own index is damaged: {error}") from error
 
 
 def _parquet_writer(file: Any, schema: pa.Schema) -> pq.ParquetWriter:

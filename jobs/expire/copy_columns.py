@@ -13,7 +13,7 @@ from jobs.expire.rules import CopyAt
 from jobs.tables.rows import fit, shard_schema
 
 MEMBER = pa.struct([each.with_nullable(True) for each in INDEX_FIELDS])
-_TEXTS = [pa.field(name, pa.string()) for name in ("copy_bucket", "copy_key", "copy_etag", "copy_checksum")]
+_TEXTS = [pa.field(name, pa.string()) for name in ("copy_bucket", "copy_key", "copy_checksum")]
 COPY_MEMBER: pa.Field[Any] = pa.field("copy_member", MEMBER)
 SCHEMA = pa.schema([*shard_schema(), *_TEXTS, COPY_MEMBER])
 
@@ -26,8 +26,8 @@ def read_copies(batch: pa.RecordBatch) -> Iterator[CopyAt | None]:
     members: Any = fit(batch, COPY_MEMBER)
     packed = from_batch(pa.RecordBatch.from_struct_array(members.drop_null()))
     texts = [fit(batch, each).to_pylist() for each in _TEXTS]
-    for bucket, key, etag, checksum, is_packed in zip(*texts, members.is_valid().to_pylist(), strict=True):
+    for bucket, key, checksum, is_packed in zip(*texts, members.is_valid().to_pylist(), strict=True):
         member = next(packed) if is_packed else None
-        if (bucket is None) is not (key is None) or (member and etag is None):
+        if (bucket is None) is not (key is None):
             raise ValueError("a row names half of a copy")
-        yield None if bucket is None else CopyAt(bucket, key, etag, member, checksum)
+        yield None if bucket is None else CopyAt(bucket, key, member, checksum)

@@ -27,7 +27,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Itera
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from msgspec.structs import replace
 
@@ -36,7 +36,7 @@ from jobs.core.algorithms import Protection
 from jobs.core.elapsed import TOO_LATE, elapsed_seconds
 from jobs.core.enums import SKIP_ANNOTATIONS, Step
 from jobs.core.evidence import Verdict, compare, difference, with_checksums
-from jobs.core.model import NULL_VERSION, Attributes, Checksum, ObjectInfo, ObjectRef, ObjectVersion, is_exact
+from jobs.core.model import NULL_VERSION, Attributes, Checksum, Location, ObjectInfo, ObjectRef, ObjectVersion, is_exact
 from jobs.core.outcome import Evidence, Outcome, PartlyDone, Status
 from jobs.core.reasons import Cause, Reason, Why
 from jobs.errors import (
@@ -104,6 +104,7 @@ class Expire:
         sides = self.opened.source, self.opened.destination
         self._originals, self._copies = (patient(each, self.patience_seconds) for each in sides)
         self._annotations = AnnotationPair(self._originals, self._copies, self.opened.budget)
+        self._own: dict[ArchiveReader, list[Any]] = {}
         self._tags, self._options = TagReader(self._originals), self.opened.spec.options
 
     def chains(self, rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:
@@ -256,7 +257,7 @@ class Expire:
         if isinstance(copy, Cause):
             return [each._replace(verdict=_unknown(copy)) for each in originals]
         contents: dict[int, Content | None] = {each.row.row: self._refute(each, copy) for each in originals}
-        unread = _unknown(Cause(Reason.NOTHING_COMPARABLE))
+        unread = _unknown(Cause(Reason.ARCHIVE_DAMAGED, f"{originals[0].at.place}: its own index says otherwise"))
         try:
             async for each, content in self._read([each for each in originals if not contents[each.row.row]], copy):
                 contents[each.row.row] = content
@@ -278,8 +279,6 @@ class Expire:
         at, ref, info = original.at, original.ref, original.info
         if not self._options["apart"] and (ref.bucket, ref.key) == (at.bucket, at.key):
             return _unknown(Cause(Reason.KEPT, "itself"))
-        if info.size_bytes != (at.member or copy).size_bytes:
-            return Verdict(False, Evidence.NONE, Reason.SIZE_DIFFERS)
         carried = Attributes(at.member.headers, at.member.metadata) if at.member else copy.attributes
         differing = difference(info.attributes, carried)
         return Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, differing) if differing else None
@@ -287,7 +286,9 @@ class Expire:
     async def _read(
         self, originals: Sequence[Candidate], copy: ObjectInfo
     ) -> AsyncGenerator[tuple[Candidate, Content], None]:
-        """What is at one place: a replica, or the members of an archive."""
+        """What is at one place: a replica, or the members of an archive that its own index has, as the row has them."""
+        from jobs.archives.index import members_of, read_own_groups  # pyarrow loads there
+
         at, of_member = originals[0].at if originals else None, {id(each.at.member): each for each in originals}
         if at is None or at.member is None or self._options["by_checksum"]:
             for each in originals:
@@ -295,7 +296,11 @@ class Expire:
             return
         ref = ObjectRef(at.bucket, at.key, copy.version_id)
         reader = ArchiveReader(self._copies, ref, copy.etag, self.opened.budget)
-        async with aclosing(reader.contents([each.at.member for each in originals if each.at.member])) as members:
+        packed = [each.at.member for each in originals if each.at.member]
+        if reader not in self._own:  # rows come archive by archive
+            self._own = {reader: await read_own_groups(self._copies, Location(at.bucket, at.key), ref.version_id)}
+        own = members_of(self._own[reader], [each.key for each in packed])
+        async with aclosing(reader.contents([each for each in packed if each in own])) as members:
             async for member, content in members:
                 original = of_member[id(member)]
                 if isinstance(content, Cause):
@@ -333,9 +338,8 @@ class Expire:
             there = at.member.tags if at.member else await self._copies.get_tags(replica)
             if not tags.items() <= there.items():
                 return Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, "tags")
-        if self._options["annotations"] == SKIP_ANNOTATIONS:
-            return None
-        if await self._annotations.has_all(ref, None if at.member else replica):
+        is_unasked = self._options["annotations"] == SKIP_ANNOTATIONS
+        if is_unasked or await self._annotations.has_all(ref, None if at.member else replica):
             return None
         return _unknown(Cause(Reason.METADATA_DIFFERS, "annotations"))
 

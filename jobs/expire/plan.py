@@ -241,15 +241,15 @@ class Candidates:
         await self._select(
             f"""
             CREATE TABLE chosen AS
-            SELECT there.*, place, copy_bucket, copy_key, copy_etag, copy_checksum, copy_member,
+            SELECT there.*, place, copy_bucket, copy_key, copy_checksum, copy_member,
                 epoch(copies.last_modified) AS copied_at, copies.storage_class AS copy_class,
-                copy_etag IS NOT NULL AS in_archive,
+                copy_member IS NOT NULL AS in_archive,
                 CASE WHEN copy_key IS NULL THEN 'no_copy'
-                     WHEN copy_etag IS NULL AND copies.size_bytes IS DISTINCT FROM there.size_bytes
+                     WHEN copy_member IS NULL AND copies.size_bytes IS DISTINCT FROM there.size_bytes
                      THEN 'copy_has_other_size'
-                     WHEN copy_etag IS NULL AND is_superseded THEN 'superseded' END AS why
+                     WHEN copy_member IS NULL AND is_superseded THEN 'superseded' END AS why
             FROM there {asked} LEFT JOIN (FROM {listed} WHERE place > 0) AS copies ON there.key = copies.key
-                AND (copy_etag IS NULL OR (copies.etag = there.etag AND copies.size_bytes = there.size_bytes
+                AND (copy_member IS NULL OR (copies.etag = there.etag AND copies.size_bytes = there.size_bytes
                     AND (there.version_id IS NULL OR coalesce(copies.version_id, 'null') = there.version_id)))
             QUALIFY row_number() OVER (PARTITION BY id ORDER BY
                 why IS NOT DISTINCT FROM 'copy_has_other_size', why IS NOT NULL,
@@ -345,7 +345,7 @@ def _members(table: pa.Table, place: int, record: ArchiveRecord, archive: Listed
     rows, at = table.num_rows, record.location
     members: Any = table.select([each.name for each in MEMBER]).cast(pa.schema(list(MEMBER)))
     copy = {"place": place, "copy_bucket": at.bucket, "copy_key": at.key, "copy_checksum": record.checksum}
-    copy |= {"copy_etag": record.etag, "storage_class": archive.storage_class}
+    copy |= {"storage_class": archive.storage_class}
     columns: dict[str, Any] = {name: table[name] for name in ("key", "version_id", "etag", "size_bytes")}
     columns |= {name: [value] * rows for name, value in copy.items()} | {"copy_member": members.to_struct_array()}
     return fill_batch(columns | {"last_modified": [round(archive.last_modified * 1e6)] * rows}, rows, _LISTED)

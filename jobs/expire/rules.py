@@ -35,14 +35,13 @@ ATTEMPT_SECONDS = 3600.0
 class CopyAt(Struct, frozen=True):
     """Where a listing, or an archive's index, says that a copy is: what an expire row has `beside`.
 
-    `bucket`, `key`: the copy's, or its archive's. `etag`: the archive's, to which the member's place
-    belongs. A replica has none: what is at its key now counts. `member`: as the archive's index has
-    it. `checksum`: that of the archive by its index (`jobs.archives.model.ArchiveRecord.checksum`).
+    `bucket`, `key`: the copy's, or its archive's. What is at its key now counts. `member`: as the
+    ledger's index of the archive has it. A replica has none. `checksum`: that of the archive by its
+    index (`jobs.archives.model.ArchiveRecord.checksum`).
     """
 
     bucket: str
     key: str
-    etag: str | None = None
     member: Member | None = None
     checksum: str | None = None
 
@@ -185,7 +184,6 @@ def refuse_copy(at: CopyAt, copy: ObjectInfo | None, *, by_checksum: bool = Fals
     | at the key                                       | refused                       |
     |--------------------------------------------------|-------------------------------|
     | nothing, or a delete marker                      | copy_missing                  |
-    | an archive of another ETag than the indexed one  | archive_damaged               |
     | an object that a lifecycle rule will remove      | kept (expires)                |
     | a replica with metadata that no header can say   | kept (metadata)               |
     | an archived object that is not restored          | archived, but for by_checksum |
@@ -194,8 +192,6 @@ def refuse_copy(at: CopyAt, copy: ObjectInfo | None, *, by_checksum: bool = Fals
     archive = at.place if at.member else ""
     if copy is None:
         return Cause(Reason.COPY_MISSING, archive)
-    if archive and copy.etag != at.etag:
-        return Cause(Reason.ARCHIVE_DAMAGED, archive)
     if copy.expiration is not None:
         return Cause(Reason.KEPT, "expires")
     if copy.unsent_metadata and not archive:

@@ -6,17 +6,15 @@ says whether it is what was indexed, whether the index inside agrees, and which 
 
 from __future__ import annotations
 
-import io
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from msgspec import Struct
 from msgspec.structs import replace
 
-from jobs.archives.files import archive_ref, head_archive, list_archives, read_own_index
-from jobs.archives.index import ArchiveIndex, Damage
+from jobs.archives.files import archive_ref, head_archive, list_archives
+from jobs.archives.index import ArchiveIndex, Damage, read_own_groups
 from jobs.archives.index_tables import from_batch
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.archives.reader import UNPROVEN, ArchiveReader
@@ -33,7 +31,6 @@ from jobs.ledger.ledger import Ledger
 from jobs.runs.kind import Kind, Opened
 from jobs.runs.request import Planned, Request, drafting
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.retries import retry
 from jobs.s3.sessions import side_store
 from jobs.s3.store import Store
 from jobs.sync.look import refusal_end
@@ -118,10 +115,9 @@ class VerifyArchives(Struct, frozen=True):
         if info.etag != record.etag:
             problems.append("it was replaced: its ETag is not that of the index")
         try:
-            _, own = await retry(lambda: read_own_index(self.store, record.location, record.version_id))
-            table = pq.read_table(io.BytesIO(own), page_checksum_verification=True)
-            inside = {(each.key, each.version_id): each for each in from_batch(table)}
-        except (DamagedArchive, pa.ArrowException, OSError, KeyError, ValueError) as error:
+            groups = await read_own_groups(self.store, record.location, record.version_id)
+            inside = {(each.key, each.version_id): each for group in groups for each in from_batch(group)}
+        except DamagedArchive as error:
             return [*problems, f"its own index is damaged: {error}"]
         if disputed := sum(inside.get(key) != members.get(key) for key in inside.keys() | members.keys()):
             problems.append(f"the index inside says otherwise of {disputed:,} members")

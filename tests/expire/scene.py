@@ -166,8 +166,10 @@ def copy_of(store: Shop, ref: ObjectRef, is_packed: bool) -> CopyAt:
     return packed(store, [ref])[0] if is_packed else replica(store, ref)
 
 
-def packed(store: MemoryStore, refs: Sequence[ObjectRef], kind: ArchiveFormat = ArchiveFormat.TAR_ZST) -> list[CopyAt]:
-    """The objects in one archive, as its index has them."""
+def packed(
+    store: MemoryStore, refs: Sequence[ObjectRef], kind: ArchiveFormat = ArchiveFormat.TAR_ZST, **changes: Any
+) -> list[CopyAt]:
+    """The objects in one archive, as its index has them. `changes`: what else it says of each."""
 
     async def pack() -> list[CopyAt]:
         writer = ArchiveWriter(ObjectUpload(store, ObjectRef("cold", "a.tar"), Attributes(), 8 << 20), kind)
@@ -178,12 +180,12 @@ def packed(store: MemoryStore, refs: Sequence[ObjectRef], kind: ArchiveFormat = 
                 *(ref.key, ref.version_id, True, len(data), info.etag, info.last_modified, "STANDARD"),
                 *(has.headers, has.metadata, tags, (), hashlib.sha256(data).hexdigest()),
             )
-            await writer.add(member, data)
-        written = await writer.finish()
+            await writer.add(member._replace(**changes), data)
+        await writer.finish()
         writer.index_file.seek(0)
         members = list(from_batch(pq.read_table(io.BytesIO(writer.index_file.read()))))
         await writer.close()
-        return [CopyAt("cold", "a.tar", written.etag, member) for member in members]
+        return [CopyAt("cold", "a.tar", member) for member in members]
 
     return asyncio.run(pack())
 

@@ -33,7 +33,7 @@ DAY = 86_400.0
 NOW = 1_000 * DAY
 TERMS = Terms(NOW, 30 * DAY, True, [Location("cold"), Location("b", "copies/")])
 ROW = ObjectVersion(0, "k", "v1", size_bytes=3, etag="e", last_modified=0.0)
-COPY = CopyAt("cold", "a.tar", "archive-etag")
+COPY = CopyAt("cold", "a.tar")
 PACKED = replace(COPY, member=member("k", last_modified=0.5))
 SAME = Verdict(True, Evidence.CHECKSUM)
 THERE = ObjectInfo(3, "e", 0.0, "v1", "STANDARD")
@@ -148,7 +148,7 @@ ROWS = [
     replace(PACKED, member=member("k", b"x", checksums=(Checksum("SHA256", "eA=="),))),
     CopyAt("b", "k"),
 ]
-TEXTS = SCHEMA.names[-5:-1]
+TEXTS = SCHEMA.names[-4:-1]
 
 
 def written() -> pa.RecordBatch:
@@ -168,7 +168,7 @@ def test_copies_are_read_as_they_were_written() -> None:
 
 
 FORGED = [
-    *(("copy_bucket", pa.nulls(4)), ("copy_key", pa.nulls(4)), ("copy_etag", pa.nulls(4))),
+    *(("copy_bucket", pa.nulls(4)), ("copy_key", pa.nulls(4))),
     *((name, pa.array([b"\xff"] * 4)) for name in TEXTS),
     *(("copy_member", pa.array([{"key": "k"}] * 4)), ("copy_member", pa.array(["k"] * 4))),
 ]
