@@ -54,8 +54,8 @@ class Reason(StrEnum):
     BOTH_DAMAGED = "both_damaged", "source and copy are damaged: neither matches its checksum", _MEND_SOURCE
     EITHER_DAMAGED = (
         "either_damaged",
-        "source and copy differ, and nothing shows which is wrong: S3 keeps a checksum of the copy alone",
-        "compare both, then restore the source from what is right, or replace the copy with --overwrite always",
+        "source and copy differ, and nothing shows which is wrong: only the copy has a checksum of its whole content",
+        "look at both, then restore the source, or replace the copy with --overwrite always, and verify it with --deep",
     )
     BYTES_LOST = "bytes_lost", "its bytes are lost: S3 shows the object, and finds nothing when it is read"
     # which version is on top

@@ -59,7 +59,7 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
     if changed:
         hints += [
             f"Compare what changed: sealift verify {about} --deep",
-            "Then overwrite what differs by a retry of that verify run.",
+            "Then overwrite what differs as that verify run advises.",
             # a retry finds such a row the same by then
             f"Then close this finding, which `sealift status` names: sealift runs retry {report['run_id']}",
         ]

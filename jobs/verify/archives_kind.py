@@ -130,8 +130,7 @@ def _open(opened: Opened) -> VerifyArchives:
 
 
 def _not_retried(spec: RunSpec) -> UsageError:
-    advice = "compact again, or restore, what it found damaged"
-    return UsageError(f"run {spec.run_id} only read archives", advice=advice)
+    return UsageError(f"run {spec.run_id} only read archives", advice="compact or restore what it found damaged")
 
 
 async def _plan(request: Request, ledger: Ledger, settings: Settings, display: Display) -> Planned:

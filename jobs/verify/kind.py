@@ -21,6 +21,9 @@ def _open(opened: Opened) -> Verify:
     return Verify(opened.source, opened.destination, opened.route, options, opened.budget)
 
 
+_NOT_RETRIED = (Reason.SOURCE_GONE, Reason.SOURCE_REPLACED, Reason.EITHER_DAMAGED)
+
+
 def _is_unread(counted: Mapping[str, Any]) -> bool:
     return counted["reason"] == Reason.ARCHIVED or Operation.GET in (counted.get("detail") or "")
 
@@ -28,19 +31,19 @@ def _is_unread(counted: Mapping[str, Any]) -> bool:
 def _hints(report: Mapping[str, Any]) -> list[str]:
     retry, bad = f"sealift runs retry {report['run_id']}", bad_outcomes(report)
     if bad.get(Status.MISSING) == report["rows"]:
-        destination = shown(report["destination"])
         return [
-            f"Every row is missing: is {destination} the right destination? If so, copy them: {retry}",
+            f"Every row is missing: is {shown(report['destination'])} the right destination? If so, copy them: {retry}",
             "If not, nothing is wrong with your copies. Accept it, so that `sealift status` names it no more: "
             f"sealift status --accept \"found_by = '{report['run_id']}'\" --reason TEXT",
         ]
     bad.pop(Status.DAMAGED, 0)  # its words say what helps
-    hints, reasons = [], report.get("reasons", ())
+    hints, reasons, about = [], report.get("reasons", ()), verify_options(report)
     if any(map(_is_unread, reasons)):  # a retry may find the ETags the same
-        again = f"sealift verify {verify_options(report)} --deep"
-        hints.append(f"What could not be read was not compared. Verify it again: {again}")
-    gone = (Reason.SOURCE_GONE, Reason.SOURCE_REPLACED)
-    if sum(bad.values()) > sum(each["rows"] for each in reasons if _is_unread(each) or each["reason"] in gone):
+        hints.append(f"What could not be read was not compared. Verify it again: sealift verify {about} --deep")
+    if any(each["reason"] == Reason.EITHER_DAMAGED for each in reasons):
+        replace = f"sealift replicate --manifest run:{report['run_id']} {about} --overwrite always"
+        hints.append(f"Look at both sides where either may be damaged. If the source is right: {replace}")
+    if sum(bad.values()) > sum(each["rows"] for each in reasons if _is_unread(each) or each["reason"] in _NOT_RETRIED):
         hints.append(f"Copy {'the others' if hints else 'them'} again: {retry}")
     return hints
 

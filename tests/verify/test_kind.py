@@ -28,11 +28,7 @@ AGAIN += "--source s3://docs/ --destination s3://copies/ --deep"
 
 @pytest.mark.parametrize(
     "unread",
-    [
-        UNREAD,
-        ("blocked", "denied", "GetObject: AccessDenied"),
-        ("unknown", "archived", "copy"),
-    ],
+    [UNREAD, ("blocked", "denied", "GetObject: AccessDenied"), ("unknown", "archived", "copy")],
     ids=lambda each: str(each[1]),
 )
 def test_what_could_not_be_read_is_verified_again_and_not_retried(unread: tuple[str, ...]) -> None:
@@ -40,3 +36,9 @@ def test_what_could_not_be_read_is_verified_again_and_not_retried(unread: tuple[
     assert KIND.hints(report(unread)) == [AGAIN]
     wrong = ("different", "content_differs", "3")
     assert KIND.hints(report(unread, wrong)) == [AGAIN, "Copy the others again: sealift runs retry RUN"]
+
+
+def test_a_copy_that_no_retry_replaces_is_not_retried() -> None:
+    [hint] = KIND.hints(report(("different", "either_damaged", "")))
+    replace = "sealift replicate --manifest run:RUN --source s3://docs/ --destination s3://copies/ --overwrite always"
+    assert hint.endswith(f": {replace}")
