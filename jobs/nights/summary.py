@@ -186,8 +186,8 @@ def judge(
     young = max(each.counts.get(Category.IN_FLIGHT, 0) for each in stages)
     proof = f"{plural(young, 'object')} too new to be judged (--margin); " if young else ""
     proof += (
-        f"of {plural(known.objects, 'object')} {known.checked:,} are proven by checksums, and the bytes of "
-        f"{known.read:,} were read within {plural(known.read_days, 'day')}"
+        f"of {plural(known.objects, 'object')}, checksums prove {known.checked:,}, and within "
+        f"{plural(known.read_days, 'day')} all bytes of {known.read:,} were read"
     )
     if not known.checked or not _is_compared(stages):
         check = f"Check bucket and prefixes of the pair {night.pair} in the policy: sealift policy check"

@@ -88,7 +88,7 @@ def next_steps(left: Mapping[str, int], repair: str, overwrite: str) -> list[str
         found = plural(rows, "different object")
         steps.append(f"Look at {found} first. Overwrite only if the source is right: {overwrite}")
     if rows := left.get(Category.EXTRA):
-        steps.append(f"Look at {plural(rows, 'object')} without an original. Sealift leaves them where they are.")
+        steps.append(f"Look at {plural(rows, 'object')} without an original. Sealift removes nothing there.")
     if left.get(Category.UNVERIFIABLE):
         steps.append("S3 reports that its replication failed. Find out why: sealift doctor")
     return steps
