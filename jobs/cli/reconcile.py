@@ -84,7 +84,7 @@ async def _reconcile(options: Reconcile, place: Location, settings: Settings) ->
     text, code = report_text(report), int(exit_code(report))
     if options.repair and report["repair_manifest"]:
         if not options.as_json:
-            say(text)
+            say(report_text(report | {"next_steps": ()}))
         question = f"Copy {plural(sum(report['categories'][name]['rows'] for name in REPAIRABLE), 'object')}?"
         if not confirm(question, is_agreed=options.yes, as_json=options.as_json):
             return Answer(report, "nothing was copied, as you said", code)
@@ -99,7 +99,7 @@ async def _reconcile(options: Reconcile, place: Location, settings: Settings) ->
         for name, job in (("repair", "replicate"), ("verification", "verify")):
             report[name] = [each for each in runs if each["job"] == job]
         report |= {"repaired": repaired, "next_steps": next_steps(left, *_commands())}
-        text = "\n".join([*map(report_text, runs), repair_text(report)])
+        text = "\n".join([*(report_text(each | {"next_steps": ()}) for each in runs), repair_text(report)])
         code = code or int(exit_code(report))
     return Answer(report, text, code)
 
