@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,7 +25,8 @@ from jobs.reports.figures import UNKNOWN, human_bytes, human_dollars, human_seco
 
 PLAIN_INTERVAL_SECONDS = 10.0
 BAR_WIDTH = 10
-PIPE_WIDTH = 100_000
+CELL_WIDTH = 60
+"""Cells of a pipe are padded up to this width."""
 IN_FLIGHT = f'"{Category.IN_FLIGHT}": ', '"in_flight": '
 """The only name of the ledger's documents that has two words, and what `--json` calls it."""
 
@@ -98,10 +99,10 @@ def safe(text: str, kept: str = "\n\t") -> str:
 
 
 def table(
-    documents: Iterable[Mapping[str, Any]], names: Iterable[str] = (), *, is_cut: bool = False, is_exact: bool = False
+    documents: Sequence[Mapping[str, Any]], names: Iterable[str] = (), *, is_cut: bool = False, is_exact: bool = False
 ) -> str:
     """Values of documents as a table: on a terminal as wide as that, with the first column whole, else with whole
-    cells.
+    cells, which shift the rest of their row where they are long.
 
     `names`: of the values. By default all that the first document has. A heading is the name without its unit, which
     the cell says, `is_exact`: the name and the value as they are. `is_cut`: a row is one line, and cells are cut.
@@ -109,19 +110,21 @@ def table(
     from rich.console import Console
     from rich.table import Table
 
-    documents = list(documents)
     names = list(names or documents[0])
     rows = [[_cell("" if is_exact else name, document[name]) for name in names] for document in documents]
+    units = "_(id|bytes|dollars|count|at)$"
+    headings = names if is_exact else [re.sub(units, "", name).replace("_", " ") for name in names]
+    if not sys.stdout.isatty():
+        widths = [min(CELL_WIDTH, max(map(len, cells))) for cells in zip(headings, *rows, strict=True)]
+        return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in [headings, *rows])
     grid = Table(box=None, pad_edge=False, header_style="")
-    for number, name in enumerate(names):
-        heading = name if is_exact else re.sub("_(id|bytes|dollars|count|at)$", "", name).replace("_", " ")
+    for number, heading in enumerate(headings):
         whole = max((len(row[0]) for row in rows), default=0) if is_cut and number == 0 else None
         overflow: Any = "ellipsis" if is_cut else "fold"
         grid.add_column(heading, no_wrap=is_cut or number == 0, overflow=overflow, min_width=whole)
     for row in rows:
         grid.add_row(*row)
-    width = None if sys.stdout.isatty() else PIPE_WIDTH
-    console = Console(width=width, markup=False, emoji=False, highlight=False)
+    console = Console(markup=False, emoji=False, highlight=False)
     with console.capture() as capture:
         console.print(grid)
     return capture.get().rstrip("\n")

@@ -182,7 +182,7 @@ def _files(report: Mapping[str, Any]) -> Iterable[str]:
 def _compared_lines(report: Mapping[str, Any]) -> Iterator[str]:
     """What a reconciliation found."""
     found = {name: each for name, each in report["categories"].items() if each["rows"]}
-    rows = ({"category": name, "objects": each["rows"], "bytes": each["bytes"]} for name, each in found.items())
+    rows = [{"category": name, "objects": each["rows"], "bytes": each["bytes"]} for name, each in found.items()]
     yield table(rows, ("category", "objects", "bytes"))
     for each in report["unjudged"][:10]:
         yield f"  not judged   {each['rows']:,} × {shown(why(each))}"

@@ -62,4 +62,6 @@ def test_a_cell_says_the_unit_that_is_in_the_name_of_its_value_and_a_long_key_is
 
 def test_a_query_shows_whole_keys() -> None:
     key = "k" * 200
-    assert console.table([{"key": key}], is_exact=True).split() == ["key", key]
+    lines = console.table([{"key": key, "n": 1}, {"key": "a", "n": 2}], is_exact=True).splitlines()
+    assert [line.split() for line in lines] == [["key", "n"], [key, "1"], ["a", "2"]]
+    assert len(lines[2]) < 80, "no row is as wide as the longest key of another one"
