@@ -10,7 +10,6 @@ from msgspec.structs import asdict
 from jobs.cli.command import Answer
 from jobs.cli.console import table
 from jobs.core.display import shown, shown_key
-from jobs.core.model import Location
 from jobs.core.run import UNSIZED_ROWS, Plan, RunSpec, RunState, continuation, ignored_conditions
 from jobs.core.words import called, explained, why
 from jobs.errors import ExitCode
@@ -52,7 +51,7 @@ def _plan_lines(spec: RunSpec, plan: Plan) -> Iterator[str]:
         if 2 * there["listed"] >= plan.rows >= ELSEWHERE_ROWS and 10 * (there["listed"] - others) < plan.rows:
             named = f"{plural(others, 'object')} at the destination have other names"
             yield f"  warning   {named}: is its prefix the one of these copies?"
-    if kind.joins_as_text and _is_folder(spec.source.location) and not _is_folder(destination):
+    if kind.joins_as_text and str(spec.source.location).endswith("/") and not str(destination).endswith("/"):
         original, copy, meant = (shown(f"{each}a") for each in (spec.source.location, destination, f"{destination}/"))
         yield f"  warning   the copy of {original} is {copy}, not {meant}: end the destination with / for a folder"
     if ignored := ignored_conditions(spec):
@@ -65,10 +64,6 @@ def _plan_lines(spec: RunSpec, plan: Plan) -> Iterator[str]:
         yield f"  keys      {plan.rollback['keys']:,} listed, {', '.join(steps) or 'none to change'}"
     if plan.excluded:
         yield f"  left out  {', '.join(f'{count:,} by {name}' for name, count in plan.excluded.items())}"
-
-
-def _is_folder(place: Location) -> bool:
-    return not place.key or place.key.endswith("/")
 
 
 def _range(plan: Plan) -> str:
