@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
-import os
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -14,7 +12,7 @@ from jobs.core.model import Location
 from jobs.errors import LedgerError
 from jobs.ledger.ledger import Ledger
 from jobs.policy.reader import read_policy
-from tests.nights.night_world import ENVIRONMENT, World
+from tests.nights.night_world import World
 
 MOST_SERIES = 20
 PARSER: Any = importlib.import_module("prometheus_client.openmetrics.parser")
@@ -39,10 +37,9 @@ def test_the_numbers_after_a_night_are_openmetrics(tmp_path: Path) -> None:
         return openmetrics.open_metrics(document, world.now + 3600)
 
     damaged = patch("jobs.ledger.views.open_views", side_effect=LedgerError("a state file is damaged"))
-    with patch.dict(os.environ, ENVIRONMENT):
-        text = asyncio.run(look())
-        with damaged:
-            without = asyncio.run(look())
+    text = world.play(look())
+    with damaged:
+        without = world.play(look())
     families = {each.name: each for each in PARSER.text_string_to_metric_families(text + "\n")}
     assert families.keys() == openmetrics.GAUGES.keys()
     found = {

@@ -18,11 +18,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from tests.doubles.examples import examples
 from tests.inventory.samples import FORMATS
-from tests.nights.night_world import AGE_SECONDS, SLICES, World
+from tests.nights.night_world import SLICES, World
 
 keys = st.sampled_from(["a", "b", "c/d e", "dt=1/é", "z+"])
 contents = st.sampled_from([b"", b"one", b"two", b"three"])
 OPTIONAL = ["Size", "ETag", "LastModifiedDate", "StorageClass", "IsMultipartUploaded", "EncryptionStatus"]
+DAYS = 40 * 86_400.0
+freezes = st.tuples(st.integers(1, 150), st.booleans(), st.sampled_from([0.0, 0.0, -DAYS, DAYS]), st.booleans())
 
 
 class Nights(RuleBasedStateMachine):
@@ -92,15 +94,22 @@ class Nights(RuleBasedStateMachine):
     @rule(
         nights=st.integers(1, 3),
         skipped=st.integers(0, 2),
-        deaths=st.lists(st.tuples(st.integers(1, 60), st.booleans()), max_size=2) | st.just([]),
+        deaths=st.lists(freezes, max_size=2) | st.just([]),
     )
-    def pass_nights(self, nights: int, skipped: int, deaths: list[tuple[int, bool]]) -> None:
+    def pass_nights(self, nights: int, skipped: int, deaths: list[tuple[int, bool, float, bool]]) -> None:
         for number in range(nights):
             self.world.night += timedelta(days=skipped)
             self.world.pass_night(deaths if number == 0 else ())
 
+    @precondition(lambda self: self.world.frozen)
+    @rule()
+    def wake_a_machine(self) -> None:
+        self.world.wake()
+
     def teardown(self) -> None:
-        if hasattr(self, "folder"):
+        if hasattr(self, "world"):
+            with self.world.installed(), self.world.loop.running():
+                self.world.loop.bury()
             self.folder.cleanup()
 
 
@@ -157,38 +166,6 @@ def test_what_only_bytes_can_prove_is_well_in_the_night_that_reads_it(tmp_path: 
     assert [counts["unknown"] for name, counts in stages if name == "slice" and counts] == [1]
     assert [counts["verified"] for name, counts in stages if name == "deep"] == [1, 1]
     assert [(each["exit_code"], each["known"]["read"]) for each in world.quiet] == [(0, 1), (0, 1)]
-
-
-def test_a_report_of_a_part_of_the_bucket_makes_a_night_list_both_sides(tmp_path: Path) -> None:
-    world = World(tmp_path, "retain", is_versioned=False, has_inventory=True)
-    for key in ("a", "b"):
-        world.put("source", key, b"one")
-        world.copy(key)
-    versions = world.store._buckets.named["source"].versions
-    hidden = versions.pop("b")
-    for bucket in ("source", "hot"):
-        world.deliver(bucket, set(), "Parquet", versions=False)
-    versions["b"] = hidden
-    world.pass_night(())
-    assert (world.quiet[-1]["known"]["objects"], world.quiet[-1]["exit_code"]) == (2, 0)
-
-
-@pytest.mark.parametrize(("bucket", "requests"), [("hot", 80), ("other", 8)])
-def test_a_night_that_goes_on_after_its_pair_was_changed_looks_at_the_new_places(
-    tmp_path: Path, requests: int, bucket: str
-) -> None:
-    """It took a listing of the old prefixes, or a comparison with the old bucket, for one of the new ones."""
-    world = World(tmp_path, "retain", is_versioned=False, has_inventory=False)
-    world.store.create_bucket("other")
-    world.put("source", "a/1", b"one")
-    world.put("source", "b/1", b"two")
-    world.write_policy("a/")
-    world.now += AGE_SECONDS
-    world.start_and_die(requests, is_after=True)
-    world.write_policy("a/", "b/", hot=bucket)
-    summary = world.start()
-    assert (summary["ending"], summary["known"]["objects"]) == ("well", 2)
-    assert all(world.current(bucket, f"copies/{key}") for key in ("a/1", "b/1"))
 
 
 @pytest.mark.slow

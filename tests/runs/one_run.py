@@ -140,10 +140,8 @@ class Process(Mortal):
         await self.gate
 
     def go_on(self) -> None:
-        loop, self.is_dead = self.world.loop, False
-        own = [handle for handle in loop._frozen if handle and handle[2].get(LABEL) is self]
-        loop._frozen = [handle for handle in loop._frozen if handle and handle[2].get(LABEL) is not self]
-        loop._ready += own
+        self.is_dead = False
+        self.world.loop.thaw()
         self.gate.set_result(None)
 
 

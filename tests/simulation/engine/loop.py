@@ -14,7 +14,7 @@ import heapq
 import itertools
 import sys
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from typing import Any, cast
@@ -98,20 +98,29 @@ class Loop:
 
     def run(self, main: Coroutine[Any, Any, Any]) -> Any:
         """Run until `main` has ended; its result. Raises Stuck. What is left then never goes on."""
+        with self.running():
+            try:
+                task = self.create_task(main)
+                self.go_on(task.done)
+                return task.result()
+            finally:
+                self.is_over = True
+                self.bury()
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """This is the thread's loop, and takes steps by `go_on`."""
         is_collecting = gc.isenabled()
         gc.disable()  # so that nothing ends at a moment that the seed does not know
         asyncio._set_running_loop(self.as_asyncio)
+        self._last_step = self.steps + STEPS_MAX
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(firstiter=None, finalizer=self._close_generator)
         if _registered is not None:
             _registered.add = id  # which does nothing, and takes no time
         try:
-            task = self.create_task(main)
-            self._go_on(task.done)
-            return task.result()
+            yield
         finally:
-            self.is_over = True
-            self._bury()
             if _registered is not None:
                 del _registered.add
             sys.set_asyncgen_hooks(*hooks)
@@ -119,13 +128,18 @@ class Loop:
             if is_collecting:
                 gc.enable()
 
+    def thaw(self) -> None:
+        """What died may go on, if it is not dead any more."""
+        self._ready += self._frozen
+        self._frozen.clear()
+
     def _close_generator(self, generator: Any) -> None:
         """An asynchronous generator was dropped: as in asyncio, a task closes it; of the dead, nothing does."""
         label = LABEL.get()
         if not self.is_over and not (label is not None and label.is_dead):
             self.call_soon(lambda: self.create_task(generator.aclose()))
 
-    def _go_on(self, is_done: Callable[[], bool]) -> None:
+    def go_on(self, is_done: Callable[[], bool]) -> None:
         """Take one step after the other."""
         ready, plumbing, is_in_order = self._ready, self._plumbing, self._seed is None
         while not is_done():
@@ -167,13 +181,12 @@ class Loop:
             return
         raise Stuck("everything waits, nothing will come")
 
-    def _bury(self) -> None:
+    def bury(self) -> None:
         """Cancel what was left, the dead included, and let it end: it cannot do anything any more, see `is_over`."""
         for task in self._tasks:
             if task.label is not None:
                 task.label.is_dead = False
-        self._ready += self._frozen
-        self._frozen.clear()
+        self.thaw()
         self._last_step = self.steps + STEPS_MAX
         for _ in range(5):
             left = [task for task in self._tasks if not task.done()]
@@ -182,7 +195,7 @@ class Loop:
             for task in left:
                 task.cancel()
             with contextlib.suppress(Stuck):
-                self._go_on(lambda: not (self._ready or self._plumbing or self._timers))
+                self.go_on(lambda: not (self._ready or self._plumbing or self._timers))
         self._tasks.clear()
         self._ready.clear()
         self._plumbing.clear()
