@@ -237,9 +237,7 @@ def _name(location: Location, key: str) -> str:
 def _only(at: Location, keys: Sequence[str]) -> tuple[Location, str]:
     """The one place that has a document there. `keys`: of the documents there."""
     if not keys:
-        raise ConfigError(
-            f"{at} is not declared as a place", advice="give the same --source and --destination with --declare"
-        )
+        raise ConfigError(f"{at} is not declared as a place", advice="give the same places with --declare")
     if len(keys) > 1:
         raise ConfigError(
             f"{at} has {len(keys)} documents of places: it is another place by its other name, or gets its objects",
@@ -452,9 +450,7 @@ async def _settle(
     fits, action = [each.document.rank for each in old] == [rank], "replaced" if old else "written"
     if old and not (fits or replaces):
         said = ", ".join(f"{_name(at, each.key)} with rank {each.document.rank}" for each in old)
-        raise ConfigError(
-            f"{at} has {said}, not one document with rank {rank}", advice="see --replace, which says what it ends"
-        )
+        raise ConfigError(f"{at} has {said}, not one document with rank {rank}", advice="see --replace")
     if fits:
         document, old, action = old[0].document, [], "kept"
     else:

@@ -14,10 +14,12 @@ from contextlib import aclosing, suppress
 from functools import partial
 from typing import NamedTuple, cast
 
+from jobs.core.elapsed import elapsed_seconds
 from jobs.core.enums import Step
 from jobs.core.model import NULL_VERSION, Listed, ObjectRef, is_exact
 from jobs.core.outcome import Status
-from jobs.errors import Denied, LedgerError, NotFound, PreconditionFailed, Rejected, StoreError
+from jobs.errors import Conflict, Denied, LedgerError, NotFound, PreconditionFailed, Rejected, StoreError
+from jobs.expire.job import FRESH_SECONDS
 from jobs.expire.rules import ATTEMPT_SECONDS
 from jobs.ledger.ledger import UNDONE, Ledger
 from jobs.ledger.owner import claim_run
@@ -123,6 +125,7 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
             others = others or asyncio.ensure_future(tombstones.of_others())
             if {(stone.key, marker_id), (stone.key, stone.version_id or NULL_VERSION)} & await others:
                 return _unsure(stone, marker_id)
+        send_by = elapsed_seconds() + FRESH_SECONDS if marker_id == NULL_VERSION else None
         if marker_id == NULL_VERSION:
             if not await retry(partial(store.is_versioned, tombstones.bucket)):
                 return "its marker is the null version, which the next write replaces: turn versioning on, and repeat"
@@ -131,8 +134,8 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
                 return _unsure(stone, marker_id)
         try:
             with suppress(NotFound):  # some servers say so to a delete whose first answer was lost
-                await retry(partial(store.delete, ObjectRef(tombstones.bucket, stone.key, marker_id)))
-        except (Denied, Rejected, PreconditionFailed) as error:
+                await retry(partial(store.delete, ObjectRef(tombstones.bucket, stone.key, marker_id), send_by=send_by))
+        except (Conflict, Denied, Rejected, PreconditionFailed) as error:
             return str(error)
         if _marker(await look(), stone)[0] == marker_id:  # SeaweedFS answers so for a null marker
             return f"the server took the delete of its marker {marker_id}, and still lists it: copy the version over it"

@@ -149,15 +149,6 @@ def test_a_lifecycle_that_removes_copies_or_may_do_so_is_refused(
         check_lifecycle(monkeypatch, reply, Location("cold", "none/"), ARCHIVES)
 
 
-def check_replication(
-    monkeypatch: pytest.MonkeyPatch, endpoint: str | None = None, *, is_replica: bool = True, **answer: Any
-) -> None:
-    client = SimpleNamespace(get_bucket_replication=lambda **_: answer, meta=SimpleNamespace(endpoint_url=""))
-    monkeypatch.setattr(places, "open_client", lambda *_, **__: client)
-    source, copies = Side(Location("docs", "in/"), endpoint), Location("copies", "in/")
-    asyncio.run(refuse_replicated_deletes(source, copies, is_replica=is_replica))
-
-
 def replication(*, markers: bool, bucket: str = "copies", prefix: str = "", status: str = "Enabled") -> dict[str, Any]:
     return {
         "ID": "both",
@@ -189,6 +180,7 @@ REPLICATIONS: list[tuple[str, bool, str | None, list[dict[str, Any]]]] = [
     (CARRIES, False, MINIO, [replication(markers=False, status="Disabled")]),
     ("", False, None, [replication(markers=True, bucket="elsewhere")]),
     ("", False, MINIO, [replication(markers=False, bucket="elsewhere")]),
+    ("permit s3:GetReplicationConfiguration", False, None, [{}]),  # it cannot be read
 ]
 
 
@@ -197,10 +189,8 @@ def test_replication_that_may_carry_deletes_is_refused(
     monkeypatch: pytest.MonkeyPatch, why: str, is_replica: bool, endpoint: str | None, rules: list[dict[str, Any]]
 ) -> None:
     answer = {"ReplicationConfiguration": {"Role": "r", "Rules": rules}}
+    client = SimpleNamespace(get_bucket_replication=lambda **_: answer, meta=SimpleNamespace(endpoint_url=""))
+    monkeypatch.setattr(places, "open_client", lambda *_, **__: client)
+    source, copies = Side(Location("docs", "in/"), endpoint), Location("copies", "in/")
     with pytest.raises(ConfigError, match=why) if why else contextlib.nullcontext():
-        check_replication(monkeypatch, endpoint, is_replica=is_replica, **answer)
-
-
-def test_replication_that_cannot_be_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="permit s3:GetReplicationConfiguration"):
-        check_replication(monkeypatch, Contents=[])
+        asyncio.run(refuse_replicated_deletes(source, copies, is_replica=is_replica))

@@ -333,7 +333,9 @@ def test_look_answers_with_the_time_of_s3() -> None:
     assert see() == NOW + 5
 
 
-@pytest.mark.parametrize("change", ["removed", "replaced", "written again", "shown at copies", "shown at originals"])
+@pytest.mark.parametrize(
+    "change", ["removed", "replaced", "written again", "replicated", "shown at copies", "shown at originals"]
+)
 def test_document_that_is_gone_or_replaced_ends_the_run(change: str) -> None:
     world = World()
     see, place = look(world)
@@ -342,18 +344,12 @@ def test_document_that_is_gone_or_replaced_ends_the_run(change: str) -> None:
     elif change.startswith("shown"):
         own, other = (COPIES_ID, "docs") if change.endswith("originals") else (ID, "copies")
         world.put_now(other, f"out/.sealift/place-{own}.json", b"{}")
+    elif change == "replicated":  # which rules there are was asked when the run was planned
+        world.declare(COPIES, ID, 0, is_replica=True)
     else:
         world.declare(COPIES, COPIES_ID, 1 if change == "written again" else 3)
     why = "something mirrors" if change.startswith("shown") else "was replaced"
     refused(see, "is gone" if change == "removed" else why)
-
-
-def test_replication_that_begins_while_a_run_is_at_work_ends_it() -> None:
-    """Which rules it has was asked when the run was planned."""
-    world = World()
-    see, _ = look(world)
-    world.declare(COPIES, ID, 0, is_replica=True)
-    refused(see, "replicated")
 
 
 def test_gateway_that_begins_to_read_through_while_a_run_is_at_work_ends_it() -> None:
@@ -542,7 +538,3 @@ def test_places_that_overlap_are_not_declared() -> None:
     made = World(is_declared=False)
     with pytest.raises(UsageError, match="overlap"):
         declared(made, Location("docs", "in/a/"))
-    declared(made, COPIES)
-    with pytest.raises(ConfigError, match="lies in another place"):
-        declared(made, Location("copies", "out/in/"), source=COLD)
-    assert not documents(made, COLD)

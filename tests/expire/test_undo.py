@@ -184,10 +184,8 @@ def test_an_undo_says_how_many_deletions_have_lost_their_tombstones(
     store.hide(row)
     asyncio.run(tombstones.confirm(name, [stone_of(row)]))
     done, left = (Outcome.of(row, status).ended(NOW, "a") for status in (Status.DONE, Status.LEFT))
-    for attempt, outcomes in {
-        "a": [done, done._replace(row=1), left._replace(row=2)],
-        "b": [done._replace(row=3)],
-    }.items():
+    first = [done, done._replace(row=1), left._replace(row=2)]
+    for attempt, outcomes in (("a", first), ("b", [done._replace(row=3)])):
         data = write_outcomes(outcomes)
         checkpoint = Checkpoint(0, attempt, 0, len(outcomes), 0, len(data))
         asyncio.run(ledger.write_checkpoint(run_id, checkpoint, data))
@@ -323,6 +321,23 @@ def test_what_replaces_a_null_marker_before_versioning_is_on_stays() -> None:
         return page
 
     store.hook(list_versions=replace_marker)
+    undone = undo(store)
+    assert (undone.markers, len(undone.problems), store.current()) == (0, 1, {"k": b"newer"})
+
+
+def test_what_replaces_a_null_marker_while_the_machine_sleeps_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undo sent the delete of the null version by a look of before: a write of after it was destroyed."""
+    store, seconds = suspended(was_null=False), [0.0]
+    store.enable_versioning("docs")
+    for module in ("expire.undo", "core.elapsed"):
+        monkeypatch.setattr(f"jobs.{module}.elapsed_seconds", lambda: seconds[0])
+
+    def sleep() -> None:
+        seconds[0] += 6
+        store.suspend_versioning("docs")
+        store_over(store, b"newer")
+
+    store.around_deletes(before=sleep)
     undone = undo(store)
     assert (undone.markers, len(undone.problems), store.current()) == (0, 1, {"k": b"newer"})
 
