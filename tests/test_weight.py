@@ -39,7 +39,7 @@ LIMITS = {
     "scheduler": 880,
     "terraform": 2402,
     "terraform/modules": 487,
-    "tests": 43110,
+    "tests": 43109,
     "the product": 24989,
 }
 

@@ -177,12 +177,13 @@ class Look(Struct, dict=True, eq=False):
         since = version.at - self.skew_seconds
         return copies, bisect_left(copies, since, key=lambda copy: self._latest[copy.place])
 
-    def near(self, version: Version) -> Iterator[Version]:
-        """Yield the copies that a source version has an edge to, those of equal ETags first."""
-        known = dict.fromkeys([*self.by_etag(version)[0], *self.known(version)])
+    def near(self, version: Version, held: Collection[Version] = frozenset()) -> Iterator[Version]:
+        """Yield the copies that a source version has an edge to, those of equal ETags first. None of `held`."""
+        known = dict.fromkeys(copy for copy in (*self.by_etag(version)[0], *self.known(version)) if copy not in held)
         yield from (copy for copy in known if self.edge(version, copy))
         copies, start = self.by_size(version)
-        yield from (copy for copy in islice(copies, start, None) if copy not in known and self.edge(version, copy))
+        others = (copy for copy in islice(copies, start, None) if copy not in held and copy not in known)
+        yield from (copy for copy in others if self.edge(version, copy))
 
 
 def is_likely(version: Version, copy: Version) -> bool:

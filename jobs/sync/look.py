@@ -39,8 +39,6 @@ CHANGED = (Conflict, NotFound, PreconditionFailed)
 """The errors of a side that is another one by now: another look shows what it is."""
 _OWN_REFUSALS = ("BufferTooSmall", "EntityTooLarge")
 """Codes of requests that the client does not send. Their messages say what to set."""
-METHOD_NOT_ALLOWED = 405
-"""What S3 says to a HEAD of a delete marker by its id."""
 
 
 class Side(Struct):
@@ -173,7 +171,9 @@ async def look_by_lists(
     await source.read_page()
     while not source.is_whole and (
         len(rows) > source.pages * PAGE_ROWS + HEADS  # so many are surely not among them
-        or not _shows_newest(source.versions)
+        # some stores list a null version last, though it is the latest
+        or not any(each.is_latest for each in source.versions)
+        or all(each.is_delete_marker for each in source.versions)
         or (source.pages < most and len(_unseen(rows, ours, source)) > HEADS)
     ):
         await source.read_page()
@@ -205,14 +205,6 @@ def places_of(rows: Sequence[ObjectVersion], history: Sequence[Version]) -> list
         by_id.get(row.version_id) if row.version_id is not None else by_etag.get(row.etag) if row.etag else latest
         for row in rows
     ]
-
-
-def _shows_newest(versions: Sequence[Listed]) -> bool:
-    """True if the newest object is among them.
-
-    Some stores list a null version last, though it is the latest.
-    """
-    return any(each.is_latest for each in versions) and not all(each.is_delete_marker for each in versions)
 
 
 def _unseen(rows: Sequence[ObjectVersion], ours: Side, pages: KeyPages) -> list[ObjectVersion]:
@@ -248,5 +240,5 @@ async def _is_marker(store: Store, ref: ObjectRef) -> bool:
     try:
         await store.head(ref)
     except NotFound as error:
-        return error.status == METHOD_NOT_ALLOWED
+        return error.status == 405  # what S3 says to a HEAD of a delete marker by its id
     return False

@@ -211,7 +211,7 @@ class _Decision:
         """Ask for the copies that are the likeliest by order: as far from the top as the version is. None that is
         surely another version's. Where they stay open, ask whether they are of the versions that have them by size.
         """
-        near = [copy for copy in self.look.near(version) if copy not in self.held]
+        near = [*self.look.near(version, self.held)]
         above = sum(item.size_bytes == version.size_bytes for item in self.source[version.place + 1 :]) if near else 0
         expected = max(0, len(near) - 1 - above)
         places = sorted(range(len(near)), key=lambda place: abs(place - expected))
@@ -242,7 +242,7 @@ class _Decision:
         return all(self.look.edge(version, copy) is not Edge.UNASKED for copy in self.look.near(version))
 
     def below_target(self) -> Step | None:
-        """Lines 1 and 2. Versions that nothing at the destination is like can be appended one after the other."""
+        """Lines 1 and 2. Versions that no copy is like which may be theirs can be appended one after the other."""
         self._ask_wanted()
         floor, newest_matched = self._floor(), max((version.place for version in self.match), default=-1)
         due: list[Version] = []
@@ -257,7 +257,8 @@ class _Decision:
             elif (end := self._hindrance(version)) is not None:
                 self.waits[version] = end
             else:
-                is_clear = self.rules.overwrite is not Overwrite.NEVER and next(self.look.near(version), None) is None
+                is_open = next(self.look.near(version, self.held), None) is not None
+                is_clear = self.rules.overwrite is not Overwrite.NEVER and not is_open
                 if is_clear or not due:
                     due.append(version)
                 if not is_clear:

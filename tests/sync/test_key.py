@@ -470,10 +470,8 @@ async def test_row_that_is_blocked_below_a_new_copy_tells_when_that_was_made() -
     await put(store, B)
     blocked, copied = await sync_all(store)
     assert (blocked.status, copied.status) == (Status.BLOCKED, COPIED)
-    assert (blocked.destination_version_id, blocked.copy_modified) == (
-        copied.destination_version_id,
-        copied.copy_modified,
-    )
+    made = copied.destination_version_id, copied.copy_modified
+    assert (blocked.destination_version_id, blocked.copy_modified) == made
 
 
 async def test_version_that_is_removed_before_it_is_copied_is_missing() -> None:

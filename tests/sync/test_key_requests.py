@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from jobs.core.model import ObjectVersion
+from jobs.sync.table import next_step
 from tests.doubles.hooks import watch
 from tests.doubles.memory_store import MemoryStore
 from tests.sync.scene import COPY, EVENT, bodies, count, event_of, finish, make_store, put, rows_of, sides, sync
@@ -22,7 +24,6 @@ async def copied(store: MemoryStore, *contents: bytes) -> ObjectVersion:
 
 
 RUN: dict[str, Any] = {"all_versions": True}
-MIRRORED = RUN | {"mirrors_deletes": True}
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,6 @@ MIRRORED = RUN | {"mirrors_deletes": True}
         ([], b"one", EVENT, True, {"copy": 1}),
         ([], b"one", EVENT | {"mirrors_deletes": True}, True, {"copy": 1, "head": 1}),
         ([], b"one", RUN, True, {"copy": 1, "head": 1}),  # its class is kept
-        ([], b"one", MIRRORED, True, {"copy": 1, "head": 2}),
         ([b"one"], None, {}, False, {"copy": 1, "head": 2}),
         ([b"one"], None, RUN, False, {"list_versions": 2}),
         ([b"one"], None, EVENT, True, {"copy": 1, "list_versions": 2}),
@@ -68,14 +68,16 @@ async def test_changed_keys_where_no_versions_are_kept_ask_for_that_once() -> No
     assert bodies(store) == [b"2"]
 
 
-@pytest.mark.parametrize("size", [1, 2, 20])
-async def test_versions_of_a_run(size: int) -> None:
-    store = make_store()
-    for number in range(size):
-        await put(store, b"%d" % number)
-    seen = await count(store, sides(store, all_versions=True), *await rows_of(store))
-    assert seen.total() <= 2 + size + 1
+@pytest.mark.parametrize(("size", "there"), [(1, 0), (2, 1), (20, 0), (20, 10)])
+async def test_versions_of_a_run(size: int, there: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those without a copy are appended by one decision, also where a run was interrupted: a decision looks at all."""
+    store, decide, options = make_store(), Mock(wraps=next_step), RUN | {"is_replay": True}
+    rows = [(await put(store, b"%02d" % number))._replace(row=number) for number in range(size)]
+    await sync(store, *rows[:there], **options)
+    monkeypatch.setattr("jobs.sync.key.next_step", decide)
+    assert (await count(store, sides(store, **options), *rows)).total() <= 2 + size - there + (3 if there else 1)
     assert len(bodies(store)) == size
+    assert decide.call_count <= 3
 
 
 async def test_event_of_bytes_that_came_often_compares_a_few_copies() -> None:
