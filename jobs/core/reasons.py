@@ -147,7 +147,7 @@ class Reason(StrEnum):
     EARLIER_RULE = "earlier_rule", "an earlier rule of the policy packs it, by its tags"
     HAS_ANNOTATIONS = "has_annotations", "no archive holds its annotations", "--annotations skip packs it without them"
     UNPACKABLE = "unpackable", "no archive can hold it"
-    DOES_NOT_PAY = "does_not_pay", "packing it would not pay within two years"
+    DOES_NOT_PAY = "does_not_pay", "packing it would not pay within two years", "--pack-all packs it all the same"
     # archives
     NOT_ARCHIVED = (
         "not_archived",
