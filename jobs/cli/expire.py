@@ -177,8 +177,8 @@ class Expire(SidesAccess, PolicyOptions, LedgerCommand):
         stones = Tombstones(ledger.store, ledger.location, self.source.bucket, run_id)
         async with side_store(self.source_side(self.source)) as store:
             undone = await undo_run(ledger, store, stones, self.source.key, say)
-        lines = [f"{undone.markers:,} delete markers of {run_id} are gone from {self.source}."]
-        lines += [f"{undone.lost:,} versions are gone for good: restore them from their copies."] if undone.lost else []
+        lines = [f"Delete markers of {run_id} removed from {self.source}: {undone.markers:,}"]
+        lines += [f"Versions gone for good, to be restored from their copies: {undone.lost:,}"] if undone.lost else []
         lines += [f"  {shown_key(each.key)}: {each.problem}" for each in undone.problems[:20]]
         problems = [each._asdict() for each in undone.problems]
         document = {"run_id": run_id, "undone": undone.markers, "lost": undone.lost, "problems": problems}

@@ -191,5 +191,5 @@ def _check_not_empty(request: Request, planned: Planned) -> None:
     why = f" (left out: {counts})" if left_out else ""
     raise ConfigError(
         f"nothing to {request.job}: {planned.spec.manifest} has no rows{why}",
-        advice="check prefix, manifest and filters",
+        advice="check prefix, manifest, time and filters",
     )

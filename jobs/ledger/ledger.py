@@ -103,7 +103,7 @@ class Ledger(Struct, frozen=True):
 
     async def spec(self, run_id: str) -> RunSpec:
         """The run's spec. Raises LedgerError for a missing run, or a spec of another run."""
-        absent = f"the ledger {self.location} has no run {run_id}"
+        absent = f"the ledger {self.location} has no run {run_id}: give a whole id of `sealift runs list`"
         spec = await self.read(run_id, "spec.json", RunSpec.from_dict, absent)
         if not is_spec_of(run_id, spec):
             raise self._altered(run_id, "spec.json", f"it is the spec of run {spec.run_id!r}, a {spec.job!r}")
