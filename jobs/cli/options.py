@@ -48,8 +48,6 @@ class ParsedType(click.ParamType[Any]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """What the text means. Fails as click does."""
-        if not isinstance(value, str):
-            return value  # a default
         try:
             return self._parse(value)
         except UsageError as error:
