@@ -16,7 +16,7 @@ LIMITS = {
     "jobs/checksum_reports": 275,
     "jobs/cli": 2518,
     "jobs/compact": 830,
-    "jobs/core": 1156,
+    "jobs/core": 1154,
     "jobs/doctor": 688,
     "jobs/expire": 1363,
     "jobs/inventory": 535,
@@ -29,7 +29,7 @@ LIMITS = {
     "jobs/reports": 732,
     "jobs/restore": 939,
     "jobs/rollback": 427,
-    "jobs/runs": 2129,
+    "jobs/runs": 2127,
     "jobs/s3": 3954,
     "jobs/sync": 965,
     "jobs/tables": 373,
@@ -39,8 +39,8 @@ LIMITS = {
     "scheduler": 880,
     "terraform": 2402,
     "terraform/modules": 487,
-    "tests": 43109,
-    "the product": 24987,
+    "tests": 43108,
+    "the product": 24983,
 }
 
 

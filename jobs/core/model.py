@@ -83,13 +83,13 @@ class ObjectVersion(NamedTuple):
     `last_modified` (epoch seconds, UTC) and `storage_class` are None when the manifest does not
     say. `condemned_etag` is the destination ETag that an earlier verify run proved wrong: the one
     object that a replicate run may overwrite although it is newer. `damaged_etag` is the source ETag
-    that it found damaged. `source_attested` and `destination_attested` are checksums that S3 computed
-    at rest (`jobs.verify.attestation`).
+    that it found damaged.
     `known_checksum` (`ALGORITHM:base64`) is the content's, as an earlier run has proven it.
     `archive` is the URI of the archive that a restore takes it from. None: it is an object of its
     own. `beside` is what the shards of one kind of work have beside each row, in a type of that kind
     (`jobs.runs.kind.Kind.beside`): of an expire run where the copy is (`jobs.expire.rules.CopyAt`),
-    of a restore what the journal's event says (`jobs.restore.as_of_journal.Event`).
+    of a restore what the journal's event says (`jobs.restore.as_of_journal.Event`), of a verify run
+    the checksums at rest of both sides (`jobs.verify.attestation.Attestation`).
     No manifest has these.
     """
 
@@ -104,8 +104,6 @@ class ObjectVersion(NamedTuple):
     storage_class: str | None = None
     condemned_etag: str | None = None
     damaged_etag: str | None = None
-    source_attested: str | None = None
-    destination_attested: str | None = None
     known_checksum: str | None = None
     archive: str | None = None
     beside: object = None

@@ -100,7 +100,7 @@ def _manifest_columns(condemned: str) -> str:
         "last_modified": "source_last_modified",
         "is_latest": "coalesce(is_latest, true)",
         "condemned_etag": f"CASE WHEN category = '{condemned}' THEN destination_etag END",
-        **dict.fromkeys(("damaged_etag", "source_attested", "destination_attested", "archive"), "NULL::VARCHAR"),
+        **dict.fromkeys(("damaged_etag", "archive"), "NULL::VARCHAR"),
         "known_checksum": f"CASE WHEN NOT starts_with(checksum_kind, '{COMPOSITE}') "
         "THEN checksum_kind || ':' || checksum_value END",
     }

@@ -25,7 +25,7 @@ from jobs.ledger.state_files import copy_verdicts, write_delta
 from jobs.runs.scratch import scratch_folder
 from jobs.s3.retries import gather_bounded
 from jobs.tables.duck import connect, harmless, in_thread, parquet, quoted
-from jobs.tables.rows import manifest_schema, unaltered, write_parquet
+from jobs.tables.rows import fill_batch, unaltered, write_parquet
 
 MEMORY_LIMIT = "256MB"
 TOP_REASONS = 20
@@ -117,7 +117,7 @@ async def proven_rows(ledger: Ledger, run_id: str, plan: Plan) -> AsyncIterator[
             """
         ).to_arrow_reader()
         for batch in rows:
-            yield batch.cast(manifest_schema())
+            yield fill_batch({name: batch[name] for name in batch.schema.names}, batch.num_rows)
 
 
 async def open_fold(ledger: Ledger, run_id: str, plan: Plan, folder: Path) -> duckdb.DuckDBPyConnection | None:

@@ -53,9 +53,8 @@ LOOKS = 5
 """How far back, and at how many runs of the kind, one of the place is looked for."""
 Join = Callable[[RunSpec, "Sorting"], None]
 """Adds to the rows of a plan what a kind of work knows of them."""
-Prepared = Coroutine[Any, Any, tuple[Join | None, dict[str, Any]]]
-Preparer = Callable[[Request, Location, Ledger, Draft, Display], Prepared]
-"""Reads what a kind of work knows of the rows. Returns the join with it, and options for the run's spec."""
+Preparer = Callable[[Request, Location, Ledger, Draft, Display], Coroutine[Any, Any, Join | None]]
+"""Reads what a kind of work knows of the rows. Returns the join with it."""
 
 
 async def plan_run(
@@ -84,9 +83,8 @@ async def plan_run(
 
         if warning := await warning_of_one(source, request.destination):
             display.say(warning)
-        prepared = prepare and await prepare(request, source.location, ledger, draft, display)
-        join, extra = prepared or (None, {})
-        spec = draft.spec(description, extra | draft.ways(source), source)
+        join = await prepare(request, source.location, ledger, draft, display) if prepare else None
+        spec = draft.spec(description, draft.ways(source), source)
         work = PricedWork.of(spec, is_copying=copies)
         lists, packed = lists_copies(spec), PackedCopies.of(request.options, ledger)
         now = partial(server_time, ledger.store)

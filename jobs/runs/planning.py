@@ -80,7 +80,7 @@ async def plan_rows(
             done_shards = shards._replace(processes=1).number(done_rows, 0)
             await in_thread(sorting.connection, sorting.spread, wanted, done_shards)
             groups = await in_thread(sorting.connection, sorting.groups)
-            summaries, keys = await write_shards(sorting.shards(), shards.write, sorting.connection)
+            summaries, keys = await write_shards(sorting.shards(), shards.write, sorting.connection, sorting.schema)
     if duplicates:
         excluded["duplicate"] = duplicates
     first_rows = accumulate((each.rows for each in summaries), initial=0)

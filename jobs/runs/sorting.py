@@ -14,7 +14,7 @@ from jobs.core.part_sizes import COPY_LIMIT_BYTES, MAX_PART_BYTES, MAX_PARTS, MI
 from jobs.core.pricing import Group
 from jobs.runs import sharding
 from jobs.tables.duck import connect, parquet
-from jobs.tables.rows import joined, manifest_schema
+from jobs.tables.rows import joined, shard_schema
 
 BATCH_ROWS = 20_000
 SORT_BYTES = 160_000_000
@@ -40,7 +40,10 @@ _IS_DONE = f"place IN (SELECT place FROM seen WHERE there = '{SAME}')"
 
 
 class Sorting:
-    """The spooled rows in a database that spills to disk above its memory limit."""
+    """The spooled rows in a database that spills to disk above its memory limit.
+
+    `schema`: the columns of a shard, also those that a `Join` has added.
+    """
 
     def __init__(self, folder: Path, multipart_threshold_bytes: int, part_size_bytes: int, memory_limit: str):
         self._threshold_bytes, self._part_size_bytes = multipart_threshold_bytes, part_size_bytes
@@ -49,7 +52,7 @@ class Sorting:
         self.connection = connect(folder, memory_limit=memory_limit, database=file, threads=2)
         self.connection.execute(SEEN)
         self.folder = folder
-        self.relation = parquet(folder / "rows.parquet")
+        self.relation, self.schema = parquet(folder / "rows.parquet"), shard_schema()
 
     def leave_out(self, *places_sql: str) -> int:
         """Leave out the rows that the SQL selects by their `place`. Returns their number. No row may come twice.
@@ -158,15 +161,14 @@ class Sorting:
         return self._in_order(f"{month} NULLS LAST, key, is_latest, last_modified NULLS FIRST, place DESC")
 
     def _in_order(self, order: str, *more: str) -> Iterator[pa.RecordBatch]:
-        """All rows, with these columns and a manifest's.
+        """All rows, with these columns and a shard's.
 
         The sorted rows wait in a file, so that the database takes no memory while they are used.
         """
         limit_sort(self.connection, self.relation)
-        names = ", ".join([*more, *manifest_schema().names])
-        rows: Any = self.connection.sql(f"SELECT {names} FROM {self.relation} ORDER BY {order}").to_arrow_reader(
-            BATCH_ROWS
-        )
+        names = ", ".join([*more, *self.schema.names[1:]])
+        in_order = self.connection.sql(f"SELECT {names} FROM {self.relation} ORDER BY {order}")
+        rows: Any = in_order.to_arrow_reader(BATCH_ROWS)
         path = self.folder / "sorted"
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, rows.schema) as writer:
             for batch in rows:
@@ -193,7 +195,8 @@ def group_columns(threshold_bytes: int = COPY_LIMIT_BYTES, part_bytes: int = PRE
 
 def limit_sort(connection: duckdb.DuckDBPyConnection, relation: str) -> None:
     """Let a connection sort all rows of a relation by their texts, with the memory that it takes."""
-    texts = "key, archive, source_attested, destination_attested"
+    columns = connection.sql(f"FROM {relation} LIMIT 0").to_arrow_table().schema
+    texts = ", ".join(f"{each.name}::VARCHAR" for each in columns if not pa.types.is_primitive(each.type))
     [(text_bytes,)] = connection.execute(f"SELECT coalesce(max(strlen(concat({texts}))), 0) FROM {relation}").fetchall()
     limit_bytes = SORT_BYTES + max(text_bytes - USUAL_TEXT_BYTES, 0) * 2 * MERGED_ROWS
     connection.execute(f"SET threads = 1; SET memory_limit = '{limit_bytes // 10**6}MB'")

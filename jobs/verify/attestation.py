@@ -7,20 +7,33 @@ same ETag on an object that was last modified before the report.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from typing import cast
+
+from msgspec import Struct
 
 from jobs.core.model import Checksum, ObjectInfo
 
-_SPELLED = re.compile(r"(?<!\S)([^:\s]+):(FULL_OBJECT|COMPOSITE):([^:\s]+):(?:version=(\S+)|etag=(\S+))")
+
+class Attestation(Struct, frozen=True):
+    """A checksum that S3 computed at rest, at `computed_us` (microseconds since the epoch).
+
+    `side`: source or destination. Without `version_id` the ETag pins it.
+    """
+
+    side: str
+    algorithm: str
+    value: str
+    is_composite: bool
+    version_id: str | None
+    etag: str | None
+    computed_us: int
 
 
-def attested(info: ObjectInfo, text: str | None, report: Mapping[str, Any] | None) -> tuple[Checksum, ...]:
-    """Return the checksums of a row's text that are true of the object that HEAD describes.
+def attested(info: ObjectInfo, side: str, beside: object) -> tuple[Checksum, ...]:
+    """Return the checksums of a side that are true of the object that HEAD describes.
 
-    The text has `CRC32:FULL_OBJECT:bS9TOQ==:version=…` or `…:etag=…`, with spaces between them.
-    `report`: what the run says of the report, with its time `computed_at`. Without it nothing is true.
+    `beside`: the attestations of a row.
 
     | pinned by  | the object has        | last modified | true of it |
     |------------|-----------------------|---------------|------------|
@@ -30,11 +43,14 @@ def attested(info: ObjectInfo, text: str | None, report: Mapping[str, Any] | Non
     | ETag       | this ETag             | after report  | no         |
     | ETag       | this ETag             | before report | yes        |
     """
-    if report is None:
-        return ()
-    is_unchanged = info.last_modified <= report["computed_at"]
     return tuple(
-        Checksum(algorithm, value, kind == "COMPOSITE")
-        for algorithm, kind, value, version_id, etag in _SPELLED.findall(text or "")
-        if (version_id == info.version_id if version_id else etag == info.etag and is_unchanged)
+        Checksum(each.algorithm, each.value, each.is_composite)
+        for each in cast(Sequence[Attestation], beside or ())
+        if each.side == side and _is_of(each, info)
     )
+
+
+def _is_of(each: Attestation, info: ObjectInfo) -> bool:
+    if each.version_id:
+        return each.version_id == info.version_id
+    return each.etag == info.etag and info.last_modified * 1e6 <= each.computed_us

@@ -10,10 +10,9 @@ checksum that an earlier run has proven. What cannot be compared is `unknown`, n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partialmethod
-from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -51,17 +50,11 @@ class VerifyOptions(Struct, frozen=True):
 
     `all_versions`: verify each version, not only the current one. `compares_tags`: a copy
     has all tags and annotations of its source, and may have more.
-
-    `source_checksums`, `destination_checksums`: the report of checksums at rest that the rows'
-    attestations come from, with its `uri` and `computed_at` (epoch seconds) when the
-    run was planned.
     """
 
     all_versions: bool = False
     deep: bool = False
     compares_tags: bool = False
-    source_checksums: Mapping[str, Any] | None = None
-    destination_checksums: Mapping[str, Any] | None = None
 
 
 @dataclass(eq=False)
@@ -141,8 +134,7 @@ class _Key:
             if not is_exact(version.version_id):
                 raise
             return Outcome.of(row, Status.CHANGED, Reason.SOURCE_GONE)
-        ours = attested(source, row.source_attested, options.source_checksums)
-        theirs = attested(there, row.destination_attested, options.destination_checksums)
+        ours, theirs = attested(source, "source", row.beside), attested(there, "destination", row.beside)
         version.info, copy.info = with_checksums(source, ours), with_checksums(there, theirs)
         is_read = options.deep or bool(row.condemned_etag)
         if ours and theirs and not row.condemned_etag:

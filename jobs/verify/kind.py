@@ -12,7 +12,7 @@ from jobs.core.outcome import Status
 from jobs.core.reasons import Reason
 from jobs.runs.kind import Kind, Opened, bad_outcomes, planned_by, verify_options
 from jobs.s3.operations import Operation
-from jobs.verify.attest import attest
+from jobs.verify.attest import attest, read_attested
 from jobs.verify.job import Verify, VerifyOptions
 
 
@@ -54,4 +54,5 @@ KIND = Kind(
     plan=planned_by("jobs.runs.launch", prepare=attest, copies=False),
     retried_as="replicate",
     hints=_hints,
+    beside=read_attested,
 )

@@ -55,9 +55,6 @@ def long_key(number: int) -> str:
         pytest.param(lambda number: {"key": long_key(number), "size_bytes": 10**10}, 100_000, id="large objects"),
         pytest.param(lambda number: {"key": long_key(number // 2), "size_bytes": 1}, 50_000, id="each twice"),
         pytest.param(lambda number: {"key": long_key(0), "size_bytes": 1}, 1, id="one again and again"),
-        pytest.param(
-            lambda number: {"key": f"{number}", "source_attested": long_key(number) * 2}, 100_000, id="attested"
-        ),
     ],
 )
 def test_long_keys_do_not_end_a_plan(
@@ -68,6 +65,16 @@ def test_long_keys_do_not_end_a_plan(
     planned, histogram = asyncio.run(plan_rows(manifest(100_000, values), ALL, Shards(forget, tmp_path, processes=2)))
     assert (planned.rows, planned.excluded.get("duplicate", 0)) == (kept, 100_000 - kept)
     assert histogram.keys == kept
+
+
+def test_long_texts_beside_rows_do_not_end_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def join(sorting: Sorting) -> None:
+        sorting.relation = f"(SELECT *, [repeat(key, 400)] AS attested FROM {sorting.relation})"
+        sorting.schema = sorting.schema.append(pa.field("attested", pa.list_(pa.string())))
+
+    monkeypatch.setattr(planning, "MEMORY_LIMIT", "44MB")
+    rows = manifest(100_000, lambda number: {"key": f"{number:05d}"})
+    assert asyncio.run(plan_rows(rows, ALL, Shards(forget, tmp_path), join=join))[0].rows == 100_000
 
 
 @pytest.mark.parametrize(("all_versions", "limit"), [(False, "44MB"), (True, "88MB")])

@@ -14,6 +14,7 @@ from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import full_object
 from jobs.sync.key import Sides, SyncOptions
 from jobs.sync.table import Overwrite, Rules
+from jobs.verify.attestation import Attestation
 from jobs.verify.job import Verify, VerifyOptions
 from tests.doubles.memory_store import MemoryStore, Request
 from tests.sync.scene import (
@@ -131,10 +132,9 @@ async def test_a_damaged_source_is_never_copied_over_the_good_copy(way: str, ove
     if way == "deep":
         found = await verify(store, row, deep=True)
     else:
-        attested = f"CRC64NVME:FULL_OBJECT:{full_object('CRC64NVME', ROTTEN).value}:etag={row.etag}"
-        report = {"uri": "s3://reports/m.json", "computed_at": time.time() + 60}
-        row = row._replace(source_attested=attested)
-        found = await verify(store, row, source_checksums=report)
+        at = int((time.time() + 60) * 1e6)
+        rotten = Attestation("source", *full_object("CRC64NVME", ROTTEN), None, row.etag, at)
+        found = await verify(store, row._replace(beside=[rotten]))
     assert found.status is Status.DAMAGED, found
     # Also where the file of failed rows condemns the copy: S3 is asked, not the file.
     forged = row._replace(condemned_etag=(await row_of(store, COPY)).etag)
