@@ -7,7 +7,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html (when an ETag is
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -81,7 +81,8 @@ def compare(source: ObjectInfo, copy: ObjectInfo, against: Protection = Protecti
 
     Full-object checksums of one algorithm are always comparable. Composite ones depend on where the
     parts were cut, so that only equal ones say something. ETags are comparable where both are MD5s.
-    An algorithm that is not in `jobs.core.algorithms` says nothing.
+    An algorithm that is not in `jobs.core.algorithms` says nothing. Who guards against intent deletes
+    the source, so that the copy has to have what CopyObject leaves behind, too.
     """
     if algorithm := contradiction(source):
         return Verdict(False, Evidence.CHECKSUM, Reason.DAMAGED, algorithm, is_source_damaged=True)
@@ -95,7 +96,7 @@ def compare(source: ObjectInfo, copy: ObjectInfo, against: Protection = Protecti
     for proof in proofs:
         if not proof.is_equal:
             return Verdict(False, proof.evidence, Reason.CHECKSUM_DIFFERS, proof.algorithm)
-    if differing := difference(source.attributes, copy.attributes, ignored=NEVER_COPIED):
+    if differing := difference(source.attributes, copy.attributes, is_excused=against is Protection.ACCIDENT):
         return Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, differing)
     for proof in proofs:
         if protects(proof.algorithm, against):
@@ -132,8 +133,11 @@ NO_TYPE = frozenset({"binary/octet-stream", "application/octet-stream"})
 """The types that servers give an object that was written without one."""
 
 
-def difference(source: Attributes, copy: Attributes, ignored: Collection[str] = ()) -> str:
-    """The name of what differs of user metadata or content headers. Empty: nothing."""
+def difference(source: Attributes, copy: Attributes, *, is_excused: bool = True) -> str:
+    """The name of what differs of user metadata or content headers. Empty: nothing.
+
+    `is_excused`: a copy may lack, or have of its own, what CopyObject leaves behind.
+    """
     if source.metadata != copy.metadata:
         return "user metadata"
     if source.headers == copy.headers:
@@ -143,7 +147,7 @@ def difference(source: Attributes, copy: Attributes, ignored: Collection[str] = 
         for each in (source, copy)
     )
     differing = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
-    return next((name for name in differing if name not in ignored), "")
+    return next((name for name in differing if not is_excused or name not in NEVER_COPIED), "")
 
 
 class _Proof(NamedTuple):

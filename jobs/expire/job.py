@@ -35,7 +35,7 @@ from jobs.archives.reader import ArchiveReader, content_checksums
 from jobs.core.algorithms import Protection
 from jobs.core.elapsed import TOO_LATE, elapsed_seconds
 from jobs.core.enums import SKIP_ANNOTATIONS, Step
-from jobs.core.evidence import Verdict, compare, difference, with_checksums
+from jobs.core.evidence import Verdict, compare, with_checksums
 from jobs.core.model import NULL_VERSION, Attributes, Checksum, Location, ObjectInfo, ObjectRef, ObjectVersion, is_exact
 from jobs.core.outcome import Evidence, Outcome, PartlyDone, Status
 from jobs.core.reasons import Cause, Reason, Why
@@ -274,14 +274,18 @@ class Expire:
 
         return await gather_bounded(judge, originals, REQUESTS_AT_ONCE)
 
-    def _refute(self, original: Candidate, copy: ObjectInfo) -> Verdict | None:
-        """The verdict that needs no bytes, if there is one."""
-        at, ref, info = original.at, original.ref, original.info
+    def _refute(self, original: Candidate, copy: ObjectInfo) -> Content | None:
+        """What is known without bytes, if that is enough. What a member is and carries, its index says."""
+        at, ref, info, there = original.at, original.ref, original.info, copy
         if not self._options["apart"] and (ref.bucket, ref.key) == (at.bucket, at.key):
             return _unknown(Cause(Reason.KEPT, "itself"))
-        carried = Attributes(at.member.headers, at.member.metadata) if at.member else copy.attributes
-        differing = difference(info.attributes, carried)
-        return Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, differing) if differing else None
+        if member := at.member:
+            carried = Attributes(member.headers, member.metadata)
+            there = ObjectInfo(member.size_bytes, "", 0.0, None, "", content_checksums(member), carried)
+        verdict = compare(info, there, Protection.INTENT)
+        if verdict.same is False or (self._options["by_checksum"] and not member):
+            return verdict
+        return _indexed(at, copy) if self._options["by_checksum"] else None
 
     async def _read(
         self, originals: Sequence[Candidate], copy: ObjectInfo
@@ -290,9 +294,10 @@ class Expire:
         from jobs.archives.index import members_of, read_own_groups  # pyarrow loads there
 
         at, of_member = originals[0].at if originals else None, {id(each.at.member): each for each in originals}
-        if at is None or at.member is None or self._options["by_checksum"]:
+        if at is None or at.member is None:
             for each in originals:
-                yield each, _indexed(each.at, copy) if each.at.member else await self._read_replica(each, copy)
+                theirs = ContentSide(self._copies, ObjectRef(each.at.bucket, each.at.key, copy.version_id), copy)
+                yield each, _known(await check_bytes(theirs, each.info, self.opened.budget, _hashed(each.info)))
             return
         ref = ObjectRef(at.bucket, at.key, copy.version_id)
         reader = ArchiveReader(self._copies, ref, copy.etag, self.opened.budget)
@@ -310,13 +315,6 @@ class Expire:
                     yield original, _known(await check_pieces(content, original.info, _hashed(original.info)))
                 except DamagedArchive as error:
                     yield original, _unknown(_cause(error))
-
-    async def _read_replica(self, original: Candidate, copy: ObjectInfo) -> Content:
-        verdict, info = compare(original.info, copy, Protection.INTENT), original.info
-        if verdict.same is False or self._options["by_checksum"]:
-            return verdict
-        theirs = ContentSide(self._copies, ObjectRef(original.at.bucket, original.at.key, copy.version_id), copy)
-        return _known(await check_bytes(theirs, info, self.opened.budget, _hashed(info)))
 
     async def _judge(self, original: Candidate, content: Content) -> Verdict:
         """Whether content is the original's, by the original's bytes, read now, if nothing else says it."""
@@ -435,9 +433,10 @@ async def find_original(looks: KeyLooks, row: ObjectVersion, at: CopyAt, *, is_v
 
 
 def _indexed(at: CopyAt, archive: ObjectInfo) -> Content:
-    """The member's SHA-256 by the index, if S3 keeps of the archive the SHA-256 that its index has."""
+    """The member's SHA-256 by the index, if S3 keeps of the archive the checksum that its index has."""
     algorithm, _, value = (at.checksum or "").partition(":")
-    if algorithm != "SHA256" or Checksum(algorithm, value, "-" in value) not in archive.checksums:
+    as_indexed = replace(archive, etag="", checksums=(Checksum(algorithm, value, "-" in value),))
+    if not compare(as_indexed, archive, Protection.INTENT).same:
         return _unknown(Cause(Reason.NOTHING_COMPARABLE, "SHA-256 of the archive"))
     if at.member is None or at.member.sha256 is None:
         return _unknown(Cause(Reason.NOTHING_COMPARABLE, "SHA-256 of the member"))

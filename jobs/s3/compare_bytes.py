@@ -11,7 +11,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from jobs.core.algorithms import ALGORITHMS
-from jobs.core.evidence import NEVER_COPIED, Verdict, compare, difference
+from jobs.core.evidence import Verdict, compare, difference
 from jobs.core.model import Checksum, ObjectInfo
 from jobs.core.outcome import Evidence
 from jobs.core.reasons import Reason
@@ -70,7 +70,7 @@ async def compare_bytes(source: ContentSide, destination: ContentSide, budget: B
         is_ours = answer is source
         lost = "source" if is_ours else "copy"
         return Verdict(False, Evidence.CONTENT, Reason.BYTES_LOST, lost, is_source_damaged=is_ours)
-    differing = difference(source.info.attributes, destination.info.attributes, NEVER_COPIED) if answer.same else ""
+    differing = difference(source.info.attributes, destination.info.attributes) if answer.same else ""
     return Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, differing) if differing else answer
 
 

@@ -127,6 +127,7 @@ CARRIED: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any], bool]] = {
     "other metadata": ({"metadata": {"a": "1"}}, {"metadata": {"a": "2"}}, False),
     "more metadata": ({}, {"metadata": {"a": "1"}}, False),
     "other header": ({"headers": HEADERS}, {"headers": {**HEADERS, "cache-control": "public"}}, False),
+    "no redirect": ({"headers": {"x-amz-website-redirect-location": "/a"}}, {}, False),
     "the type that S3 adds": ({}, {"headers": {"content-type": "binary/octet-stream"}}, True),
     "no tag": ({"tags": {"t": "1"}}, {}, False),
     "other tag": ({"tags": {"t": "1"}}, {"tags": {"t": "2"}}, False),
