@@ -77,13 +77,10 @@ def test_the_best_checksum_is_the_strongest_full_object_one() -> None:
     assert best_checksum(info(MD5_A, NEW)) is None
 
 
-def test_each_algorithm_says_what_it_protects_against() -> None:
-    strong = {each.name for each in ALGORITHMS.values() if each.protects_against is Protection.INTENT}
-    assert strong == {"SHA1", "SHA256", "SHA512", "MD5"}
-    assert set(ALGORITHMS) - strong == {"CRC32", "CRC32C", "CRC64NVME", "XXHASH64", "XXHASH3", "XXHASH128"}
-    for name in ALGORITHMS:
-        assert protects(name, Protection.ACCIDENT)
-        assert protects(name, Protection.INTENT) is (name in strong)
+def test_only_cryptographic_hashes_protect_against_intent() -> None:
+    for each in ALGORITHMS.values():
+        assert protects(each.name, Protection.ACCIDENT)
+        assert protects(each.name, Protection.INTENT) is each.hasher.startswith("hashlib:")
     assert not any(protects("BLAKE9", each) for each in Protection)
 
 
