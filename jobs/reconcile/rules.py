@@ -145,6 +145,7 @@ _VALUES = {
 """Facts of a pair of rows, the first that holds, each with two objects of which it is true."""
 _OPAQUE, _EQUAL, _OTHER = ("", ""), ("0" * 32, "0" * 32), ("0" * 32, "1" * 32)
 _ETAGS = {
+    "ETags equal, checksums equal": (_OPAQUE, _OPAQUE, ""),  # as nearly all are: the pattern is not matched
     "ETags equal, MD5s": (_EQUAL, _EQUAL, ""),
     "MD5s, encryption known": (_OTHER, _OTHER, ""),
     "MD5s": (_OPAQUE, _OTHER, "unless KMS encrypts it"),
@@ -272,15 +273,14 @@ def _atoms(s: Columns, d: Columns, horizon_us: int, *, all_versions: bool) -> di
 
     md5 = "(length({0}) = 32 AND NOT regexp_matches({0}, '[^0-9a-f]'))".format
     no_md5 = [f"coalesce({side[name]}, false) = false" for side in (s, d) for name in ("is_multipart", "is_sealed")]
-    # The pattern is matched once where the ETags are equal, as nearly all are.
+    # The pattern is matched once where the ETags are equal.
     md5s = [md5(s["etag"]), f"({s['etag']} = {d['etag']} OR {md5(d['etag'])})", *no_md5]
     kind = f"{s['checksum_kind']} = {d['checksum_kind']} AND {s['checksum_kind']}"
-    key = "coalesce(s.joined, d.joined)"
     recent = f"coalesce({s['modified_us']} > {horizon_us - int(PENDING_SECONDS * 1e6)}, true)"
     return {
         "": "true",
         "own": f"(contains(s.joined, '.sealift/') OR (s.joined IS NULL AND contains(d.joined, '.sealift/'))) "
-        f"AND regexp_matches({key}, '{OWN_OBJECT}')",
+        f"AND regexp_matches(coalesce(s.joined, d.joined), '{OWN_OBJECT}')",
         "current": "false" if all_versions else "true",
         "source absent": "s.joined IS NULL",
         "destination absent": "d.joined IS NULL",
