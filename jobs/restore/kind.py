@@ -36,7 +36,7 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
     if passing >= report["failures"]:
         return hint_at_retry(report)
     others = hint_at_retry(report, "the others") if passing else []
-    return ["See which archives have a key: sealift archives find KEY", *others]
+    return ["Name another --destination, or see which archives have a key: sealift archives find KEY", *others]
 
 
 def _writes(spec: RunSpec) -> Sequence[Operation]:
