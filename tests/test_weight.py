@@ -31,7 +31,7 @@ LIMITS = {
     "jobs/rollback": 427,
     "jobs/runs": 2127,
     "jobs/s3": 3954,
-    "jobs/sync": 965,
+    "jobs/sync": 964,
     "jobs/tables": 373,
     "jobs/verify": 518,
     "names of options": 78,
@@ -40,7 +40,7 @@ LIMITS = {
     "terraform": 2402,
     "terraform/modules": 487,
     "tests": 43106,
-    "the product": 24983,
+    "the product": 24982,
 }
 
 

@@ -30,6 +30,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import IntEnum
 from itertools import islice
 from operator import attrgetter
+from types import MappingProxyType
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -80,7 +81,7 @@ class Version(Struct, eq=False):
     place: int = -1
     info: ObjectInfo | None = None
     tags: Mapping[str, str] | None = None
-    compared: dict[Version, Verdict] = {}
+    compared: Mapping[Version, Verdict] = MappingProxyType({})
     blocked: End | None = None
     copied: Outcome | None = None
     refusal: End | None = None
@@ -128,7 +129,7 @@ class Look(Struct, dict=True, eq=False):
         self.copies.append(copy)
         self._latest.append(max([copy.at, *self._latest[-1:]]))
         if not copy.is_marker:
-            for group in (copy.etag, _OF_SIZE):
+            for group in {copy.etag, (copy.owner or copy).etag, _OF_SIZE}:
                 self._groups[copy.size_bytes, group].append(copy)
 
     @property
@@ -143,7 +144,7 @@ class Look(Struct, dict=True, eq=False):
 
     def edge(self, version: Version, copy: Version) -> Edge:
         """Return the edge, with what this call knows of its own writes."""
-        compared = version.compared.get(copy)
+        compared = Verdict(True) if copy.owner is version else version.compared.get(copy)
         edge = self._listed_edge(version, copy) if compared is None else _COMPARED[compared.same]
         return edge if copy.owner is None or _is_firm(edge, version, copy) else Edge.NO
 
@@ -162,14 +163,14 @@ class Look(Struct, dict=True, eq=False):
         return _is_firm(self.edge(version, copy), version, copy)
 
     def known(self, version: Version) -> list[Version]:
-        """Return the copies that were compared with a version or made of it, oldest first."""
+        """Return the copies that were compared with a version, oldest first."""
         return sorted(
             (copy for copy in version.compared if self.copies[copy.place : copy.place + 1] == [copy]), key=_place
         )
 
     def by_etag(self, version: Version) -> tuple[Sequence[Version], int]:
-        """Return the copies of a source version's size and ETag, from the first one on."""
-        return self._groups.get((version.size_bytes, version.etag or _NO_GROUP), ()), 0
+        """Return the copies of a source version's size and ETag, and those made of it, from the first one on."""
+        return self._groups.get((version.size_bytes, version.etag), ()), 0
 
     def by_size(self, version: Version) -> tuple[Sequence[Version], int]:
         """Return the copies that a source version may have by its size, and the first place that its date allows."""

@@ -319,7 +319,7 @@ class _Sync(Struct, dict=True, eq=False):
                 side, budget = await self.ours.content(version), self.sides.budget
                 if side.info.is_archived or not stored_checksums(side.info) or await is_damaged(side, budget):
                     version.blocked = End(Status.DAMAGED, Reason.FOUND_DAMAGED)  # nothing proves its bytes right now
-        if not is_listed and source and copies and copies[0] not in source[0].compared:
+        if source and copies and not (is_listed or copies[0].owner is source[0] or copies[0] in source[0].compared):
             await self._compare(source[0], copies[0])
         return look
 
@@ -372,7 +372,7 @@ class _Sync(Struct, dict=True, eq=False):
             )
         except (*REFUSALS, Unavailable) as error:
             version.refusal = refusal_end(error, is_last=self.is_last)
-        version.compared[copy] = verdict
+        version.compared = {**version.compared, copy: verdict}
         if verdict.is_source_damaged:
             version.blocked = End(Status.DAMAGED, Reason(verdict.reason), verdict.detail)
         if is_agreed and verdict.reason == Reason.EITHER_DAMAGED:
@@ -458,9 +458,7 @@ class _Sync(Struct, dict=True, eq=False):
         copy = self.theirs.version(Listed(self.theirs.ref.key, *made, outcome.copy_modified or 0.0, None))
         copy.owner, version = NOBODY, self.ours.named(row) if row else version
         if (proven := await self._prove(version, copy, outcome)) is not None:
-            version.copied = proven
-            if row is not None:
-                copy.owner, version.compared[copy] = version, Verdict(True)
+            version.copied, copy.owner = proven, version if row else NOBODY
         return copy
 
     async def _prove(self, version: Version, copy: Version, outcome: Outcome) -> Outcome | None:

@@ -118,7 +118,7 @@ class _Key:
             except REFUSED as error:
                 end = self.refused(row, error)
             self.ends[row.row, version, copy] = end
-            version.compared[copy] = Verdict(_SAME.get(end.status))
+            version.compared = {**version.compared, copy: Verdict(_SAME.get(end.status))}
         return self.ends[row.row, version, copy]
 
     async def judge(self, row: ObjectVersion, version: Version, copy: Version, by_row: Outcome | None) -> Outcome:
@@ -289,7 +289,7 @@ class _History:
         if version in self.rows:
             await self.key.compare(self.rows[version], version, copy)
         else:
-            version.compared[copy] = Verdict(True if is_likely(version, copy) else None)
+            version.compared = {**version.compared, copy: Verdict(True if is_likely(version, copy) else None)}
 
     async def _outcome(self, row: ObjectVersion, version: Version | None) -> Outcome:
         if version is None:

@@ -42,9 +42,9 @@ def look(
     for one, other in itertools.product(ours, theirs) if is_compared else ():
         edge = looked.edge(one, other)
         if edge is Edge.UNASKED and is_md5(one.etag) and is_md5(other.etag):
-            one.compared[other] = Verdict(is_likely(one, other) and one.etag != agreed)
+            learn(looked, one.place, other.place, is_likely(one, other) and one.etag != agreed)
         if edge is Edge.SAME:
-            one.compared[other] = Verdict(True)
+            learn(looked, one.place, other.place, True)
     for pairs, is_same in ((unknown, None), (different, False)):
         for here, there in pairs:
             learn(looked, here, there, is_same)
@@ -58,7 +58,8 @@ def look(
 
 
 def learn(looked: Look, here: int, there: int, is_same: bool | None) -> None:
-    looked.source[here].compared[looked.copies[there]] = Verdict(is_same)
+    version = looked.source[here]
+    version.compared = {**version.compared, looked.copies[there]: Verdict(is_same)}
 
 
 def item(word: str) -> Version:

@@ -121,13 +121,12 @@ def decide(
     for each, item in zip(copies, theirs, strict=True):
         if each.id in writes:
             item.owner = ours.get(writes[each.id], NOBODY)
-            item.owner.compared[item] = Verdict(True)
     meant = [ours[each] for each in named if each in ours]
     look = Look([*ours.values()], theirs, meant, trusts_etags=rules.keeps_versions)
     while (step := next_step(look, rules)).act is Act.ASK:
         for version, copy in step.ask:
             assert copy not in version.compared, "asked twice"
-            version.compared[copy] = Verdict(compare(source[version.place], copies[copy.place]))
+            version.compared = {**version.compared, copy: Verdict(compare(source[version.place], copies[copy.place]))}
     ends = tuple((version.place, end) for version, end in step.ends.items())
     return Decided(step.act, step.version.place if step.version else -1, step.top, ends)
 
