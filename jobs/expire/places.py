@@ -294,7 +294,7 @@ def refuse_mirrors(policy: Policy, copies: Sequence[Location]) -> None:
             reached = Location(bucket, pair.copy_key(prefix))
             if place := next(filter(reached.overlaps, copies), None):
                 raise UsageError(
-                    f"--destination {place}: the pair {pair.name} of the policy has {setting}: copies go as well",
+                    f"--destination {place}: by {setting} of pair {pair.name} deletes of originals reach the copies",
                     advice="set it to keep them, or pack the originals and name the archives",
                 )
 
@@ -364,7 +364,7 @@ async def find_warnings(copies: Store, places: Sequence[Location]) -> list[dict[
 
 def warning(found: Mapping[str, str]) -> str:
     """One of `find_warnings`, for people."""
-    return f"copies in {found['uri']}: its bucket keeps no versions, turn them on ({found['code']})"
+    return f"{found['uri']}: without versions an overwrite ends the last copy: turn them on ({found['code']})"
 
 
 # Declaring.
