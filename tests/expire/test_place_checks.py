@@ -56,7 +56,7 @@ def check_mirrors(text: bytes, *copies: Location) -> None:
 @pytest.mark.parametrize("place", ["", "copies/", "copies/2026/", "copies/2025/a/"])
 def test_destination_of_a_pair_that_mirrors_deletes_is_refused(place: str) -> None:
     check_mirrors(policy_text(), ARCHIVES, Location("hot", place))
-    with pytest.raises(UsageError, match="the pair docs of the policy has deletes: mirror"):
+    with pytest.raises(UsageError, match="by deletes: mirror of pair docs"):
         check_mirrors(policy_text("mirror"), ARCHIVES, Location("hot", place))
 
 
@@ -64,7 +64,7 @@ def test_replica_that_gets_delete_markers_is_refused_and_other_places_are_not() 
     check_mirrors(
         policy_text("mirror"), Location("twin"), Location("hot", "archives/"), Location("hot", "copies/2024/")
     )
-    with pytest.raises(UsageError, match=r"has replica\.delete_markers"):
+    with pytest.raises(UsageError, match=r"by replica\.delete_markers of pair docs"):
         check_mirrors(policy_text(delete_markers=True), Location("twin"))
 
 
