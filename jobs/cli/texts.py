@@ -10,7 +10,7 @@ from msgspec.structs import asdict
 from jobs.cli.command import Answer
 from jobs.cli.console import table
 from jobs.core.display import shown, shown_key
-from jobs.core.run import UNSIZED_ROWS, Plan, RunSpec, RunState, continuation, ignored_conditions
+from jobs.core.run import PROVEN_BEFORE, UNSIZED_ROWS, Plan, RunSpec, RunState, continuation, ignored_conditions
 from jobs.core.words import called, explained, why
 from jobs.errors import ExitCode
 from jobs.registry import kind_of
@@ -46,11 +46,11 @@ def _plan_lines(spec: RunSpec, plan: Plan) -> Iterator[str]:
     if there := plan.there:
         looks = f"; {there['alike']:,} may be there and take a look each" if there["alike"] else ""
         yield f"  there     {there['same']:,} are the same already by size and MD5 ETag, and take no request{looks}"
-        others = there["listed"] - there["same"] - there["alike"] - there["other"]
+        named = there["same"] + there["alike"] + there["other"] + plan.excluded.get(PROVEN_BEFORE, 0)
         # About as full as the source, with next to none of these names.
-        if 2 * there["listed"] >= plan.rows >= ELSEWHERE_ROWS and 10 * (there["listed"] - others) < plan.rows:
-            named = f"{plural(others, 'object')} at the destination have other names"
-            yield f"  warning   {named}: is its prefix the one of these copies?"
+        if 2 * there["listed"] >= plan.rows >= ELSEWHERE_ROWS and 10 * named < plan.rows:
+            others = plural(there["listed"] - named, "object")
+            yield f"  warning   {others} at the destination have other names: is its prefix the one of these copies?"
     if kind.joins_as_text and str(spec.source.location).endswith("/") and not str(destination).endswith("/"):
         original, copy, meant = (shown(f"{each}a") for each in (spec.source.location, destination, f"{destination}/"))
         yield f"  warning   the copy of {original} is {copy}, not {meant}: end the destination with / for a folder"

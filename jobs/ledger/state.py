@@ -88,7 +88,7 @@ VERDICT_TYPES: dict[str, str] = {
 """The columns of verdicts. Of an accepted one `detail` is why, and `run_id` who."""
 STATE_TYPES: dict[str, str] = {
     **_SOURCE, **_OBJECT, **_PLACE, **_COPY,
-    "checked_at": _TIME, "read_at": _TIME,
+    "checked_at": _TIME, "read_at": _TIME, "compared_at": _TIME,
     "finding": _TEXT, "finding_detail": _TEXT, "found_at": _TIME, "found_depth": _TEXT, "found_by": _TEXT,
     "accepted_by": _TEXT, "accepted_why": _TEXT, "accepted_at": _TIME, "blocked": _TEXT, "blocked_at": _TIME,
 }  # fmt: skip
@@ -235,7 +235,8 @@ def state_sql(judged: str) -> str:
             SELECT {AT_PLACE}, own_id AS version_id, max(etag) AS etag, max(own_modified) AS modified_s,
                    {latest("is_open")} AS found, {latest(f"is_last AND code NOT IN ({_listed(_THERE)})")} AS stuck,
                    {latest("verdict = 'accepted' AND NOT is_ended")} AS agreed,
-                   coalesce(struct_extract(found, 'copy'), ({latest("verdict = 'good'")}).copy) AS copy,
+                   {latest("verdict = 'good'")} AS good,
+                   coalesce(struct_extract(found, 'copy'), struct_extract(good, 'copy')) AS copy,
                    max("at") FILTER (verdict = 'good' AND code <> {quoted(Reason.NOTHING_COMPARABLE)}) AS checked_at,
                    max("at") FILTER (verdict = 'good' AND depth = 'bytes') AS read_at
             FROM {judged} GROUP BY {AT_PLACE}, own_id, oid
@@ -248,6 +249,7 @@ def state_sql(judged: str) -> str:
         SELECT {_KEY}, version_id, etag, make_timestamptz(modified_s * 1000000) AS modified,
                {", ".join(_PLACE)}, copy.id AS copy_version_id, copy.etag AS copy_etag,
                make_timestamptz(copy.modified_s * 1000000) AS copy_modified, checked_at, read_at,
+               CASE WHEN good.strength > 1 AND good.code <> 'proven' THEN good."at" END AS compared_at,
                found.code AS finding, found.detail AS finding_detail, found."at" AS found_at,
                found.depth AS found_depth, found.run_id AS found_by,
                accepted.run_id AS accepted_by, accepted.detail AS accepted_why, accepted."at" AS accepted_at,

@@ -43,6 +43,8 @@ def _all(kind: str, names: str) -> dict[str, str]:
     return dict.fromkeys(names.split(), kind)
 
 
+LOOKS = ("checked_at", "read_at", "compared_at")
+"""Columns of the state that findings lack: a file of findings alone does not have all looks."""
 _SHARD = {"run_id": _TEXT, "shard": "INTEGER"}
 TABLES: dict[str, dict[str, str]] = {
     "runs": _all(_TEXT, "run_id job state source destination manifest retry_of sealift_version")
@@ -57,7 +59,7 @@ TABLES: dict[str, dict[str, str]] = {
     | _all(_TEXT, "source_etag destination_etag")
     | _all(_TIME, "source_last_modified destination_last_modified"),
     "state": STATE_TYPES,
-    "findings": {name: kind for name, kind in STATE_TYPES.items() if name not in ("checked_at", "read_at")},
+    "findings": {name: kind for name, kind in STATE_TYPES.items() if name not in LOOKS},
     "tombstones": _types(TOMBSTONES),
     "journal": {"dt": _TEXT} | _types(schema_of(Entry)),
 }
@@ -135,7 +137,7 @@ async def _relation(ledger: Ledger, table: str, run_ids: Sequence[str], database
     if table in ("state", "findings"):
         is_only_open = table == "findings"
         known = await state_relation(ledger, database, only_open=is_only_open)
-        return f"(SELECT * EXCLUDE (checked_at, read_at) FROM {known} WHERE {BAD})" if known and is_only_open else known
+        return f"(SELECT * EXCLUDE ({', '.join(LOOKS)}) FROM {known} WHERE {BAD})" if known and is_only_open else known
     place, pattern, _ = _FILES[table]
     names = list[str]()
     for folder in map(place.format, run_ids) if "{}" in place else [place]:

@@ -221,6 +221,8 @@ async def leave_out_known(ledger: Ledger, spec: RunSpec, sorting: Sorting, alike
     `alike`: so many may be there. A look in the second of a write may be of what was there before. At AWS a copy in
     parts may lack annotations. A state that cannot be read, or is large beside these rows, says nothing.
     """
+    if spec.options.get("all_versions"):
+        return 0
     with suppress(SealiftError):
         if STATE_TIMES * alike < sum(place.objects for place in (await summary(ledger)).places):
             return 0
@@ -240,7 +242,7 @@ async def leave_out_known(ledger: Ledger, spec: RunSpec, sorting: Sorting, alike
                 SELECT version_id, etag, copy_etag, {second("modified")} AS second,
                        {second("copy_modified")} AS copy_second, {pair("copy_key")} AS pair
                 FROM {state} WHERE {is_at} AND NOT {BAD} AND NOT ({bool(may_lack)} AND contains(copy_etag, '-'))
-                    AND {second("checked_at")} > greatest(second, copy_second)) AS s
+                    AND {second("compared_at")} > greatest(second, copy_second)) AS s
             USING (pair, etag, second, copy_etag, copy_second)
             WHERE coalesce(a.version_id, s.version_id, '') = coalesce(s.version_id, a.version_id, '')"""
         return await in_thread(sorting.connection, sorting.leave_out, places)

@@ -27,7 +27,7 @@ from jobs.ledger.state_files import (
     fetch_files,
     summary,
 )
-from jobs.ledger.views import accept, open_views
+from jobs.ledger.views import LOOKS, accept, open_views
 from jobs.s3.store import ABSENT, UNGUARDED
 from jobs.tables.rows import write_parquet
 from tests.doubles.ledgers import make_ledger
@@ -60,7 +60,7 @@ def found(ledger: Ledger) -> list[tuple[str, str | None]]:
     """Key and finding of what is not good. The short way and the long one say the same."""
     short, long = (
         rows(ledger, "findings"),
-        rows(ledger, relation=f"SELECT * EXCLUDE (checked_at, read_at) FROM state WHERE {BAD}"),
+        rows(ledger, relation=f"SELECT * EXCLUDE ({', '.join(LOOKS)}) FROM state WHERE {BAD}"),
     )
     assert short == long
     return [(row["key"], row["finding"] or row["blocked"]) for row in long]
