@@ -10,13 +10,13 @@ look. What a row of a run says, by the first line that fits:
 | any       | damaged   |                     |       | bad     | bytes  |
 | any       | different |                     |       | bad     | its    |
 | verify    | missing   |                     |       | bad     | stored |
-| replicate | changed   | destination_newer   |       | bad     | stored |
-| replicate | changed   | destination_differs |       | bad     | stored |
-| replicate | changed   | order_unknown       |       | bad     | stored |
-| replicate | changed   | older_on_top        |       | bad     | stored |
-| replicate | changed   | hidden_again        |       | bad     | stored |
-| replicate | changed   | only_copy           |       | bad     | stored |
-| replicate | changed   | marker_differs      |       | bad     | stored |
+| replicate | changed   | destination_newer   |       | bad     | its    |
+| replicate | changed   | destination_differs |       | bad     | its    |
+| replicate | changed   | order_unknown       |       | bad     | its    |
+| replicate | changed   | older_on_top        |       | bad     | its    |
+| replicate | changed   | hidden_again        |       | bad     | its    |
+| replicate | changed   | only_copy           |       | bad     | its    |
+| replicate | changed   | marker_differs      |       | bad     | its    |
 | any       | done      |                     | yes   | good    | its    |
 | any       | same      |                     | yes   | good    | its    |
 | any       | verified  |                     | yes   | good    | its    |
@@ -166,7 +166,7 @@ def run_verdicts_sql(spec: RunSpec, outcomes: str) -> str:
         "copy_key": copy_key_sql(spec),
         "copy_version_id": "destination_version_id",
         "copy_etag": "destination_etag",
-        "depth": f"CASE WHEN status = 'damaged' THEN 'bytes' WHEN status IN ('missing', 'changed') "
+        "depth": f"CASE WHEN status = 'damaged' THEN 'bytes' WHEN status = 'missing' "
         f"OR verdict = 'unknown' THEN {unknown} WHEN NOT proven AND verdict = 'good' THEN 'listed' ELSE depth END",
         "code": f"CASE WHEN NOT proven AND verdict = 'good' THEN {quoted(Reason.NOTHING_COMPARABLE)} "
         f"WHEN status = 'done' THEN status WHEN verdict = 'good' THEN {good} ELSE reason END",
