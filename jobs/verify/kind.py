@@ -36,11 +36,13 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
             "If not, nothing is wrong with your copies. Accept it, so that `sealift status` names it no more: "
             f"sealift status --accept \"found_by = '{report['run_id']}'\" --reason TEXT",
         ]
-    bad.pop(Status.DAMAGED, 0)  # its words say what helps
     hints, reasons, about = [], report.get("reasons", ()), verify_options(report)
+    either = sum(each["rows"] for each in reasons if each["reason"] == Reason.EITHER_DAMAGED)
+    is_alone = either == sum(bad.values())
+    bad.pop(Status.DAMAGED, 0)  # its words say what helps
     if any(map(_is_unread, reasons)):  # a retry may find the ETags the same
         hints.append(f"What could not be read was not compared. Verify it again: sealift verify {about} --deep")
-    if any(each["reason"] == Reason.EITHER_DAMAGED for each in reasons):
+    if either and is_alone:  # it overwrites whatever else is in the run
         replace = f"sealift replicate --manifest run:{report['run_id']} {about} --overwrite always"
         hints.append(f"Look at both sides where either may be damaged. If the source is right: {replace}")
     if sum(bad.values()) > sum(each["rows"] for each in reasons if _is_unread(each) or each["reason"] in _NOT_RETRIED):
