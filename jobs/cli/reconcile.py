@@ -99,7 +99,8 @@ async def _reconcile(options: Reconcile, place: Location, settings: Settings) ->
         for name, job in (("repair", "replicate"), ("verification", "verify")):
             report[name] = [each for each in runs if each["job"] == job]
         report |= {"repaired": repaired, "next_steps": next_steps(left, *_commands())}
-        text = "\n".join([*(report_text(each | {"next_steps": ()}) for each in runs), repair_text(report)])
+        own = {"next_steps": ()} if report["next_steps"] else {}
+        text = "\n".join([*(report_text(each | own) for each in runs), repair_text(report)])
         code = code or int(exit_code(report))
     return Answer(report, text, code)
 
