@@ -354,12 +354,17 @@ class Oracle(Observer):
                 self.condemned[row.key].add(row.copy_etag)
 
     def _check_listed(self, run: Run) -> None:
-        """What was at the source all the time has a row."""
-        named = {row.key for row in run.rows}
+        """What was at the source all the time has a row, or was left out and has a copy."""
+        named, left = {row.key for row in run.rows}, run.document["excluded"].get("proven_before", 0)
         for key in self.world.keys(SOURCE):
             top, touched = self.world.top(SOURCE, key), self.touched.get((SOURCE, key), 0.0)
-            if top is not None and touched < run.since and self._find(SOURCE, key, top).at < run.since:
-                self.demand(key in named, "accounted", f"{run.run_id} has no row for {key}")
+            if top is None or key in named or touched >= run.since:
+                continue
+            if (original := self._find(SOURCE, key, top)).at < run.since:
+                there = [each for each in self.places[DESTINATION, COPIES + key] if each.was_there(run.since)]
+                left -= 1
+                is_copied = left >= 0 and any(each.whole == original.whole for each in there)
+                self.demand(is_copied, "accounted", f"{run.run_id} has no row for {key}")
 
     def _is_by(self, run: Run, row: Row, copy: Placed) -> bool:
         """Whether a run has made a copy. Where no versions are kept, an upload in parts that began later takes
