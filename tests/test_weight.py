@@ -39,7 +39,7 @@ LIMITS = {
     "scheduler": 880,
     "terraform": 2402,
     "terraform/modules": 487,
-    "tests": 43114,
+    "tests": 43136,
     "the product": 24990,
 }
 

@@ -171,7 +171,7 @@ same name may have others by the next run.
 
 
 PROVEN_BEFORE = "proven_before"
-"""The name in `Plan.excluded` of rows whose object and copy the state knows to be the same."""
+"""In `Plan.excluded`: rows that are left out, since the state knows that object and copy are the same."""
 UNSIZED_ROWS = "unsized_rows"
 """The option of a planned run: how many rows of its manifest do not say their size. Its plan counts
 no bytes for them.

@@ -142,7 +142,7 @@ _VALUES = {
     "checksums differ": (_object(_SUM), _object(_SUM._replace(value="b"))),
     "": (_object(), _object()),
 }
-"""Facts of a pair of rows, the first that holds, each with two objects of which it is true."""
+"""Facts of a pair of rows, each with two objects as its example. The first fact that holds counts."""
 _OPAQUE, _EQUAL, _OTHER = ("", ""), ("0" * 32, "0" * 32), ("0" * 32, "1" * 32)
 _ETAGS = {
     "ETags equal, checksums equal": (_OPAQUE, _OPAQUE, ""),  # as nearly all are: the pattern is not matched
@@ -154,8 +154,8 @@ _ETAGS = {
     "multipart": (_OPAQUE, _OPAQUE, "no MD5: in parts"),
     "": (_OPAQUE, _OPAQUE, "no MD5"),
 }
-"""Facts of the ETags of a pair, the first that holds, each with such ETags: as they surely are, and as they are
-unless KMS encrypts. The detail belongs to what the first ones do not decide."""
+"""Facts of the ETags of a pair. Each has two examples of such ETags, what is sure of them and what holds unless
+KMS encrypts, and the detail where the first example decides nothing. The first fact that holds counts."""
 
 
 def _contents() -> Iterator[Rule]:
@@ -258,7 +258,9 @@ def _case(facts: Iterable[str], atoms: Columns) -> str:
 
 
 def _kinds(*, is_same: bool) -> tuple[str, ...]:
-    """The kinds of checksums, as in SQL, of which `compare` says so: by equal values, or by others."""
+    """The kinds of checksums, as SQL names them, whose equal values prove that two objects are the same (`is_same`), or
+    whose other values prove that they are not.
+    """
     sums = {how + name: Checksum(name, "a", bool(how)) for name in ALGORITHMS for how in ("", COMPOSITE)}
     other = "a" if is_same else "b"
     verdicts = {kind: compare(_object(each), _object(each._replace(value=other))) for kind, each in sums.items()}

@@ -94,7 +94,7 @@ class Copies(NamedTuple):
     """The run whose copies are looked for.
 
     `packed`: archives that hold copies as well. `is_done`: False for a run that looks at what is listed, too.
-    `now`: S3's time in epoch seconds. `ledger`: whose state may know copies.
+    `now`: S3's time in epoch seconds. `ledger`: its state may know copies. None: it is not asked.
     """
 
     run: RunSpec
@@ -215,11 +215,11 @@ async def leave_out_packed(packed: PackedCopies, spec: RunSpec, sorting: Sorting
 
 
 async def leave_out_known(ledger: Ledger, spec: RunSpec, sorting: Sorting, alike: int) -> int:
-    """Leave out the rows whose object and copy are listed as the state knows them: proven, and nothing is wrong with
-    them → how many.
+    """Leave out rows that a look has compared with their copies, if the lists show the same two objects → how many.
 
-    `alike`: so many may be there. A look in the second of a write may be of what was there before. At AWS a copy in
-    parts may lack annotations. A state that cannot be read, or is large beside these rows, says nothing.
+    `alike`: how many rows may be there. Not left out: what was looked at within the second of its write, since that
+    may have been the object before it, and at AWS a copy in parts, which may lack annotations. Nothing is left out
+    if the state cannot be read, or is much larger than these rows.
     """
     if spec.options.get("all_versions"):
         return 0

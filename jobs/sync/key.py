@@ -280,7 +280,7 @@ class _Sync(Struct, dict=True, eq=False):
         raise Conflict("sync", str(self.theirs.ref), "Raced", detail)
 
     def _all(self, end: End, left: Version | None = None) -> KeyResult:
-        """All rows end so, but those whose version this call has copied."""
+        """All rows end so. A row keeps the outcome of a copy that this call has made of its version."""
         named = ((row, self.ours.versions.get((row.version_id or NULL_VERSION, row.etag))) for row in self.rows)
         copied = {row.row: _of_row(row, version.copied) for row, version in named if version and version.copied}
         return KeyResult({row.row: Outcome.of(row, *end) for row in self.rows} | copied, end, left)

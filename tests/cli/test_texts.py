@@ -55,13 +55,20 @@ def test_a_plan_says_how_long_it_takes_as_a_range(plan: dict[str, Any], said: st
 
 
 @pytest.mark.parametrize(
-    ("rows", "listed", "same", "is_warned"),
-    [(1000, 900, 0, True), (1000, 900, 500, False), (1000, 100, 0, False), (5, 5, 0, False)],
+    ("rows", "listed", "same", "known", "is_warned"),
+    [
+        (1000, 900, 0, 0, True),
+        (1000, 900, 500, 0, False),
+        (1000, 900, 0, 500, False),
+        (1000, 100, 0, 0, False),
+        (5, 5, 0, 0, False),
+    ],
 )
 def test_a_plan_warns_of_a_destination_that_is_full_of_other_names(
-    rows: int, listed: int, same: int, is_warned: bool
+    rows: int, listed: int, same: int, known: int, is_warned: bool
 ) -> None:
-    plan = Plan(rows, 1, (), there={"listed": listed, "same": same, "alike": 0, "other": 0})
+    there = {"listed": listed, "same": same, "alike": 0, "other": 0}
+    plan = Plan(rows, 1, (), {"proven_before": known}, there=there)
     assert ("have other names" in text("replicate", plan)) == is_warned
 
 

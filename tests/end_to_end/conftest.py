@@ -102,6 +102,14 @@ class World:
     def put(self, key: str, body: bytes = b"content", **extra: Any) -> Any:
         return self.client.put_object(Bucket=self.source, Key=key, Body=body, **extra)
 
+    def put_in_parts(self, key: str, body: bytes = b"content") -> None:
+        """An object whose ETag is no MD5 of its content."""
+        upload = {"Bucket": self.source, "Key": key}
+        upload |= {"UploadId": self.client.create_multipart_upload(**upload)["UploadId"]}
+        part = self.client.upload_part(**upload, PartNumber=1, Body=body)
+        parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+        self.client.complete_multipart_upload(**upload, MultipartUpload=parts)
+
     def read(self, bucket: str, key: str) -> bytes:
         body: bytes = self.client.get_object(Bucket=bucket, Key=key)["Body"].read()
         return body

@@ -101,6 +101,8 @@ def test_every_damage_is_told_apart_and_a_repair_leaves_what_nobody_may_delete(d
     assert repaired["code"] == 3  # different and extra are still there
     left = reconcile(damaged)
     assert rows(left) == {"same": 9, "different": 2, "extra": 1}
+    said = damaged.sealift("reconcile", *damaged.sides, *NOW, "--repair", "--yes").stdout
+    assert ("After the repair" in said, "runs retry" in said) == (True, False)  # no advice of the runs themselves
 
     assert reconcile(damaged, *damaged.sides, "--repair", "--repair-different", "--yes")["repair"][0]["outcomes"] == {
         "done": 2
@@ -109,6 +111,13 @@ def test_every_damage_is_told_apart_and_a_repair_leaves_what_nobody_may_delete(d
     clean = reconcile(damaged)
     assert (clean["code"], rows(clean)) == (0, {"same": 11})
     assert damaged.copy_of("docs/k05") == b"content 5"
+
+
+def test_a_repair_that_nothing_proves_keeps_the_advice_of_its_runs(world: World) -> None:
+    world.put_in_parts("k")
+    settle()
+    repaired = world.sealift("reconcile", *world.sides, *NOW, "--repair", "--yes")
+    assert (repaired.code, "sealift runs retry" in repaired.stdout) == (3, True)
 
 
 def test_prefixes_are_mapped_and_what_lies_outside_is_excluded(world: World) -> None:

@@ -53,10 +53,7 @@ def test_nothing_overwrites_a_newer_object(world: World) -> None:
 
 def test_a_second_run_takes_no_request_for_what_a_look_has_proven(world: World) -> None:
     """Uploads in parts have other ETags than their copies, so that no list shows what is the same."""
-    upload = {"Bucket": world.source, "Key": "k"}
-    upload |= {"UploadId": world.client.create_multipart_upload(**upload)["UploadId"]}
-    parts = [{"PartNumber": 1, "ETag": world.client.upload_part(**upload, PartNumber=1, Body=b"content")["ETag"]}]
-    world.client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
+    world.put_in_parts("k")
     assert world.run("replicate")["outcomes"] == {"done": 1}
     settle()
     settle()  # a look in the second of a write may be of what was there before, and S3 dates it by whole seconds

@@ -228,6 +228,8 @@ def test_what_a_deep_look_could_not_read_is_of_bytes() -> None:
     assert [row["depth"] for row in said_by(spec, *ends)] == ["bytes", "stored"]
     [row] = said_by(replace(spec, options={"compares_tags": True}), Outcome(0, "key", "v", Status.VERIFIED))
     assert row["code"] == "tags"
+    [row] = said_by(spec, Outcome(0, "key", "v", Status.VERIFIED, Reason.CHECKSUMS_AT_REST, detail="proven"))
+    assert row["code"] == "proven"
 
 
 def plain(all_seen: list[Seen]) -> list[dict[str, Any]]:

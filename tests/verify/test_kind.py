@@ -42,3 +42,5 @@ def test_a_copy_that_no_retry_replaces_is_not_retried() -> None:
     [hint] = KIND.hints(report(("different", "either_damaged", "")))
     replace = "sealift replicate --manifest run:RUN --source s3://docs/ --destination s3://copies/ --overwrite always"
     assert hint.endswith(f": {replace}")
+    mixed = KIND.hints(report(("different", "either_damaged", ""), ("different", "source_replaced", "")))
+    assert mixed == []  # it would overwrite what is newer since
