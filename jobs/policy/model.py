@@ -268,6 +268,19 @@ class Batch(Struct, frozen=True, kw_only=True):
     timeout_hours: Annotated[Count, about("A worker is stopped after so long.")] = 12
 
 
+class Drill(Struct, frozen=True, kw_only=True):
+    """Restores on trial, of each pair. What they restore is removed when it was compared."""
+
+    bucket: Annotated[Bucket, about("The bucket that a sample is restored to, of its own: nothing else may name it.")]
+    region: Annotated[Region, about("Its region.")]
+    prefix: Annotated[Folder, about("Drills write below this prefix.")] = ""
+    days: Annotated[int, about("A drill begins every so many days.", "1 to 365", ge=1, le=365)] = 7
+    sample: Annotated[Count, about("So many objects of each place, chosen at random.")] = 300
+    max_size: Annotated[Size, about("So many bytes of each place. Larger objects than a twentieth are left out.")] = (
+        10 * 1024**3
+    )
+
+
 class Policy(Struct, frozen=True, kw_only=True):
     """All that is protected, with every value filled in."""
 
@@ -277,6 +290,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     name: Annotated[SystemName, about("What queues, functions, roles and alarms are called after.")] = "sealift"
     account: Annotated[AccountId | None, about("The system's account, and that of each bucket by default.")] = None
     inventory: Inventory | None = None
+    drill: Drill | None = None
     alarms: Alarms = Alarms()
     batch: Batch = Batch()
 

@@ -187,6 +187,10 @@ def _places(policy: Policy, uses: Sequence[_Use]) -> Iterator[Finding]:
                 f"a bucket that is no source: the pair {watched[use.bucket]} watches it, and copies would be copied"
             )
             yield Finding(_of_bucket(use), use.bucket, expected)
+    shared = next((use for use in uses if policy.drill and use.bucket == policy.drill.bucket), None)
+    if shared is not None:
+        expected = f"a bucket of its own: it is {_owner(policy, shared)}, and drills write and delete"
+        yield Finding(("drill", "bucket"), shared.bucket, expected)
     for one, other in combinations(written, 2):
         if one.bucket == other.bucket and any(starmap(overlap, product(one.writes, other.writes))):
             expected = f"a place of its own: {_owner(policy, one)} writes to {one.bucket}/{min(one.writes)} as well"

@@ -197,6 +197,8 @@ CONTRADICTIONS = [
      "pairs[1].replica.bucket", "the pair scans watches it"),
     ({"pairs.0.archive.bucket": "example-tracking"}, "pairs[0].archive.bucket", "a bucket that is no source"),
     ({"ledger.bucket": "example-scans"}, "ledger.bucket", "a bucket that is no source"),
+    ({"drill": {"bucket": "example-inventory-fra", "region": "eu-central-1"}}, "drill.bucket", "of its own"),
+    ({"drill": {"bucket": "example-scans", "region": "eu-central-1"}}, "drill.bucket", "of its own"),
     ({"inventory.buckets.us-east-1": "example-customs-us"}, "inventory.buckets.us-east-1", "no source"),
     ({"pairs.2.destination.prefix": "", "pairs.2.source.prefixes": ["delivery/"]},
      "pairs[2].destination.bucket", "the destination of scans writes to"),
