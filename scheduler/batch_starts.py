@@ -30,13 +30,13 @@ TIMEOUT_SECONDS = 14 * 86_400
 """How long an attempt may take: as long as Fargate lets a job run. The jobs that are started here
 wait for arrays, and a backfill of 10⁹ objects takes days, so the timeout of a worker is not theirs.
 https://docs.aws.amazon.com/batch/latest/userguide/fargate.html"""
-NIGHTLY, BACKFILL, RESTORE = "nightly", "backfill", "restore"
+NIGHTLY, DRILL, BACKFILL, RESTORE = "nightly", "drill", "backfill", "restore"
 """The kinds of jobs that functions start, beside `REPORT`: by their job definitions' names."""
 _SUBMITTED = "submitted.json"
 
 
 class Start(Struct, frozen=True):
-    """One plain job to be started. `once`: the night, the manifest's number, or the run that it is for."""
+    """One plain job to be started. `once`: the night or day, the manifest's number, or the run that it is for."""
 
     pair: str
     job: str

@@ -8,7 +8,7 @@
 |---------------------|------------------------|---------------------------------------------------------|
 | a run's work        | its report job follows | the report is made nevertheless, by a job of its own    |
 | a run's report      | the run is published   | published. If it never began, a job of its own makes it |
-| nightly             | the night is published | published: as it ended, or that it did not              |
+| nightly, drill      | its end is published   | published: as it ended, or that it did not              |
 | another of a queue  | its run is published   | published: it planned nothing, or failed                |
 
 AWS does not document whether the parent of an array has events. The report's job waits for the
@@ -95,7 +95,11 @@ class _Follower:
             case ["worker", run_id, "--report", *_]:
                 return await self._report_ended(run_id, job)
             case ["nightly", "--pair", pair, "--night", night]:
-                return await self._night_ended(pair, night, job)
+                return await self._pair_ended(
+                    "night", pair, night, f"nights/{pair}/{date.fromisoformat(night)}.json", job
+                )
+            case ["drill", "--pair", pair, "--name", name, *_]:
+                return await self._pair_ended("drill", pair, name, f"drills/{pair}/{name}.json", job)
         return await self._start_ended(job)
 
     async def _close(self, run_id: str, number: str) -> dict[str, Any]:
@@ -137,21 +141,19 @@ class _Follower:
         subject = f"Sealift {report['job']}: {verdict(report)}"
         return subject, "\n".join(lines)
 
-    async def _night_ended(self, pair: str, night: str, job: Mapping[str, Any]) -> dict[str, Any]:
-        summary = await self._document(f"nights/{pair}/{date.fromisoformat(night)}.json")
+    async def _pair_ended(self, what: str, pair: str, name: str, place: str, job: Mapping[str, Any]) -> dict[str, Any]:
+        """A night or a drill of a pair. `place`: where its summary is in the ledger."""
+        summary = await self._document(place)
         if summary is None:
             text = (
-                f"The night {night} of the pair {pair} did not end: {_why(job)}.\n"
-                f"Go on with it: sealift nightly --pair {pair} --night {night}"
+                f"The {what} {name} of the pair {pair} did not end: {_why(job)}.\n"
+                f"Go on with it: sealift {' '.join(_command(job))}"
             )
-            return await self._announce(str(job["jobName"]), f"Sealift night of {pair} FAILED", text)
-        return await self._announce(f"night-{pair}-{night}", *self._night_message(pair, summary), night_of=pair)
-
-    def _night_message(self, pair: str, summary: Mapping[str, Any]) -> tuple[str, str]:
-        lines = [f"The night {summary['night']} of the pair {summary['pair']}: {summary['verdict']}", ""]
-        lines += [f"{summary['source']} → {summary['destination']}", ""]
-        lines += [*summary["next_steps"], "", f"page: {summary['report_html']}"]
-        return f"Sealift night of {pair}: {summary['verdict']}", "\n".join(lines)
+            return await self._announce(str(job["jobName"]), f"Sealift {what} of {pair} FAILED", text)
+        lines = [f"The {what} {name} of the pair {pair}: {summary['verdict']}", "", *_places(summary)]
+        lines += ["", *summary["next_steps"], "", f"page: {summary['report_html']}"]
+        subject, night_of = f"Sealift {what} of {pair}: {summary['verdict']}", pair if what == "night" else ""
+        return await self._announce(f"{what}-{pair}-{name}", subject, "\n".join(lines), night_of)
 
     async def _start_ended(self, job: Mapping[str, Any]) -> dict[str, Any]:
         """The run that a job started is published by its own end. Here only a job that came to

@@ -1,13 +1,15 @@
-"""The submit function: starts a Batch job for a night or a manifest.
+"""The submit function: starts a Batch job for a night, a drill or a manifest.
 
 The job is one plain job, which plans. Nothing is planned here.
 
     {"action": "nightly", "pair": "scans", "scheduled_at": "2026-11-25T01:00:00Z"}   EventBridge Scheduler, or a person
+    {"action": "drill", "pair": "scans", "scheduled_at": "2026-11-25T01:00:00Z"}     likewise, if the policy has `drill`
     {"action": "manifest", "pair": "scans", "number": 7}                             the enqueue function
 
 | trigger   | command                           | once for each  |
 |-----------|-----------------------------------|----------------|
 | nightly   | nightly --pair P --night D        | pair and night |
+| drill     | drill --pair P --name D --yes     | pair and day   |
 | manifest  | replicate --pair P --manifest URI | manifest       |
 """
 
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import zoneinfo
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from jobs.core.model import parse_time
@@ -23,7 +26,7 @@ from jobs.ledger.backlog import read_manifest
 from jobs.nights.calendar import find_night
 from jobs.policy.model import Pair, Policy
 from jobs.policy.words import minutes_of
-from scheduler.batch_starts import BACKFILL, NIGHTLY, Start, start
+from scheduler.batch_starts import BACKFILL, DRILL, NIGHTLY, Start, start
 from scheduler.log import say
 from scheduler.runtime import Runtime, current_runtime
 
@@ -47,11 +50,14 @@ async def handle(runtime: Runtime, event: Mapping[str, Any], request_id: str) ->
 
 async def _wanted(runtime: Runtime, policy: Policy, event: Mapping[str, Any]) -> Start:
     action = event.get("action")
-    if action not in ("nightly", "manifest"):
-        raise UsageError(f"there is no action {action!r}: nightly or manifest")
+    if action not in ("nightly", "drill", "manifest"):
+        raise UsageError(f"there is no action {action!r}: nightly, drill or manifest")
     pair = policy.find_pair(event.get("pair"))
-    if action == "nightly":
-        return nightly(pair, parse_time(event["scheduled_at"]) if "scheduled_at" in event else runtime.clock())
+    if action == "drill" and policy.drill is None:
+        raise UsageError("the policy says no bucket that drills restore to: add drill, with bucket and region")
+    if action != "manifest":
+        at = parse_time(event["scheduled_at"]) if "scheduled_at" in event else runtime.clock()
+        return nightly(pair, at) if action == "nightly" else drill(pair, at)
     number = int(event["number"])
     published = await read_manifest(runtime.store(), runtime.ledger, pair.name, number)
     return for_manifest(pair.name, number, published.manifest)
@@ -67,3 +73,9 @@ def nightly(pair: Pair, at: float) -> Start:
     """The latest night that has begun at `at` (epoch seconds) in the pair's time zone."""
     night = find_night(at, minutes_of(pair.nightly.hour), zoneinfo.ZoneInfo(pair.nightly.time_zone)).isoformat()
     return Start(pair.name, NIGHTLY, night, ("nightly", "--pair", pair.name, "--night", night))
+
+
+def drill(pair: Pair, at: float) -> Start:
+    """The drill of the day of `at` (epoch seconds) in UTC."""
+    day = datetime.fromtimestamp(at, UTC).date().isoformat()
+    return Start(pair.name, DRILL, day, ("drill", "--pair", pair.name, "--name", day, "--yes"))

@@ -140,7 +140,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchServer]:
     values = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": REGION}
     with batch_server(Puppets(), max_running=1) as server:
         server.add_queue("sealift-orchestrators")
-        for name in ("nightly", "backfill", "replicate", "restore"):
+        for name in ("nightly", "drill", "backfill", "replicate", "restore"):
             register(make_client(server), f"sealift-{name}")
         for name, value in (values | {"AWS_ENDPOINT_URL_BATCH": server.endpoint}).items():
             monkeypatch.setenv(name, value)

@@ -187,6 +187,22 @@ def test_a_night_is_told_as_it_ended_or_that_it_did_not(
     assert body.endswith("page: s3://y.html")
 
 
+def test_a_drill_is_told_as_it_ended_or_that_it_did_not(
+    scene: Scene, mail: Mails, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["drill", "--pair", "pair", "--name", "2026-11-25", "--yes"]
+    end = ended("sealift-pair-drill-2026-11-25", "FAILED", container={"exitCode": 3, "command": command})
+    assert follow(scene, end) == "told"
+    assert "sealift drill --pair pair --name 2026-11-25 --yes" in mail.pop()[1]
+    summary = {"verdict": "1 of 300 differs.", "next_steps": ["See: sealift x"], "report_html": "s3://y.html"}
+    scene.write("drills/pair/2026-11-25.json", summary)
+    assert [follow(scene, end) for _ in range(2)] == ["told", "told before"]
+    ((subject, body),) = mail
+    assert subject == "Sealift drill of pair: 1 of 300 differs."
+    assert body.endswith("See: sealift x\n\npage: s3://y.html")
+    assert metrics(capsys) == {}  # NightSucceeded is of nights
+
+
 def test_a_start_that_came_to_nothing_is_told(scene: Scene, mail: Mails, jobs: BatchServer) -> None:
     own = "s3://ledger/l/manifests/pair=pair/000001-0123456789ab.csv"
     manifest = Manifest("pair", 1, own, rows=1, size_bytes=0, created_at=1.0, taken_before=0, taken=[])

@@ -57,6 +57,22 @@ def test_a_night_is_the_one_of_the_pairs_time_zone(tmp_path: Path, jobs: BatchSe
     assert submit(scene, NIGHT | {"scheduled_at": "2026-11-26T03:30:00Z"})[0]["once"] == "2026-11-25"
 
 
+def test_a_drill_is_started_once_a_day_where_the_policy_has_drills(
+    scene: Scene, tmp_path: Path, jobs: BatchServer
+) -> None:
+    asked = NIGHT | {"action": "drill"}
+    with pytest.raises(UsageError, match="add drill"):
+        submit(scene, asked)
+    place = {"bucket": "source", "region": "us-east-1"}
+    pair = {"name": "pair", "source": place, "destination": place | {"bucket": "hotter"}}
+    scene.write_policy(tmp_path, [pair], drill=place | {"bucket": "drills"})
+    scene.runtime = Runtime(scene.runtime.settings, open_region=lambda *_: scene.store)
+    assert [submit(scene, asked)[0]["is_new"] for _ in range(2)] == [True, False]
+    assert jobs.names() == [name := "sealift-pair-drill-2026-11-25"]
+    assert jobs.job(name).request["jobDefinition"] == "sealift-drill"
+    assert command_of(jobs, name) == ["drill", "--pair", "pair", "--name", "2026-11-25", "--yes"]
+
+
 def test_a_lost_answer_or_a_refusal_starts_a_night_neither_twice_nor_never(scene: Scene, jobs: BatchServer) -> None:
     del jobs.queues["sealift-orchestrators"]
     with pytest.raises(Rejected):
