@@ -15,6 +15,7 @@ locals {
     { replicate = "replicate", verify = "verify", nightly = "orchestrate", backfill = "orchestrate" },
     length(local.archives) > 0 ? { compact = "compact", restore = "restore" } : {},
     length(local.expiring) > 0 ? { expire = "expire" } : {},
+    { for job in ["drill"] : job => job if length(local.drill) > 0 },
   )
   orchestrators = ["nightly", "backfill"] # jobs that wait for others
   job_names     = { for job in keys(local.jobs) : job => "${local.name}-${job}" }

@@ -66,7 +66,7 @@ locals {
       Principal = "*"
       Action    = "s3:PutObject"
       Resource = [for folder in [
-        "runs", "tombstones", "state", "nights", "journal", "backlog", "manifests", "starts", "told", "removed", "thawing",
+        "runs", "tombstones", "state", "nights", "journal", "backlog", "manifests", "starts", "told", "removed", "thawing", "drills",
       ] : "${local.bucket_arns[local.ledger.bucket]}/${local.ledger.prefix}${folder}/*"]
       Condition = {
         Null = { "s3:if-none-match" = "true" }

@@ -4,7 +4,7 @@
 #                                     ▲                forwards to our region's bus
 #   source bucket ────────────────────┘                directly, where the policy says `notifications: replace`
 #   restore completed, Batch job ended ─► EventBridge ─► follow
-#   every night of every pair, every five minutes ─► Scheduler ─► submit, enqueue
+#   every night and drill of every pair, every five minutes ─► Scheduler ─► submit, enqueue
 
 locals {
   sources = { for bucket in distinct([for pair in local.pairs : pair.source.bucket]) : bucket => {
@@ -258,17 +258,41 @@ resource "aws_scheduler_schedule_group" "this" {
   tags   = local.tags
 }
 
-# Each pair's night, in its own time zone: also when clocks change there.
-resource "aws_scheduler_schedule" "nightly" {
-  for_each = local.pairs
+locals {
+  # Each pair's night, in its own time zone: also when clocks change there. Its drills, the first as soon as the schedule is made.
+  # In hours, since a rate of one day and of several have other units.
+  # https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html#rate-based
+  schedules = merge(
+    { for name, pair in local.pairs : name => {
+      name    = "night-${name}"
+      action  = "nightly", pair = name, does = "Reconcile, repair, verify, report", is_enabled = pair.nightly.enabled
+      when    = "cron(${tonumber(substr(pair.nightly.hour, 3, 2))} ${tonumber(substr(pair.nightly.hour, 0, 2))} * * ? *)"
+      in_zone = pair.nightly.time_zone
+    } },
+    [for drill in local.drill : { for name in keys(local.pairs) : "${name}/drill" => {
+      name    = "drill-${name}"
+      action  = "drill", pair = name, does = "Restore a sample and compare it", is_enabled = true
+      when    = "rate(${24 * drill.days} hours)"
+      in_zone = "UTC"
+    } }]...
+  )
+}
+
+moved {
+  from = aws_scheduler_schedule.nightly
+  to   = aws_scheduler_schedule.pair
+}
+
+resource "aws_scheduler_schedule" "pair" {
+  for_each = local.schedules
 
   region                       = local.region
-  name                         = "night-${each.key}"
+  name                         = each.value.name
   group_name                   = aws_scheduler_schedule_group.this.name
-  description                  = "Reconcile, repair, verify, report: ${each.key}"
-  state                        = each.value.nightly.enabled ? "ENABLED" : "DISABLED"
-  schedule_expression          = "cron(${tonumber(substr(each.value.nightly.hour, 3, 2))} ${tonumber(substr(each.value.nightly.hour, 0, 2))} * * ? *)"
-  schedule_expression_timezone = each.value.nightly.time_zone
+  description                  = "${each.value.does}: ${each.value.pair}"
+  state                        = each.value.is_enabled ? "ENABLED" : "DISABLED"
+  schedule_expression          = each.value.when
+  schedule_expression_timezone = each.value.in_zone
   kms_key_arn                  = local.key_arns[local.region]
 
   flexible_time_window {
@@ -279,9 +303,9 @@ resource "aws_scheduler_schedule" "nightly" {
   target {
     arn      = aws_lambda_function.this["submit"].arn
     role_arn = aws_iam_role.this["scheduler"].arn
-    # Scheduler delivers at least once: the scheduled time, the same in each delivery, is what makes a night one night.
+    # Scheduler delivers at least once: the scheduled time, the same in each delivery, is what makes a night one night, and a drill one drill.
     # Not jsonencode alone: it would escape the angle brackets that Scheduler looks for.
-    input = replace(replace(jsonencode({ action = "nightly", pair = each.key, scheduled_at = "<aws.scheduler.scheduled-time>" }), "\\u003c", "<"), "\\u003e", ">")
+    input = replace(replace(jsonencode({ action = each.value.action, pair = each.value.pair, scheduled_at = "<aws.scheduler.scheduled-time>" }), "\\u003c", "<"), "\\u003e", ">")
 
     retry_policy {
       maximum_event_age_in_seconds = 7200
@@ -292,6 +316,8 @@ resource "aws_scheduler_schedule" "nightly" {
       arn = aws_sqs_queue.this["undelivered"].arn
     }
   }
+
+  depends_on = [aws_batch_job_definition.this, aws_batch_job_queue.this] # a rate begins at once
 }
 
 # Whether a backlog is big or old enough is the function's question; this only asks it.

@@ -6,7 +6,8 @@
 #   verify       reads both sides, writes the ledger
 #   orchestrate  nights, backfills and comparisons: read both sides, write the ledger, start the workers of replicate and verify
 #   folds        what ends runs and nights takes the state's old files away, in the ledger's state/ alone; no version of theirs
-#   expire       the only one that deletes: what archive rules cover, of pairs with `archive.expire`; it reads both places
+#   expire       the only one that deletes data: what archive rules cover, of pairs with `archive.expire`; it reads both places
+#   drill        reads both sides and archives; writes into the drills' bucket and removes there what it wrote, and nowhere else
 #   nobody       bypasses Object Lock's governance: denied to each role here, and to everyone by the buckets (bucket_policies.tf)
 #
 # Two things that are easy to get wrong:
@@ -42,6 +43,7 @@ locals {
     replica = distinct(flatten([for name, pair in local.replicas : [for prefix in local.copy_prefixes[name] : "${local.bucket_arns[pair.replica.bucket]}/${prefix}*"]]))
     archive = distinct([for pair in local.archives : "${local.bucket_arns[pair.archive.bucket]}/${pair.archive.prefix}*"])
     restore = [for place in var.restore_to : "arn:aws:s3:::${place}*"]
+    drill   = [for drill in local.drill : "${local.bucket_arns[drill.bucket]}/${drill.prefix}*"]
     reports = [for bucket in values(local.inventory.buckets) : "${local.bucket_arns[bucket]}/${local.inventory.prefix}*"]
     ledger  = ["${local.bucket_arns[local.ledger.bucket]}/${local.ledger.prefix}*"]
     state   = ["${local.bucket_arns[local.ledger.bucket]}/${local.ledger.prefix}state/*"]
@@ -82,6 +84,7 @@ locals {
     replica = flatten([for name, pair in local.replicas : [for prefix in local.copy_prefixes[name] : { bucket = pair.replica.bucket, prefix = prefix }]])
     archive = [for pair in local.archives : { bucket = pair.archive.bucket, prefix = pair.archive.prefix }]
     packed  = [for pair in local.expiring : { bucket = pair.archive.bucket, prefix = pair.archive.prefix } if pair.archive.side == "destination"]
+    drill   = [for drill in local.drill : { bucket = drill.bucket, prefix = drill.prefix }]
     reports = [for bucket in values(local.inventory.buckets) : { bucket = bucket, prefix = local.inventory.prefix }]
     ledger  = [{ bucket = local.ledger.bucket, prefix = local.ledger.prefix }]
     restore = [for place in var.restore_to : { bucket = split("/", place)[0], prefix = join("/", slice(split("/", place), 1, length(split("/", place)))) }]
@@ -98,6 +101,7 @@ locals {
     copy    = [for pair in local.pairs : local.bucket_keys[pair.destination.bucket]]
     replica = [for pair in local.replicas : local.bucket_keys[pair.replica.bucket]]
     archive = [for pair in local.archives : local.bucket_keys[pair.archive.bucket]]
+    drill   = [for drill in local.drill : local.key_arns[drill.region]]
     reports = [for region in keys(local.inventory.buckets) : local.key_arns[region]]
     ledger  = [local.key_arns[local.region]]
     restore = var.source_kms_key_arns
@@ -124,7 +128,7 @@ locals {
   roles = merge(
     {
       backup      = { function = true, reads = ["source", "copy"], writes = ["copy"], lists = ["source", "copy"], marks = true, submits = [] }
-      control     = { function = true, reads = [], writes = [], lists = [], marks = false, submits = ["nightly", "backfill", "replicate", "restore"] }
+      control     = { function = true, reads = [], writes = [], lists = [], marks = false, submits = ["nightly", "drill", "backfill", "replicate", "restore"] }
       replicate   = { function = false, reads = ["source", "copy", "reports"], writes = ["copy"], lists = ["source", "copy", "reports"], marks = true, submits = ["replicate", "verify"] }
       verify      = { function = false, reads = ["source", "copy", "replica", "archive", "reports"], writes = [], lists = ["source", "copy", "replica", "archive", "reports"], marks = false, submits = ["verify"] }
       orchestrate = { function = false, reads = ["source", "copy", "replica", "reports"], writes = [], lists = ["source", "copy", "replica", "packed", "reports"], marks = false, submits = ["replicate", "verify"] }
@@ -133,14 +137,19 @@ locals {
       compact = { function = false, reads = ["source", "copy", "archive", "reports"], writes = ["archive"], lists = ["source", "copy", "archive", "reports"], marks = false, submits = ["compact", "verify"] }
       restore = { function = false, reads = ["source", "copy", "replica", "archive", "restore"], writes = ["restore"], lists = ["source", "copy", "replica", "archive", "restore"], marks = false, submits = ["restore", "verify"] }
       expire  = { function = false, reads = ["original", "archive", "place"], writes = [], lists = ["original", "archive", "place"], marks = false, submits = [] }
+      drill   = { function = false, reads = ["source", "copy", "replica", "archive", "drill"], writes = ["drill"], lists = ["source", "copy", "replica", "archive", "drill"], marks = false, submits = [] }
     } : job => each if contains(keys(local.jobs), job) },
   )
 
   # Who ends runs that say something of copies, and so makes generations of the ledger's state.
-  folding = ["replicate", "verify", "orchestrate"]
+  folding = ["replicate", "verify", "orchestrate", "drill"] # a drill verifies the copies that it finds wrong
 
-  # What each role may delete: delete markers where the policy mirrors deletes, and in the state; for expire, what archives cover.
-  deletable = { for role, each in local.roles : role => role == "expire" ? local.objects.covered : concat(
+  # Who destroys versions, and where: what archives cover, and what drills have restored.
+  destroyed = { expire = local.objects.covered, drill = local.objects.drill }
+
+  # What each role may delete: these, delete markers where the policy mirrors deletes, and in the state.
+  deletable = { for role, each in local.roles : role => concat(
+    lookup(local.destroyed, role, []),
     each.marks ? local.objects.mirrored : [],
     contains(local.folding, role) ? local.objects.state : [],
   ) }
@@ -191,7 +200,7 @@ locals {
       Effect   = "Allow"
       Action   = "s3:GetBucketVersioning"
       Resource = [for bucket in buckets : "arn:aws:s3:::${bucket}"]
-    } if contains(["backup", "replicate", "verify", "orchestrate", "restore", "expire"], role)],
+    } if contains(["backup", "replicate", "verify", "orchestrate", "restore", "expire", "drill"], role)],
     # what a lifecycle rule removes, or a replicated delete, is no copy
     [for buckets in [distinct(concat(keys(local.listed.archive), keys(local.listed.original)))] : {
       Sid      = "DoCopiesStay"
@@ -232,12 +241,12 @@ locals {
       Action   = ["s3:GetObjectRetention", "s3:GetObjectLegalHold"]
       Resource = resources
     } if role == "expire" && length(resources) > 0],
-    [for resources in [local.objects.covered] : {
-      Sid      = "ExpireWhatArchivesCover"
+    [for resources in [lookup(local.destroyed, role, [])] : {
+      Sid      = role == "expire" ? "ExpireWhatArchivesCover" : "RemoveWhatDrillsRestored"
       Effect   = "Allow"
-      Action   = ["s3:DeleteObject", "s3:DeleteObjectVersion"]
+      Action   = concat(["s3:DeleteObjectVersion"], role == "expire" ? ["s3:DeleteObject"] : [])
       Resource = resources
-    } if role == "expire" && length(resources) > 0],
+    } if length(resources) > 0],
     [for resources in [concat(local.objects.archive, local.objects.copy)] : {
       Sid      = "Thaw"
       Effect   = "Allow"
@@ -338,7 +347,7 @@ locals {
       {
         Sid      = "NoBypass"
         Effect   = "Deny"
-        Action   = role == "expire" ? ["s3:BypassGovernanceRetention"] : ["s3:BypassGovernanceRetention", "s3:DeleteObjectVersion"]
+        Action   = concat(["s3:BypassGovernanceRetention"], contains(keys(local.destroyed), role) ? [] : ["s3:DeleteObjectVersion"])
         Resource = "*"
       },
       {
@@ -360,6 +369,12 @@ locals {
       Action   = "batch:SubmitJob"
       Resource = ["arn:aws:batch:*:*:job-definition/${name}", "arn:aws:batch:*:*:job-definition/${name}:*"]
     } if name != null],
+    [for resources in [local.objects.drill] : {
+      Sid         = "NothingElseIsDestroyed" # nor the state's versions, in which it may put delete markers
+      Effect      = "Deny"
+      Action      = ["s3:DeleteObjectVersion"]
+      NotResource = resources
+    } if role == "drill"],
     [for resources in [local.deletable[role]] : {
       Sid         = "NoDeletesElsewhere"
       Effect      = "Deny"

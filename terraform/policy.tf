@@ -13,6 +13,7 @@ locals {
   inventory = merge({ buckets = {}, prefix = "", format = "Parquet" }, local.policy.inventory)
   alarms    = local.policy.alarms
   batch     = local.policy.batch
+  drill     = try(local.policy.drill, null)[*] # one or none
 
   pairs     = { for pair in local.policy.pairs : pair.name => pair }
   replicas  = { for name, pair in local.pairs : name => pair if pair.replica != null }
@@ -40,6 +41,7 @@ locals {
     ]]),
     [for region, bucket in local.inventory.buckets : { bucket = bucket, region = region, account = local.owner }],
     [{ bucket = local.ledger.bucket, region = local.region, account = local.owner }],
+    [for drill in local.drill : { bucket = drill.bucket, region = drill.region, account = local.owner }],
   )
   foreign_accounts = toset([for each in local.named : each.account if each.account != local.owner])
 }

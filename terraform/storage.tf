@@ -20,6 +20,7 @@ locals {
     [for region, bucket in local.inventory.buckets : merge(local.unlocked, {
     use = "inventory", is_locked = false, bucket = bucket, region = region, account = local.owner })],
     [merge(local.unlocked, { use = "ledger", is_locked = false, bucket = local.ledger.bucket, region = local.region, account = local.owner })],
+    [for drill in local.drill : merge(local.unlocked, { use = "drill", is_locked = false, bucket = drill.bucket, region = drill.region, account = local.owner })],
   )
   uses_of = { for use in local.uses : use.bucket => use... }
 
@@ -49,6 +50,7 @@ locals {
     [for prefix in [local.ledger.prefix] : { id = "backlog", prefix = "${prefix}backlog/", days = 90, noncurrent_days = 30 } if contains(each.uses, "ledger")],
     [for prefix in [local.ledger.prefix] : { id = "runs", prefix = "${prefix}runs/", days = 730, noncurrent_days = 730 } if contains(each.uses, "ledger")],
     [for prefix in [local.ledger.prefix] : { id = "state", prefix = "${prefix}state/", days = null, noncurrent_days = 30 } if contains(each.uses, "ledger")],
+    [for drill in local.drill : { id = "drills", prefix = drill.prefix, days = 7, noncurrent_days = 1 } if contains(each.uses, "drill")], # what a killed drill left
   ) }
 }
 
@@ -137,7 +139,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
     filter {}
 
     abort_incomplete_multipart_upload {
-      days_after_initiation = 7
+      days_after_initiation = contains(each.value.uses, "drill") ? 1 : 7
     }
   }
 

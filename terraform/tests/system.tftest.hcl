@@ -24,8 +24,8 @@ run "buckets" {
   command = plan
 
   assert {
-    condition     = length(aws_s3_bucket.this) == 8 && length(aws_s3_bucket_versioning.this) == 8
-    error_message = "Two hot buckets, two twins, an archive, two for inventory, the ledger: ${join(", ", keys(aws_s3_bucket.this))}"
+    condition     = length(aws_s3_bucket.this) == 9 && length(aws_s3_bucket_versioning.this) == 9
+    error_message = "Two hot buckets, two twins, an archive, two for inventory, the ledger, drills: ${join(", ", keys(aws_s3_bucket.this))}"
   }
 
   assert {
@@ -78,8 +78,19 @@ run "wiring" {
   }
 
   assert {
-    condition     = aws_scheduler_schedule.nightly["america"].schedule_expression == "cron(30 3 * * ? *)" && aws_scheduler_schedule.nightly["america"].schedule_expression_timezone == "America/New_York"
+    condition     = aws_scheduler_schedule.pair["america"].schedule_expression == "cron(30 3 * * ? *)" && aws_scheduler_schedule.pair["america"].schedule_expression_timezone == "America/New_York"
     error_message = "At the pair's hour, in the pair's time zone."
+  }
+
+  assert {
+    condition     = aws_scheduler_schedule.pair["america/drill"].schedule_expression == "rate(168 hours)" && length(aws_scheduler_schedule.pair) == 4
+    error_message = "A night and a weekly drill of each pair."
+  }
+
+  assert {
+    condition = anytrue([for rule in aws_s3_bucket_lifecycle_configuration.this["example-drills"].rule : rule.id == "drills" && rule.status == "Enabled" &&
+    rule.expiration[0].days == 7 && rule.noncurrent_version_expiration[0].noncurrent_days == 1])
+    error_message = "What a killed drill left ends after a week."
   }
 
   assert {

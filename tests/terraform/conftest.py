@@ -48,7 +48,7 @@ def _example(tmp_path_factory: pytest.TempPathFactory) -> tuple[Terraform, State
 
 @pytest.fixture(scope="session")
 def elsewhere(tmp_path_factory) -> State:
-    """The example in the open network, one worker at a time, a partner's account, a place to restore to.
+    """The example in the open network, one worker at a time, a partner's account, a place to restore to, drills.
 
     The account wants roles with a boundary and a path, and the caller's provider is of a region that no policy names.
     """
@@ -57,6 +57,7 @@ def elsewhere(tmp_path_factory) -> State:
     customs = next(pair for pair in content["pairs"] if pair["name"] == "customs")
     twin = {"bucket": "example-customs-twin", "region": "us-east-1", "kms_key": "create"}
     customs["replica"] = twin | {"replication_time_control": True}
+    content["drill"] = {"bucket": "example-drills", "region": "eu-west-1", "prefix": "drills/"}
     variables = (
         "object_annotations=true",
         'source_accounts=["111122223333"]',

@@ -226,6 +226,37 @@ def test_without_mirrored_deletes_and_archives_nobody_deletes_anything(minimal):
     assert decide(minimal.statements("backup-job-replicate"), "s3:PutObject", places[1]) is Answer.ALLOWED
 
 
+def test_a_drill_reads_what_restores_read_and_writes_and_removes_in_its_place_alone(elsewhere):
+    drilled, beside = f"{S3}example-drills/drills/scans/2026-11-25/hot/x", f"{S3}example-drills/else"
+    place = {"s3:prefix": "drills/scans/"}
+    statements = elsewhere.statements(f"{NAME}-job-drill")
+
+    def answers(action, resource, context=None):
+        return decide(statements, action, resource, context)
+
+    for action in (
+        "s3:GetObject",
+        "s3:GetObjectVersion",
+        "s3:GetObjectVersionTagging",
+        "s3:GetObjectVersionAnnotation",
+    ):
+        assert {answers(action, each) for each in (SCAN, COPY, REPLICA, ARCHIVE, drilled)} == {Answer.ALLOWED}
+        assert answers(action, UNRELATED) is answers(action, beside) is Answer.SILENT
+    places = (*EVERYWHERE, drilled, beside)
+    found = {(action, each) for action in WRITES for each in places if answers(action, each) is Answer.ALLOWED}
+    written = {"s3:PutObject", "s3:AbortMultipartUpload"}
+    here = {(each, drilled) for each in written | {"s3:PutObjectTagging", "s3:DeleteObjectVersion"}}
+    in_ledger = {(action, each) for action in written for each in (OUTCOME, STATE)} | {("s3:DeleteObject", STATE)}
+    assert found == here | in_ledger
+    assert answers("s3:ListBucketVersions", f"{S3}example-drills", place) is Answer.ALLOWED
+    everything = [*statements, {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]
+    removable = {each for each in places if decide(everything, "s3:DeleteObjectVersion", each) is Answer.ALLOWED}
+    assert removable == {drilled}
+    for job in (*JOBS, "drill"):
+        assert answers("batch:SubmitJob", definition(job)) is not Answer.ALLOWED
+        assert may(elsewhere, "control", "batch:SubmitJob", definition("drill"))
+
+
 def test_buckets_refuse_bypass_and_plain_http_to_everyone(example):
     policies = example.all("aws_s3_bucket_policy", "this")
     assert set(policies) >= {"example-hot-fra", "example-customs-copies", "example-archives-fra", "example-ledger"}

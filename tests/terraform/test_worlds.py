@@ -135,7 +135,7 @@ def test_queues_outlast_six_times_their_function(example):
 
 def test_schedules_are_the_pairs_nights(example):
     policy = read_policy(str(ROOT / "policy.example.yaml"))
-    schedules = example.all("aws_scheduler_schedule", "nightly")
+    schedules = example.all("aws_scheduler_schedule", "pair")
     assert set(schedules) == {pair.name for pair in policy.pairs}
     for pair in policy.pairs:
         schedule, minutes = schedules[pair.name], minutes_of(pair.nightly.hour)
