@@ -37,6 +37,7 @@ _WORK: Mapping[str, Mapping[str, tuple[Operation, ...]]] = {
     "compact": {"packed": _READ, "archive": (*_LOOK, *_WRITE)},
     "restore": {"copy": _LOOK, "archive": (*_LOOK, Operation.RESTORE)},
     "expire": {"packed": _ORIGINALS, "archive": _LOOK},
+    "drill": dict.fromkeys(("source", "copy", "replica", "archive"), _READ),
 }
 """What functions and jobs send to which places. All of them read and write the ledger."""
 _MUST_NOT = ("s3:DeleteObjectVersion", "s3:BypassGovernanceRetention")
@@ -106,6 +107,9 @@ def needs(system: System, user: str) -> Iterator[Need]:
         for kind, place in _places(pair):
             if kind in work and not (user == "expire" and pair.archive and pair.archive.expire is None):
                 yield from _on(place, work[kind], _more(pair, kind, work[kind]))
+    if user == "drill" and policy.drill:
+        place = Location(policy.drill.bucket, policy.drill.prefix)
+        yield from _on(place, (*_READ, *_WRITE), ("s3:PutObjectTagging", "s3:DeleteObjectVersion"))
     copy = next(place for kind, place in _places(policy.pairs[0]) if kind == "copy")
     if user != "expire":
         yield Need(_MUST_NOT, _sample(copy), {}, must_not=True)

@@ -82,6 +82,7 @@ class System:
             *("replicate", "verify", "nightly", "backfill"),
             *["compact", "restore"] * bool(archives),
             *["expire"] * any(archive.expire for archive in archives),
+            *["drill"] * bool(self.policy.drill),
         )
 
     def function(self, function: str) -> Mapping[str, Any]:
