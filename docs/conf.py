@@ -29,7 +29,7 @@ html_show_sphinx = False
 
 PARTS = {
     "Use": [
-        *(f"docs/{name}" for name in ("README", "replicate", "verify", "reconcile", "restore", "rollback", "expire")),
+        *(f"docs/{name}" for name in ("README", "replicate", "verify", "reconcile", "restore", "rollback", "drill", "expire")),
         "docs/archives",
         *(f"docs/{name}" for name in ("ledger", "pages", "policy", "events-and-nights", "batch", "terraform")),
         "terraform/README",

@@ -40,6 +40,7 @@ _COMMANDS = {
     "compact": "Pack small cold objects into few archives.",
     "restore": "Bring objects back out of archives, or a bucket as it was.",
     "rollback": "Put a bucket back in place, as it was at a time; with undo.",
+    "drill": "Restore a sample on trial, compare it, and remove it again.",
     "expire": "Delete originals whose copy is proven; a dry run by default.",
     "archives": "List archives, find members, rebuild a lost index.",
     "nightly": "A pair's night by hand: reconcile, repair, verify, summary.",

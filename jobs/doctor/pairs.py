@@ -13,10 +13,12 @@ from functools import partial
 from jobs.core.display import shown
 from jobs.doctor.model import Finding, Question, failure, ok, unchecked, warning
 from jobs.doctor.system import System
+from jobs.drill.summary import Summary as DrillSummary
+from jobs.drill.summary import ended_drills
 from jobs.ledger.backlog import Waiting, read_backlog
 from jobs.ledger.ledger import Ledger
 from jobs.nights.summary import Ending, Summary, last_summary
-from jobs.policy.model import Pair, Policy
+from jobs.policy.model import Drill, Pair, Policy
 from jobs.reports.document import iso_time
 from jobs.reports.figures import human_seconds, plural
 
@@ -26,14 +28,20 @@ OVERDUE_SECONDS = 1800
 
 def questions(system: System) -> Iterator[Question]:
     """Of each pair."""
+    drills = (("last-drill", _drill),) if system.policy.drill else ()
     for pair in system.pairs:
-        for check, ask in (("last-night", _night), ("backlog", _backlog)):
+        for check, ask in (("last-night", _night), ("backlog", _backlog), *drills):
             asked = partial(ask, system.policy, pair)
             yield Question(check, f"pair {pair.name}", partial(system.in_ledger, asked), needs_aws=False)
 
 
 async def _night(policy: Policy, pair: Pair, ledger: Ledger) -> Finding:
     return judge_night(policy, pair, await last_summary(ledger, pair.name))
+
+
+async def _drill(policy: Policy, pair: Pair, ledger: Ledger) -> Finding:
+    assert policy.drill is not None  # else nobody asks
+    return judge_drill(policy.drill, pair, await ended_drills(ledger, pair.name))
 
 
 async def _backlog(policy: Policy, pair: Pair, ledger: Ledger) -> Finding:
@@ -58,6 +66,17 @@ def judge_night(policy: Policy, pair: Pair, last: Summary | None) -> Finding:
     if last is None or is_old:
         return unchecked(f"its nights are off in the policy, and none has ended within {hours} hours", play)
     return ok(f"{says}: {last.verdict.partition(': ')[0]}")
+
+
+def judge_drill(rules: Drill, pair: Pair, drills: Sequence[DrillSummary]) -> Finding:
+    """Whether the last good drill of a pair is recent. `drills`: the latest first."""
+    play, good_at = f"sealift drill --pair {pair.name}", drills[0].good_at if drills else None
+    if good_at is None:
+        return warning("no drill was good yet" if drills else "no drill has ended yet", play)
+    says, age = f"the last good drill ended {human_seconds(time.time() - good_at)} ago", time.time() - good_at
+    if age > 2 * 86_400 * rules.days:
+        return failure(f"{says}, the policy wants one every {rules.days} days", play, iso_time(good_at))
+    return ok(says)
 
 
 def judge_backlog(name: str, pair: Pair | None, waiting: Sequence[Waiting]) -> Finding:

@@ -1,0 +1,144 @@
+"""The proof of what a drill has restored, and its removal.
+
+| what says how an object has to be | it counts where                                              |
+|-----------------------------------|--------------------------------------------------------------|
+| source                            | the source's object is current, and not newer than the copy  |
+| index                             | an archive holds it                                          |
+| version                           | otherwise: the version itself that was restored              |
+
+All bytes of both sides are read, user metadata and content headers are equal, and the restored object has each tag of
+the other one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from msgspec import Struct
+
+from jobs.archives.index import ArchiveIndex
+from jobs.archives.model import Member
+from jobs.archives.reader import content_checksums
+from jobs.core.evidence import difference
+from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route, is_exact
+from jobs.core.outcome import GOOD, Outcome
+from jobs.core.reasons import Reason
+from jobs.drill.model import INDEX, SOURCE, VERSION, Leg, Proof, Seen
+from jobs.errors import REFUSALS, Conflict, NotFound, PreconditionFailed
+from jobs.s3.byte_ranges import ByteBudget, ContentSide
+from jobs.s3.compare_bytes import check_content, compare_bytes
+from jobs.s3.listing import list_all
+from jobs.s3.lookup import TagReader, find
+from jobs.s3.retries import gather_bounded, retry
+from jobs.s3.store import Store
+
+AT_ONCE = 16
+
+
+class Prover(Struct, frozen=True):
+    """Compares what was restored of one leg. `source`: where the originals are. `kept`: has what was restored from.
+    `recent`: objects of the source that are younger say how far behind copies are (epoch seconds).
+    """
+
+    leg: Leg
+    route: Route
+    source: Location
+    source_store: Store
+    kept: Store
+    restored: Store
+    budget: ByteBudget
+    recent: float
+
+    async def prove(
+        self, rows: Sequence[ObjectVersion], outcomes: Sequence[Outcome], index: ArchiveIndex
+    ) -> list[Proof]:
+        """What became of these rows of a restore run, in order. Raises Unavailable where S3 does not answer."""
+        members = await self._members(rows, index)
+
+        async def look(ended: tuple[ObjectVersion, Outcome]) -> Proof:
+            row, outcome = ended
+            if outcome.status not in GOOD:
+                return Proof(key=row.key, reason=str(outcome.reason), detail=outcome.detail)
+            try:
+                return await retry(lambda: self._prove(row, outcome, members.get(row.key)))
+            except (*REFUSALS, NotFound, PreconditionFailed, Conflict) as error:
+                refused = Outcome.refused(row, error)
+                return Proof(key=row.key, reason=str(refused.reason), detail=refused.detail)
+
+        return await gather_bounded(look, list(zip(rows, outcomes, strict=True)), AT_ONCE)
+
+    async def _members(self, rows: Sequence[ObjectVersion], index: ArchiveIndex) -> Mapping[str, Member]:
+        by_archive: dict[str, list[ObjectVersion]] = {}
+        for row in rows:
+            if row.archive:
+                by_archive.setdefault(row.archive, []).append(row)
+        found = dict[str, Member]()
+        for archive, own in by_archive.items():
+            wanted = {(row.key, row.version_id) for row in own}
+            async for part in index.members(Location.parse(archive), keys=sorted(row.key for row in own)):
+                found |= {each.key: each for each in part if (each.key, each.version_id) in wanted}
+        return found
+
+    async def _prove(self, row: ObjectVersion, restored: Outcome, member: Member | None) -> Proof:
+        target = self.route.target_of(row)
+        there = await find(self.restored, target)
+        if there is None:
+            return Proof(key=row.key, reason=Reason.COPY_MISSING)
+        if there.etag != restored.destination_etag or restored.destination_version_id not in (None, there.version_id):
+            return Proof(key=row.key, reason=Reason.DESTINATION_DIFFERS)  # others wrote it, and keep it
+        original = ObjectRef(self.source.bucket, row.key[len(self.leg.prefix) :])
+        source = await find(self.source_store, original) if row.is_latest else None
+        theirs = ContentSide(self.restored, target._replace(version_id=there.version_id), there)
+        lag = None
+        if source is not None and source.last_modified <= (row.last_modified or 0.0) and not source.is_archived:
+            by, copied_at = SOURCE, row.last_modified or 0.0
+            lag = copied_at - source.last_modified if source.last_modified >= self.recent else None
+            reason, detail = await self._differs(ContentSide(self.source_store, original, source), theirs)
+        elif member is not None:
+            by = INDEX
+            reason, detail = await self._differs_from(member, theirs)
+        else:
+            by, ref = VERSION, self.route.source_of(row)
+            info = await retry(partial(self.kept.head, ref))
+            reason, detail = await self._differs(ContentSide(self.kept, ref, info), theirs)
+        seen, size_bytes = Seen(target.key, there.version_id), there.size_bytes
+        return Proof(
+            key=row.key, by=by, reason=reason, detail=detail, seen=seen, size_bytes=size_bytes, lag_seconds=lag
+        )
+
+    async def _differs(self, ours: ContentSide, theirs: ContentSide) -> tuple[str, str]:
+        verdict = await compare_bytes(ours, theirs, self.budget)
+        if not verdict.same:
+            return str(verdict.reason), verdict.detail
+        tags = await TagReader(ours.store).read_surely(ours.ref, ours.info.tag_count)
+        return await self._lacks(tags, theirs)
+
+    async def _differs_from(self, member: Member, theirs: ContentSide) -> tuple[str, str]:
+        known = next((each for each in content_checksums(member) if each.algorithm == "SHA256"), None)
+        if known is None:
+            return Reason.NOTHING_COMPARABLE, ""
+        verdict, _ = await check_content(theirs, str(known), self.budget)
+        if not verdict.same:
+            return str(verdict.reason), verdict.detail
+        if differing := difference(Attributes(member.headers, member.metadata), theirs.info.attributes):
+            return Reason.METADATA_DIFFERS, differing
+        return await self._lacks(member.tags, theirs)
+
+    async def _lacks(self, tags: Mapping[str, str], theirs: ContentSide) -> tuple[str, str]:
+        own = await TagReader(theirs.store).read_surely(theirs.ref, theirs.info.tag_count)
+        return ("", "") if tags.items() <= own.items() else (Reason.METADATA_DIFFERS, "tags")
+
+
+async def remove(store: Store, place: Location, seen: Sequence[Seen]) -> list[str]:
+    """Remove the versions that a drill has written below its place. Returns the keys that are there all the same.
+
+    Nothing else goes: what others wrote there stays, and is told.
+    """
+
+    async def remove_one(written: Seen) -> None:
+        if written.key.startswith(place.key) and is_exact(written.version_id):
+            await retry(lambda: store.delete(ObjectRef(place.bucket, written.key, written.version_id)))
+
+    await gather_bounded(remove_one, seen, AT_ONCE)
+    return [each.key async for page in list_all(store, place, versions=True) for each in page]

@@ -1,0 +1,293 @@
+"""A drill, step by step: choose, restore, compare, let the user check, remove, and say what came of it.
+
+Its restores are ordinary runs, whose specs name the drill. What a leg came to is written before anything is removed,
+so a drill that was stopped goes on under its name: it never takes what it has removed for what is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from msgspec import Struct, convert, to_builtins
+from msgspec.structs import replace
+
+from jobs.archives.index import ArchiveIndex
+from jobs.config import Settings
+from jobs.core.display import Display
+from jobs.core.elapsed import elapsed_seconds
+from jobs.core.model import Location, ObjectVersion, Route
+from jobs.core.outcome import Outcome
+from jobs.core.run import Plan, RunSpec, RunState, Side
+from jobs.core.selection import Selection
+from jobs.drill.model import SOURCE, Asked, Leg, Sample
+from jobs.drill.proof import Prover, remove
+from jobs.drill.sample import draw
+from jobs.drill.summary import Checked, Drill, LegResult, Summary, ended_drills, judge, page_of
+from jobs.errors import ConfigError, ExitCode, Interrupted, LedgerError, UsageError
+from jobs.ledger.run_ids import run_job
+from jobs.policy import run_options
+from jobs.policy.coverage import Scope, scope
+from jobs.policy.model import Pair, Policy
+from jobs.reconcile.repair import KINDS
+from jobs.reconcile.repair import plan as plan_copies
+from jobs.restore.kind import KIND as RESTORE
+from jobs.restore.thawing import Tier
+from jobs.runs import launch
+from jobs.runs.folding import open_fold
+from jobs.runs.request import Planned, Request
+from jobs.runs.scratch import scratch_folder
+from jobs.runs.work import work
+from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.listing import list_all
+from jobs.s3.retries import gather_bounded
+from jobs.s3.sessions import open_side, side_store
+from jobs.tables.rows import column_values, schema_of, shard_schema
+
+HERE = "local"
+BUDGET_BYTES = 256 * 1024**2
+DAY_SECONDS = 86_400.0
+
+
+class LegPlan(Struct, frozen=True):
+    """A leg, what was chosen of it, and the run that restores it. `planned`: None if it was published before."""
+
+    leg: Leg
+    sample: Sample
+    spec: RunSpec
+    plan: Plan
+    planned: Planned | None = None
+
+
+def place_of(asked: Asked, leg: str) -> Side:
+    """Where a leg is restored to."""
+    return replace(asked.to, location=asked.to.location.join(f"{leg}/"))
+
+
+def check_apart(policy: Policy, to: Location) -> None:
+    """Check that a drill writes into no bucket that the policy names for anything else. Raises UsageError."""
+    named = {side.bucket: section for *_, section, side in policy.sections()} | {policy.ledger.bucket: "ledger"}
+    named |= dict.fromkeys(policy.inventory.buckets.values() if policy.inventory else (), "inventory")
+    if to.bucket in named:
+        what = f"{to} is in the bucket of a {named[to.bucket]}, and a drill writes and deletes"
+        raise UsageError(what, advice="name a bucket of its own with --to, or as drill.bucket in the policy")
+
+
+class Trial(Struct, frozen=True):
+    """A drill of a pair. `check`: the user's command, and how many seconds it may take."""
+
+    drill: Drill
+    policy: Policy
+    pair: Pair
+    settings: Settings
+    display: Display
+    asked: Asked
+    prefix: str
+    check: tuple[Sequence[str], float] | None
+
+    def legs(self) -> list[Leg]:
+        """The places that the pair's objects can be restored from."""
+        pair, (_, hot) = self.pair, run_options.sides(self.policy, self.pair)
+        own = scope(self.policy, pair)
+
+        def leg(name: str, side: Side, prefix: str, packed_from: str | None = None) -> Leg:
+            prefixes = tuple(prefix + each for each in run_options.prefixes_below(own, self.prefix))
+            _, exclude = run_options.globs(Scope((), tuple(prefix + each for each in own.excluded)))
+            return Leg(name, side, prefix, prefixes, exclude, packed_from)
+
+        legs = [leg("hot", hot, hot.location.key)]
+        if twin := pair.replica:
+            there = Side(hot.location._replace(bucket=twin.bucket), region=twin.region, owner=twin.account)
+            legs.append(leg("replica", there, hot.location.key))
+        if archive := pair.archive:
+            there = Side(Location.parse(archive.uri), region=archive.region, owner=archive.account)
+            packed, prefix = run_options.packed_side(pair, archive)
+            legs.append(leg("archives", there, prefix, packed.bucket))
+        return legs
+
+    async def plan(self, scratch: ExitStack) -> list[LegPlan]:
+        """What each leg restores: what its run has, or what is chosen now. Nothing is written but to `scratch`.
+
+        Raises ConfigError for a place that keeps no versions, or has objects before the drill.
+        """
+        await self._check_place()
+        plans = [await self._find(leg) or await self._choose(leg, scratch) for leg in self.legs()]
+        return [each for each in plans if each is not None]
+
+    async def run(self, plans: Sequence[LegPlan]) -> Summary:
+        """Restore, compare, check, remove, and say what came of it. Raises Interrupted where a run has rows left."""
+        began, results = time.time(), list[LegResult]()
+        await self.drill.write("/asked.json", self.asked)
+        for each in plans:
+            results.append(await self.drill.read(f"/{each.leg.name}.json", LegResult) or await self._do(each))
+        checked = await self._check() if self.check else None
+        async with side_store(self.asked.to) as store:
+            seen = [each for result in results for each in result.seen]
+            left = await remove(store, self.asked.to.location, seen)
+        verdict, steps = judge(self.pair.name, results, checked, left)
+        earlier, ended = await ended_drills(self.drill.ledger, self.pair.name), time.time()
+        summary = Summary(
+            pair=self.pair.name,
+            name=self.drill.name,
+            to=str(self.asked.to.location),
+            verdict=verdict,
+            next_steps=steps,
+            exit_code=int(ExitCode.FINDINGS if steps else ExitCode.DONE),
+            began_at=began,
+            finished_at=ended,
+            good_at=ended if not steps else earlier[0].good_at if earlier else None,
+            legs=[replace(each, seen=()) for each in results],
+            check=checked,
+            left=left[:100],
+            report_html=str(self.drill.ledger.location.join(f"{self.drill.folder}.html")),
+        )
+        summary = await self.drill.write(".json", summary)
+        await self.drill.write_bytes(".html", page_of(summary, earlier).encode())
+        return summary
+
+    async def _check_place(self) -> None:
+        to, place = self.asked.to, self.asked.to.location
+        async with side_store(to) as store:
+            if not await store.is_versioned(place.bucket):
+                what = f"{place.bucket} keeps no versions, and a drill removes only versions that it wrote itself"
+                raise ConfigError(what, advice="enable its versioning, or name another bucket with --to")
+            if await self.drill.read("/asked.json", Asked) is None:
+                async for page in list_all(store, place, versions=True):
+                    if page:
+                        raise ConfigError(f"{place} is not empty", advice="name another drill or place: --name, --to")
+
+    async def _find(self, leg: Leg) -> LegPlan | None:
+        """The run of this drill that restores the leg, if it was published."""
+        ledger, since = self.drill.ledger, time.strftime("%Y%m%d", time.gmtime(self.asked.at - DAY_SECONDS))
+        for run_id in await ledger.run_ids(since):
+            with contextlib.suppress(LedgerError):
+                if run_job(run_id) == RESTORE.name:
+                    spec = await ledger.spec(run_id)
+                    if spec.options.get("drill") == [self.pair.name, self.drill.name, leg.name]:
+                        return LegPlan(leg, convert(spec.options["drawn"], Sample), spec, await ledger.plan(run_id))
+        return None
+
+    async def _choose(self, leg: Leg, scratch: ExitStack) -> LegPlan | None:
+        folder = Path(scratch.enter_context(TemporaryDirectory(prefix="sealift-drill-")))
+        sample, manifest = await draw(leg, self.asked, self.drill.ledger, folder)
+        if not sample.rows:
+            self.display.say(f"{leg.name}: nothing to restore ({sample.cold:,} cold, {sample.large:,} too large)")
+            return None
+        options: dict[str, Any] = {
+            "at": None,
+            "bucket": leg.packed_from,
+            "in_place": False,
+            "tier": Tier.BULK.value,
+            "storage_class": "STANDARD",
+            "archives": leg.side.to_dict() if leg.packed_from else None,
+            "is_history": leg.packed_from is None,
+            "source_prefix": leg.prefix,
+            "sse": None,
+            "kms_key_id": None,
+            "drill": [self.pair.name, self.drill.name, leg.name],
+            "drawn": to_builtins(sample),
+        }
+        to, selection = place_of(self.asked, leg.name), Selection(versions="all")
+        request = Request("restore", leg.side, to, str(manifest), selection, options)
+        assert RESTORE.plan is not None
+        planned = await RESTORE.plan(request, self.drill.ledger, self.settings, self.display)
+        scratch.callback(planned.discard)
+        async with AsyncExitStack() as behind:
+            planned = await launch.try_conditions(planned, RESTORE.writes(planned.spec), behind)
+        spec = replace(planned.spec, manifest=f"sample of {leg.side.location}")
+        plan = await launch.timed(planned, self.drill.ledger, is_carried=RESTORE.carries_bytes)
+        return LegPlan(leg, sample, spec, plan, replace(planned, spec=spec, plan=plan))
+
+    async def _do(self, chosen: LegPlan) -> LegResult:
+        """Restore a leg, and compare what came of it."""
+        ledger, spec, plan, leg = self.drill.ledger, chosen.spec, chosen.plan, chosen.leg
+        if chosen.planned is not None:
+            await launch.publish(chosen.planned, ledger)
+        report = await ledger.report(spec.run_id)
+        if report is None:
+            report = (await work(spec, plan, ledger, self.settings, HERE, self.display, RESTORE)).report
+        if report["state"] != RunState.COMPLETE:
+            again = f"sealift drill --pair {self.pair.name} --name {self.drill.name}"
+            what = f"the drill {self.drill.name} is not finished: run {spec.run_id} has rows left to do"
+            raise Interrupted(what, advice=f"go on with it: {again}")
+        rows, outcomes = await self._outcomes(spec, plan)
+        source, _ = run_options.sides(self.policy, self.pair)
+        stores = [open_side(each) for each in (source, leg.side, self.asked.to)]
+        route = Route(Location(leg.side.location.bucket, leg.prefix), spec.destination.location)
+        recent = self.asked.at - DAY_SECONDS * (self.policy.drill.days if self.policy.drill else 7)
+        prover = Prover(leg, route, source.location, stores[0], stores[1], stores[2], ByteBudget(BUDGET_BYTES), recent)
+        try:
+            proofs = await prover.prove(rows, outcomes, ArchiveIndex(ledger.store, ledger.location))
+        finally:
+            await gather_bounded(lambda store: store.close(), stores)
+        by, wrong = [each.by for each in proofs if each.by], [each for each in proofs if each.reason]
+        copies = [each.key[len(leg.prefix) :] for each in wrong if each.by == SOURCE and leg.name == "hot"]
+        if copies:
+            await self._verify(copies)
+        result = LegResult(
+            leg=leg.name,
+            run_id=spec.run_id,
+            sample=chosen.sample,
+            findings=wrong,
+            by={name: by.count(name) for name in dict.fromkeys(by)},
+            size_bytes=sum(each.size_bytes for each in proofs),
+            seconds=report["worked_seconds"],
+            planned_seconds=(plan.seconds, plan.seconds_most),
+            dollars=plan.total_dollars,
+            lag_seconds=max((each.lag_seconds for each in proofs if each.lag_seconds is not None), default=None),
+            seen=[each.seen for each in proofs if each.seen],
+        )
+        return await self.drill.write(f"/{leg.name}.json", result)
+
+    async def _outcomes(self, spec: RunSpec, plan: Plan) -> tuple[list[ObjectVersion], list[Outcome]]:
+        """The rows of a run, and what became of each."""
+        with scratch_folder("drill") as folder:
+            connection = await open_fold(self.drill.ledger, spec.run_id, plan, folder)
+            assert connection is not None  # a complete run has an outcome for each row
+            manifest = connection.sql("FROM manifest ORDER BY row").to_arrow_table()
+            folded = connection.sql("FROM folded ORDER BY row").to_arrow_table()
+        rows = [ObjectVersion(*values) for values in zip(*column_values(manifest, shard_schema()), strict=True)]
+        outcomes = [Outcome(*values) for values in zip(*column_values(folded, schema_of(Outcome)), strict=True)]
+        return rows, outcomes
+
+    async def _verify(self, keys: Sequence[str]) -> None:
+        """Compare copies with their originals by an ordinary run, so that the state knows what is wrong with them."""
+        source, hot = run_options.sides(self.policy, self.pair)
+        options = {**run_options.copy_options(self.pair), "pair": self.pair.name, "deep": True, "compares_tags": True}
+        with ExitStack() as scratch:
+            manifest = Path(scratch.enter_context(TemporaryDirectory()), "found.parquet")
+            pq.write_table(pa.table({"key": list(keys)}), manifest)
+            request = Request("verify", source, hot, str(manifest), Selection(), options)
+            how = self.drill.ledger, self.settings, HERE, self.display
+            planned = await plan_copies(request, *how, scratch)
+            planned = replace(planned, spec=replace(planned.spec, manifest=f"found by drill {self.drill.name}"))
+            await launch.publish(planned, self.drill.ledger)
+            await work(planned.spec, planned.plan, *how, KINDS["verify"])
+
+    async def _check(self) -> Checked:
+        """Run the user's check with the place as its last argument. It is stopped with all that it started."""
+        assert self.check is not None
+        (words, seconds), began = self.check, elapsed_seconds()
+        arguments = [*words, str(self.asked.to.location)]
+        process = await asyncio.create_subprocess_exec(
+            *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=2, start_new_session=True
+        )
+        code: int | None = None
+        try:
+            with contextlib.suppress(TimeoutError):
+                code = await asyncio.wait_for(process.wait(), seconds)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+        return Checked(" ".join(arguments), code, elapsed_seconds() - began)

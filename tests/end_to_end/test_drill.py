@@ -1,0 +1,112 @@
+"""Drills on a real server: a sample is restored, compared, checked and removed, whoever writes beside it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.errors import ExitCode
+from tests.end_to_end.conftest import World, discard_buckets
+from tests.end_to_end.pair_policy import write_policy
+
+KEYS = [f"docs/k{number:02d}" for number in range(12)] + ["drafts/a b+é%2F"]
+
+
+@pytest.fixture
+def copied(world: World, tmp_path: Path) -> Iterator[tuple[World, str, str]]:
+    """Objects with metadata and tags, and their copies; the policy; a bucket for drills."""
+    policy, place = write_policy(world, tmp_path), f"{world.source}-drill"
+    world.client.create_bucket(Bucket=place)
+    world.client.put_bucket_versioning(Bucket=place, VersioningConfiguration={"Status": "Enabled"})
+    for key in KEYS:
+        world.put(key, key.encode() * 50, Metadata={"who": "me"}, Tagging="class=scan", ContentType="text/plain")
+    for _ in range(2):  # an older version of each copy, too
+        for key in KEYS:
+            source = {"Bucket": world.source, "Key": key}
+            world.client.copy_object(Bucket=world.destination, Key=f"copies/{key}", CopySource=source)
+    yield world, policy, place
+    discard_buckets(world.client, [place])
+
+
+def drill(world: World, policy: str, place: str, *arguments: str) -> dict[str, Any]:
+    to = () if "--to" in arguments else ("--to", f"s3://{place}/try/")
+    result = world.sealift("drill", "--pair", "docs", "--policy", policy, *to, *arguments, "--yes", "--json")
+    assert not result.has_no_answer, result.stderr
+    return result.document | {"code": result.code}
+
+
+def left(world: World, place: str) -> list[str]:
+    answer = world.client.list_object_versions(Bucket=place)
+    return [each["Key"] for kind in ("Versions", "DeleteMarkers") for each in answer.get(kind, ())]
+
+
+def test_a_sample_comes_back_as_the_source_is_and_nothing_of_it_stays(copied: tuple[World, str, str]) -> None:
+    world, policy, place = copied
+    plan = drill(world, policy, place, "--dry-run")
+    assert (plan["code"], plan["legs"][0]["population"]) == (0, len(KEYS))
+    assert not any(key.startswith("runs/drills/") for key in world.keys(world.ledger))
+    count = f"{sys.executable} -c 'import sys; sys.exit(not sys.argv[1].startswith(\"s3://\"))'"
+    first = drill(world, policy, place, "--name", "one", "--check", count)
+    assert (first["code"], first["exit_code"], first["next_steps"], first["left"]) == (0, 0, [], [])
+    (hot,) = first["legs"]
+    assert (hot["leg"], hot["sample"]["random"], hot["findings"]) == ("hot", len(KEYS), [])
+    assert hot["by"]["source"] == len(KEYS)
+    assert (first["check"]["code"], left(world, place)) == (0, [])
+    assert first["name"].encode() in world.fetch(first["report_html"])
+    again = drill(world, policy, place, "--name", "one")
+    assert again == first
+
+
+def test_a_copy_with_other_bytes_is_found_and_the_state_knows_it(copied: tuple[World, str, str]) -> None:
+    world, policy, place = copied
+    world.client.put_object(Bucket=world.destination, Key=f"copies/{KEYS[3]}", Body=b"rotten")
+    found = drill(world, policy, place)
+    assert (found["code"], left(world, place)) == (ExitCode.FINDINGS, [])
+    assert [each["key"] for each in found["legs"][0]["findings"]] == [f"copies/{KEYS[3]}"]
+    status = world.sealift("status", "--json").document
+    assert [each["first_key"] for each in status["findings"]] == [KEYS[3]]
+
+
+@pytest.mark.parametrize("does", ["writes", "fails", "hangs"])
+def test_a_check_that_does_harm_is_a_finding_and_keeps_what_is_not_ours(
+    copied: tuple[World, str, str], tmp_path: Path, does: str
+) -> None:
+    world, policy, place = copied
+    script = tmp_path / "check.py"
+    script.write_text(
+        "import sys, time, boto3\n"
+        "bucket, _, key = sys.argv[1].removeprefix('s3://').partition('/')\n"
+        f"if {does!r} == 'writes': boto3.client('s3').put_object(Bucket=bucket, Key=key + 'hot/docs/k01', Body=b'x')\n"
+        f"if {does!r} == 'hangs': time.sleep(600)\n"
+        f"sys.exit({int(does == 'fails')})\n"
+    )
+    check = ("--check", f"{sys.executable} {script}", "--check-seconds", "2" if does == "hangs" else "60")
+    found = drill(world, policy, place, "--name", "two", *check)
+    assert found["code"] == ExitCode.FINDINGS
+    assert found["check"]["code"] == {"writes": 0, "fails": 1, "hangs": None}[does]
+    stays = ["try/docs/two/hot/docs/k01"] if does == "writes" else []
+    assert (found["left"], left(world, place)) == (stays, stays)
+
+
+def test_what_may_not_be_drilled_is_refused_before_anything_is_written(copied: tuple[World, str, str]) -> None:
+    world, policy, place = copied
+
+    def refused(*arguments: str) -> int:
+        to = () if "--to" in arguments else ("--to", f"s3://{place}/try/")
+        result = world.sealift("drill", "--pair", "docs", "--policy", policy, *to, *arguments, "--yes", "--json")
+        return result.code
+
+    assert refused("--to", f"s3://{world.destination}/drills/") == ExitCode.USAGE
+    assert refused("--to", f"s3://{world.ledger}/drills/") == ExitCode.USAGE
+    assert refused("--as-of", "2999-01-01") == ExitCode.USAGE
+    assert refused("--check", "no-such-program-anywhere") == ExitCode.USAGE
+    world.client.put_object(Bucket=place, Key="try/docs/three/hot/x", Body=b"somebody's")
+    assert refused("--name", "three") == ExitCode.CONFIG
+    assert left(world, place) == ["try/docs/three/hot/x"]
+    world.client.put_bucket_versioning(Bucket=place, VersioningConfiguration={"Status": "Suspended"})
+    assert refused("--name", "four") == ExitCode.CONFIG
+    assert not any(key.startswith("runs/drills/") for key in world.keys(world.ledger))
