@@ -130,6 +130,17 @@ def bound(scene: Scene) -> None:
     scene.sealift(*PACK_PAIR)
 
 
+def to_be_drilled(scene: Scene) -> None:
+    """The same, and a bucket for drills."""
+    bound(scene)
+    name = f"{scene.names['copies']}-drills"
+    scene.client.create_bucket(Bucket=name)
+    scene.client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    scene.undo.callback(scene.client.delete_bucket, Bucket=name)
+    with (scene.folder / "policy.yaml").open("a") as policy:
+        policy.write(f"drill: {{bucket: {name}, region: {REGION}}}\n")
+
+
 def to_be_archived(scene: Scene) -> None:
     """A policy with a rule for signatures, which are there. No object is older than a day."""
     scene.times["90d"] = "0s"
@@ -251,6 +262,7 @@ BEFORE: dict[str, Callable[[Scene], None]] = {
     "docs/archives.md": to_be_archived,
     "docs/batch.md": on_batch,
     "docs/doctor.md": with_nights,
+    "docs/drill.md": to_be_drilled,
     "docs/events-and-nights.md": with_events,
     "docs/expire.md": to_be_expired,
     "docs/ledger.md": replicated,
