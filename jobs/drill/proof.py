@@ -24,6 +24,7 @@ from jobs.core.evidence import difference
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route, is_exact
 from jobs.core.outcome import GOOD, Outcome
 from jobs.core.reasons import Reason
+from jobs.core.selection import is_sealift_object
 from jobs.drill.model import INDEX, SOURCE, VERSION, Leg, Proof, Seen
 from jobs.errors import REFUSALS, Conflict, NotFound, PreconditionFailed
 from jobs.s3.byte_ranges import ByteBudget, ContentSide
@@ -141,4 +142,5 @@ async def remove(store: Store, place: Location, seen: Sequence[Seen]) -> list[st
             await retry(lambda: store.delete(ObjectRef(place.bucket, written.key, written.version_id)))
 
     await gather_bounded(remove_one, seen, AT_ONCE)
-    return [each.key async for page in list_all(store, place, versions=True) for each in page]
+    pages = list_all(store, place, versions=True)
+    return [each.key async for page in pages for each in page if not is_sealift_object(each.key)]

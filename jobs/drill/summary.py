@@ -15,6 +15,7 @@ from typing import Annotated, TypeVar
 
 from msgspec import Meta, Struct, json
 
+from jobs.core.display import shown_key
 from jobs.core.model import Attributes
 from jobs.core.words import explained
 from jobs.drill.model import INDEX, SOURCE, VERSION, Proof, Sample, Seen
@@ -155,13 +156,15 @@ def page_of(summary: Summary, earlier: Sequence[Summary]) -> str:
 
     legs, wrong, history = list[Line](), list[Line](), list[Line]()
     for each in summary.legs:
-        least, most = each.planned_seconds
-        took = f"{human_seconds(each.seconds)} (planned {human_seconds(least)} to {human_seconds(most)})"
-        says = ", ".join(f"{count:,} by {WHO_SAYS[by]}" for by, count in each.by.items())
-        left_out = f"{each.sample.cold:,} cold, {each.sample.large:,} large"
-        figures = [f"{each.sample.rows:,}", human_bytes(each.size_bytes), took, human_dollars(each.dollars), left_out]
-        legs.append(Line("different" if each.findings else "same", each.leg, confidence(each) or says, figures))
-        wrong += [Line("", found.key, explained(found.reason, found.detail), [each.leg]) for found in each.findings]
+        planned = " to ".join(map(human_seconds, each.planned_seconds))
+        says = confidence(each) or ", ".join(f"{count:,} by {WHO_SAYS[by]}" for by, count in each.by.items())
+        says += f"; planned {planned}; {each.sample.cold:,} cold and {each.sample.large:,} large left out"
+        figures = [f"{each.sample.rows:,}", human_bytes(each.size_bytes), human_seconds(each.seconds)]
+        tone = "different" if each.findings else "same"
+        legs.append(Line(tone, each.leg, says, [*figures, human_dollars(each.dollars)]))
+        wrong += [
+            Line("", shown_key(found.key), explained(found.reason, found.detail), [each.leg]) for found in each.findings
+        ]
     for drill in (summary, *earlier):
         rows = f"{sum(leg.sample.rows for leg in drill.legs):,}"
         history.append(Line("", drill.name, drill.verdict, [rows, human_time(drill.finished_at)]))
@@ -182,7 +185,7 @@ def page_of(summary: Summary, earlier: Sequence[Summary]) -> str:
         steps=summary.next_steps,
         tables=[
             *([Table("What is wrong", ("Key", "Place"), wrong[:FOUND])] if wrong else []),
-            Table("Places", ("Place", "Objects", "Bytes", "Took", "Dollars", "Left out"), legs),
+            Table("Places", ("Place", "Objects", "Bytes", "Took", "Dollars"), legs),
             Table("Drills", ("Drill", "Objects", "Ended"), history),
         ],
         files={"This page": summary.report_html},

@@ -29,7 +29,7 @@ from jobs.core.elapsed import elapsed_seconds
 from jobs.core.model import Location, ObjectVersion, Route
 from jobs.core.outcome import Outcome
 from jobs.core.run import Plan, RunSpec, RunState, Side
-from jobs.core.selection import Selection
+from jobs.core.selection import Selection, is_sealift_object
 from jobs.drill.model import SOURCE, Asked, Leg, Sample
 from jobs.drill.proof import Prover, remove
 from jobs.drill.sample import draw
@@ -163,7 +163,7 @@ class Trial(Struct, frozen=True):
                 raise ConfigError(what, advice="enable its versioning, or name another bucket with --to")
             if await self.drill.read("/asked.json", Asked) is None:
                 async for page in list_all(store, place, versions=True):
-                    if page:
+                    if not all(is_sealift_object(each.key) for each in page):  # a trial may have been killed here
                         raise ConfigError(f"{place} is not empty", advice="name another drill or place: --name, --to")
 
     async def _find(self, leg: Leg) -> LegPlan | None:

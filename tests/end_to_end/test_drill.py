@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 
 from jobs.errors import ExitCode
 from tests.end_to_end.conftest import World, discard_buckets
-from tests.end_to_end.pair_policy import write_policy
+from tests.end_to_end.pair_policy import runs, write_policy
+from tests.end_to_end.scenes import kill
 
 KEYS = [f"docs/k{number:02d}" for number in range(12)] + ["drafts/a b+é%2F"]
 
@@ -110,3 +112,16 @@ def test_what_may_not_be_drilled_is_refused_before_anything_is_written(copied: t
     world.client.put_bucket_versioning(Bucket=place, VersioningConfiguration={"Status": "Suspended"})
     assert refused("--name", "four") == ExitCode.CONFIG
     assert not any(key.startswith("runs/drills/") for key in world.keys(world.ledger))
+
+
+def test_a_killed_drill_goes_on_under_its_name_and_leaves_nothing(copied: tuple[World, str, str]) -> None:
+    world, policy, place = copied
+    process = world.start(
+        "drill", "--pair", "docs", "--policy", policy, "--to", f"s3://{place}/try/", "--name", "five", "--yes", "--json"
+    )
+    while process.poll() is None and not any("/hot/d" in key for key in left(world, place)):
+        time.sleep(0.005)
+    kill(process)
+    found = drill(world, policy, place, "--name", "five")
+    assert (found["code"], found["legs"][0]["findings"], left(world, place)) == (0, [], [])
+    assert len(runs(world)) == 1
