@@ -14,7 +14,7 @@ from msgspec import to_builtins
 
 from jobs.cli import console
 from jobs.cli.command import Answer, LedgerCommand, PolicyOptions, Work, choose_pair
-from jobs.cli.options import Place, Positive, Run, When, option, rare, shared
+from jobs.cli.options import Name, Place, Positive, When, option, rare, shared
 from jobs.config import Settings
 from jobs.core.display import shown_key
 from jobs.core.model import Location
@@ -53,7 +53,7 @@ class Drill(PolicyOptions, LedgerCommand):
     to: Location | None = option("Restore below this. Default: drill.bucket of the policy.", type=Place)
     check: str | None = option("Run this on what was restored, and expect 0.", metavar="COMMAND")
     check_seconds: int = rare("Stop the check after this.", type=Positive, default=CHECK_SECONDS, metavar="SECONDS")
-    name: str | None = option("What the drill is called. The same name goes on with it.", type=Run)
+    name: str | None = option("What the drill is called. The same name goes on with it.", type=Name)
     max_cost: float | None = shared("max-cost", default=None)
     dry_run: bool = shared("dry-run", default=False)
     yes: bool = shared("yes", default=False)
@@ -80,12 +80,9 @@ class Drill(PolicyOptions, LedgerCommand):
         side = Side(to.join(f"{pair.name}/{name}/"), region=rules.region if rules and not self.to else None)
         sample = self.sample or (rules.sample if rules else 300)
         most = rules.max_size if rules else 10 * 1024**3
-        asked = Asked(self.at or now, sample, most, secrets.randbelow(1 << 31), side)
-        documents, check = (
-            Documents(open_ledger(place), pair.name, name),
-            (words, self.check_seconds) if words else None,
-        )
-        limits = self.max_cost, pair.limits.max_cost
+        asked = Asked(self.at or now, self.prefix or "", sample, most, secrets.randbelow(1 << 31), side)
+        documents = Documents(open_ledger(place), pair.name, name)
+        check = (words, self.check_seconds) if words else None
 
         async def play() -> Answer:
             from jobs.runs import launch
@@ -94,12 +91,12 @@ class Drill(PolicyOptions, LedgerCommand):
                 return Answer(to_builtins(ended), summary_text(ended), ended.exit_code)
             known = await documents.read("/asked.json", Asked) or asked
             settings = Settings.from_environment()
-            trial = Trial(documents, policy, pair, settings, console, known, self.prefix or "", check)
+            trial = Trial(documents, policy, pair, settings, console, known, check)
             with ExitStack() as scratch:
                 plans = await trial.plan(scratch)
                 new = [each.planned for each in plans if each.planned]
-                launch.check_limits(new, limits[0], None)
-                launch.check_limits(new, limits[1], pair.limits.max_objects, OF_PAIR)
+                launch.check_limits(new, self.max_cost, None)
+                launch.check_limits(new, pair.limits.max_cost, pair.limits.max_objects, OF_PAIR)
                 text = plan_text(plans, str(known.to.location))
                 if self.dry_run:
                     return Answer({"dry_run": True, "legs": [to_builtins(each.sample) for each in plans]}, text)

@@ -95,6 +95,7 @@ _RUN = "[A-Za-z0-9][A-Za-z0-9_.-]*"  # one folder in the ledger: no slash, and n
 
 Text = ParsedType("text", _parse_text)
 Place = ParsedType("s3://bucket/prefix", Location.parse)
+Name = ParsedType("NAME", _matching(_RUN, "a name", "write letters, digits, dots, dashes and underscores"))
 Run = ParsedType("RUN", _matching(_RUN, "the id of a run", "see `sealift runs list`"))
 Size, Age = ParsedType("size", parse_size), ParsedType("age", parse_age)
 When = ParsedType("when", lambda text: parse_when(text, time.time()))

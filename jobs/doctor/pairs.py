@@ -28,10 +28,10 @@ OVERDUE_SECONDS = 1800
 
 def questions(system: System) -> Iterator[Question]:
     """Of each pair."""
-    drills = (("last-drill", _drill),) if system.policy.drill else ()
+    rules = system.policy.drill
     for pair in system.pairs:
-        for check, ask in (("last-night", _night), ("backlog", _backlog), *drills):
-            asked = partial(ask, system.policy, pair)
+        asks = {"last-night": partial(_night, system.policy, pair), "backlog": partial(_backlog, pair)}
+        for check, asked in (asks | ({"last-drill": partial(_drill, rules, pair)} if rules else {})).items():
             yield Question(check, f"pair {pair.name}", partial(system.in_ledger, asked), needs_aws=False)
 
 
@@ -39,12 +39,11 @@ async def _night(policy: Policy, pair: Pair, ledger: Ledger) -> Finding:
     return judge_night(policy, pair, await last_summary(ledger, pair.name))
 
 
-async def _drill(policy: Policy, pair: Pair, ledger: Ledger) -> Finding:
-    assert policy.drill is not None  # else nobody asks
-    return judge_drill(policy.drill, pair, await ended_drills(ledger, pair.name))
+async def _drill(rules: Drill, pair: Pair, ledger: Ledger) -> Finding:
+    return judge_drill(rules, pair, await ended_drills(ledger, pair.name))
 
 
-async def _backlog(policy: Policy, pair: Pair, ledger: Ledger) -> Finding:
+async def _backlog(pair: Pair, ledger: Ledger) -> Finding:
     return judge_backlog(pair.name, pair, await read_backlog(ledger.store, ledger.location, pair.name))
 
 

@@ -6,5 +6,5 @@ nothing but what it reads: every byte of the original, of the version that was r
 Reading order: `model` has the nouns, `sample` chooses what is restored, `proof` compares it and removes it, `trial`
 takes one step after the other, `summary` says what came of it, as a document of the ledger and a page.
 
-Never remove anything but versions that this drill has seen below its own place.
+Never remove anything but versions below the drill's own place that its runs' outcomes name.
 """

@@ -29,10 +29,11 @@ class Leg(Struct, frozen=True):
 
 class Asked(Struct, frozen=True):
     """What a drill restores: of each leg, as of `at` (epoch seconds), so many objects chosen at random, and at most so
-    many bytes. `seed`: of the choice. `to`: the place of the drill.
+    many bytes. `prefix`: of the source's keys. `seed`: of the choice. `to`: the place of the drill.
     """
 
     at: float
+    prefix: str
     sample: int
     max_size: int
     seed: int
@@ -53,8 +54,8 @@ class Sample(Struct, frozen=True):
     large: int
 
 
-class Seen(NamedTuple):
-    """A version that a drill has written, by its key and id."""
+class Written(NamedTuple):
+    """A version that a drill has written below its place, by its key and id."""
 
     key: str
     version_id: str | None
@@ -63,14 +64,13 @@ class Seen(NamedTuple):
 class Proof(Struct, frozen=True, kw_only=True):
     """What a drill found of one object. `key`: as the leg has it.
 
-    `by`: what said how the object has to be. `reason`: what is wrong, a `Reason`, else empty. `seen`: what is at the
-    drill's place. `lag_seconds`: how long after a recent object of the source its copy was written.
+    `by`: what said how the object has to be. `reason`: what is wrong, a `Reason`, else empty. `lag_seconds`:
+    how long after a recent object of the source its copy was written.
     """
 
     key: str
     by: str = ""
     reason: str = ""
     detail: str = ""
-    seen: Seen | None = None
     size_bytes: int = 0
     lag_seconds: float | None = None

@@ -25,7 +25,7 @@ from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Rout
 from jobs.core.outcome import GOOD, Outcome
 from jobs.core.reasons import Reason
 from jobs.core.selection import is_sealift_object
-from jobs.drill.model import INDEX, SOURCE, VERSION, Leg, Proof, Seen
+from jobs.drill.model import INDEX, SOURCE, VERSION, Leg, Proof, Written
 from jobs.errors import REFUSALS, Conflict, NotFound, PreconditionFailed
 from jobs.s3.byte_ranges import ByteBudget, ContentSide
 from jobs.s3.compare_bytes import check_content, compare_bytes
@@ -103,10 +103,7 @@ class Prover(Struct, frozen=True):
             by, ref = VERSION, self.route.source_of(row)
             info = await retry(partial(self.kept.head, ref))
             reason, detail = await self._differs(ContentSide(self.kept, ref, info), theirs)
-        seen, size_bytes = Seen(target.key, there.version_id), there.size_bytes
-        return Proof(
-            key=row.key, by=by, reason=reason, detail=detail, seen=seen, size_bytes=size_bytes, lag_seconds=lag
-        )
+        return Proof(key=row.key, by=by, reason=reason, detail=detail, size_bytes=there.size_bytes, lag_seconds=lag)
 
     async def _differs(self, ours: ContentSide, theirs: ContentSide) -> tuple[str, str]:
         verdict = await compare_bytes(ours, theirs, self.budget)
@@ -131,16 +128,25 @@ class Prover(Struct, frozen=True):
         return ("", "") if tags.items() <= own.items() else (Reason.METADATA_DIFFERS, "tags")
 
 
-async def remove(store: Store, place: Location, seen: Sequence[Seen]) -> list[str]:
-    """Remove the versions that a drill has written below its place. Returns the keys that are there all the same.
+def written_by(route: Route, rows: Sequence[ObjectVersion], outcomes: Sequence[Outcome]) -> list[Written]:
+    """The versions that a restore run has written, by its outcomes."""
+    return [
+        Written(route.target_of(row).key, outcome.destination_version_id)
+        for row, outcome in zip(rows, outcomes, strict=True)
+        if outcome.status in GOOD
+    ]
 
-    Nothing else goes: what others wrote there stays, and is told.
+
+async def remove(store: Store, place: Location, written: Sequence[Written]) -> list[str]:
+    """Remove the versions that a drill has written below its place. Returns the keys that are left there.
+
+    Nothing else goes, neither what others wrote there nor what has no version id.
     """
 
-    async def remove_one(written: Seen) -> None:
-        if written.key.startswith(place.key) and is_exact(written.version_id):
-            await retry(lambda: store.delete(ObjectRef(place.bucket, written.key, written.version_id)))
+    async def remove_one(each: Written) -> None:
+        if each.key.startswith(place.key) and is_exact(each.version_id):
+            await retry(lambda: store.delete(ObjectRef(place.bucket, each.key, each.version_id)))
 
-    await gather_bounded(remove_one, seen, AT_ONCE)
+    await gather_bounded(remove_one, written, AT_ONCE)
     pages = list_all(store, place, versions=True)
     return [each.key async for page in pages for each in page if not is_sealift_object(each.key)]

@@ -18,9 +18,9 @@ from msgspec import Meta, Struct, json
 from jobs.core.display import shown_key
 from jobs.core.model import Attributes
 from jobs.core.words import explained
-from jobs.drill.model import INDEX, SOURCE, VERSION, Proof, Sample, Seen
+from jobs.drill.model import INDEX, SOURCE, VERSION, Proof, Sample, Written
 from jobs.errors import NotFound, PreconditionFailed
-from jobs.ledger.files import JSON, list_names, read_document, write_file
+from jobs.ledger.files import JSON, list_files, read_document, write_file
 from jobs.ledger.ledger import WRITE_TRIES, Ledger
 from jobs.reports.figures import human_bytes, human_dollars, human_seconds, human_time, plural
 
@@ -39,7 +39,7 @@ class LegResult(Struct, frozen=True, kw_only=True):
     """What was restored from one place, and found.
 
     `by`: what said how so many objects have to be. `seconds`: it took, where the plan said `planned_seconds`.
-    `lag_seconds`: the longest that a copy of a recent object was written after it. `seen`: the objects to remove.
+    `lag_seconds`: the longest that a copy of a recent object was written after it. `written`: what is to be removed.
     """
 
     leg: str
@@ -52,7 +52,7 @@ class LegResult(Struct, frozen=True, kw_only=True):
     planned_seconds: tuple[float, float]
     dollars: float
     lag_seconds: float | None
-    seen: Sequence[Seen] = ()
+    written: Sequence[Written] = ()
 
 
 class Checked(Struct, frozen=True):
@@ -112,11 +112,12 @@ class Drill(Struct, frozen=True):
             await write_file(self.ledger.store, self.ledger.location, name, data, attributes, tries=WRITE_TRIES)
 
 
-async def ended_drills(ledger: Ledger, pair: str) -> list[Summary]:
+async def ended_drills(ledger: Ledger, pair: str, most: int = 1) -> list[Summary]:
     """The summaries of a pair's last drills, the latest first."""
-    names = await list_names(ledger.store, ledger.location.join(f"drills/{pair}/"))
-    ended = [name.removesuffix(".json") for name in names if name.endswith(".json") and "/" not in name]
-    found = [await Drill(ledger, pair, name).read(".json", Summary) for name in ended[-HISTORY:]]
+    folder = ledger.location.join(f"drills/{pair}/")
+    files = [(each.last_modified, each.key[len(folder.key) :]) async for each in list_files(ledger.store, folder)]
+    ended = sorted((at, name) for at, name in files if name.endswith(".json") and "/" not in name)[-most:]
+    found = [await Drill(ledger, pair, name.removesuffix(".json")).read(".json", Summary) for _, name in ended]
     return sorted(filter(None, found), key=lambda each: each.finished_at, reverse=True)
 
 
@@ -128,17 +129,19 @@ def at_most(clean: int) -> float:
 def judge(pair: str, legs: Sequence[LegResult], check: Checked | None, left: Sequence[str]) -> tuple[str, list[str]]:
     """What a drill came to, as a sentence, and what a person does now. No step: it was good."""
     wrong, rows = sum(len(each.findings) for each in legs), sum(each.sample.rows for each in legs)
+    found = list[tuple[str, str]]()
     if wrong:
         verdict = f"{plural(wrong, 'object')} of {rows:,} did not come back as they have to be"
-        return verdict, ["See which below, and whether other copies are right: sealift status"]
+        found.append((verdict, "See which below, and whether other copies are right: sealift status"))
     if check and check.code != 0:
         ended = f"ended with {check.code}" if check.code is not None else "took too long, and was stopped"
-        return f"The check {ended}: {check.command}", ["Objects and metadata were compared and are right: see why"]
+        found.append((f"The check {ended}: {check.command}", "See why the check did not end with 0"))
     if left:
-        return f"{plural(len(left), 'object')} of others, or not exact, stay", ["See what wrote there, and remove it"]
+        found.append((f"{plural(len(left), 'object')} of others stay", f"See who wrote {shown_key(left[0])}"))
     if not any(each.sample.random for each in legs):
-        return "Nothing was restored", [f"Check the pair {pair} in the policy: sealift policy check"]
-    return f"All {rows:,} objects came back as they have to be, byte for byte", []
+        found.append(("Nothing was restored", f"Check the pair {pair} in the policy: sealift policy check"))
+    verdict = f"All {rows:,} objects came back as they have to be, byte for byte"
+    return found[0][0] if found else verdict, [step for _, step in found]
 
 
 def confidence(leg: LegResult) -> str:

@@ -1,7 +1,7 @@
 """A drill, step by step: choose, restore, compare, let the user check, remove, and say what came of it.
 
-Its restores are ordinary runs, whose specs name the drill. What a leg came to is written before anything is removed,
-so a drill that was stopped goes on under its name: it never takes what it has removed for what is missing.
+Its restores are ordinary runs, whose specs name the drill. What was found is written into the ledger before anything is
+removed. So a drill that was stopped goes on under its name, and never takes what it has removed for missing.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from jobs.core.elapsed import elapsed_seconds
 from jobs.core.model import Location, ObjectVersion, Route
 from jobs.core.outcome import Outcome
 from jobs.core.run import Plan, RunSpec, RunState, Side
-from jobs.core.selection import Selection, is_sealift_object
+from jobs.core.selection import Selection
 from jobs.drill.model import SOURCE, Asked, Leg, Sample
-from jobs.drill.proof import Prover, remove
+from jobs.drill.proof import Prover, remove, written_by
 from jobs.drill.sample import draw
-from jobs.drill.summary import Checked, Drill, LegResult, Summary, ended_drills, judge, page_of
+from jobs.drill.summary import HISTORY, Checked, Drill, LegResult, Summary, ended_drills, judge, page_of
 from jobs.errors import ConfigError, ExitCode, Interrupted, LedgerError, UsageError
 from jobs.ledger.run_ids import run_job
 from jobs.policy import run_options
@@ -92,7 +92,6 @@ class Trial(Struct, frozen=True):
     settings: Settings
     display: Display
     asked: Asked
-    prefix: str
     check: tuple[Sequence[str], float] | None
 
     def legs(self) -> list[Leg]:
@@ -101,7 +100,7 @@ class Trial(Struct, frozen=True):
         own = scope(self.policy, pair)
 
         def leg(name: str, side: Side, prefix: str, packed_from: str | None = None) -> Leg:
-            prefixes = tuple(prefix + each for each in run_options.prefixes_below(own, self.prefix))
+            prefixes = tuple(prefix + each for each in run_options.prefixes_below(own, self.asked.prefix))
             _, exclude = run_options.globs(Scope((), tuple(prefix + each for each in own.excluded)))
             return Leg(name, side, prefix, prefixes, exclude, packed_from)
 
@@ -130,12 +129,14 @@ class Trial(Struct, frozen=True):
         await self.drill.write("/asked.json", self.asked)
         for each in plans:
             results.append(await self.drill.read(f"/{each.leg.name}.json", LegResult) or await self._do(each))
-        checked = await self._check() if self.check else None
+        checked = await self.drill.read("/check.json", Checked)
+        if self.check and checked is None:
+            checked = await self.drill.write("/check.json", await self._check(*self.check))
         async with side_store(self.asked.to) as store:
-            seen = [each for result in results for each in result.seen]
-            left = await remove(store, self.asked.to.location, seen)
+            written = [each for result in results for each in result.written]
+            left = await remove(store, self.asked.to.location, written)
         verdict, steps = judge(self.pair.name, results, checked, left)
-        earlier, ended = await ended_drills(self.drill.ledger, self.pair.name), time.time()
+        earlier, ended = await ended_drills(self.drill.ledger, self.pair.name, HISTORY), time.time()
         summary = Summary(
             pair=self.pair.name,
             name=self.drill.name,
@@ -146,7 +147,7 @@ class Trial(Struct, frozen=True):
             began_at=began,
             finished_at=ended,
             good_at=ended if not steps else earlier[0].good_at if earlier else None,
-            legs=[replace(each, seen=()) for each in results],
+            legs=[replace(each, written=()) for each in results],
             check=checked,
             left=left[:100],
             report_html=str(self.drill.ledger.location.join(f"{self.drill.folder}.html")),
@@ -163,7 +164,7 @@ class Trial(Struct, frozen=True):
                 raise ConfigError(what, advice="enable its versioning, or name another bucket with --to")
             if await self.drill.read("/asked.json", Asked) is None:
                 async for page in list_all(store, place, versions=True):
-                    if not all(is_sealift_object(each.key) for each in page):  # a trial may have been killed here
+                    if page:
                         raise ConfigError(f"{place} is not empty", advice="name another drill or place: --name, --to")
 
     async def _find(self, leg: Leg) -> LegPlan | None:
@@ -202,8 +203,6 @@ class Trial(Struct, frozen=True):
         assert RESTORE.plan is not None
         planned = await RESTORE.plan(request, self.drill.ledger, self.settings, self.display)
         scratch.callback(planned.discard)
-        async with AsyncExitStack() as behind:
-            planned = await launch.try_conditions(planned, RESTORE.writes(planned.spec), behind)
         spec = replace(planned.spec, manifest=f"sample of {leg.side.location}")
         plan = await launch.timed(planned, self.drill.ledger, is_carried=RESTORE.carries_bytes)
         return LegPlan(leg, sample, spec, plan, replace(planned, spec=spec, plan=plan))
@@ -212,7 +211,10 @@ class Trial(Struct, frozen=True):
         """Restore a leg, and compare what came of it."""
         ledger, spec, plan, leg = self.drill.ledger, chosen.spec, chosen.plan, chosen.leg
         if chosen.planned is not None:
-            await launch.publish(chosen.planned, ledger)
+            async with AsyncExitStack() as behind:
+                planned = await launch.try_conditions(chosen.planned, RESTORE.writes(spec), behind)
+            await launch.publish(planned, ledger)
+            spec = planned.spec
         report = await ledger.report(spec.run_id)
         if report is None:
             report = (await work(spec, plan, ledger, self.settings, HERE, self.display, RESTORE)).report
@@ -245,7 +247,7 @@ class Trial(Struct, frozen=True):
             planned_seconds=(plan.seconds, plan.seconds_most),
             dollars=plan.total_dollars,
             lag_seconds=max((each.lag_seconds for each in proofs if each.lag_seconds is not None), default=None),
-            seen=[each.seen for each in proofs if each.seen],
+            written=written_by(route, rows, outcomes),
         )
         return await self.drill.write(f"/{leg.name}.json", result)
 
@@ -274,10 +276,9 @@ class Trial(Struct, frozen=True):
             await launch.publish(planned, self.drill.ledger)
             await work(planned.spec, planned.plan, *how, KINDS["verify"])
 
-    async def _check(self) -> Checked:
+    async def _check(self, words: Sequence[str], seconds: float) -> Checked:
         """Run the user's check with the place as its last argument. It is stopped with all that it started."""
-        assert self.check is not None
-        (words, seconds), began = self.check, elapsed_seconds()
+        began = elapsed_seconds()
         arguments = [*words, str(self.asked.to.location)]
         process = await asyncio.create_subprocess_exec(
             *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=2, start_new_session=True

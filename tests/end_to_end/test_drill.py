@@ -1,4 +1,4 @@
-"""Drills on a real server: a sample is restored, compared, checked and removed, whoever writes beside it."""
+"""Drills on a real server: a sample is restored, compared, checked and removed. What others write there stays."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from tests.end_to_end.scenes import settle
 
 ELSEWHERE = {
     "doctor": "tests/doctor, with an account",
+    "drill": "tests/end_to_end/test_drill.py, in a bucket that keeps versions",
     "events list": "tests/end_to_end/test_events.py, with queues",
     "events redrive": "tests/end_to_end/test_events.py, with queues",
     "local": "tests/end_to_end/test_local.py: a line for each status",
