@@ -30,6 +30,7 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "copy of expire": ("jobs.expire.rules:refuse_copy",),
     "marker of an undo": ("jobs.expire.undo:_marker",),
     "look of a rollback": ("jobs.rollback.rules:judge", "jobs.rollback.job:judge"),
+    "removal of a drill": ("jobs.drill.proof:remove",),
     "difference of inventories": ("jobs.reconcile.rules:conclude",),
     "rule of the state": ("jobs.ledger.state:judged_sql",),
     "all is well": ("jobs.nights.summary:judge",),
