@@ -114,13 +114,13 @@ def plan_text(plans: Sequence[LegPlan], to: str) -> str:
     """What a drill restores, as text."""
     lines = [f"drill to {to}"]
     for each in plans:
-        sample, plan = each.sample, each.plan
-        takes = f"{human_seconds(plan.seconds)} to {human_seconds(plan.seconds_most)}"
-        lines.append(
-            f"  {each.leg.name:9} {plural(sample.rows, 'object')} ({sample.random:,} of "
-            f"{sample.population:,} at random), "
-            f"{human_bytes(sample.size_bytes)}, {human_dollars(plan.total_dollars)}, {takes}"
-        )
+        sample = each.sample
+        text = f"{plural(sample.rows, 'object')} ({sample.random:,} of {sample.population:,} at random)"
+        if each.run:
+            _, plan = each.run
+            takes = f"{human_seconds(plan.seconds)} to {human_seconds(plan.seconds_most)}"
+            text += f", {human_bytes(sample.size_bytes)}, {human_dollars(plan.total_dollars)}, {takes}"
+        lines.append(f"  {each.leg.name:9} {text}")
     return "\n".join(lines)
 
 

@@ -10,6 +10,8 @@ from jobs.core.run import Side
 
 SOURCE, INDEX, VERSION = "source", "index", "version"
 """What says how an object has to be (`jobs.drill.proof`)."""
+ARCHIVES = "archives"
+"""The leg of archives. The others are buckets."""
 
 
 class Leg(Struct, frozen=True):

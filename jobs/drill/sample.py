@@ -73,7 +73,7 @@ async def draw(leg: Leg, asked: Asked, ledger: Ledger, folder: Path) -> tuple[Sa
     """Choose objects of a leg. Returns what was chosen, and a manifest of it in `folder`."""
     rows, chosen = folder / f"{leg.name}-all.parquet", folder / f"{leg.name}.parquet"
     listed = _members(leg, ledger) if leg.packed_from else _versions(leg)
-    await spool(listed, Selection(exclude=leg.exclude), rows)
+    await spool(listed, Selection(exclude=leg.exclude, versions="all"), rows)
     place = asked.to.location.join(f"{leg.name}/").key
     how: dict[str, Any] = {
         "rows": parquet(rows),

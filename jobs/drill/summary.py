@@ -18,7 +18,7 @@ from msgspec import Meta, Struct, json
 from jobs.core.display import shown_key
 from jobs.core.model import Attributes
 from jobs.core.words import explained
-from jobs.drill.model import INDEX, SOURCE, VERSION, Proof, Sample, Written
+from jobs.drill.model import ARCHIVES, INDEX, SOURCE, VERSION, Proof, Sample, Written
 from jobs.errors import NotFound, PreconditionFailed
 from jobs.ledger.files import JSON, list_files, read_document, write_file
 from jobs.ledger.ledger import WRITE_TRIES, Ledger
@@ -43,16 +43,21 @@ class LegResult(Struct, frozen=True, kw_only=True):
     """
 
     leg: str
-    run_id: str
+    run_id: str | None = None
     sample: Sample
-    findings: Sequence[Proof]
-    by: Mapping[str, Count]
-    size_bytes: Count
-    seconds: float
-    planned_seconds: tuple[float, float]
-    dollars: float
-    lag_seconds: float | None
+    findings: Sequence[Proof] = ()
+    by: Mapping[str, Count] = {}
+    size_bytes: Count = 0
+    seconds: float = 0.0
+    planned_seconds: tuple[float, float] = (0.0, 0.0)
+    dollars: float = 0.0
+    lag_seconds: float | None = None
     written: Sequence[Written] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """True for a bucket without objects. That nothing is packed yet is no fault."""
+        return self.leg != ARCHIVES and not (self.sample.population or self.sample.cold or self.sample.large)
 
 
 class Checked(Struct, frozen=True):
@@ -138,8 +143,10 @@ def judge(pair: str, legs: Sequence[LegResult], check: Checked | None, left: Seq
         found.append((f"The check {ended}: {check.command}", "See why the check did not end with 0"))
     if left:
         found.append((f"{plural(len(left), 'object')} of others stay", f"See who wrote {shown_key(left[0])}"))
-    if not any(each.sample.random for each in legs):
-        found.append(("Nothing was restored", f"Check the pair {pair} in the policy: sealift policy check"))
+    empty = [each.leg for each in legs if each.is_empty]
+    if empty or not rows:
+        what = f"Nothing was there to restore: {', '.join(empty)}" if empty else "Nothing was restored: all is cold"
+        found.append((what, f"Compare the pair: sealift nightly --pair {pair} --again"))
     verdict = f"All {rows:,} objects came back as they have to be, byte for byte"
     return found[0][0] if found else verdict, [step for _, step in found]
 

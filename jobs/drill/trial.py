@@ -30,7 +30,7 @@ from jobs.core.model import Location, ObjectVersion, Route
 from jobs.core.outcome import Outcome
 from jobs.core.run import Plan, RunSpec, RunState, Side
 from jobs.core.selection import Selection
-from jobs.drill.model import SOURCE, Asked, Leg, Sample
+from jobs.drill.model import ARCHIVES, SOURCE, Asked, Leg, Sample
 from jobs.drill.proof import Prover, remove, written_by
 from jobs.drill.sample import draw
 from jobs.drill.summary import HISTORY, Checked, Drill, LegResult, Summary, ended_drills, judge, page_of
@@ -60,12 +60,11 @@ DAY_SECONDS = 86_400.0
 
 
 class LegPlan(Struct, frozen=True):
-    """A leg, what was chosen of it, and the run that restores it. `planned`: None if it was published before."""
+    """A leg, what was chosen of it, and the run that restores it (None: nothing was). `planned`: not yet published."""
 
     leg: Leg
     sample: Sample
-    spec: RunSpec
-    plan: Plan
+    run: tuple[RunSpec, Plan] | None = None
     planned: Planned | None = None
 
 
@@ -111,7 +110,7 @@ class Trial(Struct, frozen=True):
         if archive := pair.archive:
             there = Side(Location.parse(archive.uri), region=archive.region, owner=archive.account)
             packed, prefix = run_options.packed_side(pair, archive)
-            legs.append(leg("archives", there, prefix, packed.bucket))
+            legs.append(leg(ARCHIVES, there, prefix, packed.bucket))
         return legs
 
     async def plan(self, scratch: ExitStack) -> list[LegPlan]:
@@ -120,8 +119,7 @@ class Trial(Struct, frozen=True):
         Raises ConfigError for a place that keeps no versions, or has objects before the drill.
         """
         await self._check_place()
-        plans = [await self._find(leg) or await self._choose(leg, scratch) for leg in self.legs()]
-        return [each for each in plans if each is not None]
+        return [await self._find(leg) or await self._choose(leg, scratch) for leg in self.legs()]
 
     async def run(self, plans: Sequence[LegPlan]) -> Summary:
         """Restore, compare, check, remove, and say what came of it. Raises Interrupted where a run has rows left."""
@@ -175,15 +173,15 @@ class Trial(Struct, frozen=True):
                 if run_job(run_id) == RESTORE.name:
                     spec = await ledger.spec(run_id)
                     if spec.options.get("drill") == [self.pair.name, self.drill.name, leg.name]:
-                        return LegPlan(leg, convert(spec.options["drawn"], Sample), spec, await ledger.plan(run_id))
+                        run = spec, await ledger.plan(run_id)
+                        return LegPlan(leg, convert(spec.options["drawn"], Sample), run)
         return None
 
-    async def _choose(self, leg: Leg, scratch: ExitStack) -> LegPlan | None:
+    async def _choose(self, leg: Leg, scratch: ExitStack) -> LegPlan:
         folder = Path(scratch.enter_context(TemporaryDirectory(prefix="sealift-drill-")))
         sample, manifest = await draw(leg, self.asked, self.drill.ledger, folder)
         if not sample.rows:
-            self.display.say(f"{leg.name}: nothing to restore ({sample.cold:,} cold, {sample.large:,} too large)")
-            return None
+            return LegPlan(leg, sample)
         options: dict[str, Any] = {
             "at": None,
             "bucket": leg.packed_from,
@@ -205,11 +203,14 @@ class Trial(Struct, frozen=True):
         scratch.callback(planned.discard)
         spec = replace(planned.spec, manifest=f"sample of {leg.side.location}")
         plan = await launch.timed(planned, self.drill.ledger, is_carried=RESTORE.carries_bytes)
-        return LegPlan(leg, sample, spec, plan, replace(planned, spec=spec, plan=plan))
+        return LegPlan(leg, sample, (spec, plan), replace(planned, spec=spec, plan=plan))
 
     async def _do(self, chosen: LegPlan) -> LegResult:
         """Restore a leg, and compare what came of it."""
-        ledger, spec, plan, leg = self.drill.ledger, chosen.spec, chosen.plan, chosen.leg
+        ledger, leg = self.drill.ledger, chosen.leg
+        if chosen.run is None:
+            return LegResult(leg=leg.name, sample=chosen.sample)
+        spec, plan = chosen.run
         if chosen.planned is not None:
             async with AsyncExitStack() as behind:
                 planned = await launch.try_conditions(chosen.planned, RESTORE.writes(spec), behind)

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from jobs.errors import ExitCode
+from jobs.reports.document import iso_time
+from tests.doubles.servers import REGION
 from tests.end_to_end.conftest import World, discard_buckets
 from tests.end_to_end.pair_policy import runs, write_policy
 from tests.end_to_end.scenes import kill
@@ -71,6 +73,43 @@ def test_a_copy_with_other_bytes_is_found_and_the_state_knows_it(copied: tuple[W
     assert [each["key"] for each in found["legs"][0]["findings"]] == [f"copies/{KEYS[3]}"]
     status = world.sealift("status", "--json").document
     assert [each["first_key"] for each in status["findings"]] == [KEYS[3]]
+
+
+def test_older_versions_and_the_replica_come_back_and_an_emptied_bucket_is_found(
+    copied: tuple[World, str, str], tmp_path: Path
+) -> None:
+    world, _, place = copied
+    twin = f"{world.source}-twin"
+    policy = write_policy(world, tmp_path, docs={"replica": {"bucket": twin, "region": REGION}})
+    world.client.create_bucket(Bucket=twin)
+    world.client.put_bucket_versioning(Bucket=twin, VersioningConfiguration={"Status": "Enabled"})
+    for key in KEYS:
+        source = {"Bucket": world.source, "Key": key}
+        world.client.copy_object(Bucket=twin, Key=f"copies/{key}", CopySource=source)
+    time.sleep(1.1)
+    at = iso_time(time.time())
+    time.sleep(1.1)
+    for key in KEYS:
+        world.client.put_object(Bucket=world.source, Key=key, Body=b"encrypted")
+        world.client.put_object(Bucket=world.destination, Key=f"copies/{key}", Body=b"encrypted")
+        world.client.delete_object(Bucket=twin, Key=f"copies/{key}")
+    then = drill(world, policy, place, "--as-of", at)
+    assert [(each["leg"], each["by"]) for each in then["legs"]] == [
+        ("hot", {"version": len(KEYS)}), ("replica", {"version": len(KEYS)})
+    ]  # fmt: skip
+    assert (then["code"], sum(each["size_bytes"] for each in then["legs"])) == (
+        0,
+        2 * sum(len(key.encode()) * 50 for key in KEYS),
+    )
+    now = drill(world, policy, place, "--prefix", "docs/k0")
+    hot, replica = now["legs"]
+    assert (now["code"], hot["findings"]) == (ExitCode.FINDINGS, [])
+    assert (replica["sample"]["population"], now["next_steps"]) == (
+        0,
+        ["Compare the pair: sealift nightly --pair docs --again"],
+    )
+    assert left(world, place) == []
+    discard_buckets(world.client, [twin])
 
 
 @pytest.mark.parametrize("does", ["writes", "fails", "hangs"])
