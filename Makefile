@@ -117,7 +117,7 @@ hypothesis: $(VENV)/dev.stamp ## New random examples of every property test, EXA
 promises: $(VENV)/dev.stamp ## A break for each promise of CONTRIBUTING.md, which a test of its line has to notice; NAMES=… for some
 	$(BIN)/python -m tests.promises $(if $(PASSED),--passed) $(NAMES)
 
-demo: $(VENV)/dev.stamp ## A replication, damaged and repaired, on this machine; KEEP=1 leaves the server running
+demo: $(VENV)/dev.stamp ## A replication, damaged, repaired and drilled, on this machine; KEEP=1 leaves the server running
 	@KEEP=$(KEEP) $(BIN)/python -m tests.demo.demo
 
 bench: $(VENV)/bench.stamp ## Sealift against its peers, or BASE=CHECKOUT; SCALE=0.1 ROUNDS=1 WORKLOADS=small,large TLS=1 for less, LIMIT=7200 for longer

@@ -168,10 +168,10 @@ def page_of(summary: Summary, earlier: Sequence[Summary]) -> str:
     for each in summary.legs:
         planned = " to ".join(map(human_seconds, each.planned_seconds))
         says = confidence(each) or ", ".join(f"{count:,} by {WHO_SAYS[by]}" for by, count in each.by.items())
-        says += f"; planned {planned}; {each.sample.cold:,} cold and {each.sample.large:,} large left out"
+        says += f"; planned {planned}; {human_dollars(each.dollars)}; {each.sample.cold:,} cold and {each.sample.large:,} large left out"
         figures = [f"{each.sample.rows:,}", human_bytes(each.size_bytes), human_seconds(each.seconds)]
         tone = "different" if each.findings else "same"
-        legs.append(Line(tone, each.leg, says, [*figures, human_dollars(each.dollars)]))
+        legs.append(Line(tone, each.leg, says, figures))
         wrong += [
             Line("", shown_key(found.key), explained(found.reason, found.detail), [each.leg]) for found in each.findings
         ]
@@ -195,7 +195,7 @@ def page_of(summary: Summary, earlier: Sequence[Summary]) -> str:
         steps=summary.next_steps,
         tables=[
             *([Table("What is wrong", ("Key", "Place"), wrong[:FOUND])] if wrong else []),
-            Table("Places", ("Place", "Objects", "Bytes", "Took", "Dollars"), legs),
+            Table("Places", ("Place", "Objects", "Bytes", "Took"), legs),
             Table("Drills", ("Drill", "Objects", "Ended"), history),
         ],
         files={"This page": summary.report_html},

@@ -7,17 +7,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from typing import Any
 
-from tests.demo.narration import PAGES, expect, step
+from tests.demo.narration import PAGES, expect, sealift, step
 from tests.doubles.batch.account import await_value
-from tests.doubles.local_process import AWAIT_SECONDS, HOT, SOURCE, LocalProcess, local_process
+from tests.doubles.local_process import AWAIT_SECONDS, HOT, SOURCE, local_process
 
 PAIR = "freight"
 SCANS = 20
@@ -66,7 +64,7 @@ def scene() -> None:
 
         step("Behind everybody's back a copy is destroyed: no event tells of it. Then comes the night")
         _destroy(shell.client, "scans/2026/parcel 7+a.jpg")
-        night = _sealift(shell, "nightly", "--pair", PAIR, "--margin", "0s")
+        night = sealift(shell.environment, "nightly", "--pair", PAIR, "--margin", "0s")
         print(f"  {night['verdict']}")
         repair = next(stage for stage in night["stages"] if stage["stage"] == "repair")
         expect(repair["counts"] == {"done": 1}, "the night found it missing, copied it and verified the copy")
@@ -81,15 +79,6 @@ def scene() -> None:
         expect(status["given_up"] == 0, "no object was given up")
         print(f"Open the report of the night's reconciliation: {PAGES / 'night.html'}")
     expect(True, "Ctrl-C ended it and all that it had started")
-
-
-def _sealift(local: LocalProcess, *arguments: str) -> dict[str, Any]:
-    print(f"$ sealift {' '.join(arguments)}", flush=True)
-    command = [sys.executable, "-m", "jobs", *arguments, "--json"]
-    result = subprocess.run(command, env=os.environ | local.environment, capture_output=True, text=True, check=False)
-    expect(result.returncode == 0, f"exit code {result.returncode} {result.stderr}")
-    document: dict[str, Any] = json.loads(result.stdout)
-    return document
 
 
 def _destroy(client: Any, key: str) -> None:

@@ -1,30 +1,26 @@
-"""The pages of one small real world: copies, damage, a night, a dry run of expire, an archive and a restore."""
+"""The pages of one small real world: copies, damage, a night, a dry run of expire, an archive, a restore, a drill."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tests.demo.documents import ODD_KEYS, documents, fill
-from tests.doubles.servers import REGION, Server
+from tests.demo.narration import policy_text, sealift
+from tests.doubles.servers import Server
 
-SOURCE, COPIES, COLD, BACK, LEDGER = (
+SOURCE, COPIES, COLD, BACK, DRILLS, LEDGER = (
     "parcel-documents",
     "parcel-copies",
     "parcel-cold",
     "parcel-back",
+    "parcel-drills",
     "parcel-ledger",
 )
 COUNT = 150
 LONG_KEY = "scans/" + "/".join(["container-" * 19] * 5) + ".tif"
-NAMES = ("replicate", "verify", "reconcile", "night", "expire", "compact", "restore")
+NAMES = ("replicate", "verify", "reconcile", "night", "expire", "compact", "restore", "drill")
 """The pages, in the order in which they are made."""
 SIDES = ("--source", f"s3://{SOURCE}", "--destination", f"s3://{COPIES}/copy/")
 INVOICES = ("--source", f"s3://{SOURCE}/invoices/", "--destination", f"s3://{COPIES}/copy/invoices/")
@@ -33,7 +29,7 @@ INVOICES = ("--source", f"s3://{SOURCE}/invoices/", "--destination", f"s3://{COP
 def make_pages(server: Server, folder: Path) -> dict[str, str]:
     """Each of `NAMES` → its HTML. `folder` gets the policy.
 
-    Raises RuntimeError if a command does not end as it should.
+    Ends the process with 1 if a command does not end as it should.
     """
     world = _World(server, folder)
     world.put(SOURCE, LONG_KEY, b"a long key")
@@ -71,31 +67,26 @@ def make_pages(server: Server, folder: Path) -> dict[str, str]:
     pages["compact"] = world.page("compact", *waybills, "--pack-all")
     archives = ("--archives", f"s3://{COLD}/waybills", "--prefix", "waybills/2026/")
     pages["restore"] = world.page("restore", *archives, "--destination", f"s3://{BACK}")
+
+    world.client.put_bucket_versioning(Bucket=DRILLS, VersioningConfiguration={"Status": "Enabled"})
+    pages["drill"] = world.page("drill", "--pair", "parcels", "--to", f"s3://{DRILLS}/", "--yes", exits=3)
     return pages
 
 
 class _World:
-    """Buckets with a carrier's documents, and a shell beside them. `runs`: job → id of its latest run."""
+    """Buckets with a carrier's documents, and a shell beside them."""
 
     def __init__(self, server: Server, folder: Path):
-        self.client, self.runs = server.client(), dict[str, str]()
-        plain = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SEALIFT_"))}
+        self.client = server.client()
         policy = folder / "policy.yaml"
-        self._environment = plain | server.environment() | {
-            "SEALIFT_LEDGER": f"s3://{LEDGER}/sealift",
+        self._environment = server.environment() | {
+            "SEALIFT_LEDGER": f"s3://{LEDGER}/ledger",
             "SEALIFT_POLICY": str(policy),
         }  # fmt: skip
-        place = {"region": REGION}
-        pair = {
-            "name": "parcels",
-            "source": place | {"bucket": SOURCE},
-            "destination": place | {"bucket": COPIES, "prefix": "copy/"},
-            "verify": {"rota": "1/3", "deep": "1/7"},
-        }
-        ledger = place | {"bucket": LEDGER, "prefix": "sealift/"}
-        policy.write_text(yaml.safe_dump({"version": 1, "name": "parcels", "ledger": ledger, "pairs": [pair]}))
+        verify = {"rota": "1/3", "deep": "1/7"}
+        policy.write_text(policy_text("parcels", SOURCE, COPIES, LEDGER, DRILLS, verify=verify))
         fill(self.client, SOURCE, COUNT)
-        for bucket in (COPIES, COLD, BACK, LEDGER):
+        for bucket in (COPIES, COLD, BACK, DRILLS, LEDGER):
             self.client.create_bucket(Bucket=bucket)
 
     def put(self, bucket: str, key: str, body: bytes) -> None:
@@ -123,13 +114,4 @@ class _World:
 
     def sealift(self, *arguments: str, exits: int = 0) -> dict[str, Any]:
         """Run the command as a user would. Returns its document."""
-        command = [sys.executable, "-m", "jobs", *arguments, "--json"]
-        done = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=False)
-        if done.returncode != exits:
-            raise RuntimeError(
-                f"sealift {' '.join(arguments)}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
-            )
-        document: dict[str, Any] = json.loads(done.stdout)
-        if "run_id" in document:
-            self.runs[arguments[0]] = document["run_id"]
-        return document
+        return sealift(self._environment, *arguments, exits=exits)
