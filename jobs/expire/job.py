@@ -218,25 +218,22 @@ class Expire:
         await self._look_at_places(partial(retry, self.opened.look_at_owner))
         is_old = seen_at <= began - FRESH_SECONDS / 2
         stale = [each for each in going if is_old or each.deleted_id == NULL_VERSION]
-        changed = await self.find_changed(stale)
-        kept = {each.row.row: _kept(each.row, *why) for each, why in zip(stale, changed, strict=True) if why}
-        return kept, began if is_old else seen_at
+        return await self.find_changed(stale), began if is_old else seen_at
 
-    async def find_changed(self, compared: Sequence[Candidate]) -> list[Cause | None]:
-        """Return for each why it, or its copy, is no longer the object that was compared, else None."""
+    async def find_changed(self, compared: Sequence[Candidate]) -> dict[int, Outcome]:
+        """Return the outcomes of those that, or whose copies, are no longer the objects that were compared."""
         originals, copies = KeyLooks(self._originals, self.tombstones.bucket), self._copy_looks(compared)
 
-        async def find_change(each: Candidate) -> Cause | None:
-            copy = await self._look_at_copy(copies, each.at)
-            if copy != each.copy:
-                return copy if isinstance(copy, Cause) else Cause(Reason.SOURCE_CHANGED, "copy")
-            now = await self._look(originals, each.row)
-            if isinstance(now, Outcome) and now.reason:
-                return Cause(now.reason, now.detail)
-            is_same = isinstance(now, Candidate) and (now.ref, now.info, now.above) == (each.ref, each.info, each.above)
-            return None if is_same else Cause(Reason.SOURCE_CHANGED)
+        async def find_change(each: Candidate) -> Outcome | None:
+            copy, now = await self._look_at_copy(copies, each.at), await self._look(originals, each.row)
+            if isinstance(copy, Cause):
+                return _kept(each.row, *copy)
+            if isinstance(now, Outcome):
+                return now
+            is_same = now and each == now._replace(verdict=each.verdict, copy=copy, step=each.step)
+            return None if is_same else _kept(each.row, Reason.SOURCE_CHANGED, "" if copy == each.copy else "copy")
 
-        return await gather_bounded(find_change, compared, REQUESTS_AT_ONCE)
+        return {end.row: end for end in await gather_bounded(find_change, compared, REQUESTS_AT_ONCE) if end}
 
     # The comparison.
 
@@ -344,9 +341,10 @@ class Expire:
     # Deletes.
 
     async def _remove(self, going: Sequence[Candidate], seen_at: float) -> dict[int, Outcome]:
-        """Announce, look again, delete, confirm, look again where the answer was lost → what became of each row.
+        """Announce, look again, delete, confirm → what became of each row.
 
-        Raises PartlyDone where some have none: a retry may cure that, or the worker has to end.
+        Raises PartlyDone where some have none: a retry looks what became of those whose answer was lost, or the
+        worker has to end.
         """
         name = await self.tombstones.announce(list(map(self._tombstone, going)))
         try:
@@ -358,28 +356,21 @@ class Expire:
         delete = partial(self._delete, send_by=seen_at + FRESH_SECONDS)
         ended = await gather_bounded(delete, fresh, REQUESTS_AT_ONCE)
         outcomes |= {end.row: end for end, _ in ended if isinstance(end, Outcome)}
-        errors = {stone.row: end for end, stone in ended if not isinstance(end, Outcome)}
-        gone = [stone for end, stone in ended if _may_be_gone(end)]
-        lost = [each.row for each in fresh if _may_be_gone(errors.get(each.row.row))]
+        errors = [end for end, _ in ended if not isinstance(end, Outcome)]
         try:
-            await self.tombstones.confirm(name, gone)
-            if lost:
-                await self._look_at_places()
-                _, found = await self._look_at_all(lost)
-                outcomes |= {row: end for row, end in found.items() if end.status is Status.DONE}
+            await self.tombstones.confirm(name, [stone for end, stone in ended if _may_be_gone(end)])
         except SealiftError as error:  # what was done is done without it
-            errors[-1] = error
-        left = [error for row, error in errors.items() if row not in outcomes]
-        left.sort(key=lambda each: isinstance(each, Unavailable | Conflict))  # what ends the run comes first
-        if left:
-            raise PartlyDone(left[0], list(outcomes.values())) from left[0]
+            errors.append(error)
+        errors.sort(key=lambda each: isinstance(each, Unavailable | Conflict))  # what ends the run comes first
+        if errors:
+            raise PartlyDone(errors[0], list(outcomes.values())) from errors[0]
         return outcomes
 
     async def _delete(self, each: Candidate, send_by: float) -> tuple[Outcome | SealiftError, Tombstone]:
         """Delete one → what became of it, or an error, and its tombstone.
 
         What was deleted or replaced meanwhile counts as this run's only if an answer was lost: then
-        it is looked at again. Somebody else's delete is not for this run to undo.
+        a retry looks at it. Somebody else's delete is not for this run to undo.
         """
         row, stone = each.row, self._tombstone(each)
         ref = ObjectRef(self.tombstones.bucket, row.key, each.deleted_id)
@@ -468,7 +459,7 @@ def _cause(error: StoreError | DamagedArchive) -> Cause:
     return Cause(Reason.REFUSED, error.fact)
 
 
-def _may_be_gone(end: Outcome | SealiftError | None) -> bool:
+def _may_be_gone(end: Outcome | SealiftError) -> bool:
     """Whether a delete was done, or may have been before its error. What stops the worker, or is late, was not sent."""
     if isinstance(end, Outcome):
         return end.status is Status.DONE

@@ -240,16 +240,3 @@ def test_no_last_copy_goes_whatever_happens_beside_a_run(
                 break
             played += 1
     assert played > 3 * 20
-
-
-async def _relies_on_old_looks(self: Any, going: Any, seen_at: float) -> Any:
-    return {}, seen_at
-
-
-def test_this_test_notices_a_run_that_does_not_look_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Expire, "_look_again", _relies_on_old_looks)
-    monkeypatch.setattr(job, "FRESH_SECONDS", 1e9)
-    worlds = [World(True, False) for _ in range(60)]
-    for stops_at, world in enumerate(worlds, 1):
-        play(world, "copy removed", "nap", stops_at, monkeypatch)
-    assert any(world.problems for world in worlds)

@@ -362,6 +362,8 @@ def test_a_null_version_is_gone_also_where_the_answer_is_lost_and_versioning_on_
         raise Unavailable("DeleteObject", "k", "NoAnswer")
 
     store.hook(delete=suspend)
+    with pytest.raises(PartlyDone):
+        one(store, row)
     outcome = one(store, row)
     assert (outcome.status, outcome.detail, store.contents()) == (Status.DONE, "removed", {})
 
