@@ -166,9 +166,9 @@ def page_of(summary: Summary, earlier: Sequence[Summary]) -> str:
 
     legs, wrong, history = list[Line](), list[Line](), list[Line]()
     for each in summary.legs:
-        planned = " to ".join(map(human_seconds, each.planned_seconds))
+        planned = f"{' to '.join(map(human_seconds, each.planned_seconds))}; {human_dollars(each.dollars)}"
         says = confidence(each) or ", ".join(f"{count:,} by {WHO_SAYS[by]}" for by, count in each.by.items())
-        says += f"; planned {planned}; {human_dollars(each.dollars)}; {each.sample.cold:,} cold and {each.sample.large:,} large left out"
+        says += f"; planned {planned}; {each.sample.cold:,} cold and {each.sample.large:,} large left out"
         figures = [f"{each.sample.rows:,}", human_bytes(each.size_bytes), human_seconds(each.seconds)]
         tone = "different" if each.findings else "same"
         legs.append(Line(tone, each.leg, says, figures))
