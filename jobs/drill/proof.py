@@ -3,21 +3,22 @@
 | what says how an object has to be | it counts where                                              |
 |-----------------------------------|--------------------------------------------------------------|
 | source                            | the source's object is current, and not newer than the copy  |
-| index                             | an archive holds it                                          |
+| index                             | an archive holds it: the index within that archive           |
 | version                           | otherwise: the version itself that was restored              |
 
-All bytes of both sides are read, user metadata and content headers are equal, and the restored object has each tag of
-the other one.
+All bytes of both sides are read, user metadata and content headers are equal, and the restored object has each tag and
+annotation of the other one.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 
 from msgspec import Struct
 
-from jobs.archives.index import ArchiveIndex
+from jobs.archives.index import members_of, read_own_groups
 from jobs.archives.model import Member
 from jobs.archives.reader import content_checksums
 from jobs.core.evidence import difference
@@ -26,7 +27,8 @@ from jobs.core.outcome import GOOD, Outcome
 from jobs.core.reasons import Reason
 from jobs.core.selection import is_sealift_object
 from jobs.drill.model import INDEX, SOURCE, VERSION, Leg, Proof, Written
-from jobs.errors import REFUSALS, Conflict, NotFound, PreconditionFailed
+from jobs.errors import REFUSALS, Conflict, DamagedArchive, NotFound, PreconditionFailed
+from jobs.s3.annotations import AnnotationPair
 from jobs.s3.byte_ranges import ByteBudget, ContentSide
 from jobs.s3.compare_bytes import check_content, compare_bytes
 from jobs.s3.listing import list_all
@@ -50,12 +52,11 @@ class Prover(Struct, frozen=True):
     restored: Store
     budget: ByteBudget
     recent: float
+    pairs: dict[int, AnnotationPair] = {}
 
-    async def prove(
-        self, rows: Sequence[ObjectVersion], outcomes: Sequence[Outcome], index: ArchiveIndex
-    ) -> list[Proof]:
+    async def prove(self, rows: Sequence[ObjectVersion], outcomes: Sequence[Outcome]) -> list[Proof]:
         """What became of these rows of a restore run, in order. Raises Unavailable where S3 does not answer."""
-        members = await self._members(rows, index)
+        members = await self._members(rows)
 
         async def look(ended: tuple[ObjectVersion, Outcome]) -> Proof:
             row, outcome = ended
@@ -69,7 +70,7 @@ class Prover(Struct, frozen=True):
 
         return await gather_bounded(look, list(zip(rows, outcomes, strict=True)), AT_ONCE)
 
-    async def _members(self, rows: Sequence[ObjectVersion], index: ArchiveIndex) -> Mapping[str, Member]:
+    async def _members(self, rows: Sequence[ObjectVersion]) -> Mapping[str, Member]:
         by_archive: dict[str, list[ObjectVersion]] = {}
         for row in rows:
             if row.archive:
@@ -77,8 +78,10 @@ class Prover(Struct, frozen=True):
         found = dict[str, Member]()
         for archive, own in by_archive.items():
             wanted = {(row.key, row.version_id) for row in own}
-            async for part in index.members(Location.parse(archive), keys=sorted(row.key for row in own)):
-                found |= {each.key: each for each in part if (each.key, each.version_id) in wanted}
+            with contextlib.suppress(*REFUSALS, NotFound, PreconditionFailed, DamagedArchive):  # its rows say so
+                groups = await read_own_groups(self.kept, Location.parse(archive), None)
+                members = members_of(groups, [row.key for row in own])
+                found |= {each.key: each for each in members if (each.key, each.version_id) in wanted}
         return found
 
     async def _prove(self, row: ObjectVersion, restored: Outcome, member: Member | None) -> Proof:
@@ -96,7 +99,9 @@ class Prover(Struct, frozen=True):
             by, copied_at = SOURCE, row.last_modified or 0.0
             lag = copied_at - source.last_modified if source.last_modified >= self.recent else None
             reason, detail = await self._differs(ContentSide(self.source_store, original, source), theirs)
-        elif member is not None:
+        elif row.archive:
+            if member is None:
+                return Proof(key=row.key, reason=Reason.ARCHIVE_DAMAGED, detail=row.archive)
             by = INDEX
             reason, detail = await self._differs_from(member, theirs)
         else:
@@ -110,6 +115,10 @@ class Prover(Struct, frozen=True):
         if not verdict.same:
             return str(verdict.reason), verdict.detail
         tags = await TagReader(ours.store).read_surely(ours.ref, ours.info.tag_count)
+        pair = AnnotationPair(ours.store, theirs.store, self.budget)
+        pair = self.pairs.setdefault(id(ours.store), pair)  # it tries only once whether a server keeps any
+        if not await pair.has_all(ours.ref, theirs.ref):
+            return Reason.METADATA_DIFFERS, "annotations"
         return await self._lacks(tags, theirs)
 
     async def _differs_from(self, member: Member, theirs: ContentSide) -> tuple[str, str]:

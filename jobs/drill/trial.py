@@ -22,7 +22,6 @@ import pyarrow.parquet as pq
 from msgspec import Struct, convert, to_builtins
 from msgspec.structs import replace
 
-from jobs.archives.index import ArchiveIndex
 from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.elapsed import elapsed_seconds
@@ -230,7 +229,7 @@ class Trial(Struct, frozen=True):
         recent = self.asked.at - DAY_SECONDS * (self.policy.drill.days if self.policy.drill else 7)
         prover = Prover(leg, route, source.location, stores[0], stores[1], stores[2], ByteBudget(BUDGET_BYTES), recent)
         try:
-            proofs = await prover.prove(rows, outcomes, ArchiveIndex(ledger.store, ledger.location))
+            proofs = await prover.prove(rows, outcomes)
         finally:
             await gather_bounded(lambda store: store.close(), stores)
         by, wrong = [each.by for each in proofs if each.by], [each for each in proofs if each.reason]

@@ -44,11 +44,13 @@ def test_only_versions_that_the_drill_wrote_below_its_place_are_removed():
         ({"data": b"rot!"}, "content_differs"),
         ({"metadata": {"who": "you"}}, "metadata_differs"),
         ({"tags": {"a": "c"}}, "metadata_differs"),
+        ({"note": True}, "metadata_differs"),
         ({"is_of_others": True}, "destination_differs"),
     ],
 )
 @pytest.mark.parametrize("by", ["source", "version"])
 def test_what_came_back_has_the_bytes_metadata_and_tags_of_what_says_how_it_has_to_be(by, restored, reason):
+    restored = dict(restored)
     store = MemoryStore(buckets=["src", "hot", "drills"], clock=itertools.count(1.0).__next__)
     own: dict[str, Any] = {"metadata": {"who": "me"}, "tags": {"a": "b"}}
     if by == "source":
@@ -58,6 +60,9 @@ def test_what_came_back_has_the_bytes_metadata_and_tags_of_what_says_how_it_has_
     if by == "version":
         put(store, "src", "k", b"a newer one")
     is_of_others = "is_of_others" in restored
+    if restored.pop("note", False):
+        noted = ObjectRef("src", "k") if by == "source" else ObjectRef("hot", "c/k", version)
+        asyncio.run(store.put_annotation(noted, "sealed", b"by me", object_etag=copy.etag))
     put(store, "drills", "try/one/hot/k", **own if is_of_others else own | restored)
     [there] = store.stored("drills", "try/one/hot/k")
     row = ObjectVersion(0, "c/k", version, etag=copy.etag, last_modified=copy.last_modified)
@@ -67,7 +72,7 @@ def test_what_came_back_has_the_bytes_metadata_and_tags_of_what_says_how_it_has_
     leg = Leg("hot", Side(Location("hot", "c/")), "c/", ("c/",), ())
     route = Route(Location("hot", "c/"), PLACE.join("hot/"))
     prover = Prover(leg, route, Location("src"), store, store, store, ByteBudget(1 << 20), 0.0)
-    [proof] = asyncio.run(prover.prove([row], [outcome], None))  # type: ignore[arg-type]  # no row is in an archive
+    [proof] = asyncio.run(prover.prove([row], [outcome]))
     assert (proof.by, proof.reason) == ("" if is_of_others else by, reason)
 
 
