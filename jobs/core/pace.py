@@ -53,17 +53,14 @@ class Pace(Struct):
         No time, or less, comes from a clock that is coarse or was set back: nothing was measured.
         """
         if seconds > 0:
-            self._measure(seconds)
+            self._usual_seconds += (seconds - self._usual_seconds) / SMOOTHING_ROWS if self._usual_seconds else seconds
+            self._quickest_seconds = min(self._quickest_seconds, self._usual_seconds)
         if self._usual_seconds > QUEUEING_FACTOR * self._quickest_seconds:
             self._is_slow_start = False
             if self.limit > START_IN_FLIGHT:
                 self.limit = max(float(START_IN_FLIGHT), self.limit - 1 / self.limit)
                 return
         self.limit = min(float(self.maximum), self.limit + (1.0 if self._is_slow_start else 1 / self.limit))
-
-    def _measure(self, seconds: float) -> None:
-        self._usual_seconds += (seconds - self._usual_seconds) / SMOOTHING_ROWS if self._usual_seconds else seconds
-        self._quickest_seconds = min(self._quickest_seconds, self._usual_seconds)
 
     def throttle(self, now: float) -> None:
         """S3 said slow down at `now` (seconds on any clock).
