@@ -81,16 +81,11 @@ class ObjectVersion(NamedTuple):
     `row` is its place in the run's manifest, unique in a run. `version_id` is None when the
     manifest names only the key (then the ETag pins it). `size_bytes`, `etag` (no quotes),
     `last_modified` (epoch seconds, UTC) and `storage_class` are None when the manifest does not
-    say. `condemned_etag` is the destination ETag that an earlier verify run proved wrong: the one
-    object that a replicate run may overwrite although it is newer. `damaged_etag` is the source ETag
-    that it found damaged.
-    `known_checksum` (`ALGORITHM:base64`) is the content's, as an earlier run has proven it.
-    `archive` is the URI of the archive that a restore takes it from. None: it is an object of its
+    say. `archive` is the URI of the archive that a restore takes it from. None: it is an object of its
     own. `beside` is what the shards of one kind of work have beside each row, in a type of that kind
     (`jobs.runs.kind.Kind.beside`): of an expire run where the copy is (`jobs.expire.rules.CopyAt`),
-    of a restore what the journal's event says (`jobs.restore.as_of_journal.Event`), of a verify run
-    the checksums at rest of both sides (`jobs.verify.attestation.Attestation`).
-    No manifest has these.
+    of a restore what the journal's event says (`jobs.restore.as_of_journal.Event`), of runs that
+    copy or verify what an earlier run found out (`Repair`).
     """
 
     row: int
@@ -102,16 +97,26 @@ class ObjectVersion(NamedTuple):
     etag: str | None = None
     last_modified: float | None = None
     storage_class: str | None = None
-    condemned_etag: str | None = None
-    damaged_etag: str | None = None
-    known_checksum: str | None = None
     archive: str | None = None
     beside: object = None
 
     @property
-    def is_found_damaged(self) -> bool:
-        """True if a verify run found the source of the row's ETag damaged."""
-        return self.etag is not None and self.etag == self.damaged_etag
+    def repair(self) -> Repair:
+        """What an earlier run found out about the row's objects."""
+        return self.beside if isinstance(self.beside, Repair) else Repair()
+
+
+class Repair(Struct, frozen=True):
+    """What an earlier run found out about a row's objects.
+
+    `condemned_etag` is the destination ETag that a verify run proved wrong: the one object that a
+    replicate run may overwrite although it is newer. `damaged_etag` is the source ETag that it found
+    damaged. `known_checksum` (`ALGORITHM:base64`) is the content's, as a run has proven it.
+    """
+
+    condemned_etag: str | None = None
+    damaged_etag: str | None = None
+    known_checksum: str | None = None
 
 
 class ObjectRef(NamedTuple):

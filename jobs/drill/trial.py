@@ -51,7 +51,7 @@ from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.listing import list_all
 from jobs.s3.retries import gather_bounded
 from jobs.s3.sessions import open_side, side_store
-from jobs.tables.rows import column_values, schema_of, shard_schema
+from jobs.tables.rows import column_values, schema_of
 
 HERE = "local"
 BUDGET_BYTES = 256 * 1024**2
@@ -258,8 +258,8 @@ class Trial(Struct, frozen=True):
             assert connection is not None  # a complete run has an outcome for each row
             manifest = connection.sql("FROM manifest ORDER BY row").to_arrow_table()
             folded = connection.sql("FROM folded ORDER BY row").to_arrow_table()
-        rows = [ObjectVersion(*values) for values in zip(*column_values(manifest, shard_schema()), strict=True)]
-        outcomes = [Outcome(*values) for values in zip(*column_values(folded, schema_of(Outcome)), strict=True)]
+        rows = [*map(ObjectVersion, *column_values(manifest, schema_of(ObjectVersion)))]
+        outcomes = [*map(Outcome, *column_values(folded, schema_of(Outcome)))]
         return rows, outcomes
 
     async def _verify(self, keys: Sequence[str]) -> None:

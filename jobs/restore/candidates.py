@@ -37,7 +37,8 @@ FILES_AT_ONCE = 64
 LATE_DAYS = 15
 """How long after an event its line may come: SQS keeps a message for 14 days at most."""
 
-SCHEMA = pa.schema([*manifest_schema(), pa.field("event_order", pa.string()), pa.field("event_copy", pa.string())])
+NAMES = (*ObjectVersion._fields[:-1], "event_order", "event_copy")
+SCHEMA = pa.schema([*manifest_schema(), *(pa.field(name, pa.string()) for name in NAMES[-2:])])
 """A manifest's columns, and those that events have beside them."""
 
 Choose = Callable[[Sequence[ObjectVersion], Sequence[ObjectVersion]], list[ObjectVersion]]
@@ -228,8 +229,7 @@ class RestoreQuery:
 
 def event_batch(rows: Sequence[ObjectVersion]) -> pa.RecordBatch:
     """Events in `SCHEMA`."""
-    names = (*ObjectVersion._fields[:-1], "event_order", "event_copy")
-    return batch_of([(*row[:-1], *cast(Event, row.beside)) for row in rows], names, SCHEMA)
+    return batch_of([(*row[:-1], *cast(Event, row.beside)) for row in rows], NAMES, SCHEMA)
 
 
 async def journal_rows(

@@ -34,7 +34,7 @@ from jobs.ledger.ledger import Ledger
 from jobs.reports.figures import plural
 from jobs.restore.as_of import NOT_RESTORED
 from jobs.restore.as_of_journal import Event
-from jobs.restore.candidates import SCHEMA, Choose, RestoreQuery
+from jobs.restore.candidates import NAMES, SCHEMA, Choose, RestoreQuery
 from jobs.restore.thawing import ColdObjects, Tier, estimate_thaw, thaw_class
 from jobs.runs.planning import cut_shards, spool
 from jobs.runs.request import Planned, Request, check_outside, check_sides, drafting
@@ -119,7 +119,7 @@ def _candidates(connection: duckdb.DuckDBPyConnection, rows: Path) -> Iterator[O
     """All rows by key: a key's own rows oldest first, then archived ones, the preferred first."""
     is_own = "(archive IS NULL AND event_order IS NULL)"
     relation: Any = connection.sql(
-        f"SELECT {', '.join(SCHEMA.names)} FROM {parquet(rows)} "
+        f"SELECT {', '.join(NAMES[1:])} FROM {parquet(rows)} "
         f"ORDER BY key, NOT {is_own}, CASE WHEN {is_own} THEN -place ELSE place END"
     )
     for batch in relation.to_arrow_reader(BATCH_ROWS):

@@ -27,7 +27,7 @@ from jobs.s3.gated_store import Throttle
 from jobs.s3.operations import Operation
 from jobs.s3.store import Store
 from jobs.s3.uploads import NO_RECORDS, UploadRecords
-from jobs.tables.rows import ReadBeside
+from jobs.tables.rows import ReadBeside, read_repairs
 
 
 async def no_look() -> None:
@@ -119,7 +119,7 @@ class Kind(Struct, frozen=True):
     `hints`: the next steps for a complete run with bad rows, by its report, each as `Why: command`.
     Terminal, page and report.json have the same ones.
     `report_details`: what the report of a complete run says besides its counts.
-    `beside` reads the columns that only shards of this kind have (`ObjectVersion.beside`).
+    `beside` reads what shards of this kind have beside each row (`ObjectVersion.beside`). Mostly a `Repair`.
     """
 
     name: str
@@ -136,4 +136,4 @@ class Kind(Struct, frozen=True):
     joins_as_text: bool = False
     hints: Callable[[Mapping[str, Any]], list[str]] = hint_at_retry
     report_details: Callable[[Ledger, RunSpec, Plan], Awaitable[dict[str, Any]]] | None = None
-    beside: ReadBeside | None = None
+    beside: ReadBeside = read_repairs

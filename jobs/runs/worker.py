@@ -41,7 +41,7 @@ from jobs.ledger.owner import LOOK_SECONDS, SILENT_SECONDS, Owner
 from jobs.runs import parent_pipe
 from jobs.s3.retries import pause_seconds, retry, together
 from jobs.s3.store import Store
-from jobs.tables.rows import ReadBeside, read_row_numbers, read_shard, write_outcomes
+from jobs.tables.rows import ReadBeside, read_repairs, read_row_numbers, read_shard, write_outcomes
 
 GRACE_SECONDS = 20.0
 """How long rows in flight may continue after a signal: Batch kills a container 30 seconds after it."""
@@ -101,7 +101,7 @@ class Worker:
     job: Job
     settings: Settings
     stores: Sequence[Store] = ()
-    beside: ReadBeside | None = None
+    beside: ReadBeside = read_repairs
     clock: Callable[[], float] = time.time
     elapsed: Callable[[], float] = time.monotonic
     chance: Callable[[], float] = random.random

@@ -83,8 +83,8 @@ class Copier:
             and row.size_bytes <= self.options.multipart_threshold_bytes
             and (row.etag is not None or row.version_id not in (None, NULL_VERSION))
             and (row.storage_class is not None or self.options.storage_class != KEEP)
-            and row.condemned_etag is None
-            and not row.is_found_damaged
+            and row.repair.condemned_etag is None
+            and row.repair.damaged_etag is None
         )
 
     def is_one_write(self, size_bytes: int) -> bool:
@@ -158,7 +158,7 @@ class Copier:
         outcome, else an empty text. Raises as `AnnotationPair.carry`.
         """
         is_by_parts = size_bytes > self.options.multipart_threshold_bytes or is_multipart(copy.etag)
-        may_lack = self.options.streamed or is_by_parts or row.condemned_etag == copy.etag
+        may_lack = self.options.streamed or is_by_parts or row.repair.condemned_etag == copy.etag
         return await self.carrier.carry(source, copy) if may_lack and not self._skips_annotations else ""
 
     async def _carried_lock(self, ref: ObjectRef, source: ObjectInfo) -> tuple[ObjectLock | None, str]:

@@ -225,7 +225,7 @@ class _Sync(Struct, dict=True, eq=False):
     @cached_property
     def agreed(self) -> set[str]:
         """ETags of copies that a run found wrong, and no comparison since has found intact."""
-        return {row.condemned_etag for row in self.rows if row.condemned_etag}
+        return {etag for row in self.rows if (etag := row.repair.condemned_etag)}
 
     async def bet(self) -> KeyResult | None:
         """Copy the one version that is named as if both sides were known: it, and nothing. None: look."""
@@ -315,7 +315,7 @@ class _Sync(Struct, dict=True, eq=False):
             if (each.size_bytes or 0) > self.sides.options.limit_bytes and each.blocked is None:
                 each.blocked = End(Status.BLOCKED, Reason.TOO_LARGE)
         for row, version in zip(self.rows, look.meant, strict=True):
-            if version is not None and row.is_found_damaged and row.etag == version.etag:
+            if version is not None and version.etag and version.etag == row.repair.damaged_etag:
                 side, budget = await self.ours.content(version), self.sides.budget
                 if side.info.is_archived or not stored_checksums(side.info) or await is_damaged(side, budget):
                     version.blocked = End(Status.DAMAGED, Reason.FOUND_DAMAGED)  # nothing proves its bytes right now

@@ -14,7 +14,7 @@ from itertools import groupby, starmap
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
-from jobs.core.model import Listed, ObjectVersion
+from jobs.core.model import Listed, ObjectVersion, Repair
 from jobs.core.outcome import Depth, Evidence, Outcome, Status
 from jobs.errors import DamagedArchive, LedgerError
 
@@ -33,21 +33,25 @@ DEFAULTS = {"is_latest": True, "is_delete_marker": False}
 
 
 @cache
-def schema_of(kind: type[Any]) -> pa.Schema:
-    """The Arrow schema of a NamedTuple or Struct: floats are times, what may be None is nullable, the rest is text."""
+def schema_of(*kinds: type[Any]) -> pa.Schema:
+    """The Arrow schema of NamedTuples or Structs: floats are times, what may be None is nullable, other is text.
+
+    What is beside a row has columns of its own.
+    """
     import pyarrow as pa
 
     types: dict[Any, Any] = {int: pa.int64(), bool: pa.bool_(), float: pa.timestamp("us", tz="UTC")}
     fields: list[pa.Field[Any]] = []
-    for name, hint in get_type_hints(kind).items():
-        kinds = get_args(hint) or (hint,)
-        fields.append(pa.field(name, types.get(kinds[0], pa.string()), type(None) in kinds))
+    hints = {name: hint for kind in kinds for name, hint in get_type_hints(kind).items() if hint is not object}
+    for name, hint in hints.items():
+        choices = get_args(hint) or (hint,)
+        fields.append(pa.field(name, types.get(choices[0], pa.string()), type(None) in choices))
     return pa.schema(fields)
 
 
 def shard_schema() -> pa.Schema:
-    """The columns of a shard: an ObjectVersion's fields, without what some shards have beside them."""
-    return schema_of(ObjectVersion).remove(len(ObjectVersion._fields) - 1)
+    """The columns of a usual shard: a row's, and a `Repair`'s beside them."""
+    return schema_of(ObjectVersion, Repair)
 
 
 def manifest_schema() -> pa.Schema:
@@ -131,16 +135,18 @@ ReadBeside = Callable[["pa.RecordBatch"], Iterable[object]]
 """Reads what the shards of one kind of work have beside each row of a batch."""
 
 
-def read_shard(data: bytes, beside: ReadBeside | None = None) -> Iterator[list[ObjectVersion]]:
+def read_repairs(batch: pa.RecordBatch | pa.Table) -> Iterator[Repair | None]:
+    """What an earlier run found out about each row's objects, if it did."""
+    return (Repair(*each) if any(each) else None for each in zip(*column_values(batch, schema_of(Repair)), strict=True))
+
+
+def read_shard(data: bytes, beside: ReadBeside = read_repairs) -> Iterator[list[ObjectVersion]]:
     """The rows of a shard file, some at a time. Raises LedgerError for another file."""
     import pyarrow.parquet as pq
 
     with unaltered("a shard of the run"):
-        file = pq.ParquetFile(io.BytesIO(data))
-        for batch in file.iter_batches(batch_size=SHARD_BATCH_ROWS):
-            columns: list[Iterable[object]] = [*column_values(batch, shard_schema())]
-            if beside is not None:
-                columns.append(beside(batch))
+        for batch in pq.ParquetFile(io.BytesIO(data)).iter_batches(batch_size=SHARD_BATCH_ROWS):
+            columns = *column_values(batch, schema_of(ObjectVersion)), beside(batch)
             yield list(starmap(ObjectVersion, zip(*columns, strict=True)))
 
 

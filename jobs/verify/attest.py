@@ -18,7 +18,7 @@ from jobs.core.model import Location
 from jobs.core.run import RunSpec
 from jobs.ledger.ledger import Ledger
 from jobs.runs.request import Draft, Request
-from jobs.verify.attestation import Attestation
+from jobs.verify.attestation import Attestation, Attested
 
 if TYPE_CHECKING:
     from jobs.runs.launch import Join
@@ -92,8 +92,7 @@ def join_attestations(paths: Mapping[str, Path], spec: RunSpec, sorting: Sorting
     sorting.schema = sorting.schema.append(pa.field("attested", pa.list_(pa.struct([*schema_of(Attestation)]))))
 
 
-def read_attested(batch: Any) -> Sequence[object]:
-    """The attestations beside each row of a batch. None: the run has no reports."""
-    if "attested" not in batch.schema.names:
-        return [None] * batch.num_rows
-    return msgspec.convert(batch["attested"].to_pylist(), list[list[Attestation]])
+def read_attested(batch: Any) -> Sequence[Attested]:
+    """What is beside each row of a batch. The run may have no reports."""
+    names = [name for name in Attested.__struct_fields__ if name in batch.schema.names]
+    return msgspec.convert(batch.select(names).to_pylist(), list[Attested])

@@ -8,11 +8,10 @@ same ETag on an object that was last modified before the report.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 from msgspec import Struct
 
-from jobs.core.model import Checksum, ObjectInfo
+from jobs.core.model import Checksum, ObjectInfo, Repair
 
 
 class Attestation(Struct, frozen=True):
@@ -30,10 +29,16 @@ class Attestation(Struct, frozen=True):
     computed_us: int
 
 
+class Attested(Repair, frozen=True):
+    """What the rows of a verify run have beside them."""
+
+    attested: Sequence[Attestation] = ()
+
+
 def attested(info: ObjectInfo, side: str, beside: object) -> tuple[Checksum, ...]:
     """Return the checksums of a side that are true of the object that HEAD describes.
 
-    `beside`: the attestations of a row.
+    `beside`: what a row has beside it.
 
     | pinned by  | the object has        | last modified | true of it |
     |------------|-----------------------|---------------|------------|
@@ -45,7 +50,7 @@ def attested(info: ObjectInfo, side: str, beside: object) -> tuple[Checksum, ...
     """
     return tuple(
         Checksum(each.algorithm, each.value, each.is_composite)
-        for each in cast(Sequence[Attestation], beside or ())
+        for each in (beside.attested if isinstance(beside, Attested) else ())
         if each.side == side and _is_of(each, info)
     )
 

@@ -136,8 +136,8 @@ class _Key:
             return Outcome.of(row, Status.CHANGED, Reason.SOURCE_GONE)
         ours, theirs = attested(source, "source", row.beside), attested(there, "destination", row.beside)
         version.info, copy.info = with_checksums(source, ours), with_checksums(there, theirs)
-        is_read = options.deep or bool(row.condemned_etag)
-        if ours and theirs and not row.condemned_etag:
+        is_read = options.deep or bool(row.repair.condemned_etag)
+        if ours and theirs and not row.repair.condemned_etag:
             at_rest = compare(replace(source, checksums=ours), replace(there, checksums=theirs))
             is_read &= not (at_rest.same and at_rest.evidence is Evidence.CHECKSUM)
         verdict = await compare_versions(
@@ -159,8 +159,8 @@ class _Key:
         All has to agree. Other content can be made to have the same CRC, so a CRC does not outweigh an ETag
         that may be an MD5. The ETag of an object under KMS looks like one: then both sides are read.
         """
-        options, checksum = self.job.options, row.known_checksum
-        if not (options.deep and checksum) or row.condemned_etag or options.compares_tags:
+        options, checksum = self.job.options, row.repair.known_checksum
+        if not (options.deep and checksum) or row.repair.condemned_etag or options.compares_tags:
             return None
         content = await self.theirs.content(copy)
         if row.size_bytes not in (None, content.info.size_bytes):
@@ -191,7 +191,7 @@ async def verify_current(key: _Key, row: ObjectVersion) -> Outcome:
     if row.is_delete_marker:
         return Outcome.of(row, Status.UNKNOWN, Reason.IS_MARKER)
     first = by_row = None
-    if key.job.options.deep and row.known_checksum and (first := await key.theirs.find()):
+    if key.job.options.deep and row.repair.known_checksum and (first := await key.theirs.find()):
         by_row = await key.by_known(row, first)
         if by_row is not None and by_row.status is Status.VERIFIED:
             return by_row
@@ -252,7 +252,7 @@ async def verify_history(key: _Key) -> list[Outcome]:
     source = await key_history(key.ours.store, *key.ours.ref[:2])
     ends = await _History(key, [*map(key.ours.version, source)], copies).outcomes()
     return [
-        by_row if row.known_checksum and end.reason is Reason.SOURCE_GONE else end
+        by_row if row.repair.known_checksum and end.reason is Reason.SOURCE_GONE else end
         for row, by_row, end in zip(key.rows, by_rows or ends, ends, strict=True)
     ]
 

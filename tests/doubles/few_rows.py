@@ -12,9 +12,10 @@ from itertools import accumulate, count, groupby, pairwise
 from typing import Any
 
 import pyarrow as pa
+from msgspec.structs import astuple, replace
 
 from jobs.core.evidence import is_md5
-from jobs.core.model import Listed, ObjectVersion, Route
+from jobs.core.model import Listed, ObjectVersion, Repair, Route
 from jobs.core.outcome import GOOD, Depth, Evidence, Outcome, Status
 from jobs.core.pricing import Histogram
 from jobs.core.run import Plan, RunSpec, ShardSummary
@@ -47,7 +48,7 @@ def _write_outcomes(outcomes: Sequence[Outcome]) -> bytes:
 
 
 @lru_cache(512)
-def rows_of(data: bytes, beside: tables.ReadBeside | None = None) -> list[ObjectVersion]:
+def rows_of(data: bytes, beside: tables.ReadBeside = tables.read_repairs) -> list[ObjectVersion]:
     """The rows of a shard."""
     if data.startswith(PARQUET):
         return [row for some in _read_shard(data, beside) for row in some]
@@ -56,7 +57,14 @@ def rows_of(data: bytes, beside: tables.ReadBeside | None = None) -> list[Object
 
 def _rows_in(table: pa.Table) -> list[ObjectVersion]:
     """The rows of a table in the manifest's columns, numbered by their places."""
-    return list(map(ObjectVersion, count(), *tables.column_values(table, tables.manifest_schema())))
+    columns = tables.column_values(table, tables.schema_of(ObjectVersion).remove(0))
+    return list(map(ObjectVersion, count(), *columns, tables.read_repairs(table)))
+
+
+def manifest_of(rows: Sequence[ObjectVersion]) -> pa.RecordBatch:
+    """Rows as a manifest, with what is known of each."""
+    names = (*ObjectVersion._fields[:-1], *Repair.__struct_fields__)
+    return tables.batch_of([(*row[:-1], *astuple(row.repair)) for row in rows], names, tables.manifest_schema())
 
 
 def _shard_of(rows: Iterable[ObjectVersion], first_row: int) -> tuple[bytes, ShardSummary, int]:
@@ -122,7 +130,7 @@ def _newest_first(places: Sequence[int], rows: Sequence[Any]) -> list[int]:
 
 
 def _are_equal(row: ObjectVersion, there: Listed) -> bool:
-    is_known = is_md5(row.etag) and row.condemned_etag is None and row.damaged_etag is None
+    is_known = is_md5(row.etag) and not (row.repair.condemned_etag or row.repair.damaged_etag)
     is_object = not row.is_delete_marker and not there.is_delete_marker and is_known
     is_copy = is_object and (row.etag, row.size_bytes) == (there.etag, there.size_bytes) and row.size_bytes is not None
     is_alike = is_copy or (row.is_delete_marker and there.is_delete_marker)
@@ -220,7 +228,7 @@ def _failures(rows: Sequence[ObjectVersion], bad: dict[int, Outcome]) -> bytes:
     first = {key: min(row.row for row in some) for key, some in groupby(rows, key=lambda row: row.key)}
     rows = sorted(rows, key=lambda row: (first[row.key], -row.row))
     failed = [_condemned(row, bad[row.row]) for row in rows]
-    table = pa.Table.from_batches([tables.manifest_batch(failed)])
+    table = pa.Table.from_batches([manifest_of(failed)])
     for name in ("status", "reason", "detail"):
         table = table.append_column(name, pa.array([str(getattr(bad[row.row], name)) for row in rows], pa.string()))
     return tables.write_parquet(table)
@@ -228,10 +236,10 @@ def _failures(rows: Sequence[ObjectVersion], bad: dict[int, Outcome]) -> bytes:
 
 def _condemned(row: ObjectVersion, outcome: Outcome) -> ObjectVersion:
     if outcome.status == "different":
-        return row._replace(condemned_etag=outcome.destination_etag)
+        return row._replace(beside=replace(row.repair, condemned_etag=outcome.destination_etag))
     if outcome.status == "damaged":
         etag = outcome.etag or row.etag
-        return row._replace(etag=etag, damaged_etag=etag)
+        return row._replace(etag=etag, beside=replace(row.repair, damaged_etag=etag))
     return row
 
 
@@ -260,7 +268,7 @@ QUICK = [
 CACHED = [
     (decode_policy, lambda data, name: _policy_of(data)),
     (_read_outcomes, outcomes_of),
-    (_read_shard, lambda data, beside=None: [rows_of(data, beside)]),
+    (_read_shard, lambda *shard: [rows_of(*shard)]),
     (tables.read_row_numbers, lambda data: [each.row for each in outcomes_of(data)]),
 ]
 """Reading what was read before."""

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.core.model import LATEST_SECONDS, ObjectVersion
+from jobs.core.model import LATEST_SECONDS, ObjectVersion, Repair
 from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES, choose_part_size, count_parts
 from jobs.core.pricing import Bill, Histogram, PricedWork
 from jobs.core.run import Plan
@@ -22,7 +22,7 @@ from jobs.runs import sorting
 from jobs.runs.filtering import select_rows
 from jobs.runs.planning import plan_rows
 from jobs.runs.sharding import Shards
-from jobs.tables.rows import manifest_schema, read_shard, shard_schema
+from jobs.tables.rows import manifest_schema, read_repairs, read_shard, shard_schema
 from tests.doubles.examples import examples
 from tests.doubles.selecting import plain_filter_of
 
@@ -77,7 +77,7 @@ def weighed(rows, selection=ALL, *, batch_rows=7, rows_per_shard=100_000, proces
         assert list(Path(scratch).iterdir()) == []
     for data in files.values():
         assert pq.ParquetFile(pa.BufferReader(data)).schema_arrow.equals(shard_schema())
-    shards = [[each for some in read_shard(data) for each in some] for data in files.values()]
+    shards = [[each for some in read_shard(data, read_repairs) for each in some] for data in files.values()]
     return planned, histogram, shards
 
 
@@ -87,7 +87,7 @@ def test_a_row_arrives_in_its_shard_as_the_manifest_has_it():
         condemned_etag="c",
     )  # fmt: skip
     planned, shards = plan([known])
-    assert shards == [[ObjectVersion(0, "a/é\n+", "v1", False, False, 7, "e", 1.5, "GLACIER_IR", "c")]]
+    assert shards == [[ObjectVersion(0, "a/é\n+", "v1", False, False, 7, "e", 1.5, "GLACIER_IR", beside=Repair("c"))]]
     assert (planned.rows, planned.size_bytes, planned.excluded) == (1, 7, {})
 
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from jobs.core.model import Listed, Location, ObjectVersion
+from jobs.core.model import Listed, Location, ObjectVersion, Repair
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.pricing import Histogram
 from jobs.core.run import Plan, RunSpec, Side
@@ -28,7 +28,7 @@ from jobs.runs.sharding import Shards
 from jobs.runs.there import Copies, PackedCopies
 from jobs.tables.rows import PLANNED, done_outcomes, manifest_batch, read_outcomes, read_shard
 from tests.doubles.examples import examples
-from tests.doubles.few_rows import there_of
+from tests.doubles.few_rows import manifest_of, there_of
 from tests.doubles.memory_store import MemoryStore
 from tests.doubles.packed_copies import md5, packed_copies
 from tests.ledger.looks import BEGAN, Seen, tell
@@ -73,7 +73,7 @@ class Planning:
         self.listed = listed
 
         async def batches() -> AsyncIterator[pa.RecordBatch]:
-            yield manifest_batch(rows)
+            yield manifest_of(rows)
 
         async def plan() -> tuple[Plan, Histogram]:
             with tempfile.TemporaryDirectory() as folder, mock.patch.object(there, "listed_rows", self.pages_of):
@@ -116,8 +116,8 @@ OBJECTS: dict[str, tuple[ObjectVersion, Listed, str | None]] = {
     "equal ETags that are no MD5s": (row(etag=f"{MD5[0]}-2"), copy(etag=f"{MD5[0]}-2"), "alike"),
     "another size": (row(), copy(size_bytes=6), "other"),
     "another MD5": (row(), copy(etag=MD5[1]), "other"),
-    "proven wrong by a verify run": (row(condemned_etag=MD5[0]), copy(), "alike"),
-    "with a damaged source": (row(damaged_etag=MD5[0]), copy(), "alike"),
+    "proven wrong by a verify run": (row(beside=Repair(condemned_etag=MD5[0])), copy(), "alike"),
+    "with a damaged source": (row(beside=Repair(damaged_etag=MD5[0])), copy(), "alike"),
     "a delete marker": (marker(row()), copy(), None),
 }
 
@@ -171,7 +171,7 @@ KNOWN: dict[str, tuple[dict[str, Any] | None, list[Seen], bool]] = {
     "whose copy is another one since": ({}, [Seen("good", 5, copy_etag="f-2")], False),
     "whose copy was made in parts": ({}, [Seen("good", 5, copy_etag=PARTS)], False),
     "of another size": ({"size_bytes": 6}, [Seen("good", 5)], False),
-    "that a verify run has condemned": ({"condemned_etag": PARTS}, [Seen("good", 5)], False),
+    "that a verify run has condemned": ({"beside": Repair(condemned_etag=PARTS)}, [Seen("good", 5)], False),
     "that the manifest names twice": (None, [Seen("good", 5)], False),
 }
 
@@ -268,6 +268,7 @@ def test_only_what_lies_below_the_keys_is_listed_and_at_most_a_page_for_six_rows
 
 ETAGS = st.sampled_from([*MD5[:2], f"{MD5[0]}-2", None])
 TIMES = st.sampled_from([None, 9.0, 10.0, 11.0])
+KNOWN_BEFORE = st.sampled_from([None, None, Repair(condemned_etag="e")])
 
 
 @st.composite
@@ -279,7 +280,7 @@ def entries(draw: Any) -> tuple[list[ObjectVersion], list[Listed]]:
     )
     rows = [
         row(f"in/{draw(names)}", version_id=f"v{number}", is_latest=draw(booleans), size_bytes=draw(sizes),
-            etag=draw(ETAGS), last_modified=draw(TIMES), condemned_etag=draw(st.sampled_from([None, None, "e"])))
+            etag=draw(ETAGS), last_modified=draw(TIMES), beside=draw(KNOWN_BEFORE))
         for number in range(draw(st.integers(1, 24)))
     ]  # fmt: skip
     listed = [

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from jobs.core.model import Attributes, ObjectInfo, ObjectLock
+from jobs.core.model import Attributes, ObjectInfo, ObjectLock, Repair
 from jobs.core.outcome import GOOD, Evidence, Status
 from jobs.core.reasons import Reason
 from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed, StoreError, Throttled, Unavailable
@@ -250,7 +250,7 @@ def test_a_key_is_another_one_only_if_its_name_can_be_compared(asked: str, shown
 
 async def test_a_stream_whose_parts_do_not_fit_into_the_buffer_fails_by_name_and_reads_nothing() -> None:
     store = make_store()
-    row = (await put(store, b"body"))._replace(condemned_etag="none")  # look first
+    row = (await put(store, b"body"))._replace(beside=Repair(condemned_etag="none"))  # look first
     buffer_bytes = 64 * KIB * KIB
     requests = watch(store)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.core.model import ObjectVersion
+from jobs.core.model import ObjectVersion, Repair
 from jobs.core.outcome import Evidence, Status
 from jobs.core.reasons import Reason
 from jobs.errors import ConfigError, Conflict, Denied, NoSuchBucket, NotFound, Unavailable
@@ -541,7 +541,7 @@ async def test_etags_of_copies_under_a_key_are_looked_at_once() -> None:
 async def test_source_that_was_found_damaged_is_read_first(is_right_now: bool) -> None:
     store = make_store()
     row = await put(store, A)
-    row = row._replace(damaged_etag=row.etag)
+    row = row._replace(beside=Repair(damaged_etag=row.etag))
     if not is_right_now:
         store.rot(*SOURCE[:2], B)
     outcome = await sync_one(store, row)
@@ -556,21 +556,8 @@ async def test_older_version_that_was_found_damaged_stays_damaged_though_its_cop
     store.rot(*SOURCE[:2], B)
     await put(store, C)
     await sync_all(store)
-    row = row._replace(damaged_etag=row.etag)
+    row = row._replace(beside=Repair(damaged_etag=row.etag))
     assert (await sync_one(store, row, all_versions=True, is_replay=True)).status is Status.DAMAGED
-
-
-async def test_agreed_copy_is_replaced_if_its_bytes_still_differ() -> None:
-    store = make_store()
-    row = await put(store, A)
-    await sync_one(store, row)
-    agreed = row._replace(condemned_etag=row.etag)
-    same = await sync_one(store, agreed)
-    assert (same.status, same.evidence) == (SAME, Evidence.CONTENT)
-    store.rot(*COPY[:2], B)
-    replaced = await sync_one(store, agreed)
-    assert replaced.status is COPIED
-    assert bodies(store) == [B, A]
 
 
 async def test_all_copies_that_were_found_wrong_are_replaced() -> None:
@@ -582,7 +569,7 @@ async def test_all_copies_that_were_found_wrong_are_replaced() -> None:
         store.rot(*COPY[:2], C)
     await put(store, b"ddd")
     await sync_all(store)
-    rows = [row._replace(row=place, condemned_etag=row.etag) for place, row in enumerate(rows)]
+    rows = [row._replace(row=place, beside=Repair(condemned_etag=row.etag)) for place, row in enumerate(rows)]
     result = await sync(store, *rows, all_versions=True, is_replay=True)
     assert [result.outcomes[place].status for place in range(2)] == [COPIED, COPIED]
     assert bodies(store) == [C, C, b"ddd", A, B, b"ddd"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from jobs.core.model import Attributes
+from jobs.core.model import Attributes, Repair
 from jobs.core.outcome import Depth, Status
 from jobs.core.reasons import Reason
 from jobs.s3.store import UNGUARDED
@@ -25,7 +25,7 @@ async def test_a_retry_puts_other_metadata_right_by_a_new_version(attributes: An
     assert (await replicate(store, row)).status is Status.CHANGED, "it is newer, and nobody agreed to replace it"
     listed = await replicate(store, row, all_versions=True)
     assert (listed.status, listed.depth) == (Status.SAME, Depth.LISTED), "no list shows metadata"
-    retry = row._replace(condemned_etag=found.destination_etag)
+    retry = row._replace(beside=Repair(condemned_etag=found.destination_etag))
     assert (await replicate(store, retry)).status is Status.DONE
     assert (await verify(store, row)).status is Status.VERIFIED
     assert (await replicate(store, retry)).status is Status.SAME
@@ -43,7 +43,7 @@ async def test_a_copy_has_the_tags_of_its_source_and_may_have_more(deep: bool) -
         outcome = await verify(store, row, deep=deep, compares_tags=True)
         assert (outcome.status, outcome.detail) == (Status.DIFFERENT if found else Status.VERIFIED, found)
         assert outcome.reason == (Reason.METADATA_DIFFERS if found else "")
-    retry = row._replace(condemned_etag=outcome.destination_etag)
+    retry = row._replace(beside=Repair(condemned_etag=outcome.destination_etag))
     assert (await replicate(store, retry, compares_tags=True)).status is Status.DONE
     assert (await verify(store, row, compares_tags=True)).status is Status.VERIFIED
 
@@ -55,6 +55,6 @@ async def test_a_copy_has_the_annotations_of_its_source() -> None:
     await store.put_annotation(SOURCE, "note", b"text", object_etag=row.etag or "")
     outcome = await verify(store, row, compares_tags=True)
     assert (outcome.reason, outcome.detail) == (Reason.METADATA_DIFFERS, "annotations")
-    retry = row._replace(condemned_etag=outcome.destination_etag)
+    retry = row._replace(beside=Repair(condemned_etag=outcome.destination_etag))
     assert (await replicate(store, retry)).status is Status.SAME
     assert (await verify(store, row, compares_tags=True)).status is Status.VERIFIED

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobs.core.model import ObjectRef
+from jobs.core.model import ObjectRef, Repair
 from jobs.core.outcome import Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.errors import Conflict, PreconditionFailed
@@ -83,7 +83,7 @@ async def test_a_source_that_was_overwritten_in_the_second_of_its_copy_is_brough
     if caller in ("retry", "repair"):
         found = await verify(store, row, **options)
         assert found.status in (Status.DIFFERENT, Status.MISSING)
-        row = row._replace(condemned_etag=found.destination_etag)
+        row = row._replace(beside=Repair(condemned_etag=found.destination_etag))
     if caller == "event":
         outcome = await sync_one(store, row, **EVENT)
     else:

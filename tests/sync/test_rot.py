@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from jobs.core.model import ObjectRef, ObjectVersion, Route
+from jobs.core.model import ObjectRef, ObjectVersion, Repair, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import NotFound
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import full_object
 from jobs.sync.key import Sides, SyncOptions
 from jobs.sync.table import Overwrite, Rules
-from jobs.verify.attestation import Attestation
+from jobs.verify.attestation import Attestation, Attested
 from jobs.verify.job import Verify, VerifyOptions
 from tests.doubles.memory_store import MemoryStore, Request
 from tests.sync.scene import (
@@ -46,9 +46,9 @@ async def copied(store: MemoryStore, **attributes: Any) -> ObjectVersion:
 def condemned(row: ObjectVersion, outcome: Outcome) -> ObjectVersion:
     """The row of a retry, as the failed rows of a verify run have it."""
     if outcome.status is Status.DAMAGED:
-        return row._replace(damaged_etag=row.etag)
+        return row._replace(beside=Repair(damaged_etag=row.etag))
     assert outcome.status is Status.DIFFERENT
-    return row._replace(condemned_etag=outcome.destination_etag)
+    return row._replace(beside=Repair(condemned_etag=outcome.destination_etag))
 
 
 def lose(store: MemoryStore, bucket: str) -> None:
@@ -79,7 +79,7 @@ async def test_a_copy_that_rotted_or_is_lost_is_copied_again(versioned: bool, is
     else:
         store.rot(*COPY[:2], ROTTEN)
     if is_known:
-        row = row._replace(known_checksum=proven.checksum)
+        row = row._replace(beside=Repair(known_checksum=proven.checksum))
     found = await verify(store, row, deep=True)
     assert (found.status, found.evidence) == (Status.DIFFERENT, Evidence.CONTENT)
     assert (await replicate(store, condemned(row, found))).status is Status.DONE
@@ -134,10 +134,10 @@ async def test_a_damaged_source_is_never_copied_over_the_good_copy(way: str, ove
     else:
         at = int((time.time() + 60) * 1e6)
         rotten = Attestation("source", *full_object("CRC64NVME", ROTTEN), None, row.etag, at)
-        found = await verify(store, row._replace(beside=[rotten]))
+        found = await verify(store, row._replace(beside=Attested(attested=[rotten])))
     assert found.status is Status.DAMAGED, found
     # Also where the file of failed rows condemns the copy: S3 is asked, not the file.
-    forged = row._replace(condemned_etag=(await row_of(store, COPY)).etag)
+    forged = row._replace(beside=Repair(condemned_etag=(await row_of(store, COPY)).etag))
     for retry in (condemned(row, found), forged):
         assert (await replicate(store, retry, overwrite=overwrite)).status is Status.DAMAGED
         assert bodies(store) == [GOOD]
@@ -180,7 +180,7 @@ async def test_a_damaged_version_is_not_put_on_top_of_a_history() -> None:
     store.rot(*SOURCE[:2], ROTTEN)
     row = await row_of(store)
     found = await verify(store, row, deep=True, all_versions=True)
-    for retry in (condemned(row, found), row._replace(condemned_etag=found.destination_etag)):
+    for retry in (condemned(row, found), row._replace(beside=Repair(condemned_etag=found.destination_etag))):
         assert statuses(await replay(store, [retry])) == [Status.DAMAGED]
     assert bodies(store) == [GOOD]
 
@@ -193,7 +193,7 @@ async def test_a_copy_of_a_damaged_source_is_not_proven_by_its_bytes(versioned: 
     store.rot(*SOURCE[:2], ROTTEN)
     copy = await put_in_parts(store, ROTTEN[:6], ROTTEN[6:], ref=COPY, **OPAQUE)
     assert (await verify(store, row, deep=True, all_versions=versioned)).status is Status.DAMAGED
-    for known in (row, row._replace(condemned_etag=copy.etag)):
+    for known in (row, row._replace(beside=Repair(condemned_etag=copy.etag))):
         retried = await replicate(store, known, all_versions=versioned)
         assert retried.status is Status.DAMAGED, retried
 

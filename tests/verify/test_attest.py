@@ -20,7 +20,7 @@ from jobs.runs.planning import spool
 from jobs.runs.sorting import Sorting
 from jobs.tables.rows import manifest_schema
 from jobs.verify.attest import join_attestations, read_attested
-from jobs.verify.attestation import Attestation, attested
+from jobs.verify.attestation import Attestation, Attested, attested
 from tests.doubles.examples import examples
 
 SIDES = Side(Location("src", "in/")), Side(Location("dst", "out/"))
@@ -52,7 +52,8 @@ def attest(rows: list[dict], evidence: dict[str, list[dict]], folder: Path) -> l
     try:
         join_attestations({side: folder / f"{side}.parquet" for side in evidence}, RUN, sorting)
         batch = sorting.connection.sql(f"FROM {sorting.relation} ORDER BY place").to_arrow_table()
-        return [*zip(batch["key"].to_pylist(), batch["version_id"].to_pylist(), read_attested(batch), strict=True)]
+        beside = (each.attested for each in read_attested(batch))
+        return [*zip(batch["key"].to_pylist(), batch["version_id"].to_pylist(), beside, strict=True)]
     finally:
         sorting.connection.close()
 
@@ -133,7 +134,9 @@ def info(etag: str = "e-2", version: str | None = None, modified: float = 10.0) 
     ],
 )
 def test_a_checksum_is_true_of_the_object_that_was_read(pin: str | None, there: ObjectInfo, is_true: bool) -> None:
-    assert attested(there, "source", [Attestation("source", *CRC, pin, "e-2", AT)]) == ((CRC,) if is_true else ())
+    assert attested(there, "source", Attested(attested=[Attestation("source", *CRC, pin, "e-2", AT)])) == (
+        (CRC,) if is_true else ()
+    )
 
 
 def test_all_that_is_said_of_the_side_counts() -> None:
@@ -143,4 +146,4 @@ def test_all_that_is_said_of_the_side_counts() -> None:
         Attestation("source", *composite, None, "e-2", AT),
         Attestation("destination", "SHA256", "z", False, "v1", None, AT),
     ]
-    assert attested(info(version="v1"), "source", beside) == (CRC, composite)
+    assert attested(info(version="v1"), "source", Attested(attested=beside)) == (CRC, composite)

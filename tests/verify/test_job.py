@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
+from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Repair, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.errors import ArchivedObject, Denied, NotFound, PreconditionFailed, StoreError
@@ -141,7 +141,7 @@ def test_what_becomes_of_a_side_while_it_is_read(
     store = store_of(on={"get": busy})
     for name in ("here", "there"):
         put(store, name, b"older")
-    assert statuses(verify(store, [ObjectVersion(0, "k", known_checksum=known)], deep=True)) == [status]
+    assert statuses(verify(store, [ObjectVersion(0, "k", beside=Repair(known_checksum=known))], deep=True)) == [status]
 
 
 GOOD = b"salary of Alice: 1000 EUR per month."
@@ -167,7 +167,7 @@ def test_what_an_earlier_run_has_proven_of_the_content_saves_a_look_at_the_sourc
         etag = store._buckets.find("HeadObject", ObjectRef("here", "k")).etag = "1" * 32
     put(store, "there", there)
     known = full_object(algorithm, GOOD)
-    row = ObjectVersion(0, "k", size_bytes=len(GOOD), etag=etag, known_checksum=f"{algorithm}:{known.value}")
+    row = ObjectVersion(0, "k", size_bytes=len(GOOD), etag=etag, beside=Repair(known_checksum=str(known)))
     asked: list[str] = []
 
     async def note(request: Request) -> Any:
@@ -188,7 +188,7 @@ def test_a_copy_that_is_not_what_was_proven_differs_whatever_the_source_is(all_v
         written = put(store, "here", data, KMS, storage_class="GLACIER" if source == "archived" else "STANDARD")
         put(store, "there", data, KMS)
         known = f"SHA256:{full_object('SHA256', data).value}"
-        row = row_of(written, len(data), row=at, known_checksum=known)
+        row = row_of(written, len(data), row=at, beside=Repair(known_checksum=known))
         rows.append(row._replace(last_modified=float(at), is_latest=data == GOOD))
         if source == "gone":
             asyncio.run(MemoryStore.delete(store, ObjectRef("here", "k", written.version_id)))
@@ -404,7 +404,7 @@ def test_a_copy_that_rotted_in_a_longer_history_is_damaged_and_not_missing(
     written, copy = put(store, "here", b"two", sse), put(store, "there", b"two", sse)
     store.rot("there", "k", b"tWo")
     known = f"CRC32:{full_object('CRC32', b'two').value}" if is_known else None
-    [outcome] = verify(store, [row_of(written, 3, known_checksum=known)], all_versions=True, deep=True)
+    [outcome] = verify(store, [row_of(written, 3, beside=Repair(known_checksum=known))], all_versions=True, deep=True)
     assert (outcome.status, outcome.destination_etag) == (Status.DIFFERENT, copy.etag)
     assert outcome.evidence is Evidence.CONTENT
 
@@ -424,7 +424,8 @@ def test_a_copy_that_is_what_was_proven_keeps_the_checksum_of_the_proof(all_vers
     written = put(store, "here", GOOD)
     put(store, "there", GOOD)
     known = f"SHA256:{full_object('SHA256', GOOD).value}"
-    [outcome] = verify(store, [row_of(written, len(GOOD), known_checksum=known)], all_versions=all_versions, deep=True)
+    row = row_of(written, len(GOOD), beside=Repair(known_checksum=known))
+    [outcome] = verify(store, [row], all_versions=all_versions, deep=True)
     assert (outcome.status, outcome.checksum) == (Status.VERIFIED, known)
 
 
