@@ -14,7 +14,7 @@ from msgspec import to_builtins
 
 from jobs.cli import console
 from jobs.cli.command import Answer, LedgerCommand, PolicyOptions, Work, choose_pair
-from jobs.cli.options import Name, Place, Positive, When, option, rare, shared
+from jobs.cli.options import Name, Place, Positive, Rows, When, option, rare, shared
 from jobs.config import Settings
 from jobs.core.display import shown_key
 from jobs.core.model import Location
@@ -43,12 +43,13 @@ class Drill(PolicyOptions, LedgerCommand):
     \b
     sealift drill --pair scans
     sealift drill --pair scans --sample 1000 --prefix 2026/ --to s3://drills/scans/ --check './check.sh --fast'
-    sealift drill --pair scans --as-of 30d --dry-run
+    sealift drill --pair scans --as-of 30d --manifest contracts.csv --dry-run
     """
 
     pair_name: str = shared("pair", required=True)
     sample: int | None = option("So many objects of each place at random.", type=Positive, metavar="N")
     prefix: str | None = option("Only source keys that begin with this.")
+    manifest: str | None = shared("manifest", "Exactly the source keys that this file names.", type=Rows)
     at: float | None = option("As it was at: 30d (ago), 2026-11-01, 2026-11-01T06:00:00Z.", name="--as-of", type=When)
     to: Location | None = option("Restore below this. Default: drill.bucket of the policy.", type=Place)
     check: str | None = option("Run this on what was restored, and expect 0.", metavar="COMMAND")
@@ -60,7 +61,7 @@ class Drill(PolicyOptions, LedgerCommand):
 
     def run(self) -> Work:
         """Choose, ask, restore, compare, and remove."""
-        from jobs.drill.model import Asked
+        from jobs.drill.model import MOST, Asked
         from jobs.drill.summary import Drill as Documents
         from jobs.drill.summary import Summary
         from jobs.drill.trial import Trial, check_apart
@@ -78,9 +79,11 @@ class Drill(PolicyOptions, LedgerCommand):
             raise UsageError(f"--check: {words[0]} is no program", advice="name one with its path")
         name = self.name or time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
         side = Side(to.join(f"{pair.name}/{name}/"), region=rules.region if rules and not self.to else None)
-        sample = self.sample or (rules.sample if rules else 300)
+        if self.manifest and (self.sample or self.prefix):
+            raise UsageError("--manifest names all that is restored", advice="leave out --sample and --prefix")
+        sample = MOST if self.manifest else self.sample or (rules.sample if rules else 300)
         most = rules.max_size if rules else 10 * 1024**3
-        asked = Asked(self.at or now, self.prefix or "", sample, most, secrets.randbelow(1 << 31), side)
+        asked = Asked(self.at or now, self.prefix or "", sample, most, secrets.randbelow(1 << 31), side, self.manifest)
         documents = Documents(open_ledger(place), pair.name, name)
         check = (words, self.check_seconds) if words else None
 

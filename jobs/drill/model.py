@@ -10,6 +10,8 @@ from jobs.core.run import Side
 
 SOURCE, INDEX, VERSION = "source", "index", "version"
 """What says how an object has to be (`jobs.drill.proof`)."""
+MOST = 999_999
+"""So many objects of each place at most: DuckDB's `arg_min` takes no more."""
 ARCHIVES = "archives"
 """The leg of archives. The others are buckets."""
 
@@ -31,7 +33,8 @@ class Leg(Struct, frozen=True):
 
 class Asked(Struct, frozen=True):
     """What a drill restores: of each leg, as of `at` (epoch seconds), so many objects chosen at random, and at most so
-    many bytes. `prefix`: of the source's keys. `seed`: of the choice. `to`: the place of the drill.
+    many bytes. `prefix`: of the source's keys. `seed`: of the choice. `to`: the place of the drill. `manifest`: a
+    file that names the source keys to choose from.
     """
 
     at: float
@@ -40,12 +43,14 @@ class Asked(Struct, frozen=True):
     max_size: int
     seed: int
     to: Side
+    manifest: str | None = None
 
 
 class Sample(Struct, frozen=True):
     """What was chosen: `random` of `population` current objects by chance, and `rows` in all.
 
     `cold` objects must be thawed before anything reads them, and `large` ones do not fit: both are left out.
+    `absent`: keys that a manifest names, of which nothing is there.
     """
 
     rows: int
@@ -54,6 +59,7 @@ class Sample(Struct, frozen=True):
     population: int
     cold: int
     large: int
+    absent: int = 0
 
 
 class Written(NamedTuple):

@@ -21,8 +21,9 @@ from jobs.archives.model import DamagedIndex
 from jobs.core.enums import ARCHIVE_CLASSES
 from jobs.core.model import Location
 from jobs.core.selection import Selection
-from jobs.drill.model import Asked, Leg, Sample
+from jobs.drill.model import MOST, Asked, Leg, Sample
 from jobs.ledger.ledger import Ledger
+from jobs.manifests import open_manifest
 from jobs.runs.planning import MEMORY_LIMIT, spool
 from jobs.s3.listing import list_all
 from jobs.s3.sessions import side_store
@@ -46,7 +47,7 @@ _OBJECTS = """
                row_number() OVER (PARTITION BY key ORDER BY last_modified DESC, place) = 1 AS is_current,
                {{'storage_class': storage_class, 'age': floor(log10(greatest(({at} - last_modified) / 864e8, 1))),
                  'is_odd': NOT regexp_full_match(key, '[A-Za-z0-9!_.*()/-]*')}} AS kind
-        FROM {rows} WHERE last_modified <= {at}
+        FROM {rows} WHERE last_modified <= {at} AND (key IN (FROM named) OR NOT {is_named})
     ) WHERE NOT is_delete_marker
 """
 _CHOSEN = """
@@ -70,17 +71,22 @@ _CHOSEN = """
 
 
 async def draw(leg: Leg, asked: Asked, ledger: Ledger, folder: Path) -> tuple[Sample, Path]:
-    """Choose objects of a leg. Returns what was chosen, and a manifest of it in `folder`."""
+    """Choose objects of a leg. Returns what was chosen, and a manifest of it in `folder`. Raises ManifestError."""
     rows, chosen = folder / f"{leg.name}-all.parquet", folder / f"{leg.name}.parquet"
     listed = _members(leg, ledger) if leg.packed_from else _versions(leg)
     await spool(listed, Selection(exclude=leg.exclude, versions="all"), rows)
+    named = list[str]()
+    if asked.manifest:
+        manifest = await open_manifest(asked.manifest, ledger.store)
+        named = [leg.prefix + str(key) async for batch in manifest.batches for key in batch["key"].to_pylist()]
     place = asked.to.location.join(f"{leg.name}/").key
     how: dict[str, Any] = {
         "rows": parquet(rows),
         "cold": _COLD,
         "seed": asked.seed,
         "at": int(asked.at * 1e6),
-        "sample": asked.sample,
+        "sample": min(MOST, asked.sample),
+        "is_named": asked.manifest is not None,
         "each": OF_EACH,
         "most": asked.max_size,
         "largest": asked.max_size // SHARE_OF_LARGEST,
@@ -88,11 +94,14 @@ async def draw(leg: Leg, asked: Asked, ledger: Ledger, folder: Path) -> tuple[Sa
     }
 
     def choose(connection: duckdb.DuckDBPyConnection) -> Sample:
+        connection.register("names", pa.table({"key": pa.array(named, pa.string())}))
+        connection.execute("CREATE TEMP TABLE named AS SELECT DISTINCT key FROM names")
         connection.execute(_OBJECTS.format(**how))
         table = connection.sql(_CHOSEN.format(**how)).to_arrow_table()
         counted: Any = connection.execute(
             "SELECT count(*) FILTER (is_current AND NOT is_cold AND NOT is_large), count(*) FILTER (is_cold), "
-            "count(*) FILTER (is_large AND NOT is_cold) FROM objects"
+            "count(*) FILTER (is_large AND NOT is_cold), "
+            "greatest((SELECT count(*) FROM named) - count(*) FILTER (is_current), 0) FROM objects"
         ).fetchone()
         batch = fill_batch({name: table[name] for name in table.column_names}, table.num_rows)
         pq.write_table(pa.Table.from_batches([batch]), chosen)

@@ -143,6 +143,9 @@ def judge(pair: str, legs: Sequence[LegResult], check: Checked | None, left: Seq
         found.append((f"The check {ended}: {check.command}", "See why the check did not end with 0"))
     if left:
         found.append((f"{plural(len(left), 'object')} of others stay", f"See who wrote {shown_key(left[0])}"))
+    if absent := sum(each.sample.absent for each in legs if each.leg != ARCHIVES):
+        what = f"Nothing is there of {plural(absent, 'key')} that the manifest names"
+        found.append((what, f"Copy them: sealift replicate --pair {pair} --manifest FILE"))
     empty = [each.leg for each in legs if each.is_empty]
     if empty or not rows:
         what = f"Nothing was there to restore: {', '.join(empty)}" if empty else "Nothing was restored: all is cold"
@@ -156,7 +159,9 @@ def confidence(leg: LegResult) -> str:
     sample = leg.sample
     if leg.findings or not sample.random:
         return ""
-    most = 0.0 if sample.random >= sample.population else at_most(sample.random)
+    if sample.random >= sample.population:
+        return f"all {sample.population:,} are right"
+    most = at_most(sample.random)
     return f"{sample.random:,} of {sample.population:,} chosen at random are right: at 95 %, at most {most:.2%} are not"
 
 

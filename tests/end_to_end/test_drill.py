@@ -75,6 +75,20 @@ def test_a_copy_with_other_bytes_is_found_and_the_state_knows_it(copied: tuple[W
     assert [each["first_key"] for each in status["findings"]] == [KEYS[3]]
 
 
+def test_a_manifest_names_what_is_restored_and_a_key_that_is_not_there_is_found(
+    copied: tuple[World, str, str], tmp_path: Path
+) -> None:
+    world, policy, place = copied
+    named = tmp_path / "keys.csv"
+    named.write_text("".join(f"{world.source},{key}\n" for key in KEYS[:4]))
+    found = drill(world, policy, place, "--manifest", str(named))
+    assert (found["code"], found["legs"][0]["sample"]["rows"], found["next_steps"]) == (0, 4, [])
+    world.client.delete_object(Bucket=world.destination, Key=f"copies/{KEYS[0]}")
+    found = drill(world, policy, place, "--manifest", str(named))
+    assert (found["code"], found["legs"][0]["sample"]["absent"]) == (ExitCode.FINDINGS, 1)
+    assert left(world, place) == []
+
+
 def test_older_versions_and_the_replica_come_back_and_an_emptied_bucket_is_found(
     copied: tuple[World, str, str], tmp_path: Path
 ) -> None:
