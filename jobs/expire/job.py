@@ -53,7 +53,7 @@ from jobs.errors import (
     StoreError,
     Unavailable,
 )
-from jobs.expire.rules import Candidate, CopyAt, Terms, decide, refuse_copy
+from jobs.expire.rules import ATTEMPT_SECONDS, Candidate, CopyAt, Terms, decide, refuse_copy
 from jobs.runs.kind import Opened
 from jobs.s3.annotations import AnnotationPair
 from jobs.s3.byte_ranges import ContentSide
@@ -179,8 +179,8 @@ class Expire:
                 outcomes[row.row] = each
             elif stone and (each is None or each.is_replaced):  # whatever its delete was to do
                 outcomes[row.row] = _deleted(row, stone._replace(step=Step.REMOVE))
-            elif stone and each and each.is_hidden and stone.step is Step.HIDE:
-                is_own = each.is_hidden_by(stone.marker_version_id, stone.recorded_at)
+            elif stone and each and (marker := each.marker) and stone.step is Step.HIDE:
+                is_own = marker.last_modified <= stone.recorded_at + ATTEMPT_SECONDS  # else somebody else's delete
                 outcomes[row.row] = _deleted(row, stone) if is_own else _kept(row, Reason.DELETED, "source")
             elif each is None:
                 outcomes[row.row] = Outcome.of(row, Status.MISSING, Reason.SOURCE_GONE)

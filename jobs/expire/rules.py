@@ -78,19 +78,9 @@ class Candidate(NamedTuple):
         return self.row.etag != self.info.etag
 
     @property
-    def is_hidden(self) -> bool:
-        """True if a delete marker is above it."""
-        return any(each.is_delete_marker for each in self.above)
-
-    def is_hidden_by(self, marker_version_id: str | None, announced_at: float) -> bool:
-        """True if a delete that was announced may have hidden it.
-
-        By the marker of this id, else by one that was set within `ATTEMPT_SECONDS`. A later one is that of
-        somebody else's delete.
-        """
-        markers = [each for each in self.above if each.is_delete_marker]
-        latest = announced_at + ATTEMPT_SECONDS
-        return any((each.version_id or "") == marker_version_id or each.last_modified <= latest for each in markers)
+    def marker(self) -> Listed | None:
+        """The delete marker that hides it: the first one above it."""
+        return next((each for each in self.above if each.is_delete_marker), None)
 
     @property
     def hidden_at(self) -> float:
