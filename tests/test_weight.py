@@ -40,7 +40,7 @@ LIMITS = {
     "scheduler": 889,
     "terraform": 2440,
     "terraform/modules": 487,
-    "tests": 43425,
+    "tests": 43421,
     "the product": 25790,
 }
 

@@ -64,6 +64,7 @@ class Nightly(PolicyOptions, LedgerCommand):
         ledger, name = open_ledger(place), pair.name
 
         async def play() -> tuple[Summary, bool]:
+            from jobs.doctor.pairs import judge_drill
             from jobs.nights.night import NightWork, write_page  # DuckDB and pyarrow load here
 
             nights = await ended_nights(ledger, name, before=f"{night}~")
@@ -77,7 +78,8 @@ class Nightly(PolicyOptions, LedgerCommand):
                 raise Interrupted(f"another machine works at the night of {night}", advice="wait until it has ended")
             last = await nights[0].read() if nights else None
             work = policy, pair, scope(policy, pair), settings, self.executor, console
-            return await NightWork(ours, *work, self.margin, last).run(), False
+            drill = await judge_drill(policy.drill, pair, ledger)
+            return await NightWork(ours, *work, self.margin, last).run(drill.says, drill.advice), False
 
         summary, ran_before = interrupts.run(play())
         text = summary_text(summary, zone, ran_before=ran_before)

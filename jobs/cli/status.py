@@ -21,7 +21,6 @@ from jobs.doctor.model import Finding, failure, unchecked
 from jobs.doctor.model import Status as Answered
 from jobs.doctor.pairs import judge_backlog, judge_drill, judge_night
 from jobs.doctor.queues import DEAD, EVENT, UNDELIVERED, look_at_queues
-from jobs.drill.summary import ended_drills
 from jobs.errors import ConfigError, ExitCode, StoreError, UsageError
 from jobs.ledger.backlog import Waiting, manifest_numbers, read_backlog, read_manifest
 from jobs.ledger.files import list_folders
@@ -210,8 +209,7 @@ async def _night(ledger: Ledger, policy: Policy, pair: Pair) -> Rows:
     sizes = {"objects": last.stages[0].counts, "bytes": last.stages[0].bytes} if last else {"objects": {}, "bytes": {}}
     yield "pairs", {"pair": pair.name, "destination": f"s3://{hot.bucket}/{hot.prefix}"} | row | sizes
     yield f"pair {pair.name}", judge_night(policy, pair, last)
-    if policy.drill:
-        yield f"pair {pair.name}", judge_drill(policy.drill, pair, await ended_drills(ledger, pair.name))
+    yield f"pair {pair.name}", await judge_drill(policy.drill, pair, ledger)
 
 
 async def _backlog(ledger: Ledger, policy: Policy, name: str, runs: Sequence[Mapping[str, Any]]) -> Rows:

@@ -1,6 +1,6 @@
-"""Questions about what the ledger says of the work at each pair: its last night, and what waits for a run.
+"""Questions about what the ledger says of the work at each pair: its last night and drill, and what waits for a run.
 
-`sealift status` judges by the same two rules.
+`sealift status` judges by the same rules, and a night's page has what they say of drills.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from functools import partial
 from jobs.core.display import shown
 from jobs.doctor.model import Finding, Question, failure, ok, unchecked, warning
 from jobs.doctor.system import System
-from jobs.drill.summary import Summary as DrillSummary
 from jobs.drill.summary import ended_drills
 from jobs.ledger.backlog import Waiting, read_backlog
 from jobs.ledger.ledger import Ledger
@@ -28,19 +27,15 @@ OVERDUE_SECONDS = 1800
 
 def questions(system: System) -> Iterator[Question]:
     """Of each pair."""
-    rules = system.policy.drill
     for pair in system.pairs:
         asks = {"last-night": partial(_night, system.policy, pair), "backlog": partial(_backlog, pair)}
-        for check, asked in (asks | ({"last-drill": partial(_drill, rules, pair)} if rules else {})).items():
+        asks["last-drill"] = partial(judge_drill, system.policy.drill, pair)
+        for check, asked in asks.items():
             yield Question(check, f"pair {pair.name}", partial(system.in_ledger, asked), needs_aws=False)
 
 
 async def _night(policy: Policy, pair: Pair, ledger: Ledger) -> Finding:
     return judge_night(policy, pair, await last_summary(ledger, pair.name))
-
-
-async def _drill(rules: Drill, pair: Pair, ledger: Ledger) -> Finding:
-    return judge_drill(rules, pair, await ended_drills(ledger, pair.name))
 
 
 async def _backlog(pair: Pair, ledger: Ledger) -> Finding:
@@ -67,8 +62,11 @@ def judge_night(policy: Policy, pair: Pair, last: Summary | None) -> Finding:
     return ok(f"{says}: {last.verdict.partition(': ')[0]}")
 
 
-def judge_drill(rules: Drill, pair: Pair, drills: Sequence[DrillSummary]) -> Finding:
-    """Whether the last good drill of a pair is recent. `drills`: the latest first."""
+async def judge_drill(rules: Drill | None, pair: Pair, ledger: Ledger) -> Finding:
+    """Whether the last good drill of a pair is recent."""
+    if rules is None:
+        return ok("the policy asks for no drills")
+    drills = await ended_drills(ledger, pair.name)
     play, good_at = f"sealift drill --pair {pair.name}", drills[0].good_at if drills else None
     if good_at is None:
         return warning("no drill was good yet" if drills else "no drill has ended yet", play)

@@ -93,9 +93,10 @@ class NightWork(Struct, frozen=True):
     margin_seconds: float | None
     last: Summary | None
 
-    async def run(self) -> Summary:
+    async def run(self, drill_says: str, drill_advice: str) -> Summary:
         """Start or continue a night that has not ended, and return its summary.
 
+        `drill_says`: of the pair's last drill, with what to do, if anything.
         Exit code 3: the night is done, and something is left to people, or nothing was compared. Code 2 would
         say that nothing was started. Raises Interrupted, with the code of its run, for a night that stopped.
         """
@@ -112,6 +113,7 @@ class NightWork(Struct, frozen=True):
             **run_options.named_places(self.policy, self.pair),
             verdict=f"{sentence}: {'; '.join(f'{each.stage} {stage_text(each)}' for each in results)}.",
             next_steps=steps,
+            drill=f"{drill_says.capitalize()}: {drill_advice}" if drill_advice else "",
             ending=ending,
             exit_code=int(ExitCode.DONE if ending in GOOD else ExitCode.FINDINGS),
             began_at=datetime.fromtimestamp(parse_time(compared["created_at"]), UTC),
@@ -155,9 +157,8 @@ class NightWork(Struct, frozen=True):
             return StageResult(stage=stage, refused=error.what, advice=advice, slice=turn)
         ledger, kind = self.night.ledger, KINDS[spec.job]
         run = spec, await ledger.plan(spec.run_id), ledger
-        is_over = await ledger.report(spec.run_id) is not None
         how = self.settings, self.executor, self.display
-        report, code, _ = await (end(*run, kind) if is_over else work(*run, *how, kind))
+        report, code, _ = await (end(*run, kind) if await ledger.report(spec.run_id) else work(*run, *how, kind))
         if report["state"] != RunState.COMPLETE:
             night = f"--pair {self.pair.name} --night {self.night.day} --again"
             what = f"the night of {self.night.day} is not finished: {stage} has rows left to do, run {spec.run_id}"

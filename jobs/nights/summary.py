@@ -92,7 +92,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     """What a night came to.
 
     `ending`: None in those of releases that did not say it. `good_at`: when the last night ended that was well, this
-    one or one before it.
+    one or one before it. `drill`: what to do where the pair's last good drill is too old, which makes no night worse.
     """
 
     night_version: Literal[2] = 2
@@ -103,6 +103,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     ending: Ending | None = None
     verdict: str = ""
     next_steps: Sequence[str] = ()
+    drill: str = ""
     exit_code: Count
     began_at: Time
     finished_at: Time
@@ -150,8 +151,7 @@ class Night(Struct, frozen=True):
     async def write(self, suffix: str, data: bytes, attributes: Attributes = JSON) -> None:
         """Write a file, if none of that name is there yet."""
         with contextlib.suppress(PreconditionFailed):  # another writer came first
-            name = self.name + suffix
-            await write_file(self.ledger.store, self.ledger.location, name, data, attributes, tries=WRITE_TRIES)
+            await write_file(self.ledger.store, self.ledger.location, self.name + suffix, data, attributes, WRITE_TRIES)
 
 
 async def ended_nights(ledger: Ledger, pair: str, before: str = "9999") -> list[Night]:
@@ -239,7 +239,7 @@ def page_of(summary: Summary) -> str:
         tone=TONES.get(summary.ending, "warn"),
         places={"Source": summary.source, "Destination": summary.destination},
         facts=facts | {"Finished": human_time(summary.finished_at), "Took": took},
-        steps=summary.next_steps,
+        steps=[*summary.next_steps, *filter(None, [summary.drill])],
         tables=[*([left] if left.lines else []), Table("Stages", ("Stage", "Rows"), lines, notes)],
         files={"This page": summary.report_html},
     )

@@ -1,7 +1,5 @@
 """The event-driven system on one machine: objects dropped into a bucket, things broken, a night, its report.
 
-    python -m tests.demo.events_demo
-
 `sealift local` runs as a user would start it; everything else happens through its environment.
 """
 
@@ -9,8 +7,6 @@ from __future__ import annotations
 
 import os
 import statistics
-import sys
-import time
 from typing import Any
 
 from tests.demo.narration import PAGES, expect, sealift, step
@@ -19,14 +15,6 @@ from tests.doubles.local_process import AWAIT_SECONDS, HOT, SOURCE, local_proces
 
 PAIR = "freight"
 SCANS = 20
-
-
-def main() -> int:
-    """Run the scene by itself."""
-    began = time.monotonic()
-    scene()
-    print(f"\nThat took {time.monotonic() - began:.0f} s.")
-    return 0
 
 
 def scene() -> None:
@@ -84,7 +72,3 @@ def scene() -> None:
 def _destroy(client: Any, key: str) -> None:
     for version in client.list_object_versions(Bucket=HOT, Prefix=key)["Versions"]:
         client.delete_object(Bucket=HOT, Key=key, VersionId=version["VersionId"])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

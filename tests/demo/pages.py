@@ -10,24 +10,16 @@ from tests.demo.documents import ODD_KEYS, documents, fill
 from tests.demo.narration import policy_text, sealift
 from tests.doubles.servers import Server
 
-SOURCE, COPIES, COLD, BACK, DRILLS, LEDGER = (
-    "parcel-documents",
-    "parcel-copies",
-    "parcel-cold",
-    "parcel-back",
-    "parcel-drills",
-    "parcel-ledger",
-)
+SOURCE, COPIES, COLD, BACK = "parcel-documents", "parcel-copies", "parcel-cold", "parcel-back"
+DRILLS, LEDGER = "parcel-drills", "parcel-ledger"
 COUNT = 150
 LONG_KEY = "scans/" + "/".join(["container-" * 19] * 5) + ".tif"
-NAMES = ("replicate", "verify", "reconcile", "night", "expire", "compact", "restore", "drill")
-"""The pages, in the order in which they are made."""
 SIDES = ("--source", f"s3://{SOURCE}", "--destination", f"s3://{COPIES}/copy/")
 INVOICES = ("--source", f"s3://{SOURCE}/invoices/", "--destination", f"s3://{COPIES}/copy/invoices/")
 
 
 def make_pages(server: Server, folder: Path) -> dict[str, str]:
-    """Each of `NAMES` → its HTML. `folder` gets the policy.
+    """The name of each page → its HTML. `folder` gets the policy.
 
     Ends the process with 1 if a command does not end as it should.
     """

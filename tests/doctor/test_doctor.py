@@ -39,7 +39,7 @@ def test_a_system_that_works_is_ok_in_every_line(system: System):
     assert {line["check"] for line in lines} == {
         *("credentials", "bucket", "conditional-writes", "source", "notifications", "inventory"),
         *("queue", "dead-letters", "backlog", "alarms", "job-queue"),
-        *("image", "vcpu-quota", "lambda-quota", "role", "last-night"),
+        *("image", "vcpu-quota", "lambda-quota", "role", "last-night", "last-drill"),
     }
     assert {line["subject"] for line in lines if line["check"] == "role"} == {*JOBS, *FUNCTIONS}
 
@@ -147,9 +147,9 @@ def test_a_planted_fault_is_the_only_line_that_is_not_ok(system: System, line: s
 
 
 def test_no_check_is_without_a_plant(system: System):
-    """A check that nothing can make fail proves nothing. Two have tests of their own below."""
+    """A check that nothing can make fail proves nothing. Three have tests of their own."""
     checked = {line["check"] for line in system.doctor()[1]}
-    assert checked - {line.split()[1] for line in PLANTS} == {"credentials", "conditional-writes"}
+    assert checked - {line.split()[1] for line in PLANTS} == {"credentials", "conditional-writes", "last-drill"}
 
 
 def test_the_command_for_what_is_older_than_the_rule_is_one_that_aws_takes():

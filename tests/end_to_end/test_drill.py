@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 from jobs.errors import ExitCode
 from jobs.reports.document import iso_time
 from tests.doubles.servers import REGION
-from tests.end_to_end.conftest import World, discard_buckets
+from tests.end_to_end.conftest import Result, World, discard_buckets
 from tests.end_to_end.pair_policy import runs, write_policy
 from tests.end_to_end.scenes import kill
 
@@ -36,9 +37,13 @@ def copied(world: World, tmp_path: Path) -> Iterator[tuple[World, str, str]]:
     discard_buckets(world.client, [place])
 
 
-def drill(world: World, policy: str, place: str, *arguments: str) -> dict[str, Any]:
+def start(world: World, policy: str, place: str, *arguments: str) -> Result:
     to = () if "--to" in arguments else ("--to", f"s3://{place}/try/")
-    result = world.sealift("drill", "--pair", "docs", "--policy", policy, *to, *arguments, "--yes", "--json")
+    return world.sealift("drill", "--pair", "docs", "--policy", policy, *to, *arguments, "--yes", "--json")
+
+
+def drill(world: World, policy: str, place: str, *arguments: str) -> dict[str, Any]:
+    result = start(world, policy, place, *arguments)
     assert not result.has_no_answer, result.stderr
     return result.document | {"code": result.code}
 
@@ -111,17 +116,13 @@ def test_older_versions_and_the_replica_come_back_and_an_emptied_bucket_is_found
     assert [(each["leg"], each["by"]) for each in then["legs"]] == [
         ("hot", {"version": len(KEYS)}), ("replica", {"version": len(KEYS)})
     ]  # fmt: skip
-    assert (then["code"], sum(each["size_bytes"] for each in then["legs"])) == (
-        0,
-        2 * sum(len(key.encode()) * 50 for key in KEYS),
-    )
+    size_bytes = 2 * sum(len(key.encode()) * 50 for key in KEYS)
+    assert (then["code"], sum(each["size_bytes"] for each in then["legs"])) == (0, size_bytes)
     now = drill(world, policy, place, "--prefix", "docs/k0")
     hot, replica = now["legs"]
     assert (now["code"], hot["findings"]) == (ExitCode.FINDINGS, [])
-    assert (replica["sample"]["population"], now["next_steps"]) == (
-        0,
-        ["Compare the pair: sealift nightly --pair docs --again"],
-    )
+    compare = ["Compare the pair: sealift nightly --pair docs --again"]
+    assert (replica["sample"]["population"], now["next_steps"]) == (0, compare)
     assert left(world, place) == []
     discard_buckets(world.client, [twin])
 
@@ -151,9 +152,7 @@ def test_what_may_not_be_drilled_is_refused_before_anything_is_written(copied: t
     world, policy, place = copied
 
     def refused(*arguments: str) -> int:
-        to = () if "--to" in arguments else ("--to", f"s3://{place}/try/")
-        result = world.sealift("drill", "--pair", "docs", "--policy", policy, *to, *arguments, "--yes", "--json")
-        return result.code
+        return start(world, policy, place, *arguments).code
 
     assert refused("--to", f"s3://{world.destination}/drills/") == ExitCode.USAGE
     assert refused("--to", f"s3://{world.ledger}/drills/") == ExitCode.USAGE
@@ -178,3 +177,23 @@ def test_a_killed_drill_goes_on_under_its_name_and_leaves_nothing(copied: tuple[
     found = drill(world, policy, place, "--name", "five")
     assert (found["code"], found["legs"][0]["findings"], left(world, place)) == (0, [], [])
     assert len(runs(world)) == 1
+
+
+def test_an_old_good_drill_is_a_line_in_status_doctor_and_on_the_nights_page(copied: tuple[World, str, str]) -> None:
+    world, policy, place = copied
+    with Path(policy).open("a") as file:
+        file.write(f"drill: {{bucket: {place}, region: {REGION}, days: 3}}\n")
+    asks = {"status": (), "doctor": (), "nightly": ("--pair", "docs", "--margin", "0s", "--again")}
+
+    def said() -> list[bool]:
+        """Of each command and the page, whether it names the drill."""
+        answers = {name: world.sealift(name, "--policy", policy, *words, "--json") for name, words in asks.items()}
+        page = world.fetch(answers["nightly"].document["report_html"])
+        return [b"sealift drill --pair docs" in each for each in (*(a.stdout.encode() for a in answers.values()), page)]
+
+    assert said() == [True] * 4
+    good = drill(world, policy, place, "--name", "one")
+    assert said() == [False] * 4
+    old = {name: each for name, each in good.items() if name != "code"} | {"good_at": time.time() - 7 * 86_400}
+    world.client.put_object(Bucket=world.ledger, Key="runs/drills/docs/one.json", Body=json.dumps(old).encode())
+    assert said() == [True] * 4
