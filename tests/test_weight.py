@@ -40,7 +40,7 @@ LIMITS = {
     "scheduler": 889,
     "terraform": 2440,
     "terraform/modules": 487,
-    "tests": 43421,
+    "tests": 43418,
     "the product": 25790,
 }
 

@@ -5,17 +5,18 @@ The next repair would copy each of them again.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from contextlib import aclosing
 
 import duckdb
 import pyarrow as pa
 
 from jobs.core.category import Category
-from jobs.reconcile.rules import IN_ARCHIVE, UNPROVEN_IN_ARCHIVE
+from jobs.reconcile.rules import IN_ARCHIVE, UNPROVEN_IN_ARCHIVE, atoms_of, content_sql
 from jobs.runs.there import PackedCopies
-from jobs.tables.duck import in_thread, quoted
+from jobs.tables.duck import in_thread
 
-_MISSING = f"SELECT code FROM verdicts WHERE category = {quoted(Category.MISSING.value)}"
+_OF = "IN (SELECT code FROM verdicts WHERE category = '{}')".format
 
 
 async def judge_packed(connection: duckdb.DuckDBPyConnection, packed: PackedCopies, bucket: str) -> None:
@@ -24,14 +25,16 @@ async def judge_packed(connection: duckdb.DuckDBPyConnection, packed: PackedCopi
 
     Only an archive counts that is there as its index says, and only a member of the object's size.
 
-    | the member's ETag                                                        | the key becomes |
-    |--------------------------------------------------------------------------|-----------------|
-    | the object's, an MD5                                                     | same            |
-    | the object's, of an upload in parts                                      | unverifiable    |
-    | another one, one of both is no MD5, and the copy was not older, as packed | unverifiable    |
-    | any other                                                                | stays missing   |
+    | `compare` says of object and member | and                               | the key becomes |
+    |-------------------------------------|-----------------------------------|-----------------|
+    | same                                |                                   | same            |
+    | nothing                             | their ETags are equal             | unverifiable    |
+    | nothing                             | the copy was not older, as packed | unverifiable    |
+    | any other                           |                                   | stays missing   |
+
+    An ETag of a sealed copy that equals the object's is an MD5: KMS makes none twice.
     """
-    missing = f"FROM joined WHERE code IN ({_MISSING})"
+    missing = f"FROM joined WHERE code {_OF(Category.MISSING)}"
     await in_thread(connection, connection.execute, f"CREATE TEMP TABLE lacking AS SELECT DISTINCT joined {missing}")
     first, last = connection.execute("SELECT min(joined), max(joined) FROM lacking").fetchone() or (None, None)
     if first is None:
@@ -53,14 +56,12 @@ def _keep(connection: duckdb.DuckDBPyConnection, members: pa.Table) -> None:
 
 
 def _judge_sql(is_sealed: bool) -> str:
-    no_md5 = "true" if is_sealed else "(contains(p.etag, '-') OR contains(j.source_etag, '-'))"
-    return f"""
-        UPDATE joined SET code = held.code FROM (
-            SELECT j.joined, min(CASE WHEN p.etag = j.source_etag AND regexp_full_match(p.etag, '[0-9a-f]{{32}}')
-                                      THEN {IN_ARCHIVE} ELSE {UNPROVEN_IN_ARCHIVE} END)::USMALLINT AS code
-            FROM joined AS j JOIN packed AS p ON p.key = j.joined AND p.size_bytes = j.source_size_bytes
-            WHERE j.code IN ({_MISSING}) AND j.at_source
-                AND (p.etag = j.source_etag OR ({no_md5} AND p.modified_us >= j.source_modified_us))
-            GROUP BY 1
-        ) AS held
-        WHERE joined.joined = held.joined AND joined.code IN ({_MISSING})"""
+    source = defaultdict(lambda: "NULL", etag="source_etag")
+    copy = defaultdict(lambda: "NULL", etag="p.etag", is_sealed=f"({is_sealed} AND p.etag <> source_etag)")
+    return ";".join(
+        f"""UPDATE joined SET code = {code} FROM packed AS p
+            WHERE p.key = joined.joined AND p.size_bytes = source_size_bytes AND code {_OF(Category.MISSING)}
+                AND at_source AND {content_sql(atoms_of(source, copy))} {_OF(category)}
+                AND (p.etag = source_etag OR p.modified_us >= source_modified_us)"""
+        for category, code in ((Category.SAME, IN_ARCHIVE), (Category.UNVERIFIABLE, UNPROVEN_IN_ARCHIVE))
+    )

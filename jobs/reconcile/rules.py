@@ -241,14 +241,18 @@ def code_sql(join: str, s: Columns, d: Columns, keep: Columns, *, horizon_us: in
     never null. `is_sealed`: encrypted so that the ETag is not an MD5. `modified_us`: epoch microseconds, as
     `horizon_us`. `replication`: as the report spells it.
     """
-    atoms = _atoms(s, d, horizon_us, all_versions=all_versions)
+    atoms = atoms_of(s, d, horizon_us, all_versions=all_versions)
     presence = _case([rule.when for rule in PRESENCE], atoms)
-    content = f"{len(PRESENCE)} + {_case(_VALUES, atoms)} * {len(_ETAGS)} + {_case(_ETAGS, atoms)}"
     bits = " + ".join(f"CASE WHEN {atoms[atom]} THEN {1 << n} ELSE 0 END" for n, atom in enumerate(_STATES))
     return f"""
-        SELECT (coalesce({presence}, {content}) * {_CODES} + {bits})::USMALLINT AS code,
+        SELECT (coalesce({presence} * {_CODES}, {content_sql(atoms)}) + {bits})::USMALLINT AS code,
                {", ".join(f"{expression} AS {name}" for name, expression in keep.items())}
         FROM {join}"""
+
+
+def content_sql(atoms: Columns) -> str:
+    """Return SQL for the code of two objects (see `judgements`), whatever the circumstances."""
+    return f"({len(PRESENCE)} + {_case(_VALUES, atoms)} * {len(_ETAGS)} + {_case(_ETAGS, atoms)}) * {_CODES}"
 
 
 def _case(facts: Iterable[str], atoms: Columns) -> str:
@@ -267,7 +271,7 @@ def _kinds(*, is_same: bool) -> tuple[str, ...]:
     return tuple(kind for kind, verdict in verdicts.items() if verdict.same is is_same)
 
 
-def _atoms(s: Columns, d: Columns, horizon_us: int, *, all_versions: bool) -> dict[str, str]:
+def atoms_of(s: Columns, d: Columns, horizon_us: int = 0, *, all_versions: bool = False) -> dict[str, str]:
     """Return each atom as SQL that is true, false or null (CASE takes null for false)."""
 
     def either(condition: str) -> str:

@@ -16,22 +16,19 @@ from tests.reconcile.scene import OLD, compare, counts, differences, marker, rea
 
 packed = partial(packed_copies, at=OLD)
 SOURCE = row("k", "content")
-NOT_MD5 = {"etag": "e" * 32 + "-2"}
+NOT_MD5, SINCE = {"etag": "e" * 32 + "-2"}, {"last_modified": OLD - 60}
 CASES = [
     ("the same content", SOURCE, ("k", "content", {}), {}, "same"),
     ("other content of the same size", SOURCE, ("k", "CONTENT", {}), {}, "missing"),
     ("other size", SOURCE, ("k", "cont", {}), {}, "missing"),
     ("other content, as an upload in parts", SOURCE, ("k", "cont", NOT_MD5), {}, "missing"),
     ("unprovable", SOURCE, ("k", "content", NOT_MD5), {}, "unverifiable"),
-    ("unprovable, and written since", SOURCE, ("k", "content", NOT_MD5 | {"last_modified": OLD - 60}), {}, "missing"),
+    ("unprovable, and written since", SOURCE, ("k", "content", NOT_MD5 | SINCE), {}, "missing"),
     ("unprovable, by KMS", SOURCE, ("k", "CONTENT", {}), {"is_sealed": True}, "unverifiable"),
-    (
-        "by KMS, and written since",
-        SOURCE,
-        ("k", "CONTENT", {"last_modified": OLD - 60}),
-        {"is_sealed": True},
-        "missing",
-    ),
+    ("by KMS, written since", SOURCE, ("k", "CONTENT", SINCE), {"is_sealed": True}, "missing"),
+    ("the same content, sealed later", SOURCE, ("k", "content", {}), {"is_sealed": True}, "same"),
+    ("without an ETag", SOURCE, ("k", "content", {"etag": None}), {}, "unverifiable"),
+    ("without an ETag, and written since", SOURCE, ("k", "content", {"etag": None} | SINCE), {}, "missing"),
     ("equal parts", SOURCE | {"ETag": NOT_MD5["etag"]}, ("k", "content", NOT_MD5), {}, "unverifiable"),
     ("another key", SOURCE, ("l", "content", {}), {}, "missing"),
     ("of another bucket", SOURCE, ("k", "content", {}), {"bucket": "src"}, "missing"),
