@@ -144,6 +144,7 @@ def decide(candidate: Candidate, terms: Terms) -> Step | Cause | None:
     | a delete marker                                              | is_marker                      |
     | another version, ETag or size than the row's                 | source_replaced                |
     | no version id, and it was written again since it was packed  | source_replaced (packed)       |
+    | old when it was planned, and current now                     | source_changed (current again) |
     | its key, or the copy, is not in one of the places            | kept (outside, copies)         |
     | legal hold, or retention that has not ended                  | kept (the lock)                |
     | metadata that S3 cannot say in headers                       | kept (metadata)                |
@@ -196,6 +197,7 @@ def _cause_to_keep(candidate: Candidate, terms: Terms) -> Cause | None:
     top hides others. SeaweedFS keeps no versions of objects whose keys end with `/`. A replica has
     the key of its original, so the next replication puts the newest version there, also one that a
     delete marker hides now: the marker may be taken back. Of the same bytes it may have other metadata.
+    What an undo or a rollback has made current was in no share of current objects.
     """
     row, at, (_, _, version_id), info, above, *_ = candidate
     is_null, is_current, member = not is_exact(version_id), not above, at.member
@@ -209,6 +211,7 @@ def _cause_to_keep(candidate: Candidate, terms: Terms) -> Cause | None:
         (row.is_delete_marker, Reason.IS_MARKER, ""),
         (not is_named or row.size_bytes not in (None, info.size_bytes), Reason.SOURCE_REPLACED, ""),
         (is_null and member and info.last_modified >= member.last_modified + 1.0, Reason.SOURCE_REPLACED, "packed"),
+        (is_current and not row.is_latest, Reason.SOURCE_CHANGED, "current again"),
         (not row.key.startswith(terms.prefix), Reason.KEPT, "outside"),
         (not is_placed, Reason.KEPT, "copies"),
         (held, Reason.KEPT, held),
