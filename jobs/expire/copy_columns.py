@@ -19,7 +19,7 @@ SCHEMA = pa.schema([*shard_schema(), *_TEXTS, COPY_MEMBER])
 
 
 def read_copies(batch: pa.RecordBatch) -> Iterator[CopyAt | None]:
-    """Where the copies of a batch's rows are. None: a listing had none.
+    """Where the copies of a batch's rows are. None: a listing had none, or the row names half of one.
 
     Raises ArrowException, KeyError, ValueError or DamagedArchive for other columns.
     """
@@ -28,6 +28,4 @@ def read_copies(batch: pa.RecordBatch) -> Iterator[CopyAt | None]:
     texts = [fit(batch, each).to_pylist() for each in _TEXTS]
     for bucket, key, checksum, is_packed in zip(*texts, members.is_valid().to_pylist(), strict=True):
         member = next(packed) if is_packed else None
-        if (bucket is None) is not (key is None):
-            raise ValueError("a row names half of a copy")
-        yield None if bucket is None else CopyAt(bucket, key, member, checksum)
+        yield None if bucket is None or key is None else CopyAt(bucket, key, member, checksum)
