@@ -32,7 +32,7 @@ LIMITS = {
     "jobs/rollback": 427,
     "jobs/runs": 2129,
     "jobs/s3": 3954,
-    "jobs/sync": 964,
+    "jobs/sync": 963,
     "jobs/tables": 373,
     "jobs/verify": 520,
     "names of options": 82,
@@ -41,7 +41,7 @@ LIMITS = {
     "terraform": 2440,
     "terraform/modules": 487,
     "tests": 43417,
-    "the product": 25789,
+    "the product": 25788,
 }
 
 

@@ -28,7 +28,6 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import IntEnum
-from itertools import islice
 from operator import attrgetter
 from types import MappingProxyType
 from typing import NamedTuple
@@ -183,8 +182,8 @@ class Look(Struct, dict=True, eq=False):
         known = dict.fromkeys(copy for copy in (*self.by_etag(version)[0], *self.known(version)) if copy not in held)
         yield from (copy for copy in known if self.edge(version, copy))
         copies, start = self.by_size(version)
-        others = (copy for copy in islice(copies, start, None) if copy not in held and copy not in known)
-        yield from (copy for copy in others if self.edge(version, copy))
+        others = map(copies.__getitem__, range(start, len(copies)))
+        yield from (copy for copy in others if copy not in held and copy not in known and self.edge(version, copy))
 
 
 def is_likely(version: Version, copy: Version) -> bool:
@@ -209,7 +208,8 @@ def align(look: Look) -> dict[Version, Version]:
                 first += 1
             if start <= passed[id(copies)]:
                 passed[id(copies)] = first  # a beginning that is taken is passed once
-            nearest = heapq.merge(look.known(version), islice(copies, first, None), key=_place)
+            rest = map(copies.__getitem__, range(first, len(copies)))  # islice walks through what it leaves out
+            nearest = heapq.merge(look.known(version), rest, key=_place)
             copy = next((copy for copy in nearest if copy not in taken and holds(version, copy)), None)
             if copy is not None:
                 found[version] = copy

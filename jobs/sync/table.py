@@ -176,8 +176,13 @@ class _Decision:
         return edge
 
     def _target(self) -> Version | None:
+        # A marker that was reproduced is meant, too: the copies have as many. A version that comes late, above that
+        # one, must not bring the key back.
+        markers, made = (sum(item.is_marker for item in items) for items in (self.source, self.copies))
         for version in reversed(self.source):
-            if self.rules.is_replay and self.is_deep and not self._is_meant(version):
+            is_meant = (version.is_marker and made >= markers) or version in self.look.named or version in self.match
+            markers -= version.is_marker
+            if self.rules.is_replay and self.is_deep and not is_meant:
                 continue
             if version.is_marker:
                 if self.rules.follows_markers:
@@ -193,14 +198,6 @@ class _Decision:
                 self.waits[version] = version.blocked
         self.is_deleted = self.rules.mirrors_deletes and not self.waits
         return None
-
-    def _is_meant(self, version: Version) -> bool:
-        """True for a version that is named or has a copy, and for a marker that was reproduced: the copies have as
-        many. A version that comes late, above that one, must not bring the key back.
-        """
-        markers = sum(item.is_marker for item in self.source[: version.place + 1])
-        is_made = version.is_marker and sum(copy.is_marker for copy in self.copies) >= markers
-        return is_made or version in self.look.named or version in self.match
 
     def _ask(self, pairs: Iterable[tuple[Version, Version]]) -> None:
         """Ask for the first of these that have not been compared."""
