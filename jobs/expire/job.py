@@ -370,19 +370,20 @@ class Expire:
         """Delete one → what became of it, or an error, and its tombstone.
 
         What was deleted or replaced meanwhile counts as this run's only if an answer was lost: then
-        a retry looks at it. Somebody else's delete is not for this run to undo.
+        a retry looks at it, also if it was refused when it was sent again. Somebody else's delete is
+        not for this run to undo.
         """
         row, stone = each.row, self._tombstone(each)
         ref = ObjectRef(self.tombstones.bucket, row.key, each.deleted_id)
         etag = each.info.etag if each.deleted_id is None else None
         try:
             made = await self.opened.source.delete(ref, if_match=etag, send_by=send_by)
-        except (PreconditionFailed, NotFound) as error:
-            if error.was_sent_once:
-                return _kept(row, Reason.SOURCE_CHANGED), stone
-            return error.recast(Conflict, detail="an answer was lost"), stone
-        except (Denied, Rejected) as error:
-            return _kept(row, Reason.REFUSED, error.fact), stone
+        except (PreconditionFailed, NotFound, Denied, Rejected) as error:
+            if not error.was_sent_once:
+                return error.recast(Conflict, detail="an answer was lost"), stone
+            if isinstance(error, Denied | Rejected):
+                return _kept(row, Reason.REFUSED, error.fact), stone
+            return _kept(row, Reason.SOURCE_CHANGED), stone
         except SealiftError as error:
             return error, stone
         step, marker_id = each.ended(made.version_id)

@@ -193,18 +193,18 @@ def test_what_was_deleted_before_an_error_that_ends_the_run_is_told(fails: str) 
 
 
 @pytest.mark.parametrize("versioned", [True, False])
-@pytest.mark.parametrize("is_repeated", [True, False])
-def test_a_delete_whose_answer_was_lost_is_told_from_another_clients_write(versioned: bool, is_repeated: bool) -> None:
-    """Repeated, such a delete finds nothing, or its own marker. The next try looks what became of it."""
+@pytest.mark.parametrize("error", [None, Unavailable, Denied])
+def test_a_delete_whose_answer_was_lost_is_told_from_another_clients_write(versioned: bool, error: Any) -> None:
+    """Repeated, such a delete finds nothing, or its own marker, or is refused. The next try looks what became of it."""
 
     async def lose(request: Request) -> Any:
         await request()
-        if not is_repeated:
-            raise Unavailable("DeleteObject", str(request.place), "IncompleteBody")
         try:
+            if error is not None:
+                raise error("DeleteObject", str(request.place), "Odd")
             return await request()
-        except StoreError as error:
-            error.was_sent_once = False
+        except StoreError as lost:
+            lost.was_sent_once = False
             raise
 
     store = shop(versioned=versioned)
