@@ -71,12 +71,9 @@ class Prover(Struct, frozen=True):
         return await gather_bounded(look, list(zip(rows, outcomes, strict=True)), AT_ONCE)
 
     async def _members(self, rows: Sequence[ObjectVersion]) -> Mapping[str, Member]:
-        by_archive: dict[str, list[ObjectVersion]] = {}
-        for row in rows:
-            if row.archive:
-                by_archive.setdefault(row.archive, []).append(row)
         found = dict[str, Member]()
-        for archive, own in by_archive.items():
+        for archive in {row.archive for row in rows if row.archive}:
+            own = [row for row in rows if row.archive == archive]
             wanted = {(row.key, row.version_id) for row in own}
             with contextlib.suppress(*REFUSALS, NotFound, PreconditionFailed, DamagedArchive):  # its rows say so
                 groups = await read_own_groups(self.kept, Location.parse(archive), None)

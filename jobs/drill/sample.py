@@ -16,12 +16,15 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 
+from jobs.archives.files import list_archives
 from jobs.archives.index import ArchiveIndex
 from jobs.archives.model import DamagedIndex
+from jobs.archives.unindexed import find_unindexed
 from jobs.core.enums import ARCHIVE_CLASSES
 from jobs.core.model import Location
 from jobs.core.selection import Selection
 from jobs.drill.model import MOST, Asked, Leg, Sample
+from jobs.errors import DamagedArchive
 from jobs.ledger.ledger import Ledger
 from jobs.manifests import open_manifest
 from jobs.runs.planning import MEMORY_LIMIT, spool
@@ -123,9 +126,15 @@ async def _versions(leg: Leg) -> AsyncIterator[pa.RecordBatch]:
 
 
 async def _members(leg: Leg, ledger: Ledger) -> AsyncIterator[pa.RecordBatch]:
-    """What archives hold by the ledger's index, but for those that are cold."""
+    """What archives hold by the ledger's index. Raises DamagedArchive for archives that it does not know."""
     index, damage = ArchiveIndex(ledger.store, ledger.location), list[DamagedIndex]()
-    records = [each for each in await index.records(leg.side.location, damage) if each.source_bucket == leg.packed_from]
+    place = leg.side.location
+    async with side_store(leg.side) as store:
+        names = {archive async for archive, _ in list_archives(store, place)}
+        records = [each for each in await index.records(place, damage) if each.source_bucket == leg.packed_from]
+        damage += await find_unindexed(store, index, names - {each.location for each in records})
+    if damage:
+        raise DamagedArchive(f"{damage[0].archive} cannot be searched: {damage[0].reason}")
     for prefix in leg.prefixes:
         async with aclosing(index.tables_of(records, damage, prefix)) as tables:
             async for record, table in tables:

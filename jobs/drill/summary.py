@@ -177,9 +177,8 @@ def page_of(summary: Summary, earlier: Sequence[Summary]) -> str:
         figures = [f"{each.sample.rows:,}", human_bytes(each.size_bytes), human_seconds(each.seconds)]
         tone = "different" if each.findings else "same"
         legs.append(Line(tone, each.leg, says, figures))
-        wrong += [
-            Line("", shown_key(found.key), explained(found.reason, found.detail), [each.leg]) for found in each.findings
-        ]
+        for found in each.findings:
+            wrong.append(Line("", shown_key(found.key), explained(found.reason, found.detail), [each.leg]))
     for drill in (summary, *earlier):
         rows = f"{sum(leg.sample.rows for leg in drill.legs):,}"
         history.append(Line("", drill.name, drill.verdict, [rows, human_time(drill.finished_at)]))

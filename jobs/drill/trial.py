@@ -67,11 +67,6 @@ class LegPlan(Struct, frozen=True):
     planned: Planned | None = None
 
 
-def place_of(asked: Asked, leg: str) -> Side:
-    """Where a leg is restored to."""
-    return replace(asked.to, location=asked.to.location.join(f"{leg}/"))
-
-
 def check_apart(policy: Policy, to: Location) -> None:
     """Check that a drill writes into no bucket that the policy names for anything else. Raises UsageError."""
     named = {side.bucket: section for *_, section, side in policy.sections()} | {policy.ledger.bucket: "ledger"}
@@ -130,8 +125,7 @@ class Trial(Struct, frozen=True):
         if self.check and checked is None:
             checked = await self.drill.write("/check.json", await self._check(*self.check))
         async with side_store(self.asked.to) as store:
-            written = [each for result in results for each in result.written]
-            left = await remove(store, self.asked.to.location, written)
+            left = await remove(store, self.asked.to.location, [each for leg in results for each in leg.written])
         verdict, steps = judge(self.pair.name, results, checked, left)
         earlier, ended = await ended_drills(self.drill.ledger, self.pair.name, HISTORY), time.time()
         summary = Summary(
@@ -172,8 +166,7 @@ class Trial(Struct, frozen=True):
                 if run_job(run_id) == RESTORE.name:
                     spec = await ledger.spec(run_id)
                     if spec.options.get("drill") == [self.pair.name, self.drill.name, leg.name]:
-                        run = spec, await ledger.plan(run_id)
-                        return LegPlan(leg, convert(spec.options["drawn"], Sample), run)
+                        return LegPlan(leg, convert(spec.options["drawn"], Sample), (spec, await ledger.plan(run_id)))
         return None
 
     async def _choose(self, leg: Leg, scratch: ExitStack) -> LegPlan:
@@ -190,13 +183,11 @@ class Trial(Struct, frozen=True):
             "archives": leg.side.to_dict() if leg.packed_from else None,
             "is_history": leg.packed_from is None,
             "source_prefix": leg.prefix,
-            "sse": None,
-            "kms_key_id": None,
             "drill": [self.pair.name, self.drill.name, leg.name],
             "drawn": to_builtins(sample),
         }
-        to, selection = place_of(self.asked, leg.name), Selection(versions="all")
-        request = Request("restore", leg.side, to, str(manifest), selection, options)
+        to = replace(self.asked.to, location=self.asked.to.location.join(f"{leg.name}/"))
+        request = Request("restore", leg.side, to, str(manifest), Selection(versions="all"), options)
         assert RESTORE.plan is not None
         planned = await RESTORE.plan(request, self.drill.ledger, self.settings, self.display)
         scratch.callback(planned.discard)
@@ -233,8 +224,7 @@ class Trial(Struct, frozen=True):
         finally:
             await gather_bounded(lambda store: store.close(), stores)
         by, wrong = [each.by for each in proofs if each.by], [each for each in proofs if each.reason]
-        copies = [each.key[len(leg.prefix) :] for each in wrong if each.by == SOURCE and leg.name == "hot"]
-        if copies:
+        if copies := [each.key[len(leg.prefix) :] for each in wrong if each.by == SOURCE and leg.name == "hot"]:
             await self._verify(copies)
         result = LegResult(
             leg=leg.name,
@@ -278,8 +268,7 @@ class Trial(Struct, frozen=True):
 
     async def _check(self, words: Sequence[str], seconds: float) -> Checked:
         """Run the user's check with the place as its last argument. It is stopped with all that it started."""
-        began = elapsed_seconds()
-        arguments = [*words, str(self.asked.to.location)]
+        began, arguments = elapsed_seconds(), [*words, str(self.asked.to.location)]
         process = await asyncio.create_subprocess_exec(
             *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=2, start_new_session=True
         )

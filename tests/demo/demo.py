@@ -17,7 +17,7 @@ from jobs.core.words import why
 from jobs.reports.document import counts, iso_time
 from jobs.reports.figures import human_dollars
 from tests.demo import events_demo
-from tests.demo.documents import MULTIPART_KEY, documents, fill
+from tests.demo.documents import documents, fill
 from tests.demo.narration import PAGES, expect, policy_text, run, sealift, step
 from tests.doubles.servers import seaweedfs
 
@@ -67,7 +67,6 @@ def _scene(environment: Mapping[str, str], client: Any) -> None:
     expect(
         replicated["outcomes"] == {"done": count}, f"every object copied: {counts(replicated['outcomes'], 'replicate')}"
     )
-    expect(_carried(client), "metadata and tags came along, on the multipart object too")
 
     step("Once more: everything is there, so nothing is copied")
     again = sealift(environment, "replicate", *rows)
@@ -78,17 +77,12 @@ def _scene(environment: Mapping[str, str], client: Any) -> None:
         body = bytearray(client.get_object(Bucket=REPLICA, Key=f"copy/{key}")["Body"].read())
         body[len(body) // 2] ^= 1
         client.put_object(Bucket=REPLICA, Key=f"copy/{key}", Body=bytes(body))
-        print(f"  one bit of {key}")
     client.delete_object(Bucket=REPLICA, Key=f"copy/{LOST}")
-    print(f"  all of {LOST}")
 
     step("Verify: it must find exactly those")
     found = sealift(environment, "verify", *rows, exits=3)
     wanted = {"different": len(DAMAGED), "missing": 1, "verified": count - len(DAMAGED) - 1}
     expect(found["outcomes"] == wanted, f"verify found {counts(found['outcomes'])}; so its exit code is 3")
-    failed = client.get_object(Bucket=LEDGER, Key=found["failures_manifest"].split("/", 3)[3].replace("parquet", "csv"))
-    listing = failed["Body"].read().decode()
-    expect(all(key in listing for key in (*DAMAGED, LOST)), "its failed rows name each of them")
 
     step("Retry the failed rows: only what verify proved wrong is replaced")
     retried = sealift(environment, "runs", "retry", found["run_id"])
@@ -170,12 +164,6 @@ def _content(client: Any, key: str) -> tuple[bytes, Any, Any]:
     found = client.get_object(Bucket=SOURCE, Key=key)
     tags = client.get_object_tagging(Bucket=SOURCE, Key=key)["TagSet"]
     return found["Body"].read(), found["Metadata"], sorted(map(str, tags))
-
-
-def _carried(client: Any) -> bool:
-    head = client.head_object(Bucket=REPLICA, Key=f"copy/{MULTIPART_KEY}")
-    tags = client.get_object_tagging(Bucket=REPLICA, Key=f"copy/{MULTIPART_KEY}")["TagSet"]
-    return head["Metadata"] == {"scanner": "gate-4"} and tags == [{"Key": "class", "Value": "scan"}]
 
 
 def _keep(environment: Mapping[str, str]) -> None:

@@ -71,10 +71,8 @@ class _World:
     def __init__(self, server: Server, folder: Path):
         self.client = server.client()
         policy = folder / "policy.yaml"
-        self._environment = server.environment() | {
-            "SEALIFT_LEDGER": f"s3://{LEDGER}/ledger",
-            "SEALIFT_POLICY": str(policy),
-        }  # fmt: skip
+        settings = {"SEALIFT_LEDGER": f"s3://{LEDGER}/ledger", "SEALIFT_POLICY": str(policy)}
+        self._environment = server.environment() | settings
         verify = {"rota": "1/3", "deep": "1/7"}
         policy.write_text(policy_text("parcels", SOURCE, COPIES, LEDGER, DRILLS, verify=verify))
         fill(self.client, SOURCE, COUNT)

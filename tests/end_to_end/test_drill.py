@@ -113,9 +113,7 @@ def test_older_versions_and_the_replica_come_back_and_an_emptied_bucket_is_found
         world.client.put_object(Bucket=world.destination, Key=f"copies/{key}", Body=b"encrypted")
         world.client.delete_object(Bucket=twin, Key=f"copies/{key}")
     then = drill(world, policy, place, "--as-of", at)
-    assert [(each["leg"], each["by"]) for each in then["legs"]] == [
-        ("hot", {"version": len(KEYS)}), ("replica", {"version": len(KEYS)})
-    ]  # fmt: skip
+    assert {each["leg"]: each["by"]["version"] for each in then["legs"]} == {"hot": len(KEYS), "replica": len(KEYS)}
     size_bytes = 2 * sum(len(key.encode()) * 50 for key in KEYS)
     assert (then["code"], sum(each["size_bytes"] for each in then["legs"])) == (0, size_bytes)
     now = drill(world, policy, place, "--prefix", "docs/k0")
@@ -197,3 +195,18 @@ def test_an_old_good_drill_is_a_line_in_status_doctor_and_on_the_nights_page(cop
     old = {name: each for name, each in good.items() if name != "code"} | {"good_at": time.time() - 7 * 86_400}
     world.client.put_object(Bucket=world.ledger, Key="runs/drills/docs/one.json", Body=json.dumps(old).encode())
     assert said() == [True] * 4
+
+
+def test_archives_that_no_index_knows_are_refused(copied: tuple[World, str, str], tmp_path: Path) -> None:
+    world, _, place = copied
+    cold = {"bucket": world.destination, "region": REGION, "prefix": "cold/"}
+    policy = write_policy(world, tmp_path, docs={"archive": cold | {"rules": [{"name": "all", "older_than": "90d"}]}})
+    archives = f"s3://{world.destination}/cold"
+    packed = ("--source", f"s3://{world.source}", "--destination", archives, "--pack-all")
+    assert world.sealift("compact", *packed).code == 0
+    world.client.delete_bucket(Bucket=world.ledger)
+    world.client.create_bucket(Bucket=world.ledger)
+    unknown = start(world, policy, place)
+    assert (unknown.code, "sealift archives reindex" in unknown.stderr) == (ExitCode.CONFIG, True)
+    assert world.sealift("archives", "reindex", "--source", archives).code == 0
+    assert [each["sample"]["population"] for each in drill(world, policy, place)["legs"]] == [len(KEYS)] * 2
