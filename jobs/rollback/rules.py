@@ -153,8 +153,8 @@ def judge(
     | T       | unhide | gone          | gone          |                                                  |
     | w T     | remove | as planned    | as planned    |                                                  |
     | w T n   | remove | changed       | changed       | T is no longer what readers get                  |
-    | w       | remove | taken         | taken         |                                                  |
-    | w n     | remove | taken         | taken         |                                                  |
+    | w       | remove | goal w        | taken         | others, or an earlier undo, have removed it      |
+    | w n     | remove | goal w        | taken         |                                                  |
     | T       | remove | gone          | gone          | T has the only bytes by now                      |
     """
     step, ids = move.step, [each.version_id or NULL_VERSION for each in history]
@@ -163,7 +163,7 @@ def judge(
         return Found.GONE, None
     if place is None:
         if is_exact(move.top_id) and (step is Step.REMOVE or (step is Step.UNHIDE and may_be_own)):
-            return Found.TAKEN, None
+            return (Found.TAKEN, None) if may_be_own else (Found.GOAL, history[ids.index(wanted_id or NULL_VERSION)])
         above: Sequence[Listed] = ()
     else:
         above = history[place + 1 :]
