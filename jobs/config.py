@@ -47,6 +47,7 @@ class Settings(Tuning, frozen=True, kw_only=True):
     `SEALIFT_BATCH_JOB_DEFINITION` say where jobs go in AWS Batch. Where a queue is named,
     `--executor` is `batch`, else `local`. `SEALIFT_SYSTEM` is the system's name, the policy's after
     a prefix of Terraform's: jobs bear it as the tag `sealift:system`, by which roles may end them.
+    `SEALIFT_ENDPOINTS_ONLY` is 1 where workers reach S3 by VPC endpoints only.
 
     `SEALIFT_TUNING` is a list, as `processes=2 buffer_mib=256`. `processes`: workers at once
     (default: one per core, in AWS Batch 16). `in_flight`: rows at once in a worker. `buffer_mib`:
@@ -61,6 +62,7 @@ class Settings(Tuning, frozen=True, kw_only=True):
     batch_job_definition: str | None = None
     system: str | None = None
     topic: str | None = None
+    endpoints_only: bool | None = None
     executor: str
     batch_processes: int
     batch_job_id: str | None
@@ -72,7 +74,7 @@ class Settings(Tuning, frozen=True, kw_only=True):
         if unknown := tuned.keys() - {*TUNING_NAMES}:
             advice = f"write NAME=VALUE, with a name of {', '.join(TUNING_NAMES)}"
             raise ConfigError(f"{TUNING}: {', '.join(sorted(unknown))}", advice=advice)
-        names = ("ledger", "policy", "batch_queue", "batch_job_definition", "system", "topic")
+        names = ("ledger", "policy", "batch_queue", "batch_job_definition", "system", "topic", "endpoints_only")
         said = {name: environment.get(f"SEALIFT_{name.upper()}") or None for name in names} | {
             "executor": "batch" if environment.get("SEALIFT_BATCH_QUEUE") else "local",
             "batch_processes": tuned.get("processes", BATCH_PROCESSES),
@@ -81,7 +83,9 @@ class Settings(Tuning, frozen=True, kw_only=True):
         try:
             return msgspec.convert(tuned | said, cls, strict=False)
         except msgspec.ValidationError as error:
-            raise ConfigError(f"{TUNING}: {error}", advice="counts are at least 1, numbers above zero") from error
+            text = str(error).replace("$.endpoints_only", "SEALIFT_ENDPOINTS_ONLY").replace("$", TUNING)
+            advice = "counts are at least 1, numbers above zero, and what is on is 1"
+            raise ConfigError(f"a setting is wrong: {text}", advice=advice) from error
 
     @property
     def buffer_bytes(self) -> int:
@@ -98,8 +102,3 @@ class Settings(Tuning, frozen=True, kw_only=True):
         own = environment.get(TUNING, "").replace(",", " ").split()
         most = [each for each in own if each.startswith("max_failed_percent=")]
         return {TUNING: most[-1]} if most else {}
-
-    @staticmethod
-    def is_endpoints_only(environment: Mapping[str, str] = os.environ) -> bool:
-        """Whether workers reach S3 by VPC endpoints only: `SEALIFT_ENDPOINTS_ONLY` is set."""
-        return bool(environment.get("SEALIFT_ENDPOINTS_ONLY"))

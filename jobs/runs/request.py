@@ -209,7 +209,7 @@ def endpoint_hops(source: Side, destination: Side) -> int:
     """
     own = os.environ.get("AWS_REGION") or ""
     regions = [side.region or own for side in (source, destination)]
-    if not Settings.is_endpoints_only() or regions[0] == regions[1]:
+    if not Settings.from_environment().endpoints_only or regions[0] == regions[1]:
         return 0
     return sum(region != own for region in regions)
 

@@ -71,7 +71,7 @@ def test_a_number_above_zero_is_read(text: str, dollars: float) -> None:
     assert SHARED["max-cost"]["type"].convert(text, None, None) == dollars
 
 
-@pytest.mark.parametrize("text", ["", ".", "0", ".0", "5.", "-1", "1e999"])
+@pytest.mark.parametrize("text", ["", ".", "0", ".0", "5.", "-1", "1e999", "inf", "nan"])
 def test_no_other_number_is_read(text: str) -> None:
     with pytest.raises(click.BadParameter):
         SHARED["max-cost"]["type"].convert(text, None, None)
@@ -84,6 +84,8 @@ WRONG = [f"{name}={text}" for name in ("processes", "buffer_mib") for text in ("
 def test_what_is_no_setting_is_named(text: str) -> None:
     with pytest.raises(ConfigError, match=text.partition("=")[0] or TUNING):
         Settings.from_environment({TUNING: f"patience_seconds=2 {text}"})
+    with pytest.raises(ConfigError, match="SEALIFT_ENDPOINTS_ONLY"):
+        Settings.from_environment({"SEALIFT_ENDPOINTS_ONLY": text or "maybe"})
 
 
 def test_settings_of_one_list() -> None:

@@ -60,7 +60,7 @@ def test_workers_without_a_way_out_stream_between_regions(example):
         for values in example.all_values("aws_batch_job_definition")
     ]
     for environment in [*environments, example.output("environment")]:
-        assert Settings.is_endpoints_only(environment)
+        assert Settings.from_environment(environment).endpoints_only
 
 
 ECR = ("ecr.api", "ecr.dkr")
