@@ -127,14 +127,14 @@ async def _versions(leg: Leg) -> AsyncIterator[pa.RecordBatch]:
 
 async def _members(leg: Leg, ledger: Ledger) -> AsyncIterator[pa.RecordBatch]:
     """What archives hold by the ledger's index. Raises DamagedArchive for archives that it does not know."""
-    index, damage = ArchiveIndex(ledger.store, ledger.location), list[DamagedIndex]()
-    place = leg.side.location
+    index, damage, place = ArchiveIndex(ledger.store, ledger.location), list[DamagedIndex](), leg.side.location
     async with side_store(leg.side) as store:
         names = {archive async for archive, _ in list_archives(store, place)}
         records = [each for each in await index.records(place, damage) if each.source_bucket == leg.packed_from]
         damage += await find_unindexed(store, index, names - {each.location for each in records})
     if damage:
-        raise DamagedArchive(f"{damage[0].archive} cannot be searched: {damage[0].reason}")
+        what = f"{damage[0].archive} cannot be searched: {damage[0].reason}"
+        raise DamagedArchive(what, advice=f"rebuild the index: sealift archives reindex --source {place}")
     for prefix in leg.prefixes:
         async with aclosing(index.tables_of(records, damage, prefix)) as tables:
             async for record, table in tables:
