@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from jobs.cli.command import PolicyOptions, Work, choose_pair
-from jobs.cli.options import Size, checked_annotations, choice, flag, option, rare, shared
+from jobs.cli.options import Size, choice, flag, option, rare, shared
 from jobs.cli.run_command import RowsOptions, WriteOptions
 from jobs.compact.packing import EarlierRule, PackingRule
 from jobs.core.enums import SKIP_ANNOTATIONS, AnnotationRule, StorageClass
@@ -41,8 +41,8 @@ class Compact(RowsOptions, WriteOptions, PolicyOptions):
     storage_class: str = rare(
         "Storage class of the archives.", type=choice(*StorageClass), default=StorageClass.GLACIER_IR.value
     )
-    annotations: str = checked_annotations(
-        "check: leave out objects with annotations, which no archive holds. skip: pack them without."
+    annotations: str = shared(
+        "annotations", "check: leave out objects with annotations, which no archive holds. skip: pack them without."
     )
     pack_all: bool = flag("Pack groups that would not pay, too.")
 

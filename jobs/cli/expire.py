@@ -11,7 +11,7 @@ from posixpath import commonprefix
 
 from jobs.cli.command import Answer, LedgerCommand, PolicyOptions, SidesAccess, Work, choose_pair, read_policy
 from jobs.cli.console import say
-from jobs.cli.options import Age, Rows, Run, Share, checked_annotations, flag, option, shared
+from jobs.cli.options import Age, Rows, Run, Share, flag, option, shared
 from jobs.cli.run_command import StartOptions
 from jobs.core.display import shown_key
 from jobs.core.enums import SKIP_ANNOTATIONS, AnnotationRule
@@ -70,8 +70,8 @@ class Expire(SidesAccess, PolicyOptions, LedgerCommand):
         default="50%",
         type=Share,
     )
-    annotations: str = checked_annotations(
-        "check: keep an original with annotations that its copy lacks. skip: do not check."
+    annotations: str = shared(
+        "annotations", "check: keep an original with annotations that its copy lacks. skip: do not check."
     )
     by_checksum: bool = flag(
         "Compare what S3 keeps (SHA or MD5) of both sides instead of bytes. Cold copies can be compared no other way.",

@@ -152,6 +152,7 @@ SHARED: Mapping[str, Mapping[str, Any]] = {
         ParsedType("RATE", _parse_rate),
         multiple=True,
     ),
+    "annotations": _rare("", choice(CHECK_ANNOTATIONS, SKIP_ANNOTATIONS), default=CHECK_ANNOTATIONS),
     "unguarded": _rare(
         "Write to a server that ignores conditions: a write by others at the same moment can be lost.", click.BOOL
     ),
@@ -185,11 +186,6 @@ def option(help: str | None = None, *, name: str = "", type: click.ParamType[Any
 def shared(name: str, help: str | None = None, **attributes: Any) -> Any:
     """A field that is an option of `SHARED`. What is given replaces what is there."""
     return option(name=f"--{name}", **{**SHARED[name], **({"help": help} if help else {}), **attributes})
-
-
-def checked_annotations(help: str) -> Any:
-    """A field that is the option --annotations of a command that carries none: check or skip."""
-    return rare(help, type=choice(CHECK_ANNOTATIONS, SKIP_ANNOTATIONS), default=CHECK_ANNOTATIONS)
 
 
 def rare(help: str, **attributes: Any) -> Any:

@@ -15,9 +15,7 @@ from jobs.runs.request import Request, open_ledger
 from jobs.s3.copying import KEEP
 from jobs.sync.table import Overwrite
 
-_WITH_PAIR = (
-    "pair", "source", "manifest", "newer_than", "older_than", "unguarded", "max_cost", "max_rate"
-)  # fmt: skip
+_WITH_PAIR = ("pair", "source", "manifest", "newer_than", "older_than", "unguarded", "max_cost", "max_rate")
 """The options that go with --pair. All others say what the policy says."""
 
 
