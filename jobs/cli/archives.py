@@ -24,7 +24,7 @@ from jobs.s3.store import Store
 if TYPE_CHECKING:
     from jobs.archives.index import ArchiveIndex, Damage
 
-_ARCHIVE = ("location", "source_bucket", "members", "size_bytes", "storage_class", "created_at")
+_ARCHIVE = ("location", "source_bucket", "members", "member_bytes", "size_bytes", "storage_class", "created_at")
 _MEMBER = ("version_id", "size_bytes", "last_modified")
 REINDEXED_AT_ONCE = 8
 

@@ -112,7 +112,7 @@ def table(
 
     names = list(names or documents[0])
     rows = [[_cell("" if is_exact else name, document[name]) for name in names] for document in documents]
-    units = "_(id|bytes|dollars|count|at)$"
+    units = "_(id|dollars|count|at)$|(?<=size)_bytes$"
     headings = names if is_exact else [re.sub(units, "", name).replace("_", " ") for name in names]
     if not sys.stdout.isatty():
         widths = [min(CELL_WIDTH, max(map(len, cells))) for cells in zip(headings, *rows, strict=True)]

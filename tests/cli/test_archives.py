@@ -31,6 +31,7 @@ def test_an_archive_below_a_newer_object_is_lost_when_its_own_version_is(monkeyp
 
     async def scene() -> None:
         record = await index.adopt(store, place)
+        assert "  members  member bytes  size  " in (await command.ask(index)).text
         await store.put(ObjectRef("cold", place.key), b"newer", Attributes(), guard=UNGUARDED)
         assert await problems() == []
         await store.delete(ObjectRef("cold", place.key))  # a delete marker
