@@ -58,8 +58,11 @@ class StartOptions(LedgerCommand):
         `plan_run`: None for the planner of the request's kind of work. `pair_limits`: those of
         a pair. `may_be_empty`: a plan without rows is a success.
         """
+        rates = dict(self.max_rate)
+        if len(rates) < len(self.max_rate):
+            raise UsageError("--max-rate is given twice of one kind", advice="give one: 200, or 50MiB, or both")
         request = await _with_whole_run_id(request, ledger)
-        request = replace(request, options=dict(request.options) | dict(self.max_rate))
+        request = replace(request, options=dict(request.options) | rates)
         kind = kind_of(request)
         plan_run = plan_run or kind.plan
         assert plan_run is not None  # `expire` has its own, and nothing retries a kind without one
