@@ -172,11 +172,11 @@ def page_of(summary: Summary, earlier: Sequence[Summary]) -> str:
     legs, wrong, history = list[Line](), list[Line](), list[Line]()
     for each in summary.legs:
         planned = f"{' to '.join(map(human_seconds, each.planned_seconds))}; {human_dollars(each.dollars)}"
-        says = confidence(each) or ", ".join(f"{count:,} by {WHO_SAYS[by]}" for by, count in each.by.items())
+        judges = [f"{count:,} by {WHO_SAYS[by]}" for by, count in each.by.items()]
+        says = "; ".join(filter(None, [confidence(each), ", ".join(judges)]))
         says += f"; planned {planned}; {each.sample.cold:,} cold and {each.sample.large:,} large left out"
         figures = [f"{each.sample.rows:,}", human_bytes(each.size_bytes), human_seconds(each.seconds)]
-        tone = "different" if each.findings else "same"
-        legs.append(Line(tone, each.leg, says, figures))
+        legs.append(Line("different" if each.findings else "same", each.leg, says, figures))
         for found in each.findings:
             wrong.append(Line("", shown_key(found.key), explained(found.reason, found.detail), [each.leg]))
     for drill in (summary, *earlier):
