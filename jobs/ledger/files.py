@@ -71,8 +71,7 @@ async def write_file(
 
 async def read_file(store: Store, ledger: Location, name: str, *, tries: Tries = once) -> bytes:
     """The bytes of a file. Raises NotFound."""
-    place = ObjectRef(*ledger.join(name))
-    return (await tries(lambda: store.get(place))).data
+    return (await tries(lambda: store.get(ObjectRef(*ledger.join(name))))).data
 
 
 async def read_document(

@@ -45,7 +45,8 @@ The state of a source object and of its copy at one place, from all verdicts abo
   that one is there, and unchecked.
 - A person may accept what is known of two objects. That ends as a bad verdict of that depth does, when
   either is another one, and when what is found reaches deeper than what was accepted. Who accepted that
-  nobody could look has accepted no finding.
+  nobody could look has accepted no finding, and only bytes end it. Copies are the same where ETag and
+  Last-Modified agree, unless two version ids differ: not every list names them.
 - Where the source object is gone, what lists said of the two is over, and that a copy is missing. A
   copy that is still there keeps what else was found of it.
 - A complete comparison of current objects says `gone` of one that the source does not list, unless
@@ -229,7 +230,8 @@ def state_sql(judged: str) -> str:
     """SQL for the state of what `judged_sql` makes of verdicts: a row for each object and its copy's place."""
     said = 'struct_pack(code, detail, "at", depth, run_id, copy, strength)'
     latest = f"arg_max({said}, (second, strength, code, run_id)) FILTER ({{}})".format
-    same = [f"agreed.copy.{name} IS NOT DISTINCT FROM copy.{name}" for name in ("id", "etag", "modified_s")]
+    its = "(coalesce({0}.etag, {0}.id), {0}.modified_s)".format
+    same = f"{its('agreed.copy')} IS NOT DISTINCT FROM {its('copy')} AND coalesce(agreed.copy.id = copy.id, true)"
     return f"""
         WITH objects AS (
             SELECT {AT_PLACE}, own_id AS version_id, max(etag) AS etag, max(own_modified) AS modified_s,
@@ -241,7 +243,7 @@ def state_sql(judged: str) -> str:
                    max("at") FILTER (verdict = 'good' AND depth = 'bytes') AS read_at
             FROM {judged} GROUP BY {AT_PLACE}, own_id, oid
         ), answered AS (
-            SELECT *, CASE WHEN {" AND ".join(same)} AND CASE WHEN found IS NULL THEN stuck IS NOT NULL
+            SELECT *, CASE WHEN {same} AND CASE WHEN found IS NULL THEN stuck IS NOT NULL
                 ELSE agreed.strength > 0 AND (coalesce(copy.id, copy.etag) IS NULL OR found.strength <= agreed.strength)
                 END THEN agreed END AS accepted
             FROM objects
@@ -294,7 +296,7 @@ def judged_sql(verdicts: str) -> str:
     looks = [*map("verdict = 'good' AND strength >= {}".format, (1, 2, 3, "2 AND code <> 'proven'")), "code = 'tags'"]
     goods = ", ".join(last(look, over=content) for look in looks)
     newest = ", ".join(last(f"{look} OR code = 'done'", "copy.modified_s", content) for look in looks)
-    needed = f"CASE code WHEN 'metadata_differs' THEN if({_OF_TAGS}, 5, 4) ELSE greatest(strength, 1) END"
+    needed = f"CASE code WHEN 'metadata_differs' THEN if({_OF_TAGS}, 5, 4) ELSE if(strength = 0, 3, strength) END"
     return f"""
         WITH seen AS (
             SELECT * REPLACE ({_own("version_id")} AS version_id, {_own("copy_version_id")} AS copy_version_id),
