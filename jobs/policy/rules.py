@@ -21,7 +21,6 @@ from jobs.policy.model import Archive, Batch, Destination, Pair, Policy, Replica
 from jobs.policy.words import CREATE, age_text, minutes_of, region_of
 
 Steps = tuple[str | int, ...]
-SECONDS_PER_DAY = 86_400
 WARNED_DAYS = 366
 """How far `find_warnings` looks ahead."""
 LAST_OF_IAM = "\xff"
@@ -340,7 +339,7 @@ def _lifecycle(hot: Destination) -> Iterator[Finding]:
 def _archive(pair: Pair, archive: Archive) -> Iterator[Finding]:
     kept_days, expire = pair.destination.noncurrent_days, archive.expire
     is_mirrored = archive.side == "source" and pair.deletes == "mirror"
-    if expire and is_mirrored and kept_days is not None and kept_days * SECONDS_PER_DAY < expire.grace:
+    if expire and is_mirrored and kept_days is not None and kept_days * 86_400 < expire.grace:
         expected = (
             f"at least {age_text(expire.grace)}, the grace of archive.expire: what it deletes is mirrored, and the "
             "copy is removed after so many days"

@@ -51,7 +51,9 @@ Bucket = Annotated[
         "a bucket name: 3 to 63 lower-case letters, digits, dots and hyphens, no s3://, no prefix",
     ),
 ]
-Region = Annotated[str, _text(r"[a-z]{2,3}(-[a-z]+){1,3}-[0-9]{1,2}", "a region such as eu-central-1")]
+# Areas come, as mx and eusc-de did. The point of the compass is one of nine.
+_REGION = r"[a-z]{2,4}(-[a-z]+)?-(central|(north|south)(east|west)?|east|west)-[0-9]{1,2}"
+Region = Annotated[str, _text(_REGION, "a region such as eu-central-1")]
 _KEYS = r"(?!s3://)(?![\s\S]*\n(?![\s\S]))[\s\S]{0,900}"
 # The beginning of keys, byte for byte: nothing is decoded, no slash is added.
 Prefix = Annotated[str, _text(_KEYS, "the beginning of keys such as scans/ (at most 900 characters, no s3://)")]

@@ -155,7 +155,7 @@ SHAPE = [
     ("pairs.1.destination.object_lock.days", 0, "a whole number, 1 or more"),
     ("pairs.1.destination.prefix", "customs", "ends in /"),
     ("defaults.limits.max_cost", -1, "US dollars"),
-    ("inventory.buckets", {"Frankfurt": "example-inventory"}, "a region"),
+    ("inventory.buckets", {"eu-centrall-1": "example-inventory"}, "a region"),
     ("inventory.buckets", ["a"], "a mapping"),
     ("alarms.emails", ["oncall"], "an e-mail address"),
     ("alarms.topic", "arn:aws:sqs:us-east-1:111122223333:q", "the ARN of an SNS topic"),
