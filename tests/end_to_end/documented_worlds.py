@@ -160,7 +160,8 @@ def to_be_expired(scene: Scene) -> None:
 
 
 def overwritten(scene: Scene) -> None:
-    """One document is encrypted and one is gone, after the time of the examples."""
+    """Documents are copied. One is encrypted and one is gone, after the time of the examples."""
+    scene.sealift("replicate", "--source", "s3://documents/", "--destination", "s3://copies/")
     settle()
     scene.times["2026-11-01"] = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     settle()

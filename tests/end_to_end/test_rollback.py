@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
@@ -37,9 +36,10 @@ def histories(world: World) -> dict[str, list[tuple[str | None, bool, str | None
 
 
 def harm(world: World) -> str:
-    """Objects, a time, and what somebody did to them since. Returns the time."""
+    """Objects and their copies, a time, and what somebody did since. Returns the time."""
     for key in (KEPT, LOST, HARMED, ODD):
         world.put(key, key.encode(), Metadata={"who": "me"}, Tagging="class=scan", ContentType="text/plain")
+    world.run("replicate")
     time.sleep(1.1)
     at = iso_time(time.time())
     time.sleep(1.1)
@@ -54,8 +54,7 @@ def test_a_prefix_goes_back_in_place_and_the_undo_gives_the_first_state_version_
     world.put("other/new", b"not below the prefix")
     first = histories(world)
     plan = report(rollback(world, "--as-of", at, "--dry-run"))
-    steps = {"keys": 5, "copy": 2, "hide": 1, "unhide": 1}
-    assert (plan["code"], plan["rows"], plan["rollback"]) == (0, 4, steps)
+    assert (plan["code"], plan["rollback"]) == (0, {"keys": 5, "copy": 2, "hide": 1, "unhide": 1})
     assert plan["requests"]["copy"] == 2
     assert histories(world) == first
 
@@ -70,9 +69,6 @@ def test_a_prefix_goes_back_in_place_and_the_undo_gives_the_first_state_version_
         assert (head["Metadata"], head["ContentType"]) == ({"who": "me"}, "text/plain")
         tags = world.client.get_object_tagging(Bucket=world.source, Key=key)["TagSet"]
         assert tags == [{"Key": "class", "Value": "scan"}]
-    for key, versions in first.items():
-        left = [each for each in versions if not each[1]]
-        assert [each for each in histories(world)[key] if each in left] == left
 
     again = report(rollback(world, "--as-of", at, "--max-share", "100%"))
     assert (again["code"], again["outcomes"]) == (0, {"same": 2})
@@ -85,11 +81,7 @@ def test_a_prefix_goes_back_in_place_and_the_undo_gives_the_first_state_version_
     assert now == {key: versions for key, versions in first.items() if key != LOST}
     twice = report(rollback(world, "--undo", done["run_id"]))
     assert (twice["code"], twice["outcomes"]) == (0, {"same": 4})
-    refused = rollback(world, "--undo", undone["run_id"])
-    assert refused.code == 2
-    assert "is the undo of a rollback" in refused.document["error"]["message"]
-    shown = world.sealift("runs", "show", done["run_id"])
-    assert f"--undo {done['run_id']}" in shown.stdout
+    assert f"--undo {done['run_id']}" in world.sealift("runs", "show", done["run_id"]).stdout
 
 
 def test_a_killed_command_is_gone_on_with_and_taken_back_exactly(versioned: World) -> None:
@@ -145,32 +137,46 @@ def test_what_makes_no_sense_is_refused(
     assert world.keys(world.ledger) == []
 
 
-@pytest.mark.parametrize("status", ["Enabled", "Suspended"])
-def test_a_bucket_that_keeps_no_versions_now_is_refused(world: World, status: str) -> None:
+@pytest.mark.parametrize("statuses", [[], ["Enabled", "Suspended"]])
+def test_a_bucket_that_keeps_no_versions_now_is_refused(world: World, statuses: list[str]) -> None:
     world.put("docs/a")
-    if status == "Suspended":
-        for each in ("Enabled", status):
-            world.client.put_bucket_versioning(Bucket=world.source, VersioningConfiguration={"Status": each})
+    for status in statuses:
+        world.client.put_bucket_versioning(Bucket=world.source, VersioningConfiguration={"Status": status})
     result = rollback(world, "--as-of", "1d")
-    document = json.loads(result.stdout)["error"]
+    document = result.document["error"]
     assert (result.code, document["code"]) == (10, "ConfigError")
     assert "off or suspended" in document["message"]
-    assert "enable it" in document["advice"]
 
 
 def test_a_run_of_another_verb_or_bucket_is_not_taken_back(versioned: World) -> None:
     world, at = versioned, harm(versioned)
     replicated = world.run("replicate")
     done = report(rollback(world, "--as-of", at, "--max-share", "100%"))
+    undone = report(rollback(world, "--undo", done["run_id"]))
     for arguments in (
         ["--undo", replicated["run_id"]],
+        ["--undo", undone["run_id"]],
         ["--undo", done["run_id"], "--source", f"s3://{world.destination}/"],
     ):
         refused = rollback(world, *arguments)
         assert (refused.code, refused.document["error"]["code"]) == (2, "UsageError")
-    undone = report(rollback(world, "--undo", done["run_id"]))
     for run_id in (undone["run_id"], done["run_id"]):
         again = world.sealift("runs", "retry", run_id, "--json")
         assert again.code == 0  # it has no failed rows
     worker = world.sealift("worker", undone["run_id"], "--shard", "0")
     assert worker.code == 2
+
+
+def test_what_no_version_has_comes_back_from_the_copies(versioned: World) -> None:
+    """By the commands of docs/rollback.md. What came on top meanwhile stays."""
+    world, at = versioned, harm(versioned)
+    for key in (LOST, HARMED, ODD):
+        then = world.history(world.source, key)[0].version_id
+        world.client.delete_object(Bucket=world.source, Key=key, VersionId=then)
+    assert report(rollback(world, "--as-of", at, "--max-share", "100%"))["outcomes"] == {"done": 3}
+    world.put(ODD, b"newer")
+    sides = ("--source", f"s3://{world.destination}/docs/", "--destination", f"s3://{world.source}/docs/")
+    restored = report(world.sealift("restore", *sides, "--as-of", at, "--json"))
+    assert (restored["code"], restored["outcomes"]) == (3, {"same": 1, "done": 2, "blocked": 1})
+    contents = [world.read(world.source, key) for key in (KEPT, LOST, HARMED, ODD)]
+    assert contents == [KEPT.encode(), LOST.encode(), HARMED.encode(), b"newer"]

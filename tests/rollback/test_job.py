@@ -71,12 +71,6 @@ def test_what_differs_by_metadata_or_tags_alone_is_put_back() -> None:
         assert state(key(world)[2]) == state(key(world)[0])
 
 
-def test_what_was_written_again_as_it_was_is_the_same() -> None:
-    world = made(b"one", b"one")
-    assert end(run(world)) == (Status.SAME, "", "")
-    assert len(key(world)) == 2
-
-
 def test_a_large_version_is_copied_in_parts_and_its_undo_compares_it(monkeypatch: pytest.MonkeyPatch) -> None:
     world = made(b"1234567890", b"encrypted", tags={"class": "scan"})
     monkeypatch.setattr("jobs.rollback.job.CopyOptions", lambda: CopyOptions(multipart_threshold_bytes=4))
