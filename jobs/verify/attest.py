@@ -53,7 +53,8 @@ async def attest(request: Request, source: Location, ledger: Ledger, draft: Draf
 def join_attestations(paths: Mapping[str, Path], spec: RunSpec, sorting: Sorting) -> None:
     """Add a column `attested` to a plan's rows, lists of an `Attestation`, from the evidence (side → its file).
 
-    Keys go by a SHA-256: joins of long texts spill too late for a small limit of memory.
+    Keys go by a SHA-256: joins of long texts spill too late for a small limit of memory. Each join names its side, so
+    that it holds the evidence of one side alone.
     """
     import pyarrow as pa
 
@@ -65,29 +66,29 @@ def join_attestations(paths: Mapping[str, Path], spec: RunSpec, sorting: Sorting
     sorting.connection.execute(
         f"""
         CREATE VIEW evidence AS
-        SELECT unhex(sha256(side || key)) AS digest, version_id, [struct_pack(side, algorithm, value, is_composite,
+        SELECT side, unhex(sha256(side || key)) AS digest, version_id, [struct_pack(side, algorithm, value, is_composite,
                version_id, etag, computed_us := epoch_us(computed_at))] AS attested
         FROM ({both}) WHERE value IS NOT NULL AND coalesce(version_id, etag) IS NOT NULL;
         CREATE TABLE shared AS SELECT hash(digest) AS shared FROM evidence GROUP BY 1 HAVING count(*) > 1;
         CREATE VIEW keys AS
-        SELECT digest, attested FROM evidence WHERE hash(digest) NOT IN (FROM shared)
+        SELECT side, digest, attested FROM evidence WHERE hash(digest) NOT IN (FROM shared)
         UNION ALL
-        SELECT digest, flatten(list(attested)) FROM (
+        SELECT side, digest, flatten(list(attested)) FROM (
             FROM evidence WHERE hash(digest) IN (FROM shared)
             QUALIFY row_number() OVER (PARTITION BY digest ORDER BY version_id NULLS FIRST) <= {MOST_VERSIONS})
-        GROUP BY digest;
-        CREATE TABLE attested AS
-        SELECT place, list_concat(coalesce(exact.attested, ours.attested), theirs.attested) AS attested
-        FROM (SELECT place, version_id, unhex(sha256('source' || key)) AS digest,
+        GROUP BY side, digest;
+        CREATE TABLE attested_rows AS
+        SELECT rows.* EXCLUDE (source_digest, copy_digest),
+               list_concat(coalesce(exact.attested, ours.attested), theirs.attested) AS attested
+        FROM (SELECT *, unhex(sha256('source' || key)) AS source_digest,
                      unhex(sha256('destination' || {copy_key_sql(spec)})) AS copy_digest
               FROM {sorting.relation}) AS rows
-        LEFT JOIN evidence AS exact USING (digest, version_id)
-        LEFT JOIN keys AS ours USING (digest)
-        LEFT JOIN keys AS theirs ON theirs.digest = copy_digest
+        LEFT JOIN (FROM evidence WHERE side = 'source') AS exact
+               ON exact.digest = source_digest AND exact.version_id = rows.version_id
+        LEFT JOIN (FROM keys WHERE side = 'source') AS ours ON ours.digest = source_digest
+        LEFT JOIN (FROM keys WHERE side = 'destination') AS theirs ON theirs.digest = copy_digest
         """
-    )
-    # A table: a sort has too little memory left beside a join.
-    sorting.connection.execute(f"CREATE TABLE attested_rows AS FROM {sorting.relation} JOIN attested USING (place)")
+    )  # a table: a sort has too little memory left beside a join
     sorting.relation = "attested_rows"
     sorting.schema = sorting.schema.append(pa.field("attested", pa.list_(pa.struct([*schema_of(Attestation)]))))
 
