@@ -173,7 +173,7 @@ class World:
 
     def refuse(self, key: str) -> None:
         """Nobody may read the key any more, at neither side. What was accepted of it would stay so."""
-        if key not in self.accepted:
+        if key not in self.accepted | self.refused:
             self.refused.add(key)
             self._forget(key)
 
