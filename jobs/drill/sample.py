@@ -130,8 +130,10 @@ async def _members(leg: Leg, ledger: Ledger) -> AsyncIterator[pa.RecordBatch]:
     index, damage, place = ArchiveIndex(ledger.store, ledger.location), list[DamagedIndex](), leg.side.location
     async with side_store(leg.side) as store:
         names = {archive async for archive, _ in list_archives(store, place)}
-        records = [each for each in await index.records(place, damage) if each.source_bucket == leg.packed_from]
-        damage += await find_unindexed(store, index, names - {each.location for each in records})
+        every = await index.records(place, damage)
+        damage += await find_unindexed(store, index, names - {each.location for each in every})
+    records = [each for each in every if each.source_bucket == leg.packed_from]
+    damage = [each for each in damage if each.source_bucket in (leg.packed_from, None)]
     if damage:
         what = f"{damage[0].archive} cannot be searched: {damage[0].reason}"
         raise DamagedArchive(what, advice=f"rebuild the index: sealift archives reindex --source {place}")
