@@ -59,7 +59,7 @@ class World:
         self.rows: list[ObjectVersion] = []
         self.others: dict[str, tuple[Any, ...]] = {}
         self.may_be_taken = False
-        """An answer was lost, or a worker killed: an equal write of others may count as the worker's."""
+        """An answer was lost or an error, or a worker killed: an equal write of others may count as the worker's."""
         self.is_dead = False
 
     def versions(self) -> dict[str, list[Version]]:
@@ -94,6 +94,7 @@ class World:
             self.is_dead = self.may_be_taken = True
             raise Killed
         if fault == "busy":
+            self.may_be_taken = True
             raise Unavailable(request.operation, "k", "InternalError", status=500)
         named = request.arguments.get("ref")
         if self.denies_markers and request.operation == "delete" and named and self._is_marker(named):
