@@ -66,8 +66,9 @@ def join_attestations(paths: Mapping[str, Path], spec: RunSpec, sorting: Sorting
     sorting.connection.execute(
         f"""
         CREATE VIEW evidence AS
-        SELECT side, unhex(sha256(side || key)) AS digest, version_id, [struct_pack(side, algorithm, value, is_composite,
-               version_id, etag, computed_us := epoch_us(computed_at))] AS attested
+        SELECT side, unhex(sha256(side || key)) AS digest, version_id,
+               [struct_pack(side, algorithm, value, is_composite, version_id, etag, computed_us := epoch_us(computed_at)
+               )] AS attested
         FROM ({both}) WHERE value IS NOT NULL AND coalesce(version_id, etag) IS NOT NULL;
         CREATE TABLE shared AS SELECT hash(digest) AS shared FROM evidence GROUP BY 1 HAVING count(*) > 1;
         CREATE VIEW keys AS
