@@ -74,11 +74,12 @@ def look_at_queues(policy: Policy, *whats: str, limit: int = 0) -> list[dict[str
         found: dict[str, Any] = {"error": None, "is_absent": False, "waiting": None, "looked_at": 0, "events": []}
         try:
             queue = plan.open(tries=1)
-            waiting, _, delayed = queue.depth()
+            waiting, held, delayed = queue.depth()
+            waiting += delayed + (0 if plan.what == EVENT else held)  # a letter that is looked at waits, too
             messages = look(queue, limit) if limit and (waiting or plan.what == DEAD) else []
             events = dead_events(messages) if plan.what == DEAD else map(describe_undelivered, messages)
             found["events"] = [each | {"sent_at": iso_time(each["sent_at"])} for each in events]
-            found |= {"waiting": max(waiting + delayed, len(messages)), "looked_at": len(messages)}
+            found |= {"waiting": max(waiting, len(messages)), "looked_at": len(messages)}
         except (StoreError, ConfigError) as error:
             found |= {"error": str(error), "is_absent": isinstance(error, NotFound)}
         looks.append({**plan._asdict(), "queue": plan.text(policy.ledger.region), **found})

@@ -93,6 +93,7 @@ def test_dead_letters_are_listed_and_stay(queues: Queues) -> None:
     assert "3 dead letters" in text
     assert "s3://source/a b" in text
     assert "sealift events redrive" in text
+    sqs.receive_message(QueueUrl=queues.dead)  # what somebody looks at waits, too
     status = queues.sealift("status", "--json")
     waiting = {each["what"]: each["waiting"] for each in status.document["queues"]}
     assert (status.code, waiting["dead letter"], waiting["event"]) == (3, 3, 0), status.stderr
