@@ -174,7 +174,8 @@ def page_of(summary: Summary, earlier: Sequence[Summary]) -> str:
         planned = f"{' to '.join(map(human_seconds, each.planned_seconds))}; {human_dollars(each.dollars)}"
         judges = [f"{count:,} by {WHO_SAYS[by]}" for by, count in each.by.items()]
         says = "; ".join(filter(None, [confidence(each), ", ".join(judges)]))
-        says += f"; planned {planned}; {each.sample.cold:,} cold and {each.sample.large:,} large left out"
+        rate = f"{human_bytes(each.size_bytes / max(each.seconds, 0.001))}/s"
+        says += f"; {rate}; planned {planned}; {each.sample.cold:,} cold and {each.sample.large:,} large left out"
         figures = [f"{each.sample.rows:,}", human_bytes(each.size_bytes), human_seconds(each.seconds)]
         legs.append(Line("different" if each.findings else "same", each.leg, says, figures))
         for found in each.findings:

@@ -76,5 +76,20 @@ def test_what_came_back_has_the_bytes_metadata_and_tags_of_what_says_how_it_has_
     assert (proof.by, proof.reason) == ("" if is_of_others else by, reason)
 
 
+def test_what_came_from_an_archive_that_does_not_say_how_it_was_is_no_proof():
+    store = MemoryStore(buckets=["src", "hot", "drills"])
+    put(store, "drills", "try/one/archives/k")
+    [there] = store.stored("drills", "try/one/archives/k")
+    row = ObjectVersion(0, "k", "v", etag=there.etag, last_modified=there.last_modified, archive="s3://hot/gone.tar")
+    outcome = Outcome(0, "k", "v", Status.DONE, destination_etag=there.etag)
+    leg, route = (
+        Leg("archives", Side(Location("hot")), "", ("",), (), "src"),
+        Route(Location("hot"), PLACE.join("archives/")),
+    )
+    prover = Prover(leg, route, Location("src"), store, store, store, ByteBudget(1 << 20), 0.0)
+    [proof] = asyncio.run(prover.prove([row], [outcome]))
+    assert (proof.by, proof.reason) == ("", "archive_damaged")
+
+
 def test_three_hundred_right_ones_rule_out_one_in_a_hundred():
     assert 0.0099 < at_most(300) < 0.01
