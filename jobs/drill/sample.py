@@ -47,7 +47,8 @@ _OBJECTS = """
            size_bytes > {largest} OR octet_length(encode(key)) > {longest} AS is_large
     FROM (
         SELECT *, hash(key, version_id, {seed}) AS luck,
-               row_number() OVER (PARTITION BY key ORDER BY last_modified DESC, place) = 1 AS is_current,
+               row_number() OVER (PARTITION BY key ORDER BY is_latest DESC, last_modified DESC, place) AS turn,
+               turn = 1 AS is_current,
                {{'storage_class': storage_class, 'age': floor(log10(greatest(({at} - last_modified) / 864e8, 1))),
                  'is_odd': NOT regexp_full_match(key, '[A-Za-z0-9!_.*()/-]*')}} AS kind
         FROM {rows} WHERE last_modified <= {at} AND (key IN (FROM named) OR NOT {is_named})

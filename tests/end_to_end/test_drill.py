@@ -89,7 +89,7 @@ def test_a_manifest_names_what_is_restored_and_a_key_that_is_not_there_is_found(
     found = drill(world, policy, place, "--manifest", str(named))
     assert (found["code"], found["legs"][0]["sample"]["rows"], found["next_steps"]) == (0, 4, [])
     world.client.delete_object(Bucket=world.destination, Key=f"copies/{KEYS[0]}")
-    found = drill(world, policy, place, "--manifest", str(named))
+    found = drill(world, policy, place, "--name", "later", "--manifest", str(named))
     assert (found["code"], found["legs"][0]["sample"]["absent"]) == (ExitCode.FINDINGS, 1)
     assert left(world, place) == []
 
