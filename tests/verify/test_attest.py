@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.checksum_reports.evidence import EvidenceRow, evidence_schema
-from jobs.core.model import Checksum, Location, ObjectInfo
+from jobs.core.model import Checksum, Location, ObjectInfo, Repair
 from jobs.core.run import RunSpec, Side
 from jobs.core.selection import Selection
 from jobs.runs.planning import spool
@@ -37,6 +37,13 @@ def known(key: str, version_id: str | None, etag: str | None, value: str | None)
 
 def said(side: str, value: str, version_id: str | None, etag: str | None) -> Attestation:
     return Attestation(side, "SHA1", value, False, version_id, etag, 0)
+
+
+def test_what_an_earlier_run_found_is_read_as_well() -> None:
+    batch = pa.RecordBatch.from_pylist([row("k", condemned_etag="a", damaged_etag="b", known_checksum="SHA1:c=")])
+    [beside] = read_attested(batch)
+    assert beside == Attested("a", "b", "SHA1:c=")
+    assert isinstance(beside, Repair)
 
 
 def attest(rows: list[dict], evidence: dict[str, list[dict]], folder: Path) -> list[tuple]:
