@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from jobs.drill.trial import LegPlan
 
 CHECK_SECONDS = 3600
+WHOLE = 1 << 62
+"""Bytes: more than any bucket has."""
 
 
 class Drill(PolicyOptions, LedgerCommand):
@@ -36,7 +38,8 @@ class Drill(PolicyOptions, LedgerCommand):
 
     The sample is taken from the hot bucket, its replica and the pair's archives: some objects at random,
     and some of each storage class and age, older versions, the largest ones, odd keys. What is restored has to be as
-    the source is, as the archives' index says, or as the version that it was made of: bytes, metadata and tags.
+    the source is, as the archives' index says, or as the version that it was made of: bytes, metadata, tags and
+    annotations.
     --check runs a command of yours on it, with the place as its last argument. Only versions that the
     drill wrote are removed. The exit code is 3 if anything is wrong.
 
@@ -82,7 +85,7 @@ class Drill(PolicyOptions, LedgerCommand):
         if self.manifest and (self.sample or self.prefix):
             raise UsageError("--manifest names all that is restored", advice="leave out --sample and --prefix")
         sample = MOST if self.manifest else self.sample or (rules.sample if rules else 300)
-        most = rules.max_size if rules else 10 * 1024**3
+        most = WHOLE if self.manifest else rules.max_size if rules else 10 * 1024**3
         asked = Asked(self.at or now, self.prefix or "", sample, most, secrets.randbelow(1 << 31), side, self.manifest)
         documents = Documents(open_ledger(place), pair.name, name)
         check = (words, self.check_seconds) if words else None

@@ -34,7 +34,7 @@ class Leg(Struct, frozen=True):
 class Asked(Struct, frozen=True):
     """What a drill restores: of each leg, as of `at` (epoch seconds), so many objects chosen at random, and at most so
     many bytes. `prefix`: of the source's keys. `seed`: of the choice. `to`: the place of the drill. `manifest`: a
-    file that names the source keys to choose from.
+    file that names the source keys, of which all are restored.
     """
 
     at: float
@@ -50,7 +50,7 @@ class Sample(Struct, frozen=True):
     """What was chosen: `random` of `population` current objects by chance, and `rows` in all.
 
     `cold` objects must be thawed before anything reads them, and `large` ones do not fit: both are left out.
-    `absent`: keys that a manifest names, of which nothing is there.
+    `absent`: so many keys that a manifest names are not among `random`: not there, cold or too large.
     """
 
     rows: int

@@ -41,7 +41,8 @@ AT_ONCE = 16
 
 class Prover(Struct, frozen=True):
     """Compares what was restored of one leg. `source`: where the originals are. `kept`: has what was restored from.
-    `recent`: objects of the source that are younger say how far behind copies are (epoch seconds).
+    `recent`: objects of the source that are younger say how far behind copies are (epoch seconds). `annotations`:
+    whether copies get them.
     """
 
     leg: Leg
@@ -52,6 +53,7 @@ class Prover(Struct, frozen=True):
     restored: Store
     budget: ByteBudget
     recent: float
+    annotations: bool = True
     pairs: dict[int, AnnotationPair] = {}
 
     async def prove(self, rows: Sequence[ObjectVersion], outcomes: Sequence[Outcome]) -> list[Proof]:
@@ -114,7 +116,7 @@ class Prover(Struct, frozen=True):
         tags = await TagReader(ours.store).read_surely(ours.ref, ours.info.tag_count)
         pair = AnnotationPair(ours.store, theirs.store, self.budget)
         pair = self.pairs.setdefault(id(ours.store), pair)  # it tries only once whether a server keeps any
-        if not await pair.has_all(ours.ref, theirs.ref):
+        if self.annotations and not await pair.has_all(ours.ref, theirs.ref):
             return Reason.METADATA_DIFFERS, "annotations"
         return await self._lacks(tags, theirs)
 

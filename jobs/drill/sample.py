@@ -47,7 +47,7 @@ _OBJECTS = """
            size_bytes > {largest} OR octet_length(encode(key)) > {longest} AS is_large
     FROM (
         SELECT *, hash(key, version_id, {seed}) AS luck,
-               row_number() OVER (PARTITION BY key ORDER BY is_latest DESC, last_modified DESC, place) AS turn,
+               row_number() OVER (PARTITION BY key ORDER BY {newest} DESC, place) AS turn,
                turn = 1 AS is_current,
                {{'storage_class': storage_class, 'age': floor(log10(greatest(({at} - last_modified) / 864e8, 1))),
                  'is_odd': NOT regexp_full_match(key, '[A-Za-z0-9!_.*()/-]*')}} AS kind
@@ -74,14 +74,16 @@ _CHOSEN = """
 """
 
 
-async def draw(leg: Leg, asked: Asked, ledger: Ledger, folder: Path) -> tuple[Sample, Path]:
-    """Choose objects of a leg. Returns what was chosen, and a manifest of it in `folder`. Raises ManifestError."""
+async def draw(leg: Leg, asked: Asked, source: str, ledger: Ledger, folder: Path) -> tuple[Sample, Path]:
+    """Choose objects of a leg, whose originals are in the bucket `source`. Returns what was chosen, and a manifest of
+    it in `folder`. Raises ManifestError, DamagedArchive.
+    """
     rows, chosen = folder / f"{leg.name}-all.parquet", folder / f"{leg.name}.parquet"
     listed = _members(leg, ledger) if leg.packed_from else _versions(leg)
     await spool(listed, Selection(exclude=leg.exclude, versions="all"), rows)
     named = list[str]()
     if asked.manifest:
-        manifest = await open_manifest(asked.manifest, ledger.store)
+        manifest = await open_manifest(asked.manifest, ledger.store, bucket=source)
         named = [leg.prefix + str(key) async for batch in manifest.batches for key in batch["key"].to_pylist()]
     place = asked.to.location.join(f"{leg.name}/").key
     how: dict[str, Any] = {
@@ -91,6 +93,9 @@ async def draw(leg: Leg, asked: Asked, ledger: Ledger, folder: Path) -> tuple[Sa
         "at": int(asked.at * 1e6),
         "sample": min(MOST, asked.sample),
         "is_named": asked.manifest is not None,
+        # The latest version of a bucket may be the older one by its time: an upload in parts has that of its begin.
+        # What an archive calls the latest was that when it was packed.
+        "newest": "last_modified DESC, is_latest" if leg.packed_from else "is_latest DESC, last_modified",
         "each": OF_EACH,
         "most": asked.max_size,
         "largest": asked.max_size // SHARE_OF_LARGEST,
@@ -104,14 +109,13 @@ async def draw(leg: Leg, asked: Asked, ledger: Ledger, folder: Path) -> tuple[Sa
         table = connection.sql(_CHOSEN.format(**how)).to_arrow_table()
         counted: Any = connection.execute(
             "SELECT count(*) FILTER (is_current AND NOT is_cold AND NOT is_large), count(*) FILTER (is_cold), "
-            "count(*) FILTER (is_large AND NOT is_cold), "
-            "greatest((SELECT count(*) FROM named) - count(*) FILTER (is_current), 0) FROM objects"
+            "count(*) FILTER (is_large AND NOT is_cold), (SELECT count(*) FROM named) FROM objects"
         ).fetchone()
         batch = fill_batch({name: table[name] for name in table.column_names}, table.num_rows)
         pq.write_table(pa.Table.from_batches([batch]), chosen)
-        return Sample(
-            table.num_rows, pc.sum(batch["size_bytes"]).as_py() or 0, pc.sum(table["is_random"]).as_py() or 0, *counted
-        )
+        size_bytes, random = (pc.sum(each).as_py() or 0 for each in (batch["size_bytes"], table["is_random"]))
+        population, cold, large, keys = counted
+        return Sample(table.num_rows, size_bytes, random, population, cold, large, max(0, keys - random))
 
     with closing(connect(folder, memory_limit=MEMORY_LIMIT)) as connection:
         return await in_thread(connection, choose, connection), chosen
@@ -133,14 +137,19 @@ async def _members(leg: Leg, ledger: Ledger) -> AsyncIterator[pa.RecordBatch]:
         names = {archive async for archive, _ in list_archives(store, place)}
         every = await index.records(place, damage)
         damage += await find_unindexed(store, index, names - {each.location for each in every})
+
+    def check() -> None:
+        for each in damage:
+            if each.source_bucket in (leg.packed_from, None):
+                what = f"{each.archive} cannot be searched: {each.reason}"
+                raise DamagedArchive(what, advice=f"rebuild the index: sealift archives reindex --source {place}")
+
+    check()
     records = [each for each in every if each.source_bucket == leg.packed_from]
-    damage = [each for each in damage if each.source_bucket in (leg.packed_from, None)]
-    if damage:
-        what = f"{damage[0].archive} cannot be searched: {damage[0].reason}"
-        raise DamagedArchive(what, advice=f"rebuild the index: sealift archives reindex --source {place}")
     for prefix in leg.prefixes:
         async with aclosing(index.tables_of(records, damage, prefix)) as tables:
             async for record, table in tables:
                 columns = {name: table[name] for name in table.column_names}
                 # An archive's own class says whether it can be read, not the class that a member had.
                 yield fill_batch(columns | {"storage_class": [record.storage_class] * table.num_rows}, table.num_rows)
+        check()

@@ -19,7 +19,7 @@ from jobs.core.display import shown_key
 from jobs.core.model import Attributes
 from jobs.core.words import explained
 from jobs.drill.model import ARCHIVES, INDEX, SOURCE, VERSION, Proof, Sample, Written
-from jobs.errors import NotFound, PreconditionFailed
+from jobs.errors import LedgerError, NotFound, PreconditionFailed
 from jobs.ledger.files import JSON, list_files, read_document, write_file
 from jobs.ledger.ledger import WRITE_TRIES, Ledger
 from jobs.reports.figures import human_bytes, human_dollars, human_seconds, human_time, plural
@@ -118,12 +118,17 @@ class Drill(Struct, frozen=True):
 
 
 async def ended_drills(ledger: Ledger, pair: str, most: int = 1) -> list[Summary]:
-    """The summaries of a pair's last drills, the latest first."""
+    """The summaries of a pair's last drills, the latest first. One that cannot be read is left out."""
     folder = ledger.location.join(f"drills/{pair}/")
     files = [(each.last_modified, each.key[len(folder.key) :]) async for each in list_files(ledger.store, folder)]
-    ended = sorted((at, name) for at, name in files if name.endswith(".json") and "/" not in name)[-most:]
-    found = [await Drill(ledger, pair, name.removesuffix(".json")).read(".json", Summary) for _, name in ended]
-    return sorted(filter(None, found), key=lambda each: each.finished_at, reverse=True)
+    found = list[Summary]()
+    for _, name in sorted((each for each in files if each[1].endswith(".json") and "/" not in each[1]), reverse=True):
+        with contextlib.suppress(LedgerError):
+            summary = await Drill(ledger, pair, name.removesuffix(".json")).read(".json", Summary)
+            found += [summary] if summary else []
+        if len(found) == most:
+            break
+    return sorted(found, key=lambda each: each.finished_at, reverse=True)
 
 
 def at_most(clean: int) -> float:
@@ -143,9 +148,11 @@ def judge(pair: str, legs: Sequence[LegResult], check: Checked | None, left: Seq
         found.append((f"The check {ended}: {check.command}", "See why the check did not end with 0"))
     if left:
         found.append((f"{plural(len(left), 'object')} of others stay", f"See who wrote {shown_key(left[0])}"))
-    if absent := sum(each.sample.absent for each in legs if each.leg != ARCHIVES):
-        what = f"Nothing is there of {plural(absent, 'key')} that the manifest names"
-        found.append((what, f"Copy them: sealift replicate --pair {pair} --manifest FILE"))
+    short = [each for each in legs if each.sample.absent and each.leg != ARCHIVES]
+    if short:
+        named = ", ".join(f"{plural(each.sample.absent, 'key')} of {each.leg}" for each in short)
+        what = f"Not restored, though the manifest names them: {named}"
+        found.append((what, f"Copy what is missing: sealift replicate --pair {pair} --manifest FILE"))
     empty = [each.leg for each in legs if each.is_empty]
     if empty or not rows:
         what = f"Nothing was there to restore: {', '.join(empty)}" if empty else "Nothing was restored: all is cold"

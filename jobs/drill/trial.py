@@ -25,6 +25,7 @@ from msgspec.structs import replace
 from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.elapsed import elapsed_seconds
+from jobs.core.enums import AnnotationRule
 from jobs.core.model import Location, ObjectVersion, Route
 from jobs.core.outcome import Outcome
 from jobs.core.run import Plan, RunSpec, RunState, Side
@@ -171,7 +172,7 @@ class Trial(Struct, frozen=True):
 
     async def _choose(self, leg: Leg, scratch: ExitStack) -> LegPlan:
         folder = Path(scratch.enter_context(TemporaryDirectory(prefix="sealift-drill-")))
-        sample, manifest = await draw(leg, self.asked, self.drill.ledger, folder)
+        sample, manifest = await draw(leg, self.asked, self.pair.source.bucket, self.drill.ledger, folder)
         if not sample.rows:
             return LegPlan(leg, sample)
         options: dict[str, Any] = {
@@ -218,7 +219,8 @@ class Trial(Struct, frozen=True):
         stores = [open_side(each) for each in (source, leg.side, self.asked.to)]
         route = Route(Location(leg.side.location.bucket, leg.prefix), spec.destination.location)
         recent = self.asked.at - DAY_SECONDS * (self.policy.drill.days if self.policy.drill else 7)
-        prover = Prover(leg, route, source.location, stores[0], stores[1], stores[2], ByteBudget(BUDGET_BYTES), recent)
+        budget, noted = ByteBudget(BUDGET_BYTES), self.pair.destination.annotations is AnnotationRule.COPY
+        prover = Prover(leg, route, source.location, stores[0], stores[1], stores[2], budget, recent, noted)
         try:
             proofs = await prover.prove(rows, outcomes)
         finally:

@@ -84,6 +84,8 @@ def test_a_manifest_names_what_is_restored_and_a_key_that_is_not_there_is_found(
     copied: tuple[World, str, str], tmp_path: Path
 ) -> None:
     world, policy, place = copied
+    with Path(policy).open("a") as file:
+        file.write(f"drill: {{bucket: {place}, region: {REGION}, max_size: 1B}}\n")  # it bounds a sample, not this
     named = tmp_path / "keys.csv"
     named.write_text("".join(f"{world.source},{key}\n" for key in KEYS[:4]))
     found = drill(world, policy, place, "--manifest", str(named))
