@@ -40,7 +40,7 @@ LIMITS = {
     "scheduler": 889,
     "terraform": 2440,
     "terraform/modules": 487,
-    "tests": 43570,
+    "tests": 43588,
     "the product": 25806,
 }
 

@@ -86,6 +86,26 @@ async def test_version_that_comes_late_does_not_bring_a_deleted_key_back(is_kill
     assert bodies(store) == [A, None, B, None]
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_late_version_comes_above_all_but_the_markers_that_were_reproduced_above_it(is_first: bool) -> None:
+    store = make_store()
+    await put(store, A)
+    row = await put(store, B)
+    if not is_first:
+        await delete(store)
+        row = await put(store, B)
+    await delete(store)
+    options = {"all_versions": True, "mirrors_deletes": False, "is_replay": True}
+    await sync_all(store, **options)
+    last = store.stored(*COPY[:2])
+    for copy in [last[1]] if is_first else last[-2:]:
+        await delete(store, COPY._replace(version_id=copy.version_id))
+    await put(store, b"later")
+    await delete(store)
+    await sync_one(store, row, **options)
+    assert bodies(store) == ([A, None, B, None] if is_first else [A, B, None, B])
+
+
 async def test_bet_on_an_etag_that_came_twice_is_no_copy_of_the_older_version() -> None:
     store = make_store()
     old = await put(store, A, metadata={"number": "1"})
