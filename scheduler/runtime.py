@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.run import Side
-from jobs.errors import ConfigError, PreconditionFailed
-from jobs.ledger.files import list_names, read_file, write_file
+from jobs.errors import ConfigError
+from jobs.ledger.files import list_names, read_file, write_once
 from jobs.policy.model import Policy
 from jobs.policy.resolved import decode_policy, load_bytes
 from jobs.s3.condition_trial import OF_COPIES, find_ignored, ignored_error
@@ -115,11 +115,7 @@ class Runtime:
         """Write an object of the ledger. Returns False if another one has that name already. Raises
         StoreError.
         """
-        try:
-            await write_file(self.store(), self.ledger, name, data, tries=WRITE_TRIES)
-        except PreconditionFailed:
-            return False
-        return True
+        return await write_once(self.store(), self.ledger, name, data, tries=WRITE_TRIES)
 
 
 def _open_region(region: str | None, owners: Mapping[str, str]) -> Store:

@@ -14,8 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobs.core.model import Location, ObjectRef
-from jobs.errors import PreconditionFailed
-from jobs.ledger.files import last_number, numbered, write_file
+from jobs.ledger.files import last_number, numbered, write_once
 from jobs.s3.retries import retry
 from jobs.s3.store import Store
 
@@ -34,8 +33,4 @@ async def claim(store: Store, ledger: Location, name: str, who: Mapping[str, Any
             return True
         if (last.answered_at or 0.0) - last.info.last_modified < CLAIM_SECONDS:
             return False
-    try:
-        await write_file(store, ledger, f"{name}/{numbered(number + 1)}", data)
-    except PreconditionFailed:
-        return False
-    return True
+    return await write_once(store, ledger, f"{name}/{numbered(number + 1)}", data)

@@ -69,6 +69,17 @@ async def write_file(
             raise
 
 
+async def write_once(
+    store: Store, ledger: Location, name: str, data: bytes | Path, attributes: Attributes = JSON, tries: Tries = retry
+) -> bool:
+    """`write_file`. False if another one has that name already: the first one counts."""
+    try:
+        await write_file(store, ledger, name, data, attributes, tries)
+    except PreconditionFailed:
+        return False
+    return True
+
+
 async def read_file(store: Store, ledger: Location, name: str, *, tries: Tries = once) -> bytes:
     """The bytes of a file. Raises NotFound."""
     return (await tries(lambda: store.get(ObjectRef(*ledger.join(name))))).data

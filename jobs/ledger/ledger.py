@@ -33,7 +33,7 @@ from msgspec import Struct
 from jobs.core.model import Attributes, Location
 from jobs.core.run import SPEC_VERSION, Plan, RunSpec
 from jobs.errors import ConfigError, LedgerError, NoSuchBucket, NotFound, PreconditionFailed, UsageError
-from jobs.ledger.files import JSON, PARQUET, list_files, list_folders, list_names, read_file, write_file
+from jobs.ledger.files import JSON, PARQUET, list_files, list_folders, list_names, read_file, write_file, write_once
 from jobs.ledger.run_ids import begin_order, is_spec_of, run_job
 from jobs.s3.retries import Tries
 from jobs.s3.store import Marker, Store
@@ -165,10 +165,8 @@ class Ledger(Struct, frozen=True):
 
         A later fold can find other rows, if an attempt was still at work. These get their own name.
         """
-        name = "failures"
-        try:
-            await self._write(run_id, f"{name}.parquet", parquet, PARQUET)
-        except PreconditionFailed:
+        where, name = (self.store, self.location), "failures"
+        if not await write_once(*where, f"runs/{run_id}/{name}.parquet", parquet, PARQUET):
             name = f"failures-{hashlib.sha256(parquet).hexdigest()[:16]}"
             await self._write(run_id, f"{name}.parquet", parquet, PARQUET)
         await self.write_file(run_id, f"{name}.csv", csv, "text/csv")
@@ -176,8 +174,8 @@ class Ledger(Struct, frozen=True):
 
     async def write_file(self, run_id: str, name: str, data: bytes | Path, content_type: str) -> str:
         """Write a file beside the report, before the report → its URI. The first writer wins."""
-        with contextlib.suppress(PreconditionFailed):
-            await self._write(run_id, name, data, Attributes(headers={"content-type": content_type}))
+        attributes = Attributes(headers={"content-type": content_type})
+        await write_once(self.store, self.location, f"runs/{run_id}/{name}", data, attributes)
         return self.uri(run_id, name)
 
     async def publish_report(self, run_id: str, report: dict[str, Any]) -> dict[str, Any]:
@@ -260,4 +258,4 @@ class Ledger(Struct, frozen=True):
 
     async def _write(self, run_id: str, name: str, data: bytes | Path, attributes: Attributes) -> None:
         """Write once. Raises PreconditionFailed when other bytes are there."""
-        await write_file(self.store, self.location, f"runs/{run_id}/{name}", data, attributes, tries=WRITE_TRIES)
+        await write_file(self.store, self.location, f"runs/{run_id}/{name}", data, attributes, WRITE_TRIES)

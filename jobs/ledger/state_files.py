@@ -31,9 +31,9 @@ import duckdb
 import msgspec
 
 from jobs.core.model import Location, ObjectRef
-from jobs.errors import ConfigError, Denied, LedgerError, NotFound, PreconditionFailed, SealiftError, UsageError
+from jobs.errors import ConfigError, Denied, LedgerError, NotFound, SealiftError, UsageError
 from jobs.ledger.claims import claim
-from jobs.ledger.files import PARQUET, list_names, read_document, write_file
+from jobs.ledger.files import PARQUET, list_names, read_document, write_file, write_once
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.state import DOUBTS, VERDICT_TYPES, judged_sql, pruned_sql, state_sql
 from jobs.s3.downloads import download
@@ -109,9 +109,7 @@ async def write_delta(ledger: Ledger, name: str, path: Path) -> None:
     Other verdicts of one run have another name: to say something twice changes nothing.
     """
     digest = await asyncio.to_thread(_sha256, path)
-    with contextlib.suppress(PreconditionFailed):  # they are there
-        file = f"{DELTAS}{name}-{digest[:16]}.parquet"
-        await write_file(ledger.store, ledger.location, file, path, PARQUET)
+    await write_once(ledger.store, ledger.location, f"{DELTAS}{name}-{digest[:16]}.parquet", path, PARQUET)
 
 
 async def state_relation(ledger: Ledger, database: Database, *, only_open: bool) -> str | None:
@@ -193,9 +191,8 @@ async def compact(ledger: Ledger, by: str, *, prefixes: Sequence[Location] = ())
                 made = await in_thread(connection, _compact, connection, held, Path(scratch), prefixes)
         for file in (*made.files, *made.findings):
             await write_file(ledger.store, ledger.location, GENERATIONS + file.name, Path(scratch, file.name), PARQUET)
-    try:
-        await write_file(ledger.store, ledger.location, f"{GENERATIONS}{number:06d}.json", msgspec.json.encode(made))
-    except PreconditionFailed:
+    document = f"{GENERATIONS}{number:06d}.json"
+    if not await write_once(ledger.store, ledger.location, document, msgspec.json.encode(made)):
         return await summary(ledger)
     await _clean(ledger, made, held)
     return made

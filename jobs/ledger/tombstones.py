@@ -15,7 +15,6 @@ import re
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -25,8 +24,7 @@ from msgspec import Struct
 from jobs.core.enums import Step
 from jobs.core.model import NULL_VERSION, Location, ObjectVersion
 from jobs.errors import LedgerError
-from jobs.ledger.files import PARQUET, read_file, write_file
-from jobs.s3.listing import list_all
+from jobs.ledger.files import PARQUET, list_files, read_file, write_file
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Store
 from jobs.tables.rows import batch_of, column_values, manifest_batch, schema_of, unaltered, write_parquet
@@ -209,7 +207,6 @@ async def _all_latest(store: Store, ledger: Location, bucket: str) -> list[tuple
 
 async def _latest(store: Store, folder: Location) -> dict[str, float]:
     """The files of a folder that count: what was done, else what was intended. See `Tombstones.latest`."""
-    async with aclosing(list_all(store, folder, versions=False, concurrency=1)) as pages:
-        there = {entry.key[len(folder.key) :]: entry.last_modified async for page in pages for entry in page}
+    there = {each.key[len(folder.key) :]: each.last_modified async for each in list_files(store, folder)}
     latest = [name for name in there if name.endswith(DONE) or name.removesuffix(INTENT) + DONE not in there]
     return {name: there[name] for name in sorted(latest, key=lambda name: (there[name], name.split("-", 2)[-1]))}

@@ -19,9 +19,9 @@ from jobs.core.category import Category
 from jobs.core.model import Attributes
 from jobs.core.outcome import Status
 from jobs.core.words import called
-from jobs.errors import NotFound, PreconditionFailed
-from jobs.ledger.files import JSON, list_names, read_document, write_file
-from jobs.ledger.ledger import WRITE_TRIES, Ledger
+from jobs.errors import NotFound
+from jobs.ledger.files import JSON, list_names, read_document, write_once
+from jobs.ledger.ledger import Ledger
 from jobs.reports.figures import human_seconds, human_time, plural
 
 Count = Annotated[int, Meta(ge=0)]
@@ -150,8 +150,7 @@ class Night(Struct, frozen=True):
 
     async def write(self, suffix: str, data: bytes, attributes: Attributes = JSON) -> None:
         """Write a file, if none of that name is there yet."""
-        with contextlib.suppress(PreconditionFailed):  # another writer came first
-            await write_file(self.ledger.store, self.ledger.location, self.name + suffix, data, attributes, WRITE_TRIES)
+        await write_once(self.ledger.store, self.ledger.location, self.name + suffix, data, attributes)
 
 
 async def ended_nights(ledger: Ledger, pair: str, before: str = "9999") -> list[Night]:

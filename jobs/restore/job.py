@@ -10,7 +10,6 @@ never overwrites an object: every write requires that its key is free. An object
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import itertools
 import json
@@ -41,7 +40,7 @@ from jobs.errors import (
     StoreError,
     Unavailable,
 )
-from jobs.ledger.files import write_file
+from jobs.ledger.files import write_once
 from jobs.restore.as_of import NOT_RESTORED
 from jobs.restore.thawing import Tier, days_kept, thaw_class, usual_time, waiting_name
 from jobs.runs.kind import Opened
@@ -215,9 +214,8 @@ class Restore:
         """
         tier, store = self._opened.spec.options["tier"], self._opened.source if row.archive is None else self._archives
         note = json.dumps({"version_id": ref.version_id, "tier": tier}).encode()
-        with contextlib.suppress(PreconditionFailed):
-            name, ledger = waiting_name(ref.bucket, ref.key, self._opened.spec.run_id), self._opened.ledger
-            await write_file(ledger.store, ledger.location, name, note)
+        name, ledger = waiting_name(ref.bucket, ref.key, self._opened.spec.run_id), self._opened.ledger
+        await write_once(ledger.store, ledger.location, name, note)
         try:
             answer = await retry(lambda: store.request_restore(ref, days=days_kept(storage_class), tier=tier))
         except REFUSALS as error:

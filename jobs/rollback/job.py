@@ -25,7 +25,7 @@ from jobs.core.pace import Pace
 from jobs.core.reasons import Reason, Why
 from jobs.core.selection import is_sealift_object
 from jobs.errors import REFUSALS, Conflict, Denied, NotFound, PreconditionFailed, Rejected, Unavailable
-from jobs.ledger.files import write_file
+from jobs.ledger.files import write_once
 from jobs.rollback.rules import REMOVED, Found, Move, Step, judge
 from jobs.runs.kind import Opened
 from jobs.s3.annotations import Pinned
@@ -70,9 +70,7 @@ class Rollback:
         """
         numbers, ledger = {row.row for row in rows}, self._opened.ledger
         note = f"runs/{self._opened.spec.run_id}/begun/{rows[0].row:012}"
-        try:
-            await write_file(ledger.store, ledger.location, note, secrets.token_bytes(16))
-        except PreconditionFailed:
+        if not await write_once(ledger.store, ledger.location, note, secrets.token_bytes(16)):
             self._unsure |= numbers
         outcomes = await together(*map(self._guarded, rows))
         self._unsure -= numbers

@@ -6,7 +6,7 @@ import pytest
 
 from jobs.core.model import Location
 from jobs.errors import PreconditionFailed, Unavailable
-from jobs.ledger.files import list_files, list_names, read_file, write_file
+from jobs.ledger.files import list_files, list_names, read_file, write_file, write_once
 from jobs.s3.retries import once
 from tests.doubles.lost_answers import LostAnswers
 from tests.doubles.memory_store import MemoryStore
@@ -35,7 +35,7 @@ async def test_the_same_bytes_are_an_earlier_try() -> None:
 
 async def test_other_bytes_are_never_replaced() -> None:
     store = losing(LostAnswers(0))
-    await write_file(store, PLACE, NAME, b"1")
+    assert [await write_once(store, PLACE, NAME, data) for data in (b"1", b"2", b"1")] == [True, False, True]
     with pytest.raises(PreconditionFailed):
         await write_file(store, PLACE, NAME, b"2")
     assert await read_file(store, PLACE, NAME) == b"1"
