@@ -17,7 +17,7 @@ from jobs.cli.options import Run, argument, choice, option
 from jobs.errors import ExitCode, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.runs.request import open_prompt_ledger
-from jobs.runs.summaries import find_run_id
+from jobs.runs.summaries import find_run_id, summarize_runs
 
 if TYPE_CHECKING:
     from jobs.tables.duck import Database
@@ -75,7 +75,7 @@ async def _query(sql: str, options: Query, ledger: Ledger) -> None:
 
     check_select(sql)
     run_id = await find_run_id(ledger, options.run_id) if options.run_id else None
-    async with open_views(ledger, named_tables(sql, TABLES), run_id) as database:
+    async with open_views(ledger, named_tables(sql, TABLES), run_id, summarize_runs) as database:
         database.lock()
         await database.select(sql, list(TABLES))
         await in_thread(database.connection, _write, database, options.file_format, options.output)

@@ -20,7 +20,6 @@ here can make a report lie, and `expire` believes nothing of it.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
 from collections.abc import Callable, Mapping
@@ -190,8 +189,11 @@ class Ledger(Struct, frozen=True):
 
     async def report(self, run_id: str) -> dict[str, Any] | None:
         """The run's report. None while it has not ended. Raises LedgerError for an altered one."""
-        report = await self.find_document(run_id, "report.json")
-        if report and report.get("run_id", run_id) != run_id:
+        try:
+            report = await self.read(run_id, "report.json", dict[str, Any])
+        except Missing:
+            return None
+        if report.get("run_id", run_id) != run_id:
             raise self._altered(run_id, "report.json", f"it is the report of run {report['run_id']!r}")
         return report
 
@@ -199,12 +201,6 @@ class Ledger(Struct, frozen=True):
         """Write a JSON document of the run. Raises PreconditionFailed when another one has the name."""
         data = msgspec.json.encode({**document, "spec_version": SPEC_VERSION})
         await self._write(run_id, name, msgspec.json.format(data), JSON)
-
-    async def find_document(self, run_id: str, name: str) -> dict[str, Any] | None:
-        """`read` as it is. None: it is missing."""
-        with contextlib.suppress(Missing):
-            return await self.read(run_id, name, dict)
-        return None
 
     async def read(self, run_id: str, name: str, parse: Callable[[dict[str, Any]], T], otherwise: str = "") -> T:
         """A JSON document of the run. Raises LedgerError when it is missing, or of another format.

@@ -11,11 +11,10 @@ import re
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
@@ -27,7 +26,6 @@ from jobs.ledger.ledger import Ledger
 from jobs.ledger.state import BAD, STATE_TYPES, VERDICT_TYPES
 from jobs.ledger.state_files import copy_verdicts, fetch_files, local_path, readable, state_relation, write_delta
 from jobs.ledger.tombstones import SCHEMA as TOMBSTONES
-from jobs.s3.retries import gather_bounded
 from jobs.tables.duck import Database, check_select, file_list, in_thread, parquet, quoted, refusals
 from jobs.tables.rows import schema_of, shard_schema
 
@@ -43,12 +41,13 @@ def _all(kind: str, names: str) -> dict[str, str]:
     return dict.fromkeys(names.split(), kind)
 
 
+Summarize: TypeAlias = Callable[[Ledger, Sequence[str]], Awaitable[Sequence[Mapping[str, Any]]]]
 LOOKS = ("checked_at", "read_at", "compared_at")
 """Columns of the state that findings lack: a file of findings alone does not have all looks."""
 _SHARD = {"run_id": _TEXT, "shard": "INTEGER"}
 TABLES: dict[str, dict[str, str]] = {
-    "runs": _all(_TEXT, "run_id job state source destination manifest retry_of sealift_version")
-    | _all(_COUNT, "rows size_bytes shards failures")
+    "runs": _all(_TEXT, "run_id job state pair source destination manifest retry_of")
+    | _all(_COUNT, "rows size_bytes accounted failures unread")
     | _all("DOUBLE", "planned_dollars seconds")
     | _all(_TIME, "created_at"),
     "manifest": _SHARD | _types(shard_schema()),
@@ -86,12 +85,15 @@ _NAMED = {
 
 
 @contextlib.asynccontextmanager
-async def open_views(ledger: Ledger, names: Sequence[str], run_id: str | None = None) -> AsyncIterator[Database]:
+async def open_views(
+    ledger: Ledger, names: Sequence[str], run_id: str | None = None, summarize: Summarize | None = None
+) -> AsyncIterator[Database]:
     """A database with the named `TABLES` of the ledger, or of one run.
 
-    State, findings and journal belong to the whole ledger. Of findings alone little is downloaded. Raises
-    LedgerError when the run is missing or a file cannot be read, also if a query of the caller finds it. Raises
-    ConfigError when the scratch folder is full, and StoreError.
+    State, findings and journal belong to the whole ledger. Of findings alone little is downloaded. `summarize`
+    gives the table of runs (`jobs.runs.summaries`), which is empty without it. Raises LedgerError when the run is
+    missing or a file cannot be read, also if a query of the caller finds it. Raises ConfigError when the scratch
+    folder is full, and StoreError.
     """
     run_ids = await ledger.run_ids() if run_id or {*names} - {"state", "findings"} else []
     if run_id is not None:
@@ -102,7 +104,10 @@ async def open_views(ledger: Ledger, names: Sequence[str], run_id: str | None = 
         database = Database(Path(scratch))
         with contextlib.closing(database.connection), readable(ledger, database.files):
             for name in names:
-                relation = await _relation(ledger, name, run_ids, database)
+                if name == "runs":
+                    relation = _runs(await summarize(ledger, run_ids) if summarize else (), database)
+                else:
+                    relation = await _relation(ledger, name, run_ids, database)
                 if relation and name == "tombstones" and run_id is not None:
                     relation = f"(FROM {relation} WHERE run_id = {quoted(run_id)})"
                 await in_thread(database.connection, database.define, name, TABLES[name], relation)
@@ -129,11 +134,13 @@ async def accept(ledger: Ledger, where: str, reason: str, by: str) -> int:
         return rows
 
 
+def _runs(runs: Sequence[Mapping[str, Any]], database: Database) -> str | None:
+    rows = pa.Table.from_pylist([{name: run[name] for name in TABLES["runs"]} for run in runs])
+    database.connection.register("run_rows", rows)
+    return "(SELECT * REPLACE (created_at::TIMESTAMPTZ AS created_at) FROM run_rows)" if runs else None
+
+
 async def _relation(ledger: Ledger, table: str, run_ids: Sequence[str], database: Database) -> str | None:
-    if table == "runs":
-        rows = await gather_bounded(lambda run_id: _run(ledger, run_id), run_ids)
-        database.connection.register("run_rows", pa.Table.from_pylist(rows) if rows else pa.table({"run_id": [""]}))
-        return "(FROM run_rows)" if rows else None
     if table in ("state", "findings"):
         is_only_open = table == "findings"
         known = await state_relation(ledger, database, only_open=is_only_open)
@@ -168,22 +175,3 @@ def _by_choice(names: Sequence[str]) -> dict[str, list[str]]:
     attempts = Counter(attempt.rpartition("/")[0] for attempt in {name.rsplit("-", 4)[0] for name in names})
     choice = f"QUALIFY row_number() OVER (PARTITION BY run_id, row ORDER BY {precedence_sql()}) = 1"
     return {how: [name for name in names if (attempts[shards[name]] > 1) is bool(how)] for how in ("", choice)}
-
-
-async def _run(ledger: Ledger, run_id: str) -> dict[str, Any]:
-    """A run's row, from the documents that it has."""
-    spec, plan, report = [
-        await ledger.find_document(run_id, f"{name}.json") or {} for name in ("spec", "plan", "report")
-    ]
-    known, created = {**report, **plan, **spec}, spec.get("created_at")
-    sides = {side: (spec.get(side) or {}).get("uri") or report.get(side) for side in ("source", "destination")}
-    return {
-        **{name: known.get(name) for name in TABLES["runs"]},
-        **sides,
-        "run_id": run_id,
-        "state": report.get("state") or ("planned" if plan else "unplanned"),
-        "created_at": None if created is None else datetime.fromtimestamp(created, UTC),
-        "shards": len(plan["shards"]) if plan else None,
-        "planned_dollars": plan.get("total_dollars"),
-        "failures": report.get("findings", report.get("failures")),
-    }

@@ -20,7 +20,7 @@ SELECTING = (
     "by_checksum", "delete",
 )  # fmt: skip
 """Options of a spec that say which rows a run takes, and what it does with them."""
-_NUMBERS = dict.fromkeys(("rows", "accounted", "failures", "unread", "seconds"), 0)
+_NUMBERS = dict.fromkeys(("rows", "size_bytes", "accounted", "failures", "unread", "seconds"), 0)
 _UNKNOWN = dict.fromkeys(("created_at", "source", "destination", "pair", "retry_of", "manifest", "planned_dollars"))
 
 
@@ -69,15 +69,15 @@ async def summarize_run(ledger: Ledger, run_id: str) -> dict[str, Any]:
         }
         if (ended := await ledger.report(run_id)) is not None:
             known = {name: ended[name] for name in ("state", "rows", "seconds")}
-            known["accounted"] = ended.get("accounted", ended["rows"])  # a comparison counts rows alone
+            known |= {"size_bytes": ended["bytes"], "accounted": ended.get("accounted", ended["rows"])}
             return summary | known | counted(ended) | {"planned_dollars": ended.get("planned_dollars")}
         plan = await ledger.plan(run_id)
         progress = await find_progress(ledger, run_id, plan)
         state = "unreported"
         if progress.rows < plan.rows:
             state = "stopped" if await has_stopped(ledger, run_id) else "incomplete"
-        known = {"rows": plan.rows, "accounted": progress.rows, "failures": progress.bad_rows}
-        return summary | known | {"state": state, "planned_dollars": round(plan.total_dollars, 6)}
+        known = {"rows": plan.rows, "size_bytes": plan.size_bytes, "planned_dollars": round(plan.total_dollars, 6)}
+        return summary | known | {"state": state, "accounted": progress.rows, "failures": progress.bad_rows}
     except (LedgerError, KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         if isinstance(error.__cause__, NotFound):  # it has no spec, or no plan
             return summary

@@ -17,7 +17,7 @@ from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.run_ids import run_job
 from jobs.ledger.views import open_views
 from jobs.runs.request import new_run_id
-from jobs.runs.summaries import summarize_run
+from jobs.runs.summaries import summarize_run, summarize_runs
 from tests.doubles.ledgers import make_ledger
 from tests.doubles.lost_answers import LostAnswers
 
@@ -75,11 +75,11 @@ async def test_a_run_whose_outcomes_are_expired_is_as_it_ended() -> None:
     ledger = make_ledger()
     await ledger.create(SPEC)
     await ledger.publish_plan(SPEC.run_id, PLAN)
-    ended = {"state": "complete", "rows": 3, "seconds": 1.0, "outcomes": {"missing": 3}, "failures": 3}
+    ended = {"state": "complete", "rows": 3, "seconds": 1.0, "bytes": 9, "outcomes": {"missing": 3}, "failures": 3}
     await ledger.publish_report(SPEC.run_id, ended)
     run = await summarize_run(ledger, SPEC.run_id)
     assert (run["state"], run["accounted"], run["failures"]) == ("complete", 3, 3)
-    async with open_views(ledger, ["runs", "outcomes"]) as database:
+    async with open_views(ledger, ["runs", "outcomes"], None, summarize_runs) as database:
         sql = "SELECT state, failures FROM runs ANTI JOIN outcomes USING (run_id)"
         await database.select(sql)
         assert list(database.rows()) == [{"state": "complete", "failures": 3}]
