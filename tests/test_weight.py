@@ -25,7 +25,7 @@ LIMITS = {
     "jobs/local": 433,
     "jobs/nights": 454,
     "jobs/policy": 895,
-    "jobs/reconcile": 1078,
+    "jobs/reconcile": 1054,
     "jobs/replicate": 60,
     "jobs/reports": 732,
     "jobs/restore": 937,
@@ -40,8 +40,8 @@ LIMITS = {
     "scheduler": 885,
     "terraform": 2440,
     "terraform/modules": 487,
-    "tests": 43588,
-    "the product": 25778,
+    "tests": 43563,
+    "the product": 25754,
 }
 
 
