@@ -25,7 +25,7 @@ LIMITS = {
     "jobs/local": 433,
     "jobs/nights": 454,
     "jobs/policy": 895,
-    "jobs/reconcile": 1054,
+    "jobs/reconcile": 1042,
     "jobs/replicate": 60,
     "jobs/reports": 732,
     "jobs/restore": 937,
@@ -41,7 +41,7 @@ LIMITS = {
     "terraform": 2440,
     "terraform/modules": 487,
     "tests": 43563,
-    "the product": 25754,
+    "the product": 25742,
 }
 
 

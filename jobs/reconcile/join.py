@@ -133,7 +133,7 @@ class JoinSide(Struct, frozen=True):
     def joined(self, alias: str) -> dict[str, str]:
         """Return the columns as expressions over the side's alias in the full join.
 
-        A field that the report does not have, or that has one value, takes no memory there.
+        A field that the report does not have takes no memory there.
         """
         present = self._present()
         return {

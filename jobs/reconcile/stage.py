@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
@@ -17,7 +17,6 @@ from typing import Any
 
 import duckdb
 from msgspec import Struct
-from msgspec.structs import replace
 
 from jobs.errors import ManifestError
 from jobs.inventory.data_files import fold_name
@@ -25,7 +24,7 @@ from jobs.inventory.fields import FEW_VALUED, FIELDS
 from jobs.inventory.report import Inventory
 from jobs.s3.retries import gather_bounded
 from jobs.s3.store import Store
-from jobs.tables.duck import file_list, identifier, parquet, quoted, room
+from jobs.tables.duck import identifier, parquet, room
 
 FETCHES = 4
 """Data files that are downloaded and checked at once."""
@@ -37,21 +36,17 @@ AGAIN = "have the inventory delivered again, or list both sides"
 class StagedReport(Struct, frozen=True):
     """A verified report as a relation.
 
-    `relation` is SQL, `columns` maps the folded names of fields to its columns. `constants`: the fields
-    that have one value in all rows, which costs a join nothing.
+    `relation` is SQL, `columns` maps the folded names of fields to its columns.
     """
 
     inventory: Inventory
     relation: str
     columns: Mapping[str, str]
     rows: int = 0
-    constants: Mapping[str, str] = {}
 
     def field(self, name: str) -> str:
         """Return SQL for a field of the relation `r`, a null where the report does not have it."""
         column = self.columns.get(name)
-        if column and column in self.constants:
-            return f"{quoted(self.constants[column])}::{FIELDS[name]}"
         return f"NULL::{FIELDS[name]}" if column is None else f"r.{identifier(column)}"
 
 
@@ -112,18 +107,7 @@ def stage_report(
             other = f"SELECT {bucket} FROM {relation} r WHERE {bucket} IS DISTINCT FROM ? LIMIT 1"
             if rows := connection.execute(other, [own]).fetchall():
                 raise ValueError(f"a row names the bucket {rows[0][0]!r}, the report is of {own!r}")
-        few_valued = [columns[name] for name in FEW_VALUED if name in columns]
-        return replace(staged, constants=_constants(connection, paths, few_valued))
-
-
-def _constants(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], columns: Sequence[str]) -> dict[str, str]:
-    """Return the columns with one value in all rows, by the footers of the files."""
-    rows = connection.execute(
-        f"SELECT path_in_schema, min(stats_min_value) FROM parquet_metadata({file_list(paths)}) GROUP BY 1 "
-        "HAVING min(stats_min_value) = max(stats_max_value) AND count(stats_min_value) = count(*) "
-        "AND sum(coalesce(stats_null_count, 1)) = 0"
-    ).fetchall()
-    return {column: value for column, value in rows if column in columns}
+        return staged
 
 
 def _one(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
