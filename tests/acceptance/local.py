@@ -25,7 +25,7 @@ ROLES = ("replicate", "verify", "compact", "restore", "expire", "reconcile", "ni
 
 
 @contextlib.contextmanager
-def local_site(folder: Path, *, limit_seconds: float = 180.0) -> Iterator[Site]:
+def local_site(folder: Path) -> Iterator[Site]:
     """The site, for as long as the block lasts. `folder` gets the logs of jobs."""
     places = Places.of(POLICY)
     queue, waiting_queue = f"{places.name}-workers", f"{places.name}-orchestrators"
@@ -54,7 +54,7 @@ def local_site(folder: Path, *, limit_seconds: float = 180.0) -> Iterator[Site]:
             waiting_queue,
             f"{places.name}-{{job}}",
             poll_seconds=0.05,
-            limit_seconds=limit_seconds,
+            limit_seconds=180.0,
             slow_rate="5",
         )
         site.client().create_bucket(Bucket=places.back)

@@ -26,6 +26,7 @@ from tests.doubles.certificates import Certificate
 from tests.doubles.servers import free_ports
 
 LATENCY_SECONDS = 0.04
+CONNECTIONS = 8192
 PACKAGES = "nginx-light libnginx-mod-http-echo"
 MODULE = "ngx_http_echo_module.so"
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
@@ -81,9 +82,7 @@ def find() -> tuple[str, Path]:
 
 
 @contextmanager
-def late_server(
-    endpoint: str, etag: str, certificate: Certificate, connections: int = 8192
-) -> Iterator[dict[str, str]]:
+def late_server(endpoint: str, etag: str, certificate: Certificate) -> Iterator[dict[str, str]]:
     """Runs the server before the store at `endpoint` and yields its own endpoints by scheme.
 
     Every copy answers `etag`. Raises Missing.
@@ -100,8 +99,8 @@ def late_server(
             _CONFIG.format(
                 module=module,
                 folder=folder,
-                files=connections * 2,
-                connections=connections,
+                files=CONNECTIONS * 2,
+                connections=CONNECTIONS,
                 store=store.netloc,
                 port=port,
                 tls_port=tls_port,

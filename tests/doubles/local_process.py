@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -77,13 +77,13 @@ class LocalProcess:
 
 
 @contextlib.contextmanager
-def local_process(*arguments: str, module: Sequence[str] = ("jobs",)) -> Iterator[LocalProcess]:
-    """Start it, and end it with the block. `module`: what `python -m` runs, and its first arguments.
+def local_process(*arguments: str) -> Iterator[LocalProcess]:
+    """Start it, and end it with the block.
 
     Raises RuntimeError with what it said if it does not come up.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", *module, "local", "--json", *arguments],
+        [sys.executable, "-m", "jobs", "local", "--json", *arguments],
         env={name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SEALIFT_"))},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -37,7 +37,6 @@ from jobs.s3.store import (
     Written,
 )
 from tests.doubles.memory_buckets import (
-    ANNOTATIONS_MAX,
     Beginning,
     Bucket,
     Buckets,
@@ -137,7 +136,6 @@ class MemoryStore:
         self._default_checksum, self._minimum_part_bytes = default_checksum, minimum_part_bytes
         self._buckets = Buckets(clock, new_id)
         self._uploads: dict[str, _Upload] = {}
-        self.listed_annotations = ANNOTATIONS_MAX
         self.survivors = 0
         """How many of the next aborts a part in flight survives."""
         self.drops: frozenset[str] = frozenset()
@@ -276,11 +274,9 @@ class MemoryStore:
         return True
 
     async def list_annotations(self, ref: ObjectRef, *, token: str | None = None) -> AnnotationPage:
-        """ListObjectAnnotations, `listed_annotations` a page."""
+        """ListObjectAnnotations: as many as an object may have, on one page."""
         there = self._buckets.find("ListObjectAnnotations", ref).annotations
-        names = sorted(name for name in there if token is None or name > token)
-        page = [Annotation(name, len(there[name]), md5(there[name])) for name in names[: self.listed_annotations]]
-        return AnnotationPage(page, page[-1].name if len(names) > len(page) else None)
+        return AnnotationPage([Annotation(name, len(there[name]), md5(there[name])) for name in sorted(there)], None)
 
     async def get_annotation(self, ref: ObjectRef, name: str) -> bytes:
         """GetObjectAnnotation."""

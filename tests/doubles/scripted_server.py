@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -33,13 +32,10 @@ class Script:
     reply: Reply = field(default_factory=Reply)
     first: list[Reply] = field(default_factory=list)
     seen: list[Asked] = field(default_factory=list)
-    hold: threading.Event | None = None
 
     def answer(self, asked: Asked) -> Reply:
         self.seen.append(asked)
         reply = self.first.pop(0) if self.first else self.reply
-        if self.hold is not None:
-            self.hold.wait(20)
         version = parse_qs(urlsplit(asked.path).query).get("versionId", [""])[0]
         version = version if version.isascii() and version.isprintable() else ""
         headers = {"x-amz-version-id": version} | reply.headers

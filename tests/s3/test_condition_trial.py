@@ -38,8 +38,8 @@ def server(hooks: Mapping[str, Hook] | None = None, *, versioned: bool = True) -
     return store
 
 
-def ignored(store: MemoryStore, *operations: Operation, place: Location = PLACE) -> list[Operation]:
-    return asyncio.run(find_ignored(store, place, operations or tuple(Operation)))
+def ignored(store: MemoryStore, *operations: Operation) -> list[Operation]:
+    return asyncio.run(find_ignored(store, PLACE, operations or tuple(Operation)))
 
 
 def left(store: MemoryStore) -> list[str]:

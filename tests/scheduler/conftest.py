@@ -38,10 +38,10 @@ class Place:
     def policy(self) -> Path:
         return self.folder / "policy.json"
 
-    def write_policy(self, *, name: str = "sealift", thresholds: dict[str, Any] | None = None, **pair: Any) -> None:
+    def write_policy(self, *, thresholds: dict[str, Any] | None = None, **pair: Any) -> None:
         document = {
             "version": 1,
-            "name": name,
+            "name": "sealift",
             "ledger": {"bucket": self.ledger, "region": "us-east-1", "prefix": "l/"},
             "pairs": [
                 {
@@ -72,12 +72,8 @@ class Place:
     def put(self, key: str, body: bytes = b"body", **extra: Any) -> dict[str, Any]:
         """Put an object at the source; the record that S3 would send."""
         answer = self.client.put_object(Bucket=self.source, Key=key, Body=body, **extra)
-        return self.told(key, answer, size=len(body))
-
-    def told(self, key: str, answer: dict[str, Any], name: str = "ObjectCreated:Put", **thing: Any) -> dict[str, Any]:
-        version = {"versionId": answer["VersionId"]} if answer.get("VersionId") else {}
-        etag = {"eTag": answer["ETag"].strip('"')} if answer.get("ETag") else {}
-        return record(self.source, key, name, sequencer=f"{uuid.uuid1().time:018X}", **version, **etag, **thing)
+        thing = {"versionId": answer["VersionId"], "eTag": answer["ETag"].strip('"'), "size": len(body)}
+        return record(self.source, key, sequencer=f"{uuid.uuid1().time:018X}", **thing)
 
     def event(self, key: str, body: bytes = b"body", **extra: Any) -> dict[str, Any]:
         return notification(self.put(key, body, **extra))

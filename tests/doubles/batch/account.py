@@ -54,22 +54,20 @@ def await_value(look: Callable[[], Any], seconds: float = 20) -> Any:
     raise AssertionError("it never came to that")
 
 
-def make_client(server: BatchServer, tries: int = 1) -> Any:
+def make_client(server: BatchServer) -> Any:
     return boto3.client(
         "batch",
         endpoint_url=server.endpoint,
         region_name="us-east-1",
         aws_access_key_id="key",
         aws_secret_access_key="secret",
-        config=Config(retries={"mode": "standard", "total_max_attempts": tries}),
+        config=Config(retries={"mode": "standard", "total_max_attempts": 1}),
     )
 
 
-def register(
-    client: Any, name: str = "sealift", image: str = "sealift:1", environment: Sequence[Any] = (), **extra: Any
-) -> None:
+def register(client: Any, name: str = "sealift", environment: Sequence[Any] = (), **extra: Any) -> None:
     container = {
-        "image": image,
+        "image": "sealift:1",
         "environment": [{"name": "FROM_DEFINITION", "value": "yes"}, *environment],
         "resourceRequirements": [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": "2048"}],
     }

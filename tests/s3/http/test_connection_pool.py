@@ -45,9 +45,9 @@ def answering(*pieces: bytes, then_close: bool = False) -> Serve:
     return serve
 
 
-def once(serve: Serve, *, is_bodiless: bool = False) -> Response:
+def once(serve: Serve) -> Response:
     async def use(pool: Pool, host: str) -> Response:
-        return await pool.exchange(host, REQUEST, None, Bounds(is_bodiless=is_bodiless))
+        return await pool.exchange(host, REQUEST, None)
 
     answer = talk(serve, use)
     assert isinstance(answer, Response)
