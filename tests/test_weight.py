@@ -40,7 +40,7 @@ LIMITS = {
     "scheduler": 885,
     "terraform": 2440,
     "terraform/modules": 487,
-    "tests": 43549,
+    "tests": 43539,
     "the product": 25742,
 }
 

@@ -101,12 +101,10 @@ def sent_by_services(
     account: str,
     region: str,
     owners: Mapping[str, str] | None = None,
-    *,
-    annotations: bool = True,
 ) -> Iterator[Sent]:
     """All of them, by what the plan connects.
 
-    `owners`: bucket → the other account that it is in. `annotations`: whether the plan lets them be copied.
+    `owners`: bucket → the other account that it is in.
     """
     arns = [values["arn"] for values in state.all_values("aws_kms_key")]
     keys = {arn.split(":")[3]: arn for arn in arns if arn.split(":")[4] == account}
@@ -121,7 +119,7 @@ def sent_by_services(
     yield from _schedules(state, own_key)
     yield from _functions(state, region, own_key)
     yield from _containers(state)
-    yield from _replication(state, annotations=annotations)
+    yield from _replication(state)
 
 
 def _rules(state: State, own_key: str) -> Iterator[Sent]:
@@ -214,9 +212,10 @@ def _containers(state: State) -> Iterator[Sent]:
             yield Sent(role, action, f"{group}:log-stream:x")
 
 
-def _replication(state: State, *, annotations: bool) -> Iterator[Sent]:
+def _replication(state: State) -> Iterator[Sent]:
     """S3 carries objects in the role's name, with tags, annotations, locks and delete markers."""
-    reads = ("VersionForReplication", "VersionAcl", "VersionTagging", "Retention", "LegalHold")
+    of_version = ("ForReplication", "Acl", "Tagging", "AnnotationForReplication")
+    reads = (*(f"Version{name}" for name in of_version), "Retention", "LegalHold")
     regions = {values["bucket"]: values["region"] for values in state.all_values("aws_s3_bucket")}
     keys = {
         values["bucket"]: each["kms_master_key_id"]
@@ -239,9 +238,6 @@ def _replication(state: State, *, annotations: bool) -> Iterator[Sent]:
             key = f"{rule['filter'][0]['prefix']}x"
             for name in reads:
                 yield Sent(role, f"s3:GetObject{name}", f"{hot}/{key}")
-            if annotations:
-                action = "s3:GetObjectVersionAnnotationForReplication"
-                yield Sent(role, action, f"{hot}/{key}")
             marks = rule["delete_marker_replication"][0]["status"] == "Enabled"
             for name in ("Object", "Tags", *(["Delete"] if marks else [])):
                 yield Sent(role, f"s3:Replicate{name}", f"{twin}/{key}")

@@ -85,14 +85,6 @@ MUST_BE_REFUSED = [
     *((role, "s3:ListBucketVersions", f"{S3}{bucket}", {}) for role in ROLES for bucket in (
         "example-scans", "example-hot-fra", "example-hot-dub", "example-inventory-fra", "example-ledger")
         if (role, bucket) != ("expire", "example-scans")),  # the place of the pair's originals
-    # pairs with `deletes: retain` get no delete markers
-    ("backup", "s3:DeleteObject", COPY, {}),
-    ("replicate", "s3:DeleteObject", COPY, {}),
-    ("replicate", "s3:DeleteObject", TRACKING_COPY, {}),
-    ("replicate", "s3:DeleteObject", CUSTOMS, {}),
-    # expire: what archives cover, and nothing else
-    *(("expire", action, resource, {}) for action in ("s3:DeleteObject", "s3:DeleteObjectVersion") for resource in (
-        OTHER_SCAN, COPY, CUSTOMS, CUSTOMS_COPY, ARCHIVE, OUTCOME, REPLICA)),
     ("expire", "s3:PutObject", COPY, {}),
     *(("expire", "s3:GetObject", place, {}) for place in (COPY, CUSTOMS, CUSTOMS_COPY, REPLICA)),
     ("compact", "s3:PutObject", COPY, {}),
