@@ -83,12 +83,12 @@ class KeyPages:
     """The versions and delete markers of exactly one key, read newest first, a page at a time.
 
     A page is one LIST, which costs the same however much it brings, and one HEAD for a null version
-    that looks as if it came in parts.
+    that looks as if it came in parts. `newest_first`: what has been read, as it was listed.
     """
 
     def __init__(self, store: Store, bucket: str, key: str):
         self._store, self._bucket, self._key = store, bucket, key
-        self._newest_first: list[Listed] = []
+        self.newest_first: list[Listed] = []
         self._after: Marker | None = None
         self.pages = 0
         self.is_whole = False
@@ -96,7 +96,7 @@ class KeyPages:
     async def read_page(self) -> None:
         """Read the next page. Raises StoreError."""
         page = await self._store.list_versions(self._bucket, self._key, after=self._after)
-        self._newest_first += [await self._corrected(entry) for entry in page.entries if entry.key == self._key]
+        self.newest_first += [await self._corrected(entry) for entry in page.entries if entry.key == self._key]
         past = bool(page.entries) and page.entries[-1].key != self._key
         self._after, self.is_whole = page.next_marker, page.next_marker is None or past
         self.pages += 1
@@ -121,7 +121,7 @@ class KeyPages:
     @property
     def versions(self) -> list[Listed]:
         """What has been read, oldest first."""
-        return in_order(self._newest_first[::-1])
+        return in_order(self.newest_first[::-1])
 
 
 async def key_history(store: Store, bucket: str, key: str) -> list[Listed]:

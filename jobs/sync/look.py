@@ -183,7 +183,7 @@ async def look_by_lists(
     most = PAGES + 2 * (len(older) // PAGE_ROWS)
     since = min((each.at for each in older), default=float("inf")) - SKEW_SECONDS
     while not copies.is_whole and copies.pages < most:
-        if min((each.last_modified for each in copies.versions), default=since) < since:
+        if any(each.last_modified < since for each in copies.newest_first[-PAGE_ROWS:]):
             break
         await copies.read_page()
     return whole, [*map(theirs.version, copies.versions)]
