@@ -50,6 +50,6 @@ def time_of(version: ObjectVersion | Listed) -> float:
 
 
 def keys_of(rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:
-    """The rows of a shard, those of one key together."""
-    for _, versions in itertools.groupby(rows, key=attrgetter("key")):
-        yield list(versions)
+    """The rows of a shard, those of one key together. They hold the key once: each was read with its own."""
+    for key, versions in itertools.groupby(rows, key=attrgetter("key")):
+        yield [row if row.key is key else row._replace(key=key) for row in versions]

@@ -239,7 +239,7 @@ def _copied(
         size_bytes,
         etag=etag,
         destination_version_id=written.version_id,
-        destination_etag=written.etag,
+        destination_etag=etag if written.etag == etag else written.etag,
         checksum=checksum,
         detail=written.note,
         source_modified=source.last_modified if source else row.last_modified,

@@ -62,13 +62,14 @@ class Edge(IntEnum):
 _COMPARED = {False: Edge.NO, None: Edge.UNKNOWN, True: Edge.SAME}
 
 
-class Version(Struct, eq=False):
+class Version(Struct, eq=False, gc=False):
     """One version or delete marker of one side. All looks of a call show it as this one object.
 
     `at`: S3's date, epoch seconds. `place`: in its history. `info`, `tags`: as S3 said them.
     Of a source version: `compared`: copy → what a comparison showed. `blocked`: why it cannot be copied
     now. `copied`: the outcome of this call's copy of it. `refusal`: why a comparison failed.
     Of a copy that this call made: `owner`: the version that it was made of, `NOBODY` if this is not known.
+    Garbage collection need not go through a long history: versions hardly ever refer to one another in a circle.
     """
 
     version_id: str | None
@@ -91,9 +92,6 @@ NOBODY = Version(None, False, None, None, 0.0)
 """The source version of a copy that this call made, and that is no version's copy."""
 
 
-_OF_SIZE, _NO_GROUP = "all of the size", "none"
-
-
 class Look(Struct, dict=True, eq=False):
     """Both histories, oldest first, as far as they were read. The edges are found when they are asked for.
 
@@ -112,7 +110,7 @@ class Look(Struct, dict=True, eq=False):
 
     def __post_init__(self) -> None:
         self.named = {version for version in self.meant if version is not None}
-        self._groups: defaultdict[tuple[int | None, str | None], list[Version]] = defaultdict(list)
+        self._groups: defaultdict[str | tuple[int | None] | None, list[Version]] = defaultdict(list)
         self._times = Counter(version.etag for version in self.source if not version.is_marker)
         self._latest: list[float] = []
         """The latest date up to each copy: it rises even where the dates do not."""
@@ -128,8 +126,8 @@ class Look(Struct, dict=True, eq=False):
         self.copies.append(copy)
         self._latest.append(max([copy.at, *self._latest[-1:]]))
         if not copy.is_marker:
-            for group in {copy.etag, (copy.owner or copy).etag, _OF_SIZE}:
-                self._groups[copy.size_bytes, group].append(copy)
+            for group in {copy.etag, (copy.owner or copy).etag, (copy.size_bytes,)}:
+                self._groups[group].append(copy)
 
     @property
     def on_top(self) -> Version | None:
@@ -168,12 +166,12 @@ class Look(Struct, dict=True, eq=False):
         )
 
     def by_etag(self, version: Version) -> tuple[Sequence[Version], int]:
-        """Return the copies of a source version's size and ETag, and those made of it, from the first one on."""
-        return self._groups.get((version.size_bytes, version.etag), ()), 0
+        """Return the copies of a source version's ETag, and those made of it, from the first one on."""
+        return self._groups.get(version.etag, ()), 0
 
     def by_size(self, version: Version) -> tuple[Sequence[Version], int]:
         """Return the copies that a source version may have by its size, and the first place that its date allows."""
-        copies = self._groups.get((version.size_bytes, _NO_GROUP if version.is_marker else _OF_SIZE), ())
+        copies = () if version.is_marker else self._groups.get((version.size_bytes,), ())
         since = version.at - self.skew_seconds
         return copies, bisect_left(copies, since, key=lambda copy: self._latest[copy.place])
 

@@ -257,7 +257,7 @@ class _Sync(Struct, dict=True, eq=False):
         if not keeps_it:
             await sides.keeps_versions(again=True)
         elif copied is row and version.copied and (not is_open or await self.ours.find() is version):
-            return KeyResult({named.row: _of_row(named, version.copied)})
+            return KeyResult({named.row: _of_row(named, version, version.copied)})
         return None
 
     async def run(self) -> KeyResult:
@@ -282,7 +282,7 @@ class _Sync(Struct, dict=True, eq=False):
     def _all(self, end: End, left: Version | None = None) -> KeyResult:
         """All rows end so. A row keeps the outcome of a copy that this call has made of its version."""
         named = ((row, self.ours.versions.get((row.version_id or NULL_VERSION, row.etag))) for row in self.rows)
-        copied = {row.row: _of_row(row, version.copied) for row, version in named if version and version.copied}
+        copied = {row.row: _of_row(row, each, each.copied) for row, each in named if each and each.copied}
         return KeyResult({row.row: Outcome.of(row, *end) for row in self.rows} | copied, end, left)
 
     # Looks
@@ -514,7 +514,7 @@ class _Sync(Struct, dict=True, eq=False):
     ) -> Outcome:
         """The outcome of a row of a version, and its copy, if there is one."""
         if version.copied is not None and end.status is not Status.BLOCKED:
-            return _of_row(row, version.copied)
+            return _of_row(row, version, version.copied)
         if version.is_marker:
             return Outcome.of(row, *(End(Status.DONE, Reason.DELETED) if version in self.marked else end))
         if version.refusal is not None and end.status is Status.UNKNOWN:
@@ -548,8 +548,9 @@ async def _is_archived(side: Side, version: Version) -> bool:
     return version.storage_class in _MAY_BE_ARCHIVED and (await side.describe(version)).is_archived
 
 
-def _of_row(row: ObjectVersion, outcome: Outcome) -> Outcome:
-    return outcome._replace(row=row.row, version_id=row.version_id)
+def _of_row(row: ObjectVersion, version: Version, copied: Outcome) -> Outcome:
+    version.copied = copied._replace(row=row.row, version_id=row.version_id)  # not held twice
+    return version.copied
 
 
 def _is_named(row: ObjectVersion, version: Version) -> bool:
