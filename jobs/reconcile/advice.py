@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from jobs.core.category import Category
-from jobs.core.run import RunSpec
+from jobs.core.model import Location
+from jobs.core.prefix_map import PrefixMap
+from jobs.core.run import RunSpec, Side
 from jobs.ledger.ledger import Ledger
+from jobs.reconcile.findings import first_findings
 from jobs.reports.document import findings_of
 from jobs.reports.figures import plural
 
@@ -24,8 +28,10 @@ DISJOINT_STEP = (
 )
 
 
-def first_steps(ledger: Ledger, spec: RunSpec, found: Mapping[str, Any], commands: Sequence[str]) -> list[str]:
-    """What a person does about what a comparison `found`, its report.
+def first_steps(
+    ledger: Ledger, spec: RunSpec, found: Mapping[str, Any], maps: PrefixMap, differences: Path, commands: Sequence[str]
+) -> list[str]:
+    """What a person does about what a comparison `found`: its report, and a file of `differences`.
 
     `commands`: those that repair and overwrite, see `next_steps`. In a night the policy says how objects are copied.
     """
@@ -34,13 +40,39 @@ def first_steps(ledger: Ledger, spec: RunSpec, found: Mapping[str, Any], command
         return [REPLICA_STEP] if found["findings"] else []
     rows = {name: each["rows"] for name, each in found["categories"].items() if each["rows"]}
     if not pair and rows.keys() - {Category.EXCLUDED} == {Category.MISSING, Category.EXTRA}:
-        return [DISJOINT_STEP]
+        return [_disjoint_step(spec, maps, differences)]
     left = findings_of(found)
     if not pair:
         return next_steps(left, *commands)
     copy = f"sealift replicate --pair {pair} --manifest {{}}".format
     steps = next_steps(left, *(copy(shlex.quote(ledger.uri(spec.run_id, name))) for name in (REPAIR, DIFFERENT)))
     return [*steps, f"Then check again: sealift nightly --pair {pair} --again --margin 0s"] if steps else []
+
+
+def _disjoint_step(spec: RunSpec, maps: PrefixMap, differences: Path) -> str:
+    def place(side: Side, name: str, category: Category, key: str) -> tuple[Location, list[str]]:
+        rows = first_findings(differences, f"category = '{category}'")
+        return side.location._replace(key=key), [row[name].removeprefix(key) for row in rows]
+
+    below = maps.pairs[0] if len(maps.pairs) == 1 else ("", "")
+    source = place(spec.source, "key", Category.MISSING, below[0])
+    return disjoint_step(source, place(spec.destination, "destination_key", Category.EXTRA, below[1]))
+
+
+def disjoint_step(source: tuple[Location, Sequence[str]], destination: tuple[Location, Sequence[str]]) -> str:
+    """What a person does about two sides without a common key: a prefix was forgotten, perhaps.
+
+    Of each side the place that was compared, and the first keys below it.
+    """
+    sides = ("destination", "The copies'", *destination), ("source", "The source's", *source)
+    for (side, owner, place, longer), (*_, shorter) in (sides, sides[::-1]):
+        there = set(longer)
+        ends = {each.removesuffix(shorter[0]) for each in longer if shorter and each.endswith(shorter[0])}
+        for prefix in sorted(ends - {""}, key=len):
+            if 2 * sum(prefix + each in there for each in shorter) > len(shorter):
+                meant = f"--{side} {place._replace(key=place.key + prefix)}"
+                return f"No key is at both sides. {owner} keys begin with {prefix}: did you mean {meant}?"
+    return DISJOINT_STEP
 
 
 def next_steps(left: Mapping[str, int], repair: str, overwrite: str) -> list[str]:

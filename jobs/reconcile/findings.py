@@ -137,10 +137,10 @@ def _counted(connection: duckdb.DuckDBPyConnection, differences: Path, excluded:
     }
 
 
-def first_findings(differences: Path) -> list[dict[str, Any]]:
-    """The first findings of a file of differences, as its page lists them."""
+def first_findings(differences: Path, condition: str = "is_finding") -> list[dict[str, Any]]:
+    """The first findings of a file of differences, as its page lists them. `condition`: or other rows."""
     with connect(differences.parent, memory_limit=MEMORY_LIMIT) as connection:
-        rows = connection.sql(f"FROM {parquet(differences)} WHERE is_finding LIMIT {FIRST_ROWS}")
+        rows = connection.sql(f"FROM {parquet(differences)} WHERE {condition} LIMIT {FIRST_ROWS}")
         found: list[dict[str, Any]] = rows.to_arrow_table().to_pylist()
         return found
 

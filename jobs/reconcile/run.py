@@ -110,7 +110,8 @@ async def compare(
     with TemporaryDirectory(prefix="sealift-reconcile-") as name:
         folder = Path(name)
         found = await reconcile(ledger, spec, reports, folder, maps=maps, margin_seconds=margin_seconds, **how)
-        return await _publish(ledger, spec, found, folder, first_steps(ledger, spec, found, commands))
+        seen = ledger, spec, found, maps, folder / "differences.parquet", commands
+        return await _publish(ledger, spec, found, folder, await asyncio.to_thread(first_steps, *seen))
 
 
 async def reconcile(

@@ -46,6 +46,17 @@ def test_what_neither_side_has_any_more_is_no_finding(world: World) -> None:
     assert json.loads(found) == [{"key": "same", "finding": "copy_missing"}]
 
 
+def test_a_prefix_that_was_forgotten_is_named(world: World) -> None:
+    for key in ("a", "b/c"):
+        world.put(f"docs/{key}")
+        world.client.put_object(Bucket=world.destination, Key=f"all/{key}", Body=b"copy")
+    source, destination = (f"s3://{bucket}" for bucket in (world.source, world.destination))
+    report = reconcile(world, "--source", f"{source}/docs/", "--destination", destination)
+    assert report["next_steps"] == [
+        f"No key is at both sides. The copies' keys begin with all/: did you mean --destination {destination}/all/?"
+    ]
+
+
 @pytest.fixture
 def damaged(world: World) -> World:
     """Ten objects and their copies; some then changed, lost, added, or overwritten."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +10,10 @@ from msgspec.structs import replace
 
 from jobs.core.category import Category
 from jobs.core.model import Location
+from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import RunSpec, Side
 from jobs.ledger.ledger import Ledger
-from jobs.reconcile.advice import DISJOINT_STEP, first_steps
+from jobs.reconcile.advice import DISJOINT_STEP, disjoint_step, first_steps
 from jobs.reports.document import is_compared
 from tests.doubles.memory_store import MemoryStore
 
@@ -40,18 +42,34 @@ def found(findings: int, **rows: int) -> dict[str, Any]:
         (found(3, missing=3), ["Copy what is missing"]),
     ],
 )
-def test_each_kind_of_finding_has_its_step(comparison: dict[str, Any], begins: list[str]) -> None:
+def test_each_kind_of_finding_has_its_step(
+    monkeypatch: pytest.MonkeyPatch, comparison: dict[str, Any], begins: list[str]
+) -> None:
     """An encrypted object cannot be compared, and S3 reports nothing wrong with it. Sides without a common key
     may lack a prefix.
     """
-    steps = first_steps(LEDGER, SPEC, comparison, COMMANDS)
+    monkeypatch.setattr("jobs.reconcile.advice.first_findings", lambda *_: [])
+    steps = first_steps(LEDGER, SPEC, comparison, PrefixMap(), Path(), COMMANDS)
     assert [step[: len(begin)] for step, begin in zip(steps, begins, strict=True)] == begins
+
+
+@pytest.mark.parametrize(
+    ("missing", "extra", "says"),
+    [
+        (["a", "b/c"], ["all/a", "all/b/c"], "--destination s3://copies/here/all/"),
+        (["2026/a", "2026/b", "2026/c"], ["a", "b"], "--source s3://docs/2026/"),
+        (["a", "b"], ["c", "d"], DISJOINT_STEP),
+        (["a", "b", "c", "d"], ["x/a", "y/b"], DISJOINT_STEP),
+    ],
+)
+def test_a_prefix_that_was_forgotten_is_named(missing: list[str], extra: list[str], says: str) -> None:
+    assert says in disjoint_step((Location("docs"), missing), (Location("copies", "here/"), extra))
 
 
 def test_a_night_has_no_prefixes_to_give() -> None:
     """Its places are the policy's, and it repairs what is missing."""
     spec = replace(SPEC, options={"pair": "docs", "of_replica": False})
-    steps = first_steps(LEDGER, spec, found(6, missing=3, extra=3), ())
+    steps = first_steps(LEDGER, spec, found(6, missing=3, extra=3), PrefixMap(), Path(), ())
     assert [step.split()[0] for step in steps] == ["Copy", "Look", "Then"]
 
 
